@@ -1,0 +1,322 @@
+//! Settings, their defaults and their rules.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{error::ConfigError, types::Durability};
+
+const MIB: u64 = 1024 * 1024;
+
+/// The largest `max_entry_bytes` that can be set.
+pub const MAX_ENTRY_BYTES_CEILING: u64 = 64 * MIB;
+
+/// Settings of a hinted handoff. Durations are written as humantime does: `retry_interval = "1s"`.
+///
+/// Unknown keys are an error, so that a typing mistake does not become a default.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let config: hinted_handoff::Config = toml::from_str(r#"
+///     dir = "data/hints"
+///     retry_interval = "500ms"
+///     retry_rate_limit = 1048576
+/// "#)?;
+/// assert_eq!(config.retry_interval, Duration::from_millis(500));
+/// assert_eq!(config.retry_max_interval, Duration::from_secs(60));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Directory of the store. Made with mode 0700 if it is not there. Required.
+    pub dir: PathBuf,
+
+    /// What an answer to a write means. Default: `"sync"`.
+    #[serde(default)]
+    pub durability: Durability,
+
+    /// First wait after a failed attempt to reach a node; doubles up to `retry_max_interval`. The wait itself is
+    /// drawn between half and the whole of this. Default 1 s, minimum 1 ms.
+    #[serde(default = "defaults::retry_interval", with = "humantime_serde")]
+    pub retry_interval: Duration,
+
+    /// Longest wait between two attempts. Default 60 s, minimum `retry_interval`.
+    #[serde(default = "defaults::retry_max_interval", with = "humantime_serde")]
+    pub retry_max_interval: Duration,
+
+    /// Payload bytes a second that replay sends to one node; bursts of `batch_bytes` are allowed. 0 is no limit.
+    /// Default 0, maximum 4,294,967,295.
+    #[serde(default)]
+    pub retry_rate_limit: u64,
+
+    /// Payload bytes that replay reads at a time, and so the most that one send carries, unless a single hint is
+    /// larger. Default 512,000, minimum 1, maximum 64 MiB.
+    #[serde(default = "defaults::batch_bytes")]
+    pub batch_bytes: u64,
+
+    /// Largest hint, in bytes of the encoded points. Default 16 MiB, minimum 1, maximum 64 MiB.
+    #[serde(default = "defaults::max_entry_bytes")]
+    pub max_entry_bytes: u64,
+
+    /// How long one ping or one send to a node may take, directly or in replay. Default 10 s, minimum 1 ms.
+    #[serde(default = "defaults::write_timeout", with = "humantime_serde")]
+    pub write_timeout: Duration,
+
+    /// How long a shutdown lets sends in flight finish before it abandons them; what is abandoned is sent again
+    /// after the next open. Default 5 s, minimum 0.
+    #[serde(default = "defaults::shutdown_grace", with = "humantime_serde")]
+    pub shutdown_grace: Duration,
+
+    /// How long one commit may take before everybody who waits is told that the outcome is unknown and the process
+    /// must be restarted. Default 30 s, minimum 1 s.
+    #[serde(default = "defaults::commit_timeout", with = "humantime_serde")]
+    pub commit_timeout: Duration,
+
+    /// New hints are refused while less than this is free on the store's file system, so that draining always has
+    /// room. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns the check off.
+    #[serde(default = "defaults::free_space_reserve_bytes")]
+    pub free_space_reserve_bytes: u64,
+
+    /// What to do when the store on disk cannot be opened. Default: `"fail"`.
+    #[serde(default)]
+    pub on_unopenable: OnUnopenable,
+
+    /// Gives the store a new [`StoreId`](crate::StoreId) at open. Needed once after the directory was restored from a
+    /// backup, since receivers have seen its sequences before. Default: false.
+    #[serde(default)]
+    pub reset_identity: bool,
+}
+
+/// What to do with a store that cannot be opened. Neither choice deletes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnopenable {
+    /// Leave it where it is and return [`OpenError::Unopenable`](crate::OpenError::Unopenable).
+    #[default]
+    Fail,
+    /// Move it aside whole, log where to, and start with an empty store.
+    StartEmpty,
+}
+
+mod defaults {
+    use super::{Duration, MIB};
+
+    pub fn retry_interval() -> Duration {
+        Duration::from_secs(1)
+    }
+    pub fn retry_max_interval() -> Duration {
+        Duration::from_secs(60)
+    }
+    pub fn batch_bytes() -> u64 {
+        512_000
+    }
+    pub fn max_entry_bytes() -> u64 {
+        16 * MIB
+    }
+    pub fn write_timeout() -> Duration {
+        Duration::from_secs(10)
+    }
+    pub fn shutdown_grace() -> Duration {
+        Duration::from_secs(5)
+    }
+    pub fn commit_timeout() -> Duration {
+        Duration::from_secs(30)
+    }
+    pub fn free_space_reserve_bytes() -> u64 {
+        128 * MIB
+    }
+}
+
+impl Config {
+    /// The defaults, for a store in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Config {
+            dir: dir.into(),
+            durability: Durability::default(),
+            retry_interval: defaults::retry_interval(),
+            retry_max_interval: defaults::retry_max_interval(),
+            retry_rate_limit: 0,
+            batch_bytes: defaults::batch_bytes(),
+            max_entry_bytes: defaults::max_entry_bytes(),
+            write_timeout: defaults::write_timeout(),
+            shutdown_grace: defaults::shutdown_grace(),
+            commit_timeout: defaults::commit_timeout(),
+            free_space_reserve_bytes: defaults::free_space_reserve_bytes(),
+            on_unopenable: OnUnopenable::default(),
+            reset_identity: false,
+        }
+    }
+
+    /// Checks every setting against its rule; [`HintedHandoff::open`](crate::HintedHandoff::open) does so too.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, with its value and the rule.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let millisecond = Duration::from_millis(1);
+        let duration = |value: Duration| humantime::format_duration(value).to_string();
+        let rules: [(&'static str, bool, String, &'static str); 10] = [
+            (
+                "dir",
+                !self.dir.as_os_str().is_empty(),
+                format!("{:?}", self.dir),
+                "a directory must be named",
+            ),
+            (
+                "retry_interval",
+                self.retry_interval >= millisecond,
+                duration(self.retry_interval),
+                "at least 1ms",
+            ),
+            (
+                "retry_max_interval",
+                self.retry_max_interval >= self.retry_interval,
+                duration(self.retry_max_interval),
+                "at least retry_interval",
+            ),
+            (
+                "retry_rate_limit",
+                u32::try_from(self.retry_rate_limit).is_ok(),
+                self.retry_rate_limit.to_string(),
+                "at most 4294967295 bytes a second (0 for no limit)",
+            ),
+            (
+                "batch_bytes",
+                (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.batch_bytes),
+                self.batch_bytes.to_string(),
+                "between 1 and 67108864",
+            ),
+            (
+                "max_entry_bytes",
+                (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.max_entry_bytes),
+                self.max_entry_bytes.to_string(),
+                "between 1 and 67108864",
+            ),
+            (
+                "write_timeout",
+                self.write_timeout >= millisecond,
+                duration(self.write_timeout),
+                "at least 1ms",
+            ),
+            (
+                "shutdown_grace",
+                self.shutdown_grace <= Duration::from_secs(86_400),
+                duration(self.shutdown_grace),
+                "at most 1day",
+            ),
+            (
+                "commit_timeout",
+                self.commit_timeout >= Duration::from_secs(1),
+                duration(self.commit_timeout),
+                "at least 1s",
+            ),
+            (
+                "free_space_reserve_bytes",
+                self.free_space_reserve_bytes == 0 || self.free_space_reserve_bytes >= 64 * MIB,
+                self.free_space_reserve_bytes.to_string(),
+                "0 (off) or at least 67108864",
+            ),
+        ];
+        for (field, holds, value, rule) in rules {
+            if !holds {
+                return Err(ConfigError { field, value, rule });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Config, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn a_config_file_of_one_line_gives_the_documented_defaults() {
+        let config = parsed("dir = \"d\"").unwrap();
+        assert_eq!(config, Config::new("d"));
+        assert_eq!(config.durability, Durability::Sync);
+        assert_eq!(config.retry_interval, Duration::from_secs(1));
+        assert_eq!(config.retry_max_interval, Duration::from_secs(60));
+        assert_eq!(config.retry_rate_limit, 0);
+        assert_eq!(config.batch_bytes, 512_000);
+        assert_eq!(config.max_entry_bytes, 16 << 20);
+        assert_eq!(config.write_timeout, Duration::from_secs(10));
+        assert_eq!(config.shutdown_grace, Duration::from_secs(5));
+        assert_eq!(config.commit_timeout, Duration::from_secs(30));
+        assert_eq!(config.free_space_reserve_bytes, 128 << 20);
+        assert_eq!(config.on_unopenable, OnUnopenable::Fail);
+        assert!(!config.reset_identity);
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_key_is_read_and_written_back_the_same() {
+        let text = r#"
+            dir = "hints"
+            durability = "buffered"
+            retry_interval = "250ms"
+            retry_max_interval = "2m"
+            retry_rate_limit = 1000
+            batch_bytes = 64000
+            max_entry_bytes = 1000000
+            write_timeout = "3s"
+            shutdown_grace = "0s"
+            commit_timeout = "1m"
+            free_space_reserve_bytes = 0
+            on_unopenable = "start_empty"
+            reset_identity = true
+        "#;
+        let config = parsed(text).unwrap();
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.retry_max_interval, Duration::from_secs(120));
+        assert_eq!(config.on_unopenable, OnUnopenable::StartEmpty);
+        let again = parsed(&toml::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_missing_directory_are_errors() {
+        let typo = parsed("dir = \"d\"\nretry_intervall = \"1s\"").unwrap_err();
+        assert!(typo.to_string().contains("retry_intervall"), "{typo}");
+        assert!(parsed("retry_interval = \"1s\"").is_err());
+        assert!(parsed("dir = \"d\"\nretry_interval = \"soon\"").is_err());
+    }
+
+    #[test]
+    fn each_rule_names_its_field() {
+        type Break = fn(&mut Config);
+        let broken: [(&str, Break); 13] = [
+            ("dir", |c| c.dir = PathBuf::new()),
+            ("retry_interval", |c| c.retry_interval = Duration::ZERO),
+            ("retry_max_interval", |c| {
+                c.retry_max_interval = Duration::from_millis(999);
+            }),
+            ("retry_rate_limit", |c| c.retry_rate_limit = 1 << 32),
+            ("batch_bytes", |c| c.batch_bytes = 0),
+            ("batch_bytes", |c| c.batch_bytes = (64 << 20) + 1),
+            ("max_entry_bytes", |c| c.max_entry_bytes = 0),
+            ("max_entry_bytes", |c| c.max_entry_bytes = (64 << 20) + 1),
+            ("write_timeout", |c| c.write_timeout = Duration::ZERO),
+            ("shutdown_grace", |c| c.shutdown_grace = Duration::MAX),
+            ("commit_timeout", |c| {
+                c.commit_timeout = Duration::from_millis(999);
+            }),
+            ("free_space_reserve_bytes", |c| {
+                c.free_space_reserve_bytes = 1;
+            }),
+            ("free_space_reserve_bytes", |c| {
+                c.free_space_reserve_bytes = (64 << 20) - 1;
+            }),
+        ];
+        for (field, break_it) in broken {
+            let mut config = Config::new("d");
+            break_it(&mut config);
+            assert_eq!(config.validate().unwrap_err().field, field);
+        }
+    }
+}

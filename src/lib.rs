@@ -1,0 +1,28 @@
+//! WIP
+
+mod config;
+mod error;
+mod payload;
+mod points_writer;
+mod replay;
+mod service;
+mod shard_writer;
+mod stats;
+mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+mod types;
+
+pub use config::{Config, MAX_ENTRY_BYTES_CEILING, OnUnopenable};
+pub use error::{
+    ConfigError, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError, LockKind, OpenError,
+    StorageError, UnopenableReason,
+};
+pub use payload::{Payload, PayloadError, Postcard};
+pub use points_writer::{
+    ConsistencyLevel, OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome,
+};
+pub use service::{Accepted, HintedHandoff};
+pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
+pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
+pub use types::{Amount, Durability, HintId, NodeId, QueueId, Sequence, ShardId, StoreId};

@@ -1,0 +1,162 @@
+//! Replay: one task a node that sends what waits, in order, until nothing does.
+
+mod backoff;
+mod node_processor;
+mod progress;
+mod rate_limit;
+mod run;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Config, payload::Payload, shard_writer::ShardWriter, store::Store, types::NodeId,
+};
+use node_processor::NodeProcessor;
+pub use progress::Progress;
+
+/// Blocks are read on tokio's blocking threads, this many at a time for all nodes together: no thread a node.
+const READS_AT_A_TIME: usize = 2;
+
+/// Starts the task of a node.
+type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
+
+/// The node processors, by node.
+///
+/// `nodes` guards the map alone: it is held for a look-up and never across an await or a call into the store. The commit
+/// thread takes it (through [`wake`](Replays::wake)) while it holds no lock of its own.
+pub struct Replays {
+    nodes: Mutex<HashMap<NodeId, Arc<NodeHandle>>>,
+    start: OnceLock<Start>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What others hold of a node's task.
+pub struct NodeHandle {
+    pub progress: Progress,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// Settings of all processors.
+#[derive(Debug, Clone)]
+struct Settings {
+    retry_interval: Duration,
+    retry_max_interval: Duration,
+    rate_limit: u64,
+    batch_bytes: u64,
+    write_timeout: Duration,
+    shutdown_grace: Duration,
+}
+
+impl Replays {
+    pub fn new() -> Self {
+        Replays {
+            nodes: Mutex::default(),
+            start: OnceLock::new(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Says how tasks are started, and starts one for every node that has a queue.
+    pub fn begin<P: Payload, W: ShardWriter<P>>(
+        &self,
+        config: &Config,
+        store: &Arc<Store>,
+        writer: W,
+        runtime: tokio::runtime::Handle,
+    ) {
+        let settings = Settings {
+            retry_interval: config.retry_interval,
+            retry_max_interval: config.retry_max_interval,
+            rate_limit: config.retry_rate_limit,
+            batch_bytes: config.batch_bytes,
+            write_timeout: config.write_timeout,
+            shutdown_grace: config.shutdown_grace,
+        };
+        let writer = Arc::new(writer);
+        let reads = Arc::new(Semaphore::new(READS_AT_A_TIME));
+        let tasks = self.tasks.clone();
+        // The store calls back into `self`: a strong handle here would keep both alive for ever.
+        let weak = Arc::downgrade(store);
+        let start: Start = Box::new(move |node, handle| {
+            let Some(store) = weak.upgrade() else {
+                return handle.ended.cancel();
+            };
+            let processor = NodeProcessor::new(
+                node,
+                store,
+                Arc::clone(&writer),
+                settings.clone(),
+                handle,
+                Arc::clone(&reads),
+            );
+            tasks.spawn_on(processor.run(), &runtime);
+        });
+        // Set once: a service begins once.
+        let _ = self.start.set(start);
+        self.wake(&store.nodes().into_iter().map(|(node, _)| node).collect());
+    }
+
+    /// New hints are durable for these nodes: at once, no polling. The first hint of a node starts its task.
+    pub fn wake(&self, woken: &BTreeSet<NodeId>) {
+        for node in woken {
+            let mut nodes = self.nodes.lock();
+            if let Some(handle) = nodes.get(node) {
+                handle.progress.wake();
+                continue;
+            }
+            if self.stop.is_cancelled() {
+                return;
+            }
+            let handle = Arc::new(NodeHandle {
+                progress: Progress::new(*node),
+                stop: self.stop.child_token(),
+                ended: CancellationToken::new(),
+            });
+            nodes.insert(*node, Arc::clone(&handle));
+            drop(nodes);
+            if let Some(start) = self.start.get() {
+                start(*node, handle);
+            }
+        }
+    }
+
+    /// The task of a node, if it was ever hinted.
+    pub fn get(&self, node: NodeId) -> Option<Arc<NodeHandle>> {
+        self.nodes.lock().get(&node).cloned()
+    }
+
+    /// Stops a node's task and waits for its end: nothing is sent or acknowledged afterwards.
+    pub async fn stop_node(&self, node: NodeId) {
+        if let Some(handle) = self.get(node) {
+            handle.stop.cancel();
+            handle.ended.cancelled().await;
+        }
+    }
+
+    /// Forgets a stopped node, so that its next hint starts anew.
+    pub fn forget_node(&self, node: NodeId) {
+        self.nodes.lock().remove(&node);
+    }
+
+    /// Tells all tasks to stop.
+    pub fn stop_all(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+    }
+
+    /// Waits until all have stopped.
+    pub async fn stopped(&self) {
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,100 @@
+//! What a node's task is doing, for everybody else to see, and the bell that wakes it.
+
+use std::error::Error;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{stats::NodeState, types::NodeId};
+
+/// `seen` guards what is shown; it is held for a copy only.
+#[derive(Debug)]
+pub struct Progress {
+    node: NodeId,
+    bell: Notify,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub state: NodeState,
+    pub failures: u64,
+    pub last_error: Option<String>,
+    /// Whether it was down since it last caught up: only then is recovering worth a line in the log.
+    troubled: bool,
+}
+
+impl Progress {
+    pub fn new(node: NodeId) -> Self {
+        Progress {
+            node,
+            bell: Notify::new(),
+            seen: Mutex::new(Seen {
+                state: NodeState::CaughtUp,
+                failures: 0,
+                last_error: None,
+                troubled: false,
+            }),
+        }
+    }
+
+    /// Rings; a bell rung while nobody listens is heard by the next who does.
+    pub fn wake(&self) {
+        self.bell.notify_one();
+    }
+
+    pub async fn woken(&self) {
+        self.bell.notified().await;
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().clone()
+    }
+
+    /// A send succeeded, or nothing is left to send.
+    pub fn well(&self, state: NodeState) {
+        let mut seen = self.seen.lock();
+        seen.last_error = None;
+        if seen.state == state {
+            return;
+        }
+        seen.state = state;
+        let troubled = seen.troubled;
+        if state == NodeState::CaughtUp {
+            seen.troubled = false;
+        }
+        drop(seen);
+        let node = self.node.0;
+        match troubled {
+            true => tracing::info!(node, ?state, "node changed state"),
+            // A node that is up flips between these two with every hint.
+            false => tracing::debug!(node, ?state, "node changed state"),
+        }
+    }
+
+    /// An attempt failed. Logged when the state changes, not at every retry.
+    pub fn failed(&self, state: NodeState, error: &dyn Error) {
+        let text = with_causes(error);
+        let mut seen = self.seen.lock();
+        seen.failures += 1;
+        seen.last_error = Some(text.clone());
+        seen.troubled = true;
+        if seen.state == state {
+            return;
+        }
+        seen.state = state;
+        drop(seen);
+        tracing::warn!(node = self.node.0, ?state, error = %text, "node changed state");
+    }
+}
+
+/// An error and all its causes in a line.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,373 @@
+//! The service: a store, the replay of every node, and the handle that the host holds.
+
+use std::{
+    collections::BTreeSet,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use tokio::sync::{OnceCell, Semaphore, oneshot};
+
+use crate::{
+    config::Config,
+    error::{EnqueueError, HandoffError, OpenError, StorageError},
+    payload::Payload,
+    replay::Replays,
+    shard_writer::ShardWriter,
+    stats::{Health, NodeState, NodeStats, Stats, WriteStats},
+    store::{NewHint, Store},
+    types::{Amount, Durability, HintId, NodeId, ShardId},
+};
+
+/// Payload bytes that may be in the pipeline at a time; more wait for room before they enter it.
+const UNCOMMITTED_BYTES: u32 = 64 * 1024 * 1024;
+
+/// A hinted handoff queue: keeps the writes that nodes missed and delivers them when the nodes are back.
+///
+/// Cloning is cheap; all clones are the same service. When the last one is dropped the service stops as by
+/// [`shutdown`](HintedHandoff::shutdown), except that sends in flight are abandoned at once (they are sent again after
+/// the next open); nothing that was answered is lost.
+pub struct HintedHandoff<P: Payload> {
+    inner: Arc<Inner>,
+    payload: PhantomData<fn(P)>,
+}
+
+impl<P: Payload> Clone for HintedHandoff<P> {
+    fn clone(&self) -> Self {
+        HintedHandoff {
+            inner: Arc::clone(&self.inner),
+            payload: PhantomData,
+        }
+    }
+}
+
+struct Inner {
+    store: Arc<Store>,
+    replays: Arc<Replays>,
+    durability: Durability,
+    max_entry_bytes: u64,
+    write_timeout: Duration,
+    runtime: tokio::runtime::Handle,
+    /// One permit a payload byte: bounds what waits for the disk.
+    room: Arc<Semaphore>,
+    closed: AtomicBool,
+    shutdown: OnceCell<Result<(), HandoffError>>,
+    writes: WriteCounters,
+}
+
+/// Counts of the fan-out writes made through this handle.
+#[derive(Debug, Default)]
+pub(crate) struct WriteCounters {
+    pub direct: AtomicU64,
+    pub hinted: AtomicU64,
+    pub rejected: AtomicU64,
+    pub unstored: AtomicU64,
+}
+
+/// What the answer to a hinted write means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is on disk ([`Durability::Sync`]).
+    Durable(HintId),
+    /// It is in the commit pipeline ([`Durability::Buffered`]).
+    Buffered,
+}
+
+impl<P: Payload> HintedHandoff<P> {
+    /// Opens the store in `config.dir`, making it if there is none, and resumes the replay of every node found in it.
+    ///
+    /// Nothing here waits for the network. Replay runs on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// [`OpenError`]: a setting out of range, a directory that cannot be used or is locked, a store of a newer schema,
+    /// or one that cannot be opened.
+    pub async fn open<W: ShardWriter<P>>(config: Config, writer: W) -> Result<Self, OpenError> {
+        let runtime = tokio::runtime::Handle::current();
+        let on_runtime = runtime.clone();
+        let opening =
+            runtime.spawn_blocking(move || Self::open_blocking(config, writer, on_runtime));
+        opening.await.unwrap_or_else(|error| {
+            Err(StorageError::new("open: the runtime shut down or the open panicked", error).into())
+        })
+    }
+
+    /// [`open`](HintedHandoff::open) for a thread without a runtime; replay runs on `runtime`.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_blocking<W: ShardWriter<P>>(
+        config: Config,
+        writer: W,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self, OpenError> {
+        let replays = Arc::new(Replays::new());
+        let woken = Arc::clone(&replays);
+        let store = Arc::new(Store::open(
+            &config,
+            Box::new(move |nodes: &BTreeSet<NodeId>| woken.wake(nodes)),
+        )?);
+        replays.begin(&config, &store, writer, runtime.clone());
+        Ok(HintedHandoff {
+            inner: Arc::new(Inner {
+                store,
+                replays,
+                durability: config.durability,
+                max_entry_bytes: config.max_entry_bytes,
+                write_timeout: config.write_timeout,
+                runtime,
+                room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
+                closed: AtomicBool::new(false),
+                shutdown: OnceCell::new(),
+                writes: WriteCounters::default(),
+            }),
+            payload: PhantomData,
+        })
+    }
+
+    /// Queues `points` for `node`, to be delivered in order with all other hints of (`node`, `shard`).
+    ///
+    /// Returns when [`Config::durability`] is met. Dropping the future after it was polled once does not withdraw the
+    /// hint, unless it still waited for room in a pipeline that was full.
+    ///
+    /// # Errors
+    /// [`EnqueueError`], whose [`outcome`](EnqueueError::outcome) says whether the hint is refused or its fate unknown.
+    pub async fn write_shard(
+        &self,
+        shard: ShardId,
+        node: NodeId,
+        points: &P,
+    ) -> Result<Accepted, EnqueueError> {
+        let hint = self.encode(shard, points)?;
+        self.enqueue(node, hint).await
+    }
+
+    /// Queues a hint that [`encode`](Self::encode) made.
+    pub(crate) async fn enqueue(
+        &self,
+        node: NodeId,
+        hint: NewHint,
+    ) -> Result<Accepted, EnqueueError> {
+        let inner = &self.inner;
+        let shard = hint.shard;
+        let wanted = u32::try_from(hint.payload.len()).unwrap_or(UNCOMMITTED_BYTES);
+        let room = Arc::clone(&inner.room).acquire_many_owned(wanted.min(UNCOMMITTED_BYTES));
+        let permit = room.await.map_err(|_| EnqueueError::ShutDown)?;
+        if inner.closed.load(Relaxed) {
+            return Err(EnqueueError::ShutDown);
+        }
+        if inner.durability == Durability::Buffered {
+            inner.store.check_serving().map_err(|error| match error {
+                HandoffError::Storage(cause) => EnqueueError::StoreFailed(cause),
+                _ => EnqueueError::ShutDown,
+            })?;
+            let done = move |result: Result<HintId, EnqueueError>| {
+                drop(permit);
+                if let Err(error) = result {
+                    tracing::error!(node = node.0, shard = shard.0, %error, "a buffered hint was lost");
+                }
+            };
+            inner.store.append(node, hint, Box::new(done));
+            return Ok(Accepted::Buffered);
+        }
+        let (tell, told) = oneshot::channel();
+        let done = move |result| {
+            drop(permit);
+            // Nobody listens if the caller gave up; the hint stays.
+            let _ = tell.send(result);
+        };
+        inner.store.append(node, hint, Box::new(done));
+        match told.await {
+            Ok(result) => result.map(Accepted::Durable),
+            // The commit thread died of a panic before it could say more.
+            Err(_) => Err(EnqueueError::Unknown(StorageError::new(
+                "commit",
+                "the commit thread gave no answer",
+            ))),
+        }
+    }
+
+    /// [`write_shard`](HintedHandoff::write_shard) for any thread, with or without a runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `write_shard`.
+    pub fn write_shard_blocking(
+        &self,
+        shard: ShardId,
+        node: NodeId,
+        points: &P,
+    ) -> Result<Accepted, EnqueueError> {
+        pollster::block_on(self.write_shard(shard, node, points))
+    }
+
+    /// Checks points and makes a hint of them, which was enqueued now.
+    pub(crate) fn encode(&self, shard: ShardId, points: &P) -> Result<NewHint, EnqueueError> {
+        let mut bytes = Vec::new();
+        points.encode(&mut bytes);
+        if bytes.is_empty() {
+            return Err(EnqueueError::EmptyPoints);
+        }
+        let (length, max) = (bytes.len() as u64, self.inner.max_entry_bytes);
+        if length > max {
+            return Err(EnqueueError::EntryTooLarge { bytes: length, max });
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(NewHint {
+            shard,
+            format: P::FORMAT,
+            enqueued_unix_ms: now.map_or(0, |since| since.as_millis() as u64),
+            payload: Bytes::from(bytes),
+        })
+    }
+
+    /// Waits until everything answered so far is durable, `Buffered` answers and acknowledgements included.
+    ///
+    /// # Errors
+    /// [`HandoffError`] if the store has failed or is shut down.
+    pub async fn sync(&self) -> Result<(), HandoffError> {
+        let (tell, told) = oneshot::channel();
+        self.inner.store.sync(move |result| {
+            let _ = tell.send(result);
+        });
+        told.await.unwrap_or(Err(HandoffError::ShutDown))
+    }
+
+    /// [`sync`](HintedHandoff::sync) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `sync`.
+    pub fn sync_blocking(&self) -> Result<(), HandoffError> {
+        pollster::block_on(self.sync())
+    }
+
+    /// Forgets a node: its replay stops, its hints are discarded (counted and logged with their range), its space is
+    /// given back bit by bit. Returns what was discarded. A later hint for the node starts anew.
+    ///
+    /// # Errors
+    /// [`HandoffError::UnknownNode`] if it was never hinted, or why the store does not serve.
+    pub async fn remove_node(&self, node: NodeId) -> Result<Amount, HandoffError> {
+        let inner = &self.inner;
+        inner.store.check_serving()?;
+        inner.replays.stop_node(node).await;
+        let (tell, told) = oneshot::channel();
+        inner.store.remove_node(node, move |result| {
+            let _ = tell.send(result);
+        });
+        let removed = told.await.unwrap_or(Err(HandoffError::ShutDown));
+        inner.replays.forget_node(node);
+        // A hint that came in right behind the removal rang the bell of the task that was stopped.
+        let nodes = inner.store.nodes();
+        if nodes.iter().any(|(known, _)| *known == node) {
+            inner.replays.wake(&BTreeSet::from([node]));
+        }
+        removed
+    }
+
+    /// [`remove_node`](HintedHandoff::remove_node) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `remove_node`.
+    pub fn remove_node_blocking(&self, node: NodeId) -> Result<Amount, HandoffError> {
+        pollster::block_on(self.remove_node(node))
+    }
+
+    /// Depth and progress of every node, and counters of the store, without a scan.
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let nodes = inner.store.nodes().into_iter().map(|(node, queues)| {
+            let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
+            NodeStats {
+                node,
+                state: seen.as_ref().map_or(NodeState::CaughtUp, |seen| seen.state),
+                pending: queues.pending(),
+                enqueued: queues.enqueued,
+                delivered: queues.delivered,
+                lost: queues.lost,
+                failures: seen.as_ref().map_or(0, |seen| seen.failures),
+                last_error: seen.and_then(|seen| seen.last_error),
+            }
+        });
+        let writes = &inner.writes;
+        Stats {
+            nodes: nodes.collect(),
+            store: inner.store.stats(),
+            writes: WriteStats {
+                direct: writes.direct.load(Relaxed),
+                hinted: writes.hinted.load(Relaxed),
+                rejected: writes.rejected.load(Relaxed),
+                unstored: writes.unstored.load(Relaxed),
+            },
+        }
+    }
+
+    /// Whether the store serves, and if not, why.
+    pub fn health(&self) -> Health {
+        self.inner.store.health()
+    }
+
+    /// Stops replay, commits what was handed in, and lets go of the directory: a second open right after it succeeds.
+    ///
+    /// Sends in flight may finish within [`Config::shutdown_grace`] and are then abandoned; what is abandoned is sent
+    /// again after the next open. Writes that come after the call are refused. Every later call returns the same.
+    ///
+    /// # Errors
+    /// [`HandoffError`] if the store had failed, or could not be closed cleanly.
+    pub async fn shutdown(&self) -> Result<(), HandoffError> {
+        let inner = Arc::clone(&self.inner);
+        // In a task of its own, so that a caller who gives up does not leave the work half done.
+        let work = async move {
+            inner.closed.store(true, Relaxed);
+            inner.replays.stop_all();
+            inner.replays.stopped().await;
+            let store = Arc::clone(&inner.store);
+            let closed = tokio::task::spawn_blocking(move || store.close()).await;
+            closed.unwrap_or(Err(HandoffError::ShutDown))
+        };
+        let runtime = &self.inner.runtime;
+        let once = self.inner.shutdown.get_or_init(|| async move {
+            let done = runtime.spawn(work).await;
+            done.unwrap_or(Err(HandoffError::ShutDown))
+        });
+        once.await.clone()
+    }
+
+    /// [`shutdown`](HintedHandoff::shutdown) for any thread that does not drive the runtime of this service. Blocks it.
+    ///
+    /// # Errors
+    /// As `shutdown`.
+    pub fn shutdown_blocking(&self) -> Result<(), HandoffError> {
+        pollster::block_on(self.shutdown())
+    }
+
+    pub(crate) fn write_timeout(&self) -> Duration {
+        self.inner.write_timeout
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.inner.runtime
+    }
+
+    pub(crate) fn write_counters(&self) -> &WriteCounters {
+        &self.inner.writes
+    }
+
+    /// Makes the next commits of the store fail.
+    #[cfg(any(test, feature = "testkit"))]
+    #[doc(hidden)]
+    pub fn inject(&self, fault: crate::store::CommitFault) {
+        self.inner.store.inject(fault);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.replays.stop_all();
+        if let Err(error) = self.store.close() {
+            tracing::error!(%error, "the last handle was dropped and the store did not close cleanly");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What the host implements: how to reach a node.
+
+use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
+
+use crate::{
+    payload::Payload,
+    types::{HintId, NodeId, ShardId},
+};
+
+/// How the host reaches a node. One implementation serves direct writes and replay alike.
+///
+/// Both calls are given at most [`Config::write_timeout`](crate::Config::write_timeout) and are cancelled by dropping
+/// their future. A panic inside counts as a failure that is worth a retry.
+pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
+    /// Is the node worth trying? Called before a replay round. The default says yes.
+    fn ping(&self, node: NodeId) -> impl Future<Output = Result<(), WriteError>> + Send {
+        let _ = node;
+        std::future::ready(Ok(()))
+    }
+
+    /// Writes the batches (one or more, all of the same shard, in order) to the node.
+    ///
+    /// `Ok` means that all of them are safe there: replay then forgets the hints.
+    fn write_shard(
+        &self,
+        write: ShardWrite<P>,
+    ) -> impl Future<Output = Result<(), WriteError>> + Send;
+}
+
+impl<P: Payload, W: ShardWriter<P>> ShardWriter<P> for Arc<W> {
+    fn ping(&self, node: NodeId) -> impl Future<Output = Result<(), WriteError>> + Send {
+        W::ping(self, node)
+    }
+
+    fn write_shard(
+        &self,
+        write: ShardWrite<P>,
+    ) -> impl Future<Output = Result<(), WriteError>> + Send {
+        W::write_shard(self, write)
+    }
+}
+
+/// One call of a [`ShardWriter`]: batches for one shard of one node, in order.
+#[derive(Debug, Clone)]
+pub struct ShardWrite<P> {
+    /// The destination.
+    pub node: NodeId,
+    /// The stream within it.
+    pub shard: ShardId,
+    /// At least one batch; more than one only when hints are replayed.
+    pub batches: Vec<Batch<P>>,
+}
+
+/// The points of one client write.
+#[derive(Debug, Clone)]
+pub struct Batch<P> {
+    /// The hint's id when this is a replay; `None` when it is a direct write.
+    pub hint: Option<HintId>,
+    /// The points themselves.
+    pub points: P,
+}
+
+impl<P> ShardWrite<P> {
+    /// Whether hints are being replayed (as opposed to a client's write sent directly).
+    pub fn is_replay(&self) -> bool {
+        self.batches.iter().any(|batch| batch.hint.is_some())
+    }
+}
+
+/// Why a write to a node failed, and what to do about it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The node may take it later. `after`, where given, is the node's own wish (a `Retry-After`) and overrules the
+    /// backoff once.
+    Retry {
+        /// How long the node asks to be left alone.
+        after: Option<Duration>,
+        /// What went wrong.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The node will never accept this write. It is not hinted when sent directly. A hint that is rejected in replay
+    /// is kept and tried again at the longest interval, and the node is reported as stalled.
+    Reject {
+        /// What the node said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The shard is gone, nobody needs the write any more. Hints are discarded, counted and logged with their range.
+    Obsolete {
+        /// How that is known.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl WriteError {
+    /// A failure that is worth a retry.
+    pub fn retry(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        WriteError::Retry {
+            after: None,
+            source: source.into(),
+        }
+    }
+
+    /// A failure that is worth a retry, but not before `after`.
+    pub fn retry_after(after: Duration, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        WriteError::Retry {
+            after: Some(after),
+            source: source.into(),
+        }
+    }
+
+    /// A write that will never be accepted.
+    pub fn reject(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        WriteError::Reject {
+            source: source.into(),
+        }
+    }
+
+    /// A write to a shard that no longer exists.
+    pub fn obsolete(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        WriteError::Obsolete {
+            source: source.into(),
+        }
+    }
+
+    /// Whether the same write may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, WriteError::Retry { .. })
+    }
+
+    fn cause(&self) -> &(dyn Error + Send + Sync + 'static) {
+        match self {
+            WriteError::Retry { source, .. }
+            | WriteError::Reject { source }
+            | WriteError::Obsolete { source } => source.as_ref(),
+        }
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::Retry { after: None, .. } => f.write_str("the node may take it later"),
+            WriteError::Retry {
+                after: Some(after), ..
+            } => write!(
+                f,
+                "the node asks to be left alone for {}",
+                humantime::format_duration(*after)
+            ),
+            WriteError::Reject { .. } => f.write_str("the node will never accept it"),
+            WriteError::Obsolete { .. } => f.write_str("the shard is gone"),
+        }
+    }
+}
+
+impl Error for WriteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.cause())
+    }
+}

@@ -1,0 +1,126 @@
+//! What can be seen from outside: depth, progress, health.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::{
+    error::StorageError,
+    types::{Amount, NodeId, Sequence, StoreId},
+};
+
+/// How the store is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Health {
+    /// Reads and writes work.
+    Serving,
+    /// A storage error stopped it: nothing is accepted, sent or acknowledged any more, what is durable stays readable.
+    /// Shut down and open again.
+    Failed(StorageError),
+    /// A commit hangs or the engine panicked: this cannot be mended within the process.
+    RestartRequired(StorageError),
+    /// It was shut down.
+    ShutDown,
+}
+
+/// What a node's replay is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NodeState {
+    /// Nothing is waiting.
+    CaughtUp,
+    /// Hints are being sent.
+    Replaying,
+    /// The last attempt failed; it is tried again after a while.
+    Down,
+    /// The node answers, but rejects the hint at the head of the queue, or the hint does not decode here.
+    Stalled,
+}
+
+/// One node's queue and its replay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// The node.
+    pub node: NodeId,
+    /// What its replay is doing.
+    pub state: NodeState,
+    /// Durable and not yet acknowledged.
+    pub pending: Amount,
+    /// Hints stored for it since open.
+    pub enqueued: Amount,
+    /// Hints acknowledged by it since open.
+    pub delivered: Amount,
+    /// Hints that left undelivered since open: damage, obsolete shards, removal of the node.
+    pub lost: Amount,
+    /// Failed pings and sends since open.
+    pub failures: u64,
+    /// What the last failure said, with its causes, where the node has not been reached since.
+    pub last_error: Option<String>,
+}
+
+/// The store below all queues.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Its identity.
+    pub store: StoreId,
+    /// Commit groups written since open.
+    pub groups: u64,
+    /// Times the log was fsynced since open.
+    pub fsyncs: u64,
+    /// Hints stored since open, with their payload bytes.
+    pub enqueued: Amount,
+    /// Bytes handed to the engine since open: keys, values and removals.
+    pub engine_bytes: u64,
+    /// Hints refused because of the free-space reserve since open.
+    pub refused_for_space: u64,
+    /// Damage found at open or since; each is logged with its range.
+    pub damage: Vec<Damage>,
+    /// Damage records that no longer fit into `damage`.
+    pub damage_not_listed: u64,
+    /// Where an unopenable store was moved to at this open.
+    pub moved_aside: Option<PathBuf>,
+}
+
+/// Hints that the disk gave back damaged or not at all, or a bookkeeping record that had to be rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The node that the queue was first meant for.
+    pub node: NodeId,
+    /// The queue.
+    pub queue: crate::types::QueueId,
+    /// What was found.
+    pub what: String,
+    /// First and last sequence lost, where hints were lost.
+    pub lost: Option<(Sequence, Sequence)>,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Ordered by node.
+    pub nodes: Vec<NodeStats>,
+    /// The store below.
+    pub store: StoreStats,
+    /// Direct writes and hints made by every [`PointsWriter`](crate::PointsWriter) on this handoff.
+    pub writes: WriteStats,
+}
+
+/// Counts of fan-out writes since open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct WriteStats {
+    /// Direct writes that an owner took.
+    pub direct: u64,
+    /// Direct writes that failed and became a hint.
+    pub hinted: u64,
+    /// Direct writes that an owner rejected, or whose shard is gone.
+    pub rejected: u64,
+    /// Direct writes that failed and whose hint could not be stored either.
+    pub unstored: u64,
+}

@@ -1,0 +1,522 @@
+//! A block: the hints of one queue that one commit group stored together.
+//!
+//! ```text
+//! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8 = 0
+//!         queue u64 | first sequence u64 | hints u32 | chunks u16
+//!         stored body bytes u32 | raw body bytes u32
+//!         payload bytes of the queue before this block u64
+//!         CRC32C over chunk 0's key, the header up to here and the stored body u32
+//! body    a hint: flags u8 = 0 | payload format u16 | shard u64 | enqueue time u64 (unix ms) | length u32 | payload
+//! ```
+//! All big endian. Header and stored body, one behind the other, are cut into chunks of 64 KiB under consecutive keys
+//! (SLED.md rule 3: no value may become a blob). Exactly `chunks` keys belong to a block. The hints before a block are
+//! `first sequence - 1`, so together with the bytes before it depth is known from the last block alone.
+
+use bytes::{Buf, BufMut, Bytes};
+
+use super::{
+    keys::{CHUNK_KEY_BYTES, QueueRef},
+    sealed::{DecodeError, checksum},
+};
+use crate::{
+    config::MAX_ENTRY_BYTES_CEILING,
+    types::{QueueId, Sequence, ShardId},
+};
+
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 46;
+const CRC_BYTES: usize = 4;
+const CODEC_NONE: u8 = 0;
+const CODEC_ZSTD: u8 = 1;
+/// Level 1 gives 0.18 of line protocol; higher levels cost more time than they save in writing.
+const ZSTD_LEVEL: i32 = 1;
+/// Below this zstd's own frame eats what it saves.
+const COMPRESS_FROM_BYTES: usize = 128;
+
+/// SLED.md rule 3: with 16 values a leaf and 8 MiB segments, no page outgrows a segment's quarter.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+/// What a hint takes in a body beside its payload.
+pub const HINT_OVERHEAD_BYTES: usize = 23;
+/// No block is larger than one hint of the largest size, so nothing larger is ever allocated for one.
+const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + HINT_OVERHEAD_BYTES as u64;
+
+/// A hint on its way into the store.
+#[derive(Debug, Clone)]
+pub struct NewHint {
+    pub shard: ShardId,
+    pub format: u16,
+    pub enqueued_unix_ms: u64,
+    pub payload: Bytes,
+}
+
+impl NewHint {
+    /// Bytes it takes in a body.
+    pub fn raw_bytes(&self) -> usize {
+        HINT_OVERHEAD_BYTES + self.payload.len()
+    }
+}
+
+/// A hint as it came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredHint {
+    pub shard: ShardId,
+    pub format: u16,
+    pub enqueued_unix_ms: u64,
+    pub payload: Bytes,
+}
+
+/// What a block says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    codec: u8,
+    queue: QueueId,
+    pub first: Sequence,
+    pub hints: u32,
+    pub chunks: u16,
+    stored_bytes: u32,
+    raw_bytes: u32,
+    pub bytes_before: u64,
+    crc: u32,
+}
+
+impl Header {
+    /// The last sequence of the block.
+    pub fn last(&self) -> Sequence {
+        Sequence(
+            self.first
+                .0
+                .saturating_add(u64::from(self.hints))
+                .saturating_sub(1),
+        )
+    }
+
+    /// Payload bytes of the queue up to and including this block.
+    pub fn bytes_through(&self) -> u64 {
+        let overhead = u64::from(self.hints) * HINT_OVERHEAD_BYTES as u64;
+        let payload = u64::from(self.raw_bytes).saturating_sub(overhead);
+        self.bytes_before.saturating_add(payload)
+    }
+
+    fn encode(&self) -> [u8; HEADER_BYTES - CRC_BYTES] {
+        let mut header = [0; HEADER_BYTES - CRC_BYTES];
+        let mut out = header.as_mut_slice();
+        out.put_u8(VERSION);
+        out.put_u8(HEADER_BYTES as u8);
+        out.put_u8(self.codec);
+        out.put_u8(0);
+        out.put_u64(self.queue.0);
+        out.put_u64(self.first.0);
+        out.put_u32(self.hints);
+        out.put_u16(self.chunks);
+        out.put_u32(self.stored_bytes);
+        out.put_u32(self.raw_bytes);
+        out.put_u64(self.bytes_before);
+        header
+    }
+
+    /// Reads the header at the start of chunk 0 and checks that its fields fit together and fit its key. Its checksum
+    /// covers the body, so only [`decode`] proves it.
+    pub fn parse(queue: QueueRef, first: Sequence, chunk0: &[u8]) -> Result<Self, DecodeError> {
+        let mut bytes = chunk0;
+        match bytes.try_get_u8()? {
+            VERSION => {}
+            other => return Err(DecodeError::Version(other)),
+        }
+        if usize::from(bytes.try_get_u8()?) != HEADER_BYTES {
+            return Err(DecodeError::Invalid("its header length is not 46"));
+        }
+        let codec = bytes.try_get_u8()?;
+        if codec > CODEC_ZSTD || bytes.try_get_u8()? != 0 {
+            return Err(DecodeError::Invalid("its codec or flags are unknown"));
+        }
+        let header = Header {
+            codec,
+            queue: QueueId(bytes.try_get_u64()?),
+            first: Sequence(bytes.try_get_u64()?),
+            hints: bytes.try_get_u32()?,
+            chunks: bytes.try_get_u16()?,
+            stored_bytes: bytes.try_get_u32()?,
+            raw_bytes: bytes.try_get_u32()?,
+            bytes_before: bytes.try_get_u64()?,
+            crc: bytes.try_get_u32()?,
+        };
+        header.check(queue, first)?;
+        Ok(header)
+    }
+
+    /// Bounds everything before anything is allocated for it.
+    fn check(&self, queue: QueueRef, first: Sequence) -> Result<(), DecodeError> {
+        if self.queue != queue.queue || self.first != first || first.0 == 0 {
+            return Err(DecodeError::Invalid("it belongs under another key"));
+        }
+        let (raw, stored) = (u64::from(self.raw_bytes), u64::from(self.stored_bytes));
+        if raw > RAW_BYTES_MAX || stored > raw {
+            return Err(DecodeError::Invalid("its lengths are over the limit"));
+        }
+        if self.hints == 0 || u64::from(self.hints) * HINT_OVERHEAD_BYTES as u64 > raw {
+            return Err(DecodeError::Invalid("its hints do not fit its length"));
+        }
+        if first.0.checked_add(u64::from(self.hints)).is_none() {
+            return Err(DecodeError::Invalid("its sequences overflow"));
+        }
+        let chunks = (HEADER_BYTES as u64 + stored).div_ceil(CHUNK_BYTES as u64);
+        if u64::from(self.chunks) != chunks {
+            return Err(DecodeError::Invalid("its chunks do not fit its length"));
+        }
+        Ok(())
+    }
+}
+
+/// A block ready to be stored: its chunks in key order.
+#[derive(Debug)]
+pub struct EncodedBlock {
+    pub queue: QueueRef,
+    pub header: Header,
+    chunks: Vec<Vec<u8>>,
+}
+
+impl EncodedBlock {
+    /// Bytes handed to the engine for it.
+    pub fn bytes(&self) -> usize {
+        self.chunks
+            .iter()
+            .map(|chunk| chunk.len() + CHUNK_KEY_BYTES)
+            .sum()
+    }
+
+    /// Keys and values in the order of writing: from the last chunk down, so that chunk 0, which makes the block
+    /// valid, comes last.
+    pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], Vec<u8>)> {
+        let (queue, first) = (self.queue, self.header.first);
+        let numbered = (0..=u16::MAX).zip(self.chunks);
+        let mut writes: Vec<_> = numbered
+            .map(|(number, chunk)| (queue.chunk_key(first, number), chunk))
+            .collect();
+        writes.reverse();
+        writes.into_iter()
+    }
+}
+
+/// Encodes blocks; keeps its zstd context and its buffers, since making a context costs 3% at group size 1.
+pub struct Encoder {
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    raw: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl Encoder {
+    pub fn new() -> Self {
+        Encoder {
+            // Without a context blocks are stored as they are: larger, but right.
+            zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL).ok(),
+            raw: Vec::new(),
+            compressed: Vec::new(),
+        }
+    }
+
+    /// Encodes `hints`, which become the sequences from `first` on, behind `bytes_before` payload bytes of the queue.
+    ///
+    /// The caller bounds the sum of the hints by one commit group, or gives a single hint of any allowed size.
+    pub fn encode<'a>(
+        &mut self,
+        queue: QueueRef,
+        first: Sequence,
+        bytes_before: u64,
+        hints: impl IntoIterator<Item = &'a NewHint>,
+    ) -> EncodedBlock {
+        self.raw.clear();
+        let mut count = 0;
+        for hint in hints {
+            count += 1;
+            self.raw.put_u8(0);
+            self.raw.put_u16(hint.format);
+            self.raw.put_u64(hint.shard.0);
+            self.raw.put_u64(hint.enqueued_unix_ms);
+            self.raw.put_u32(hint.payload.len() as u32);
+            self.raw.put_slice(&hint.payload);
+        }
+        let (codec, body) = match self.compress() {
+            true => (CODEC_ZSTD, &self.compressed),
+            false => (CODEC_NONE, &self.raw),
+        };
+        let mut header = Header {
+            codec,
+            queue: queue.queue,
+            first,
+            hints: count,
+            chunks: (HEADER_BYTES + body.len()).div_ceil(CHUNK_BYTES) as u16,
+            stored_bytes: body.len() as u32,
+            raw_bytes: self.raw.len() as u32,
+            bytes_before,
+            crc: 0,
+        };
+        let head = header.encode();
+        header.crc = checksum(&[&queue.chunk_key(first, 0), &head, body]);
+
+        let (in_first, rest) = body.split_at(body.len().min(CHUNK_BYTES - HEADER_BYTES));
+        let mut chunk0 = Vec::with_capacity(HEADER_BYTES + in_first.len());
+        chunk0.put_slice(&head);
+        chunk0.put_u32(header.crc);
+        chunk0.put_slice(in_first);
+        let mut chunks = vec![chunk0];
+        chunks.extend(rest.chunks(CHUNK_BYTES).map(<[u8]>::to_vec));
+        let block = EncodedBlock {
+            queue,
+            header,
+            chunks,
+        };
+        self.give_back_after_a_large_hint();
+        block
+    }
+
+    /// Whether `compressed` now holds a shorter form of `raw`.
+    fn compress(&mut self) -> bool {
+        let Some(zstd) = self.zstd.as_mut() else {
+            return false;
+        };
+        if self.raw.len() < COMPRESS_FROM_BYTES {
+            return false;
+        }
+        self.compressed.clear();
+        self.compressed
+            .reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
+        zstd.compress_to_buffer(&self.raw, &mut self.compressed)
+            .is_ok_and(|length| length < self.raw.len())
+    }
+
+    fn give_back_after_a_large_hint(&mut self) {
+        const KEPT_BYTES: usize = 4 * 1024 * 1024;
+        for buffer in [&mut self.raw, &mut self.compressed] {
+            if buffer.capacity() > KEPT_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
+/// Verifies a block and takes it apart. `body` is what follows the header, over all chunks.
+pub fn decode(
+    queue: QueueRef,
+    header: &Header,
+    body: &[u8],
+) -> Result<Vec<StoredHint>, DecodeError> {
+    if body.len() as u64 != u64::from(header.stored_bytes) {
+        return Err(DecodeError::Short {
+            found: body.len(),
+            wanted: header.stored_bytes as usize,
+        });
+    }
+    let key = queue.chunk_key(header.first, 0);
+    let computed = checksum(&[&key, &header.encode(), body]);
+    if computed != header.crc {
+        return Err(DecodeError::Checksum {
+            found: header.crc,
+            computed,
+        });
+    }
+    let raw = match header.codec {
+        CODEC_ZSTD => decompress(body, header.raw_bytes as usize)?,
+        _ => Bytes::copy_from_slice(body),
+    };
+    if raw.len() != header.raw_bytes as usize {
+        return Err(DecodeError::Invalid("its raw length is not what it says"));
+    }
+    split_hints(raw, header.hints)
+}
+
+/// Where the body starts in chunk 0.
+pub fn body_of_chunk0(chunk0: &[u8]) -> &[u8] {
+    chunk0.get(HEADER_BYTES..).unwrap_or_default()
+}
+
+fn split_hints(mut raw: Bytes, hints: u32) -> Result<Vec<StoredHint>, DecodeError> {
+    // `Header::check` bounded the count by the raw length.
+    let mut stored = Vec::with_capacity(hints as usize);
+    for _ in 0..hints {
+        if raw.try_get_u8()? != 0 {
+            return Err(DecodeError::Invalid("a hint has unknown flags"));
+        }
+        let format = raw.try_get_u16()?;
+        let shard = ShardId(raw.try_get_u64()?);
+        let enqueued_unix_ms = raw.try_get_u64()?;
+        let length = raw.try_get_u32()? as usize;
+        if length > raw.len() {
+            return Err(DecodeError::Short {
+                found: raw.len(),
+                wanted: length,
+            });
+        }
+        stored.push(StoredHint {
+            shard,
+            format,
+            enqueued_unix_ms,
+            payload: raw.split_to(length),
+        });
+    }
+    if !raw.is_empty() {
+        return Err(DecodeError::Invalid("bytes are left behind its last hint"));
+    }
+    Ok(stored)
+}
+
+fn decompress(body: &[u8], raw_bytes: usize) -> Result<Bytes, DecodeError> {
+    use std::cell::RefCell;
+    thread_local! {
+        // One context a thread that reads, not one a node.
+        static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    let failed = |error: std::io::Error| DecodeError::Decompress(error.to_string());
+    ZSTD.with_borrow_mut(|slot| {
+        let zstd = match slot {
+            Some(zstd) => zstd,
+            None => slot.insert(zstd::bulk::Decompressor::new().map_err(failed)?),
+        };
+        zstd.decompress(body, raw_bytes)
+            .map(Bytes::from)
+            .map_err(failed)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NodeId;
+
+    const QUEUE: QueueRef = QueueRef {
+        node: NodeId(2),
+        queue: QueueId(3),
+    };
+
+    fn hint(payload: impl Into<Bytes>) -> NewHint {
+        NewHint {
+            shard: ShardId(7),
+            format: 1,
+            enqueued_unix_ms: 1_700_000_000_000,
+            payload: payload.into(),
+        }
+    }
+
+    /// Puts the chunks of a block together as a reader does.
+    fn read_back(block: EncodedBlock) -> Result<Vec<StoredHint>, DecodeError> {
+        let mut chunks: Vec<_> = block.into_writes().collect();
+        chunks.reverse();
+        let header = Header::parse(QUEUE, Sequence(5), &chunks[0].1)?;
+        assert_eq!(usize::from(header.chunks), chunks.len());
+        let mut body = body_of_chunk0(&chunks[0].1).to_vec();
+        chunks[1..].iter().for_each(|chunk| body.extend(&chunk.1));
+        decode(QUEUE, &header, &body)
+    }
+
+    fn incompressible(bytes: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        };
+        (0..bytes).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn hints_come_back_as_they_went_in_small_large_and_incompressible() {
+        let mut encoder = Encoder::new();
+        for payloads in [
+            vec![vec![b'x']],
+            vec![vec![b'a'; 5000], vec![b'b'; 300_000], vec![0]],
+            vec![incompressible(1_000_000)],
+        ] {
+            let hints: Vec<_> = payloads.into_iter().map(hint).collect();
+            let block = encoder.encode(QUEUE, Sequence(5), 10, &hints);
+            assert_eq!(block.header.last().0, 4 + hints.len() as u64);
+            let payload_bytes: usize = hints.iter().map(|hint| hint.payload.len()).sum();
+            assert_eq!(block.header.bytes_through(), 10 + payload_bytes as u64);
+            let back = read_back(block).unwrap();
+            assert_eq!(back.len(), hints.len());
+            for (back, hint) in back.iter().zip(&hints) {
+                assert_eq!(back.payload, hint.payload);
+                assert_eq!((back.shard, back.format), (hint.shard, hint.format));
+            }
+        }
+    }
+
+    #[test]
+    fn no_chunk_is_over_64_kib_and_chunk_0_is_written_last() {
+        let block = Encoder::new().encode(QUEUE, Sequence(5), 0, &[hint(incompressible(200_000))]);
+        let writes: Vec<_> = block.into_writes().collect();
+        assert_eq!(writes.len(), 4);
+        assert!(writes.iter().all(|(_, value)| value.len() <= CHUNK_BYTES));
+        assert_eq!(writes.last().unwrap().0, QUEUE.chunk_key(Sequence(5), 0));
+    }
+
+    #[test]
+    fn any_flipped_bit_in_a_block_is_noticed() {
+        let block = Encoder::new().encode(QUEUE, Sequence(5), 0, &[hint(&b"cpu value=1"[..])]);
+        let (_, chunk0) = block.into_writes().next().unwrap();
+        for bit in 0..chunk0.len() * 8 {
+            let mut flipped = chunk0.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let result = Header::parse(QUEUE, Sequence(5), &flipped)
+                .and_then(|header| decode(QUEUE, &header, body_of_chunk0(&flipped)));
+            assert!(result.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn length_bombs_are_refused_before_anything_is_allocated() {
+        let good = Header {
+            codec: CODEC_ZSTD,
+            queue: QUEUE.queue,
+            first: Sequence(5),
+            hints: 1,
+            chunks: 1,
+            stored_bytes: 20,
+            raw_bytes: 100,
+            bytes_before: 0,
+            crc: 0,
+        };
+        assert_eq!(good.check(QUEUE, Sequence(5)), Ok(()));
+        let bombs = [
+            Header {
+                raw_bytes: u32::MAX,
+                ..good
+            },
+            Header {
+                hints: u32::MAX,
+                ..good
+            },
+            Header { hints: 0, ..good },
+            Header {
+                chunks: u16::MAX,
+                ..good
+            },
+            Header {
+                stored_bytes: 101,
+                ..good
+            },
+            Header {
+                first: Sequence(u64::MAX),
+                ..good
+            },
+        ];
+        for bomb in bombs {
+            assert!(bomb.check(QUEUE, bomb.first).is_err(), "{bomb:?}");
+        }
+        // A body that decompresses to more than the header allows stops at what the header allows.
+        let mut big = Encoder::new();
+        let block = big.encode(QUEUE, Sequence(5), 0, &[hint(vec![0; 1_000_000])]);
+        let (_, chunk0) = block.into_writes().next().unwrap();
+        assert!(decompress(body_of_chunk0(&chunk0), 1000).is_err());
+        // A hint that claims more than its body holds.
+        let mut raw = Vec::new();
+        raw.put_u8(0);
+        raw.put_u16(1);
+        raw.put_u64(1);
+        raw.put_u64(1);
+        raw.put_u32(u32::MAX);
+        assert!(matches!(
+            split_hints(raw.into(), 1),
+            Err(DecodeError::Short { .. })
+        ));
+    }
+}

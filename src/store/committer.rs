@@ -1,0 +1,254 @@
+//! The commit pipeline: one thread a store takes everything that waits, stores it as one group, and answers everybody.
+//!
+//! This file is the loop, its guard and the requests between groups; what a group does is in `group.rs`.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use super::{
+    block::Encoder,
+    cursor::Leave,
+    damage,
+    directory::Directory,
+    engine::{Engine, GROUP_BYTES, panic_text},
+    inbox::{Append, Control, Dirty, Work},
+    keys::QueueRef,
+    node_record::NodeRecord,
+    shared::Shared,
+    trim::Trimmer,
+};
+use crate::{
+    error::{EnqueueError, HandoffError, StorageError},
+    stats::{Damage, Health},
+    types::{Amount, NodeId, Sequence},
+};
+
+/// How long a close waits for reads that are under way.
+const READERS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where a node's next hint goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail {
+    pub queue: QueueRef,
+    pub next: Sequence,
+    pub bytes: u64,
+}
+
+/// All that only the commit thread touches.
+pub struct Committer {
+    pub shared: Arc<Shared>,
+    pub engine: Arc<Engine>,
+    pub directory: Directory,
+    pub generation: String,
+    pub free_space_reserve_bytes: u64,
+    pub encoder: Encoder,
+    pub records: HashMap<NodeId, NodeRecord>,
+    pub tails: HashMap<NodeId, Tail>,
+    pub next_queue: u64,
+    pub trimmer: Trimmer,
+    /// Cursors that moved and are not written yet.
+    pub dirty: BTreeSet<Dirty>,
+    /// Bytes handed to sled since the last fsync.
+    pub handed_bytes: usize,
+}
+
+impl Committer {
+    /// Works until it is told to close.
+    pub fn run(mut self) {
+        loop {
+            let busy = self.trimmer.has_work() || !self.dirty.is_empty();
+            let Work {
+                appends,
+                control,
+                dirty,
+            } = self.shared.inbox.take(busy && self.shared.is_serving());
+            self.dirty.extend(dirty);
+            self.turn(appends);
+            match control {
+                None => {}
+                Some(Control::Sync(done)) => done(self.guarded(Self::settle)),
+                Some(Control::RemoveNode(node, done)) => {
+                    let removed = self.guarded(|committer| committer.remove_node(node));
+                    done(
+                        removed.and_then(|amount| amount.ok_or(HandoffError::UnknownNode { node })),
+                    );
+                }
+                Some(Control::JudgeDamage(node, at, done)) => {
+                    done(self.guarded(|committer| committer.judge_damage(node, at)));
+                }
+                Some(Control::Close(done)) => return done(self.close()),
+            }
+        }
+    }
+
+    fn turn(&mut self, appends: Vec<Append>) {
+        if let Err(error) = self.shared.check_serving() {
+            for append in appends {
+                (append.done)(Err(match &error {
+                    HandoffError::Storage(cause) => EnqueueError::StoreFailed(cause.clone()),
+                    _ => EnqueueError::ShutDown,
+                }));
+            }
+            return;
+        }
+        // Whoever waits for the group is told by `fail`.
+        let _ = self.guarded(|committer| committer.group(appends));
+    }
+
+    /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the outcome of what was
+    /// handed over is unknown; rule 10, a damaged file may make the engine panic.
+    fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, HandoffError> {
+        let shared = Arc::clone(&self.shared);
+        shared.check_serving()?;
+        shared.busy.start();
+        let result = catch_unwind(AssertUnwindSafe(|| work(self)));
+        shared.busy.stop();
+        let (health, cause) = match result {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(cause)) => (Health::Failed(cause.clone()), cause),
+            Err(panic) => {
+                let cause = StorageError::new("commit", panic_text(panic.as_ref()));
+                (Health::RestartRequired(cause.clone()), cause)
+            }
+        };
+        shared.fail(health);
+        Err(HandoffError::Storage(cause))
+    }
+
+    /// Flushes and fsyncs what was handed over.
+    pub fn commit(&mut self) -> Result<(), StorageError> {
+        // The watchdog counts from one fsync to the next, so a large hint with many of them is not taken for a hang.
+        self.shared.busy.start();
+        self.engine.commit()?;
+        let counters = &self.shared.counters;
+        counters.groups.fetch_add(1, Relaxed);
+        let handed = std::mem::take(&mut self.handed_bytes);
+        counters.engine_bytes.fetch_add(handed as u64, Relaxed);
+        Ok(())
+    }
+
+    /// Hands a key over. SLED.md rule 2: never more than a group's bytes between two fsyncs, whoever asks. Rule 4: a
+    /// plain insert, since a batch or a transaction would seal a buffer of its own.
+    pub fn insert(
+        &mut self,
+        tree: &sled::Tree,
+        key: &[u8],
+        value: Vec<u8>,
+    ) -> Result<(), StorageError> {
+        let bytes = key.len() + value.len();
+        if self.handed_bytes + bytes > GROUP_BYTES {
+            self.commit()?;
+        }
+        self.handed_bytes += bytes;
+        tree.insert(key, value)
+            .map_err(|error| StorageError::new("write to the engine", error))?;
+        Ok(())
+    }
+
+    /// Makes everything durable, acks too.
+    fn settle(&mut self) -> Result<(), StorageError> {
+        while !self.dirty.is_empty() {
+            self.group(Vec::new())?;
+        }
+        if self.handed_bytes > 0 {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// The tombstone first; the space is trimmed afterwards, in bounded groups. `None` for a node without a record.
+    fn remove_node(&mut self, node: NodeId) -> Result<Option<Amount>, StorageError> {
+        let Some(record) = self.records.get_mut(&node) else {
+            return Ok(None);
+        };
+        record.removed = true;
+        let retired = std::mem::take(&mut record.live);
+        record.retired.extend(&retired);
+        self.write_record(node)?;
+        self.commit()?;
+        self.tails.remove(&node);
+        for queue in retired {
+            self.trimmer.whole(node, queue);
+        }
+        let removed = self.shared.registry.lock().nodes.remove(&node);
+        let removed = removed.unwrap_or_default();
+        for queue in removed.queues.iter().filter(|queue| !queue.is_drained()) {
+            let Amount { hints, bytes } = queue.pending();
+            tracing::warn!(
+                node = node.0,
+                queue = queue.at.queue.0,
+                hints,
+                bytes,
+                first_lost = queue.cursor.next.0,
+                last_lost = queue.watermark.0,
+                "node removed; its hints are discarded"
+            );
+        }
+        Ok(Some(removed.pending()))
+    }
+
+    /// Skips what really does not read, and says which range that is.
+    fn judge_damage(&mut self, node: NodeId, at: QueueRef) -> Result<(), StorageError> {
+        let Some(queue) = self.shared.registry.lock().queue(node, at) else {
+            return Ok(());
+        };
+        let judged = damage::judge(&self.engine, &queue)
+            .map_err(|error| StorageError::new("read a damaged block", error))?;
+        let Some(range) = judged.filter(|_| !queue.is_drained()) else {
+            return Ok(());
+        };
+        let mut registry = self.shared.registry.lock();
+        let lost = registry.advance(node, at, range.last, range.bytes_through, Leave::Lost);
+        registry.note_damage(Damage {
+            node: at.node,
+            queue: at.queue,
+            what: format!("{} hints ({} bytes) did not read", lost.hints, lost.bytes),
+            lost: Some((queue.cursor.next, range.last)),
+        });
+        drop(registry);
+        self.dirty.insert((node, at));
+        self.settle()
+    }
+
+    /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.
+    fn close(mut self) -> Result<(), HandoffError> {
+        let settled = self.guarded(Self::settle);
+        self.shared.busy.start();
+        self.shared.set_shut_down();
+        let shared = Arc::clone(&self.shared);
+        let closed = self.close_engine(settled);
+        shared.busy.stop();
+        closed
+    }
+
+    fn close_engine(self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
+        let summary = self.shared.registry.lock().clean_summary();
+        drop(self.shared.take_engine());
+        let started = Instant::now();
+        let mut engine = self.engine;
+        // Reads hold the engine for as long as they take.
+        let engine = loop {
+            match Arc::try_unwrap(engine) {
+                Ok(sole) => break sole,
+                Err(_) if started.elapsed() > READERS_TIMEOUT => {
+                    return Err(StorageError::new("close", "a read is still under way").into());
+                }
+                Err(shared) => engine = shared,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        engine.close()?;
+        settled?;
+        self.directory
+            .write_clean_summary(&self.generation, &summary)
+            .map_err(|error| StorageError::new("write the CLEAN summary", error))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! The store's directory: `LOCK`, `CURRENT`, `OPENING`, the generations, and what is moved aside.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{clean, engine::sync_path};
+use crate::error::{DirectoryProblem, LockKind, OpenError};
+
+const LOCK: &str = "LOCK";
+const CURRENT: &str = "CURRENT";
+const OPENING: &str = "OPENING";
+const CLEAN: &str = "CLEAN";
+const GENERATION: &str = "gen-";
+/// A process that was just killed, or a handle just dropped, may need a moment to let go.
+const LINGERING_LOCK: Duration = Duration::from_millis(500);
+
+/// A directory that we hold the lock of.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Held until this value is dropped.
+    _lock: File,
+}
+
+impl Directory {
+    /// Checks the directory, makes it if it is not there, and takes its lock.
+    pub fn lock(path: &Path) -> Result<Directory, OpenError> {
+        create_if_missing(path)?;
+        check(path).map_err(|problem| OpenError::Directory {
+            path: path.to_owned(),
+            problem,
+        })?;
+        Ok(Directory {
+            path: path.to_owned(),
+            _lock: take_lock(&path.join(LOCK))?,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn generation(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The generation in use: the one that `CURRENT` names, or, if the first open never got to write `CURRENT`, the
+    /// only one there is. The flag says whether `CURRENT` names it.
+    pub fn current(&self) -> Result<Option<(String, bool)>, OpenError> {
+        let problem = |problem| OpenError::Directory {
+            path: self.path.clone(),
+            problem,
+        };
+        let mut found = self.generations()?;
+        match fs::read_to_string(self.path.join(CURRENT)) {
+            Ok(text) => match found.iter().find(|name| **name == text.trim_end()) {
+                Some(name) => Ok(Some((name.clone(), true))),
+                None => Err(problem(DirectoryProblem::BadCurrent { text })),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match found.len() {
+                0 => Ok(None),
+                1 => Ok(found.pop().map(|name| (name, false))),
+                _ => Err(problem(DirectoryProblem::NoCurrent {
+                    found: found.join(", "),
+                })),
+            },
+            Err(source) => Err(failed("read", &self.path.join(CURRENT), source)),
+        }
+    }
+
+    /// Names the generation in use. Call it when that is durable: until then nothing in it was answered.
+    pub fn set_current(&self, name: &str) -> Result<(), OpenError> {
+        self.replace(CURRENT, format!("{name}\n").as_bytes())
+    }
+
+    /// The name of a generation that is not there yet, above all that are or were.
+    pub fn unused_generation(&self) -> Result<String, OpenError> {
+        let number = |name: &String| {
+            let (_, digits) = name.rsplit_once(GENERATION)?;
+            digits.get(..6)?.parse::<u32>().ok()
+        };
+        let highest = self.entries()?.iter().filter_map(number).max();
+        Ok(format!("{GENERATION}{:06}", highest.unwrap_or(0) + 1))
+    }
+
+    /// Counts an attempt to open, durably, before it is made; returns how many died before it.
+    pub fn begin_opening(&self) -> Result<u32, OpenError> {
+        let path = self.path.join(OPENING);
+        let died = match fs::read_to_string(&path) {
+            // A file that is not a number is one that a crash cut short: an attempt all the same.
+            Ok(text) => text.trim().parse().unwrap_or(1),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(source) => return Err(failed("read", &path, source)),
+        };
+        self.replace(OPENING, format!("{}\n", died + 1).as_bytes())?;
+        Ok(died)
+    }
+
+    /// The attempt ended, well or with an error, and the process lives.
+    pub fn end_opening(&self) -> Result<(), OpenError> {
+        remove_if_there(&self.path.join(OPENING))?;
+        sync_path(&self.path)
+    }
+
+    /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
+    pub fn clean_summary(&self, name: &str) -> Result<Option<Vec<clean::CleanQueue>>, OpenError> {
+        let path = self.generation(name).join(CLEAN);
+        match fs::read(&path) {
+            Ok(bytes) => match clean::decode(&bytes) {
+                Ok(queues) => Ok(Some(queues)),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "the CLEAN summary is damaged; opening as after an unclean stop");
+                    Ok(None)
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(failed("read", &path, source)),
+        }
+    }
+
+    /// Must be durable before the first write: a summary that is left would speak of an older state.
+    pub fn remove_clean_summary(&self, name: &str) -> Result<(), OpenError> {
+        remove_if_there(&self.generation(name).join(CLEAN))?;
+        sync_path(&self.generation(name))
+    }
+
+    pub fn write_clean_summary(
+        &self,
+        name: &str,
+        queues: &[clean::CleanQueue],
+    ) -> Result<(), OpenError> {
+        replace(&self.generation(name), CLEAN, &clean::encode(queues))
+    }
+
+    /// Moves a generation aside whole, so that it can be looked into; returns where it is now.
+    pub fn move_aside(&self, name: &str) -> Result<PathBuf, OpenError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let stamp = now.map_or(0, |since| since.as_millis());
+        let (from, to) = (
+            self.generation(name),
+            self.path.join(format!("aside-{stamp}-{name}")),
+        );
+        fs::rename(&from, &to).map_err(|source| failed("move aside", &from, source))?;
+        sync_path(&self.path)?;
+        Ok(to)
+    }
+
+    fn generations(&self) -> Result<Vec<String>, OpenError> {
+        let mut found = self.entries()?;
+        found.retain(|name| name.starts_with(GENERATION));
+        found.sort();
+        Ok(found)
+    }
+
+    fn entries(&self) -> Result<Vec<String>, OpenError> {
+        entries(&self.path).map_err(|source| failed("list", &self.path, source))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
+        replace(&self.path, name, bytes)
+    }
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Makes the directory private, and its name durable in its parent.
+fn create_if_missing(path: &Path) -> Result<(), OpenError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        _ => return Ok(()),
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| failed("create", path, source))?;
+    // Parents made on the way are as new as the directory itself; fsync up to the root, which is cheap and once only.
+    let absolute = std::path::absolute(path).map_err(|source| failed("resolve", path, source))?;
+    absolute.ancestors().skip(1).try_for_each(sync_ancestor)
+}
+
+/// An ancestor that we may not even read was not made by us.
+fn sync_ancestor(path: &Path) -> Result<(), OpenError> {
+    match sync_path(path) {
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn check(path: &Path) -> Result<(), DirectoryProblem> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Err(DirectoryProblem::NotADirectory);
+    };
+    if metadata.is_symlink() {
+        return Err(DirectoryProblem::Symlink);
+    }
+    if !metadata.is_dir() {
+        return Err(DirectoryProblem::NotADirectory);
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if metadata.uid() != us {
+        return Err(DirectoryProblem::WrongOwner {
+            owner: metadata.uid(),
+            us,
+        });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(DirectoryProblem::WritableByOthers { mode });
+    }
+    // Only a directory without a store is checked for strangers: an operator may keep notes beside one.
+    let found = entries(path).unwrap_or_default();
+    let ours =
+        |name: &String| name.starts_with(GENERATION) || [LOCK, CURRENT].contains(&name.as_str());
+    match found.iter().find(|name| *name != "lost+found") {
+        Some(entry) if !found.iter().any(ours) => Err(DirectoryProblem::Foreign {
+            entry: entry.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| failed("open", path, source))?;
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if started.elapsed() < LINGERING_LOCK => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let holder = file.read_to_string(&mut text).ok();
+                return Err(OpenError::Locked {
+                    path: path.to_owned(),
+                    kind: LockKind::Store {
+                        holder: holder.and_then(|_| text.trim().parse().ok()),
+                    },
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed("lock", path, source)),
+        }
+    }
+    // For the error text of whoever meets the lock; nothing depends on it.
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(|source| failed("write", path, source))?;
+    Ok(file)
+}
+
+/// Writes a small file so that after a crash either the old or the new one is there, whole.
+fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
+    let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
+    File::create(&new)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(|source| failed("write", &new, source))?;
+    fs::rename(&new, &path).map_err(|source| failed("replace", &path, source))?;
+    sync_path(dir)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), OpenError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(failed("remove", path, source))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn entries(path: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(path)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}

@@ -1,0 +1,223 @@
+//! One generation of the store: every sled handle and our own fsync handle, opened and dropped together.
+
+use std::{
+    fs::{self, File},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use super::faults::Faults;
+use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
+
+/// SLED.md rule 2: fixed for the life of a database.
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// SLED.md rule 13: sled uses several times what it is told.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits for them.
+pub const GROUP_BYTES: usize = 1024 * 1024;
+/// SLED.md rule 16: a handle dropped a moment ago may still hold the file's lock.
+const LINGERING_LOCK: Duration = Duration::from_secs(3);
+
+pub struct Engine {
+    pub meta: sled::Tree,
+    pub nodes: sled::Tree,
+    pub hints: sled::Tree,
+    db: sled::Db,
+    /// SLED.md rule 1: sled's flush is no fsync on Linux, this handle is how we do one.
+    log: File,
+    fsyncs: AtomicU64,
+    pub faults: Faults,
+}
+
+impl Engine {
+    /// Opens the database in `dir`, and makes it there if there is none.
+    pub fn open(dir: &Path) -> Result<Engine, OpenError> {
+        make_private_dir(dir)?;
+        remove_torn_snapshots(dir)?;
+        let started = Instant::now();
+        let db = loop {
+            match open_sled(dir) {
+                Err(OpenError::Locked { .. }) if started.elapsed() < LINGERING_LOCK => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => break other?,
+            }
+        };
+        let tree = |name: &str| {
+            db.open_tree(name)
+                .map_err(|error| classify(dir, error, "open a tree"))
+        };
+        // SLED.md rule 14: few trees, all of them fixed.
+        let (meta, nodes, hints) = (tree("hh/meta")?, tree("hh/nodes")?, tree("hh/hints")?);
+        let log_path = dir.join("db");
+        let log = File::open(&log_path).map_err(|source| OpenError::Io {
+            action: "open for fsync",
+            path: log_path,
+            source,
+        })?;
+        let engine = Engine {
+            meta,
+            nodes,
+            hints,
+            db,
+            log,
+            fsyncs: AtomicU64::new(0),
+            faults: Faults::default(),
+        };
+        engine.commit()?;
+        engine.sync_files(dir)?;
+        Ok(engine)
+    }
+
+    /// SLED.md rule 7: sled never fsyncs its directory, nor `conf`.
+    fn sync_files(&self, dir: &Path) -> Result<(), OpenError> {
+        sync_path(&dir.join("db"))?;
+        sync_path(&dir.join("conf"))?;
+        sync_path(dir)?;
+        dir.parent().map_or(Ok(()), sync_path)
+    }
+
+    pub fn db(&self) -> &sled::Db {
+        &self.db
+    }
+
+    /// Makes everything handed to sled so far durable.
+    ///
+    /// SLED.md rule 1: flush, then an fsync of our own. Rule 5: a blocking flush on the caller's thread, never
+    /// `flush_async`. Rule 4: with one flush a group, few buffers are ever outstanding.
+    pub fn commit(&self) -> Result<(), StorageError> {
+        self.faults
+            .commit()
+            .map_err(|error| StorageError::new("flush the log", error))?;
+        self.db
+            .flush()
+            .map_err(|error| StorageError::new("flush the log", error))?;
+        self.log
+            .sync_data()
+            .map_err(|error| StorageError::new("fsync the log", error))?;
+        self.fsyncs.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    pub fn fsyncs(&self) -> u64 {
+        self.fsyncs.load(Relaxed)
+    }
+
+    /// Whether any node or hint is stored.
+    pub fn holds_data(&self) -> sled::Result<bool> {
+        Ok(self.nodes.first()?.is_some() || self.hints.first()?.is_some())
+    }
+
+    /// Drops sled and waits for its last writes. SLED.md rule 15: its drop may panic.
+    pub fn close(self) -> Result<(), StorageError> {
+        let Engine {
+            meta,
+            nodes,
+            hints,
+            db,
+            log,
+            ..
+        } = self;
+        catch_unwind(AssertUnwindSafe(|| drop((meta, nodes, hints, db))))
+            .map_err(|panic| StorageError::new("close the engine", panic_text(panic.as_ref())))?;
+        log.sync_data()
+            .map_err(|error| StorageError::new("fsync the log", error))
+    }
+}
+
+fn open_sled(dir: &Path) -> Result<sled::Db, OpenError> {
+    let config = sled::Config::new()
+        .path(dir)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(CACHE_BYTES);
+    // SLED.md rule 13: compression, temporary and the flush interval (which drives garbage collection) stay as they are.
+    // SLED.md rule 10: recovery may panic.
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error)) => Err(classify(dir, error, "open the engine")),
+        Err(panic) => Err(unopenable(
+            dir,
+            UnopenableReason::Panic(panic_text(panic.as_ref())),
+        )),
+    }
+}
+
+pub fn unopenable(dir: &Path, reason: UnopenableReason) -> OpenError {
+    OpenError::Unopenable {
+        path: dir.to_owned(),
+        reason,
+    }
+}
+
+/// Tells a store that is damaged from a machine that is in the way. sled reports its lock as an I/O error by text only.
+pub fn classify(dir: &Path, error: sled::Error, action: &'static str) -> OpenError {
+    match error {
+        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
+            OpenError::Locked {
+                path: dir.join("db"),
+                kind: LockKind::Sled,
+            }
+        }
+        // An error number is the operating system's: permissions, descriptors, a bad disk. The store itself may be whole.
+        sled::Error::Io(error) if error.raw_os_error().is_some() => {
+            OpenError::Storage(StorageError::new(action, error))
+        }
+        error => unopenable(dir, UnopenableReason::Engine(error.to_string())),
+    }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "no text".to_owned(),
+    }
+}
+
+fn make_private_dir(dir: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::DirBuilderExt;
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::Io {
+            action: "create",
+            path: dir.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// SLED.md rule 6: a torn `snap.*.generating` makes every later open fail; it is never needed.
+fn remove_torn_snapshots(dir: &Path) -> Result<(), OpenError> {
+    let failed = |action, path: PathBuf| {
+        move |source| OpenError::Io {
+            action,
+            path,
+            source,
+        }
+    };
+    for entry in fs::read_dir(dir).map_err(failed("list", dir.to_owned()))? {
+        let entry = entry.map_err(failed("list", dir.to_owned()))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::warn!(file = %name, "removing a torn snapshot left by an unclean stop");
+            fs::remove_file(entry.path()).map_err(failed("remove", entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Fsyncs a file or a directory.
+pub fn sync_path(path: &Path) -> Result<(), OpenError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| OpenError::Io {
+            action: "fsync",
+            path: path.to_owned(),
+            source,
+        })
+}

@@ -1,0 +1,198 @@
+//! What waits for the commit thread.
+//!
+//! One mutex guards all of it; its condition variable wakes the commit thread, the only one that waits on it. No other
+//! lock is taken while it is held.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{block::NewHint, engine::GROUP_BYTES, keys::QueueRef};
+use crate::{
+    error::{EnqueueError, HandoffError},
+    types::{Amount, HintId, NodeId},
+};
+
+/// Told the outcome of an append. Dropped untold, the outcome is unknown.
+pub type AppendDone = Box<dyn FnOnce(Result<HintId, EnqueueError>) + Send>;
+/// Told the outcome of anything else.
+pub type Done<T> = Box<dyn FnOnce(Result<T, HandoffError>) + Send>;
+
+/// Bytes of appends that a group takes: what is left of [`GROUP_BYTES`] is for cursors and trims.
+const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
+/// What a hint may cost beside itself, were it the first one of a new node: block header and key, the node's record, the
+/// next queue id.
+const APPEND_OVERHEAD_BYTES: usize = 256;
+/// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
+const ACK_DELAY: Duration = Duration::from_millis(5);
+
+pub struct Append {
+    pub node: NodeId,
+    pub hint: NewHint,
+    pub done: AppendDone,
+}
+
+/// Requests that are carried out between groups, in order with the appends around them.
+pub enum Control {
+    /// Answered when all that came before is durable, acks too.
+    Sync(Done<()>),
+    /// Discards all hints of a node.
+    RemoveNode(NodeId, Done<Amount>),
+    /// Somebody could not read the hint at the cursor of this queue of this node.
+    JudgeDamage(NodeId, QueueRef, Done<()>),
+    /// The last request: commit all, leave `CLEAN`, drop the engine.
+    Close(Done<()>),
+}
+
+/// A queue whose cursor moved: the node it is drained for, and the queue.
+pub type Dirty = (NodeId, QueueRef);
+
+/// What a turn of the commit thread works on.
+#[derive(Default)]
+pub struct Work {
+    pub appends: Vec<Append>,
+    pub control: Option<Control>,
+    pub dirty: BTreeSet<Dirty>,
+}
+
+enum Request {
+    Append(Append),
+    Control(Control),
+}
+
+#[derive(Default)]
+struct State {
+    requests: VecDeque<Request>,
+    dirty: BTreeSet<Dirty>,
+    closed: bool,
+}
+
+#[derive(Default)]
+pub struct Inbox {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+impl Inbox {
+    /// Hands in an append; gives it back if the inbox is closed.
+    pub fn append(&self, append: Append) -> Result<(), Append> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(append);
+        }
+        state.requests.push_back(Request::Append(append));
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Hands in a control; gives it back if the inbox is closed. `Close` closes it.
+    pub fn control(&self, control: Control) -> Result<(), Control> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(control);
+        }
+        state.closed = matches!(control, Control::Close(_));
+        state.requests.push_back(Request::Control(control));
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Says that a cursor moved.
+    pub fn mark_dirty(&self, dirty: Dirty) {
+        let mut state = self.state.lock();
+        if state.dirty.insert(dirty) {
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Waits for work: everything that waits, over all nodes, up to one group; a control ends the group before it.
+    /// Returns at once, perhaps with nothing, if the commit thread `has_work` of its own.
+    pub fn take(&self, has_work: bool) -> Work {
+        let mut state = self.state.lock();
+        let mut ack_deadline = None;
+        while state.requests.is_empty() && !has_work {
+            if state.dirty.is_empty() {
+                self.filled.wait(&mut state);
+                continue;
+            }
+            let deadline = *ack_deadline.get_or_insert_with(|| Instant::now() + ACK_DELAY);
+            if self.filled.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        let mut work = Work {
+            dirty: mem::take(&mut state.dirty),
+            ..Work::default()
+        };
+        let mut bytes = 0;
+        while let Some(request) = state.requests.pop_front() {
+            match request {
+                Request::Append(append) => {
+                    bytes += append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES;
+                    if bytes > APPEND_BYTES && !work.appends.is_empty() {
+                        state.requests.push_front(Request::Append(append));
+                        break;
+                    }
+                    work.appends.push(append);
+                }
+                Request::Control(control) => {
+                    work.control = Some(control);
+                    break;
+                }
+            }
+        }
+        work
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ShardId;
+
+    fn append(bytes: usize) -> Append {
+        Append {
+            node: NodeId(1),
+            hint: NewHint {
+                shard: ShardId(1),
+                format: 0,
+                enqueued_unix_ms: 0,
+                payload: vec![0; bytes].into(),
+            },
+            done: Box::new(|_| {}),
+        }
+    }
+
+    #[test]
+    fn a_group_stays_under_its_limit_and_a_larger_hint_goes_alone() {
+        let inbox = Inbox::default();
+        for bytes in [600_000, 600_000, 5_000_000, 10, 10] {
+            assert!(inbox.append(append(bytes)).is_ok());
+        }
+        let sizes: Vec<_> = (0..4).map(|_| inbox.take(true).appends.len()).collect();
+        assert_eq!(sizes, [1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_control_ends_the_group_before_it_and_nothing_enters_after_close() {
+        let inbox = Inbox::default();
+        assert!(inbox.append(append(1)).is_ok());
+        assert!(inbox.control(Control::Sync(Box::new(|_| {}))).is_ok());
+        assert!(inbox.append(append(2)).is_ok());
+        assert!(inbox.control(Control::Close(Box::new(|_| {}))).is_ok());
+        assert!(inbox.append(append(3)).is_err());
+        let first = inbox.take(false);
+        assert_eq!(first.appends.len(), 1);
+        assert!(matches!(first.control, Some(Control::Sync(_))));
+        let second = inbox.take(false);
+        assert_eq!(second.appends.len(), 1);
+        assert!(matches!(second.control, Some(Control::Close(_))));
+    }
+}

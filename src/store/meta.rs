@@ -1,0 +1,74 @@
+//! The records of the tree `hh/meta`: schema version, store id, next queue id. Each is sealed with a checksum.
+
+use super::{
+    engine::Engine,
+    sealed::{seal, unseal},
+};
+use crate::types::StoreId;
+
+const SCHEMA: &str = "schema";
+const STORE: &str = "store";
+const NEXT_QUEUE: &str = "next_queue";
+
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    #[error("the {record} record is damaged: {detail}")]
+    Damaged {
+        record: &'static str,
+        detail: String,
+    },
+    #[error("the engine failed to read or write it")]
+    Engine(#[from] sled::Error),
+}
+
+fn get<const N: usize>(
+    engine: &Engine,
+    record: &'static str,
+) -> Result<Option<[u8; N]>, MetaError> {
+    let Some(value) = engine.meta.get(record)? else {
+        return Ok(None);
+    };
+    let damaged = |detail: String| MetaError::Damaged { record, detail };
+    let bytes = unseal(record.as_bytes(), &value).map_err(|error| damaged(error.to_string()))?;
+    let fixed = bytes
+        .try_into()
+        .map_err(|_| damaged(format!("it is {} bytes long, not {N}", bytes.len())))?;
+    Ok(Some(fixed))
+}
+
+fn put(engine: &Engine, record: &str, value: Vec<u8>) -> sled::Result<usize> {
+    let value = seal(record.as_bytes(), value);
+    let bytes = record.len() + value.len();
+    engine.meta.insert(record, value)?;
+    Ok(bytes)
+}
+
+pub fn schema(engine: &Engine) -> Result<Option<u32>, MetaError> {
+    Ok(get(engine, SCHEMA)?.map(u32::from_be_bytes))
+}
+
+pub fn set_schema(engine: &Engine, version: u32) -> sled::Result<usize> {
+    put(engine, SCHEMA, version.to_be_bytes().to_vec())
+}
+
+pub fn store_id(engine: &Engine) -> Result<Option<StoreId>, MetaError> {
+    Ok(get(engine, STORE)?.map(StoreId))
+}
+
+pub fn set_store_id(engine: &Engine, store: StoreId) -> sled::Result<usize> {
+    put(engine, STORE, store.0.to_vec())
+}
+
+/// `Ok(None)` if the record is missing or damaged: the caller finds a safe value above every queue it sees.
+pub fn next_queue(engine: &Engine) -> Result<Option<u64>, MetaError> {
+    match get(engine, NEXT_QUEUE) {
+        Ok(value) => Ok(value.map(u64::from_be_bytes)),
+        Err(MetaError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the bytes handed to the engine.
+pub fn set_next_queue(engine: &Engine, next: u64) -> sled::Result<usize> {
+    put(engine, NEXT_QUEUE, next.to_be_bytes().to_vec())
+}

@@ -1,0 +1,281 @@
+//! The store: hints in sled, durable, numbered and checked. Synchronous; the only layer that names sled.
+//!
+//! A [`Store`] is one directory. Writers hand appends to the commit thread (`committer`, `group`) and are answered by a
+//! callback; readers peek at what is durable (`reader`); acknowledging moves a cursor in memory at once and on disk with
+//! the next group.
+
+mod block;
+mod blocks;
+mod clean;
+mod committer;
+mod cursor;
+mod damage;
+mod directory;
+mod engine;
+mod faults;
+mod group;
+mod inbox;
+mod keys;
+mod meta;
+mod node_record;
+mod open;
+mod reader;
+mod recovery;
+mod registry;
+mod schema;
+mod sealed;
+mod shared;
+mod trim;
+mod watchdog;
+
+use std::{
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+pub use block::{NewHint, StoredHint};
+pub use cursor::Leave;
+pub use faults::CommitFault;
+pub use inbox::AppendDone;
+pub use keys::QueueRef;
+pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
+pub use registry::NodeQueues;
+pub use schema::SCHEMA_VERSION;
+pub use shared::OnDurable;
+
+use crate::{
+    config::Config,
+    error::{EnqueueError, HandoffError, OpenError},
+    stats::{Health, StoreStats},
+    types::{Amount, NodeId, StoreId},
+};
+use inbox::{Append, Control, Done};
+use shared::Shared;
+use watchdog::StopSignal;
+
+/// One open store.
+pub struct Store {
+    shared: Arc<Shared>,
+    stop_watchdog: Arc<StopSignal>,
+    /// Taken by whoever closes first; nobody else waits for it.
+    threads: Mutex<Option<Threads>>,
+    commit_timeout: Duration,
+}
+
+struct Threads {
+    committer: JoinHandle<()>,
+    watchdog: JoinHandle<()>,
+}
+
+impl Store {
+    /// Opens the store in `config.dir`, and makes it if there is none.
+    ///
+    /// `on_durable` is called on the commit thread with the nodes that have new durable hints; it must not block.
+    pub fn open(config: &Config, on_durable: OnDurable) -> Result<Store, OpenError> {
+        config.validate()?;
+        let (shared, committer) = open::open(config, on_durable)?;
+        let stop_watchdog = Arc::new(StopSignal::default());
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(work)
+                .map_err(|source| OpenError::Io {
+                    action: "start a thread for",
+                    path: config.dir.clone(),
+                    source,
+                })
+        };
+        let watchdog = {
+            let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop_watchdog));
+            let timeout = config.commit_timeout;
+            spawn(
+                "hh-watchdog",
+                Box::new(move || watchdog::run(&shared, &stop, timeout)),
+            )?
+        };
+        let committer = spawn("hh-commit", Box::new(move || committer.run()))?;
+        Ok(Store {
+            shared,
+            stop_watchdog,
+            threads: Mutex::new(Some(Threads {
+                committer,
+                watchdog,
+            })),
+            commit_timeout: config.commit_timeout,
+        })
+    }
+
+    /// The store's identity.
+    pub fn id(&self) -> StoreId {
+        self.shared.store
+    }
+
+    /// Hands a hint to the pipeline. `done` is called once, on the commit thread or on this one; it must not block.
+    pub fn append(&self, node: NodeId, hint: NewHint, done: AppendDone) {
+        if let Err(error) = self.shared.check_serving() {
+            return done(Err(match error {
+                HandoffError::Storage(cause) => EnqueueError::StoreFailed(cause),
+                _ => EnqueueError::ShutDown,
+            }));
+        }
+        if let Err(append) = self.shared.inbox.append(Append { node, hint, done }) {
+            (append.done)(Err(EnqueueError::ShutDown));
+        }
+    }
+
+    /// What is at the head of the node's queue, as far as it is durable.
+    pub fn peek(
+        &self,
+        reader: &mut Reader,
+        node: NodeId,
+        limits: PeekLimits,
+    ) -> Result<Peek, HandoffError> {
+        reader.peek(&self.shared, node, limits)
+    }
+
+    /// Lets everything up to and including `mark` leave its queue. Seen at once by peeks and stats, durable with the
+    /// next group; a crash before that brings it back. Returns what left: nothing if it had left before.
+    pub fn ack(&self, node: NodeId, mark: Mark, leave: Leave) -> Result<Amount, HandoffError> {
+        self.shared.check_serving()?;
+        let left = self.shared.registry.lock().advance(
+            node,
+            mark.queue,
+            mark.sequence,
+            mark.bytes_through,
+            leave,
+        );
+        if left.hints > 0 {
+            self.shared.inbox.mark_dirty((node, mark.queue));
+        }
+        Ok(left)
+    }
+
+    /// Asks the commit thread to judge what a peek found damaged, and to skip it if it is.
+    pub fn judge_damage(
+        &self,
+        node: NodeId,
+        queue: QueueRef,
+        done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
+    ) {
+        self.control(done, |done| Control::JudgeDamage(node, queue, done));
+    }
+
+    /// Discards all hints of a node and forgets its queues. Tells how much was pending.
+    pub fn remove_node(
+        &self,
+        node: NodeId,
+        done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
+    ) {
+        self.control(done, |done| Control::RemoveNode(node, done));
+    }
+
+    /// Tells when everything handed in so far is durable, acks too.
+    pub fn sync(&self, done: impl FnOnce(Result<(), HandoffError>) + Send + 'static) {
+        self.control(done, Control::Sync);
+    }
+
+    fn control<T>(
+        &self,
+        done: impl FnOnce(Result<T, HandoffError>) + Send + 'static,
+        request: impl FnOnce(Done<T>) -> Control,
+    ) {
+        if let Err(error) = self.shared.check_serving() {
+            return done(Err(error));
+        }
+        // A control that meets a closed inbox is dropped with its `done`; the slot lets us still tell.
+        let slot = Arc::new(Mutex::new(Some(done)));
+        let in_request = Arc::clone(&slot);
+        let answer = move |result| {
+            let done = in_request.lock().take();
+            if let Some(done) = done {
+                done(result);
+            }
+        };
+        if self
+            .shared
+            .inbox
+            .control(request(Box::new(answer)))
+            .is_err()
+            && let Some(done) = slot.lock().take()
+        {
+            done(Err(HandoffError::ShutDown));
+        }
+    }
+
+    /// Depth and counters of every node that has queues.
+    pub fn nodes(&self) -> Vec<(NodeId, NodeQueues)> {
+        let registry = self.shared.registry.lock();
+        let nodes = registry.nodes.iter();
+        nodes
+            .map(|(node, queues)| (*node, queues.clone()))
+            .collect()
+    }
+
+    /// Counters of the store itself.
+    pub fn stats(&self) -> StoreStats {
+        self.shared.stats()
+    }
+
+    /// Whether it serves.
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// `Ok` while the store serves, else why it does not.
+    pub fn check_serving(&self) -> Result<(), HandoffError> {
+        self.shared.check_serving()
+    }
+
+    /// Commits what was handed in, leaves `CLEAN` behind and lets go of the directory; then another open succeeds.
+    ///
+    /// Blocks until that is done, or until the watchdog finds the commit thread hung. A second call returns at once.
+    pub fn close(&self) -> Result<(), HandoffError> {
+        let Some(threads) = self.threads.lock().take() else {
+            return Ok(());
+        };
+        let (tell, told) = mpsc::channel();
+        let closing = Control::Close(Box::new(move |result| {
+            // Nobody listens any more if the wait below gave up.
+            let _ = tell.send(result);
+        }));
+        // The inbox is open: only this takes `threads`, and only this closes it.
+        let _ = self.shared.inbox.control(closing);
+        let result = loop {
+            match told.recv_timeout(self.commit_timeout / 4) {
+                Ok(result) => break result,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break Err(HandoffError::ShutDown),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Health::RestartRequired(cause) = self.health() {
+                        // A hung thread cannot be joined. It keeps the lock, as it should: its writes may yet land.
+                        return Err(cause.into());
+                    }
+                }
+            }
+        };
+        self.stop_watchdog.stop();
+        // Their panics were caught inside; there is nothing to pass on.
+        let _ = threads.committer.join();
+        let _ = threads.watchdog.join();
+        result
+    }
+
+    /// Makes the next commits fail in the given way.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn inject(&self, fault: CommitFault) {
+        if let Ok(engine) = self.shared.engine() {
+            engine.faults.on_commit(fault);
+        }
+    }
+}
+
+impl Drop for Store {
+    /// Nothing that was answered is lost with the last handle, `Buffered` answers included.
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the store was dropped and did not close cleanly");
+        }
+    }
+}

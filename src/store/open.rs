@@ -1,0 +1,260 @@
+//! Opening a store: lock, count the attempt, find the generation, open it guarded, migrate, recover, take over.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    block::Encoder,
+    clean::CleanQueue,
+    committer::{Committer, Tail},
+    directory::Directory,
+    engine::{Engine, classify, panic_text, unopenable},
+    meta::{self, MetaError},
+    recovery::{Recovered, recover},
+    schema::{self, SCHEMA_VERSION, SchemaError},
+    shared::{OnDurable, Shared},
+    trim::Trimmer,
+};
+use crate::{
+    config::{Config, OnUnopenable},
+    error::{OpenError, StorageError, UnopenableReason},
+    types::{Sequence, StoreId},
+};
+
+/// After this many deaths in a row while opening, nothing is tried again by itself: under `panic = "abort"` a damaged
+/// store would otherwise kill the process at every start.
+const DEATHS_TOLERATED: u32 = 1;
+
+/// Where a generation comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Made by this open.
+    New,
+    /// Found without a `CURRENT`: its first open died before it could serve.
+    Unnamed,
+    /// Found, and named by `CURRENT`.
+    Named,
+}
+
+struct Opened {
+    engine: Engine,
+    recovered: Recovered,
+    generation: String,
+    moved_aside: Option<PathBuf>,
+}
+
+/// Opens the store and returns what its threads need.
+pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Committer), OpenError> {
+    let directory = Directory::lock(&config.dir)?;
+    let current = directory.current();
+    let died = directory.begin_opening()?;
+    let opened = current.and_then(|current| open_or_replace(config, &directory, current, died));
+    // Whatever came of it, this process lives to tell, unless it refused to try.
+    let keeps_refusing = matches!(
+        &opened,
+        Err(OpenError::Unopenable {
+            reason: UnopenableReason::DiedWhileOpening { .. },
+            ..
+        })
+    );
+    if !keeps_refusing {
+        directory.end_opening()?;
+    }
+    let Opened {
+        engine,
+        recovered,
+        generation,
+        moved_aside,
+    } = opened?;
+    tracing::info!(
+        dir = %config.dir.display(), %generation, store = %recovered.store,
+        nodes = recovered.registry.nodes.len(), "store opened"
+    );
+    let engine = Arc::new(engine);
+    let shared = Arc::new(Shared::new(
+        recovered.store,
+        Arc::clone(&engine),
+        recovered.registry,
+        on_durable,
+        moved_aside,
+    ));
+    let (tails, trimmer, dirty) = take_over(&shared, &recovered.live, &recovered.retired);
+    let committer = Committer {
+        shared: Arc::clone(&shared),
+        engine,
+        directory,
+        generation,
+        free_space_reserve_bytes: config.free_space_reserve_bytes,
+        encoder: Encoder::new(),
+        records: recovered.records,
+        tails,
+        next_queue: recovered.next_queue,
+        trimmer,
+        dirty,
+        handed_bytes: 0,
+    };
+    Ok((shared, committer))
+}
+
+type TakenOver = (
+    HashMap<crate::types::NodeId, Tail>,
+    Trimmer,
+    BTreeSet<super::inbox::Dirty>,
+);
+
+/// Where new hints go, and what an earlier stop left to be trimmed or retired.
+fn take_over(
+    shared: &Shared,
+    live: &[super::inbox::Dirty],
+    retired: &[super::inbox::Dirty],
+) -> TakenOver {
+    let mut trimmer = Trimmer::default();
+    for (node, queue) in retired {
+        trimmer.whole(*node, *queue);
+    }
+    let registry = shared.registry.lock();
+    let mut dirty = BTreeSet::new();
+    for (node, at) in live {
+        let Some(queue) = registry.queue(*node, *at) else {
+            continue;
+        };
+        if queue.sealed && queue.is_drained() {
+            // Writing its cursor retires it.
+            dirty.insert((*node, *at));
+        } else {
+            trimmer.below(*at, queue.cursor.next);
+        }
+    }
+    let last = registry.nodes.iter().filter_map(|(node, queues)| {
+        let queue = queues.queues.back().filter(|queue| !queue.sealed)?;
+        let tail = Tail {
+            queue: queue.at,
+            next: Sequence(queue.watermark.0 + 1),
+            bytes: queue.bytes,
+        };
+        Some((*node, tail))
+    });
+    (last.collect(), trimmer, dirty)
+}
+
+/// Opens the current generation; one that cannot be opened is moved aside whole if the caller chose that.
+fn open_or_replace(
+    config: &Config,
+    directory: &Directory,
+    current: Option<(String, bool)>,
+    died: u32,
+) -> Result<Opened, OpenError> {
+    let Some((generation, is_named)) = current else {
+        let first = directory.unused_generation()?;
+        return open_generation(config, directory, first, Origin::New);
+    };
+    let tried = if died > DEATHS_TOLERATED {
+        let reason = UnopenableReason::DiedWhileOpening { attempts: died };
+        Err(unopenable(&directory.generation(&generation), reason))
+    } else {
+        let origin = if is_named {
+            Origin::Named
+        } else {
+            Origin::Unnamed
+        };
+        open_generation(config, directory, generation.clone(), origin)
+    };
+    let reason = match tried {
+        Err(OpenError::Unopenable { reason, .. }) => reason,
+        other => return other,
+    };
+    // A generation that CURRENT never named died in its first open: nothing in it was ever answered.
+    if is_named && config.on_unopenable == OnUnopenable::Fail {
+        return Err(unopenable(&directory.generation(&generation), reason));
+    }
+    let next = directory.unused_generation()?;
+    let aside = directory.move_aside(&generation)?;
+    tracing::error!(
+        %reason, moved_to = %aside.display(),
+        "the store cannot be opened; it was moved aside whole and an empty one is started"
+    );
+    let mut opened = open_generation(config, directory, next, Origin::New)?;
+    opened.moved_aside = Some(aside);
+    Ok(opened)
+}
+
+fn open_generation(
+    config: &Config,
+    directory: &Directory,
+    generation: String,
+    origin: Origin,
+) -> Result<Opened, OpenError> {
+    let path = directory.generation(&generation);
+    let clean = match origin {
+        Origin::New => Some(Vec::new()),
+        Origin::Unnamed | Origin::Named => directory.clean_summary(&generation)?,
+    };
+    let engine = Engine::open(&path)?;
+    // SLED.md rule 10: what recovery let through may still panic at the first read.
+    let prepared = catch_unwind(AssertUnwindSafe(|| {
+        prepare(config, &engine, &path, clean.as_deref())
+    }));
+    let recovered = match prepared {
+        Ok(recovered) => recovered?,
+        Err(panic) => {
+            let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
+            return Err(unopenable(&path, reason));
+        }
+    };
+    if origin != Origin::Named {
+        directory.set_current(&generation)?;
+    }
+    directory.remove_clean_summary(&generation)?;
+    Ok(Opened {
+        engine,
+        recovered,
+        generation,
+        moved_aside: None,
+    })
+}
+
+fn prepare(
+    config: &Config,
+    engine: &Engine,
+    path: &Path,
+    clean: Option<&[CleanQueue]>,
+) -> Result<Recovered, OpenError> {
+    let new_id = random_store_id()?;
+    schema::migrate(engine, new_id.0).map_err(|error| match error {
+        SchemaError::Newer { found } => OpenError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            supported: SCHEMA_VERSION,
+        },
+        SchemaError::Meta(error) => meta_failed(path, error),
+        SchemaError::Storage(error) => error.into(),
+    })?;
+    if config.reset_identity {
+        meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
+    }
+    let recovered = recover(engine, clean).map_err(|error| meta_failed(path, error))?;
+    // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
+    meta::set_next_queue(engine, recovered.next_queue)
+        .map_err(|error| classify(path, error, "write"))?;
+    engine.commit()?;
+    Ok(recovered)
+}
+
+fn meta_failed(path: &Path, error: MetaError) -> OpenError {
+    match error {
+        MetaError::Damaged { record, detail } => {
+            unopenable(path, UnopenableReason::Damaged { record, detail })
+        }
+        MetaError::Engine(error) => classify(path, error, "read"),
+    }
+}
+
+fn random_store_id() -> Result<StoreId, StorageError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| StorageError::new("draw a random store id", error))?;
+    Ok(StoreId(id))
+}

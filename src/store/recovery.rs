@@ -1,0 +1,313 @@
+//! What an open finds on disk: nodes, queues, cursors, tails; checked against `CLEAN` where there is one.
+//!
+//! sled may have lost records without a word (SLED.md rule 10), so nothing found is taken on trust: a queue that no node
+//! lists is adopted, a cursor that does not read is rebuilt from the blocks, a tail that `CLEAN` knows better is marked
+//! so that replay finds and reports what is missing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    blocks::{self, ReadError},
+    clean::CleanQueue,
+    cursor::Cursor,
+    engine::Engine,
+    keys::{Key, QueueRef},
+    meta::{self, MetaError},
+    node_record::NodeRecord,
+    registry::{NodeQueues, Queue, Registry},
+};
+use crate::{
+    stats::Damage,
+    types::{NodeId, QueueId, Sequence, StoreId},
+};
+
+/// Queue ids skipped after an unclean stop: ids given out just before it may have left no trace.
+const QUEUE_IDS_SKIPPED: u64 = 1 << 20;
+
+pub struct Recovered {
+    pub store: StoreId,
+    pub next_queue: u64,
+    pub records: HashMap<NodeId, NodeRecord>,
+    pub registry: Registry,
+    /// Every queue on disk that is listed as live, with the node that drains it.
+    pub live: Vec<(NodeId, QueueRef)>,
+    /// Queues whose keys wait to be trimmed whole.
+    pub retired: Vec<(NodeId, QueueRef)>,
+}
+
+/// Loads everything. `clean` is the summary of a clean shutdown, `None` after any other stop.
+pub fn recover(engine: &Engine, clean: Option<&[CleanQueue]>) -> Result<Recovered, MetaError> {
+    let store = meta::store_id(engine)?.ok_or(MetaError::Damaged {
+        record: "store",
+        detail: "it is missing".to_owned(),
+    })?;
+    let mut registry = Registry::default();
+    let mut records = load_records(engine, &mut registry)?;
+    let summary: BTreeMap<QueueRef, &CleanQueue> = clean
+        .unwrap_or_default()
+        .iter()
+        .map(|entry| (entry.queue, entry))
+        .collect();
+
+    let found = queues_on_disk(engine)?;
+    let waiting = summary.values().filter(|entry| entry.cursor < entry.next);
+    let known = found
+        .iter()
+        .copied()
+        .chain(waiting.map(|entry| entry.queue));
+    adopt_unlisted(&mut records, known, &mut registry);
+
+    let (mut live, mut retired) = (Vec::new(), Vec::new());
+    for (node, record) in &records {
+        let mut queues = NodeQueues::default();
+        for at in &record.live {
+            let mut queue = load_queue(engine, *at, summary.get(at).copied(), &mut registry)?;
+            // A queue of which CLEAN knows nothing was not there at the clean stop, or was adopted.
+            queue.sealed |= summary.get(at).is_none_or(|entry| entry.sealed);
+            queues.queues.push_back(queue);
+            live.push((*node, *at));
+        }
+        if !record.removed {
+            registry.nodes.insert(*node, queues);
+        }
+        retired.extend(record.retired.iter().map(|at| (*node, *at)));
+    }
+    Ok(Recovered {
+        store,
+        next_queue: next_queue(engine, &records, &found, clean.is_some())?,
+        records,
+        registry,
+        live,
+        retired,
+    })
+}
+
+fn load_records(
+    engine: &Engine,
+    registry: &mut Registry,
+) -> Result<HashMap<NodeId, NodeRecord>, sled::Error> {
+    let mut records = HashMap::new();
+    for entry in &engine.nodes {
+        let (key, value) = entry?;
+        let Ok(node) = key.as_ref().try_into().map(u64::from_be_bytes).map(NodeId) else {
+            tracing::error!(key = ?key, "a key of the nodes tree is not ours");
+            continue;
+        };
+        match NodeRecord::decode(node, &value) {
+            Ok(record) => {
+                records.insert(node, record);
+            }
+            // Its queues are found by their keys and adopted.
+            Err(error) => registry.note_damage(Damage {
+                node,
+                queue: QueueId(0),
+                what: format!("the node's record: {error}"),
+                lost: None,
+            }),
+        }
+    }
+    Ok(records)
+}
+
+/// Every queue that has a key: one seek a queue, no scan.
+fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
+    let mut found = BTreeSet::new();
+    let mut from = Vec::new();
+    while let Some(entry) = engine.hints.range(from.as_slice()..).next() {
+        let (key, _) = entry?;
+        match Key::parse(&key) {
+            Some(key) => {
+                found.insert(key.queue());
+                from = key.queue().end_key().to_vec();
+                from.push(0);
+            }
+            None => {
+                tracing::error!(key = ?key, "a key of the hints tree is not ours");
+                from = [&key, [0].as_slice()].concat();
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Gives queues that no record lists back to the node that their hints were first meant for, oldest first.
+fn adopt_unlisted(
+    records: &mut HashMap<NodeId, NodeRecord>,
+    known: impl Iterator<Item = QueueRef>,
+    registry: &mut Registry,
+) {
+    let listed: BTreeSet<QueueRef> = records
+        .values()
+        .flat_map(|record| record.live.iter().chain(&record.retired))
+        .copied()
+        .collect();
+    for at in known
+        .filter(|at| !listed.contains(at))
+        .collect::<BTreeSet<_>>()
+    {
+        registry.note_damage(Damage {
+            node: at.node,
+            queue: at.queue,
+            what: "no node listed the queue; it was given back to the node it was meant for"
+                .to_owned(),
+            lost: None,
+        });
+        let record = records.entry(at.node).or_default();
+        record.removed = false;
+        let place = record.live.partition_point(|other| other.queue < at.queue);
+        record.live.insert(place, at);
+    }
+}
+
+fn next_queue(
+    engine: &Engine,
+    records: &HashMap<NodeId, NodeRecord>,
+    found: &BTreeSet<QueueRef>,
+    clean: bool,
+) -> Result<u64, MetaError> {
+    let listed = records
+        .values()
+        .flat_map(|record| record.live.iter().chain(&record.retired));
+    let highest = listed.chain(found).map(|at| at.queue.0).max().unwrap_or(0);
+    let stored = meta::next_queue(engine)?;
+    if stored.is_none() {
+        tracing::error!(
+            "the next_queue record is damaged; queue ids go on above all that are found"
+        );
+    }
+    let next = stored.unwrap_or(1).max(highest.saturating_add(1));
+    let skipped = if clean && stored.is_some() {
+        0
+    } else {
+        QUEUE_IDS_SKIPPED
+    };
+    Ok(next.saturating_add(skipped))
+}
+
+/// Where a queue's blocks end.
+struct Tail {
+    last: Sequence,
+    bytes: u64,
+    intact: bool,
+}
+
+fn load_queue(
+    engine: &Engine,
+    at: QueueRef,
+    clean: Option<&CleanQueue>,
+    registry: &mut Registry,
+) -> Result<Queue, sled::Error> {
+    let mut note = |what: String| {
+        registry.note_damage(Damage {
+            node: at.node,
+            queue: at.queue,
+            what,
+            lost: None,
+        });
+    };
+    let mut sealed = false;
+    let tail = load_tail(engine, at)?;
+    let mut cursor = match load_cursor(engine, at, clean)? {
+        Ok(cursor) => cursor,
+        Err((rebuilt, what)) => {
+            note(what);
+            sealed = true;
+            rebuilt
+        }
+    };
+    if let Some(clean) = clean.filter(|clean| clean.cursor > cursor.next) {
+        note(format!(
+            "the cursor says {}, CLEAN says {}; going on with the latter",
+            cursor.next, clean.cursor
+        ));
+        cursor = Cursor::rebuilt(clean.cursor, clean.cursor_bytes);
+        sealed = true;
+    }
+    // All blocks may be trimmed: then the cursor alone knows how far the queue got.
+    let drained = Sequence(cursor.next.0.saturating_sub(1));
+    let (mut watermark, mut bytes) = (drained, cursor.bytes_below());
+    if let Some(tail) = tail {
+        if tail.last >= watermark {
+            (watermark, bytes) = (tail.last, tail.bytes.max(bytes));
+        }
+        sealed |= !tail.intact;
+    }
+    if let Some(clean) = clean.filter(|clean| clean.next.0 > watermark.0 + 1) {
+        note(format!(
+            "its blocks end at {}, CLEAN says {}; replay will report what is missing",
+            watermark,
+            clean.next.0 - 1
+        ));
+        (watermark, bytes) = (Sequence(clean.next.0 - 1), clean.bytes);
+        sealed = true;
+    }
+    Ok(Queue {
+        at,
+        cursor,
+        watermark,
+        bytes,
+        sealed,
+    })
+}
+
+/// The outer error is the engine's; the inner one is a cursor that had to be rebuilt, and why.
+fn load_cursor(
+    engine: &Engine,
+    at: QueueRef,
+    clean: Option<&CleanQueue>,
+) -> Result<Result<Cursor, (Cursor, String)>, sled::Error> {
+    let stored = engine.hints.get(at.cursor_key())?;
+    let why = match stored.as_deref().map(|value| Cursor::decode(at, value)) {
+        Some(Ok(cursor)) => return Ok(Ok(cursor)),
+        Some(Err(error)) => Some(format!("the cursor: {error}")),
+        None => None,
+    };
+    let first = blocks::starts(&engine.hints, at, Sequence(1))
+        .next()
+        .transpose()?;
+    let rebuilt = match (clean, first) {
+        (Some(clean), _) => Cursor::rebuilt(clean.cursor, clean.cursor_bytes),
+        (None, Some(first)) => {
+            let bytes_before = match blocks::read(&engine.hints, at, first) {
+                Ok(Some(block)) => block.header.bytes_before,
+                Err(ReadError::Engine(error)) => return Err(error),
+                _ => 0,
+            };
+            Cursor::rebuilt(first, bytes_before)
+        }
+        (None, None) => Cursor::start(),
+    };
+    match why {
+        Some(what) => Ok(Err((rebuilt, what))),
+        // Nothing was acknowledged yet: a queue has no cursor before its first ack.
+        None if rebuilt.next == Sequence(1) => Ok(Ok(rebuilt)),
+        None => Ok(Err((rebuilt, "the cursor is missing".to_owned()))),
+    }
+}
+
+/// Finds the last block. One that does not read is counted by what its header claims: what is claimed in excess is
+/// reported as lost, what is claimed too little is not there to be read.
+fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<Tail>, sled::Error> {
+    let Some(first) = blocks::last_start(&engine.hints, at, Sequence(u64::MAX))? else {
+        return Ok(None);
+    };
+    match blocks::read(&engine.hints, at, first) {
+        Ok(Some(block)) => Ok(Some(Tail {
+            last: block.header.last(),
+            bytes: block.header.bytes_through(),
+            intact: true,
+        })),
+        Err(ReadError::Engine(error)) => Err(error),
+        Ok(None) | Err(ReadError::Damaged(_)) => {
+            let claimed = engine
+                .hints
+                .get(at.chunk_key(first, 0))?
+                .and_then(|chunk0| super::block::Header::parse(at, first, &chunk0).ok());
+            Ok(Some(Tail {
+                last: claimed.map_or(first, |header| header.last()),
+                bytes: claimed.map_or(0, |header| header.bytes_through()),
+                intact: false,
+            }))
+        }
+    }
+}

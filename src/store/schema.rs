@@ -1,0 +1,56 @@
+//! The schema version of a store and the runner of the steps in `migrations/`.
+
+use super::{
+    engine::Engine,
+    meta::{self, MetaError},
+};
+use crate::error::StorageError;
+
+#[path = "../../migrations/0001_create.rs"]
+mod step_0001_create;
+
+type Step = fn(&sled::Db, store_id: [u8; 16]) -> sled::Result<()>;
+
+/// Step `n` brings a store from schema `n` to `n + 1`.
+const STEPS: [Step; 1] = [step_0001_create::run];
+
+/// The newest schema this library reads and the one it writes.
+pub const SCHEMA_VERSION: u32 = STEPS.len() as u32;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("schema {found} is newer")]
+    Newer { found: u32 },
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Brings the store to the newest schema: for each step the data first, then flush and fsync, then the version, then
+/// flush and fsync again. A crash anywhere runs the step once more.
+pub fn migrate(engine: &Engine, new_store_id: [u8; 16]) -> Result<(), SchemaError> {
+    let found = match meta::schema(engine)? {
+        Some(version) => version,
+        None if engine.holds_data().map_err(MetaError::from)? => {
+            // A store in use always has a version. Running step 1 on it would give it another identity.
+            return Err(SchemaError::Meta(MetaError::Damaged {
+                record: "schema",
+                detail: "it is missing although the store holds data".to_owned(),
+            }));
+        }
+        None => 0,
+    };
+    if found > SCHEMA_VERSION {
+        return Err(SchemaError::Newer { found });
+    }
+    for (version, step) in (1..).zip(STEPS).skip(found as usize) {
+        step(engine.db(), new_store_id)
+            .map_err(|error| StorageError::new("migrate the schema", error))?;
+        engine.commit()?;
+        meta::set_schema(engine, version).map_err(MetaError::from)?;
+        engine.commit()?;
+        tracing::info!(from = version - 1, to = version, "schema migrated");
+    }
+    Ok(())
+}

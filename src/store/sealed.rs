@@ -1,0 +1,60 @@
+//! Checksums of the small records: `bytes ++ CRC32C(key ++ bytes) u32 BE`.
+//!
+//! sled can drop or exchange records silently when its file is damaged (SLED.md rule 10), so every record of ours
+//! carries a checksum of its own, over its key too: a value found under another key does not pass.
+
+/// Bytes that are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("it is {found} bytes long, {wanted} are needed")]
+    Short { found: usize, wanted: usize },
+    #[error("its checksum is {found:08x}, its bytes give {computed:08x}")]
+    Checksum { found: u32, computed: u32 },
+    #[error("its version is {0}, which this library does not know")]
+    Version(u8),
+    #[error("{0}")]
+    Invalid(&'static str),
+    #[error("its body does not decompress: {0}")]
+    Decompress(String),
+}
+
+impl From<bytes::TryGetError> for DecodeError {
+    fn from(error: bytes::TryGetError) -> Self {
+        DecodeError::Short {
+            found: error.available,
+            wanted: error.requested,
+        }
+    }
+}
+
+const CHECKSUM_BYTES: usize = 4;
+
+/// CRC32C over several pieces as if they were one.
+pub fn checksum(pieces: &[&[u8]]) -> u32 {
+    pieces
+        .iter()
+        .fold(0, |crc, piece| crc32c::crc32c_append(crc, piece))
+}
+
+/// Appends the checksum.
+pub fn seal(key: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
+    let crc = checksum(&[key, &bytes]);
+    bytes.extend(crc.to_be_bytes());
+    bytes
+}
+
+/// The bytes without their checksum, once it is verified.
+pub fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let Some((bytes, stored)) = sealed.split_last_chunk::<CHECKSUM_BYTES>() else {
+        return Err(DecodeError::Short {
+            found: sealed.len(),
+            wanted: CHECKSUM_BYTES,
+        });
+    };
+    let found = u32::from_be_bytes(*stored);
+    let computed = checksum(&[key, bytes]);
+    if found != computed {
+        return Err(DecodeError::Checksum { found, computed });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,216 @@
+//! What the commit thread, the watchdog and all callers of a store share.
+//!
+//! Locks, each held only for a few instructions and never while another is taken, but for `registry` inside which
+//! nothing is taken at all:
+//! - `registry`: cursors, watermarks and depth of every queue.
+//! - `engine`: the handles of the generation in use; taken out at close.
+//! - `in_flight`: who waits for the group that is being committed; the commit thread fills it, and it or the watchdog
+//!   empties it.
+//! - `condition`: whether the store serves. It only ever gets worse.
+//! - the inbox has its own.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    time::Instant,
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    engine::Engine,
+    inbox::{AppendDone, Inbox},
+    registry::Registry,
+};
+use crate::{
+    error::{EnqueueError, HandoffError},
+    stats::{Health, StoreStats},
+    types::{HintId, NodeId, StoreId},
+};
+
+/// Called on the commit thread with the nodes that have new durable hints.
+pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
+
+pub struct Shared {
+    pub store: StoreId,
+    pub inbox: Inbox,
+    pub registry: Mutex<Registry>,
+    engine: RwLock<Option<Arc<Engine>>>,
+    in_flight: Mutex<Vec<(HintId, AppendDone)>>,
+    condition: Mutex<Health>,
+    serving: AtomicBool,
+    pub busy: Busy,
+    pub counters: Counters,
+    pub on_durable: OnDurable,
+    pub moved_aside: Option<PathBuf>,
+}
+
+/// Since when the commit thread has been busy with one turn, for the watchdog.
+pub struct Busy {
+    origin: Instant,
+    /// Milliseconds since `origin`, plus one; 0 when idle.
+    since_ms: AtomicU64,
+}
+
+#[derive(Default)]
+pub struct Counters {
+    pub groups: AtomicU64,
+    pub enqueued_hints: AtomicU64,
+    pub enqueued_bytes: AtomicU64,
+    pub engine_bytes: AtomicU64,
+    pub refused_for_space: AtomicU64,
+}
+
+impl Busy {
+    fn now_ms(&self) -> u64 {
+        self.origin.elapsed().as_millis() as u64 + 1
+    }
+
+    pub fn start(&self) {
+        self.since_ms.store(self.now_ms(), Release);
+    }
+
+    pub fn stop(&self) {
+        self.since_ms.store(0, Release);
+    }
+
+    /// Milliseconds that the current turn has taken.
+    pub fn for_ms(&self) -> u64 {
+        match self.since_ms.load(Acquire) {
+            0 => 0,
+            since => self.now_ms().saturating_sub(since),
+        }
+    }
+}
+
+impl Shared {
+    pub fn new(
+        store: StoreId,
+        engine: Arc<Engine>,
+        registry: Registry,
+        on_durable: OnDurable,
+        moved_aside: Option<PathBuf>,
+    ) -> Self {
+        Shared {
+            store,
+            inbox: Inbox::default(),
+            registry: Mutex::new(registry),
+            engine: RwLock::new(Some(engine)),
+            in_flight: Mutex::default(),
+            condition: Mutex::new(Health::Serving),
+            serving: AtomicBool::new(true),
+            busy: Busy {
+                origin: Instant::now(),
+                since_ms: AtomicU64::new(0),
+            },
+            counters: Counters::default(),
+            on_durable,
+            moved_aside,
+        }
+    }
+
+    /// The engine, for a read. Held only as long as the read takes, since a close waits for it.
+    pub fn engine(&self) -> Result<Arc<Engine>, HandoffError> {
+        self.engine.read().clone().ok_or(HandoffError::ShutDown)
+    }
+
+    /// Takes the shared handle away, so that no new read starts.
+    pub fn take_engine(&self) -> Option<Arc<Engine>> {
+        self.engine.write().take()
+    }
+
+    pub fn health(&self) -> Health {
+        self.condition.lock().clone()
+    }
+
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Acquire)
+    }
+
+    /// `Ok` while the store serves, else why it does not.
+    pub fn check_serving(&self) -> Result<(), HandoffError> {
+        if self.is_serving() {
+            return Ok(());
+        }
+        match self.health() {
+            Health::Serving => Ok(()),
+            Health::Failed(cause) | Health::RestartRequired(cause) => {
+                Err(HandoffError::Storage(cause))
+            }
+            Health::ShutDown => Err(HandoffError::ShutDown),
+        }
+    }
+
+    /// SLED.md rules 8 and 9: after a storage error nothing more is accepted, and whoever waits learns that the
+    /// outcome is unknown. The first cause stays; only the step from "failed" to "restart required" is taken after it.
+    pub fn fail(&self, health: Health) {
+        let cause = match &health {
+            Health::Failed(cause) | Health::RestartRequired(cause) => cause.clone(),
+            Health::Serving | Health::ShutDown => return,
+        };
+        {
+            let mut condition = self.condition.lock();
+            let worse = match *condition {
+                Health::Serving => true,
+                Health::Failed(_) => matches!(health, Health::RestartRequired(_)),
+                _ => false,
+            };
+            if worse {
+                let restart_required = matches!(health, Health::RestartRequired(_));
+                tracing::error!(
+                    error = %cause, source = %cause.source, restart_required,
+                    "the store failed and accepts nothing more"
+                );
+                *condition = health;
+            }
+        }
+        self.serving.store(false, Release);
+        for (_, done) in self.take_in_flight() {
+            done(Err(EnqueueError::Unknown(cause.clone())));
+        }
+    }
+
+    pub fn set_shut_down(&self) {
+        let mut condition = self.condition.lock();
+        if matches!(*condition, Health::Serving) {
+            *condition = Health::ShutDown;
+        }
+        drop(condition);
+        self.serving.store(false, Release);
+    }
+
+    pub fn set_in_flight(&self, waiting: Vec<(HintId, AppendDone)>) {
+        *self.in_flight.lock() = waiting;
+    }
+
+    pub fn take_in_flight(&self) -> Vec<(HintId, AppendDone)> {
+        std::mem::take(&mut *self.in_flight.lock())
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        let fsyncs = self.engine.read().as_ref().map_or(0, |it| it.fsyncs());
+        let counters = &self.counters;
+        let registry = self.registry.lock();
+        StoreStats {
+            store: self.store,
+            groups: counters.groups.load(Relaxed),
+            fsyncs,
+            enqueued: crate::types::Amount {
+                hints: counters.enqueued_hints.load(Relaxed),
+                bytes: counters.enqueued_bytes.load(Relaxed),
+            },
+            engine_bytes: counters.engine_bytes.load(Relaxed),
+            refused_for_space: counters.refused_for_space.load(Relaxed),
+            damage: registry.damage.clone(),
+            damage_not_listed: registry.damage_not_listed,
+            moved_aside: self.moved_aside.clone(),
+        }
+    }
+}

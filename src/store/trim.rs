@@ -1,0 +1,107 @@
+//! Giving the space of done hints back to the engine: by key range, in bounded groups, some time after the cursor passed.
+//!
+//! The last block of a queue stays until the queue is retired: it says where the queue's numbering goes on.
+
+use std::collections::BTreeMap;
+
+use super::{blocks, engine::Engine, keys::QueueRef};
+use crate::types::{NodeId, Sequence};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Blocks that end below this.
+    Below(Sequence),
+    /// Every key of the queue, which this node lists as retired.
+    Whole(NodeId),
+}
+
+#[derive(Debug, Default)]
+pub struct Trimmer {
+    jobs: BTreeMap<QueueRef, Extent>,
+}
+
+/// What one step of trimming did.
+#[derive(Debug, Default)]
+pub struct Trimmed {
+    /// Bytes handed to the engine: a removal counts as its key and the value it removes.
+    pub bytes: usize,
+    /// Queues of which nothing is left, to be struck from the lists of these nodes.
+    pub gone: Vec<(NodeId, QueueRef)>,
+}
+
+impl Trimmer {
+    pub fn has_work(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Call it only when the cursor is durable: a crash must never bring back a cursor below what was removed.
+    pub fn below(&mut self, queue: QueueRef, next: Sequence) {
+        let job = self.jobs.entry(queue).or_insert(Extent::Below(next));
+        if let Extent::Below(known) = job {
+            *known = next.max(*known);
+        }
+    }
+
+    /// Call it only when the queue is durably listed as retired.
+    pub fn whole(&mut self, node: NodeId, queue: QueueRef) {
+        self.jobs.insert(queue, Extent::Whole(node));
+    }
+
+    /// Removes what `budget` bytes allow.
+    pub fn step(&mut self, engine: &Engine, budget: usize) -> Result<Trimmed, sled::Error> {
+        let mut trimmed = Trimmed::default();
+        while let Some((&queue, &extent)) = self.jobs.first_key_value() {
+            let Some(range) = range_of(engine, queue, extent)? else {
+                self.jobs.pop_first();
+                continue;
+            };
+            let (from, to) = range;
+            let mut keys = Vec::new();
+            let mut exhausted = false;
+            for entry in engine.hints.range(from..to) {
+                let (key, value) = entry?;
+                let bytes = key.len() + value.len();
+                if trimmed.bytes + bytes > budget {
+                    exhausted = true;
+                    break;
+                }
+                trimmed.bytes += bytes;
+                keys.push(key);
+            }
+            for key in keys {
+                engine.hints.remove(key)?;
+            }
+            if exhausted {
+                return Ok(trimmed);
+            }
+            self.jobs.pop_first();
+            if let Extent::Whole(node) = extent {
+                trimmed.gone.push((node, queue));
+            }
+        }
+        Ok(trimmed)
+    }
+}
+
+/// The keys to remove: from the first to, not including, the second. `None` if there is nothing.
+fn range_of(
+    engine: &Engine,
+    queue: QueueRef,
+    extent: Extent,
+) -> Result<Option<(Vec<u8>, Vec<u8>)>, sled::Error> {
+    match extent {
+        Extent::Whole(_) => {
+            let mut after_end = queue.end_key().to_vec();
+            after_end.push(0);
+            Ok(Some((queue.cursor_key().to_vec(), after_end)))
+        }
+        Extent::Below(next) => {
+            // The last block that starts at or below the cursor holds the cursor, or ends right below it and is kept.
+            let kept = blocks::last_start(&engine.hints, queue, next)?;
+            Ok(kept.map(|kept| {
+                let from = queue.chunk_key(Sequence(0), 0).to_vec();
+                (from, queue.chunk_key(kept, 0).to_vec())
+            }))
+        }
+    }
+}

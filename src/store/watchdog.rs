@@ -1,0 +1,40 @@
+//! Watches the commit thread. SLED.md rule 8: after some errors sled's flush never returns, and rule 5: it holds the
+//! process-wide lock meanwhile, so a hung commit cannot be healed in the process. It can be told, to everybody who waits.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::shared::Shared;
+use crate::{error::StorageError, stats::Health};
+
+/// `stopped` guards only the stop flag; the condition variable wakes the watchdog to see it.
+#[derive(Default)]
+pub struct StopSignal {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl StopSignal {
+    pub fn stop(&self) {
+        *self.stopped.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Looks every quarter of `timeout`, at most every second, until it is stopped.
+pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
+    let every = (timeout / 4).min(Duration::from_secs(1));
+    let mut stopped = stop.stopped.lock();
+    while !*stopped {
+        stop.changed.wait_for(&mut stopped, every);
+        if u128::from(shared.busy.for_ms()) > timeout.as_millis() {
+            let text = format!(
+                "it did not come back within {}; restart the process",
+                humantime::format_duration(timeout)
+            );
+            shared.fail(Health::RestartRequired(StorageError::new("commit", text)));
+            return;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The names of things: who a hint is for, where it stands, and how it is told apart.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The host's name for a destination (a replica, a peer, a region).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+/// The host's name for an ordered stream of writes within a node.
+///
+/// Order is kept per (node, shard).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ShardId(pub u64);
+
+/// A numbered run of hints. Given out by the store, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct QueueId(pub u64);
+
+/// A position in a queue: starts at 1, has no gaps, is never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Sequence(pub u64);
+
+/// 128 random bits made with the store, so that receivers can tell two stores apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StoreId(pub [u8; 16]);
+
+/// What a receiver dedupes by: it never names two different hints.
+///
+/// Within one (store, queue, shard) sequences only grow, so a receiver that keeps the highest applied sequence of each
+/// together with its rows applies every hint once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HintId {
+    /// The store that made the hint.
+    pub store: StoreId,
+    /// The queue it stands in.
+    pub queue: QueueId,
+    /// Its position there.
+    pub sequence: Sequence,
+}
+
+macro_rules! display_as_number {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+display_as_number!(NodeId, ShardId, QueueId, Sequence);
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreId({self})")
+    }
+}
+
+impl fmt::Display for HintId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.store, self.queue, self.sequence)
+    }
+}
+
+/// What an answer to a write means.
+///
+/// The pipeline flushes and fsyncs every commit group in both modes; they differ only in when the caller is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The answer comes after fsync: the hint survives a crash of the process, of the operating system and, on Linux,
+    /// a power cut on a device that honours flush.
+    #[default]
+    Sync,
+    /// The answer comes once the hint is in the commit pipeline. A crash may lose the last few milliseconds;
+    /// [`HintedHandoff::sync`](crate::HintedHandoff::sync) waits for all so far.
+    Buffered,
+}
+
+/// A number of hints and the payload bytes in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Amount {
+    /// Hints.
+    pub hints: u64,
+    /// Payload bytes of these hints, before compression.
+    pub bytes: u64,
+}
+
+impl Amount {
+    pub(crate) fn plus(self, other: Amount) -> Amount {
+        Amount {
+            hints: self.hints.saturating_add(other.hints),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
