@@ -1,0 +1,137 @@
+//! What several store tests need: a store that is easy to fill, and its database opened behind its back.
+
+#![allow(dead_code)]
+
+use std::{path::Path, sync::mpsc, time::Duration};
+
+use bytes::Bytes;
+use hinted_handoff::{
+    Config, EnqueueError, HintId, NodeId, ShardId,
+    testkit::{NewHint, Peek, PeekLimits, PeekedHint, Reader, Store},
+};
+
+pub const EVERYTHING: PeekLimits = PeekLimits {
+    hints: usize::MAX,
+    payload_bytes: u64::MAX,
+};
+
+pub fn config(dir: &Path) -> Config {
+    Config {
+        free_space_reserve_bytes: 0,
+        ..Config::new(dir)
+    }
+}
+
+pub fn open(dir: &Path) -> Store {
+    Store::open(&config(dir), Box::new(|_| {})).unwrap()
+}
+
+pub fn hint(shard: u64, payload: impl Into<Bytes>) -> NewHint {
+    NewHint {
+        shard: ShardId(shard),
+        format: 0,
+        enqueued_unix_ms: 1_700_000_000_000,
+        payload: payload.into(),
+    }
+}
+
+/// Appends hints as one burst and waits for all answers.
+pub fn try_append(
+    store: &Store,
+    node: u64,
+    hints: Vec<NewHint>,
+) -> Vec<Result<HintId, EnqueueError>> {
+    let (tell, told) = mpsc::channel();
+    let count = hints.len();
+    for (index, hint) in hints.into_iter().enumerate() {
+        let tell = tell.clone();
+        let done = move |result| tell.send((index, result)).unwrap();
+        store.append(NodeId(node), hint, Box::new(done));
+    }
+    let wait = Duration::from_secs(20);
+    let mut results: Vec<_> = (0..count)
+        .map(|_| told.recv_timeout(wait).unwrap())
+        .collect();
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Appends one hint and waits: a block of its own.
+pub fn append(store: &Store, node: u64, payload: impl Into<Bytes>) -> HintId {
+    let mut results = try_append(store, node, vec![hint(1, payload)]);
+    results.pop().unwrap().unwrap()
+}
+
+pub fn peek(store: &Store, node: u64) -> Peek {
+    let mut reader = Reader::default();
+    store.peek(&mut reader, NodeId(node), EVERYTHING).unwrap()
+}
+
+pub fn hints(store: &Store, node: u64) -> Vec<PeekedHint> {
+    match peek(store, node) {
+        Peek::Empty => Vec::new(),
+        Peek::Hints(hints) => hints,
+        Peek::Damaged(queue) => panic!("{queue:?} is damaged"),
+    }
+}
+
+pub fn payloads(store: &Store, node: u64) -> Vec<Bytes> {
+    hints(store, node)
+        .into_iter()
+        .map(|it| it.hint.payload)
+        .collect()
+}
+
+/// Lets the commit thread judge what a peek found damaged.
+pub fn judge(store: &Store, node: u64) {
+    let Peek::Damaged(queue) = peek(store, node) else {
+        panic!("nothing is damaged");
+    };
+    let (tell, told) = mpsc::channel();
+    store.judge_damage(NodeId(node), queue, move |result| {
+        tell.send(result).unwrap()
+    });
+    told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+}
+
+pub fn sync(store: &Store) {
+    let (tell, told) = mpsc::channel();
+    store.sync(move |result| tell.send(result).unwrap());
+    told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+}
+
+pub fn generation(dir: &Path) -> std::path::PathBuf {
+    dir.join("gen-000001")
+}
+
+/// Opens the closed store's database by itself and lets `change` do what the disk might do.
+pub fn behind_its_back<T>(dir: &Path, change: impl FnOnce(&sled::Db) -> T) -> T {
+    let config = sled::Config::new()
+        .path(generation(dir))
+        .segment_size(8 << 20);
+    let db = config.open().unwrap();
+    let result = change(&db);
+    db.flush().unwrap();
+    result
+}
+
+/// The keys of a node's block chunks, in order.
+pub fn chunk_keys(hints: &sled::Tree, node: u64) -> Vec<sled::IVec> {
+    let keys = hints
+        .scan_prefix(node.to_be_bytes())
+        .keys()
+        .map(Result::unwrap);
+    keys.filter(|key| key.len() == 27).collect()
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}

@@ -1,0 +1,52 @@
+//! Writers that wait at the same time share an fsync; a writer alone waits for nobody.
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hinted_handoff::{Accepted, HintedHandoff, NodeId, ShardId, testkit::ScriptedWriter};
+
+async fn fsyncs_for(tasks: u64, appends_each: u64) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::down());
+    let handoff = HintedHandoff::open(common::config(dir.path()), writer)
+        .await
+        .unwrap();
+    let before = handoff.stats().store.fsyncs;
+    let tasks = (0..tasks).map(|task| {
+        let handoff = handoff.clone();
+        tokio::spawn(async move {
+            for _ in 0..appends_each {
+                let payload = Bytes::from(vec![task as u8 + 1; 1800]);
+                // Sixty-four nodes: a group goes over all of them.
+                let accepted = handoff
+                    .write_shard(ShardId(1), NodeId(task), &payload)
+                    .await;
+                assert!(matches!(accepted, Ok(Accepted::Durable(_))));
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let fsyncs = handoff.stats().store.fsyncs - before;
+    handoff.shutdown().await.unwrap();
+    fsyncs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_tasks_share_fsyncs_and_a_lone_one_pays_for_each() {
+    let alone = fsyncs_for(1, 50).await;
+    assert_eq!(alone, 50, "each durable answer has its fsync");
+    let shared = fsyncs_for(64, 50).await;
+    assert!(
+        shared * 4 < 64 * 50,
+        "{shared} fsyncs for {} durable appends",
+        64 * 50
+    );
+    println!(
+        "1 task: {alone} fsyncs for 50 appends; 64 tasks: {shared} fsyncs for {} appends",
+        64 * 50
+    );
+}

@@ -1,0 +1,488 @@
+//! Replay on paused time: when a node is tried, what is sent, in which order, and what is never forgotten.
+//!
+//! The store's commit thread and its reads run in real time while tokio's clock stands still or jumps, so each test queues
+//! its hints first, with the node down, and then measures on tokio's clock alone.
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hinted_handoff::{
+    Amount, Config, HintedHandoff, NodeId, NodeState, NodeStats, Payload, PayloadError, ShardId,
+    ShardWrite, ShardWriter, WriteError,
+    testkit::{Reply, ScriptedWriter, Seen},
+};
+
+const NODE: NodeId = NodeId(3);
+
+fn config(dir: &tempfile::TempDir) -> Config {
+    common::config(dir.path())
+}
+
+/// Queues payloads "0", "1", ... for the given shards, with nobody to deliver them, and closes the store.
+async fn queue_up(config: &Config, shards: impl IntoIterator<Item = u64>) {
+    let handoff = HintedHandoff::open(config.clone(), ScriptedWriter::down())
+        .await
+        .unwrap();
+    for (number, shard) in shards.into_iter().enumerate() {
+        let payload = Bytes::from(number.to_string());
+        handoff
+            .write_shard(ShardId(shard), NODE, &payload)
+            .await
+            .unwrap();
+    }
+    handoff.shutdown().await.unwrap();
+}
+
+async fn open(config: &Config, writer: &Arc<ScriptedWriter>) -> HintedHandoff<Bytes> {
+    HintedHandoff::open(config.clone(), Arc::clone(writer))
+        .await
+        .unwrap()
+}
+
+/// Waits, on whatever clock, until the node's statistics are as wished.
+async fn until(handoff: &HintedHandoff<Bytes>, wished: impl Fn(&NodeStats) -> bool) -> NodeStats {
+    for _ in 0..100_000 {
+        let node = handoff.stats().nodes.into_iter().find(|it| it.node == NODE);
+        if let Some(node) = node.filter(&wished) {
+            return node;
+        }
+        // Real time for the commit thread, a moment of tokio's clock for the tasks.
+        std::thread::sleep(Duration::from_micros(50));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the node never got there: {:?}", handoff.stats().nodes);
+}
+
+async fn until_caught_up(handoff: &HintedHandoff<Bytes>) -> NodeStats {
+    until(handoff, |node| {
+        node.pending == Amount::default() && node.state == NodeState::CaughtUp
+    })
+    .await
+}
+
+fn gaps(seen: &[Seen]) -> Vec<Duration> {
+    seen.windows(2)
+        .map(|pair| pair[1].at - pair[0].at)
+        .collect()
+}
+
+fn texts(payloads: &[Bytes]) -> Vec<String> {
+    payloads
+        .iter()
+        .map(|it| String::from_utf8(it.to_vec()).unwrap())
+        .collect()
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn backlog_found_at_open_is_replayed_by_itself_in_order_coalesced_by_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, [1, 1, 1, 2, 2, 1, 3]).await;
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = open(&config, &writer).await;
+    let node = until_caught_up(&handoff).await;
+    assert_eq!(node.delivered, Amount { hints: 7, bytes: 7 });
+    let seen = writer.seen();
+    let runs: Vec<_> = seen
+        .iter()
+        .map(|it| (it.shard.0, it.points.len()))
+        .collect();
+    assert_eq!(runs, [(1, 3), (2, 2), (1, 1), (3, 1)]);
+    assert_eq!(texts(&writer.taken()), numbers(0..7));
+    let sequences: Vec<_> = seen
+        .iter()
+        .flat_map(|it| &it.hints)
+        .map(|id| id.sequence.0)
+        .collect();
+    assert_eq!(sequences, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(writer.pings().len(), 1, "one ping a round");
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_bounded_by_its_bytes_and_a_larger_hint_goes_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        batch_bytes: 100,
+        ..config(&dir)
+    };
+    let handoff = HintedHandoff::open(config.clone(), ScriptedWriter::down())
+        .await
+        .unwrap();
+    for bytes in [40, 40, 40, 250, 10] {
+        let payload = Bytes::from(vec![b'x'; bytes]);
+        handoff
+            .write_shard(ShardId(1), NODE, &payload)
+            .await
+            .unwrap();
+    }
+    handoff.shutdown().await.unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = open(&config, &writer).await;
+    until_caught_up(&handoff).await;
+    let sizes: Vec<Vec<_>> = writer
+        .seen()
+        .iter()
+        .map(|it| it.points.iter().map(Bytes::len).collect())
+        .collect();
+    assert_eq!(sizes, [vec![40, 40], vec![40], vec![250], vec![10]]);
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_down_is_tried_at_growing_intervals_up_to_the_longest() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        retry_interval: Duration::from_secs(1),
+        retry_max_interval: Duration::from_secs(8),
+        ..config(&dir)
+    };
+    queue_up(&config, [1]).await;
+    let writer = Arc::new(ScriptedWriter::new(|_| Reply::Retry));
+    let handoff = open(&config, &writer).await;
+    until(&handoff, |node| node.failures >= 8).await;
+    let gaps = gaps(&writer.seen());
+    for (gap, nominal) in gaps.iter().zip([1, 2, 4, 8, 8, 8]) {
+        let nominal = Duration::from_secs(nominal);
+        // tokio's timers have the grain of a millisecond.
+        let most = nominal + Duration::from_millis(5);
+        assert!(
+            *gap >= nominal / 2 && *gap <= most,
+            "{gap:?} of {nominal:?}"
+        );
+    }
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_starts_the_backoff_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        batch_bytes: 1,
+        ..config(&dir)
+    };
+    queue_up(&config, [1, 1]).await;
+    let calls = AtomicUsize::new(0);
+    // Five failures, one success, then failures again.
+    let script = move |_: &ShardWrite<Bytes>| match calls.fetch_add(1, Relaxed) {
+        5 => Reply::Take,
+        _ => Reply::Retry,
+    };
+    let writer = Arc::new(ScriptedWriter::new(script));
+    let handoff = open(&config, &writer).await;
+    until(&handoff, |node| node.failures >= 7).await;
+    let gaps = gaps(&writer.seen());
+    assert!(
+        gaps[4] >= Duration::from_secs(8),
+        "the fifth wait is long: {gaps:?}"
+    );
+    assert!(
+        gaps[6] <= Duration::from_millis(1005),
+        "the first after a success is short: {gaps:?}"
+    );
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_nodes_own_wish_overrules_the_backoff_both_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, [1]).await;
+    let calls = AtomicUsize::new(0);
+    let wishes = [Duration::from_secs(300), Duration::from_millis(20)];
+    let script = move |_: &ShardWrite<Bytes>| match wishes.get(calls.fetch_add(1, Relaxed)) {
+        Some(after) => Reply::RetryAfter(*after),
+        None => Reply::Take,
+    };
+    let writer = Arc::new(ScriptedWriter::new(script));
+    let handoff = open(&config, &writer).await;
+    until_caught_up(&handoff).await;
+    for (gap, wish) in gaps(&writer.seen()).iter().zip(wishes) {
+        assert!(
+            *gap >= wish && *gap <= wish + Duration::from_millis(5),
+            "{gap:?} of {wish:?}"
+        );
+    }
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_ping_keeps_writes_away_and_counts_as_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, [1]).await;
+    let pings = AtomicUsize::new(0);
+    let writer =
+        Arc::new(
+            ScriptedWriter::taking().with_pings(move |_| match pings.fetch_add(1, Relaxed) {
+                0..3 => Reply::Retry,
+                _ => Reply::Take,
+            }),
+        );
+    let handoff = open(&config, &writer).await;
+    let node = until_caught_up(&handoff).await;
+    assert_eq!(
+        (node.failures, writer.pings().len(), writer.seen().len()),
+        (3, 4, 1)
+    );
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_limit_holds_to_fractions_of_a_second_with_a_burst_of_a_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        retry_rate_limit: 10_000,
+        batch_bytes: 1000,
+        ..config(&dir)
+    };
+    let handoff = HintedHandoff::open(config.clone(), ScriptedWriter::down())
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        let payload = Bytes::from(vec![b'x'; 500]);
+        handoff
+            .write_shard(ShardId(1), NODE, &payload)
+            .await
+            .unwrap();
+    }
+    handoff.shutdown().await.unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = open(&config, &writer).await;
+    until_caught_up(&handoff).await;
+    let seen = writer.seen();
+    assert_eq!(seen.len(), 10);
+    // The first batch is the burst; each other one waits a tenth of a second.
+    for gap in gaps(&seen) {
+        assert!((95..=106).contains(&gap.as_millis()), "{gap:?}");
+    }
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_per_shard_holds_through_failures_of_every_kind_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        batch_bytes: 40,
+        write_timeout: Duration::from_secs(2),
+        ..config(&dir)
+    };
+    queue_up(&config, (0..300).map(|number| number % 7 / 3)).await;
+    let calls = AtomicUsize::new(0);
+    let script = move |_: &ShardWrite<Bytes>| match calls.fetch_add(1, Relaxed) % 11 {
+        1 => Reply::Retry,
+        3 => Reply::Panic,
+        5 => Reply::Hang,
+        7 => Reply::Slow(Duration::from_millis(700)),
+        9 => Reply::RetryAfter(Duration::from_millis(3)),
+        _ => Reply::Take,
+    };
+    let writer = Arc::new(ScriptedWriter::new(script));
+    let handoff = open(&config, &writer).await;
+    let node = until_caught_up(&handoff).await;
+    assert_eq!(
+        texts(&writer.taken()),
+        numbers(0..300),
+        "each once, in order"
+    );
+    assert!(node.failures > 10);
+    assert_eq!(node.last_error, None, "told no more once the node is well");
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_of_a_shard_that_is_gone_is_discarded_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, [1, 2, 2, 1]).await;
+    let writer = Arc::new(ScriptedWriter::new(|write| match write.shard {
+        ShardId(2) => Reply::Obsolete,
+        _ => Reply::Take,
+    }));
+    let handoff = open(&config, &writer).await;
+    let node = until_caught_up(&handoff).await;
+    assert_eq!(texts(&writer.taken()), ["0", "3"]);
+    assert_eq!(node.lost, Amount { hints: 2, bytes: 2 });
+    assert_eq!(node.delivered, Amount { hints: 2, bytes: 2 });
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_hint_is_kept_and_told_and_goes_out_once_the_node_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, [1, 1]).await;
+    let writer = Arc::new(ScriptedWriter::new(|_| Reply::Reject));
+    let handoff = open(&config, &writer).await;
+    let node = until(&handoff, |node| node.failures >= 2).await;
+    assert_eq!(node.state, NodeState::Stalled);
+    assert_eq!(node.pending.hints, 2);
+    assert!(node.last_error.unwrap().contains("field type conflict"));
+    writer.follow(|_| Reply::Take);
+    until_caught_up(&handoff).await;
+    assert_eq!(texts(&writer.taken()), ["0", "1"]);
+    handoff.shutdown().await.unwrap();
+}
+
+/// A host after a downgrade: it reads format 0 only.
+#[derive(Debug)]
+struct Versioned<const WRITES: u16>(Bytes);
+
+impl<const WRITES: u16> Payload for Versioned<WRITES> {
+    const FORMAT: u16 = WRITES;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+
+    fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError> {
+        match format <= WRITES {
+            true => Ok(Versioned(bytes)),
+            false => Err(PayloadError::UnknownFormat {
+                found: format,
+                written: WRITES,
+            }),
+        }
+    }
+}
+
+struct Counting(Arc<AtomicUsize>);
+
+impl<const WRITES: u16> ShardWriter<Versioned<WRITES>> for Counting {
+    async fn write_shard(&self, write: ShardWrite<Versioned<WRITES>>) -> Result<(), WriteError> {
+        self.0.fetch_add(write.batches.len(), Relaxed);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_of_an_unknown_format_is_kept_and_told_and_read_by_a_host_that_knows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, [1]).await;
+    struct Down;
+    impl ShardWriter<Versioned<2>> for Down {
+        async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+            Err(WriteError::retry("down"))
+        }
+        async fn write_shard(&self, _: ShardWrite<Versioned<2>>) -> Result<(), WriteError> {
+            Err(WriteError::retry("down"))
+        }
+    }
+    let newer = HintedHandoff::open(config.clone(), Down).await.unwrap();
+    newer
+        .write_shard(ShardId(1), NODE, &Versioned(Bytes::from_static(b"new")))
+        .await
+        .unwrap();
+    newer.shutdown().await.unwrap();
+
+    let delivered = Arc::new(AtomicUsize::new(0));
+    let older =
+        HintedHandoff::<Versioned<1>>::open(config.clone(), Counting(Arc::clone(&delivered)))
+            .await
+            .unwrap();
+    let stalled = loop {
+        let node = older.stats().nodes.remove(0);
+        if node.failures >= 2 {
+            break node;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(
+        delivered.load(Relaxed),
+        1,
+        "what it reads in front of it is delivered"
+    );
+    assert_eq!(
+        (stalled.state, stalled.pending.hints),
+        (NodeState::Stalled, 1)
+    );
+    let error = stalled.last_error.unwrap();
+    assert!(
+        error.contains("format 2") && error.contains("hint 2"),
+        "{error}"
+    );
+    older.shutdown().await.unwrap();
+
+    let newer = HintedHandoff::<Versioned<2>>::open(config, Counting(Arc::clone(&delivered)))
+        .await
+        .unwrap();
+    for _ in 0..100_000 {
+        if newer.stats().nodes[0].pending.hints == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(delivered.load(Relaxed), 2);
+    newer.shutdown().await.unwrap();
+}
+
+/// In real time: a polling task would need its interval, an hour here.
+#[tokio::test]
+async fn a_new_hint_wakes_its_node_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        retry_interval: Duration::from_secs(3600),
+        retry_max_interval: Duration::from_secs(3600),
+        ..config(&dir)
+    };
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = open(&config, &writer).await;
+    for number in 1..=5 {
+        handoff
+            .write_shard(ShardId(1), NODE, &Bytes::from_static(b"x"))
+            .await
+            .unwrap();
+        let delivered = writer.until_taken(number);
+        tokio::time::timeout(Duration::from_secs(20), delivered)
+            .await
+            .unwrap();
+    }
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_that_hangs_does_not_hold_up_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        write_timeout: Duration::from_secs(86_400),
+        ..config(&dir)
+    };
+    let writer = Arc::new(ScriptedWriter::new(|write| match write.node {
+        NODE => Reply::Hang,
+        _ => Reply::Take,
+    }));
+    let handoff = open(&config, &writer).await;
+    handoff
+        .write_shard(ShardId(1), NODE, &Bytes::from_static(b"hangs"))
+        .await
+        .unwrap();
+    handoff
+        .write_shard(ShardId(1), NodeId(4), &Bytes::from_static(b"goes"))
+        .await
+        .unwrap();
+    writer.until_taken(1).await;
+    assert_eq!(texts(&writer.taken())[..], ["goes"]);
+    // Nor does it hold up the shutdown for longer than the grace.
+    let before = tokio::time::Instant::now();
+    handoff.shutdown().await.unwrap();
+    assert!(
+        before.elapsed() <= Duration::from_millis(5100),
+        "{:?}",
+        before.elapsed()
+    );
+}
