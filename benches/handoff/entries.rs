@@ -9,7 +9,9 @@ use bytes::Bytes;
 
 pub const SEED: u64 = 0x1ead_beef_cafe_f00d;
 const POINTS: u64 = 10;
-const FIELDS: [&str; 7] = ["user", "system", "idle", "nice", "iowait", "irq", "softirq"];
+const FIELDS: [&str; 9] = [
+    "user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest",
+];
 
 /// Entries made beforehand and given out in turn, so that making them is in no timed part and no commit group holds
 /// the same one twice (which would flatter compression).

@@ -115,6 +115,5 @@ impl Table {
                 println!("| {} |", rules.join(" | "));
             }
         }
-        println!();
     }
 }

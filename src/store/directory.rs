@@ -88,8 +88,9 @@ impl Directory {
         Ok(format!("{GENERATION}{:06}", highest.unwrap_or(0) + 1))
     }
 
-    /// Counts an attempt to open, durably, before it is made; returns how many died before it.
-    pub fn begin_opening(&self) -> Result<u32, OpenError> {
+    /// Counts an attempt to open, durably, before it is made; returns how many died before it. With more deaths than
+    /// `tolerated` no attempt will be made, so none is counted.
+    pub fn begin_opening(&self, tolerated: u32) -> Result<u32, OpenError> {
         let path = self.path.join(OPENING);
         let died = match fs::read_to_string(&path) {
             // A file that is not a number is one that a crash cut short: an attempt all the same.
@@ -97,7 +98,9 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(source) => return Err(failed("read", &path, source)),
         };
-        self.replace(OPENING, format!("{}\n", died + 1).as_bytes())?;
+        if died <= tolerated {
+            self.replace(OPENING, format!("{}\n", died + 1).as_bytes())?;
+        }
         Ok(died)
     }
 

@@ -51,7 +51,7 @@ struct Opened {
 pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Committer), OpenError> {
     let directory = Directory::lock(&config.dir)?;
     let current = directory.current();
-    let died = directory.begin_opening()?;
+    let died = directory.begin_opening(DEATHS_TOLERATED)?;
     let opened = current.and_then(|current| open_or_replace(config, &directory, current, died));
     // Whatever came of it, this process lives to tell, unless it refused to try.
     let keeps_refusing = matches!(
@@ -196,7 +196,7 @@ fn open_generation(
     let engine = Engine::open(&path)?;
     // SLED.md rule 10: what recovery let through may still panic at the first read.
     let prepared = catch_unwind(AssertUnwindSafe(|| {
-        prepare(config, &engine, &path, clean.as_deref())
+        prepare(config, &engine, &path, origin, clean.as_deref())
     }));
     let recovered = match prepared {
         Ok(recovered) => recovered?,
@@ -221,10 +221,11 @@ fn prepare(
     config: &Config,
     engine: &Engine,
     path: &Path,
+    origin: Origin,
     clean: Option<&[CleanQueue]>,
 ) -> Result<Recovered, OpenError> {
     let new_id = random_store_id()?;
-    schema::migrate(engine, new_id.0).map_err(|error| match error {
+    schema::migrate(engine, origin == Origin::Named, new_id.0).map_err(|error| match error {
         SchemaError::Newer { found } => OpenError::NewerSchema {
             path: path.to_owned(),
             found,

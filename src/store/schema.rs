@@ -29,14 +29,16 @@ pub enum SchemaError {
 
 /// Brings the store to the newest schema: for each step the data first, then flush and fsync, then the version, then
 /// flush and fsync again. A crash anywhere runs the step once more.
-pub fn migrate(engine: &Engine, new_store_id: [u8; 16]) -> Result<(), SchemaError> {
+///
+/// `served` says that this generation was open before: then it has a version, and if sled lost it (a damaged file may come
+/// back as an empty database) running step 1 would silently start over.
+pub fn migrate(engine: &Engine, served: bool, new_store_id: [u8; 16]) -> Result<(), SchemaError> {
     let found = match meta::schema(engine)? {
         Some(version) => version,
-        None if engine.holds_data().map_err(MetaError::from)? => {
-            // A store in use always has a version. Running step 1 on it would give it another identity.
+        None if served || engine.holds_data().map_err(MetaError::from)? => {
             return Err(SchemaError::Meta(MetaError::Damaged {
                 record: "schema",
-                detail: "it is missing although the store holds data".to_owned(),
+                detail: "it is missing although the store was in use".to_owned(),
             }));
         }
         None => 0,
