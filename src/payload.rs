@@ -132,7 +132,7 @@ impl Payload for String {
 /// use hinted_handoff::{Payload, Postcard};
 ///
 /// let mut bytes = Vec::new();
-/// Postcard::<_, 3>(("cpu", 0.5)).encode(&mut bytes);
+/// Postcard::<_, 3>(("cpu".to_owned(), 0.5)).encode(&mut bytes);
 /// let Postcard(back) = Postcard::<(String, f64), 3>::decode(3, bytes.into())?;
 /// assert_eq!(back, ("cpu".to_owned(), 0.5));
 /// # Ok::<(), hinted_handoff::PayloadError>(())

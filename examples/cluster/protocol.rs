@@ -32,7 +32,7 @@ pub fn replica_name(node: NodeId) -> String {
 
 /// A request, and what it is answered with.
 pub trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
-    type Answer: Serialize + DeserializeOwned + Send + 'static;
+    type Answer: Serialize + DeserializeOwned + Send + Sync + 'static;
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -226,6 +226,6 @@ fn check_length(bytes: usize) -> Result<(), Failure> {
 
 /// An error and what caused it, in one line.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -79,19 +79,16 @@ impl Report {
         self.print_coordinator();
         self.print_replicas(&differences);
 
-        let sum = |count: fn(&Counters) -> u64| -> u64 {
-            let counters = self.replicas.iter().map(|replica| &replica.counters);
-            counters.map(count).sum()
-        };
+        let counters = self.replicas.iter().map(|replica| &replica.counters);
+        let replayed: u64 = counters.clone().map(|counters| counters.hints).sum();
+        let redelivered: u64 = counters.map(|counters| counters.redelivered).sum();
+        let backlogs = self.lives.iter().flat_map(|life| &life.backlogs);
+        let hinted: u64 = backlogs.map(|backlog| backlog.stored).sum();
         let missing = differences.iter().flat_map(|found| &found.missing);
         let lost: BTreeSet<&Key> = missing.collect();
         println!(
-            "\n{} points in, {} writes hinted with {} points, {} replayed, {} redelivered, {} points lost",
+            "\n{} points in; in hints: {hinted} hinted, {replayed} replayed, {redelivered} redelivered; {} points lost",
             self.input.len(),
-            sum(|counters| counters.hints),
-            sum(|counters| counters.hint_points),
-            sum(|counters| counters.hints),
-            sum(|counters| counters.redelivered),
             lost.len(),
         );
         let differing = differences.iter().filter(|found| !found.is_empty()).count();

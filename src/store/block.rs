@@ -43,9 +43,13 @@ const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + HINT_OVERHEAD_BYTES as u64;
 /// A hint on its way into the store.
 #[derive(Debug, Clone)]
 pub struct NewHint {
+    /// The shard it is for.
     pub shard: ShardId,
+    /// The host's version of the payload's encoding.
     pub format: u16,
+    /// When it was enqueued, by the wall clock, in milliseconds since 1970.
     pub enqueued_unix_ms: u64,
+    /// The encoded points.
     pub payload: Bytes,
 }
 
@@ -59,9 +63,13 @@ impl NewHint {
 /// A hint as it came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredHint {
+    /// The shard it is for.
     pub shard: ShardId,
+    /// The host's version of the payload's encoding.
     pub format: u16,
+    /// When it was enqueued, by the wall clock, in milliseconds since 1970.
     pub enqueued_unix_ms: u64,
+    /// The encoded points: a slice of the block that was read.
     pub payload: Bytes,
 }
 

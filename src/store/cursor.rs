@@ -37,7 +37,9 @@ pub struct Cursor {
 /// How hints leave a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave {
+    /// The node took them.
     Delivered,
+    /// Nobody did.
     Lost,
 }
 

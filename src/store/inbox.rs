@@ -30,6 +30,7 @@ const APPEND_OVERHEAD_BYTES: usize = 256;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 
+/// A hint on its way to a node.
 pub struct Append {
     pub node: NodeId,
     pub hint: NewHint,

@@ -24,7 +24,9 @@ pub const CURSOR_KEY_BYTES: usize = 17;
 /// Where a queue's keys are: the node that its hints were first meant for, and its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueRef {
+    /// The node that its hints were first meant for.
     pub node: NodeId,
+    /// Its id.
     pub queue: QueueId,
 }
 

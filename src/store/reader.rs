@@ -18,7 +18,9 @@ use crate::{
 /// How much a peek may return; at least one hint is, however large.
 #[derive(Debug, Clone, Copy)]
 pub struct PeekLimits {
+    /// Hints.
     pub hints: usize,
+    /// Bytes of their payloads.
     pub payload_bytes: u64,
 }
 
@@ -36,14 +38,18 @@ pub enum Peek {
 /// A hint, and the place to acknowledge once it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeekedHint {
+    /// Its place.
     pub mark: Mark,
+    /// The hint itself.
     pub hint: StoredHint,
 }
 
 /// A place in a queue, in sequences and in bytes, so that acknowledging up to it needs no read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
+    /// The queue.
     pub queue: QueueRef,
+    /// The hint's position there.
     pub sequence: Sequence,
     /// Payload bytes of the queue up to and including this hint.
     pub bytes_through: u64,

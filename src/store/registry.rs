@@ -25,20 +25,22 @@ pub struct Registry {
     pub damage_not_listed: u64,
 }
 
+/// A node's queues and what went through them since open.
 #[derive(Debug, Default, Clone)]
 pub struct NodeQueues {
     /// Drained in this order; only the last may take new hints.
     pub queues: VecDeque<Queue>,
-    /// Since open.
+    /// Stored since open.
     pub enqueued: Amount,
-    /// Since open.
+    /// Taken by the node since open.
     pub delivered: Amount,
-    /// Since open.
+    /// Gone undelivered since open.
     pub lost: Amount,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
+    /// Its keys.
     pub at: QueueRef,
     /// May be ahead of the one on disk by what the next group will write.
     pub cursor: Cursor,
@@ -64,6 +66,7 @@ impl Queue {
 }
 
 impl NodeQueues {
+    /// Durable and not yet acknowledged.
     pub fn pending(&self) -> Amount {
         self.queues
             .iter()

@@ -2,7 +2,7 @@
 //!
 //! The last block of a queue stays until the queue is retired: it says where the queue's numbering goes on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use super::{blocks, engine::Engine, keys::QueueRef};
 use crate::types::{NodeId, Sequence};
@@ -55,10 +55,9 @@ impl Trimmer {
                 self.jobs.pop_first();
                 continue;
             };
-            let (from, to) = range;
             let mut keys = Vec::new();
             let mut exhausted = false;
-            for entry in engine.hints.range(from..to) {
+            for entry in engine.hints.range(range) {
                 let (key, value) = entry?;
                 let bytes = key.len() + value.len();
                 if trimmed.bytes + bytes > budget {
@@ -83,24 +82,24 @@ impl Trimmer {
     }
 }
 
-/// The keys to remove: from the first to, not including, the second. `None` if there is nothing.
+/// The keys to remove; `None` if there is nothing.
 fn range_of(
     engine: &Engine,
     queue: QueueRef,
     extent: Extent,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, sled::Error> {
+) -> Result<Option<Range<Vec<u8>>>, sled::Error> {
     match extent {
         Extent::Whole(_) => {
             let mut after_end = queue.end_key().to_vec();
             after_end.push(0);
-            Ok(Some((queue.cursor_key().to_vec(), after_end)))
+            Ok(Some(queue.cursor_key().to_vec()..after_end))
         }
         Extent::Below(next) => {
             // The last block that starts at or below the cursor holds the cursor, or ends right below it and is kept.
             let kept = blocks::last_start(&engine.hints, queue, next)?;
             Ok(kept.map(|kept| {
                 let from = queue.chunk_key(Sequence(0), 0).to_vec();
-                (from, queue.chunk_key(kept, 0).to_vec())
+                from..queue.chunk_key(kept, 0).to_vec()
             }))
         }
     }
