@@ -260,6 +260,16 @@ pub enum EnqueueError {
     Unknown(#[source] StorageError),
 }
 
+impl From<HandoffError> for EnqueueError {
+    /// Why a store that does not serve refuses a hint.
+    fn from(error: HandoffError) -> Self {
+        match error {
+            HandoffError::Storage(cause) => EnqueueError::StoreFailed(cause),
+            _ => EnqueueError::ShutDown,
+        }
+    }
+}
+
 impl EnqueueError {
     /// Whether the hint may be stored all the same.
     pub fn outcome(&self) -> FailedOutcome {

@@ -102,7 +102,7 @@ pub enum PointsWriteError {
 pub struct Tally {
     /// Owners that took it.
     pub written: usize,
-    /// Owners it is durably queued for.
+    /// Owners it is queued for, as durably as the configuration asks.
     pub hinted: usize,
     /// All owners.
     pub owners: usize,

@@ -161,17 +161,13 @@ impl<P: Payload> HintedHandoff<P> {
             return Err(EnqueueError::ShutDown);
         }
         if inner.durability == Durability::Buffered {
-            inner.store.check_serving().map_err(|error| match error {
-                HandoffError::Storage(cause) => EnqueueError::StoreFailed(cause),
-                _ => EnqueueError::ShutDown,
-            })?;
             let done = move |result: Result<HintId, EnqueueError>| {
                 drop(permit);
                 if let Err(error) = result {
                     tracing::error!(node = node.0, shard = shard.0, %error, "a buffered hint was lost");
                 }
             };
-            inner.store.append(node, hint, Box::new(done));
+            inner.store.append_buffered(node, hint, Box::new(done))?;
             return Ok(Accepted::Buffered);
         }
         let (tell, told) = oneshot::channel();

@@ -309,4 +309,12 @@ fn a_disk_below_its_reserve_refuses_hints_and_says_so() {
         }
     ));
     assert_eq!(store.stats().refused_for_space, 1);
+    // A buffered answer is a promise, so it is refused at the door and never afterwards.
+    let refused = store.append_buffered(
+        hinted_handoff::NodeId(NODE),
+        hint(1, "no room"),
+        Box::new(|_| {}),
+    );
+    assert!(refused.is_err());
+    assert_eq!(store.stats().refused_for_space, 2);
 }

@@ -22,7 +22,7 @@ use super::{
     trim::Trimmer,
 };
 use crate::{
-    error::{EnqueueError, HandoffError, StorageError},
+    error::{HandoffError, StorageError},
     stats::{Damage, Health},
     types::{Amount, NodeId, Sequence},
 };
@@ -44,7 +44,6 @@ pub struct Committer {
     pub engine: Arc<Engine>,
     pub directory: Directory,
     pub generation: String,
-    pub free_space_reserve_bytes: u64,
     pub encoder: Encoder,
     pub records: HashMap<NodeId, NodeRecord>,
     pub tails: HashMap<NodeId, Tail>,
@@ -88,10 +87,7 @@ impl Committer {
     fn turn(&mut self, appends: Vec<Append>) {
         if let Err(error) = self.shared.check_serving() {
             for append in appends {
-                (append.done)(Err(match &error {
-                    HandoffError::Storage(cause) => EnqueueError::StoreFailed(cause.clone()),
-                    _ => EnqueueError::ShutDown,
-                }));
+                (append.done)(Err(error.clone().into()));
             }
             return;
         }

@@ -41,10 +41,6 @@ impl Directory {
         })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub fn generation(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -183,24 +179,16 @@ fn create_if_missing(path: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         _ => return Ok(()),
     }
+    let absolute = std::path::absolute(path).map_err(|source| failed("resolve", path, source))?;
+    // Parents made on the way are as new as the directory itself: each name is fsynced in the directory it stands in.
+    let missing = absolute.ancestors().take_while(|path| !path.exists());
+    let above: Vec<_> = missing.filter_map(Path::parent).collect();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(|source| failed("create", path, source))?;
-    // Parents made on the way are as new as the directory itself; fsync up to the root, which is cheap and once only.
-    let absolute = std::path::absolute(path).map_err(|source| failed("resolve", path, source))?;
-    absolute.ancestors().skip(1).try_for_each(sync_ancestor)
-}
-
-/// An ancestor that we may not even read was not made by us.
-fn sync_ancestor(path: &Path) -> Result<(), OpenError> {
-    match sync_path(path) {
-        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-            Ok(())
-        }
-        other => other,
-    }
+    above.into_iter().try_for_each(sync_path)
 }
 
 fn check(path: &Path) -> Result<(), DirectoryProblem> {

@@ -19,7 +19,7 @@ use super::{
     node_record::NodeRecord,
 };
 use crate::{
-    error::{EnqueueError, StorageError},
+    error::StorageError,
     types::{Amount, HintId, NodeId, QueueId, Sequence},
 };
 
@@ -76,29 +76,22 @@ impl Committer {
         Ok(())
     }
 
-    /// SLED.md rule 8: after ENOSPC sled cannot even delete, so appends stop while there is room to drain.
+    /// Refuses hints that the disk has no room for, but for those whose callers were told that they are in.
     fn refuse_below_reserve(&self, appends: Vec<Append>) -> Vec<Append> {
-        let reserve_bytes = self.free_space_reserve_bytes;
-        if appends.is_empty() || reserve_bytes == 0 {
+        if appends.iter().all(|append| append.answered) {
             return appends;
         }
-        // A file system that does not answer is no reason to refuse; if it is broken the commit will tell.
-        let Ok(space) = rustix::fs::statvfs(self.directory.path()) else {
+        let Err(refusal) = self.shared.space.check() else {
             return appends;
         };
-        let available_bytes = space.f_bavail.saturating_mul(space.f_frsize);
-        if available_bytes >= reserve_bytes {
-            return appends;
+        let (kept, refused): (Vec<_>, Vec<_>) =
+            appends.into_iter().partition(|append| append.answered);
+        let counter = &self.shared.counters.refused_for_space;
+        counter.fetch_add(refused.len() as u64, Relaxed);
+        for append in refused {
+            (append.done)(Err(refusal.clone()));
         }
-        let refused = &self.shared.counters.refused_for_space;
-        refused.fetch_add(appends.len() as u64, Relaxed);
-        for append in appends {
-            (append.done)(Err(EnqueueError::DiskReserve {
-                available_bytes,
-                reserve_bytes,
-            }));
-        }
-        Vec::new()
+        kept
     }
 
     /// Gives out sequences and encodes one block a node.

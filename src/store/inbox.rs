@@ -34,6 +34,8 @@ const ACK_DELAY: Duration = Duration::from_millis(5);
 pub struct Append {
     pub node: NodeId,
     pub hint: NewHint,
+    /// The caller was told already that it is in the pipeline, so it is not refused any more.
+    pub answered: bool,
     pub done: AppendDone,
 }
 
@@ -167,6 +169,7 @@ mod tests {
                 enqueued_unix_ms: 0,
                 payload: vec![0; bytes].into(),
             },
+            answered: false,
             done: Box::new(|_| {}),
         }
     }

@@ -113,17 +113,46 @@ impl Store {
         self.shared.store
     }
 
-    /// Hands a hint to the pipeline. `done` is called once, on the commit thread or on this one; it must not block.
+    /// Hands a hint to the pipeline. `done` is called once, with its id as soon as it is durable, on the commit thread
+    /// or on this one; it must not block.
     pub fn append(&self, node: NodeId, hint: NewHint, done: AppendDone) {
         if let Err(error) = self.shared.check_serving() {
-            return done(Err(match error {
-                HandoffError::Storage(cause) => EnqueueError::StoreFailed(cause),
-                _ => EnqueueError::ShutDown,
-            }));
+            return done(Err(error.into()));
         }
-        if let Err(append) = self.shared.inbox.append(Append { node, hint, done }) {
+        let append = Append {
+            node,
+            hint,
+            answered: false,
+            done,
+        };
+        if let Err(append) = self.shared.inbox.append(append) {
             (append.done)(Err(EnqueueError::ShutDown));
         }
+    }
+
+    /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the store fails before.
+    /// `done` is called as by [`append`](Store::append), unless this refuses the hint.
+    pub fn append_buffered(
+        &self,
+        node: NodeId,
+        hint: NewHint,
+        done: AppendDone,
+    ) -> Result<(), EnqueueError> {
+        self.shared.check_serving()?;
+        self.shared.space.check().inspect_err(|_| {
+            let refused = &self.shared.counters.refused_for_space;
+            refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        })?;
+        let append = Append {
+            node,
+            hint,
+            answered: true,
+            done,
+        };
+        self.shared
+            .inbox
+            .append(append)
+            .map_err(|_| EnqueueError::ShutDown)
     }
 
     /// What is at the head of the node's queue, as far as it is durable.

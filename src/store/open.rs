@@ -16,7 +16,7 @@ use super::{
     meta::{self, MetaError},
     recovery::{Recovered, recover},
     schema::{self, SCHEMA_VERSION, SchemaError},
-    shared::{OnDurable, Shared},
+    shared::{OnDurable, Shared, Space},
     trim::Trimmer,
 };
 use crate::{
@@ -81,6 +81,10 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
         recovered.registry,
         on_durable,
         moved_aside,
+        Space {
+            dir: config.dir.clone(),
+            reserve_bytes: config.free_space_reserve_bytes,
+        },
     ));
     let (tails, trimmer, dirty) = take_over(&shared, &recovered.live, &recovered.retired);
     let committer = Committer {
@@ -88,7 +92,6 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
         engine,
         directory,
         generation,
-        free_space_reserve_bytes: config.free_space_reserve_bytes,
         encoder: Encoder::new(),
         records: recovered.records,
         tails,
@@ -198,11 +201,16 @@ fn open_generation(
     let prepared = catch_unwind(AssertUnwindSafe(|| {
         prepare(config, &engine, &path, origin, clean.as_deref())
     }));
+    let prepared = prepared.unwrap_or_else(|panic| {
+        let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
+        Err(unopenable(&path, reason))
+    });
     let recovered = match prepared {
-        Ok(recovered) => recovered?,
-        Err(panic) => {
-            let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
-            return Err(unopenable(&path, reason));
+        Ok(recovered) => recovered,
+        Err(error) => {
+            // Guarded, as sled's drop may panic too; the first error is the one to tell.
+            let _ = engine.close();
+            return Err(error);
         }
     };
     if origin != Origin::Named {

@@ -50,6 +50,14 @@ pub struct Shared {
     pub counters: Counters,
     pub on_durable: OnDurable,
     pub moved_aside: Option<PathBuf>,
+    pub space: Space,
+}
+
+/// The free-space reserve.
+pub struct Space {
+    pub dir: PathBuf,
+    /// 0 turns it off.
+    pub reserve_bytes: u64,
 }
 
 /// Since when the commit thread has been busy with one turn, for the watchdog.
@@ -66,6 +74,27 @@ pub struct Counters {
     pub enqueued_bytes: AtomicU64,
     pub engine_bytes: AtomicU64,
     pub refused_for_space: AtomicU64,
+}
+
+impl Space {
+    /// SLED.md rule 8: after ENOSPC sled cannot even delete, so hints are refused while there is still room to drain.
+    pub fn check(&self) -> Result<(), EnqueueError> {
+        if self.reserve_bytes == 0 {
+            return Ok(());
+        }
+        // A file system that does not answer is no reason to refuse; if it is broken the commit will tell.
+        let Ok(space) = rustix::fs::statvfs(&self.dir) else {
+            return Ok(());
+        };
+        let available_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+        if available_bytes >= self.reserve_bytes {
+            return Ok(());
+        }
+        Err(EnqueueError::DiskReserve {
+            available_bytes,
+            reserve_bytes: self.reserve_bytes,
+        })
+    }
 }
 
 impl Busy {
@@ -97,6 +126,7 @@ impl Shared {
         registry: Registry,
         on_durable: OnDurable,
         moved_aside: Option<PathBuf>,
+        space: Space,
     ) -> Self {
         Shared {
             store,
@@ -113,6 +143,7 @@ impl Shared {
             counters: Counters::default(),
             on_durable,
             moved_aside,
+            space,
         }
     }
 

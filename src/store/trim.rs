@@ -7,6 +7,9 @@ use std::{collections::BTreeMap, ops::Range};
 use super::{blocks, engine::Engine, keys::QueueRef};
 use crate::types::{NodeId, Sequence};
 
+/// Queues looked into by one step, so that writers do not wait while thousands are, as after an open.
+const QUEUES_PER_STEP: usize = 32;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
     /// Blocks that end below this.
@@ -50,7 +53,10 @@ impl Trimmer {
     /// Removes what `budget` bytes allow.
     pub fn step(&mut self, engine: &Engine, budget: usize) -> Result<Trimmed, sled::Error> {
         let mut trimmed = Trimmed::default();
-        while let Some((&queue, &extent)) = self.jobs.first_key_value() {
+        for _ in 0..QUEUES_PER_STEP {
+            let Some((&queue, &extent)) = self.jobs.first_key_value() else {
+                break;
+            };
             let Some(range) = range_of(engine, queue, extent)? else {
                 self.jobs.pop_first();
                 continue;
