@@ -352,7 +352,7 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     /// Makes the next commits of the store fail.
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(feature = "testkit")]
     #[doc(hidden)]
     pub fn inject(&self, fault: crate::store::CommitFault) {
         self.inner.store.inject(fault);

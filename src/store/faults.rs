@@ -8,6 +8,7 @@ use std::{
 /// What the next commits do instead of their work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
+#[cfg_attr(not(feature = "testkit"), allow(dead_code))]
 pub enum CommitFault {
     /// Nothing out of the ordinary.
     None = 0,
@@ -25,7 +26,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    #[cfg_attr(not(any(test, feature = "testkit")), allow(dead_code))]
+    #[cfg(feature = "testkit")]
     pub fn on_commit(&self, fault: CommitFault) {
         self.commit.store(fault as u8, Relaxed);
     }

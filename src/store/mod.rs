@@ -38,13 +38,13 @@ use parking_lot::Mutex;
 
 pub use block::{NewHint, StoredHint};
 pub use cursor::Leave;
-pub use faults::CommitFault;
 pub use inbox::AppendDone;
 pub use keys::QueueRef;
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
-pub use schema::SCHEMA_VERSION;
 pub use shared::OnDurable;
+#[cfg(feature = "testkit")]
+pub use {faults::CommitFault, schema::SCHEMA_VERSION};
 
 use crate::{
     config::Config,
@@ -292,7 +292,7 @@ impl Store {
     }
 
     /// Makes the next commits fail in the given way.
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(feature = "testkit")]
     pub fn inject(&self, fault: CommitFault) {
         if let Ok(engine) = self.shared.engine() {
             engine.faults.on_commit(fault);
