@@ -85,7 +85,7 @@ const DOWN: Reply = Reply::Retry;
 #[tokio::test]
 async fn a_level_is_reached_by_so_many_owners_and_every_one_that_missed_it_is_hinted() {
     // Which owners are up, the level, whether it is reached, hints made. As InfluxDB's TestPointsWriter_WritePoints.
-    let table: [(&[Reply], ConsistencyLevel, bool, u64); 14] = [
+    let table: [(&[Reply], ConsistencyLevel, bool, u64); 17] = [
         (&[UP], One, true, 0),
         (&[DOWN], One, false, 1),
         (&[DOWN], Any, true, 1),
@@ -99,6 +99,10 @@ async fn a_level_is_reached_by_so_many_owners_and_every_one_that_missed_it_is_hi
         (&[UP, UP, UP], Quorum, true, 0),
         (&[UP, DOWN, DOWN], Quorum, false, 2),
         (&[DOWN, DOWN, DOWN], Quorum, false, 3),
+        // Of an even number a half is no majority.
+        (&[UP, DOWN], Quorum, false, 1),
+        (&[UP, UP, DOWN, DOWN], Quorum, false, 2),
+        (&[UP, UP, UP, DOWN], Quorum, true, 1),
         (&[DOWN, DOWN, DOWN], Any, true, 3),
     ];
     for (replies, level, reached, hints) in table {

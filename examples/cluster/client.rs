@@ -21,7 +21,7 @@ use crate::{
 /// Points a write.
 const WRITE_POINTS: usize = 5;
 /// From one write of a client to its next one: slow enough for the story to be watched.
-const PACE: Duration = Duration::from_millis(1);
+const PACE: Duration = Duration::from_millis(25);
 /// Longer than the coordinator takes for a write in the worst case.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Before a coordinator that is gone is tried again.
