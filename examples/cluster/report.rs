@@ -87,13 +87,18 @@ impl Report {
         let missing = differences.iter().flat_map(|found| &found.missing);
         let lost: BTreeSet<&Key> = missing.collect();
         println!(
-            "\n{} points in; in hints: {hinted} hinted, {replayed} replayed, {redelivered} redelivered; {} points lost",
+            "\n{} points in; hints: {hinted} hinted (as last seen before each kill), {replayed} replayed, \
+             {redelivered} redelivered; {} points lost",
             self.input.len(),
             lost.len(),
         );
-        let differing = differences.iter().filter(|found| !found.is_empty()).count();
-        if differing > 0 {
-            return Err(format!("{differing} replicas differ from the input").into());
+        let differing = self.replicas.iter().zip(&differences);
+        let differing: Vec<String> = differing
+            .filter(|(_, found)| !found.is_empty())
+            .map(|(replica, _)| replica_name(replica.node))
+            .collect();
+        if !differing.is_empty() {
+            return Err(format!("not what the input is: {}", differing.join(", ")).into());
         }
         println!("every replica holds exactly the input");
         Ok(())

@@ -25,7 +25,7 @@ use crate::{
     screen::{Screen, poll},
 };
 
-/// A whole run takes a third of this.
+/// A run takes about ten seconds, and twice that on a busy disk.
 const STORY_MAX: Duration = Duration::from_secs(55);
 const LOOK: Duration = Duration::from_millis(10);
 /// The replica that is killed.
