@@ -40,18 +40,18 @@ pub async fn run(keep: bool) -> Result<(), Failure> {
     }
     let screen = Screen::new(input.len() as u64)?;
     let mut cluster = Cluster::new(dir.path().to_owned(), &screen);
-    let outcome = timeout(STORY_MAX, cluster.play(input)).await;
-    screen.finish();
-    match outcome {
-        Ok(report) => report?.print_and_judge(),
+    let outcome = match timeout(STORY_MAX, cluster.play(input)).await {
+        Ok(outcome) => outcome,
         Err(_) => {
             let status = timeout(Duration::from_secs(1), cluster.status()).await;
-            Err(
-                format!("not at its end after {STORY_MAX:?}; the coordinator says: {status:?}")
-                    .into(),
-            )
+            let why = "not at its end after";
+            Err(format!("{why} {STORY_MAX:?}; the coordinator says: {status:?}").into())
         }
-    }
+    };
+    screen.finish();
+    // Before the directory is removed, lest a dying server puts something into it.
+    cluster.end().await?;
+    outcome?.print_and_judge()
 }
 
 type Clients = JoinSet<Result<(), Failure>>;
@@ -216,6 +216,14 @@ impl<'screen> Cluster<'screen> {
         }
         sleep(LOOK).await;
         Ok(())
+    }
+
+    /// Leaves no server behind, however the story ended.
+    async fn end(&mut self) -> Result<(), Failure> {
+        for (_, replica) in &mut self.replicas {
+            replica.kill().await?;
+        }
+        self.coordinator.kill().await
     }
 
     fn victim(&mut self) -> Result<&mut Process, Failure> {

@@ -21,6 +21,8 @@ use crate::{
 };
 use node_processor::NodeProcessor;
 pub use progress::Progress;
+#[cfg(feature = "testkit")]
+pub use progress::with_causes;
 
 /// Blocks are read on tokio's blocking threads, this many at a time for all nodes together: no thread a node.
 const READS_AT_A_TIME: usize = 2;

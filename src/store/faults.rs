@@ -18,6 +18,8 @@ pub enum CommitFault {
     Panic = 2,
     /// Never return, as sled's flush may do after an error (SLED.md rule 8).
     Hang = 3,
+    /// Flush, and leave out our own fsync: the control that shows what it is for (SLED.md rule 1).
+    SkipFsync = 4,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +31,10 @@ impl Faults {
     #[cfg(feature = "testkit")]
     pub fn on_commit(&self, fault: CommitFault) {
         self.commit.store(fault as u8, Relaxed);
+    }
+
+    pub fn skips_fsync(&self) -> bool {
+        self.commit.load(Relaxed) == CommitFault::SkipFsync as u8
     }
 
     /// Called where a commit would flush.

@@ -3,10 +3,20 @@
 //!
 //! Behind the feature `testkit`, and not part of the stable interface.
 
+mod crash_loop;
+mod event;
+mod oracle;
+mod power_cut;
 mod scripted_writer;
+mod workload;
 
 pub use crate::store::{
     AppendDone, CommitFault, Leave, Mark, NewHint, NodeQueues, OnDurable, Peek, PeekLimits,
     PeekedHint, QueueRef, Reader, SCHEMA_VERSION, Store, StoredHint,
 };
+pub use crash_loop::{CrashLoop, Ended, Kill, Stop};
+pub use event::{Event, NoEvent, tell};
+pub use oracle::{Counts, Oracle};
+pub use power_cut::PowerCut;
 pub use scripted_writer::{Reply, ScriptedWriter, Seen};
+pub use workload::Workload;

@@ -1,0 +1,159 @@
+//! The crash loop: runs the host in a child process, stops it at a random moment, starts it again, asks the oracle.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use super::{event::Event, oracle::Oracle};
+
+/// How a life is ended.
+pub trait Stop {
+    /// Ends the life of `child`, so that what it did not make durable may be gone.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn stop(&mut self, child: &mut Child) -> io::Result<()>;
+
+    /// Makes the storage usable again for the next life.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn recover(&mut self) -> io::Result<()>;
+}
+
+/// SIGKILL: what was written to the page cache stays.
+#[derive(Debug, Default)]
+pub struct Kill;
+
+impl Stop for Kill {
+    fn stop(&mut self, child: &mut Child) -> io::Result<()> {
+        child.kill()
+    }
+
+    fn recover(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why a life ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was stopped.
+    Stopped,
+    /// It came to its own end, well.
+    Finished,
+}
+
+/// Runs lives of a host and keeps the oracle.
+pub struct CrashLoop<S> {
+    stop: S,
+    /// What was seen.
+    pub oracle: Oracle,
+    /// Where children say what went wrong.
+    pub log: PathBuf,
+}
+
+impl<S: Stop> CrashLoop<S> {
+    /// A loop whose lives end by `stop`; what children print to stderr goes to the file `log`.
+    pub fn new(stop: S, log: PathBuf) -> Self {
+        CrashLoop {
+            stop,
+            oracle: Oracle::default(),
+            log,
+        }
+    }
+
+    /// One life: starts `command`, and stops it `after` so long unless it ends before.
+    ///
+    /// # Errors
+    /// A child that could not be started or stopped, that ended badly by itself, or that neither told anything nor ended
+    /// within `patience` (a hang).
+    pub fn live(
+        &mut self,
+        command: &mut Command,
+        after: Option<Duration>,
+        patience: Duration,
+    ) -> io::Result<Ended> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
+        let events = match child.stdout.take() {
+            Some(stdout) => read_events(stdout),
+            None => return Err(io::Error::other("the child has no stdout")),
+        };
+        let ended = self.watch(&mut child, &events, after, patience);
+        if ended.is_err() {
+            // Never leave a child behind; the error is the one to tell.
+            let _ = child.kill();
+        }
+        let status = child.wait()?;
+        // What it told before it died is true and counts.
+        events.iter().for_each(|event| self.oracle.see(event));
+        let ended = ended?;
+        self.stop.recover()?;
+        self.oracle.life_ended();
+        match ended {
+            Ended::Finished if !status.success() => Err(io::Error::other(format!(
+                "a life ended by itself with {status}; see {}",
+                self.log.display()
+            ))),
+            ended => Ok(ended),
+        }
+    }
+
+    fn watch(
+        &mut self,
+        child: &mut Child,
+        events: &Receiver<Event>,
+        after: Option<Duration>,
+        patience: Duration,
+    ) -> io::Result<Ended> {
+        let stop_at = after.map(|after| Instant::now() + after);
+        let mut last_word = Instant::now();
+        loop {
+            let now = Instant::now();
+            if stop_at.is_some_and(|at| now >= at) {
+                self.stop.stop(child)?;
+                return Ok(Ended::Stopped);
+            }
+            if now.duration_since(last_word) > patience {
+                let text = format!("a life hangs: nothing told for {patience:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            let wait = stop_at.map_or(Duration::from_millis(100), |at| at - now);
+            match events.recv_timeout(wait.min(Duration::from_millis(100))) {
+                Ok(event) => {
+                    last_word = Instant::now();
+                    self.oracle.see(event);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(Ended::Finished),
+            }
+        }
+    }
+}
+
+/// Events as they come, from a thread that ends with the child's output.
+fn read_events(stdout: impl io::Read + Send + 'static) -> Receiver<Event> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(stdout).lines();
+        for event in lines
+            .map_while(Result::ok)
+            .filter_map(|line| line.parse().ok())
+        {
+            if tell.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}

@@ -1,0 +1,401 @@
+//! The oracle: what must be true of all events of all lives, kept outside the store under test.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::event::Event;
+use crate::types::{HintId, NodeId, QueueId, ShardId};
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy)]
+struct Write {
+    node: NodeId,
+    shard: ShardId,
+    id: Option<HintId>,
+    answered: bool,
+    refused: bool,
+    /// In how many lives it was delivered.
+    deliveries: u32,
+    /// Its node was removed, or was about to be, after it was tried.
+    may_vanish: bool,
+    /// Its node was durably removed: it must not come any more.
+    must_not_come: bool,
+    /// Its delivery is durably acknowledged: it must not come again.
+    settled: bool,
+}
+
+/// Everything that was seen, and every rule that was broken.
+///
+/// The rules: every answered write is delivered or still queued; nothing is invented; order per (node, shard) holds;
+/// no id is used twice, and no sequence of a queue is skipped; what is durably acknowledged does not come back;
+/// counters equal a recount.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    writes: BTreeMap<u64, Write>,
+    ids: HashMap<HintId, u64>,
+    /// The last number delivered in this life.
+    in_order: HashMap<(NodeId, ShardId), u64>,
+    delivered_in_life: Vec<u64>,
+    pending_at_open: Option<u64>,
+    tried_in_life: u64,
+    violations: Vec<String>,
+    counts: Counts,
+}
+
+/// What was seen, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Lives of the host.
+    pub lives: u64,
+    /// Lives that ended by a clean shutdown.
+    pub closed: u64,
+    /// Writes handed in.
+    pub tried: u64,
+    /// Writes answered as durable.
+    pub answered: u64,
+    /// Deliveries.
+    pub delivered: u64,
+    /// Deliveries of a hint that an earlier life had delivered: the crash came before its acknowledgement was durable.
+    pub redelivered: u64,
+    /// Writes whose node was removed.
+    pub discarded: u64,
+}
+
+impl Oracle {
+    /// Takes in what a child told.
+    pub fn see(&mut self, event: Event) {
+        match event {
+            Event::Opened { pending } => self.pending_at_open = Some(pending),
+            Event::Tried {
+                number,
+                node,
+                shard,
+            } => self.tried(number, node, shard),
+            Event::Answered { number, id } => self.answered(number, id),
+            Event::Refused { number } => match self.writes.get_mut(&number) {
+                Some(write) => write.refused = true,
+                None => self.violation(format!("write {number} was refused but never tried")),
+            },
+            Event::Delivered {
+                id,
+                number,
+                node,
+                shard,
+            } => self.delivered(id, number, node, shard),
+            Event::Settled => self.settled(),
+            Event::Discarding { node } => self.of_node(node, |write| write.may_vanish = true),
+            Event::Discarded { node } => self.of_node(node, |write| {
+                write.must_not_come = true;
+            }),
+            Event::CaughtUp { delivered } => self.caught_up(delivered),
+            Event::Closed => {
+                self.counts.closed += 1;
+                self.settled();
+            }
+        }
+    }
+
+    /// The life is over, however it ended. The next one may deliver again what was not settled.
+    pub fn life_ended(&mut self) {
+        self.counts.lives += 1;
+        self.in_order.clear();
+        self.delivered_in_life.clear();
+        self.pending_at_open = None;
+        self.tried_in_life = 0;
+    }
+
+    /// Call it after a life that delivered everything and closed: what was answered and has not come by now is lost.
+    pub fn finish(&mut self) -> Counts {
+        let lost: Vec<u64> = self
+            .writes
+            .iter()
+            .filter(|(_, write)| write.answered && write.deliveries == 0 && !write.may_vanish)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in lost {
+            self.violation(format!("write {number} was answered and is lost"));
+        }
+        self.check_numbering();
+        self.counts.discarded = self
+            .writes
+            .values()
+            .filter(|write| write.may_vanish)
+            .count() as u64;
+        self.counts
+    }
+
+    /// Every rule that was broken so far, in words.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// What was seen so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn violation(&mut self, text: String) {
+        self.violations.push(text);
+    }
+
+    fn tried(&mut self, number: u64, node: NodeId, shard: ShardId) {
+        self.counts.tried += 1;
+        self.tried_in_life += 1;
+        let write = Write {
+            node,
+            shard,
+            id: None,
+            answered: false,
+            refused: false,
+            deliveries: 0,
+            may_vanish: false,
+            must_not_come: false,
+            settled: false,
+        };
+        if self.writes.insert(number, write).is_some() {
+            self.violation(format!("the workload used number {number} twice"));
+        }
+    }
+
+    fn answered(&mut self, number: u64, id: Option<HintId>) {
+        self.counts.answered += 1;
+        match self.writes.get_mut(&number) {
+            Some(write) => write.answered = true,
+            None => return self.violation(format!("write {number} was answered but never tried")),
+        }
+        if let Some(id) = id {
+            self.identify(number, id);
+        }
+    }
+
+    /// An id names one write for ever, and a write has one id.
+    fn identify(&mut self, number: u64, id: HintId) {
+        let other = *self.ids.entry(id).or_insert(number);
+        if other != number {
+            self.violation(format!("{id} names write {other} and write {number}"));
+        }
+        let known = self
+            .writes
+            .get_mut(&number)
+            .and_then(|write| write.id.replace(id));
+        if let Some(known) = known.filter(|known| *known != id) {
+            self.violation(format!("write {number} is both {known} and {id}"));
+        }
+    }
+
+    fn delivered(&mut self, id: HintId, number: u64, node: NodeId, shard: ShardId) {
+        self.counts.delivered += 1;
+        let Some(write) = self.writes.get_mut(&number) else {
+            return self.violation(format!(
+                "{id} delivered write {number}, which was never tried"
+            ));
+        };
+        write.deliveries += 1;
+        let write = *write;
+        if (write.node, write.shard) != (node, shard) {
+            self.violation(format!(
+                "write {number} for node {} shard {} came to node {node} shard {shard}",
+                write.node, write.shard
+            ));
+        }
+        if write.refused {
+            self.violation(format!("write {number} was refused and came all the same"));
+        }
+        if write.settled {
+            self.violation(format!(
+                "{id} (write {number}) came back after a durable acknowledgement"
+            ));
+        }
+        if write.must_not_come {
+            self.violation(format!(
+                "{id} (write {number}) came after its node was removed"
+            ));
+        }
+        if write.deliveries > 1 {
+            self.counts.redelivered += 1;
+        }
+        self.identify(number, id);
+        let last = self.in_order.insert((node, shard), number);
+        if let Some(last) = last.filter(|last| *last >= number) {
+            self.violation(format!(
+                "node {node} shard {shard}: write {number} came after write {last} in the same life"
+            ));
+        }
+        self.delivered_in_life.push(number);
+    }
+
+    fn settled(&mut self) {
+        for number in &self.delivered_in_life {
+            if let Some(write) = self.writes.get_mut(number) {
+                write.settled = true;
+            }
+        }
+    }
+
+    fn of_node(&mut self, node: NodeId, change: impl Fn(&mut Write)) {
+        let writes = self.writes.values_mut();
+        writes.filter(|write| write.node == node).for_each(change);
+    }
+
+    /// The store's own counters against ours.
+    fn caught_up(&mut self, delivered: u64) {
+        let seen = self.delivered_in_life.len() as u64;
+        if delivered != seen {
+            self.violation(format!(
+                "statistics say {delivered} delivered, {seen} were seen"
+            ));
+        }
+        if let Some(pending) = self.pending_at_open.filter(|_| self.tried_in_life == 0)
+            && pending != seen
+        {
+            self.violation(format!(
+                "{pending} were pending at open, {seen} were delivered"
+            ));
+        }
+    }
+
+    /// Every queue was delivered from 1 on without a gap, but for queues of removed nodes.
+    fn check_numbering(&mut self) {
+        let mut queues: BTreeMap<QueueId, BTreeSet<u64>> = BTreeMap::new();
+        let mut excused = HashSet::new();
+        for write in self.writes.values() {
+            let Some(id) = write.id else { continue };
+            queues.entry(id.queue).or_default().insert(id.sequence.0);
+            if write.may_vanish {
+                excused.insert(id.queue);
+            }
+        }
+        for (queue, sequences) in queues {
+            let highest = sequences.last().copied().unwrap_or(0);
+            if sequences.len() as u64 != highest && !excused.contains(&queue) {
+                let missing = (1..=highest).find(|sequence| !sequences.contains(sequence));
+                self.violation(format!(
+                    "queue {queue}: sequence {missing:?} of {highest} never came"
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Sequence, StoreId};
+
+    fn id(sequence: u64) -> HintId {
+        HintId {
+            store: StoreId([0; 16]),
+            queue: QueueId(1),
+            sequence: Sequence(sequence),
+        }
+    }
+
+    const NODE: NodeId = NodeId(1);
+    const SHARD: ShardId = ShardId(1);
+
+    fn tried(number: u64) -> Event {
+        Event::Tried {
+            number,
+            node: NODE,
+            shard: SHARD,
+        }
+    }
+
+    fn answered(number: u64) -> Event {
+        Event::Answered {
+            number,
+            id: Some(id(number)),
+        }
+    }
+
+    fn delivered(number: u64, sequence: u64) -> Event {
+        Event::Delivered {
+            id: id(sequence),
+            number,
+            node: NODE,
+            shard: SHARD,
+        }
+    }
+
+    fn violations(events: &[Event]) -> Vec<String> {
+        let mut oracle = Oracle::default();
+        events.iter().for_each(|event| oracle.see(*event));
+        oracle.finish();
+        oracle.violations().to_vec()
+    }
+
+    #[test]
+    fn an_honest_life_breaks_no_rule() {
+        let events = [
+            Event::Opened { pending: 0 },
+            tried(1),
+            answered(1),
+            tried(2),
+            answered(2),
+            delivered(1, 1),
+            delivered(2, 2),
+            Event::CaughtUp { delivered: 2 },
+            Event::Closed,
+        ];
+        assert_eq!(violations(&events), [""; 0]);
+    }
+
+    #[test]
+    fn each_rule_is_seen_broken() {
+        let one = [tried(1), answered(1)];
+        let cases: [(&str, &[Event]); 9] = [
+            ("is lost", &one),
+            ("never tried", &[delivered(7, 1)]),
+            (
+                "names write",
+                &[
+                    tried(1),
+                    answered(1),
+                    tried(2),
+                    delivered(1, 1),
+                    delivered(2, 1),
+                ],
+            ),
+            ("is both", &[tried(1), answered(1), delivered(1, 5)]),
+            (
+                "in the same life",
+                &[tried(1), tried(2), delivered(2, 2), delivered(1, 1)],
+            ),
+            (
+                "came back",
+                &[tried(1), delivered(1, 1), Event::Settled, delivered(1, 1)],
+            ),
+            (
+                "refused",
+                &[tried(1), Event::Refused { number: 1 }, delivered(1, 1)],
+            ),
+            (
+                "never came",
+                &[tried(1), tried(3), delivered(1, 1), delivered(3, 3)],
+            ),
+            (
+                "statistics",
+                &[tried(1), delivered(1, 1), Event::CaughtUp { delivered: 2 }],
+            ),
+        ];
+        for (text, events) in cases {
+            let found = violations(events);
+            assert!(
+                found.iter().any(|it| it.contains(text)),
+                "{text}: {found:?}"
+            );
+        }
+        let removed = [
+            tried(1),
+            answered(1),
+            Event::Discarding { node: NODE },
+            Event::Discarded { node: NODE },
+        ];
+        assert_eq!(
+            violations(&removed),
+            [""; 0],
+            "a removed node's hints may vanish"
+        );
+        let came = [&removed[..], &[delivered(1, 1)]].concat();
+        assert!(violations(&came)[0].contains("removed"));
+    }
+}

@@ -1,0 +1,95 @@
+//! A power cut: an ext4 file system in an image on a loop device, shut down without flushing its log.
+//!
+//! The shutdown drops everything that was not fsynced, as a power cut does. Needs root, `mkfs.ext4`, `mount` and `xfs_io`
+//! (from xfsprogs; its shutdown works on ext4 too).
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+};
+
+use super::crash_loop::Stop;
+
+/// A mounted image; unmounted when dropped.
+#[derive(Debug)]
+pub struct PowerCut {
+    image: PathBuf,
+    mounted: PathBuf,
+}
+
+fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> io::Result<()> {
+    let output = Command::new(program).args(arguments).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(io::Error::other(format!(
+        "{program} failed with {}: {said}",
+        output.status
+    )))
+}
+
+impl PowerCut {
+    /// Makes an image of `megabytes` in `dir` and mounts it at `dir/mnt`.
+    ///
+    /// # Errors
+    /// What is missing for it: root, a program, a loop device.
+    pub fn new(dir: &Path, megabytes: u64) -> io::Result<Self> {
+        let (image, mounted) = (dir.join("disk.img"), dir.join("mnt"));
+        fs::File::create(&image)?.set_len(megabytes << 20)?;
+        run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_ref()])?;
+        run("xfs_io", &["-V".as_ref()])?;
+        fs::create_dir(&mounted)?;
+        let disk = PowerCut { image, mounted };
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mounted
+    }
+
+    fn mount(&self) -> io::Result<()> {
+        let arguments = [
+            "-o".as_ref(),
+            "loop".as_ref(),
+            self.image.as_os_str(),
+            self.mounted.as_os_str(),
+        ];
+        run("mount", &arguments)
+    }
+
+    fn unmount(&self) -> io::Result<()> {
+        run("umount", &[self.mounted.as_os_str()])
+    }
+}
+
+impl Stop for PowerCut {
+    fn stop(&mut self, child: &mut Child) -> io::Result<()> {
+        let shutdown = [
+            "-x".as_ref(),
+            "-c".as_ref(),
+            "shutdown".as_ref(),
+            self.mounted.as_os_str(),
+        ];
+        let cut = run("xfs_io", &shutdown);
+        // The power is off: the process sees nothing but errors from here on.
+        child.kill()?;
+        cut
+    }
+
+    fn recover(&mut self) -> io::Result<()> {
+        self.unmount()?;
+        self.mount()
+    }
+}
+
+impl Drop for PowerCut {
+    fn drop(&mut self) {
+        if let Err(error) = self.unmount() {
+            eprintln!("{} stays mounted: {error}", self.mounted.display());
+        }
+    }
+}

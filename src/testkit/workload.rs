@@ -1,0 +1,314 @@
+//! The host under test, as a child process: writes, replays, settles, removes nodes, shuts down, and tells its parent.
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::RwLock;
+
+use super::event::{Event, tell};
+use crate::{
+    config::Config,
+    error::FailedOutcome,
+    service::{Accepted, HintedHandoff},
+    shard_writer::{ShardWrite, ShardWriter, WriteError},
+    types::{NodeId, ShardId},
+};
+
+/// What a child is told to do.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// How to open the store.
+    pub config: Config,
+    /// Decides everything random in it.
+    pub seed: u64,
+    /// The first number it gives to a write.
+    pub first_number: u64,
+    /// Nodes, each with two shards.
+    pub nodes: u64,
+    /// Largest payload in bytes.
+    pub payload_bytes_max: usize,
+    /// Deliver all that is pending, write nothing, close.
+    pub drain: bool,
+    /// How long to work before a clean shutdown, if nothing stops it before.
+    pub work_for: Duration,
+    /// Leave out our own fsync: the control that shows what it is for.
+    pub without_fsync: bool,
+}
+
+const HEADER_BYTES: usize = 24;
+
+/// A payload that says which write it is, the rest of which hardly compresses.
+fn payload(number: u64, node: NodeId, shard: ShardId, bytes: usize) -> Bytes {
+    let mut payload = Vec::with_capacity(HEADER_BYTES + bytes);
+    payload.extend(number.to_be_bytes());
+    payload.extend(node.0.to_be_bytes());
+    payload.extend(shard.0.to_be_bytes());
+    let mut noise = fastrand::Rng::with_seed(number);
+    payload.extend((0..bytes).map(|_| noise.u8(..)));
+    payload.into()
+}
+
+/// The number, if every byte is the one that was written.
+fn read_payload(payload_read: &Bytes, node: NodeId, shard: ShardId) -> Option<u64> {
+    let (number, _) = payload_read.split_first_chunk::<8>()?;
+    let number = u64::from_be_bytes(*number);
+    let bytes = payload_read.len().checked_sub(HEADER_BYTES)?;
+    (payload(number, node, shard, bytes) == payload_read).then_some(number)
+}
+
+/// Takes most of what it is given, fails now and then, and tells of each delivery right before it says `Ok`.
+struct Node {
+    random: Mutex<fastrand::Rng>,
+    reliable: bool,
+    /// Write-locked to keep sends away.
+    gate: RwLock<()>,
+    delivered: AtomicU64,
+}
+
+impl ShardWriter<Bytes> for Arc<Node> {
+    async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {
+        let (fails, delay) = {
+            let mut random = self.random.lock();
+            let fails = !self.reliable && random.u8(..100) < 15;
+            (fails, Duration::from_micros(random.u64(..3_000)))
+        };
+        let _open = self.gate.read().await;
+        if !self.reliable {
+            tokio::time::sleep(delay).await;
+        }
+        if fails {
+            return Err(WriteError::retry("the workload fails some"));
+        }
+        for batch in write.batches {
+            let (Some(id), Some(number)) = (
+                batch.hint,
+                read_payload(&batch.points, write.node, write.shard),
+            ) else {
+                // Told as a delivery of a write that nobody tried.
+                return Err(WriteError::reject(format!(
+                    "a payload that nobody wrote: {:?}",
+                    batch.hint
+                )));
+            };
+            let delivered = Event::Delivered {
+                id,
+                number,
+                node: write.node,
+                shard: write.shard,
+            };
+            tell(&delivered).map_err(WriteError::retry)?;
+            self.delivered.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+}
+
+struct Host {
+    workload: Workload,
+    handoff: HintedHandoff<Bytes>,
+    node: Arc<Node>,
+    next: AtomicU64,
+    stop: AtomicBool,
+    /// Per node: read-locked by a write, write-locked by a removal, so that it is known what a removal takes along.
+    removals: Vec<RwLock<()>>,
+}
+
+impl Workload {
+    /// Does it, in this process. The exit code is 0 if it came to its end and closed cleanly.
+    pub fn run(self) -> ExitCode {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        let outcome = match runtime {
+            Ok(runtime) => runtime.block_on(self.live()),
+            Err(error) => Err(error.into()),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!(
+                    "the workload ended early: {}",
+                    crate::replay::with_causes(error.as_ref())
+                );
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn live(self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let node = Arc::new(Node {
+            random: Mutex::new(fastrand::Rng::with_seed(self.seed)),
+            reliable: self.drain,
+            gate: RwLock::new(()),
+            delivered: AtomicU64::new(0),
+        });
+        // Nothing is sent before the depth found at open is told.
+        let shut = node.gate.write().await;
+        let handoff = HintedHandoff::open(self.config.clone(), Arc::clone(&node)).await?;
+        if self.without_fsync {
+            handoff.inject(crate::store::CommitFault::SkipFsync);
+        }
+        let stats = handoff.stats();
+        if let Some(damage) = stats.store.damage.first() {
+            return Err(format!("damage at open: {damage:?}").into());
+        }
+        let pending = stats.nodes.iter().map(|node| node.pending.hints).sum();
+        tell(&Event::Opened { pending })?;
+        drop(shut);
+        let host = Arc::new(Host {
+            next: AtomicU64::new(self.first_number),
+            removals: (0..self.nodes).map(|_| RwLock::new(())).collect(),
+            stop: AtomicBool::new(false),
+            workload: self,
+            handoff,
+            node,
+        });
+        if host.workload.drain {
+            host.drain().await?;
+        } else {
+            host.work().await;
+        }
+        host.handoff.shutdown().await?;
+        tell(&Event::Closed)?;
+        Ok(())
+    }
+}
+
+impl Host {
+    async fn drain(&self) -> std::io::Result<()> {
+        // The parent bounds this wait.
+        let pending = || {
+            let stats = self.handoff.stats();
+            stats.nodes.iter().any(|node| node.pending.hints > 0)
+        };
+        while pending() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let nodes = self.handoff.stats().nodes;
+        let delivered = nodes.iter().map(|node| node.delivered.hints).sum();
+        tell(&Event::CaughtUp { delivered })
+    }
+
+    async fn work(self: &Arc<Self>) {
+        let mut tasks = tokio::task::JoinSet::new();
+        for node in 0..self.workload.nodes {
+            for shard in 0..2 {
+                let host = Arc::clone(self);
+                tasks.spawn(async move { host.write(node, shard).await });
+            }
+        }
+        let host = Arc::clone(self);
+        tasks.spawn(async move { host.disturb().await });
+        tokio::time::sleep(self.workload.work_for).await;
+        self.stop.store(true, Relaxed);
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Writes to one shard of one node, one after the other, so that the order of numbers is the order of the shard.
+    async fn write(&self, node: u64, shard: u64) {
+        let mut random =
+            fastrand::Rng::with_seed(self.workload.seed ^ (node << 8) ^ (shard << 16) ^ 1);
+        let (node_id, shard_id) = (NodeId(node + 1), ShardId(shard + 1));
+        let Some(removal) = self.removals.get(node as usize) else {
+            return;
+        };
+        while !self.stop.load(Relaxed) {
+            let _no_removal = removal.read().await;
+            let largest = match random.u8(..20) {
+                0 => self.workload.payload_bytes_max,
+                _ => self.workload.payload_bytes_max.min(2_000),
+            };
+            let number = self.next.fetch_add(1, Relaxed);
+            let points = payload(number, node_id, shard_id, random.usize(..=largest));
+            let tried = Event::Tried {
+                number,
+                node: node_id,
+                shard: shard_id,
+            };
+            if tell(&tried).is_err() {
+                return;
+            }
+            let told = match self.handoff.write_shard(shard_id, node_id, &points).await {
+                Ok(Accepted::Durable(id)) => tell(&Event::Answered {
+                    number,
+                    id: Some(id),
+                }),
+                // Durable after the next sync; half of these ask for one.
+                Ok(Accepted::Buffered) if random.bool() => match self.handoff.sync().await {
+                    Ok(()) => tell(&Event::Answered { number, id: None }),
+                    Err(_) => Ok(()),
+                },
+                Ok(Accepted::Buffered) => Ok(()),
+                Err(error) if error.outcome() == FailedOutcome::Refused => {
+                    tell(&Event::Refused { number })
+                }
+                Err(_) => Ok(()),
+            };
+            if told.is_err() {
+                return;
+            }
+            if random.u8(..4) == 0 {
+                tokio::time::sleep(Duration::from_micros(random.u64(..2_000))).await;
+            }
+        }
+    }
+
+    /// Settles now and then, and removes a node once in a while.
+    async fn disturb(&self) {
+        let mut random = fastrand::Rng::with_seed(self.workload.seed ^ 2);
+        while !self.stop.load(Relaxed) {
+            tokio::time::sleep(Duration::from_millis(random.u64(1..40))).await;
+            let told = match random.u8(..30) {
+                0 => self.remove(random.u64(..self.workload.nodes)).await,
+                1..15 => self.settle().await,
+                _ => Ok(()),
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// With no send under way and all deliveries acknowledged, a sync makes them durable.
+    async fn settle(&self) -> std::io::Result<()> {
+        let _closed = self.node.gate.write().await;
+        let told = self.node.delivered.load(Relaxed);
+        let acknowledged = || {
+            let nodes = self.handoff.stats().nodes;
+            nodes.iter().map(|node| node.delivered.hints).sum::<u64>()
+        };
+        // Counts of removed nodes are gone from the statistics: then this gives up, and nothing is told.
+        for _ in 0..20 {
+            if acknowledged() == told {
+                if self.handoff.sync().await.is_ok() {
+                    tell(&Event::Settled)?;
+                }
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, node: u64) -> std::io::Result<()> {
+        let Some(removal) = self.removals.get(node as usize) else {
+            return Ok(());
+        };
+        let _no_writes = removal.write().await;
+        let node = NodeId(node + 1);
+        tell(&Event::Discarding { node })?;
+        match self.handoff.remove_node(node).await {
+            Ok(_) => tell(&Event::Discarded { node }),
+            Err(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the crash suites share: the child's command line, a series of lives on one store, and the verdict.
+
+#![allow(dead_code)]
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use hinted_handoff::{
+    Config, Durability,
+    testkit::{Counts, CrashLoop, Stop, Workload},
+};
+
+/// Nothing told for so long is a hang. Generous: it only ever ends a run that is lost.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Settings of a series of lives on one store.
+#[derive(Debug, Clone, Copy)]
+pub struct Series {
+    pub seed: u64,
+    pub lives: u64,
+    pub durability: Durability,
+    pub payload_bytes_max: usize,
+    pub without_fsync: bool,
+    /// Longest time to let a life go on.
+    pub life_ms_max: u64,
+}
+
+/// If this process is a child, does its work. Call it first.
+pub fn as_child() -> Option<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [
+        role,
+        dir,
+        seed,
+        first_number,
+        durability,
+        payload_bytes_max,
+        drain,
+        without_fsync,
+    ] = arguments.as_slice()
+    else {
+        return None;
+    };
+    if role != "child" {
+        return None;
+    }
+    let number = |text: &String| text.parse::<u64>().unwrap();
+    let config = Config {
+        durability: match durability.as_str() {
+            "Sync" => Durability::Sync,
+            _ => Durability::Buffered,
+        },
+        retry_interval: Duration::from_millis(2),
+        retry_max_interval: Duration::from_millis(10),
+        free_space_reserve_bytes: 0,
+        ..Config::new(dir)
+    };
+    let workload = Workload {
+        config,
+        seed: number(seed),
+        first_number: number(first_number),
+        nodes: 3,
+        payload_bytes_max: number(payload_bytes_max) as usize,
+        drain: drain == "true",
+        work_for: Duration::from_millis(300),
+        without_fsync: without_fsync == "true",
+    };
+    Some(workload.run())
+}
+
+fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("child").arg(store).args([
+        (series.seed ^ (life << 32)).to_string(),
+        (life * 1_000_000).to_string(),
+        format!("{:?}", series.durability),
+        series.payload_bytes_max.to_string(),
+        drain.to_string(),
+        series.without_fsync.to_string(),
+    ]);
+    command.env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// Lives that are stopped at random moments, then one that delivers all that is left. `Err` says what is broken.
+pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Result<Counts, String> {
+    let mut random = fastrand::Rng::with_seed(series.seed);
+    let mut crash_loop = CrashLoop::new(stop, log.clone());
+    let broken = |what: String| {
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        let said: Vec<_> = said
+            .lines()
+            .filter(|line| !line.contains("panicked"))
+            .collect();
+        let tail = said.len().saturating_sub(15);
+        format!(
+            "{series:?}\n  {what}\n  children said last:\n  {}",
+            said[tail..].join("\n  ")
+        )
+    };
+    for life in 0..=series.lives {
+        // An operator who knows that it was a kill and no crash of ours; the count itself has a test of its own.
+        let _ = fs::remove_file(store.join("OPENING"));
+        let last = life == series.lives;
+        // Half of the stops come while the store is opening or just open.
+        let longest = if random.bool() {
+            30
+        } else {
+            series.life_ms_max
+        };
+        let after = (!last).then(|| Duration::from_micros(random.u64(..longest * 1000)));
+        let lived = crash_loop.live(&mut child(store, &series, life, last), after, PATIENCE);
+        if let Err(error) = lived {
+            return Err(broken(format!("life {life}: {error}")));
+        }
+        if !crash_loop.oracle.violations().is_empty() {
+            break;
+        }
+    }
+    let counts = crash_loop.oracle.finish();
+    match crash_loop.oracle.violations() {
+        [] => Ok(counts),
+        violations => Err(broken(violations[..violations.len().min(5)].join("\n  "))),
+    }
+}
+
+pub fn add(sum: &mut Counts, counts: Counts) {
+    sum.lives += counts.lives;
+    sum.closed += counts.closed;
+    sum.tried += counts.tried;
+    sum.answered += counts.answered;
+    sum.delivered += counts.delivered;
+    sum.redelivered += counts.redelivered;
+    sum.discarded += counts.discarded;
+}
+
+/// `HH_CYCLES`, or what CI does.
+pub fn cycles(in_ci: u64) -> u64 {
+    std::env::var("HH_CYCLES").map_or(in_ci, |text| text.parse().unwrap())
+}
+
+/// `HH_SEED` runs a seed again.
+pub fn seed() -> u64 {
+    std::env::var("HH_SEED").map_or_else(|_| fastrand::u64(..), |text| text.parse().unwrap())
+}
+
+/// Creates a directory for a series and its log.
+pub fn dirs() -> io::Result<(tempfile::TempDir, PathBuf)> {
+    let dir = tempfile::tempdir()?;
+    let log = dir.path().join("children.log");
+    Ok((dir, log))
+}
