@@ -195,6 +195,10 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
     /// worth a retry, or does not answer, gets a hint, at every level. The copies run in tasks of their own: dropping
     /// this future leaves the writes going on and the hints being made.
     ///
+    /// Copies that the level did not wait for are in memory until their owner answers or their hint is stored: a process
+    /// that dies in that moment loses them, though never below the level that was answered. Ask for
+    /// [`ConsistencyLevel::All`] where that is too little; its error says for how many owners a hint is stored.
+    ///
     /// # Errors
     /// [`PointsWriteError`], which tells a partial write, a timeout, a refusal and a write that no owner could be
     /// reached for apart, and says how many hints will be delivered all the same.
