@@ -250,12 +250,14 @@ pub enum EnqueueError {
         /// The configured reserve.
         reserve_bytes: u64,
     },
-    /// The store failed earlier and accepts nothing more.
-    #[error("refused: the store has failed; shut down and open it again")]
+    /// The store failed earlier and is not mended yet; [`health`](crate::HintedHandoff::health) says how bad it is.
+    #[error(
+        "refused: the store has failed; it is opened again by itself, or health() says that the process must be restarted"
+    )]
     StoreFailed(#[source] StorageError),
     /// The store failed while this hint was being committed.
     #[error(
-        "outcome unknown: the store failed while committing the hint; it may still be delivered after the store is opened again"
+        "outcome unknown: the store failed while committing the hint; it may still be delivered"
     )]
     Unknown(#[source] StorageError),
 }
@@ -288,7 +290,9 @@ pub enum HandoffError {
     #[error("the hinted handoff is shut down; open it again")]
     ShutDown,
     /// The store failed, now or earlier.
-    #[error("the store has failed; shut down and open it again")]
+    #[error(
+        "the store has failed; it is opened again by itself, or health() says that the process must be restarted"
+    )]
     Storage(#[from] StorageError),
     /// The node was never hinted.
     #[error("node {node} has no queue; nothing was ever hinted for it")]

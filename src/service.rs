@@ -357,6 +357,13 @@ impl<P: Payload> HintedHandoff<P> {
     pub fn inject(&self, fault: crate::store::CommitFault) {
         self.inner.store.inject(fault);
     }
+
+    /// Makes the commits of the store work again.
+    #[cfg(feature = "testkit")]
+    #[doc(hidden)]
+    pub fn heal_disk(&self) {
+        self.inject(crate::store::CommitFault::None);
+    }
 }
 
 impl Drop for Inner {

@@ -15,8 +15,8 @@ use crate::{
 pub enum Health {
     /// Reads and writes work.
     Serving,
-    /// A storage error stopped it: nothing is accepted, sent or acknowledged any more, what is durable stays readable.
-    /// Shut down and open again.
+    /// A storage error stopped it: nothing is accepted, sent or acknowledged. It drops its engine and opens it again by
+    /// itself, with growing waits up to 10 s, until that works; then it serves again.
     Failed(StorageError),
     /// A commit hangs or the engine panicked: this cannot be mended within the process.
     RestartRequired(StorageError),

@@ -1,5 +1,5 @@
-//! When the storage fails, everybody who waits is told that the outcome is unknown, nothing more is accepted, sent or
-//! acknowledged, and what was answered is there after the next open.
+//! When the storage fails, everybody who waits is told that the outcome is unknown, and nothing more is accepted, sent or
+//! acknowledged until the store has mended itself; what was answered is there afterwards.
 
 mod common;
 
@@ -60,15 +60,25 @@ async fn reopened(dir: &tempfile::TempDir) {
     handoff.shutdown().await.unwrap();
 }
 
+async fn until(handoff: &HintedHandoff<Bytes>, wished: impl Fn(&Health) -> bool) {
+    let waiting = async {
+        while !wished(&handoff.health()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    waited.unwrap_or_else(|_| panic!("it stays {:?}", handoff.health()));
+}
+
 #[tokio::test]
-async fn an_io_error_is_an_unknown_outcome_and_the_end_of_writing() {
+async fn an_io_error_is_an_unknown_outcome_and_refuses_writes_until_the_store_mends_itself() {
     let dir = tempfile::tempdir().unwrap();
     let (handoff, error) = failing(&dir, CommitFault::Fail).await;
     assert!(matches!(error, EnqueueError::Unknown(_)));
     assert_eq!(error.outcome(), FailedOutcome::Unknown);
+    // As long as the disk is broken so is the store, however often it is opened again.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(matches!(handoff.health(), Health::Failed(_)));
-    // Once failed, failed: also when the disk is well again, since nobody knows what it kept.
-    handoff.inject(CommitFault::None);
     let later = write(&handoff, "later").await.unwrap_err();
     assert!(matches!(later, EnqueueError::StoreFailed(_)));
     assert_eq!(later.outcome(), FailedOutcome::Refused);
@@ -78,11 +88,61 @@ async fn an_io_error_is_an_unknown_outcome_and_the_end_of_writing() {
     ));
     let node = handoff.stats().nodes.remove(0);
     assert_eq!(node.pending.hints, 1, "what is durable can still be seen");
-    assert!(matches!(
-        handoff.shutdown().await,
-        Err(HandoffError::Storage(_))
-    ));
+
+    handoff.heal_disk();
+    until(&handoff, |health| matches!(health, Health::Serving)).await;
+    write(&handoff, "works again").await.unwrap();
+    handoff.shutdown().await.unwrap();
     reopened(&dir).await;
+}
+
+#[tokio::test]
+async fn a_mended_store_delivers_what_was_answered_before_and_after_and_gives_no_id_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::new(|_| Reply::Retry));
+    let config = Config {
+        retry_interval: Duration::from_millis(5),
+        retry_max_interval: Duration::from_millis(10),
+        ..common::config(dir.path())
+    };
+    let handoff = HintedHandoff::open(config, Arc::clone(&writer))
+        .await
+        .unwrap();
+    for round in 0..5 {
+        write(&handoff, ["a0", "a1", "a2", "a3", "a4"][round])
+            .await
+            .unwrap();
+        handoff.inject(CommitFault::Fail);
+        write(&handoff, "unknown").await.unwrap_err();
+        handoff.heal_disk();
+        until(&handoff, |health| matches!(health, Health::Serving)).await;
+        write(&handoff, ["b0", "b1", "b2", "b3", "b4"][round])
+            .await
+            .unwrap();
+    }
+    writer.follow(|_| Reply::Take);
+    let idle = async {
+        while handoff.stats().nodes[0].pending.hints > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), idle)
+        .await
+        .unwrap();
+    let mut answered = writer.taken();
+    answered.retain(|text| text != "unknown");
+    let expected: Vec<_> = (0..5)
+        .flat_map(|round| [format!("a{round}"), format!("b{round}")])
+        .collect();
+    assert_eq!(answered, expected, "in order, each once");
+    let seen = writer
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.reply == Reply::Take);
+    let ids: Vec<_> = seen.flat_map(|seen| seen.hints).collect();
+    let distinct: std::collections::HashSet<_> = ids.iter().collect();
+    assert_eq!(distinct.len(), ids.len());
+    handoff.shutdown().await.unwrap();
 }
 
 #[tokio::test]
@@ -109,8 +169,48 @@ async fn a_commit_that_hangs_is_given_up_by_the_watchdog() {
     let shut = tokio::time::timeout(Duration::from_secs(30), handoff.shutdown()).await;
     assert!(shut.expect("shutdown hangs").is_err());
     // The hung thread keeps the lock, as it should, until it comes back.
-    handoff.inject(CommitFault::None);
+    handoff.heal_disk();
     drop(handoff);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever_behind_a_commit_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        commit_timeout: Duration::from_secs(1),
+        ..common::config(dir.path())
+    };
+    let handoff = HintedHandoff::open(config, ScriptedWriter::down())
+        .await
+        .unwrap();
+    handoff.inject(CommitFault::Hang);
+    let writers: Vec<_> = (0..100)
+        .map(|_| {
+            let handoff = handoff.clone();
+            tokio::spawn(async move { write(&handoff, "waits").await.unwrap_err().outcome() })
+        })
+        .collect();
+    // Until a group is on its way and the others gather behind it.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let syncing = handoff.sync();
+    let removing = handoff.remove_node(NODE);
+    let both = tokio::time::timeout(Duration::from_secs(30), async {
+        tokio::join!(syncing, removing)
+    });
+    let (synced, removed) = both.await.expect("a request hangs");
+    assert!(
+        matches!(synced, Err(HandoffError::Storage(_))),
+        "{synced:?}"
+    );
+    assert!(removed.is_err());
+    let mut outcomes = Vec::new();
+    for writer in writers {
+        outcomes.push(writer.await.unwrap());
+    }
+    // Those in the group may yet land; those behind it never went in.
+    assert!(outcomes.contains(&FailedOutcome::Unknown));
+    assert!(outcomes.contains(&FailedOutcome::Refused));
+    handoff.heal_disk();
 }
 
 #[tokio::test]

@@ -88,11 +88,12 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 last = tracing::field::Empty,
                 bytes = tracing::field::Empty
             );
-            let wait = match self.round().instrument(span).await {
+            // How long to wait at most, and whether the bell ends the wait.
+            let (delay, listens) = match self.round().instrument(span).await {
                 Ok(()) => {
                     self.backoff.reset();
                     handle.progress.well(NodeState::CaughtUp);
-                    None
+                    (None, true)
                 }
                 Err(Interrupted::Retry(error)) => {
                     handle.progress.failed(NodeState::Down, &error);
@@ -100,30 +101,28 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                         WriteError::Retry { after, .. } => after,
                         _ => None,
                     };
-                    Some(self.backoff.next(wish))
+                    (Some(self.backoff.next(wish)), false)
                 }
                 Err(Interrupted::Stalled(error)) => {
                     handle.progress.failed(NodeState::Stalled, error.as_ref());
-                    Some(self.backoff.longest())
+                    (Some(self.backoff.longest()), false)
                 }
                 Err(Interrupted::Stopped) => return,
-                Err(Interrupted::Store(error)) => {
-                    // A failed store sends and acknowledges nothing more until it is opened again.
-                    handle.progress.failed(NodeState::Down, &error);
+                Err(Interrupted::Store(HandoffError::ShutDown)) => {
                     return handle.stop.cancelled().await;
+                }
+                Err(Interrupted::Store(error)) => {
+                    // A failed store sends and acknowledges nothing; it rings when it is mended.
+                    handle.progress.failed(NodeState::Down, &error);
+                    (Some(self.backoff.longest()), true)
                 }
             };
             // A node that is down keeps no block in memory.
             self.reader.forget();
-            let next = async {
-                match wait {
-                    Some(delay) => sleep(delay).await,
-                    None => handle.progress.woken().await,
-                }
-            };
             tokio::select! {
                 () = handle.stop.cancelled() => return,
-                () = next => {}
+                () = sleep(delay.unwrap_or_default()), if delay.is_some() => {}
+                () = handle.progress.woken(), if listens => {}
             }
         }
     }

@@ -15,6 +15,7 @@ use super::{
     damage,
     directory::Directory,
     engine::{Engine, GROUP_BYTES, panic_text},
+    heal::Healing,
     inbox::{Append, Control, Dirty, Work},
     keys::QueueRef,
     node_record::NodeRecord,
@@ -22,6 +23,7 @@ use super::{
     trim::Trimmer,
 };
 use crate::{
+    config::Config,
     error::{HandoffError, StorageError},
     stats::{Damage, Health},
     types::{Amount, NodeId, Sequence},
@@ -41,7 +43,9 @@ pub struct Tail {
 /// All that only the commit thread touches.
 pub struct Committer {
     pub shared: Arc<Shared>,
-    pub engine: Arc<Engine>,
+    /// Taken out while it is reopened.
+    pub engine: Option<Arc<Engine>>,
+    pub config: Config,
     pub directory: Directory,
     pub generation: String,
     pub encoder: Encoder,
@@ -53,18 +57,23 @@ pub struct Committer {
     pub dirty: BTreeSet<Dirty>,
     /// Bytes handed to sled since the last fsync.
     pub handed_bytes: usize,
+    pub healing: Healing,
 }
 
 impl Committer {
     /// Works until it is told to close.
     pub fn run(mut self) {
         loop {
-            let busy = self.trimmer.has_work() || !self.dirty.is_empty();
+            let by = match self.shared.health() {
+                Health::Failed(_) => Some(self.heal()),
+                _ if self.trimmer.has_work() || !self.dirty.is_empty() => Some(Instant::now()),
+                _ => None,
+            };
             let Work {
                 appends,
                 control,
                 dirty,
-            } = self.shared.inbox.take(busy && self.shared.is_serving());
+            } = self.shared.inbox.take(by);
             self.dirty.extend(dirty);
             self.turn(appends);
             match control {
@@ -118,11 +127,17 @@ impl Committer {
         Err(HandoffError::Storage(cause))
     }
 
+    /// The engine, which is there unless a reopen has failed.
+    pub fn engine(&self) -> Result<Arc<Engine>, StorageError> {
+        let closed = || StorageError::new("commit", "the engine is closed");
+        self.engine.clone().ok_or_else(closed)
+    }
+
     /// Flushes and fsyncs what was handed over.
     pub fn commit(&mut self) -> Result<(), StorageError> {
         // The watchdog counts from one fsync to the next, so a large hint with many of them is not taken for a hang.
         self.shared.busy.start();
-        self.engine.commit()?;
+        self.engine()?.commit()?;
         let counters = &self.shared.counters;
         counters.groups.fetch_add(1, Relaxed);
         let handed = std::mem::take(&mut self.handed_bytes);
@@ -195,7 +210,7 @@ impl Committer {
         let Some(queue) = self.shared.registry.lock().queue(node, at) else {
             return Ok(());
         };
-        let judged = damage::judge(&self.engine, &queue)
+        let judged = damage::judge(&*self.engine()?, &queue)
             .map_err(|error| StorageError::new("read a damaged block", error))?;
         let Some(range) = judged.filter(|_| !queue.is_drained()) else {
             return Ok(());
@@ -224,27 +239,33 @@ impl Committer {
         closed
     }
 
-    fn close_engine(self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
+    fn close_engine(mut self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
         let summary = self.shared.registry.lock().clean_summary();
-        drop(self.shared.take_engine());
-        let started = Instant::now();
-        let mut engine = self.engine;
-        // Reads hold the engine for as long as they take.
-        let engine = loop {
-            match Arc::try_unwrap(engine) {
-                Ok(sole) => break sole,
-                Err(_) if started.elapsed() > READERS_TIMEOUT => {
-                    return Err(StorageError::new("close", "a read is still under way").into());
-                }
-                Err(shared) => engine = shared,
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        };
-        engine.close()?;
+        self.let_go_of_engine()?;
         settled?;
         self.directory
             .write_clean_summary(&self.generation, &summary)
             .map_err(|error| StorageError::new("write the CLEAN summary", error))?;
         Ok(())
+    }
+
+    /// Closes the engine once no read holds it any more. Kept, to be tried again, if one still does after a while.
+    pub fn let_go_of_engine(&mut self) -> Result<(), StorageError> {
+        drop(self.shared.take_engine());
+        let Some(mut engine) = self.engine.take() else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        loop {
+            match Arc::try_unwrap(engine) {
+                Ok(sole) => return sole.close(),
+                Err(held) if started.elapsed() > READERS_TIMEOUT => {
+                    self.engine = Some(held);
+                    return Err(StorageError::new("close", "a read is still under way"));
+                }
+                Err(held) => engine = held,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -5,7 +5,10 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,12 +32,13 @@ pub struct Engine {
     /// SLED.md rule 1: sled's flush is no fsync on Linux, this handle is how we do one.
     log: File,
     fsyncs: AtomicU64,
-    pub faults: Faults,
+    /// The same value over all generations and reopens of a store.
+    pub faults: Arc<Faults>,
 }
 
 impl Engine {
     /// Opens the database in `dir`, and makes it there if there is none.
-    pub fn open(dir: &Path) -> Result<Engine, OpenError> {
+    pub fn open(dir: &Path, faults: Arc<Faults>) -> Result<Engine, OpenError> {
         make_private_dir(dir)?;
         remove_torn_snapshots(dir)?;
         let started = Instant::now();
@@ -65,7 +69,7 @@ impl Engine {
             db,
             log,
             fsyncs: AtomicU64::new(0),
-            faults: Faults::default(),
+            faults,
         };
         engine.commit()?;
         engine.sync_files(dir)?;

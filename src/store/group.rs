@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
 };
 
 use super::{
@@ -151,7 +151,7 @@ impl Committer {
     fn write_blocks(&mut self, plan: Plan) -> Result<Vec<Written>, StorageError> {
         // From here on the watchdog can answer whoever waits.
         self.shared.set_in_flight(plan.waiting);
-        let engine = Arc::clone(&self.engine);
+        let engine = self.engine()?;
         if !plan.new_queues.is_empty() {
             self.handed_bytes += meta::set_next_queue(&engine, self.next_queue)
                 .map_err(|error| StorageError::new("write to the engine", error))?;
@@ -199,13 +199,13 @@ impl Committer {
         let Some(value) = self.records.get(&node).map(|record| record.encode(node)) else {
             return Ok(());
         };
-        let engine = Arc::clone(&self.engine);
+        let engine = self.engine()?;
         self.insert(&engine.nodes, &NodeRecord::key(node), value)
     }
 
     /// Writes the cursors that moved, and retires queues that are drained and take no new hints.
     fn write_cursors(&mut self) -> Result<Vec<Moved>, StorageError> {
-        let engine = Arc::clone(&self.engine);
+        let engine = self.engine()?;
         let mut moved = Vec::new();
         while moved.len() < CURSORS_PER_GROUP {
             let Some((node, at)) = self.dirty.pop_first() else {
@@ -239,9 +239,10 @@ impl Committer {
             return Ok(());
         }
         let budget = GROUP_BYTES.saturating_sub(self.handed_bytes + TRIM_MARGIN_BYTES);
+        let engine = self.engine()?;
         let trimmed = self
             .trimmer
-            .step(&self.engine, budget)
+            .step(&engine, budget)
             .map_err(|error| StorageError::new("trim", error))?;
         self.handed_bytes += trimmed.bytes;
         for (node, queue) in trimmed.gone {

@@ -72,12 +72,26 @@ struct State {
     requests: VecDeque<Request>,
     dirty: BTreeSet<Dirty>,
     closed: bool,
+    /// The commit thread is to look at the condition of the store.
+    nudged: bool,
 }
 
 #[derive(Default)]
 pub struct Inbox {
     state: Mutex<State>,
     filled: Condvar,
+}
+
+impl Control {
+    /// Tells whoever waits that it will not be done.
+    pub fn refuse(self, error: HandoffError) {
+        match self {
+            Control::Sync(done) | Control::JudgeDamage(_, _, done) | Control::Close(done) => {
+                done(Err(error));
+            }
+            Control::RemoveNode(_, done) => done(Err(error)),
+        }
+    }
 }
 
 impl Inbox {
@@ -115,21 +129,45 @@ impl Inbox {
         }
     }
 
-    /// Waits for work: everything that waits, over all nodes, up to one group; a control ends the group before it.
-    /// Returns at once, perhaps with nothing, if the commit thread `has_work` of its own.
-    pub fn take(&self, has_work: bool) -> Work {
+    /// Wakes the commit thread although nothing came in.
+    pub fn nudge(&self) {
+        self.state.lock().nudged = true;
+        self.filled.notify_one();
+    }
+
+    /// Closes the inbox and takes out all that waits, since nobody will work on it any more.
+    pub fn shut(&self) -> (Vec<Append>, Vec<Control>) {
         let mut state = self.state.lock();
-        let mut ack_deadline = None;
-        while state.requests.is_empty() && !has_work {
-            if state.dirty.is_empty() {
-                self.filled.wait(&mut state);
-                continue;
-            }
-            let deadline = *ack_deadline.get_or_insert_with(|| Instant::now() + ACK_DELAY);
-            if self.filled.wait_until(&mut state, deadline).timed_out() {
-                break;
+        state.closed = true;
+        let (mut appends, mut controls) = (Vec::new(), Vec::new());
+        for request in state.requests.drain(..) {
+            match request {
+                Request::Append(append) => appends.push(append),
+                Request::Control(control) => controls.push(control),
             }
         }
+        (appends, controls)
+    }
+
+    /// Waits for work: everything that waits, over all nodes, up to one group; a control ends the group before it.
+    /// Returns `by` some moment, perhaps with nothing, if there is one.
+    pub fn take(&self, by: Option<Instant>) -> Work {
+        let mut state = self.state.lock();
+        let mut deadline = by;
+        while state.requests.is_empty() && !state.nudged {
+            if !state.dirty.is_empty() && by.is_none() {
+                deadline.get_or_insert_with(|| Instant::now() + ACK_DELAY);
+            }
+            match deadline {
+                None => self.filled.wait(&mut state),
+                Some(deadline) => {
+                    if self.filled.wait_until(&mut state, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        state.nudged = false;
         let mut work = Work {
             dirty: mem::take(&mut state.dirty),
             ..Work::default()
@@ -180,7 +218,7 @@ mod tests {
         for bytes in [600_000, 600_000, 5_000_000, 10, 10] {
             assert!(inbox.append(append(bytes)).is_ok());
         }
-        let sizes: Vec<_> = (0..4).map(|_| inbox.take(true).appends.len()).collect();
+        let sizes: Vec<_> = (0..4).map(|_| inbox.take(None).appends.len()).collect();
         assert_eq!(sizes, [1, 1, 1, 2]);
     }
 
@@ -192,11 +230,21 @@ mod tests {
         assert!(inbox.append(append(2)).is_ok());
         assert!(inbox.control(Control::Close(Box::new(|_| {}))).is_ok());
         assert!(inbox.append(append(3)).is_err());
-        let first = inbox.take(false);
+        let first = inbox.take(None);
         assert_eq!(first.appends.len(), 1);
         assert!(matches!(first.control, Some(Control::Sync(_))));
-        let second = inbox.take(false);
+        let second = inbox.take(None);
         assert_eq!(second.appends.len(), 1);
         assert!(matches!(second.control, Some(Control::Close(_))));
+    }
+
+    #[test]
+    fn a_shut_inbox_gives_up_what_waits_and_takes_nothing_more() {
+        let inbox = Inbox::default();
+        assert!(inbox.append(append(1)).is_ok());
+        assert!(inbox.control(Control::Sync(Box::new(|_| {}))).is_ok());
+        let (appends, controls) = inbox.shut();
+        assert_eq!((appends.len(), controls.len()), (1, 1));
+        assert!(inbox.append(append(2)).is_err());
     }
 }

@@ -14,6 +14,7 @@ mod directory;
 mod engine;
 mod faults;
 mod group;
+mod heal;
 mod inbox;
 mod keys;
 mod meta;
@@ -60,7 +61,7 @@ use watchdog::StopSignal;
 pub struct Store {
     shared: Arc<Shared>,
     stop_watchdog: Arc<StopSignal>,
-    /// Taken by whoever closes first; nobody else waits for it.
+    /// Taken by whoever closes first, who holds the lock until all is done; only closers take it.
     threads: Mutex<Option<Threads>>,
     commit_timeout: Duration,
 }
@@ -126,7 +127,7 @@ impl Store {
             done,
         };
         if let Err(append) = self.shared.inbox.append(append) {
-            (append.done)(Err(EnqueueError::ShutDown));
+            (append.done)(Err(self.why_closed().into()));
         }
     }
 
@@ -152,7 +153,13 @@ impl Store {
         self.shared
             .inbox
             .append(append)
-            .map_err(|_| EnqueueError::ShutDown)
+            .map_err(|_| self.why_closed().into())
+    }
+
+    /// Why the inbox takes nothing more.
+    fn why_closed(&self) -> HandoffError {
+        let serving = self.shared.check_serving();
+        serving.err().unwrap_or(HandoffError::ShutDown)
     }
 
     /// What is at the head of the node's queue, as far as it is durable.
@@ -214,23 +221,8 @@ impl Store {
         if let Err(error) = self.shared.check_serving() {
             return done(Err(error));
         }
-        // A control that meets a closed inbox is dropped with its `done`; the slot lets us still tell.
-        let slot = Arc::new(Mutex::new(Some(done)));
-        let in_request = Arc::clone(&slot);
-        let answer = move |result| {
-            let done = in_request.lock().take();
-            if let Some(done) = done {
-                done(result);
-            }
-        };
-        if self
-            .shared
-            .inbox
-            .control(request(Box::new(answer)))
-            .is_err()
-            && let Some(done) = slot.lock().take()
-        {
-            done(Err(HandoffError::ShutDown));
+        if let Err(refused) = self.shared.inbox.control(request(Box::new(done))) {
+            refused.refuse(self.why_closed());
         }
     }
 
@@ -260,9 +252,12 @@ impl Store {
 
     /// Commits what was handed in, leaves `CLEAN` behind and lets go of the directory; then another open succeeds.
     ///
-    /// Blocks until that is done, or until the watchdog finds the commit thread hung. A second call returns at once.
+    /// Blocks until that is done, or until the watchdog finds the commit thread hung. A second call waits for the first
+    /// and has nothing to tell.
     pub fn close(&self) -> Result<(), HandoffError> {
-        let Some(threads) = self.threads.lock().take() else {
+        // Held until all is done: a second closer waits for the first.
+        let mut threads = self.threads.lock();
+        let Some(threads) = threads.take() else {
             return Ok(());
         };
         let (tell, told) = mpsc::channel();
@@ -270,33 +265,35 @@ impl Store {
             // Nobody listens any more if the wait below gave up.
             let _ = tell.send(result);
         }));
-        // The inbox is open: only this takes `threads`, and only this closes it.
-        let _ = self.shared.inbox.control(closing);
+        if let Err(refused) = self.shared.inbox.control(closing) {
+            refused.refuse(self.why_closed());
+        }
         let result = loop {
             match told.recv_timeout(self.commit_timeout / 4) {
                 Ok(result) => break result,
-                Err(mpsc::RecvTimeoutError::Disconnected) => break Err(HandoffError::ShutDown),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break Err(self.why_closed()),
+                // A thread that hangs in closing itself cannot be told apart from here; the watchdog does.
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if let Health::RestartRequired(cause) = self.health() {
-                        // A hung thread cannot be joined. It keeps the lock, as it should: its writes may yet land.
-                        return Err(cause.into());
+                        break Err(cause.into());
                     }
                 }
             }
         };
         self.stop_watchdog.stop();
-        // Their panics were caught inside; there is nothing to pass on.
-        let _ = threads.committer.join();
-        let _ = threads.watchdog.join();
+        // A hung thread cannot be joined. It keeps the lock, as it should: its writes may yet land.
+        if !matches!(self.health(), Health::RestartRequired(_)) || threads.committer.is_finished() {
+            // Panics were caught inside; there is nothing to pass on.
+            let _ = threads.committer.join();
+            let _ = threads.watchdog.join();
+        }
         result
     }
 
     /// Makes the next commits fail in the given way.
     #[cfg(feature = "testkit")]
     pub fn inject(&self, fault: CommitFault) {
-        if let Ok(engine) = self.shared.engine() {
-            engine.faults.on_commit(fault);
-        }
+        self.shared.faults.on_commit(fault);
     }
 }
 

@@ -13,6 +13,8 @@ use super::{
     committer::{Committer, Tail},
     directory::Directory,
     engine::{Engine, classify, panic_text, unopenable},
+    faults::Faults,
+    heal::Healing,
     meta::{self, MetaError},
     recovery::{Recovered, recover},
     schema::{self, SCHEMA_VERSION, SchemaError},
@@ -40,36 +42,57 @@ enum Origin {
     Named,
 }
 
-struct Opened {
-    engine: Engine,
-    recovered: Recovered,
+pub struct Opened {
+    pub engine: Engine,
+    pub recovered: Recovered,
     generation: String,
     moved_aside: Option<PathBuf>,
 }
 
-/// Opens the store and returns what its threads need.
-pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Committer), OpenError> {
-    let directory = Directory::lock(&config.dir)?;
-    let current = directory.current();
+/// Counts the attempt while it is made. Whatever comes of it, this process lives to tell, unless it refused to try.
+fn counted(
+    directory: &Directory,
+    attempt: impl FnOnce(u32) -> Result<Opened, OpenError>,
+) -> Result<Opened, OpenError> {
     let died = directory.begin_opening(DEATHS_TOLERATED)?;
-    let opened = current.and_then(|current| open_or_replace(config, &directory, current, died));
-    // Whatever came of it, this process lives to tell, unless it refused to try.
-    let keeps_refusing = matches!(
+    let opened = attempt(died);
+    let refused = matches!(
         &opened,
         Err(OpenError::Unopenable {
             reason: UnopenableReason::DiedWhileOpening { .. },
             ..
         })
     );
-    if !keeps_refusing {
+    if !refused {
         directory.end_opening()?;
     }
+    opened
+}
+
+/// Opens the generation in use once more, within the life of a store, as after an unclean stop.
+pub fn reopen(
+    config: &Config,
+    directory: &Directory,
+    generation: &str,
+    faults: &Arc<Faults>,
+) -> Result<Opened, OpenError> {
+    counted(directory, |_died| {
+        let (name, faults) = (generation.to_owned(), Arc::clone(faults));
+        open_generation(config, directory, name, Origin::Named, faults)
+    })
+}
+
+/// Opens the store and returns what its threads need.
+pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Committer), OpenError> {
+    let directory = Directory::lock(&config.dir)?;
     let Opened {
         engine,
         recovered,
         generation,
         moved_aside,
-    } = opened?;
+    } = counted(&directory, |died| {
+        open_or_replace(config, &directory, directory.current()?, died)
+    })?;
     tracing::info!(
         dir = %config.dir.display(), %generation, store = %recovered.store,
         nodes = recovered.registry.nodes.len(), "store opened"
@@ -89,7 +112,12 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
     let (tails, trimmer, dirty) = take_over(&shared, &recovered.live, &recovered.retired);
     let committer = Committer {
         shared: Arc::clone(&shared),
-        engine,
+        engine: Some(engine),
+        config: Config {
+            // Once is enough: a reopen goes on with the identity it has.
+            reset_identity: false,
+            ..config.clone()
+        },
         directory,
         generation,
         encoder: Encoder::new(),
@@ -99,18 +127,19 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
         trimmer,
         dirty,
         handed_bytes: 0,
+        healing: Healing::default(),
     };
     Ok((shared, committer))
 }
 
-type TakenOver = (
+pub type TakenOver = (
     HashMap<crate::types::NodeId, Tail>,
     Trimmer,
     BTreeSet<super::inbox::Dirty>,
 );
 
 /// Where new hints go, and what an earlier stop left to be trimmed or retired.
-fn take_over(
+pub fn take_over(
     shared: &Shared,
     live: &[super::inbox::Dirty],
     retired: &[super::inbox::Dirty],
@@ -153,7 +182,7 @@ fn open_or_replace(
 ) -> Result<Opened, OpenError> {
     let Some((generation, is_named)) = current else {
         let first = directory.unused_generation()?;
-        return open_generation(config, directory, first, Origin::New);
+        return open_generation(config, directory, first, Origin::New, Arc::default());
     };
     let tried = if died > DEATHS_TOLERATED {
         let reason = UnopenableReason::DiedWhileOpening { attempts: died };
@@ -164,7 +193,13 @@ fn open_or_replace(
         } else {
             Origin::Unnamed
         };
-        open_generation(config, directory, generation.clone(), origin)
+        open_generation(
+            config,
+            directory,
+            generation.clone(),
+            origin,
+            Arc::default(),
+        )
     };
     let reason = match tried {
         Err(OpenError::Unopenable { reason, .. }) => reason,
@@ -180,7 +215,7 @@ fn open_or_replace(
         %reason, moved_to = %aside.display(),
         "the store cannot be opened; it was moved aside whole and an empty one is started"
     );
-    let mut opened = open_generation(config, directory, next, Origin::New)?;
+    let mut opened = open_generation(config, directory, next, Origin::New, Arc::default())?;
     opened.moved_aside = Some(aside);
     Ok(opened)
 }
@@ -190,13 +225,14 @@ fn open_generation(
     directory: &Directory,
     generation: String,
     origin: Origin,
+    faults: Arc<Faults>,
 ) -> Result<Opened, OpenError> {
     let path = directory.generation(&generation);
     let clean = match origin {
         Origin::New => Some(Vec::new()),
         Origin::Unnamed | Origin::Named => directory.clean_summary(&generation)?,
     };
-    let engine = Engine::open(&path)?;
+    let engine = Engine::open(&path, faults)?;
     // SLED.md rule 10: what recovery let through may still panic at the first read.
     let prepared = catch_unwind(AssertUnwindSafe(|| {
         prepare(config, &engine, &path, origin, clean.as_deref())

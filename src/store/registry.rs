@@ -156,6 +156,10 @@ impl Registry {
             last_lost = damage.lost.map(|(_, last)| last.0),
             "damage found in the store"
         );
+        self.list_damage(damage);
+    }
+
+    pub fn list_damage(&mut self, damage: Damage) {
         if self.damage.len() < DAMAGE_LISTED_MAX {
             self.damage.push(damage);
         } else {

@@ -6,7 +6,7 @@
 //! - `engine`: the handles of the generation in use; taken out at close.
 //! - `in_flight`: who waits for the group that is being committed; the commit thread fills it, and it or the watchdog
 //!   empties it.
-//! - `condition`: whether the store serves. It only ever gets worse.
+//! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread, after a reopen, better.
 //! - the inbox has its own.
 
 use std::{
@@ -26,11 +26,12 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{
     engine::Engine,
+    faults::Faults,
     inbox::{AppendDone, Inbox},
     registry::Registry,
 };
 use crate::{
-    error::{EnqueueError, HandoffError},
+    error::{EnqueueError, HandoffError, StorageError},
     stats::{Health, StoreStats},
     types::{HintId, NodeId, StoreId},
 };
@@ -51,6 +52,8 @@ pub struct Shared {
     pub on_durable: OnDurable,
     pub moved_aside: Option<PathBuf>,
     pub space: Space,
+    /// Switches of tests.
+    pub faults: Arc<Faults>,
 }
 
 /// The free-space reserve.
@@ -74,6 +77,7 @@ pub struct Counters {
     pub enqueued_bytes: AtomicU64,
     pub engine_bytes: AtomicU64,
     pub refused_for_space: AtomicU64,
+    pub fsyncs_of_closed_engines: AtomicU64,
 }
 
 impl Space {
@@ -129,6 +133,7 @@ impl Shared {
         space: Space,
     ) -> Self {
         Shared {
+            faults: Arc::clone(&engine.faults),
             store,
             inbox: Inbox::default(),
             registry: Mutex::new(registry),
@@ -147,9 +152,27 @@ impl Shared {
         }
     }
 
-    /// The engine, for a read. Held only as long as the read takes, since a close waits for it.
+    /// The engine, for a read. Held only as long as the read takes, since a close or a reopen waits for it.
     pub fn engine(&self) -> Result<Arc<Engine>, HandoffError> {
-        self.engine.read().clone().ok_or(HandoffError::ShutDown)
+        let engine = self.engine.read().clone();
+        match engine {
+            Some(engine) => Ok(engine),
+            None => {
+                self.check_serving()?;
+                Err(HandoffError::ShutDown)
+            }
+        }
+    }
+
+    /// After a reopen: reads and writes go on with this engine and what was found in it.
+    pub fn heal(&self, engine: Arc<Engine>) {
+        *self.engine.write() = Some(engine);
+        let mut condition = self.condition.lock();
+        // The watchdog may have given up meanwhile.
+        if matches!(*condition, Health::Failed(_)) {
+            *condition = Health::Serving;
+            self.serving.store(true, Release);
+        }
     }
 
     /// Takes the shared handle away, so that no new read starts.
@@ -190,21 +213,37 @@ impl Shared {
             let mut condition = self.condition.lock();
             let worse = match *condition {
                 Health::Serving => true,
-                Health::Failed(_) => matches!(health, Health::RestartRequired(_)),
-                _ => false,
+                Health::Failed(_) | Health::ShutDown => {
+                    matches!(health, Health::RestartRequired(_))
+                }
+                Health::RestartRequired(_) => false,
             };
             if worse {
                 let restart_required = matches!(health, Health::RestartRequired(_));
                 tracing::error!(
                     error = %cause, source = %cause.source, restart_required,
-                    "the store failed and accepts nothing more"
+                    "the store failed; it accepts nothing until it is mended"
                 );
                 *condition = health;
+                self.serving.store(false, Release);
             }
         }
-        self.serving.store(false, Release);
         for (_, done) in self.take_in_flight() {
             done(Err(EnqueueError::Unknown(cause.clone())));
+        }
+        // The commit thread mends what can be mended.
+        self.inbox.nudge();
+    }
+
+    /// For a commit thread that will not come back: nobody is left waiting, and nobody can begin to.
+    pub fn abandon(&self, cause: StorageError) {
+        let (appends, controls) = self.inbox.shut();
+        self.fail(Health::RestartRequired(cause.clone()));
+        for append in appends {
+            (append.done)(Err(EnqueueError::StoreFailed(cause.clone())));
+        }
+        for control in controls {
+            control.refuse(HandoffError::Storage(cause.clone()));
         }
     }
 
@@ -226,8 +265,9 @@ impl Shared {
     }
 
     pub fn stats(&self) -> StoreStats {
-        let fsyncs = self.engine.read().as_ref().map_or(0, |it| it.fsyncs());
         let counters = &self.counters;
+        let fsyncs = self.engine.read().as_ref().map_or(0, |it| it.fsyncs())
+            + counters.fsyncs_of_closed_engines.load(Relaxed);
         let registry = self.registry.lock();
         StoreStats {
             store: self.store,

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::{Condvar, Mutex};
 
 use super::shared::Shared;
-use crate::{error::StorageError, stats::Health};
+use crate::error::StorageError;
 
 /// `stopped` guards only the stop flag; the condition variable wakes the watchdog to see it.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
                 "it did not come back within {}; restart the process",
                 humantime::format_duration(timeout)
             );
-            shared.fail(Health::RestartRequired(StorageError::new("commit", text)));
+            shared.abandon(StorageError::new("commit", text));
             return;
         }
     }

@@ -1,0 +1,119 @@
+//! Mending a failed store within the process: drop sled, open it again, go on.
+//!
+//! SLED.md rule 8: after one failed write every later one fails until the database is dropped and opened again. What was not
+//! durable then is gone and its writers were told "unknown", so this is an unclean stop: queues are sealed, new hints start
+//! new ones, and what was delivered but not durably acknowledged is delivered again.
+
+use std::{
+    mem,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+use super::{
+    committer::Committer,
+    open::{Opened, reopen, take_over},
+    registry::Registry,
+};
+use crate::error::StorageError;
+
+const FIRST_ATTEMPT_AFTER: Duration = Duration::from_millis(50);
+const ATTEMPTS_APART_MAX: Duration = Duration::from_secs(10);
+
+/// When to try next.
+#[derive(Debug, Default)]
+pub struct Healing {
+    /// `None` while the store is well.
+    waiting: Option<(Instant, ExponentialBackoff)>,
+}
+
+impl Committer {
+    /// Tries to mend the store if it is time to; returns when to come again.
+    pub fn heal(&mut self) -> Instant {
+        let mut delays = match self.healing.waiting.take() {
+            Some((at, delays)) if Instant::now() < at => {
+                self.healing.waiting = Some((at, delays));
+                return at;
+            }
+            Some((_, delays)) => match self.try_to_heal() {
+                Ok(()) => return Instant::now(),
+                Err(error) => {
+                    tracing::warn!(error = %error, source = %error.source, "the store could not be mended yet");
+                    delays
+                }
+            },
+            None => ExponentialBuilder::new()
+                .with_min_delay(FIRST_ATTEMPT_AFTER)
+                .with_max_delay(ATTEMPTS_APART_MAX)
+                .without_max_times()
+                .build(),
+        };
+        let at = Instant::now() + delays.next().unwrap_or(ATTEMPTS_APART_MAX);
+        self.healing.waiting = Some((at, delays));
+        at
+    }
+
+    fn try_to_heal(&mut self) -> Result<(), StorageError> {
+        let shared = Arc::clone(&self.shared);
+        shared.busy.start();
+        let healed = self.reopen();
+        shared.busy.stop();
+        healed
+    }
+
+    fn reopen(&mut self) -> Result<(), StorageError> {
+        if let Some(engine) = &self.engine {
+            let fsyncs = &self.shared.counters.fsyncs_of_closed_engines;
+            fsyncs.fetch_add(engine.fsyncs(), Relaxed);
+        }
+        if let Err(error) = self.let_go_of_engine() {
+            // It had failed before; only one that is still held must not be opened a second time.
+            if self.engine.is_some() {
+                return Err(error);
+            }
+            tracing::warn!(error = %error, source = %error.source, "the failed engine did not close cleanly");
+        }
+        let Opened {
+            engine, recovered, ..
+        } = reopen(
+            &self.config,
+            &self.directory,
+            &self.generation,
+            &self.shared.faults,
+        )
+        .map_err(|error| StorageError::new("open the store again", error))?;
+        let engine = Arc::new(engine);
+        carry_over(&mut self.shared.registry.lock(), recovered.registry);
+        let (tails, trimmer, dirty) = take_over(&self.shared, &recovered.live, &recovered.retired);
+        (self.tails, self.trimmer, self.dirty) = (tails, trimmer, dirty);
+        self.records = recovered.records;
+        self.next_queue = recovered.next_queue;
+        self.handed_bytes = 0;
+        self.engine = Some(Arc::clone(&engine));
+        self.shared.heal(engine);
+        tracing::info!("the store was opened again and serves");
+        let nodes = self.shared.registry.lock().nodes.keys().copied().collect();
+        (self.shared.on_durable)(&nodes);
+        Ok(())
+    }
+}
+
+/// Queues as they were found; counts since open as they were.
+fn carry_over(registry: &mut Registry, mut found: Registry) {
+    let old = mem::take(registry);
+    for (node, queues) in &mut found.nodes {
+        if let Some(known) = old.nodes.get(node) {
+            queues.enqueued = known.enqueued;
+            queues.delivered = known.delivered;
+            queues.lost = known.lost;
+        }
+    }
+    let later = mem::replace(&mut found.damage, old.damage);
+    found.damage_not_listed = old.damage_not_listed;
+    *registry = found;
+    later
+        .into_iter()
+        .for_each(|damage| registry.list_damage(damage));
+}
