@@ -75,6 +75,8 @@ pub struct StoreStats {
     pub enqueued: Amount,
     /// Bytes handed to the engine since open: keys, values and removals.
     pub engine_bytes: u64,
+    /// Times it failed and was opened again by itself since open.
+    pub reopened: u64,
     /// Hints refused because of the free-space reserve since open.
     pub refused_for_space: u64,
     /// Damage found at open or since; each is logged with its range.

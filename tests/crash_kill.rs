@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             durability: [Durability::Sync, Durability::Buffered][stores as usize % 2],
             payload_bytes_max: [20_000, 1 << 20][(stores as usize / 2) % 2],
             without_fsync: false,
+            removals_percent: 3,
             life_ms_max: 250,
         };
         let (dir, log) = crash::dirs().unwrap();

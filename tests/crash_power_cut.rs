@@ -23,6 +23,7 @@ fn series(seed: u64, number: u64, lives: u64) -> crash::Series {
         durability: [Durability::Sync, Durability::Buffered][number as usize % 2],
         payload_bytes_max: [20_000, 1 << 20][(number as usize / 2) % 2],
         without_fsync: false,
+        removals_percent: 3,
         life_ms_max: 250,
     }
 }

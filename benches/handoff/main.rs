@@ -12,6 +12,7 @@ mod nodes;
 mod ours;
 mod producers;
 mod raw;
+mod receiver;
 mod reopen;
 mod replay;
 mod report;

@@ -7,8 +7,9 @@ use crate::{
     child::{Running, tell},
     entries::Entries,
     machine::{Place, allocated_bytes, resident_bytes, resident_bytes_max},
-    ours::{Appender, Receiver, check_pending, open_down, open_up, settle},
+    ours::{Appender, check_pending, open_down, open_up, settle},
     producers::{Done, Until, produce},
+    receiver::Receiver,
     report::{Table, mib},
 };
 

@@ -15,8 +15,9 @@ use crate::{
     child::{Running, tell},
     entries::Entries,
     machine::{Place, threads},
-    ours::{Appender, Receiver, check_pending, open_down, open_up, settle},
+    ours::{Appender, check_pending, open_down, open_up, settle},
     producers::{Until, produce},
+    receiver::Receiver,
     report::{Table, thousands},
 };
 

@@ -7,8 +7,9 @@ use crate::{
     child::{Running, tell},
     entries::Entries,
     machine::{Place, allocated_bytes, drop_cache},
-    ours::{Appender, Receiver, check_pending, open_down, open_up, settle},
+    ours::{Appender, check_pending, open_down, open_up, settle},
     producers::{Until, produce},
+    receiver::Receiver,
     report::{Spread, Table, mib, thousands},
 };
 

@@ -6,7 +6,8 @@ use crate::{
     Outcome, Settings,
     entries::Entries,
     machine::{Place, allocated_bytes, written_bytes},
-    ours::{Receiver, fill, open_up, settle},
+    ours::{fill, open_up, settle},
+    receiver::Receiver,
     report::{Spread, Table, ratio},
 };
 

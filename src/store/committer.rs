@@ -15,6 +15,7 @@ use super::{
     damage,
     directory::Directory,
     engine::{Engine, GROUP_BYTES, panic_text},
+    faults::point,
     heal::Healing,
     inbox::{Append, Control, Dirty, Work},
     keys::QueueRef,
@@ -183,7 +184,9 @@ impl Committer {
         let retired = std::mem::take(&mut record.live);
         record.retired.extend(&retired);
         self.write_record(node)?;
+        point("drop: tombstone written")?;
         self.commit()?;
+        point("drop: tombstone durable")?;
         self.tails.remove(&node);
         for queue in retired {
             self.trimmer.whole(node, queue);
@@ -241,8 +244,10 @@ impl Committer {
 
     fn close_engine(mut self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
         let summary = self.shared.registry.lock().clean_summary();
+        point("close: settled")?;
         self.let_go_of_engine()?;
         settled?;
+        point("close: engine closed")?;
         self.directory
             .write_clean_summary(&self.generation, &summary)
             .map_err(|error| StorageError::new("write the CLEAN summary", error))?;

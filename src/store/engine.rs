@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::faults::Faults;
+use super::faults::{Faults, point};
 use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
 
 /// SLED.md rule 2: fixed for the life of a database.
@@ -93,12 +93,14 @@ impl Engine {
     /// SLED.md rule 1: flush, then an fsync of our own. Rule 5: a blocking flush on the caller's thread, never
     /// `flush_async`. Rule 4: with one flush a group, few buffers are ever outstanding.
     pub fn commit(&self) -> Result<(), StorageError> {
+        point("commit: before flush")?;
         self.faults
             .commit()
             .map_err(|error| StorageError::new("flush the log", error))?;
         self.db
             .flush()
             .map_err(|error| StorageError::new("flush the log", error))?;
+        point("commit: before fsync")?;
         if self.faults.skips_fsync() {
             return Ok(());
         }
@@ -106,7 +108,7 @@ impl Engine {
             .sync_data()
             .map_err(|error| StorageError::new("fsync the log", error))?;
         self.fsyncs.fetch_add(1, Relaxed);
-        Ok(())
+        point("commit: durable")
     }
 
     pub fn fsyncs(&self) -> u64 {

@@ -56,3 +56,81 @@ impl Faults {
         }
     }
 }
+
+/// Every step at which a test can stop a store, in the order in which a store comes to them.
+#[cfg(feature = "testkit")]
+pub const POINTS: [&str; 26] = [
+    "open: locked",
+    "open: attempt counted",
+    "open: engine open",
+    "migrate: data written",
+    "migrate: data durable",
+    "migrate: version written",
+    "open: recovered",
+    "open: prepared",
+    "open: named",
+    "open: clean summary removed",
+    "append: planned",
+    "append: queue counter written",
+    "append: node record written",
+    "append: chunk written",
+    "append: block written",
+    "ack: cursor written",
+    "ack: queue retired",
+    "drop: tombstone written",
+    "drop: tombstone durable",
+    "trim: removed",
+    "commit: before flush",
+    "commit: before fsync",
+    "commit: durable",
+    "commit: published",
+    "close: settled",
+    "close: engine closed",
+];
+
+/// A step of the store. Does nothing, unless a test set `HH_FAILPOINT` to `<point>/<abort, error or panic>/<n>`: then the
+/// `n`th time this process comes to the point it stops there in that way.
+#[cfg(feature = "testkit")]
+pub fn point(name: &'static str) -> Result<(), crate::error::StorageError> {
+    use std::sync::{OnceLock, atomic::AtomicU32};
+    struct Armed {
+        point: String,
+        action: String,
+        left: AtomicU32,
+    }
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+    let armed = ARMED.get_or_init(|| {
+        let text = std::env::var("HH_FAILPOINT").ok()?;
+        let mut parts = text.split('/').map(str::to_owned);
+        let (point, action) = (parts.next()?, parts.next()?);
+        let left = AtomicU32::new(parts.next()?.parse().ok()?);
+        Some(Armed {
+            point,
+            action,
+            left,
+        })
+    });
+    let Some(armed) = armed.as_ref().filter(|armed| armed.point == name) else {
+        return Ok(());
+    };
+    if armed.left.fetch_sub(1, Relaxed) != 1 {
+        return Ok(());
+    }
+    eprintln!("@failpoint {name}");
+    match armed.action.as_str() {
+        "abort" => std::process::abort(),
+        #[allow(clippy::panic)]
+        "panic" => panic!("injected by a test"),
+        _ => Err(crate::error::StorageError::new(
+            name,
+            std::io::Error::other("injected by a test"),
+        )),
+    }
+}
+
+/// A step of the store.
+#[cfg(not(feature = "testkit"))]
+#[inline(always)]
+pub fn point(_name: &'static str) -> Result<(), crate::error::StorageError> {
+    Ok(())
+}

@@ -13,6 +13,7 @@ use super::{
     block::{EncodedBlock, NewHint},
     committer::{Committer, Tail},
     engine::GROUP_BYTES,
+    faults::point,
     inbox::{Append, AppendDone},
     keys::QueueRef,
     meta,
@@ -65,6 +66,9 @@ impl Committer {
         );
         let _entered = span.enter();
         let plan = self.plan(appends);
+        if !plan.blocks.is_empty() {
+            point("append: planned")?;
+        }
         let written = self.write_blocks(plan)?;
         let moved = self.write_cursors()?;
         self.trim()?;
@@ -73,7 +77,7 @@ impl Committer {
             self.commit()?;
         }
         self.publish(written, moved);
-        Ok(())
+        point("commit: published")
     }
 
     /// Refuses hints that the disk has no room for, but for those whose callers were told that they are in.
@@ -157,7 +161,9 @@ impl Committer {
                 .map_err(|error| StorageError::new("write to the engine", error))?;
         }
         for node in plan.new_queues {
+            point("append: queue counter written")?;
             self.write_record(node)?;
+            point("append: node record written")?;
         }
         let mut written = Vec::with_capacity(plan.blocks.len());
         for (node, block) in plan.blocks {
@@ -180,7 +186,9 @@ impl Committer {
                     self.commit()?;
                 }
                 self.insert(&engine.hints, &key, value)?;
+                point("append: chunk written")?;
             }
+            point("append: block written")?;
             written.push(Written {
                 node,
                 queue,
@@ -217,11 +225,13 @@ impl Committer {
                 continue;
             };
             self.insert(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
+            point("ack: cursor written")?;
             let retired = queue.sealed && queue.is_drained();
             if retired && let Some(record) = self.records.get_mut(&node) {
                 record.live.retain(|live| *live != at);
                 record.retired.push(at);
                 self.write_record(node)?;
+                point("ack: queue retired")?;
             }
             moved.push(Moved {
                 node,
@@ -245,6 +255,9 @@ impl Committer {
             .step(&engine, budget)
             .map_err(|error| StorageError::new("trim", error))?;
         self.handed_bytes += trimmed.bytes;
+        if trimmed.bytes > 0 {
+            point("trim: removed")?;
+        }
         for (node, queue) in trimmed.gone {
             if let Some(record) = self.records.get_mut(&node) {
                 record.retired.retain(|retired| *retired != queue);

@@ -92,6 +92,7 @@ impl Committer {
         self.next_queue = recovered.next_queue;
         self.handed_bytes = 0;
         self.engine = Some(Arc::clone(&engine));
+        self.shared.counters.reopened.fetch_add(1, Relaxed);
         self.shared.heal(engine);
         tracing::info!("the store was opened again and serves");
         let nodes = self.shared.registry.lock().nodes.keys().copied().collect();

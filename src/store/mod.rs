@@ -30,6 +30,7 @@ mod trim;
 mod watchdog;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -45,11 +46,14 @@ pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use shared::OnDurable;
 #[cfg(feature = "testkit")]
-pub use {faults::CommitFault, schema::SCHEMA_VERSION};
+pub use {
+    faults::{CommitFault, POINTS},
+    schema::SCHEMA_VERSION,
+};
 
 use crate::{
     config::Config,
-    error::{EnqueueError, HandoffError, OpenError},
+    error::{EnqueueError, HandoffError, OpenError, StorageError},
     stats::{Health, StoreStats},
     types::{Amount, NodeId, StoreId},
 };
@@ -97,7 +101,16 @@ impl Store {
                 Box::new(move || watchdog::run(&shared, &stop, timeout)),
             )?
         };
-        let committer = spawn("hh-commit", Box::new(move || committer.run()))?;
+        let committer = {
+            let shared = Arc::clone(&shared);
+            let work = move || {
+                if catch_unwind(AssertUnwindSafe(|| committer.run())).is_err() {
+                    let text = "the commit thread panicked";
+                    shared.abandon(StorageError::new("commit", text));
+                }
+            };
+            spawn("hh-commit", Box::new(work))?
+        };
         Ok(Store {
             shared,
             stop_watchdog,

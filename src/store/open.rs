@@ -13,7 +13,7 @@ use super::{
     committer::{Committer, Tail},
     directory::Directory,
     engine::{Engine, classify, panic_text, unopenable},
-    faults::Faults,
+    faults::{Faults, point},
     heal::Healing,
     meta::{self, MetaError},
     recovery::{Recovered, recover},
@@ -55,7 +55,9 @@ fn counted(
     attempt: impl FnOnce(u32) -> Result<Opened, OpenError>,
 ) -> Result<Opened, OpenError> {
     let died = directory.begin_opening(DEATHS_TOLERATED)?;
-    let opened = attempt(died);
+    let opened = point("open: attempt counted")
+        .map_err(OpenError::from)
+        .and_then(|()| attempt(died));
     let refused = matches!(
         &opened,
         Err(OpenError::Unopenable {
@@ -85,6 +87,7 @@ pub fn reopen(
 /// Opens the store and returns what its threads need.
 pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Committer), OpenError> {
     let directory = Directory::lock(&config.dir)?;
+    point("open: locked")?;
     let Opened {
         engine,
         recovered,
@@ -232,27 +235,29 @@ fn open_generation(
         Origin::New => Some(Vec::new()),
         Origin::Unnamed | Origin::Named => directory.clean_summary(&generation)?,
     };
-    let engine = Engine::open(&path, faults)?;
-    // SLED.md rule 10: what recovery let through may still panic at the first read.
-    let prepared = catch_unwind(AssertUnwindSafe(|| {
-        prepare(config, &engine, &path, origin, clean.as_deref())
+    // SLED.md rule 10: a damaged file may make the engine panic, when it opens or at the first reads.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let engine = Engine::open(&path, faults)?;
+        match prepare(config, &engine, &path, origin, clean.as_deref()) {
+            Ok(recovered) => Ok((engine, recovered)),
+            Err(error) => {
+                // Guarded, as sled's drop may panic too; the first error is the one to tell.
+                let _ = engine.close();
+                Err(error)
+            }
+        }
     }));
-    let prepared = prepared.unwrap_or_else(|panic| {
+    let (engine, recovered) = opened.unwrap_or_else(|panic| {
         let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
         Err(unopenable(&path, reason))
-    });
-    let recovered = match prepared {
-        Ok(recovered) => recovered,
-        Err(error) => {
-            // Guarded, as sled's drop may panic too; the first error is the one to tell.
-            let _ = engine.close();
-            return Err(error);
-        }
-    };
+    })?;
+    point("open: prepared")?;
     if origin != Origin::Named {
         directory.set_current(&generation)?;
     }
+    point("open: named")?;
     directory.remove_clean_summary(&generation)?;
+    point("open: clean summary removed")?;
     Ok(Opened {
         engine,
         recovered,
@@ -268,6 +273,7 @@ fn prepare(
     origin: Origin,
     clean: Option<&[CleanQueue]>,
 ) -> Result<Recovered, OpenError> {
+    point("open: engine open")?;
     let new_id = random_store_id()?;
     schema::migrate(engine, origin == Origin::Named, new_id.0).map_err(|error| match error {
         SchemaError::Newer { found } => OpenError::NewerSchema {
@@ -282,6 +288,7 @@ fn prepare(
         meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
     }
     let recovered = recover(engine, clean).map_err(|error| meta_failed(path, error))?;
+    point("open: recovered")?;
     // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
     meta::set_next_queue(engine, recovered.next_queue)
         .map_err(|error| classify(path, error, "write"))?;

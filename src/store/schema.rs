@@ -2,6 +2,7 @@
 
 use super::{
     engine::Engine,
+    faults::point,
     meta::{self, MetaError},
 };
 use crate::error::StorageError;
@@ -49,8 +50,11 @@ pub fn migrate(engine: &Engine, served: bool, new_store_id: [u8; 16]) -> Result<
     for (version, step) in (1..).zip(STEPS).skip(found as usize) {
         step(engine.db(), new_store_id)
             .map_err(|error| StorageError::new("migrate the schema", error))?;
+        point("migrate: data written")?;
         engine.commit()?;
+        point("migrate: data durable")?;
         meta::set_schema(engine, version).map_err(MetaError::from)?;
+        point("migrate: version written")?;
         engine.commit()?;
         tracing::info!(from = version - 1, to = version, "schema migrated");
     }

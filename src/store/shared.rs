@@ -78,6 +78,7 @@ pub struct Counters {
     pub engine_bytes: AtomicU64,
     pub refused_for_space: AtomicU64,
     pub fsyncs_of_closed_engines: AtomicU64,
+    pub reopened: AtomicU64,
 }
 
 impl Space {
@@ -278,6 +279,7 @@ impl Shared {
                 bytes: counters.enqueued_bytes.load(Relaxed),
             },
             engine_bytes: counters.engine_bytes.load(Relaxed),
+            reopened: counters.reopened.load(Relaxed),
             refused_for_space: counters.refused_for_space.load(Relaxed),
             damage: registry.damage.clone(),
             damage_not_listed: registry.damage_not_listed,

@@ -52,6 +52,8 @@ pub enum Event {
     },
     /// Everything delivered so far is durably acknowledged: none of it may come again.
     Settled,
+    /// The store failed and has mended itself: what was not settled may come again.
+    Reopened,
     /// A removal of the node is about to begin: all that was tried for it may vanish.
     Discarding {
         /// The node.
@@ -105,6 +107,7 @@ impl std::fmt::Display for Event {
                 shard,
             } => write!(f, "@delivered {number} {node} {shard} {id}"),
             Event::Settled => f.write_str("@settled"),
+            Event::Reopened => f.write_str("@reopened"),
             Event::Discarding { node } => write!(f, "@discarding {node}"),
             Event::Discarded { node } => write!(f, "@discarded {node}"),
             Event::CaughtUp { delivered } => write!(f, "@caught-up {delivered}"),
@@ -157,6 +160,7 @@ fn parse(line: &str) -> Option<Event> {
             id: parse_id(word()?)?,
         },
         "@settled" => Event::Settled,
+        "@reopened" => Event::Reopened,
         "@discarding" => Event::Discarding {
             node: NodeId(number(word())?),
         },
@@ -214,6 +218,7 @@ mod tests {
                 shard,
             },
             Event::Settled,
+            Event::Reopened,
             Event::Discarding { node },
             Event::Discarded { node },
             Event::CaughtUp { delivered: 9 },

@@ -11,7 +11,7 @@ mod scripted_writer;
 mod workload;
 
 pub use crate::store::{
-    AppendDone, CommitFault, Leave, Mark, NewHint, NodeQueues, OnDurable, Peek, PeekLimits,
+    AppendDone, CommitFault, Leave, Mark, NewHint, NodeQueues, OnDurable, POINTS, Peek, PeekLimits,
     PeekedHint, QueueRef, Reader, SCHEMA_VERSION, Store, StoredHint,
 };
 pub use crash_loop::{CrashLoop, Ended, Kill, Stop};

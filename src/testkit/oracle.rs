@@ -48,6 +48,8 @@ pub struct Counts {
     pub lives: u64,
     /// Lives that ended by a clean shutdown.
     pub closed: u64,
+    /// Times a store failed and mended itself within a life.
+    pub reopened: u64,
     /// Writes handed in.
     pub tried: u64,
     /// Writes answered as durable.
@@ -82,6 +84,10 @@ impl Oracle {
                 shard,
             } => self.delivered(id, number, node, shard),
             Event::Settled => self.settled(),
+            Event::Reopened => {
+                self.counts.reopened += 1;
+                self.in_order.clear();
+            }
             Event::Discarding { node } => self.of_node(node, |write| write.may_vanish = true),
             Event::Discarded { node } => self.of_node(node, |write| {
                 write.must_not_come = true;

@@ -39,6 +39,8 @@ pub struct Workload {
     pub drain: bool,
     /// How long to work before a clean shutdown, if nothing stops it before.
     pub work_for: Duration,
+    /// Of a hundred disturbances, how many remove a node.
+    pub removals_percent: u8,
     /// Leave out our own fsync: the control that shows what it is for.
     pub without_fsync: bool,
 }
@@ -71,6 +73,9 @@ struct Node {
     /// Write-locked to keep sends away.
     gate: RwLock<()>,
     delivered: AtomicU64,
+    /// For the store's own count of its reopens, which comes before anything is sent again.
+    handoff: std::sync::OnceLock<HintedHandoff<Bytes>>,
+    reopened: AtomicU64,
 }
 
 impl ShardWriter<Bytes> for Arc<Node> {
@@ -86,6 +91,13 @@ impl ShardWriter<Bytes> for Arc<Node> {
         }
         if fails {
             return Err(WriteError::retry("the workload fails some"));
+        }
+        let reopened = self
+            .handoff
+            .get()
+            .map_or(0, |handoff| handoff.stats().store.reopened);
+        if self.reopened.swap(reopened, Relaxed) != reopened {
+            tell(&Event::Reopened).map_err(WriteError::retry)?;
         }
         for batch in write.batches {
             let (Some(id), Some(number)) = (
@@ -150,10 +162,14 @@ impl Workload {
             reliable: self.drain,
             gate: RwLock::new(()),
             delivered: AtomicU64::new(0),
+            handoff: std::sync::OnceLock::new(),
+            reopened: AtomicU64::new(0),
         });
         // Nothing is sent before the depth found at open is told.
         let shut = node.gate.write().await;
         let handoff = HintedHandoff::open(self.config.clone(), Arc::clone(&node)).await?;
+        // A cycle, which the end of the process breaks.
+        let _ = node.handoff.set(handoff.clone());
         if self.without_fsync {
             handoff.inject(crate::store::CommitFault::SkipFsync);
         }
@@ -267,9 +283,11 @@ impl Host {
         let mut random = fastrand::Rng::with_seed(self.workload.seed ^ 2);
         while !self.stop.load(Relaxed) {
             tokio::time::sleep(Duration::from_millis(random.u64(1..40))).await;
-            let told = match random.u8(..30) {
-                0 => self.remove(random.u64(..self.workload.nodes)).await,
-                1..15 => self.settle().await,
+            let told = match random.u8(..100) {
+                it if it < self.workload.removals_percent => {
+                    self.remove(random.u64(..self.workload.nodes)).await
+                }
+                it if it < 70 => self.settle().await,
                 _ => Ok(()),
             };
             if told.is_err() {

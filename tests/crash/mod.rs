@@ -11,11 +11,11 @@ use std::{
 
 use hinted_handoff::{
     Config, Durability,
-    testkit::{Counts, CrashLoop, Stop, Workload},
+    testkit::{Counts, CrashLoop, Ended, Stop, Workload},
 };
 
 /// Nothing told for so long is a hang. Generous: it only ever ends a run that is lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settings of a series of lives on one store.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,7 @@ pub struct Series {
     pub durability: Durability,
     pub payload_bytes_max: usize,
     pub without_fsync: bool,
+    pub removals_percent: u8,
     /// Longest time to let a life go on.
     pub life_ms_max: u64,
 }
@@ -41,6 +42,7 @@ pub fn as_child() -> Option<ExitCode> {
         payload_bytes_max,
         drain,
         without_fsync,
+        removals_percent,
     ] = arguments.as_slice()
     else {
         return None;
@@ -68,11 +70,12 @@ pub fn as_child() -> Option<ExitCode> {
         drain: drain == "true",
         work_for: Duration::from_millis(300),
         without_fsync: without_fsync == "true",
+        removals_percent: number(removals_percent) as u8,
     };
     Some(workload.run())
 }
 
-fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
+pub fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg("child").arg(store).args([
         (series.seed ^ (life << 32)).to_string(),
@@ -81,6 +84,7 @@ fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
         series.payload_bytes_max.to_string(),
         drain.to_string(),
         series.without_fsync.to_string(),
+        series.removals_percent.to_string(),
     ]);
     command.env("RUST_BACKTRACE", "0");
     command
@@ -114,8 +118,10 @@ pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Resu
         };
         let after = (!last).then(|| Duration::from_micros(random.u64(..longest * 1000)));
         let lived = crash_loop.live(&mut child(store, &series, life, last), after, PATIENCE);
-        if let Err(error) = lived {
-            return Err(broken(format!("life {life}: {error}")));
+        match lived {
+            Ok(Ended::Stopped | Ended::Finished) => {}
+            Ok(Ended::Failed) => return Err(broken(format!("life {life} ended badly by itself"))),
+            Err(error) => return Err(broken(format!("life {life}: {error}"))),
         }
         if !crash_loop.oracle.violations().is_empty() {
             break;
@@ -131,6 +137,7 @@ pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Resu
 pub fn add(sum: &mut Counts, counts: Counts) {
     sum.lives += counts.lives;
     sum.closed += counts.closed;
+    sum.reopened += counts.reopened;
     sum.tried += counts.tried;
     sum.answered += counts.answered;
     sum.delivered += counts.delivered;

@@ -1,0 +1,130 @@
+//! What a child tells its parent of a store: lines of words, one a fact.
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use hinted_handoff::{HintId, testkit::PeekedHint};
+
+/// A hint's place in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub queue: u64,
+    pub sequence: u64,
+}
+
+impl From<HintId> for Key {
+    fn from(id: HintId) -> Self {
+        Key {
+            queue: id.queue.0,
+            sequence: id.sequence.0,
+        }
+    }
+}
+
+/// A hint as the verdict compares it: its place, and a fingerprint of all that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hint {
+    pub key: Key,
+    pub fingerprint: u64,
+}
+
+impl From<&PeekedHint> for Hint {
+    fn from(peeked: &PeekedHint) -> Self {
+        let hint = &peeked.hint;
+        let mut hasher = DefaultHasher::new();
+        (hint.shard, hint.format, hint.enqueued_unix_ms).hash(&mut hasher);
+        hint.payload.hash(&mut hasher);
+        Hint {
+            key: Key {
+                queue: peeked.mark.queue.queue.0,
+                sequence: peeked.mark.sequence.0,
+            },
+            fingerprint: hasher.finish(),
+        }
+    }
+}
+
+/// Something a child met. The texts come last in their lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// The store did not open: the kind of the error, and its text.
+    Refused { kind: String, text: String },
+    Opened { store: String },
+    /// An unopenable store was moved there.
+    MovedAside { path: String },
+    /// A hint was appended and answered as durable; its fingerprint is told when it is delivered.
+    Appended { node: u64, key: Key },
+    Delivered { node: u64, hint: Hint },
+    /// A record of damage, with the range it names as lost.
+    Damage { queue: u64, lost: Option<(u64, u64)>, what: String },
+    /// An operation of the open store gave an error.
+    Failed { text: String },
+    /// It was closed, cleanly.
+    Closed,
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Texts hold no line breaks in their lines.
+        let line = |text: &str| text.replace('\n', " ");
+        match self {
+            Fact::Refused { kind, text } => write!(f, "refused {kind} {}", line(text)),
+            Fact::Opened { store } => write!(f, "opened {store}"),
+            Fact::MovedAside { path } => write!(f, "aside {path}"),
+            Fact::Appended { node, key } => {
+                write!(f, "appended {node} {} {}", key.queue, key.sequence)
+            }
+            Fact::Delivered { node, hint } => {
+                let Key { queue, sequence } = hint.key;
+                write!(f, "hint {node} {queue} {sequence} {}", hint.fingerprint)
+            }
+            Fact::Damage { queue, lost, what } => {
+                let (first, last) = lost.unwrap_or((0, 0));
+                write!(f, "damage {queue} {first} {last} {}", line(what))
+            }
+            Fact::Failed { text } => write!(f, "failed {}", line(text)),
+            Fact::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+/// Reads a line back; `None` for one that is no fact.
+pub fn parse(line: &str) -> Option<Fact> {
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let words: Vec<&str> = rest.splitn(4, ' ').collect();
+    let number = |index: usize| words.get(index)?.parse::<u64>().ok();
+    let key = |index: usize| {
+        Some(Key {
+            queue: number(index)?,
+            sequence: number(index + 1)?,
+        })
+    };
+    Some(match name {
+        "refused" => {
+            let (kind, text) = rest.split_once(' ')?;
+            let (kind, text) = (kind.to_owned(), text.to_owned());
+            Fact::Refused { kind, text }
+        }
+        "opened" => Fact::Opened { store: rest.to_owned() },
+        "aside" => Fact::MovedAside { path: rest.to_owned() },
+        "appended" => Fact::Appended { node: number(0)?, key: key(1)? },
+        "hint" => {
+            let (key, fingerprint) = (key(1)?, number(3)?);
+            let hint = Hint { key, fingerprint };
+            Fact::Delivered { node: number(0)?, hint }
+        }
+        "damage" => {
+            let range = (number(1)?, number(2)?);
+            Fact::Damage {
+                queue: number(0)?,
+                lost: (range != (0, 0)).then_some(range),
+                what: (*words.get(3)?).to_owned(),
+            }
+        }
+        "failed" => Fact::Failed { text: rest.to_owned() },
+        "closed" => Fact::Closed,
+        _ => return None,
+    })
+}

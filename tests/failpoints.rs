@@ -1,0 +1,107 @@
+//! Abort, error and panic at every step of opening, migrating, appending, acknowledging, dropping, trimming, committing and
+//! closing.
+//!
+//! Goal and rules as in `crash_kill`. Method: for each point and each way to stop there a store is made, one life is killed
+//! (so that there is a sealed queue to retire), the next comes to the point the first, the second or the fifth time and stops
+//! there, one more is killed, and the last delivers all that is left. An abort ends the process. An error fails the store,
+//! which mends itself. A panic of the engine is final for the process. A point that no life comes to fails the suite.
+
+mod crash;
+
+use std::{
+    fs,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use hinted_handoff::{
+    Durability,
+    testkit::{Counts, CrashLoop, Ended, Kill, POINTS},
+};
+
+const ACTIONS: [&str; 3] = ["abort", "error", "panic"];
+
+/// Whether the point was met, or what is broken.
+fn run(point: &str, action: &str, nth: u32, seed: u64, sum: &mut Counts) -> Result<bool, String> {
+    let series = crash::Series {
+        seed,
+        lives: 3,
+        durability: Durability::Sync,
+        payload_bytes_max: 300_000,
+        without_fsync: false,
+        removals_percent: if point.starts_with("drop") { 40 } else { 3 },
+        life_ms_max: 0,
+    };
+    let (dir, log) = crash::dirs().map_err(|error| error.to_string())?;
+    let store = dir.path().join("store");
+    let mut crash_loop = CrashLoop::new(Kill, log.clone());
+    // A new store comes to its migration; the others have a past.
+    let armed = if point.starts_with("migrate") || point == "open: named" {
+        0
+    } else {
+        1
+    };
+    for life in 0..4 {
+        let _ = fs::remove_file(store.join("OPENING"));
+        let mut command = crash::child(&store, &series, life, life == 3);
+        if life == armed {
+            command.env("HH_FAILPOINT", format!("{point}/{action}/{nth}"));
+        }
+        // An armed life ends by itself: by its stop, or by a clean shutdown some time after it.
+        let kill_after = (life != armed && life < 3).then(|| Duration::from_millis(120));
+        let ended = crash_loop
+            .live(&mut command, kill_after, crash::PATIENCE)
+            .map_err(|error| error.to_string())?;
+        if ended == Ended::Failed && life != armed {
+            return Err(format!(
+                "life {life} ended badly: {}",
+                fs::read_to_string(&log).unwrap_or_default()
+            ));
+        }
+    }
+    crash::add(sum, crash_loop.oracle.finish());
+    match crash_loop.oracle.violations() {
+        [] => Ok(fs::read_to_string(&log)
+            .unwrap_or_default()
+            .contains("@failpoint")),
+        violations => Err(violations.join("\n  ")),
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = crash::as_child() {
+        return code;
+    }
+    let seed = crash::seed();
+    println!("failpoints: {} points, HH_SEED={seed}", POINTS.len());
+    let (mut sum, mut runs, mut failed, started) = (Counts::default(), 0, 0, Instant::now());
+    for point in POINTS {
+        for action in ACTIONS {
+            let mut met = false;
+            for nth in [1, 2, 5].into_iter().take(crash::cycles(1).min(3) as usize) {
+                runs += 1;
+                match run(point, action, nth, seed.wrapping_add(runs), &mut sum) {
+                    Ok(it) => met |= it,
+                    Err(broken) => {
+                        failed += 1;
+                        println!("FAILED: {point}, {action}, time {nth}: {broken}");
+                    }
+                }
+            }
+            if !met {
+                failed += 1;
+                println!("FAILED: no life came to {point} ({action})");
+            }
+        }
+    }
+    println!(
+        "failpoints: {runs} runs in {:.0} s, {failed} failed: {sum:?}",
+        started.elapsed().as_secs_f64()
+    );
+    println!("{} passed, {failed} failed", runs - failed.min(runs));
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
