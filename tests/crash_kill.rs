@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             payload_bytes_max: [20_000, 1 << 20][(stores as usize / 2) % 2],
             without_fsync: false,
             removals_percent: 3,
+            while_opening_percent: 50,
             life_ms_max: 250,
         };
         let (dir, log) = crash::dirs().unwrap();

@@ -29,6 +29,7 @@ fn run(point: &str, action: &str, nth: u32, seed: u64, sum: &mut Counts) -> Resu
         durability: Durability::Sync,
         payload_bytes_max: 300_000,
         without_fsync: false,
+        while_opening_percent: 0,
         removals_percent: if point.starts_with("drop") { 40 } else { 3 },
         life_ms_max: 0,
     };

@@ -11,11 +11,14 @@ use std::{
 
 use hinted_handoff::{
     Config, Durability,
-    testkit::{Counts, CrashLoop, Ended, Stop, Workload},
+    testkit::{Counts, CrashLoop, Ended, PowerCut, Stop, Workload},
 };
 
 /// Nothing told for so long is a hang. Generous: it only ever ends a run that is lost.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// By then a store of this size is open, in a debug build too.
+const OPENING_MS: u64 = 25;
 
 /// Settings of a series of lives on one store.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +29,9 @@ pub struct Series {
     pub payload_bytes_max: usize,
     pub without_fsync: bool,
     pub removals_percent: u8,
-    /// Longest time to let a life go on.
+    /// Of a hundred stops, how many come while the store is opening or just open.
+    pub while_opening_percent: u64,
+    /// Longest time to let the other lives go on.
     pub life_ms_max: u64,
 }
 
@@ -110,11 +115,9 @@ pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Resu
         // An operator who knows that it was a kill and no crash of ours; the count itself has a test of its own.
         let _ = fs::remove_file(store.join("OPENING"));
         let last = life == series.lives;
-        // Half of the stops come while the store is opening or just open.
-        let longest = if random.bool() {
-            30
-        } else {
-            series.life_ms_max
+        let longest = match random.u64(..100) < series.while_opening_percent {
+            true => OPENING_MS,
+            false => series.life_ms_max,
         };
         let after = (!last).then(|| Duration::from_micros(random.u64(..longest * 1000)));
         let lived = crash_loop.live(&mut child(store, &series, life, last), after, PATIENCE);
@@ -143,6 +146,20 @@ pub fn add(sum: &mut Counts, counts: Counts) {
     sum.delivered += counts.delivered;
     sum.redelivered += counts.redelivered;
     sum.discarded += counts.discarded;
+}
+
+/// Whether power can be cut here. Where it cannot, says so; in CI that is a failure.
+pub fn can_cut_power(suite: &str) -> Result<bool, ExitCode> {
+    let probe = dirs().and_then(|(dir, _)| PowerCut::new(dir.path(), 64).map(drop));
+    let Err(missing) = probe else {
+        return Ok(true);
+    };
+    println!("{suite}: SKIPPED power cuts: {missing}");
+    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+        println!("0 passed, 1 failed");
+        return Err(ExitCode::FAILURE);
+    }
+    Ok(false)
 }
 
 /// `HH_CYCLES`, or what CI does.
