@@ -46,6 +46,8 @@ pub struct Oracle {
 pub struct Counts {
     /// Lives of the host.
     pub lives: u64,
+    /// Lives that ended before the store was open.
+    pub unopened: u64,
     /// Lives that ended by a clean shutdown.
     pub closed: u64,
     /// Times a store failed and mended itself within a life.
@@ -103,6 +105,7 @@ impl Oracle {
     /// The life is over, however it ended. The next one may deliver again what was not settled.
     pub fn life_ended(&mut self) {
         self.counts.lives += 1;
+        self.counts.unopened += u64::from(self.pending_at_open.is_none());
         self.in_order.clear();
         self.delivered_in_life.clear();
         self.pending_at_open = None;

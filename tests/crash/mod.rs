@@ -139,6 +139,7 @@ pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Resu
 
 pub fn add(sum: &mut Counts, counts: Counts) {
     sum.lives += counts.lives;
+    sum.unopened += counts.unopened;
     sum.closed += counts.closed;
     sum.reopened += counts.reopened;
     sum.tried += counts.tried;
