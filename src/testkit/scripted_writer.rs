@@ -97,6 +97,11 @@ impl ScriptedWriter {
         *self.script.lock() = Box::new(script);
     }
 
+    /// Changes what pings are answered.
+    pub fn follow_pings(&self, script: impl FnMut(NodeId) -> Reply + Send + 'static) {
+        *self.on_ping.lock() = Box::new(script);
+    }
+
     /// All writes seen so far, in order of arrival.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().clone()
