@@ -52,7 +52,7 @@ pub struct Config {
     pub retry_rate_limit: u64,
 
     /// Payload bytes that replay reads at a time, and so the most that one send carries, unless a single hint is
-    /// larger. Default 512,000, minimum 1, maximum 64 MiB.
+    /// larger. While hints are sent to many nodes at once, all their batches share 32 MiB. Default 512,000, minimum 1, maximum 64 MiB.
     #[serde(default = "defaults::batch_bytes")]
     pub batch_bytes: u64,
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Payload bytes that may be in the pipeline at a time; more wait for room before they enter it.
-const UNCOMMITTED_BYTES: u32 = 64 * 1024 * 1024;
+const UNCOMMITTED_BYTES: u32 = 32 * 1024 * 1024;
 
 /// A hinted handoff queue: keeps the writes that nodes missed and delivers them when the nodes are back.
 ///

@@ -26,6 +26,8 @@ pub use progress::with_causes;
 
 /// Blocks are read on tokio's blocking threads, this many at a time for all nodes together: no thread a node.
 const READS_AT_A_TIME: usize = 2;
+/// Payload bytes of the batches of all nodes together: the more nodes are being sent to, the smaller each batch.
+const BATCHES_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Starts the task of a node.
 type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
@@ -87,6 +89,7 @@ impl Replays {
         };
         let writer = Arc::new(writer);
         let reads = Arc::new(Semaphore::new(READS_AT_A_TIME));
+        let sending = Arc::default();
         let tasks = self.tasks.clone();
         // The store calls back into `self`: a strong handle here would keep both alive for ever.
         let weak = Arc::downgrade(store);
@@ -101,6 +104,7 @@ impl Replays {
                 settings.clone(),
                 handle,
                 Arc::clone(&reads),
+                Arc::clone(&sending),
             );
             tasks.spawn_on(processor.run(), &runtime);
         });

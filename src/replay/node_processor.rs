@@ -1,6 +1,12 @@
 //! The replay task of one node: ping, peek, limit, send, acknowledge; back off when that fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::Semaphore,
@@ -34,10 +40,28 @@ pub struct NodeProcessor<P, W> {
     handle: Arc<NodeHandle>,
     /// Permits to read on a blocking thread, shared by all nodes.
     reads: Arc<Semaphore>,
+    /// Nodes that have a batch in memory, or are about to.
+    sending: Arc<AtomicU64>,
     limit: RateLimit,
     backoff: Backoff,
     reader: Reader,
     payload: std::marker::PhantomData<fn() -> P>,
+}
+
+/// Counts a node among those that hold a batch, until it is dropped.
+struct Sending(Arc<AtomicU64>);
+
+impl Sending {
+    fn begin(count: &Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Sending(Arc::clone(count))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Why a round ended before the queue was empty.
@@ -60,6 +84,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         settings: Settings,
         handle: Arc<NodeHandle>,
         reads: Arc<Semaphore>,
+        sending: Arc<AtomicU64>,
     ) -> Self {
         NodeProcessor {
             node,
@@ -70,6 +95,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             settings,
             handle,
             reads,
+            sending,
             reader: Reader::default(),
             payload: std::marker::PhantomData,
         }
@@ -129,9 +155,20 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
 
     /// Sends until nothing is pending.
     async fn round(&mut self) -> Result<(), Interrupted> {
+        // Held to the end of the round.
+        let mut _counted = None;
         let mut pinged = false;
         let mut sent_bytes = 0;
         loop {
+            // Before anything is read: a node that is down, or does not answer, costs neither a read nor memory.
+            if !pinged {
+                if !self.store.has_pending(self.node) {
+                    return Ok(());
+                }
+                self.ping().await?;
+                pinged = true;
+                _counted = Some(Sending::begin(&self.sending));
+            }
             let hints = match self.peek().await? {
                 Peek::Empty => return Ok(()),
                 Peek::Damaged(queue) => {
@@ -140,10 +177,6 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 }
                 Peek::Hints(hints) => hints,
             };
-            if !pinged {
-                self.ping().await?;
-                pinged = true;
-            }
             let mut hints = hints.into_iter().peekable();
             loop {
                 let run = match next_run::<P>(self.store.id(), self.node, &mut hints) {
@@ -271,7 +304,10 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         let mut reader = std::mem::take(&mut self.reader);
         let limits = PeekLimits {
             hints: BATCH_HINTS,
-            payload_bytes: self.settings.batch_bytes,
+            payload_bytes: self
+                .settings
+                .batch_bytes
+                .min(super::BATCHES_BYTES / self.sending.load(Relaxed).max(1)),
         };
         let reading = tokio::task::spawn_blocking(move || {
             let peeked = store.peek(&mut reader, node, limits);

@@ -292,7 +292,9 @@ impl Committer {
                 registry.drop_queue(moved.node, moved.queue);
             }
         }
-        for (id, done) in self.shared.take_in_flight() {
+        let in_flight = self.shared.take_in_flight();
+        self.shared.inbox.expect_back(in_flight.len());
+        for (id, done) in in_flight {
             done(Ok(id));
         }
         if !nodes.is_empty() {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{block::NewHint, engine::GROUP_BYTES, keys::QueueRef};
 use crate::{
@@ -29,6 +29,10 @@ const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
 const APPEND_OVERHEAD_BYTES: usize = 256;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
+/// How long a group waits for writers who were answered a moment ago to come back with their next hint.
+const RETURN_DELAY: Duration = Duration::from_micros(100);
+/// Groups that do not wait for returners, after a wait that most of them let pass.
+const GROUPS_WITHOUT_RETURNERS: u32 = 32;
 
 /// A hint on its way to a node.
 pub struct Append {
@@ -74,6 +78,12 @@ struct State {
     closed: bool,
     /// The commit thread is to look at the condition of the store.
     nudged: bool,
+    /// Requests that will wait here once everybody who was answered has come back; 0 if nobody is expected.
+    expected: usize,
+    /// Requests below which an append need not wake the commit thread; over 0 only while that waits for returners.
+    wanted: usize,
+    /// Groups left that do not wait for returners.
+    without_returners: u32,
 }
 
 #[derive(Default)]
@@ -102,8 +112,11 @@ impl Inbox {
             return Err(append);
         }
         state.requests.push_back(Request::Append(append));
+        let suffices = state.requests.len() >= state.wanted;
         drop(state);
-        self.filled.notify_one();
+        if suffices {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -149,6 +162,19 @@ impl Inbox {
         (appends, controls)
     }
 
+    /// Says that this many writers are about to be answered.
+    ///
+    /// Writers who wait for each answer before their next hint fall into two halves that never share a group: one half
+    /// writes while the other's group is being committed. Waiting a moment for the half that was answered joins them,
+    /// which makes groups twice as large. A lone writer is not waited for.
+    pub fn expect_back(&self, answered: usize) {
+        let mut state = self.state.lock();
+        state.expected = match answered {
+            0 | 1 => 0,
+            _ => answered + state.requests.len(),
+        };
+    }
+
     /// Waits for work: everything that waits, over all nodes, up to one group; a control ends the group before it.
     /// Returns `by` some moment, perhaps with nothing, if there is one.
     pub fn take(&self, by: Option<Instant>) -> Work {
@@ -167,6 +193,7 @@ impl Inbox {
                 }
             }
         }
+        self.await_returners(&mut state);
         state.nudged = false;
         let mut work = Work {
             dirty: mem::take(&mut state.dirty),
@@ -190,6 +217,29 @@ impl Inbox {
             }
         }
         work
+    }
+
+    fn await_returners(&self, state: &mut MutexGuard<'_, State>) {
+        let expected = mem::take(&mut state.expected);
+        let missing = expected.saturating_sub(state.requests.len());
+        if missing == 0 || state.closed || state.nudged {
+            return;
+        }
+        if state.without_returners > 0 {
+            state.without_returners -= 1;
+            return;
+        }
+        state.wanted = expected;
+        let deadline = Instant::now() + RETURN_DELAY;
+        while state.requests.len() < expected {
+            if self.filled.wait_until(state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.wanted = 0;
+        if expected.saturating_sub(state.requests.len()) > missing / 2 {
+            state.without_returners = GROUPS_WITHOUT_RETURNERS;
+        }
     }
 }
 
@@ -220,6 +270,23 @@ mod tests {
         }
         let sizes: Vec<_> = (0..4).map(|_| inbox.take(None).appends.len()).collect();
         assert_eq!(sizes, [1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_group_waits_a_moment_for_those_who_were_answered_and_no_longer() {
+        let inbox = Inbox::default();
+        assert!(inbox.append(append(1)).is_ok());
+        // Nobody comes back: it goes on all the same.
+        inbox.expect_back(64);
+        assert_eq!(inbox.take(None).appends.len(), 1);
+        // A thread that waits with nothing at hand is woken by the first, however many are expected.
+        inbox.expect_back(64);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| inbox.take(None).appends.len());
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(inbox.append(append(1)).is_ok());
+            assert_eq!(waiting.join().unwrap(), 1);
+        });
     }
 
     #[test]

@@ -175,6 +175,13 @@ impl Store {
         serving.err().unwrap_or(HandoffError::ShutDown)
     }
 
+    /// Whether anything durable waits for the node; reads nothing.
+    pub fn has_pending(&self, node: NodeId) -> bool {
+        let registry = self.shared.registry.lock();
+        let queues = registry.nodes.get(&node);
+        queues.is_some_and(|queues| queues.front().is_some())
+    }
+
     /// What is at the head of the node's queue, as far as it is durable.
     pub fn peek(
         &self,
