@@ -78,7 +78,8 @@ pub enum OpenError {
         supported: u32,
     },
 
-    /// The store is there but cannot be opened. Nothing was changed or deleted.
+    /// The store is there but cannot be opened. Nothing was deleted; files that sled derives from its log (its snapshot, its
+    /// `conf`) may have been renamed to `aside-…` in the attempt.
     #[error(
         "the store in {} cannot be opened ({reason}). Nothing was deleted. Restore it from a backup, or set \
          on_unopenable = \"start_empty\" to have it moved aside whole and to start with an empty store",

@@ -1,7 +1,7 @@
 //! `CLEAN`: what a clean shutdown leaves, so that the next open notices if the disk gave back less than it was given.
 //!
 //! ```text
-//! "HHCLEAN1" | queues u32
+//! "HHCLEAN2" | next queue id u64 | queues u32
 //! a queue: node u64, queue u64, next sequence u64, payload bytes before it u64,
 //!          cursor u64, payload bytes below it u64, sealed u8
 //! CRC32C over all of the above u32
@@ -16,8 +16,17 @@ use super::{
 };
 use crate::types::{NodeId, QueueId, Sequence};
 
-const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN1");
+const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN2");
 const ENTRY_BYTES: u64 = 49;
+
+/// All that a clean shutdown knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// No queue id from here on was given out. Queues that are gone leave no other trace of theirs.
+    pub next_queue: u64,
+    /// Every queue that was not done with. One that is found and not named here was retired or removed.
+    pub queues: Vec<CleanQueue>,
+}
 
 /// Where a queue stood when the store was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +44,11 @@ pub struct CleanQueue {
     pub sealed: bool,
 }
 
-pub fn encode(queues: &[CleanQueue]) -> Vec<u8> {
+pub fn encode(summary: &Summary) -> Vec<u8> {
+    let queues = &summary.queues;
     let mut bytes = Vec::new();
     bytes.put_u64(MAGIC);
+    bytes.put_u64(summary.next_queue);
     bytes.put_u32(u32::try_from(queues.len()).unwrap_or(u32::MAX));
     for entry in queues {
         bytes.put_u64(entry.queue.node.0);
@@ -51,18 +62,19 @@ pub fn encode(queues: &[CleanQueue]) -> Vec<u8> {
     seal(&[], bytes)
 }
 
-pub fn decode(file: &[u8]) -> Result<Vec<CleanQueue>, DecodeError> {
+pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
     let mut bytes = unseal(&[], file)?;
     if bytes.try_get_u64()? != MAGIC {
-        return Err(DecodeError::Invalid("it does not start with HHCLEAN1"));
+        return Err(DecodeError::Invalid("it does not start with HHCLEAN2"));
     }
+    let next_queue = bytes.try_get_u64()?;
     let entries = bytes.try_get_u32()?;
     if u64::from(entries) * ENTRY_BYTES != bytes.len() as u64 {
         return Err(DecodeError::Invalid("its length does not fit its queues"));
     }
-    (0..entries)
+    let queues = (0..entries)
         .map(|_| {
-            Ok(CleanQueue {
+            Ok::<_, DecodeError>(CleanQueue {
                 queue: QueueRef {
                     node: NodeId(bytes.try_get_u64()?),
                     queue: QueueId(bytes.try_get_u64()?),
@@ -74,7 +86,8 @@ pub fn decode(file: &[u8]) -> Result<Vec<CleanQueue>, DecodeError> {
                 sealed: bytes.try_get_u8()? != 0,
             })
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok(Summary { next_queue, queues })
 }
 
 #[cfg(test)]
@@ -94,8 +107,12 @@ mod tests {
             cursor_bytes: 200,
             sealed: id == 1,
         });
-        let file = encode(&queues);
-        assert_eq!(decode(&file).unwrap(), queues);
+        let summary = Summary {
+            next_queue: 21,
+            queues: queues.to_vec(),
+        };
+        let file = encode(&summary);
+        assert_eq!(decode(&file).unwrap(), summary);
         for bit in 0..file.len() * 8 {
             let mut flipped = file.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

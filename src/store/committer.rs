@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     block::Encoder,
+    clean,
     cursor::Leave,
     damage,
     directory::Directory,
@@ -243,7 +244,10 @@ impl Committer {
     }
 
     fn close_engine(mut self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
-        let summary = self.shared.registry.lock().clean_summary();
+        let summary = clean::Summary {
+            next_queue: self.next_queue,
+            queues: self.shared.registry.lock().clean_queues(),
+        };
         point("close: settled")?;
         self.let_go_of_engine()?;
         settled?;

@@ -107,11 +107,11 @@ impl Directory {
     }
 
     /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
-    pub fn clean_summary(&self, name: &str) -> Result<Option<Vec<clean::CleanQueue>>, OpenError> {
+    pub fn clean_summary(&self, name: &str) -> Result<Option<clean::Summary>, OpenError> {
         let path = self.generation(name).join(CLEAN);
         match fs::read(&path) {
             Ok(bytes) => match clean::decode(&bytes) {
-                Ok(queues) => Ok(Some(queues)),
+                Ok(summary) => Ok(Some(summary)),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "the CLEAN summary is damaged; opening as after an unclean stop");
                     Ok(None)
@@ -131,9 +131,24 @@ impl Directory {
     pub fn write_clean_summary(
         &self,
         name: &str,
-        queues: &[clean::CleanQueue],
+        summary: &clean::Summary,
     ) -> Result<(), OpenError> {
-        replace(&self.generation(name), CLEAN, &clean::encode(queues))
+        replace(&self.generation(name), CLEAN, &clean::encode(summary))
+    }
+
+    /// Renames what sled can do without, its snapshots and `conf`, so that it does not see them; tells whether there was any.
+    pub fn set_derived_files_aside(&self, name: &str) -> Result<bool, OpenError> {
+        let generation = self.generation(name);
+        let mut found =
+            entries(&generation).map_err(|source| failed("list", &generation, source))?;
+        found.retain(|file| file.starts_with("snap.") || file == "conf");
+        for file in &found {
+            let from = generation.join(file);
+            fs::rename(&from, generation.join(format!("aside-{file}")))
+                .map_err(|source| failed("set aside", &from, source))?;
+        }
+        sync_path(&generation)?;
+        Ok(!found.is_empty())
     }
 
     /// Moves a generation aside whole, so that it can be looked into; returns where it is now.

@@ -9,13 +9,14 @@ use std::{
 
 use super::{
     block::Encoder,
-    clean::CleanQueue,
+    clean::Summary,
     committer::{Committer, Tail},
     directory::Directory,
     engine::{Engine, classify, panic_text, unopenable},
     faults::{Faults, point},
     heal::Healing,
     meta::{self, MetaError},
+    node_record::NodeRecord,
     recovery::{Recovered, recover},
     schema::{self, SCHEMA_VERSION, SchemaError},
     shared::{OnDurable, Shared, Space},
@@ -232,25 +233,23 @@ fn open_generation(
 ) -> Result<Opened, OpenError> {
     let path = directory.generation(&generation);
     let clean = match origin {
-        Origin::New => Some(Vec::new()),
+        Origin::New => Some(Summary::default()),
         Origin::Unnamed | Origin::Named => directory.clean_summary(&generation)?,
     };
-    // SLED.md rule 10: a damaged file may make the engine panic, when it opens or at the first reads.
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let engine = Engine::open(&path, faults)?;
-        match prepare(config, &engine, &path, origin, clean.as_deref()) {
-            Ok(recovered) => Ok((engine, recovered)),
-            Err(error) => {
-                // Guarded, as sled's drop may panic too; the first error is the one to tell.
-                let _ = engine.close();
-                Err(error)
+    let attempt = || guarded_open(config, &path, origin, clean.as_ref(), &faults);
+    let (engine, recovered) = match attempt() {
+        // sled takes a log that ends before its snapshot for corruption. Without the snapshot it recovers what lies before
+        // the damage; only CLEAN can tell what is missing then, so without one the store stays unopenable. `conf` holds
+        // nothing but the segment size, which is ours and fixed.
+        Err(error @ OpenError::Unopenable { .. }) if clean.is_some() => {
+            if !directory.set_derived_files_aside(&generation)? {
+                return Err(error);
             }
+            tracing::error!(%error, "opening once more from the log alone");
+            attempt()?
         }
-    }));
-    let (engine, recovered) = opened.unwrap_or_else(|panic| {
-        let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
-        Err(unopenable(&path, reason))
-    })?;
+        opened => opened?,
+    };
     point("open: prepared")?;
     if origin != Origin::Named {
         directory.set_current(&generation)?;
@@ -266,12 +265,38 @@ fn open_generation(
     })
 }
 
+/// Opens sled and finds out what is there. SLED.md rule 10: a damaged file may make the engine panic, when it opens or at
+/// the first reads.
+fn guarded_open(
+    config: &Config,
+    path: &Path,
+    origin: Origin,
+    clean: Option<&Summary>,
+    faults: &Arc<Faults>,
+) -> Result<(Engine, Recovered), OpenError> {
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let engine = Engine::open(path, Arc::clone(faults))?;
+        match prepare(config, &engine, path, origin, clean) {
+            Ok(recovered) => Ok((engine, recovered)),
+            Err(error) => {
+                // Guarded, as sled's drop may panic too; the first error is the one to tell.
+                let _ = engine.close();
+                Err(error)
+            }
+        }
+    }));
+    opened.unwrap_or_else(|panic| {
+        let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
+        Err(unopenable(path, reason))
+    })
+}
+
 fn prepare(
     config: &Config,
     engine: &Engine,
     path: &Path,
     origin: Origin,
-    clean: Option<&[CleanQueue]>,
+    clean: Option<&Summary>,
 ) -> Result<Recovered, OpenError> {
     point("open: engine open")?;
     let new_id = random_store_id()?;
@@ -292,6 +317,15 @@ fn prepare(
     // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
     meta::set_next_queue(engine, recovered.next_queue)
         .map_err(|error| classify(path, error, "write"))?;
+    // What CLEAN knew to be done with is so for good: the next open may come without one.
+    for node in &recovered.rewritten {
+        if let Some(record) = recovered.records.get(node) {
+            let insert = engine
+                .nodes
+                .insert(NodeRecord::key(*node), record.encode(*node));
+            insert.map_err(|error| classify(path, error, "write"))?;
+        }
+    }
     engine.commit()?;
     Ok(recovered)
 }

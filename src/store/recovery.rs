@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     blocks::{self, ReadError},
-    clean::CleanQueue,
+    clean::{CleanQueue, Summary},
     cursor::Cursor,
     engine::Engine,
     keys::{Key, QueueRef},
@@ -28,6 +28,8 @@ pub struct Recovered {
     pub store: StoreId,
     pub next_queue: u64,
     pub records: HashMap<NodeId, NodeRecord>,
+    /// Nodes whose record is not what is on disk.
+    pub rewritten: Vec<NodeId>,
     pub registry: Registry,
     /// Every queue on disk that is listed as live, with the node that drains it.
     pub live: Vec<(NodeId, QueueRef)>,
@@ -36,7 +38,7 @@ pub struct Recovered {
 }
 
 /// Loads everything. `clean` is the summary of a clean shutdown, `None` after any other stop.
-pub fn recover(engine: &Engine, clean: Option<&[CleanQueue]>) -> Result<Recovered, MetaError> {
+pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, MetaError> {
     let store = meta::store_id(engine)?.ok_or(MetaError::Damaged {
         record: "store",
         detail: "it is missing".to_owned(),
@@ -44,8 +46,8 @@ pub fn recover(engine: &Engine, clean: Option<&[CleanQueue]>) -> Result<Recovere
     let mut registry = Registry::default();
     let mut records = load_records(engine, &mut registry)?;
     let summary: BTreeMap<QueueRef, &CleanQueue> = clean
-        .unwrap_or_default()
-        .iter()
+        .into_iter()
+        .flat_map(|clean| &clean.queues)
         .map(|entry| (entry.queue, entry))
         .collect();
 
@@ -56,13 +58,17 @@ pub fn recover(engine: &Engine, clean: Option<&[CleanQueue]>) -> Result<Recovere
         .copied()
         .chain(waiting.map(|entry| entry.queue));
     adopt_unlisted(&mut records, known, &mut registry);
+    let rewritten = match clean {
+        Some(_) => retire_unknown(&mut records, &summary, &mut registry),
+        None => Vec::new(),
+    };
 
     let (mut live, mut retired) = (Vec::new(), Vec::new());
     for (node, record) in &records {
         let mut queues = NodeQueues::default();
         for at in &record.live {
             let mut queue = load_queue(engine, *at, summary.get(at).copied(), &mut registry)?;
-            // A queue of which CLEAN knows nothing was not there at the clean stop, or was adopted.
+            // Without a summary the disk may have lost the end of any queue.
             queue.sealed |= summary.get(at).is_none_or(|entry| entry.sealed);
             queues.queues.push_back(queue);
             live.push((*node, *at));
@@ -74,8 +80,9 @@ pub fn recover(engine: &Engine, clean: Option<&[CleanQueue]>) -> Result<Recovere
     }
     Ok(Recovered {
         store,
-        next_queue: next_queue(engine, &records, &found, clean.is_some())?,
+        next_queue: next_queue(engine, &records, &found, clean)?,
         records,
+        rewritten,
         registry,
         live,
         retired,
@@ -159,11 +166,38 @@ fn adopt_unlisted(
     }
 }
 
+/// Retires what `CLEAN` does not name. It names every queue that was not done with, so sled lost the records that
+/// retired or removed this one: its hints were delivered or discarded, and must not come again.
+fn retire_unknown(
+    records: &mut HashMap<NodeId, NodeRecord>,
+    summary: &BTreeMap<QueueRef, &CleanQueue>,
+    registry: &mut Registry,
+) -> Vec<NodeId> {
+    let mut rewritten = Vec::new();
+    for (node, record) in records {
+        let unknown = |at: &mut QueueRef| !summary.contains_key(at);
+        let gone: Vec<QueueRef> = record.live.extract_if(.., unknown).collect();
+        for at in &gone {
+            registry.note_damage(Damage {
+                node: at.node,
+                queue: at.queue,
+                what: "the queue came back; CLEAN knows that it was done with".to_owned(),
+                lost: None,
+            });
+        }
+        if !gone.is_empty() {
+            record.retired.extend(gone);
+            rewritten.push(*node);
+        }
+    }
+    rewritten
+}
+
 fn next_queue(
     engine: &Engine,
     records: &HashMap<NodeId, NodeRecord>,
     found: &BTreeSet<QueueRef>,
-    clean: bool,
+    clean: Option<&Summary>,
 ) -> Result<u64, MetaError> {
     let listed = records
         .values()
@@ -176,12 +210,11 @@ fn next_queue(
         );
     }
     let next = stored.unwrap_or(1).max(highest.saturating_add(1));
-    let skipped = if clean && stored.is_some() {
-        0
-    } else {
-        QUEUE_IDS_SKIPPED
-    };
-    Ok(next.saturating_add(skipped))
+    Ok(match clean {
+        // Whatever sled lost, this is where the ids went on.
+        Some(clean) => next.max(clean.next_queue),
+        None => next.saturating_add(QUEUE_IDS_SKIPPED),
+    })
 }
 
 /// Where a queue's blocks end.

@@ -168,7 +168,7 @@ impl Registry {
     }
 
     /// What the `CLEAN` file says of every queue.
-    pub fn clean_summary(&self) -> Vec<CleanQueue> {
+    pub fn clean_queues(&self) -> Vec<CleanQueue> {
         self.nodes
             .values()
             .flat_map(|node| &node.queues)

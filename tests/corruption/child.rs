@@ -1,12 +1,7 @@
 //! The child: opens a damaged store and tells what it finds. Whatever sled does to its process, the parent lives.
 
 use std::{
-    error::Error,
-    ops::ControlFlow,
-    path::Path,
-    process::ExitCode,
-    sync::mpsc,
-    time::Duration,
+    error::Error, ops::ControlFlow, path::Path, process::ExitCode, sync::mpsc, time::Duration,
 };
 
 use hinted_handoff::{
@@ -16,7 +11,7 @@ use hinted_handoff::{
 
 use crate::{
     common::hint,
-    report::{Fact, Hint, Key},
+    report::{Fact, Hint},
     template::NODES,
 };
 
@@ -134,12 +129,11 @@ fn use_it(role: Role, store: &Store) -> ControlFlow<String> {
 fn append(store: &Store, node: u64) -> ControlFlow<String> {
     let (sender, told) = mpsc::channel();
     let done = Box::new(move |result| drop(sender.send(result)));
-    store.append(NodeId(node), hint(1, format!("new for {node}")), done);
+    let new = hint(1, format!("new for {node}"));
+    store.append(NodeId(node), new.clone(), done);
     let id = answer("append", told.recv_timeout(ANSWER_WITHIN))?;
-    tell(&Fact::Appended {
-        node,
-        key: Key::from(id),
-    });
+    let hint = Hint::of_new(id, &new);
+    tell(&Fact::Appended { node, hint });
     ControlFlow::Continue(())
 }
 
@@ -163,14 +157,17 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
             }
             Peek::Hints(hints) => {
                 for hint in &hints {
-                    let hint = Hint::from(hint);
+                    let hint = Hint::of_peeked(hint);
                     tell(&Fact::Delivered { node, hint });
                 }
                 left -= hints.len() as u64;
                 let Some(last) = hints.last() else {
                     return ControlFlow::Break("peek: no hints and not empty".to_owned());
                 };
-                answer("ack", Ok(store.ack(NodeId(node), last.mark, Leave::Delivered)))?;
+                answer(
+                    "ack",
+                    Ok(store.ack(NodeId(node), last.mark, Leave::Delivered)),
+                )?;
             }
         }
     }
@@ -191,7 +188,7 @@ fn answer<T, E: Error>(
 
 /// An error with all its causes.
 fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes = std::iter::successors(Some(error), |&error| error.source());
     causes
         .map(ToString::to_string)
         .collect::<Vec<_>>()

@@ -5,22 +5,16 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use hinted_handoff::{HintId, testkit::PeekedHint};
+use hinted_handoff::{
+    HintId,
+    testkit::{NewHint, PeekedHint},
+};
 
 /// A hint's place in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     pub queue: u64,
     pub sequence: u64,
-}
-
-impl From<HintId> for Key {
-    fn from(id: HintId) -> Self {
-        Key {
-            queue: id.queue.0,
-            sequence: id.sequence.0,
-        }
-    }
 }
 
 /// A hint as the verdict compares it: its place, and a fingerprint of all that it holds.
@@ -30,19 +24,48 @@ pub struct Hint {
     pub fingerprint: u64,
 }
 
-impl From<&PeekedHint> for Hint {
-    fn from(peeked: &PeekedHint) -> Self {
+impl Hint {
+    /// A hint as it was handed in and answered.
+    pub fn of_new(id: HintId, hint: &NewHint) -> Hint {
+        Hint {
+            key: Key {
+                queue: id.queue.0,
+                sequence: id.sequence.0,
+            },
+            fingerprint: fingerprint(
+                (hint.shard, hint.format, hint.enqueued_unix_ms),
+                &hint.payload,
+            ),
+        }
+    }
+
+    /// A hint as it came back.
+    pub fn of_peeked(peeked: &PeekedHint) -> Hint {
         let hint = &peeked.hint;
-        let mut hasher = DefaultHasher::new();
-        (hint.shard, hint.format, hint.enqueued_unix_ms).hash(&mut hasher);
-        hint.payload.hash(&mut hasher);
         Hint {
             key: Key {
                 queue: peeked.mark.queue.queue.0,
                 sequence: peeked.mark.sequence.0,
             },
-            fingerprint: hasher.finish(),
+            fingerprint: fingerprint(
+                (hint.shard, hint.format, hint.enqueued_unix_ms),
+                &hint.payload,
+            ),
         }
+    }
+}
+
+fn fingerprint(fields: impl Hash, payload: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    fields.hash(&mut hasher);
+    payload.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Key { queue, sequence } = self.key;
+        write!(f, "{queue} {sequence} {}", self.fingerprint)
     }
 }
 
@@ -50,17 +73,36 @@ impl From<&PeekedHint> for Hint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// The store did not open: the kind of the error, and its text.
-    Refused { kind: String, text: String },
-    Opened { store: String },
+    Refused {
+        kind: String,
+        text: String,
+    },
+    Opened {
+        store: String,
+    },
     /// An unopenable store was moved there.
-    MovedAside { path: String },
-    /// A hint was appended and answered as durable; its fingerprint is told when it is delivered.
-    Appended { node: u64, key: Key },
-    Delivered { node: u64, hint: Hint },
+    MovedAside {
+        path: String,
+    },
+    /// A hint was appended and answered as durable.
+    Appended {
+        node: u64,
+        hint: Hint,
+    },
+    Delivered {
+        node: u64,
+        hint: Hint,
+    },
     /// A record of damage, with the range it names as lost.
-    Damage { queue: u64, lost: Option<(u64, u64)>, what: String },
+    Damage {
+        queue: u64,
+        lost: Option<(u64, u64)>,
+        what: String,
+    },
     /// An operation of the open store gave an error.
-    Failed { text: String },
+    Failed {
+        text: String,
+    },
     /// It was closed, cleanly.
     Closed,
 }
@@ -73,13 +115,8 @@ impl fmt::Display for Fact {
             Fact::Refused { kind, text } => write!(f, "refused {kind} {}", line(text)),
             Fact::Opened { store } => write!(f, "opened {store}"),
             Fact::MovedAside { path } => write!(f, "aside {path}"),
-            Fact::Appended { node, key } => {
-                write!(f, "appended {node} {} {}", key.queue, key.sequence)
-            }
-            Fact::Delivered { node, hint } => {
-                let Key { queue, sequence } = hint.key;
-                write!(f, "hint {node} {queue} {sequence} {}", hint.fingerprint)
-            }
+            Fact::Appended { node, hint } => write!(f, "appended {node} {hint}"),
+            Fact::Delivered { node, hint } => write!(f, "delivered {node} {hint}"),
             Fact::Damage { queue, lost, what } => {
                 let (first, last) = lost.unwrap_or((0, 0));
                 write!(f, "damage {queue} {first} {last} {}", line(what))
@@ -95,11 +132,13 @@ pub fn parse(line: &str) -> Option<Fact> {
     let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
     let words: Vec<&str> = rest.splitn(4, ' ').collect();
     let number = |index: usize| words.get(index)?.parse::<u64>().ok();
-    let key = |index: usize| {
-        Some(Key {
-            queue: number(index)?,
-            sequence: number(index + 1)?,
-        })
+    let hint = || {
+        let key = Key {
+            queue: number(1)?,
+            sequence: number(2)?,
+        };
+        let fingerprint = number(3)?;
+        Some(Hint { key, fingerprint })
     };
     Some(match name {
         "refused" => {
@@ -107,14 +146,20 @@ pub fn parse(line: &str) -> Option<Fact> {
             let (kind, text) = (kind.to_owned(), text.to_owned());
             Fact::Refused { kind, text }
         }
-        "opened" => Fact::Opened { store: rest.to_owned() },
-        "aside" => Fact::MovedAside { path: rest.to_owned() },
-        "appended" => Fact::Appended { node: number(0)?, key: key(1)? },
-        "hint" => {
-            let (key, fingerprint) = (key(1)?, number(3)?);
-            let hint = Hint { key, fingerprint };
-            Fact::Delivered { node: number(0)?, hint }
-        }
+        "opened" => Fact::Opened {
+            store: rest.to_owned(),
+        },
+        "aside" => Fact::MovedAside {
+            path: rest.to_owned(),
+        },
+        "appended" => Fact::Appended {
+            node: number(0)?,
+            hint: hint()?,
+        },
+        "delivered" => Fact::Delivered {
+            node: number(0)?,
+            hint: hint()?,
+        },
         "damage" => {
             let range = (number(1)?, number(2)?);
             Fact::Damage {
@@ -123,7 +168,9 @@ pub fn parse(line: &str) -> Option<Fact> {
                 what: (*words.get(3)?).to_owned(),
             }
         }
-        "failed" => Fact::Failed { text: rest.to_owned() },
+        "failed" => Fact::Failed {
+            text: rest.to_owned(),
+        },
         "closed" => Fact::Closed,
         _ => return None,
     })

@@ -1,11 +1,12 @@
 //! Template stores: closed cleanly, with known content. Each cycle damages a copy of one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
     io,
     os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
+    sync::mpsc,
 };
 
 use hinted_handoff::{
@@ -14,14 +15,14 @@ use hinted_handoff::{
 };
 
 use crate::{
-    common::{append, generation, hint, hints, noise, open, peek, sync, try_append},
+    common::{generation, hint, hints, noise, open, peek, sync, try_append},
     report::{Hint, Key},
 };
 
 /// Copies skip pages of zeros: the log grows in segments of 8 MiB, most of which is never written.
 const PAGE: usize = 4096;
-/// The last node is one that the templates never hinted.
-pub const NODES: std::ops::RangeInclusive<u64> = 1..=8;
+/// The last node is one that no template ever hinted.
+pub const NODES: std::ops::RangeInclusive<u64> = 1..=9;
 
 /// What the verdict measures a damaged store against.
 #[derive(Debug, Clone, Default)]
@@ -29,8 +30,8 @@ pub struct Content {
     pub store: String,
     /// Per node, in the order of delivery.
     pub pending: BTreeMap<u64, Vec<Hint>>,
-    /// Ids ever given out, those that left or were discarded too: none may name another hint.
-    pub used: BTreeSet<Key>,
+    /// Every hint ever written, those that left or were discarded too, with its fingerprint: no id may name another.
+    pub used: BTreeMap<Key, u64>,
 }
 
 /// A file of a store, in memory.
@@ -72,23 +73,32 @@ impl Template {
 
 /// Makes all templates below `dir`.
 pub fn all(dir: &Path) -> io::Result<Vec<Template>> {
-    // sled reads its log from the start only once: a store that was opened again has a snapshot, so that damage is met
-    // by the read of a page and not by recovery.
-    let made: [(&'static str, fn(&mut Making)); 4] = [
+    // What sled does with damage depends on whether it lies behind the snapshot that it wrote at its last open, and in
+    // which segment of the log.
+    type Further = fn(&mut Making);
+    let made: [(&'static str, Further); 7] = [
         ("written once", |_| {}),
         ("opened again", Making::reopen),
-        ("opened again and written to", |making| {
+        ("after an unclean stop", Making::go_on_after_an_unclean_stop),
+        ("written to again", |making| {
+            making.go_on_after_an_unclean_stop();
             making.reopen();
             making.append(1, "later".into());
             making.append(2, noise(3_000, 77));
             making.ack(7, 20);
         }),
-        ("several segments", |making| {
-            making.reopen();
-            for number in 0..60 {
-                making.append(1 + number % 7, noise(60_000, 1_000 + number));
-            }
-            making.ack(2, 9);
+        ("several segments in one life", Making::fill_segments),
+        ("queues retired, removed and started last", |making| {
+            making.go_on_after_an_unclean_stop();
+            making.fill_segments();
+            making.remove(6);
+            making.append(3, "after the removal".into());
+            making.append(8, "in a queue of its own".into());
+            making.ack(8, 1);
+        }),
+        ("several segments in several lives", |making| {
+            making.go_on_after_an_unclean_stop();
+            making.fill_segments();
             making.reopen();
             making.append(3, "last".into());
         }),
@@ -112,7 +122,7 @@ pub fn all(dir: &Path) -> io::Result<Vec<Template>> {
 struct Making {
     dir: PathBuf,
     store: Store,
-    used: BTreeSet<Key>,
+    used: BTreeMap<Key, u64>,
 }
 
 impl Making {
@@ -121,7 +131,7 @@ impl Making {
         let mut making = Making {
             dir: dir.to_owned(),
             store: open(dir),
-            used: BTreeSet::new(),
+            used: BTreeMap::new(),
         };
         for number in 1..=5 {
             making.append(1, format!("hint-{number}").into_bytes());
@@ -135,11 +145,7 @@ impl Making {
         making.append(4, noise(300_000, 9));
         making.append(4, "behind".into());
         making.burst(5, (0..4).map(|number| noise(100 + number, 7)));
-        let (tell, told) = std::sync::mpsc::channel();
-        making
-            .store
-            .remove_node(NodeId(5), move |removed| tell.send(removed).unwrap());
-        told.recv().unwrap().unwrap();
+        making.remove(5);
         making.burst(6, (0..3).map(|number| noise(500 + number, 11)));
         for burst in 0..6 {
             making.burst(
@@ -148,21 +154,35 @@ impl Making {
             );
         }
         making.ack(7, 3);
-        making.reopen_uncleanly();
-        making.append(6, "in the second queue".into());
-        making.burst(7, (0..3).map(|number| noise(900 + number, 13)));
         making
     }
 
+    /// Starts second queues behind sealed ones.
+    fn go_on_after_an_unclean_stop(&mut self) {
+        self.reopen_uncleanly();
+        self.append(6, "in the second queue".into());
+        self.burst(7, (0..3).map(|number| noise(900 + number, 13)));
+    }
+
+    /// Makes the log grow over several segments of 8 MiB, and part of it be rewritten.
+    fn fill_segments(&mut self) {
+        for number in 0..60 {
+            self.append(1 + number % 7, noise(60_000, 1_000 + number));
+        }
+        self.ack(2, 7);
+        self.ack(3, 4);
+    }
+
     fn append(&mut self, node: u64, payload: Vec<u8>) {
-        let id = append(&self.store, node, payload);
-        self.used.insert(Key::from(id));
+        self.burst(node, [payload].into_iter());
     }
 
     fn burst(&mut self, node: u64, payloads: impl Iterator<Item = Vec<u8>>) {
-        let burst = payloads.map(|payload| hint(1, payload)).collect();
-        for id in try_append(&self.store, node, burst) {
-            self.used.insert(Key::from(id.unwrap()));
+        let burst: Vec<_> = payloads.map(|payload| hint(1, payload)).collect();
+        let ids = try_append(&self.store, node, burst.clone());
+        for (id, hint) in ids.into_iter().zip(&burst) {
+            let hint = Hint::of_new(id.unwrap(), hint);
+            self.used.insert(hint.key, hint.fingerprint);
         }
     }
 
@@ -173,6 +193,13 @@ impl Making {
         let left = self.store.ack(NodeId(node), last.mark, Leave::Delivered);
         assert_eq!(left.unwrap().hints, count as u64);
         sync(&self.store);
+    }
+
+    fn remove(&mut self, node: u64) {
+        let (tell, told) = mpsc::channel();
+        let done = move |removed| tell.send(removed).unwrap();
+        self.store.remove_node(NodeId(node), done);
+        told.recv().unwrap().unwrap();
     }
 
     fn reopen(&mut self) {
@@ -206,7 +233,7 @@ impl Making {
         for node in NODES {
             let pending = content.pending.entry(node).or_default();
             while let hinted_handoff::testkit::Peek::Hints(found) = peek(&store, node) {
-                pending.extend(found.iter().map(Hint::from));
+                pending.extend(found.iter().map(Hint::of_peeked));
                 let last = found.last().unwrap().mark;
                 store.ack(NodeId(node), last, Leave::Delivered).unwrap();
             }
