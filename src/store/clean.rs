@@ -1,7 +1,7 @@
 //! `CLEAN`: what a clean shutdown leaves, so that the next open notices if the disk gave back less than it was given.
 //!
 //! ```text
-//! "HHCLEAN2" | next queue id u64 | queues u32
+//! "HHCLEAN1" | next queue id u64 | queues u32
 //! a queue: node u64, queue u64, next sequence u64, payload bytes before it u64,
 //!          cursor u64, payload bytes below it u64, sealed u8
 //! CRC32C over all of the above u32
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::types::{NodeId, QueueId, Sequence};
 
-const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN2");
+const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN1");
 const ENTRY_BYTES: u64 = 49;
 
 /// All that a clean shutdown knows.
@@ -65,7 +65,7 @@ pub fn encode(summary: &Summary) -> Vec<u8> {
 pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
     let mut bytes = unseal(&[], file)?;
     if bytes.try_get_u64()? != MAGIC {
-        return Err(DecodeError::Invalid("it does not start with HHCLEAN2"));
+        return Err(DecodeError::Invalid("it does not start with HHCLEAN1"));
     }
     let next_queue = bytes.try_get_u64()?;
     let entries = bytes.try_get_u32()?;

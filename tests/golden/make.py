@@ -50,7 +50,7 @@ def meta(name, value):
 
 
 def clean(next_sequence, all_bytes, at, at_bytes):
-    value = struct.pack(">8sQIQQQQQQB", b"HHCLEAN2", QUEUE + 1, 1, NODE, QUEUE, next_sequence, all_bytes, at, at_bytes, 0)
+    value = struct.pack(">8sQIQQQQQQB", b"HHCLEAN1", QUEUE + 1, 1, NODE, QUEUE, next_sequence, all_bytes, at, at_bytes, 0)
     return b"CLEAN", sealed(b"", value)
 
 
