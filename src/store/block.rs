@@ -1,4 +1,4 @@
-//! A block: the hints of one queue that one commit group stored together.
+//! A block: the hints of one queue that one commit group stored together. `encoder.rs` makes them.
 //!
 //! ```text
 //! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8 = 0
@@ -15,7 +15,7 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use super::{
-    keys::{CHUNK_KEY_BYTES, QueueRef},
+    keys::QueueRef,
     sealed::{DecodeError, checksum},
 };
 use crate::{
@@ -24,14 +24,10 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 46;
+pub(super) const HEADER_BYTES: usize = 46;
 const CRC_BYTES: usize = 4;
-const CODEC_NONE: u8 = 0;
-const CODEC_ZSTD: u8 = 1;
-/// Level 1 gives 0.18 of line protocol; higher levels cost more time than they save in writing.
-const ZSTD_LEVEL: i32 = 1;
-/// Below this zstd's own frame eats what it saves.
-const COMPRESS_FROM_BYTES: usize = 128;
+pub(super) const CODEC_NONE: u8 = 0;
+pub(super) const CODEC_ZSTD: u8 = 1;
 
 /// SLED.md rule 3: with 16 values a leaf and 8 MiB segments, 64 KiB keep every page below a segment's quarter. It is a
 /// quarter of that because of rule 13: sled keeps some 16,000 pages whatever it is told, so memory follows the size of
@@ -78,15 +74,15 @@ pub struct StoredHint {
 /// What a block says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    codec: u8,
-    queue: QueueId,
+    pub(super) codec: u8,
+    pub(super) queue: QueueId,
     pub first: Sequence,
     pub hints: u32,
     pub chunks: u16,
-    stored_bytes: u32,
-    raw_bytes: u32,
+    pub(super) stored_bytes: u32,
+    pub(super) raw_bytes: u32,
     pub bytes_before: u64,
-    crc: u32,
+    pub(super) crc: u32,
 }
 
 impl Header {
@@ -107,7 +103,8 @@ impl Header {
         self.bytes_before.saturating_add(payload)
     }
 
-    fn encode(&self) -> [u8; HEADER_BYTES - CRC_BYTES] {
+    /// The header without its checksum.
+    pub(super) fn encode(&self) -> [u8; HEADER_BYTES - CRC_BYTES] {
         let mut header = [0; HEADER_BYTES - CRC_BYTES];
         let mut out = header.as_mut_slice();
         out.put_u8(VERSION);
@@ -174,133 +171,6 @@ impl Header {
             return Err(DecodeError::Invalid("its chunks do not fit its length"));
         }
         Ok(())
-    }
-}
-
-/// A block ready to be stored: its chunks in key order.
-#[derive(Debug)]
-pub struct EncodedBlock {
-    pub queue: QueueRef,
-    pub header: Header,
-    chunks: Vec<Vec<u8>>,
-}
-
-impl EncodedBlock {
-    /// Bytes handed to the engine for it.
-    pub fn bytes(&self) -> usize {
-        self.chunks
-            .iter()
-            .map(|chunk| chunk.len() + CHUNK_KEY_BYTES)
-            .sum()
-    }
-
-    /// Keys and values in the order of writing: from the last chunk down, so that chunk 0, which makes the block
-    /// valid, comes last.
-    pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], Vec<u8>)> {
-        let (queue, first) = (self.queue, self.header.first);
-        let numbered = (0..=u16::MAX).zip(self.chunks);
-        let mut writes: Vec<_> = numbered
-            .map(|(number, chunk)| (queue.chunk_key(first, number), chunk))
-            .collect();
-        writes.reverse();
-        writes.into_iter()
-    }
-}
-
-/// Encodes blocks; keeps its zstd context and its buffers, since making a context costs 3% at group size 1.
-pub struct Encoder {
-    zstd: Option<zstd::bulk::Compressor<'static>>,
-    raw: Vec<u8>,
-    compressed: Vec<u8>,
-}
-
-impl Encoder {
-    pub fn new() -> Self {
-        Encoder {
-            // Without a context blocks are stored as they are: larger, but right.
-            zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL).ok(),
-            raw: Vec::new(),
-            compressed: Vec::new(),
-        }
-    }
-
-    /// Encodes `hints`, which become the sequences from `first` on, behind `bytes_before` payload bytes of the queue.
-    ///
-    /// The caller bounds the sum of the hints by one commit group, or gives a single hint of any allowed size.
-    pub fn encode<'a>(
-        &mut self,
-        queue: QueueRef,
-        first: Sequence,
-        bytes_before: u64,
-        hints: impl IntoIterator<Item = &'a NewHint>,
-    ) -> EncodedBlock {
-        self.raw.clear();
-        let mut count = 0;
-        for hint in hints {
-            count += 1;
-            self.raw.put_u8(0);
-            self.raw.put_u16(hint.format);
-            self.raw.put_u64(hint.shard.0);
-            self.raw.put_u64(hint.enqueued_unix_ms);
-            self.raw.put_u32(hint.payload.len() as u32);
-            self.raw.put_slice(&hint.payload);
-        }
-        let (codec, body) = match self.compress() {
-            true => (CODEC_ZSTD, &self.compressed),
-            false => (CODEC_NONE, &self.raw),
-        };
-        let mut header = Header {
-            codec,
-            queue: queue.queue,
-            first,
-            hints: count,
-            chunks: (HEADER_BYTES + body.len()).div_ceil(CHUNK_BYTES) as u16,
-            stored_bytes: body.len() as u32,
-            raw_bytes: self.raw.len() as u32,
-            bytes_before,
-            crc: 0,
-        };
-        let head = header.encode();
-        header.crc = checksum(&[&queue.chunk_key(first, 0), &head, body]);
-
-        let (in_first, rest) = body.split_at(body.len().min(CHUNK_BYTES - HEADER_BYTES));
-        let mut chunk0 = Vec::with_capacity(HEADER_BYTES + in_first.len());
-        chunk0.put_slice(&head);
-        chunk0.put_u32(header.crc);
-        chunk0.put_slice(in_first);
-        let mut chunks = vec![chunk0];
-        chunks.extend(rest.chunks(CHUNK_BYTES).map(<[u8]>::to_vec));
-        let block = EncodedBlock {
-            queue,
-            header,
-            chunks,
-        };
-        self.give_back_after_a_large_hint();
-        block
-    }
-
-    /// Whether `compressed` now holds a shorter form of `raw`.
-    fn compress(&mut self) -> bool {
-        let Some(zstd) = self.zstd.as_mut() else {
-            return false;
-        };
-        if self.raw.len() < COMPRESS_FROM_BYTES {
-            return false;
-        }
-        self.compressed.clear();
-        self.compressed
-            .reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
-        zstd.compress_to_buffer(&self.raw, &mut self.compressed)
-            .is_ok_and(|length| length < self.raw.len())
-    }
-
-    fn give_back_after_a_large_hint(&mut self) {
-        const KEPT_BYTES: usize = 4 * 1024 * 1024;
-        for buffer in [&mut self.raw, &mut self.compressed] {
-            if buffer.capacity() > KEPT_BYTES {
-                *buffer = Vec::new();
-            }
-        }
     }
 }
 
@@ -390,7 +260,10 @@ fn decompress(body: &[u8], raw_bytes: usize) -> Result<Bytes, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::NodeId;
+    use crate::{
+        store::encoder::{EncodedBlock, Encoder},
+        types::NodeId,
+    };
 
     const QUEUE: QueueRef = QueueRef {
         node: NodeId(2),

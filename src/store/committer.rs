@@ -10,11 +10,11 @@ use std::{
 };
 
 use super::{
-    block::Encoder,
     clean,
     cursor::Leave,
     damage,
     directory::Directory,
+    encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
     faults::point,
     heal::Healing,

@@ -10,8 +10,9 @@ use std::{
 };
 
 use super::{
-    block::{EncodedBlock, NewHint},
+    block::NewHint,
     committer::{Committer, Tail},
+    encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::point,
     inbox::{Append, AppendDone},

@@ -21,37 +21,58 @@ use crate::error::StorageError;
 
 const FIRST_ATTEMPT_AFTER: Duration = Duration::from_millis(50);
 const ATTEMPTS_APART_MAX: Duration = Duration::from_secs(10);
+/// A store that fails again sooner than this was not well: its waits go on growing, so that it does not flap.
+const WELL_AFTER: Duration = Duration::from_secs(30);
 
 /// When to try next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Healing {
-    /// `None` while the store is well.
-    waiting: Option<(Instant, ExponentialBackoff)>,
+    /// `None` while the store serves.
+    next_attempt: Option<Instant>,
+    delays: ExponentialBackoff,
+    last_healed: Option<Instant>,
+}
+
+impl Default for Healing {
+    fn default() -> Self {
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(FIRST_ATTEMPT_AFTER)
+            .with_max_delay(ATTEMPTS_APART_MAX)
+            .without_max_times();
+        Healing {
+            next_attempt: None,
+            delays: delays.build(),
+            last_healed: None,
+        }
+    }
 }
 
 impl Committer {
-    /// Tries to mend the store if it is time to; returns when to come again.
+    /// Tries to mend the failed store if it is time to; returns when to come again.
     pub fn heal(&mut self) -> Instant {
-        let mut delays = match self.healing.waiting.take() {
-            Some((at, delays)) if Instant::now() < at => {
-                self.healing.waiting = Some((at, delays));
-                return at;
-            }
-            Some((_, delays)) => match self.try_to_heal() {
-                Ok(()) => return Instant::now(),
+        let now = Instant::now();
+        match self.healing.next_attempt {
+            Some(at) if now < at => return at,
+            Some(_) => match self.try_to_heal() {
+                Ok(()) => {
+                    self.healing.next_attempt = None;
+                    self.healing.last_healed = Some(Instant::now());
+                    return now;
+                }
                 Err(error) => {
                     tracing::warn!(error = %error, source = %error.source, "the store could not be mended yet");
-                    delays
                 }
             },
-            None => ExponentialBuilder::new()
-                .with_min_delay(FIRST_ATTEMPT_AFTER)
-                .with_max_delay(ATTEMPTS_APART_MAX)
-                .without_max_times()
-                .build(),
-        };
-        let at = Instant::now() + delays.next().unwrap_or(ATTEMPTS_APART_MAX);
-        self.healing.waiting = Some((at, delays));
+            None => {
+                let was_well = |healed: Instant| healed.elapsed() > WELL_AFTER;
+                if self.healing.last_healed.is_none_or(was_well) {
+                    self.healing = Healing::default();
+                }
+            }
+        }
+        let delay = self.healing.delays.next().unwrap_or(ATTEMPTS_APART_MAX);
+        let at = Instant::now() + delay;
+        self.healing.next_attempt = Some(at);
         at
     }
 

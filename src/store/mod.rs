@@ -11,6 +11,7 @@ mod committer;
 mod cursor;
 mod damage;
 mod directory;
+mod encoder;
 mod engine;
 mod faults;
 mod group;

@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    block::Encoder,
     clean::Summary,
     committer::{Committer, Tail},
     directory::Directory,
+    encoder::Encoder,
     engine::{Engine, classify, panic_text, unopenable},
     faults::{Faults, point},
     heal::Healing,
