@@ -57,35 +57,58 @@ impl Trimmer {
             let Some((&queue, &extent)) = self.jobs.first_key_value() else {
                 break;
             };
-            let Some(range) = range_of(engine, queue, extent)? else {
-                self.jobs.pop_first();
-                continue;
-            };
-            let mut keys = Vec::new();
-            let mut exhausted = false;
-            for entry in engine.hints.range(range) {
-                let (key, value) = entry?;
-                let bytes = key.len() + value.len();
-                if trimmed.bytes + bytes > budget {
-                    exhausted = true;
-                    break;
+            match remove(engine, queue, extent, budget, &mut trimmed.bytes) {
+                Ok(Removed::Some) => return Ok(trimmed),
+                Ok(Removed::All) => {
+                    if let Extent::Whole(node) = extent {
+                        trimmed.gone.push((node, queue));
+                    }
                 }
-                trimmed.bytes += bytes;
-                keys.push(key);
-            }
-            for key in keys {
-                engine.hints.remove(key)?;
-            }
-            if exhausted {
-                return Ok(trimmed);
+                // Space that cannot be read cannot be given back; that is no reason to stop the store.
+                Err(error @ sled::Error::Corruption { .. }) => {
+                    tracing::error!(queue = queue.queue.0, %error, "trimming gave up on a damaged queue");
+                }
+                Err(error) => return Err(error),
             }
             self.jobs.pop_first();
-            if let Extent::Whole(node) = extent {
-                trimmed.gone.push((node, queue));
-            }
         }
         Ok(trimmed)
     }
+}
+
+/// How much of a job is done.
+enum Removed {
+    /// The budget is used up.
+    Some,
+    All,
+}
+
+fn remove(
+    engine: &Engine,
+    queue: QueueRef,
+    extent: Extent,
+    budget: usize,
+    bytes: &mut usize,
+) -> Result<Removed, sled::Error> {
+    let Some(range) = range_of(engine, queue, extent)? else {
+        return Ok(Removed::All);
+    };
+    let mut keys = Vec::new();
+    let mut removed = Removed::All;
+    for entry in engine.hints.range(range) {
+        let (key, value) = entry?;
+        let more = key.len() + value.len();
+        if *bytes + more > budget {
+            removed = Removed::Some;
+            break;
+        }
+        *bytes += more;
+        keys.push(key);
+    }
+    for key in keys {
+        engine.hints.remove(key)?;
+    }
+    Ok(removed)
 }
 
 /// The keys to remove; `None` if there is nothing.

@@ -39,6 +39,14 @@ impl Hint {
         }
     }
 
+    /// What any hint with this content has for a fingerprint, whatever its place.
+    pub fn fingerprint_of(hint: &NewHint) -> u64 {
+        fingerprint(
+            (hint.shard, hint.format, hint.enqueued_unix_ms),
+            &hint.payload,
+        )
+    }
+
     /// A hint as it came back.
     pub fn of_peeked(peeked: &PeekedHint) -> Hint {
         let hint = &peeked.hint;

@@ -30,6 +30,8 @@ struct Seen<'a> {
     /// Queues of which a damage record without a range speaks: their bookkeeping was rebuilt.
     rebuilt: BTreeSet<u64>,
     violations: Vec<String>,
+    /// An append was answered by "outcome unknown": its hint may be there or not.
+    unknown_append: bool,
 }
 
 /// Judges the lives of a store. `Err` says what is broken.
@@ -66,6 +68,11 @@ fn failure(fact: &Fact) -> Option<Outcome> {
     }
 }
 
+/// What a hint that a child appends looks like.
+fn appended_to(node: u64) -> u64 {
+    Hint::fingerprint_of(&crate::common::hint(1, format!("new for {node}")))
+}
+
 impl<'a> Seen<'a> {
     fn gather(content: &'a Content, lives: &[Vec<Fact>]) -> Self {
         let mut seen = Seen {
@@ -74,6 +81,7 @@ impl<'a> Seen<'a> {
             lost: Vec::new(),
             rebuilt: BTreeSet::new(),
             violations: Vec::new(),
+            unknown_append: false,
         };
         let mut given: BTreeSet<Key> = content.used.keys().copied().collect();
         for fact in lives.iter().flatten() {
@@ -91,6 +99,9 @@ impl<'a> Seen<'a> {
                     Some((first, last)) => seen.lost.push((*queue, *first, *last)),
                     None => drop(seen.rebuilt.insert(*queue)),
                 },
+                Fact::Failed { text } if text.starts_with("append: outcome unknown") => {
+                    seen.unknown_append = true;
+                }
                 Fact::Failed { text } if text.contains("no answer") => {
                     seen.violate(format!("a hang: {text}"));
                 }
@@ -158,6 +169,7 @@ impl<'a> Seen<'a> {
             }
             Some(_) if self.rebuilt.contains(&key.queue) => {}
             Some(_) => self.violate(format!("node {node}: {key:?} was done with and came again")),
+            None if self.unknown_append && hint.fingerprint == appended_to(node) => {}
             None => self.violate(format!("node {node}: {key:?} was never written")),
         }
     }
