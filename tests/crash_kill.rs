@@ -8,42 +8,30 @@ mod crash;
 
 use std::process::ExitCode;
 
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, Kill},
-};
+use hinted_handoff::{Durability, testkit::Kill};
 
 fn main() -> ExitCode {
     if let Some(code) = crash::as_child() {
         return code;
     }
-    let (mut kills, wanted, seed) = (0, crash::cycles(100), crash::seed());
-    println!("crash_kill: {wanted} kills, HH_SEED={seed}");
-    let (mut sum, mut stores) = (Counts::default(), 0);
-    while kills < wanted {
-        let series = crash::Series {
-            seed: seed.wrapping_add(stores),
-            lives: 10.min(wanted - kills),
-            durability: [Durability::Sync, Durability::Buffered][stores as usize % 2],
-            payload_bytes_max: [20_000, 1 << 20][(stores as usize / 2) % 2],
-            without_fsync: false,
-            removals_percent: 3,
-            while_opening_percent: 50,
-            life_ms_max: 250,
-        };
-        let (dir, log) = crash::dirs().unwrap();
-        match crash::run(Kill, &dir.path().join("store"), log, series) {
-            Ok(counts) => crash::add(&mut sum, counts),
-            Err(broken) => {
-                println!("FAILED: {broken}\nstore kept at {}", dir.keep().display());
-                println!("0 passed, 1 failed");
-                return ExitCode::FAILURE;
-            }
-        }
-        kills += series.lives;
-        stores += 1;
-    }
-    println!("crash_kill: {kills} stops, {stores} stores, 0 violations: {sum:?}");
-    println!("1 passed, 0 failed");
-    ExitCode::SUCCESS
+    crash::verdict(crash::repeat(
+        "crash_kill",
+        100,
+        10,
+        |seed, number, lives| {
+            let series = crash::Series {
+                seed,
+                lives,
+                durability: [Durability::Sync, Durability::Buffered][number as usize % 2],
+                payload_bytes_max: [20_000, 1 << 20][(number as usize / 2) % 2],
+                without_fsync: false,
+                removals_percent: 3,
+                while_opening_percent: 50,
+                life_ms_max: 250,
+            };
+            let (dir, log) = crash::dirs().map_err(|error| error.to_string())?;
+            crash::run(Kill, &dir.path().join("store"), log, series)
+                .map_err(|broken| format!("{broken}\nstore kept at {}", dir.keep().display()))
+        },
+    ))
 }

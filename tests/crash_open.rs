@@ -45,22 +45,10 @@ fn main() -> ExitCode {
         Ok(can) => can,
         Err(code) => return code,
     };
-    let (mut stops, wanted, seed) = (0, crash::cycles(50), crash::seed());
-    println!("crash_open: {wanted} stops, HH_SEED={seed}");
-    let (mut sum, mut stores) = (Counts::default(), 0);
-    while stops < wanted {
-        let series = series(seed.wrapping_add(stores), 10.min(wanted - stops));
-        match run(series, power_cuts && stores % 2 == 1) {
-            Ok(counts) => crash::add(&mut sum, counts),
-            Err(broken) => {
-                println!("FAILED: {broken}\n0 passed, 1 failed");
-                return ExitCode::FAILURE;
-            }
-        }
-        stops += series.lives;
-        stores += 1;
-    }
-    println!("crash_open: {stops} stops, {stores} stores, 0 violations: {sum:?}");
-    println!("1 passed, 0 failed");
-    ExitCode::SUCCESS
+    crash::verdict(crash::repeat(
+        "crash_open",
+        50,
+        10,
+        |seed, number, lives| run(series(seed, lives), power_cuts && number % 2 == 1),
+    ))
 }

@@ -18,7 +18,7 @@ const CONTROL_SERIES: u64 = 12;
 
 fn series(seed: u64, number: u64, lives: u64) -> crash::Series {
     crash::Series {
-        seed: seed.wrapping_add(number),
+        seed,
         lives,
         durability: [Durability::Sync, Durability::Buffered][number as usize % 2],
         payload_bytes_max: [20_000, 1 << 20][(number as usize / 2) % 2],
@@ -48,27 +48,18 @@ fn main() -> ExitCode {
         }
         Err(code) => return code,
     }
-    let (mut cuts, wanted, seed) = (0, crash::cycles(50), crash::seed());
-    println!("crash_power_cut: {wanted} cuts, HH_SEED={seed}");
-    let (mut sum, mut stores) = (Counts::default(), 0);
-    while cuts < wanted {
-        let series = series(seed, stores, 5.min(wanted - cuts));
-        match run(series) {
-            Ok(counts) => crash::add(&mut sum, counts),
-            Err(broken) => {
-                println!("FAILED: {broken}\n1 passed, 1 failed");
-                return ExitCode::FAILURE;
-            }
-        }
-        cuts += series.lives;
-        stores += 1;
+    let cuts = crash::repeat("crash_power_cut", 50, 5, |seed, number, lives| {
+        run(series(seed, number, lives))
+    });
+    if !cuts {
+        return crash::verdict(false);
     }
-    println!("crash_power_cut: {cuts} cuts, {stores} stores, 0 violations: {sum:?}");
-
+    let seed = crash::seed();
+    println!("crash_power_cut: the control, HH_SEED={seed}");
     for number in 0..CONTROL_SERIES {
         let control = crash::Series {
             without_fsync: true,
-            ..series(seed ^ 0x5eed, number * 2, 5)
+            ..series(seed.wrapping_add(number), number * 2, 5)
         };
         if let Err(caught) = run(control) {
             println!(

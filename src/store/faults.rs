@@ -1,9 +1,6 @@
 //! Switches by which tests make the storage fail. They are off, and only tests and the `testkit` feature can reach them.
 
-use std::{
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// What the next commits do instead of their work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +30,19 @@ impl Faults {
         self.commit.store(fault as u8, Relaxed);
     }
 
+    /// Whether our own fsync is to be left out.
     pub fn skips_fsync(&self) -> bool {
-        self.commit.load(Relaxed) == CommitFault::SkipFsync as u8
+        cfg!(feature = "testkit") && self.commit.load(Relaxed) == CommitFault::SkipFsync as u8
     }
 
-    /// Called where a commit would flush.
+    /// Called where a commit would flush. Nothing without the feature `testkit`.
+    #[cfg(not(feature = "testkit"))]
+    pub fn commit(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    /// Called where a commit would flush. The panic is what a test asks for.
+    #[cfg(feature = "testkit")]
     pub fn commit(&self) -> std::io::Result<()> {
         const FAIL: u8 = CommitFault::Fail as u8;
         const PANIC: u8 = CommitFault::Panic as u8;
@@ -47,7 +52,7 @@ impl Faults {
             #[allow(clippy::panic)]
             PANIC => panic!("injected by a test"),
             HANG => loop {
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(std::time::Duration::from_millis(20));
                 if self.commit.load(Relaxed) != HANG {
                     return Ok(());
                 }

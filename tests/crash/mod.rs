@@ -149,6 +149,43 @@ pub fn add(sum: &mut Counts, counts: Counts) {
     sum.discarded += counts.discarded;
 }
 
+/// Runs series after series, each `lives` long, until `HH_CYCLES` stops (or as many as CI does) are made; says what was
+/// seen. `series` is given its seed, its number and its lives. False if anything is broken.
+pub fn repeat(
+    suite: &str,
+    in_ci: u64,
+    lives: u64,
+    mut series: impl FnMut(u64, u64, u64) -> Result<Counts, String>,
+) -> bool {
+    let (mut stops, wanted, seed) = (0, cycles(in_ci), seed());
+    println!("{suite}: {wanted} stops, HH_SEED={seed}");
+    let (mut sum, mut stores) = (Counts::default(), 0);
+    while stops < wanted {
+        let lives = lives.min(wanted - stops);
+        match series(seed.wrapping_add(stores), stores, lives) {
+            Ok(counts) => add(&mut sum, counts),
+            Err(broken) => {
+                println!("FAILED: {broken}");
+                return false;
+            }
+        }
+        stops += lives;
+        stores += 1;
+    }
+    println!("{suite}: {stops} stops, {stores} stores, 0 violations: {sum:?}");
+    true
+}
+
+/// The closing line of a suite of one part.
+pub fn verdict(passed: bool) -> ExitCode {
+    println!("{} passed, {} failed", u8::from(passed), u8::from(!passed));
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 /// Whether power can be cut here. Where it cannot, says so; in CI that is a failure.
 pub fn can_cut_power(suite: &str) -> Result<bool, ExitCode> {
     let probe = dirs().and_then(|(dir, _)| PowerCut::new(dir.path(), 64).map(drop));
