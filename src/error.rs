@@ -78,11 +78,11 @@ pub enum OpenError {
         supported: u32,
     },
 
-    /// The store is there but cannot be opened. Nothing was deleted; files that sled derives from its log (its snapshot, its
-    /// `conf`) may have been renamed to `aside-…` in the attempt.
+    /// The store is there but cannot be opened, and not enough is known of it to rebuild it. Nothing was deleted.
     #[error(
         "the store in {} cannot be opened ({reason}). Nothing was deleted. Restore it from a backup, or set \
-         on_unopenable = \"start_empty\" to have it moved aside whole and to start with an empty store",
+         on_unopenable = \"start_empty\" to have it moved aside whole and to start with an empty store; salvage() makes a store \
+         of what is intact in it",
         path.display()
     )]
     Unopenable {
@@ -139,6 +139,12 @@ pub enum DirectoryProblem {
     Foreign {
         /// One of the entries found.
         entry: String,
+    },
+    /// It holds a store where an empty directory is needed.
+    #[error("it holds a store already ({found}); name an empty directory")]
+    Occupied {
+        /// The generation found.
+        found: String,
     },
     /// `CURRENT` does not name a generation, or one that is not there.
     #[error(

@@ -34,4 +34,5 @@ pub use points_writer::{
 pub use service::{Accepted, HintedHandoff};
 pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
 pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
+pub use store::salvage;
 pub use types::{Amount, Durability, HintId, NodeId, QueueId, Sequence, ShardId, StoreId};

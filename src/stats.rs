@@ -83,7 +83,8 @@ pub struct StoreStats {
     pub damage: Vec<Damage>,
     /// Damage records that no longer fit into `damage`.
     pub damage_not_listed: u64,
-    /// Where an unopenable store was moved to at this open.
+    /// Where a damaged store was moved to, whole, since this open began: what was intact in it is in use again, or, if it could
+    /// not be opened at all, an empty one is.
     pub moved_aside: Option<PathBuf>,
 }
 

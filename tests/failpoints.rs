@@ -4,12 +4,16 @@
 //! Goal and rules as in `crash_kill`. Method: for each point and each way to stop there a store is made, one life is killed
 //! (so that there is a sealed queue to retire), the next comes to the point the first, the second or the fifth time and stops
 //! there, one more is killed, and the last delivers all that is left. An abort ends the process. An error fails the store,
-//! which mends itself. A panic of the engine is final for the process. A point that no life comes to fails the suite.
+//! which mends itself. A panic of the engine is final for the process. A point that no life comes to fails the suite. For the
+//! steps of a rebuild the first life ends well, and then a segment's header is damaged.
 
 mod crash;
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -42,14 +46,19 @@ fn run(point: &str, action: &str, nth: u32, seed: u64, sum: &mut Counts) -> Resu
     } else {
         1
     };
+    let rebuilds = point.starts_with("rebuild");
     for life in 0..4 {
         let _ = fs::remove_file(store.join("OPENING"));
+        if rebuilds && life == armed {
+            damage(&store).map_err(|error| error.to_string())?;
+        }
         let mut command = crash::child(&store, &series, life, life == 3);
         if life == armed {
             command.env("HH_FAILPOINT", format!("{point}/{action}/{nth}"));
         }
         // An armed life ends by itself: by its stop, or by a clean shutdown some time after it.
-        let kill_after = (life != armed && life < 3).then(|| Duration::from_millis(120));
+        let lives_on = life == armed || life == 3 || (rebuilds && life == 0);
+        let kill_after = (!lives_on).then(|| Duration::from_millis(120));
         let ended = crash_loop
             .live(&mut command, kill_after, crash::PATIENCE)
             .map_err(|error| error.to_string())?;
@@ -69,14 +78,28 @@ fn run(point: &str, action: &str, nth: u32, seed: u64, sum: &mut Counts) -> Resu
     }
 }
 
+/// Flips a bit in the first segment's header, which costs no record.
+fn damage(store: &Path) -> io::Result<()> {
+    let log = File::options()
+        .read(true)
+        .write(true)
+        .open(store.join("gen-000001/db"))?;
+    let mut byte = [0];
+    log.read_exact_at(&mut byte, 6)?;
+    log.write_all_at(&[byte[0] ^ 1], 6)
+}
+
 fn main() -> ExitCode {
     if let Some(code) = crash::as_child() {
         return code;
     }
     let seed = crash::seed();
     println!("failpoints: {} points, HH_SEED={seed}", POINTS.len());
+    let only = std::env::var("HH_POINT").ok();
+    let points = POINTS.into_iter();
+    let points = points.filter(|point| only.as_deref().is_none_or(|only| point.starts_with(only)));
     let (mut sum, mut runs, mut failed, started) = (Counts::default(), 0, 0, Instant::now());
-    for point in POINTS {
+    for point in points {
         for action in ACTIONS {
             let mut met = false;
             let times = [1, 2, 5].into_iter().take(crash::cycles(1).min(3) as usize);

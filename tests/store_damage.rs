@@ -1,7 +1,8 @@
 //! What the disk gives back damaged or not at all is noticed, reported with its range, and replay goes on behind it.
 //!
 //! Method: a store is closed, its sled database is changed behind its back as a failing disk (or sled's recovery, which
-//! drops records silently) would, and the store is opened again.
+//! drops records silently) would, so that no copy of what was there is left in its log (`rebuild.rs` is about those), and the
+//! store is opened again.
 
 mod common;
 
@@ -32,7 +33,7 @@ fn lost(store: &hinted_handoff::testkit::Store) -> Vec<(u64, u64)> {
 fn third_block_is_lost(change: impl FnOnce(&sled::Tree, &sled::IVec)) {
     let dir = tempfile::tempdir().unwrap();
     five_hints(dir.path());
-    behind_its_back(dir.path(), |db| {
+    changed_for_good(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
         let key = chunk_keys(&hints, NODE).remove(2);
         change(&hints, &key);
@@ -124,7 +125,7 @@ fn damage_in_the_middle_of_replay_is_skipped_with_only_what_was_not_yet_delivere
         .ack(NodeId(NODE), blocks_of_burst[3].mark, Leave::Delivered)
         .unwrap();
     store.close().unwrap();
-    behind_its_back(dir.path(), |db| {
+    changed_for_good(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
         for key in chunk_keys(&hints, NODE) {
             let first = u64::from_be_bytes(key[17..25].try_into().unwrap());
@@ -143,7 +144,7 @@ fn damage_in_the_middle_of_replay_is_skipped_with_only_what_was_not_yet_delivere
 fn a_missing_tail_is_noticed_after_a_clean_stop_and_its_numbers_are_not_given_out_again() {
     let dir = tempfile::tempdir().unwrap();
     five_hints(dir.path());
-    behind_its_back(dir.path(), |db| {
+    changed_for_good(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
         for key in chunk_keys(&hints, NODE).split_off(3) {
             hints.remove(key).unwrap();
@@ -172,7 +173,7 @@ fn a_large_hint_that_misses_a_chunk_is_lost_alone_and_an_orphan_chunk_is_no_hint
         append(&store, NODE, noise(200_000, 1));
         append(&store, NODE, "behind");
         store.close().unwrap();
-        behind_its_back(dir.path(), |db| {
+        changed_for_good(dir.path(), |db| {
             let hints = db.open_tree("hh/hints").unwrap();
             let keys = chunk_keys(&hints, NODE);
             assert!(keys.len() >= 5, "the large hint is in chunks");
@@ -201,7 +202,7 @@ fn a_damaged_cursor_is_rebuilt_from_the_clean_summary_or_from_the_blocks() {
             .ack(NodeId(NODE), peeked[2].mark, Leave::Delivered)
             .unwrap();
         store.close().unwrap();
-        behind_its_back(dir.path(), |db| {
+        changed_for_good(dir.path(), |db| {
             let hints = db.open_tree("hh/hints").unwrap();
             let prefix = NODE.to_be_bytes();
             let (key, value) = hints.scan_prefix(prefix).next().unwrap().unwrap();
@@ -232,7 +233,7 @@ fn a_lost_node_record_does_not_lose_its_queue() {
     for damage_it in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         five_hints(dir.path());
-        behind_its_back(dir.path(), |db| {
+        changed_for_good(dir.path(), |db| {
             let nodes = db.open_tree("hh/nodes").unwrap();
             let key = NODE.to_be_bytes();
             match damage_it {
@@ -253,7 +254,7 @@ fn a_lost_node_record_does_not_lose_its_queue() {
 fn a_lost_queue_counter_gives_no_id_twice() {
     let dir = tempfile::tempdir().unwrap();
     five_hints(dir.path());
-    behind_its_back(dir.path(), |db| {
+    changed_for_good(dir.path(), |db| {
         db.open_tree("hh/meta")
             .unwrap()
             .remove("next_queue")
@@ -269,7 +270,7 @@ fn a_damaged_identity_is_an_error_that_names_it_and_nothing_is_changed() {
     let dir = tempfile::tempdir().unwrap();
     five_hints(dir.path());
     let change = |key: &str, value: Option<&[u8]>| {
-        behind_its_back(dir.path(), |db| {
+        changed_for_good(dir.path(), |db| {
             let meta = db.open_tree("hh/meta").unwrap();
             let before = meta.get(key).unwrap().unwrap();
             match value {
@@ -296,7 +297,7 @@ fn a_damaged_identity_is_an_error_that_names_it_and_nothing_is_changed() {
             }
             other => panic!("{other:?}"),
         }
-        behind_its_back(dir.path(), |db| {
+        changed_for_good(dir.path(), |db| {
             db.open_tree("hh/meta")
                 .unwrap()
                 .insert(key, before)
@@ -311,7 +312,7 @@ fn a_store_of_a_newer_schema_is_refused_with_both_versions() {
     let dir = tempfile::tempdir().unwrap();
     five_hints(dir.path());
     let newer = SCHEMA_VERSION + 1;
-    behind_its_back(dir.path(), |db| {
+    changed_for_good(dir.path(), |db| {
         let value = newer.to_be_bytes();
         let crc = crc32c::crc32c(&[b"schema".as_slice(), &value].concat());
         let sealed = [value, crc.to_be_bytes()].concat();

@@ -44,6 +44,20 @@ pub struct CleanQueue {
     pub sealed: bool,
 }
 
+impl CleanQueue {
+    /// A queue without any hint yet.
+    pub fn begun(queue: QueueRef) -> Self {
+        CleanQueue {
+            queue,
+            next: Sequence(1),
+            bytes: 0,
+            cursor: Sequence(1),
+            cursor_bytes: 0,
+            sealed: false,
+        }
+    }
+}
+
 pub fn encode(summary: &Summary) -> Vec<u8> {
     let queues = &summary.queues;
     let mut bytes = Vec::new();

@@ -11,8 +11,6 @@ use std::{
 
 use super::{
     clean,
-    cursor::Leave,
-    damage,
     directory::Directory,
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
@@ -27,7 +25,7 @@ use super::{
 use crate::{
     config::Config,
     error::{HandoffError, StorageError},
-    stats::{Damage, Health},
+    stats::Health,
     types::{Amount, NodeId, Sequence},
 };
 
@@ -60,6 +58,8 @@ pub struct Committer {
     /// Bytes handed to sled since the last fsync.
     pub handed_bytes: usize,
     pub healing: Healing,
+    /// Queues whose missing blocks were looked for in the log itself.
+    pub searched: BTreeSet<QueueRef>,
 }
 
 impl Committer {
@@ -166,7 +166,7 @@ impl Committer {
     }
 
     /// Makes everything durable, acks too.
-    fn settle(&mut self) -> Result<(), StorageError> {
+    pub fn settle(&mut self) -> Result<(), StorageError> {
         while !self.dirty.is_empty() {
             self.group(Vec::new())?;
         }
@@ -207,29 +207,6 @@ impl Committer {
             );
         }
         Ok(Some(removed.pending()))
-    }
-
-    /// Skips what really does not read, and says which range that is.
-    fn judge_damage(&mut self, node: NodeId, at: QueueRef) -> Result<(), StorageError> {
-        let Some(queue) = self.shared.registry.lock().queue(node, at) else {
-            return Ok(());
-        };
-        let judged = damage::judge(&*self.engine()?, &queue)
-            .map_err(|error| StorageError::new("read a damaged block", error))?;
-        let Some(range) = judged.filter(|_| !queue.is_drained()) else {
-            return Ok(());
-        };
-        let mut registry = self.shared.registry.lock();
-        let lost = registry.advance(node, at, range.last, range.bytes_through, Leave::Lost);
-        registry.note_damage(Damage {
-            node: at.node,
-            queue: at.queue,
-            what: format!("{} hints ({} bytes) did not read", lost.hints, lost.bytes),
-            lost: Some((queue.cursor.next, range.last)),
-        });
-        drop(registry);
-        self.dirty.insert((node, at));
-        self.settle()
     }
 
     /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.

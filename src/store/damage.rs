@@ -1,35 +1,128 @@
-//! Judging a hint that could not be read. Only the commit thread does this, after reading it twice itself.
+//! Judging a hint that could not be read. Only the commit thread does this, after reading it twice itself and looking for it in
+//! the log: sled drops records at recovery that are still there (SLED.md rule 10).
+
+use std::collections::{HashMap, HashSet};
 
 use super::{
+    block::{self, Header},
     blocks::{self, ReadError},
+    carve::carve,
+    committer::Committer,
+    cursor::Leave,
     engine::Engine,
+    keys::{Key, QueueRef},
     registry::Queue,
 };
-use crate::types::Sequence;
+use crate::{
+    error::StorageError,
+    stats::Damage,
+    types::{NodeId, Sequence},
+};
 
 /// What is lost from the cursor on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LostRange {
-    pub last: Sequence,
+struct LostRange {
+    last: Sequence,
     /// Payload bytes of the queue up to and including `last`.
-    pub bytes_through: u64,
+    bytes_through: u64,
+}
+
+impl Committer {
+    /// Skips what really does not read, and says which range that is.
+    pub fn judge_damage(&mut self, node: NodeId, at: QueueRef) -> Result<(), StorageError> {
+        let Some(queue) = self.shared.registry.lock().queue(node, at) else {
+            return Ok(());
+        };
+        let mut judged = judge(&*self.engine()?, &queue)?;
+        // One search finds all that the queue misses.
+        if judged.is_some() && !queue.is_drained() && self.searched.insert(at) {
+            self.search_log(&queue)?;
+            judged = judge(&*self.engine()?, &queue)?;
+        }
+        let Some(range) = judged.filter(|_| !queue.is_drained()) else {
+            return Ok(());
+        };
+        let mut registry = self.shared.registry.lock();
+        let lost = registry.advance(node, at, range.last, range.bytes_through, Leave::Lost);
+        registry.note_damage(Damage {
+            node: at.node,
+            queue: at.queue,
+            what: format!("{} hints ({} bytes) did not read", lost.hints, lost.bytes),
+            lost: Some((queue.cursor.next, range.last)),
+        });
+        drop(registry);
+        self.dirty.insert((node, at));
+        self.settle()
+    }
+
+    /// Stores again what is intact in the log of the queue's blocks that do not read.
+    fn search_log(&mut self, queue: &Queue) -> Result<(), StorageError> {
+        let engine = self.engine()?;
+        let log = self.directory.generation(&self.generation).join("db");
+        let mut reads: HashMap<Sequence, bool> = HashMap::new();
+        let mut found = HashSet::new();
+        carve(&log, |key, value| {
+            self.shared.busy.start();
+            let Some(Key::Chunk {
+                queue: at,
+                first,
+                chunk,
+            }) = Key::parse(key)
+            else {
+                return Ok(());
+            };
+            if at != queue.at
+                || first > queue.watermark
+                || !may_be_wanted(queue, first, chunk, value)
+            {
+                return Ok(());
+            }
+            let reads = reads
+                .entry(first)
+                .or_insert_with(|| matches!(blocks::read(&engine.hints, at, first), Ok(Some(_))));
+            if *reads || !found.insert((first, chunk)) {
+                return Ok(());
+            }
+            self.insert(&engine.hints, key, value.to_vec())
+        })?;
+        tracing::warn!(
+            queue = queue.at.queue.0,
+            chunks = found.len(),
+            "looked for missing blocks in the log"
+        );
+        self.commit()
+    }
+}
+
+/// Only a first chunk says what it belongs to; the others are taken as they come, and judged with their block.
+fn may_be_wanted(queue: &Queue, first: Sequence, chunk: u16, value: &[u8]) -> bool {
+    if chunk > 0 {
+        return true;
+    }
+    let Ok(header) = Header::parse(queue.at, first, value) else {
+        return false;
+    };
+    let body = block::body_of_chunk0(value);
+    let is_whole = header.chunks > 1 || block::decode(queue.at, &header, body).is_ok();
+    is_whole && header.last() >= queue.cursor.next
 }
 
 /// Reads what is at the cursor twice. `None` if it reads after all.
 ///
 /// What does not read ends where the next block that does begins, or at the watermark: the range follows from its
 /// neighbours, never from what is damaged.
-pub fn judge(engine: &Engine, queue: &Queue) -> Result<Option<LostRange>, sled::Error> {
+fn judge(engine: &Engine, queue: &Queue) -> Result<Option<LostRange>, StorageError> {
+    let failed = |error: sled::Error| StorageError::new("read a damaged block", error);
     for _ in 0..2 {
         match blocks::read_covering(&engine.hints, queue.at, queue.cursor.next) {
             Ok(_) => return Ok(None),
-            Err(ReadError::Engine(error)) => return Err(error),
+            Err(ReadError::Engine(error)) => return Err(failed(error)),
             Err(ReadError::Damaged(_)) => {}
         }
     }
     let above = Sequence(queue.cursor.next.0.saturating_add(1));
     for first in blocks::starts(&engine.hints, queue.at, above) {
-        let first = first?;
+        let first = first.map_err(failed)?;
         match blocks::read(&engine.hints, queue.at, first) {
             Ok(Some(next)) => {
                 return Ok(Some(LostRange {
@@ -37,7 +130,7 @@ pub fn judge(engine: &Engine, queue: &Queue) -> Result<Option<LostRange>, sled::
                     bytes_through: next.header.bytes_before,
                 }));
             }
-            Err(ReadError::Engine(error)) => return Err(error),
+            Err(ReadError::Engine(error)) => return Err(failed(error)),
             Ok(None) | Err(ReadError::Damaged(_)) => {}
         }
     }

@@ -16,6 +16,7 @@ const CURRENT: &str = "CURRENT";
 const OPENING: &str = "OPENING";
 const CLEAN: &str = "CLEAN";
 const GENERATION: &str = "gen-";
+const BUILDING: &str = "building";
 /// A process that was just killed, or a handle just dropped, may need a moment to let go.
 const LINGERING_LOCK: Duration = Duration::from_millis(500);
 
@@ -136,19 +137,43 @@ impl Directory {
         replace(&self.generation(name), CLEAN, &clean::encode(summary))
     }
 
-    /// Renames what sled can do without, its snapshots and `conf`, so that it does not see them; tells whether there was any.
-    pub fn set_derived_files_aside(&self, name: &str) -> Result<bool, OpenError> {
-        let generation = self.generation(name);
-        let mut found =
-            entries(&generation).map_err(|source| failed("list", &generation, source))?;
-        found.retain(|file| file.starts_with("snap.") || file == "conf");
-        for file in &found {
-            let from = generation.join(file);
-            fs::rename(&from, generation.join(format!("aside-{file}")))
-                .map_err(|source| failed("set aside", &from, source))?;
+    /// An empty place to build a generation in, under a name that no open takes for one.
+    pub fn start_building(&self) -> Result<PathBuf, OpenError> {
+        let path = self.generation(BUILDING);
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path, source))
+            }
+            _ => Ok(path),
         }
-        sync_path(&generation)?;
-        Ok(!found.is_empty())
+    }
+
+    /// Makes what was built a generation, which is not in use yet; returns its name.
+    pub fn finish_building(&self, clean: Option<&clean::Summary>) -> Result<String, OpenError> {
+        if let Some(summary) = clean {
+            self.write_clean_summary(BUILDING, summary)?;
+        }
+        let from = self.generation(BUILDING);
+        let name = self.unused_generation()?;
+        fs::rename(&from, self.generation(&name))
+            .map_err(|source| failed("rename", &from, source))?;
+        sync_path(&self.path)?;
+        Ok(name)
+    }
+
+    /// Clears away what a crash left while one generation took the place of another. Those above the one in use were never
+    /// in use; those below it were, and are moved aside.
+    pub fn tidy(&self, current: &str) -> Result<(), OpenError> {
+        for name in self.generations()? {
+            if name.as_str() > current {
+                let path = self.generation(&name);
+                fs::remove_dir_all(&path).map_err(|source| failed("remove", &path, source))?;
+            } else if name != current {
+                let aside = self.move_aside(&name)?;
+                tracing::warn!(moved_to = %aside.display(), "moved a generation aside that is no longer in use");
+            }
+        }
+        Ok(())
     }
 
     /// Moves a generation aside whole, so that it can be looked into; returns where it is now.

@@ -16,7 +16,7 @@ use super::faults::{Faults, point};
 use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
 
 /// SLED.md rule 2: fixed for the life of a database.
-const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+pub const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// SLED.md rule 13: sled uses several times what it is told.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits for them.

@@ -64,7 +64,7 @@ impl Faults {
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
 #[cfg(feature = "testkit")]
-pub const POINTS: [&str; 26] = [
+pub const POINTS: [&str; 29] = [
     "open: locked",
     "open: attempt counted",
     "open: engine open",
@@ -72,6 +72,9 @@ pub const POINTS: [&str; 26] = [
     "migrate: data durable",
     "migrate: version written",
     "open: recovered",
+    "rebuild: written",
+    "rebuild: complete",
+    "rebuild: named",
     "open: prepared",
     "open: named",
     "open: clean summary removed",

@@ -5,6 +5,7 @@
 //! new ones, and what was delivered but not durably acknowledged is delivered again.
 
 use std::{
+    collections::BTreeSet,
     mem,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -13,16 +14,21 @@ use std::{
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::{
+    clean::{CleanQueue, Summary},
     committer::Committer,
+    keys::QueueRef,
     open::{Opened, reopen, take_over},
     registry::Registry,
 };
-use crate::error::StorageError;
+use crate::{error::StorageError, stats::Health};
 
 const FIRST_ATTEMPT_AFTER: Duration = Duration::from_millis(50);
 const ATTEMPTS_APART_MAX: Duration = Duration::from_secs(10);
 /// A store that fails again sooner than this was not well: its waits go on growing, so that it does not flap.
 const WELL_AFTER: Duration = Duration::from_secs(30);
+
+/// A disk that damages a store more often than this is not worth filling with what was moved aside.
+const REBUILDS_MAX: u32 = 3;
 
 /// When to try next.
 #[derive(Debug)]
@@ -31,6 +37,8 @@ pub struct Healing {
     next_attempt: Option<Instant>,
     delays: ExponentialBackoff,
     last_healed: Option<Instant>,
+    /// How often the files were found damaged and rebuilt in this life.
+    rebuilt: u32,
 }
 
 impl Default for Healing {
@@ -43,6 +51,7 @@ impl Default for Healing {
             next_attempt: None,
             delays: delays.build(),
             last_healed: None,
+            rebuilt: 0,
         }
     }
 }
@@ -66,7 +75,7 @@ impl Committer {
             None => {
                 let was_well = |healed: Instant| healed.elapsed() > WELL_AFTER;
                 if self.healing.last_healed.is_none_or(was_well) {
-                    self.healing = Healing::default();
+                    self.healing.delays = Healing::default().delays;
                 }
             }
         }
@@ -84,6 +93,21 @@ impl Committer {
         healed
     }
 
+    /// What a clean shutdown would leave now, but that all queues are sealed: what was not durable yet may be there or not.
+    fn known(&self) -> Summary {
+        let mut queues = self.shared.registry.lock().clean_queues();
+        let named: BTreeSet<QueueRef> = queues.iter().map(|it| it.queue).collect();
+        // Queues whose first group failed.
+        let begun = self.records.values().flat_map(|record| &record.live);
+        let begun = begun.filter(|queue| !named.contains(queue));
+        queues.extend(begun.map(|queue| CleanQueue::begun(*queue)));
+        queues.iter_mut().for_each(|queue| queue.sealed = true);
+        Summary {
+            next_queue: self.next_queue,
+            queues,
+        }
+    }
+
     fn reopen(&mut self) -> Result<(), StorageError> {
         if let Some(engine) = &self.engine {
             let fsyncs = &self.shared.counters.fsyncs_of_closed_engines;
@@ -96,15 +120,27 @@ impl Committer {
             }
             tracing::warn!(error = %error, source = %error.source, "the failed engine did not close cleanly");
         }
+        let damaged = matches!(self.shared.health(), Health::Failed(cause) if is_damage(&cause));
+        let known = (damaged && self.healing.rebuilt < REBUILDS_MAX).then(|| self.known());
         let Opened {
-            engine, recovered, ..
+            engine,
+            recovered,
+            generation,
+            moved_aside,
         } = reopen(
             &self.config,
             &self.directory,
             &self.generation,
             &self.shared.faults,
+            known.as_ref(),
+            &|| self.shared.busy.start(),
         )
         .map_err(|error| StorageError::new("open the store again", error))?;
+        self.generation = generation;
+        if moved_aside.is_some() {
+            self.healing.rebuilt += 1;
+            *self.shared.moved_aside.lock() = moved_aside;
+        }
         let engine = Arc::new(engine);
         carry_over(&mut self.shared.registry.lock(), recovered.registry);
         let (tails, trimmer, dirty) = take_over(&self.shared, &recovered.live, &recovered.retired);
@@ -120,6 +156,12 @@ impl Committer {
         (self.shared.on_durable)(&nodes);
         Ok(())
     }
+}
+
+/// Whether the engine met a record that does not pass its checksum: opening it again would not help.
+fn is_damage(cause: &StorageError) -> bool {
+    let error = cause.source.downcast_ref::<sled::Error>();
+    matches!(error, Some(sled::Error::Corruption { .. }))
 }
 
 /// Queues as they were found; counts since open as they were.

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::types::StoreId;
 
-const SCHEMA: &str = "schema";
-const STORE: &str = "store";
+pub const SCHEMA: &str = "schema";
+pub const STORE: &str = "store";
 const NEXT_QUEUE: &str = "next_queue";
 
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,14 @@ fn get<const N: usize>(
         .try_into()
         .map_err(|_| damaged(format!("it is {} bytes long, not {N}", bytes.len())))?;
     Ok(Some(fixed))
+}
+
+/// Whether this is one of the records, whole.
+pub fn is_record(key: &[u8], value: &[u8]) -> bool {
+    [SCHEMA, STORE, NEXT_QUEUE]
+        .map(str::as_bytes)
+        .contains(&key)
+        && unseal(key, value).is_ok()
 }
 
 fn put(engine: &Engine, record: &str, value: Vec<u8>) -> sled::Result<usize> {

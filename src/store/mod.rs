@@ -6,6 +6,7 @@
 
 mod block;
 mod blocks;
+mod carve;
 mod clean;
 mod committer;
 mod cursor;
@@ -22,8 +23,10 @@ mod meta;
 mod node_record;
 mod open;
 mod reader;
+mod rebuild;
 mod recovery;
 mod registry;
+mod salvage;
 mod schema;
 mod sealed;
 mod shared;
@@ -45,6 +48,7 @@ pub use inbox::AppendDone;
 pub use keys::QueueRef;
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
+pub use salvage::salvage;
 pub use shared::OnDurable;
 #[cfg(feature = "testkit")]
 pub use {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    carve,
     clean::Summary,
     committer::{Committer, Tail},
     directory::Directory,
@@ -17,6 +18,7 @@ use super::{
     heal::Healing,
     meta::{self, MetaError},
     node_record::NodeRecord,
+    rebuild::{self, Rebuilt},
     recovery::{Recovered, recover},
     schema::{self, SCHEMA_VERSION, SchemaError},
     shared::{OnDurable, Shared, Space},
@@ -41,13 +43,21 @@ enum Origin {
     Unnamed,
     /// Found, and named by `CURRENT`.
     Named,
+    /// Written by a rebuild a moment ago, and named by `CURRENT`. Damage in it is not for another rebuild.
+    Rebuilt,
+}
+
+impl Origin {
+    fn is_named(self) -> bool {
+        matches!(self, Origin::Named | Origin::Rebuilt)
+    }
 }
 
 pub struct Opened {
     pub engine: Engine,
     pub recovered: Recovered,
-    generation: String,
-    moved_aside: Option<PathBuf>,
+    pub generation: String,
+    pub moved_aside: Option<PathBuf>,
 }
 
 /// Counts the attempt while it is made. Whatever comes of it, this process lives to tell, unless it refused to try.
@@ -72,16 +82,25 @@ fn counted(
     opened
 }
 
-/// Opens the generation in use once more, within the life of a store, as after an unclean stop.
+/// Opens the generation in use once more, within the life of a store. `known` is what the store knows of itself, where it
+/// found its files damaged: then the generation is rebuilt from what is intact in them.
 pub fn reopen(
     config: &Config,
     directory: &Directory,
     generation: &str,
     faults: &Arc<Faults>,
+    known: Option<&Summary>,
+    alive: &dyn Fn(),
 ) -> Result<Opened, OpenError> {
     counted(directory, |_died| {
         let (name, faults) = (generation.to_owned(), Arc::clone(faults));
-        open_generation(config, directory, name, Origin::Named, faults)
+        let Some(known) = known else {
+            return open_generation(config, directory, name, Origin::Named, faults);
+        };
+        // A crash while it is rebuilt must not forget what was known.
+        directory.write_clean_summary(generation, known)?;
+        let rebuilt = rebuild::replace(directory, generation, known, alive)?;
+        open_rebuilt(config, directory, rebuilt, faults)
     })
 }
 
@@ -132,6 +151,7 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
         dirty,
         handed_bytes: 0,
         healing: Healing::default(),
+        searched: BTreeSet::new(),
     };
     Ok((shared, committer))
 }
@@ -188,6 +208,9 @@ fn open_or_replace(
         let first = directory.unused_generation()?;
         return open_generation(config, directory, first, Origin::New, Arc::default());
     };
+    if is_named {
+        directory.tidy(&generation)?;
+    }
     let tried = if died > DEATHS_TOLERATED {
         let reason = UnopenableReason::DiedWhileOpening { attempts: died };
         Err(unopenable(&directory.generation(&generation), reason))
@@ -214,12 +237,12 @@ fn open_or_replace(
         return Err(unopenable(&directory.generation(&generation), reason));
     }
     let next = directory.unused_generation()?;
+    let mut opened = open_generation(config, directory, next, Origin::New, Arc::default())?;
     let aside = directory.move_aside(&generation)?;
     tracing::error!(
         %reason, moved_to = %aside.display(),
         "the store cannot be opened; it was moved aside whole and an empty one is started"
     );
-    let mut opened = open_generation(config, directory, next, Origin::New, Arc::default())?;
     opened.moved_aside = Some(aside);
     Ok(opened)
 }
@@ -234,24 +257,54 @@ fn open_generation(
     let path = directory.generation(&generation);
     let clean = match origin {
         Origin::New => Some(Summary::default()),
-        Origin::Unnamed | Origin::Named => directory.clean_summary(&generation)?,
+        _ => directory.clean_summary(&generation)?,
     };
-    let attempt = || guarded_open(config, &path, origin, clean.as_ref(), &faults);
-    let (engine, recovered) = match attempt() {
-        // sled takes a log that ends before its snapshot for corruption. Without the snapshot it recovers what lies before
-        // the damage; only CLEAN can tell what is missing then, so without one the store stays unopenable. `conf` holds
-        // nothing but the segment size, which is ours and fixed.
-        Err(error @ OpenError::Unopenable { .. }) if clean.is_some() => {
-            if !directory.set_derived_files_aside(&generation)? {
-                return Err(error);
+    let log = path.join("db");
+    let exposed = match origin {
+        Origin::Named => carve::Exposed::find(&log).ok(),
+        _ => None,
+    };
+    let exposed = exposed.filter(|exposed| !exposed.is_whole);
+    let opened = match (exposed, &clean) {
+        // sled would take damage at the end of the log for its end, and write over what stands behind it.
+        (Some(_), Some(_)) => Err(unopenable(
+            &path,
+            UnopenableReason::Damaged {
+                record: "log",
+                detail: "its end does not read".to_owned(),
+            },
+        )),
+        // After an unclean stop that is nothing special. But if it does not open, it is to be what it was.
+        (Some(exposed), None) => {
+            let kept = exposed.keep(&log);
+            let opened = guarded_open(config, &path, origin, None, &faults);
+            if let (Err(OpenError::Unopenable { .. }), Ok(kept)) = (&opened, kept) {
+                kept.put_back(&log).map_err(|source| OpenError::Io {
+                    action: "put back what the engine changed of",
+                    path: log,
+                    source,
+                })?;
             }
-            tracing::error!(%error, "opening once more from the log alone");
-            attempt()?
+            opened
         }
-        opened => opened?,
+        (None, clean) => guarded_open(config, &path, origin, clean.as_ref(), &faults),
+    };
+    let (engine, recovered) = match (opened, &clean) {
+        // What CLEAN knows tells what is missing, so all that is intact can be used.
+        (Err(error @ OpenError::Unopenable { .. }), Some(clean)) if origin == Origin::Named => {
+            return match rebuild::replace(directory, &generation, clean, &|| {}) {
+                Ok(rebuilt) => open_rebuilt(config, directory, rebuilt, faults),
+                Err(OpenError::Unopenable { reason, .. }) => {
+                    tracing::error!(%reason, "too little is intact to rebuild the store");
+                    Err(error)
+                }
+                Err(in_the_way) => Err(in_the_way),
+            };
+        }
+        (opened, _) => opened?,
     };
     point("open: prepared")?;
-    if origin != Origin::Named {
+    if !origin.is_named() {
         directory.set_current(&generation)?;
     }
     point("open: named")?;
@@ -263,6 +316,24 @@ fn open_generation(
         generation,
         moved_aside: None,
     })
+}
+
+/// Opens what a rebuild made.
+fn open_rebuilt(
+    config: &Config,
+    directory: &Directory,
+    rebuilt: Rebuilt,
+    faults: Arc<Faults>,
+) -> Result<Opened, OpenError> {
+    let mut opened = open_generation(
+        config,
+        directory,
+        rebuilt.generation,
+        Origin::Rebuilt,
+        faults,
+    )?;
+    opened.moved_aside.get_or_insert(rebuilt.moved_aside);
+    Ok(opened)
 }
 
 /// Opens sled and finds out what is there. SLED.md rule 10: a damaged file may make the engine panic, when it opens or at
@@ -300,7 +371,7 @@ fn prepare(
 ) -> Result<Recovered, OpenError> {
     point("open: engine open")?;
     let new_id = random_store_id()?;
-    schema::migrate(engine, origin == Origin::Named, new_id.0).map_err(|error| match error {
+    schema::migrate(engine, origin.is_named(), new_id.0).map_err(|error| match error {
         SchemaError::Newer { found } => OpenError::NewerSchema {
             path: path.to_owned(),
             found,

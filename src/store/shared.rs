@@ -50,7 +50,8 @@ pub struct Shared {
     pub busy: Busy,
     pub counters: Counters,
     pub on_durable: OnDurable,
-    pub moved_aside: Option<PathBuf>,
+    /// Where a damaged store was moved to; guards nothing else.
+    pub moved_aside: Mutex<Option<PathBuf>>,
     pub space: Space,
     /// Switches of tests.
     pub faults: Arc<Faults>,
@@ -148,7 +149,7 @@ impl Shared {
             },
             counters: Counters::default(),
             on_durable,
-            moved_aside,
+            moved_aside: Mutex::new(moved_aside),
             space,
         }
     }
@@ -269,6 +270,7 @@ impl Shared {
         let counters = &self.counters;
         let fsyncs = self.engine.read().as_ref().map_or(0, |it| it.fsyncs())
             + counters.fsyncs_of_closed_engines.load(Relaxed);
+        let moved_aside = self.moved_aside.lock().clone();
         let registry = self.registry.lock();
         StoreStats {
             store: self.store,
@@ -283,7 +285,7 @@ impl Shared {
             refused_for_space: counters.refused_for_space.load(Relaxed),
             damage: registry.damage.clone(),
             damage_not_listed: registry.damage_not_listed,
-            moved_aside: self.moved_aside.clone(),
+            moved_aside,
         }
     }
 }

@@ -104,14 +104,71 @@ pub fn generation(dir: &Path) -> std::path::PathBuf {
     dir.join("gen-000001")
 }
 
+/// The generation in use.
+pub fn generation_in_use(dir: &Path) -> std::path::PathBuf {
+    let name = std::fs::read_to_string(dir.join("CURRENT")).unwrap();
+    dir.join(name.trim_end())
+}
+
+/// Damages every place of the closed store's log that holds these bytes; returns how many there were.
+pub fn destroy(dir: &Path, bytes: &[u8]) -> usize {
+    let log = generation_in_use(dir).join("db");
+    let mut content = std::fs::read(&log).unwrap();
+    let mut places = 0;
+    for at in 0..content.len().saturating_sub(bytes.len()) {
+        if content[at..].starts_with(bytes) {
+            content[at] ^= 0x10;
+            places += 1;
+        }
+    }
+    std::fs::write(&log, content).unwrap();
+    places
+}
+
 /// Opens the closed store's database by itself and lets `change` do what the disk might do.
 pub fn behind_its_back<T>(dir: &Path, change: impl FnOnce(&sled::Db) -> T) -> T {
     let config = sled::Config::new()
         .path(generation(dir))
         .segment_size(8 << 20);
-    let db = config.open().unwrap();
+    // A handle dropped a moment ago may still hold the lock.
+    let mut tries = 0..100;
+    let db = loop {
+        match config.open() {
+            Err(_) if tries.next().is_some() => std::thread::sleep(Duration::from_millis(20)),
+            opened => break opened.unwrap(),
+        }
+    };
     let result = change(&db);
     db.flush().unwrap();
+    result
+}
+
+/// The same, and nothing of what was there before stays in the log, where the store would find it again.
+pub fn changed_for_good<T>(dir: &Path, change: impl FnOnce(&sled::Db) -> T) -> T {
+    type Entries = Vec<(sled::IVec, sled::IVec)>;
+    let (result, trees) = behind_its_back(dir, |db| {
+        let result = change(db);
+        let trees = db.tree_names().into_iter().map(|name| {
+            let tree = db.open_tree(&name).unwrap();
+            let entries: Entries = tree.iter().map(Result::unwrap).collect();
+            (name, entries)
+        });
+        (result, trees.collect::<Vec<_>>())
+    });
+    let clean = generation(dir).join("CLEAN");
+    let summary = std::fs::read(&clean).ok();
+    std::fs::remove_dir_all(generation(dir)).unwrap();
+    behind_its_back(dir, |db| {
+        for (name, entries) in trees {
+            let tree = db.open_tree(name).unwrap();
+            for (key, value) in entries {
+                tree.insert(key, value).unwrap();
+            }
+        }
+    });
+    if let Some(summary) = summary {
+        std::fs::write(clean, summary).unwrap();
+    }
     result
 }
 

@@ -1,0 +1,235 @@
+//! Writing a generation anew from what is intact in the log of a damaged one.
+//!
+//! The damaged one is only read, and moved aside whole once the new one has taken its place; a crash before that leaves it in
+//! use. What is written comes from the log record by record (see `carve.rs`); what is done with, and stands in the log still,
+//! is told by `CLEAN`, or else by the node records and cursors that are found.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    block::Header,
+    carve::carve,
+    clean::Summary,
+    cursor::Cursor,
+    directory::Directory,
+    engine::{Engine, GROUP_BYTES, unopenable},
+    faults::point,
+    keys::{Key, QueueRef},
+    meta,
+    node_record::NodeRecord,
+};
+use crate::{
+    error::{OpenError, StorageError, UnopenableReason},
+    types::{NodeId, Sequence},
+};
+
+/// What took a damaged generation's place.
+pub struct Rebuilt {
+    /// The new generation's name.
+    pub generation: String,
+    /// Where the damaged one is now.
+    pub moved_aside: PathBuf,
+}
+
+/// Puts a generation of what is intact in the place of a damaged one. `alive` is called now and then.
+pub fn replace(
+    directory: &Directory,
+    damaged: &str,
+    clean: &Summary,
+    alive: &dyn Fn(),
+) -> Result<Rebuilt, OpenError> {
+    let building = directory.start_building()?;
+    write(
+        &directory.generation(damaged),
+        Some(clean),
+        &building,
+        alive,
+    )?;
+    point("rebuild: written")?;
+    let generation = directory.finish_building(Some(clean))?;
+    point("rebuild: complete")?;
+    directory.set_current(&generation)?;
+    point("rebuild: named")?;
+    let moved_aside = directory.move_aside(damaged)?;
+    tracing::error!(
+        %generation, moved_to = %moved_aside.display(),
+        "the store was damaged and was rebuilt from what is intact; the damaged one was moved aside whole"
+    );
+    Ok(Rebuilt {
+        generation,
+        moved_aside,
+    })
+}
+
+/// What the log says of the store, but for the hints.
+#[derive(Default)]
+struct Known {
+    meta: BTreeMap<Vec<u8>, Vec<u8>>,
+    records: BTreeMap<NodeId, (NodeRecord, Vec<u8>)>,
+    cursors: HashMap<QueueRef, (Cursor, Vec<u8>)>,
+}
+
+/// Writes what is intact in the generation `from` into a new database in `into`, durably.
+pub fn write(
+    from: &Path,
+    clean: Option<&Summary>,
+    into: &Path,
+    alive: &dyn Fn(),
+) -> Result<(), OpenError> {
+    let log = from.join("db");
+    let known = Known::read(&log)?;
+    alive();
+    for record in [meta::SCHEMA, meta::STORE] {
+        if !known.meta.contains_key(record.as_bytes()) {
+            let detail = "no copy of it is intact in the log".to_owned();
+            return Err(unopenable(
+                from,
+                UnopenableReason::Damaged { record, detail },
+            ));
+        }
+    }
+    let wanted = known.wanted(clean);
+    let engine = Engine::open(into, Arc::default())?;
+    let mut writer = Writer {
+        engine: &engine,
+        handed_bytes: 0,
+        alive,
+    };
+    let written = writer.write(&log, &known, &wanted);
+    let closed = written.and_then(|()| Ok(engine.commit()?));
+    engine.close()?;
+    closed
+}
+
+impl Known {
+    fn read(log: &Path) -> Result<Known, StorageError> {
+        let mut known = Known::default();
+        carve(log, |key, value| {
+            known.see(key, value);
+            Ok(())
+        })?;
+        Ok(known)
+    }
+
+    fn see(&mut self, key: &[u8], value: &[u8]) {
+        if meta::is_record(key, value) {
+            self.meta.insert(key.to_vec(), value.to_vec());
+        } else if let Ok(node) = key.try_into().map(u64::from_be_bytes).map(NodeId) {
+            if let Ok(record) = NodeRecord::decode(node, value) {
+                self.records.insert(node, (record, value.to_vec()));
+            }
+        } else if let Some(Key::Cursor(queue)) = Key::parse(key)
+            && let Ok(cursor) = Cursor::decode(queue, value)
+            && self
+                .cursors
+                .get(&queue)
+                .is_none_or(|(known, _)| known.next <= cursor.next)
+        {
+            self.cursors.insert(queue, (cursor, value.to_vec()));
+        }
+    }
+
+    /// Which queues are not done with, and where their cursors stand.
+    fn wanted(&self, clean: Option<&Summary>) -> Wanted {
+        let cursor = |queue: &QueueRef| {
+            let cursor = self.cursors.get(queue);
+            cursor.map_or(Sequence(0), |(cursor, _)| cursor.next)
+        };
+        if let Some(clean) = clean {
+            let named = clean.queues.iter();
+            return Wanted {
+                queues: named
+                    .map(|it| (it.queue, it.cursor.max(cursor(&it.queue))))
+                    .collect(),
+                nodes_that_know: None,
+            };
+        }
+        let live = self.records.values().flat_map(|(record, _)| &record.live);
+        Wanted {
+            queues: live.map(|queue| (*queue, cursor(queue))).collect(),
+            nodes_that_know: Some(self.records.keys().copied().collect()),
+        }
+    }
+}
+
+struct Wanted {
+    /// With the sequence below which all is done with.
+    queues: HashMap<QueueRef, Sequence>,
+    /// Without `CLEAN`: nodes whose record says which queues there are. A queue of any other node is wanted.
+    nodes_that_know: Option<BTreeSet<NodeId>>,
+}
+
+impl Wanted {
+    /// The sequence from which on the queue's hints are wanted, `None` if none is.
+    fn from(&self, queue: QueueRef) -> Option<Sequence> {
+        let unknown = self.nodes_that_know.as_ref();
+        let unknown = unknown.is_some_and(|nodes| !nodes.contains(&queue.node));
+        self.queues
+            .get(&queue)
+            .copied()
+            .or(unknown.then_some(Sequence(0)))
+    }
+}
+
+struct Writer<'a> {
+    engine: &'a Engine,
+    handed_bytes: usize,
+    alive: &'a dyn Fn(),
+}
+
+impl Writer<'_> {
+    fn write(&mut self, log: &Path, known: &Known, wanted: &Wanted) -> Result<(), OpenError> {
+        for (key, value) in &known.meta {
+            self.insert(&self.engine.meta, key, value)?;
+        }
+        for (node, (_, value)) in &known.records {
+            self.insert(&self.engine.nodes, &NodeRecord::key(*node), value)?;
+        }
+        for (queue, (_, value)) in &known.cursors {
+            if wanted.from(*queue).is_some() {
+                self.insert(&self.engine.hints, &queue.cursor_key(), value)?;
+            }
+        }
+        carve(log, |key, value| {
+            let Some(Key::Chunk {
+                queue,
+                first,
+                chunk,
+            }) = Key::parse(key)
+            else {
+                return Ok(());
+            };
+            let Some(from) = wanted.from(queue) else {
+                return Ok(());
+            };
+            // Only the first chunk tells where its block ends; the others of a block that is done with are trimmed later.
+            let is_done = chunk == 0
+                && Header::parse(queue, first, value).map_or(true, |header| header.last() < from);
+            // A block is written once and moved about by sled: all copies of a chunk are the same.
+            let is_there = self.engine.hints.contains_key(key);
+            if is_done || is_there.map_err(|error| StorageError::new("rebuild", error))? {
+                return Ok(());
+            }
+            self.insert(&self.engine.hints, key, value)
+        })?;
+        Ok(())
+    }
+
+    /// SLED.md rule 2 holds here too.
+    fn insert(&mut self, tree: &sled::Tree, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        let bytes = key.len() + value.len();
+        if self.handed_bytes + bytes > GROUP_BYTES {
+            self.engine.commit()?;
+            self.handed_bytes = 0;
+            (self.alive)();
+        }
+        self.handed_bytes += bytes;
+        tree.insert(key, value)
+            .map_err(|error| StorageError::new("rebuild", error))?;
+        Ok(())
+    }
+}

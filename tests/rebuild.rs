@@ -1,0 +1,265 @@
+//! Whatever is intact in a damaged store is found again, and only what is not is lost; the damaged files are kept as they were.
+//!
+//! Method: bytes of the log of a closed store are changed, as a failing disk would, at places that sled handles in different
+//! ways: in the segment it would cut, in one that its snapshot covers, and so that it opens nothing at all.
+
+mod common;
+
+use std::{fs, path::Path, time::Duration};
+
+use common::*;
+use hinted_handoff::{
+    DirectoryProblem, Health, NodeId, OpenError, salvage,
+    testkit::{Leave, Peek, Store},
+};
+
+const NODE: u64 = 2;
+
+/// Hints in blocks of their own, each with bytes that stand nowhere else.
+fn payload(number: u64) -> Vec<u8> {
+    [format!("hint-{number}-").into_bytes(), noise(40, number)].concat()
+}
+
+fn filled(dir: &Path, count: u64) {
+    let store = open(dir);
+    for number in 1..=count {
+        append(&store, NODE, payload(number));
+    }
+    store.close().unwrap();
+}
+
+fn lost(store: &Store) -> Vec<(u64, u64)> {
+    let damage = store.stats().damage;
+    let ranges = damage.iter().filter_map(|damage| damage.lost);
+    ranges.map(|(first, last)| (first.0, last.0)).collect()
+}
+
+/// Takes everything, skipping what is damaged, and waiting while the store mends itself.
+fn drain(store: &Store) -> Vec<Vec<u8>> {
+    let mut taken = Vec::new();
+    let mut reader = hinted_handoff::testkit::Reader::default();
+    for _ in 0..2_000 {
+        match store.peek(&mut reader, NodeId(NODE), EVERYTHING) {
+            Ok(Peek::Empty) => return taken,
+            Ok(Peek::Hints(hints)) => {
+                let last = hints.last().unwrap().mark;
+                taken.extend(hints.iter().map(|it| it.hint.payload.to_vec()));
+                store.ack(NodeId(NODE), last, Leave::Delivered).unwrap();
+            }
+            Ok(Peek::Damaged(queue)) => {
+                let (tell, told) = std::sync::mpsc::channel();
+                store.judge_damage(NodeId(NODE), queue, move |result| {
+                    tell.send(result).unwrap()
+                });
+                let _failed_meanwhile = told.recv_timeout(Duration::from_secs(20)).unwrap();
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    panic!("not drained: {:?}", store.health());
+}
+
+fn aside(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| path.to_string_lossy().contains("aside-"))
+        .collect()
+}
+
+#[test]
+fn damage_in_the_segment_that_sled_would_cut_costs_one_hint_and_the_files_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 40);
+    assert!(destroy(dir.path(), &payload(7)) > 0);
+    let damaged = fs::read(generation(dir.path()).join("db")).unwrap();
+
+    let store = open(dir.path());
+    let moved = store.stats().moved_aside.unwrap();
+    assert_eq!(fs::read(moved.join("db")).unwrap(), damaged);
+    assert!(moved.join("CLEAN").exists());
+    let expected: Vec<_> = (1..=40).filter(|it| *it != 7).map(payload).collect();
+    assert_eq!(drain(&store), expected);
+    assert_eq!(lost(&store), [(7, 7)]);
+
+    // It goes on as any store does.
+    append(&store, NODE, "more");
+    store.close().unwrap();
+    let store = open(dir.path());
+    assert_eq!(payloads(&store, NODE), ["more"]);
+    assert_eq!(store.stats().moved_aside, None);
+    assert_eq!(lost(&store), []);
+}
+
+#[test]
+fn damage_under_the_snapshot_is_met_by_a_read_and_the_store_rebuilds_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for number in 1..=30 {
+        append(&store, NODE, payload(number));
+    }
+    // Several segments, so that the damage lies far before the end.
+    for number in 0..40 {
+        append(&store, 9, noise(500_000, number));
+    }
+    store.close().unwrap();
+    // From its own snapshot sled takes where each page lies, without reading it.
+    open(dir.path()).close().unwrap();
+    assert!(destroy(dir.path(), &payload(12)) > 0);
+
+    let store = open(dir.path());
+    assert_eq!(
+        store.stats().moved_aside,
+        None,
+        "nothing is noticed at open"
+    );
+    // The other hints of its leaf are lost with it, where no other copy of them is left.
+    let taken = drain(&store);
+    let &[(first, last)] = lost(&store).as_slice() else {
+        panic!("{:?}", store.stats().damage);
+    };
+    assert!((first..=last).contains(&12) && last - first < 16);
+    let expected = (1..=30).filter(|number| !(first..=last).contains(number));
+    assert!(taken == expected.map(payload).collect::<Vec<_>>());
+    assert!(matches!(store.health(), Health::Serving));
+    assert_eq!(store.stats().reopened, 1);
+    assert!(store.stats().moved_aside.is_some());
+    // What was written by then is known to the store, not to the files alone.
+    let id = append(&store, NODE, "more");
+    assert_eq!(payloads(&store, NODE), ["more"]);
+    assert_eq!(hints(&store, 9).len(), 40);
+    store.close().unwrap();
+    let store = open(dir.path());
+    assert_eq!(payloads(&store, NODE), ["more"]);
+    assert_eq!(hints(&store, NODE)[0].mark.queue.queue, id.queue);
+}
+
+#[test]
+fn a_block_that_sled_lost_is_found_again_in_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, NODE, payload(1));
+    append(&store, NODE, noise(100_000, 5));
+    append(&store, NODE, payload(3));
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        for key in chunk_keys(&hints, NODE) {
+            hints.remove(key).unwrap();
+        }
+    });
+    let store = open(dir.path());
+    assert!(matches!(peek(&store, NODE), Peek::Damaged(_)));
+    assert_eq!(drain(&store), [payload(1), noise(100_000, 5), payload(3)]);
+    assert_eq!(lost(&store), []);
+}
+
+#[test]
+fn a_store_whose_identity_sled_lost_is_rebuilt_with_it() {
+    for record in ["store", "schema"] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), 5);
+        let id = open(dir.path()).id();
+        behind_its_back(dir.path(), |db| {
+            let meta = db.open_tree("hh/meta").unwrap();
+            meta.remove(record).unwrap();
+        });
+        let store = open(dir.path());
+        assert_eq!(store.id(), id, "{record}");
+        assert_eq!(drain(&store), (1..=5).map(payload).collect::<Vec<_>>());
+    }
+}
+
+/// Without `CLEAN` nobody knows what is missing, so nothing is rebuilt by itself.
+#[test]
+fn what_is_intact_in_an_unopenable_store_can_be_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 20);
+    let store = open(dir.path());
+    let head = hints(&store, NODE);
+    store
+        .ack(NodeId(NODE), head[3].mark, Leave::Delivered)
+        .unwrap();
+    append(&store, 3, "for another");
+    append(&store, 4, "for a removed one");
+    let (tell, told) = std::sync::mpsc::channel();
+    store.remove_node(NodeId(4), move |result| tell.send(result).unwrap());
+    told.recv().unwrap().unwrap();
+    let id = store.id();
+    store.close().unwrap();
+
+    let damaged = generation(dir.path());
+    fs::remove_file(damaged.join("CLEAN")).unwrap();
+    for entry in fs::read_dir(&damaged).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().contains("snap.") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    assert!(destroy(dir.path(), &payload(9)) > 0);
+    // The segment's header: sled takes the log for empty.
+    let mut log = fs::read(damaged.join("db")).unwrap();
+    log[2] ^= 1;
+    fs::write(damaged.join("db"), &log).unwrap();
+    let before = fs::read(damaged.join("db")).unwrap();
+    let error = Store::open(&config(dir.path()), Box::new(|_| {})).err();
+    let Some(error @ OpenError::Unopenable { .. }) = error else {
+        panic!("{error:?}");
+    };
+    assert!(error.to_string().contains("salvage()"), "{error}");
+    assert!(fs::read(damaged.join("db")).unwrap() == before);
+
+    let into = dir.path().join("salvaged");
+    salvage(&damaged, &into).unwrap();
+    let store = open(&into);
+    assert_eq!(store.id(), id);
+    let expected: Vec<_> = (5..=20).filter(|it| *it != 9).map(payload).collect();
+    assert_eq!(drain(&store), expected);
+    assert_eq!(lost(&store), [(9, 9)]);
+    assert_eq!(payloads(&store, 3), ["for another"]);
+    assert_eq!(payloads(&store, 4), [""; 0]);
+    store.close().unwrap();
+
+    let again = salvage(&damaged, &into).unwrap_err();
+    assert!(
+        matches!(
+            &again,
+            OpenError::Directory {
+                problem: DirectoryProblem::Occupied { .. },
+                ..
+            }
+        ),
+        "{again}"
+    );
+    let nothing = dir.path().join("nothing");
+    fs::create_dir(&nothing).unwrap();
+    assert!(salvage(&nothing, dir.path().join("other")).is_err());
+}
+
+#[test]
+fn what_a_crash_left_of_a_rebuild_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 3);
+    let open_quietly = || {
+        let store = open(dir.path());
+        assert_eq!(payloads(&store, NODE).len(), 3);
+        store.close().unwrap();
+    };
+    // Before it was named, complete or not.
+    fs::create_dir(dir.path().join("building")).unwrap();
+    fs::create_dir(dir.path().join("gen-000002")).unwrap();
+    open_quietly();
+    assert!(!dir.path().join("gen-000002").exists());
+    // After it was named, before the damaged one was moved aside.
+    fs::rename(generation(dir.path()), dir.path().join("gen-000005")).unwrap();
+    fs::write(dir.path().join("CURRENT"), "gen-000005\n").unwrap();
+    fs::create_dir(generation(dir.path())).unwrap();
+    fs::write(generation(dir.path()).join("db"), "the damaged one").unwrap();
+    open_quietly();
+    let aside = aside(dir.path());
+    assert_eq!(
+        fs::read_to_string(aside[0].join("db")).unwrap(),
+        "the damaged one"
+    );
+}
