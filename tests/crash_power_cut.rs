@@ -1,8 +1,9 @@
 //! Power cuts at random moments, on a store that is seconds old and on one that has seen some.
 //!
 //! Goal and rules as in `crash_kill`; what was not fsynced is gone. Method: the same crash loop on an ext4 image that is
-//! shut down without flushing its log. The control leaves our own fsync out, which must be seen to lose answered hints or the
-//! whole store: sled's flush is no fsync. `HH_CYCLES` is the number of cuts, `HH_SEED` runs a seed again.
+//! shut down without flushing its log. Controls switch off what the store does against it, which must be seen to lose answered
+//! hints or the whole store; in CI the own fsync and the chunks, the others by hand (`HH_CONTROLS=with`). `HH_CYCLES` is the number of cuts,
+//! `HH_SEED` runs a seed again, `HH_FILE_SYSTEM=xfs` cuts the power of an XFS.
 
 mod crash;
 
@@ -13,8 +14,61 @@ use hinted_handoff::{
     testkit::{Counts, PowerCut},
 };
 
-/// Series in which the control may be caught; each catches it with a chance of more than 1 in 3.
-const CONTROL_SERIES: u64 = 12;
+/// A safeguard switched off, and how it is then stressed.
+struct Control {
+    name: &'static str,
+    switched_off: &'static str,
+    durability: Durability,
+    payload_bytes_max: usize,
+    syncs_percent: u8,
+    /// Series in which it may be caught before it counts as missed.
+    series_max: u64,
+    /// Runs here too, not by hand alone.
+    in_ci: bool,
+}
+
+const CONTROLS: [Control; 4] = [
+    // SLED.md rule 1. Each series catches it with a chance of more than 1 in 3.
+    Control {
+        name: "without our own fsync",
+        switched_off: "OwnFsync",
+        durability: Durability::Sync,
+        payload_bytes_max: 20_000,
+        syncs_percent: 60,
+        series_max: 12,
+        in_ci: true,
+    },
+    // Rule 2.
+    Control {
+        name: "without a bound on the log between two fsyncs, in small segments",
+        switched_off: "GroupCommits,LargeSegments,Carving",
+        durability: Durability::Buffered,
+        payload_bytes_max: 20_000,
+        syncs_percent: 1,
+        series_max: 40,
+        in_ci: false,
+    },
+    // Rule 3.
+    Control {
+        name: "without chunks, so that sled makes blobs",
+        switched_off: "Chunks",
+        durability: Durability::Sync,
+        payload_bytes_max: 8 << 20,
+        syncs_percent: 60,
+        series_max: 40,
+        in_ci: true,
+    },
+    // Rule 7.
+    Control {
+        name: "without fsyncs of directories",
+        switched_off: "DirectoryFsync",
+        durability: Durability::Sync,
+        payload_bytes_max: 20_000,
+        syncs_percent: 60,
+        series_max: 40,
+        in_ci: false,
+    },
+];
 
 fn series(seed: u64, number: u64, lives: u64) -> crash::Series {
     crash::Series {
@@ -22,7 +76,8 @@ fn series(seed: u64, number: u64, lives: u64) -> crash::Series {
         lives,
         durability: [Durability::Sync, Durability::Buffered][number as usize % 2],
         payload_bytes_max: [20_000, 1 << 20][(number as usize / 2) % 2],
-        without_fsync: false,
+        syncs_percent: 60,
+        switched_off: "",
         removals_percent: 3,
         while_opening_percent: 50,
         life_ms_max: 250,
@@ -54,25 +109,46 @@ fn main() -> ExitCode {
     if !cuts {
         return crash::verdict(false);
     }
-    let seed = crash::seed();
-    println!("crash_power_cut: the control, HH_SEED={seed}");
-    for number in 0..CONTROL_SERIES {
-        let control = crash::Series {
-            without_fsync: true,
-            ..series(seed.wrapping_add(number), number * 2, 5)
+    // By hand all of them, or those whose name has a word in it.
+    let wanted = std::env::var("HH_CONTROLS").ok();
+    let is_wanted = |control: &&Control| match &wanted {
+        Some(word) => control.name.contains(word.as_str()),
+        None => control.in_ci,
+    };
+    let (mut passed, mut failed) = (1, 0);
+    for control in CONTROLS.iter().filter(is_wanted) {
+        match catch(control) {
+            true => passed += 1,
+            false => failed += 1,
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Whether the suite sees what is wrong without the safeguard.
+fn catch(control: &Control) -> bool {
+    let (seed, name) = (crash::seed(), control.name);
+    println!("crash_power_cut, control {name}: HH_SEED={seed}");
+    for number in 0..control.series_max {
+        let switched_off = crash::Series {
+            switched_off: control.switched_off,
+            durability: control.durability,
+            payload_bytes_max: control.payload_bytes_max,
+            syncs_percent: control.syncs_percent,
+            ..series(seed.wrapping_add(number), number, 5)
         };
-        if let Err(caught) = run(control) {
-            println!(
-                "control without our own fsync: caught in series {}: {caught}",
-                number + 1
-            );
-            println!("2 passed, 0 failed");
-            return ExitCode::SUCCESS;
+        if let Err(caught) = run(switched_off) {
+            println!("control {name}: caught in series {}: {caught}", number + 1);
+            return true;
         }
     }
     println!(
-        "FAILED: without our own fsync nothing was lost in {CONTROL_SERIES} series: the suite sees nothing"
+        "FAILED: control {name}: nothing was wrong in {} series of 5 cuts: the suite sees nothing",
+        control.series_max
     );
-    println!("1 passed, 1 failed");
-    ExitCode::FAILURE
+    false
 }

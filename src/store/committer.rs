@@ -14,7 +14,7 @@ use super::{
     directory::Directory,
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
-    faults::point,
+    faults::{Safeguard, is_off, point},
     heal::Healing,
     inbox::{Append, Control, Dirty, Work},
     keys::QueueRef,
@@ -156,7 +156,7 @@ impl Committer {
         value: Vec<u8>,
     ) -> Result<(), StorageError> {
         let bytes = key.len() + value.len();
-        if self.handed_bytes + bytes > GROUP_BYTES {
+        if self.handed_bytes + bytes > GROUP_BYTES && !is_off(Safeguard::GroupCommits) {
             self.commit()?;
         }
         self.handed_bytes += bytes;

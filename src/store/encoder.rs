@@ -3,7 +3,7 @@
 use bytes::BufMut;
 
 use super::{
-    block::{CHUNK_BYTES, CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, NewHint},
+    block::{CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, NewHint, chunk_bytes},
     keys::{CHUNK_KEY_BYTES, QueueRef},
     sealed::checksum,
 };
@@ -91,7 +91,7 @@ impl Encoder {
             queue: queue.queue,
             first,
             hints: count,
-            chunks: (HEADER_BYTES + body.len()).div_ceil(CHUNK_BYTES) as u16,
+            chunks: (HEADER_BYTES + body.len()).div_ceil(chunk_bytes()) as u16,
             stored_bytes: body.len() as u32,
             raw_bytes: self.raw.len() as u32,
             bytes_before,
@@ -100,13 +100,13 @@ impl Encoder {
         let head = header.encode();
         header.crc = checksum(&[&queue.chunk_key(first, 0), &head, body]);
 
-        let (in_first, rest) = body.split_at(body.len().min(CHUNK_BYTES - HEADER_BYTES));
+        let (in_first, rest) = body.split_at(body.len().min(chunk_bytes() - HEADER_BYTES));
         let mut chunk0 = Vec::with_capacity(HEADER_BYTES + in_first.len());
         chunk0.put_slice(&head);
         chunk0.put_u32(header.crc);
         chunk0.put_slice(in_first);
         let mut chunks = vec![chunk0];
-        chunks.extend(rest.chunks(CHUNK_BYTES).map(<[u8]>::to_vec));
+        chunks.extend(rest.chunks(chunk_bytes()).map(<[u8]>::to_vec));
         let block = EncodedBlock {
             queue,
             header,

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::faults::{Faults, point};
+use super::faults::{Faults, Safeguard, is_off, point};
 use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
 
 /// SLED.md rule 2: fixed for the life of a database.
@@ -101,7 +101,7 @@ impl Engine {
             .flush()
             .map_err(|error| StorageError::new("flush the log", error))?;
         point("commit: before fsync")?;
-        if self.faults.skips_fsync() {
+        if is_off(Safeguard::OwnFsync) {
             return Ok(());
         }
         self.log
@@ -140,7 +140,10 @@ impl Engine {
 fn open_sled(dir: &Path) -> Result<sled::Db, OpenError> {
     let config = sled::Config::new()
         .path(dir)
-        .segment_size(SEGMENT_BYTES)
+        .segment_size(match is_off(Safeguard::LargeSegments) {
+            true => 512 * 1024,
+            false => SEGMENT_BYTES,
+        })
         .cache_capacity(CACHE_BYTES);
     // SLED.md rule 13: compression, temporary and the flush interval (which drives garbage collection) stay as they are.
     // SLED.md rule 10: recovery may panic.
@@ -201,6 +204,9 @@ fn make_private_dir(dir: &Path) -> Result<(), OpenError> {
 
 /// SLED.md rule 6: a torn `snap.*.generating` makes every later open fail; it is never needed.
 fn remove_torn_snapshots(dir: &Path) -> Result<(), OpenError> {
+    if is_off(Safeguard::TornSnapshots) {
+        return Ok(());
+    }
     let failed = |action, path: PathBuf| {
         move |source| OpenError::Io {
             action,
@@ -222,6 +228,9 @@ fn remove_torn_snapshots(dir: &Path) -> Result<(), OpenError> {
 
 /// Fsyncs a file or a directory.
 pub fn sync_path(path: &Path) -> Result<(), OpenError> {
+    if is_off(Safeguard::DirectoryFsync) {
+        return Ok(());
+    }
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(|source| OpenError::Io {

@@ -15,8 +15,6 @@ pub enum CommitFault {
     Panic = 2,
     /// Never return, as sled's flush may do after an error (SLED.md rule 8).
     Hang = 3,
-    /// Flush, and leave out our own fsync: the control that shows what it is for (SLED.md rule 1).
-    SkipFsync = 4,
 }
 
 #[derive(Debug, Default)]
@@ -28,11 +26,6 @@ impl Faults {
     #[cfg(feature = "testkit")]
     pub fn on_commit(&self, fault: CommitFault) {
         self.commit.store(fault as u8, Relaxed);
-    }
-
-    /// Whether our own fsync is to be left out.
-    pub fn skips_fsync(&self) -> bool {
-        cfg!(feature = "testkit") && self.commit.load(Relaxed) == CommitFault::SkipFsync as u8
     }
 
     /// Called where a commit would flush. Nothing without the feature `testkit`.
@@ -60,6 +53,52 @@ impl Faults {
             _ => Ok(()),
         }
     }
+}
+
+/// What the store does to be safe, each of which a control can switch off to show what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safeguard {
+    /// Our own fsync after sled's flush (SLED.md rule 1).
+    OwnFsync,
+    /// A flush and an fsync for every group (rules 2 and 4): without it only a sync or a close commits.
+    GroupCommits,
+    /// Segments of 8 MiB (rule 2): without it they are of 512 KiB, sled's default.
+    LargeSegments,
+    /// Values of 16 KiB at most (rule 3).
+    Chunks,
+    /// Removing torn snapshots (rule 6).
+    TornSnapshots,
+    /// Fsyncs of directories (rule 7).
+    DirectoryFsync,
+    /// The watchdog over commits (rule 8).
+    Watchdog,
+    /// Opening a failed store again (rules 8 and 9).
+    Healing,
+    /// Checksums of our own (rule 10).
+    Checksums,
+    /// The `CLEAN` summary (rule 10).
+    Clean,
+    /// Looking past damage in the log (rule 10).
+    Carving,
+    /// A new queue after an unclean stop.
+    NewQueues,
+    /// Counting attempts to open.
+    OpeningCount,
+}
+
+/// Whether a control switched it off, by naming it in `HH_SWITCHED_OFF`.
+#[cfg(feature = "testkit")]
+pub fn is_off(safeguard: Safeguard) -> bool {
+    static OFF: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let off = OFF.get_or_init(|| std::env::var("HH_SWITCHED_OFF").unwrap_or_default());
+    !off.is_empty() && off.split(',').any(|name| name == format!("{safeguard:?}"))
+}
+
+/// Only tests switch safeguards off.
+#[cfg(not(feature = "testkit"))]
+#[inline(always)]
+pub fn is_off(_safeguard: Safeguard) -> bool {
+    false
 }
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.

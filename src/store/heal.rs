@@ -16,6 +16,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use super::{
     clean::{CleanQueue, Summary},
     committer::Committer,
+    faults::{Safeguard, is_off},
     keys::QueueRef,
     open::{Opened, reopen, take_over},
     registry::Registry,
@@ -62,6 +63,7 @@ impl Committer {
         let now = Instant::now();
         match self.healing.next_attempt {
             Some(at) if now < at => return at,
+            Some(_) if is_off(Safeguard::Healing) => {}
             Some(_) => match self.try_to_heal() {
                 Ok(()) => {
                     self.healing.next_attempt = None;

@@ -14,7 +14,7 @@ use super::{
     directory::Directory,
     encoder::Encoder,
     engine::{Engine, classify, panic_text, unopenable},
-    faults::{Faults, point},
+    faults::{Faults, Safeguard, is_off, point},
     heal::Healing,
     meta::{self, MetaError},
     node_record::NodeRecord,
@@ -261,7 +261,7 @@ fn open_generation(
     };
     let log = path.join("db");
     let exposed = match origin {
-        Origin::Named => carve::Exposed::find(&log).ok(),
+        Origin::Named if !is_off(Safeguard::Carving) => carve::Exposed::find(&log).ok(),
         _ => None,
     };
     let exposed = exposed.filter(|exposed| !exposed.is_whole);

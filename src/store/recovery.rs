@@ -11,6 +11,7 @@ use super::{
     clean::{CleanQueue, Summary},
     cursor::Cursor,
     engine::Engine,
+    faults::{Safeguard, is_off},
     keys::{Key, QueueRef},
     meta::{self, MetaError},
     node_record::NodeRecord,
@@ -69,7 +70,8 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         for at in &record.live {
             let mut queue = load_queue(engine, *at, summary.get(at).copied(), &mut registry)?;
             // Without a summary the disk may have lost the end of any queue.
-            queue.sealed |= summary.get(at).is_none_or(|entry| entry.sealed);
+            let numbers_may_be_lost = summary.get(at).is_none_or(|entry| entry.sealed);
+            queue.sealed |= numbers_may_be_lost && !is_off(Safeguard::NewQueues);
             queues.queues.push_back(queue);
             live.push((*node, *at));
         }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::shared::Shared;
+use super::{
+    faults::{Safeguard, is_off},
+    shared::Shared,
+};
 use crate::error::StorageError;
 
 /// `stopped` guards only the stop flag; the condition variable wakes the watchdog to see it.
@@ -28,7 +31,8 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
     let mut stopped = stop.stopped.lock();
     while !*stopped {
         stop.changed.wait_for(&mut stopped, every);
-        if u128::from(shared.busy.for_ms()) > timeout.as_millis() {
+        let hangs = u128::from(shared.busy.for_ms()) > timeout.as_millis();
+        if hangs && !is_off(Safeguard::Watchdog) {
             let text = format!(
                 "it did not come back within {}; restart the process",
                 humantime::format_duration(timeout)

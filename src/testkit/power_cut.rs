@@ -1,7 +1,7 @@
-//! A power cut: an ext4 file system in an image on a loop device, shut down without flushing its log.
+//! A power cut: a file system in an image on a loop device, shut down without flushing its log.
 //!
-//! The shutdown drops everything that was not fsynced, as a power cut does. Needs root, `mkfs.ext4`, `mount` and `xfs_io`
-//! (from xfsprogs; its shutdown works on ext4 too).
+//! The shutdown drops everything that was not fsynced, as a power cut does. Needs root, `mkfs.ext4` or `mkfs.xfs`, `mount` and
+//! `xfs_io` (from xfsprogs; its shutdown works on ext4 too).
 
 use std::{
     fs, io,
@@ -31,14 +31,19 @@ fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> io::Result<()> {
 }
 
 impl PowerCut {
-    /// Makes an image of `megabytes` in `dir` and mounts it at `dir/mnt`.
+    /// Makes an image of `megabytes` in `dir`, with ext4 in it, and mounts it at `dir/mnt`. The environment variable
+    /// `HH_FILE_SYSTEM` names another file system: `xfs`, for which it takes 300 megabytes at least.
     ///
     /// # Errors
     /// What is missing for it: root, a program, a loop device.
     pub fn new(dir: &Path, megabytes: u64) -> io::Result<Self> {
         let (image, mounted) = (dir.join("disk.img"), dir.join("mnt"));
         fs::File::create(&image)?.set_len(megabytes << 20)?;
-        run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_ref()])?;
+        let (mkfs, force) = match std::env::var("HH_FILE_SYSTEM").as_deref() {
+            Ok("xfs") => ("mkfs.xfs", "-f"),
+            _ => ("mkfs.ext4", "-F"),
+        };
+        run(mkfs, &["-q".as_ref(), force.as_ref(), image.as_ref()])?;
         run("xfs_io", &["-V".as_ref()])?;
         fs::create_dir(&mounted)?;
         let disk = PowerCut { image, mounted };

@@ -41,8 +41,9 @@ pub struct Workload {
     pub work_for: Duration,
     /// Of a hundred disturbances, how many remove a node.
     pub removals_percent: u8,
-    /// Leave out our own fsync: the control that shows what it is for.
-    pub without_fsync: bool,
+    /// Of a hundred buffered writes, how many wait until they are durable; and how often, in a hundred disturbances, everything
+    /// else does.
+    pub syncs_percent: u8,
 }
 
 const HEADER_BYTES: usize = 24;
@@ -170,9 +171,6 @@ impl Workload {
         let handoff = HintedHandoff::open(self.config.clone(), Arc::clone(&node)).await?;
         // A cycle, which the end of the process breaks.
         let _ = node.handoff.set(handoff.clone());
-        if self.without_fsync {
-            handoff.inject(crate::store::CommitFault::SkipFsync);
-        }
         let stats = handoff.stats();
         if let Some(damage) = stats.store.damage.first() {
             return Err(format!("damage at open: {damage:?}").into());
@@ -258,11 +256,13 @@ impl Host {
                     number,
                     id: Some(id),
                 }),
-                // Durable after the next sync; half of these ask for one.
-                Ok(Accepted::Buffered) if random.bool() => match self.handoff.sync().await {
-                    Ok(()) => tell(&Event::Answered { number, id: None }),
-                    Err(_) => Ok(()),
-                },
+                // Durable after the next sync; some of these ask for one.
+                Ok(Accepted::Buffered) if random.u8(..100) < self.workload.syncs_percent => {
+                    match self.handoff.sync().await {
+                        Ok(()) => tell(&Event::Answered { number, id: None }),
+                        Err(_) => Ok(()),
+                    }
+                }
                 Ok(Accepted::Buffered) => Ok(()),
                 Err(error) if error.outcome() == FailedOutcome::Refused => {
                     tell(&Event::Refused { number })
@@ -287,7 +287,9 @@ impl Host {
                 it if it < self.workload.removals_percent => {
                     self.remove(random.u64(..self.workload.nodes)).await
                 }
-                it if it < 70 => self.settle().await,
+                it if it < self.workload.removals_percent + self.workload.syncs_percent => {
+                    self.settle().await
+                }
                 _ => Ok(()),
             };
             if told.is_err() {

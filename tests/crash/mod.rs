@@ -27,7 +27,10 @@ pub struct Series {
     pub lives: u64,
     pub durability: Durability,
     pub payload_bytes_max: usize,
-    pub without_fsync: bool,
+    /// See `Workload`.
+    pub syncs_percent: u8,
+    /// Safeguards that a control switches off.
+    pub switched_off: &'static str,
     pub removals_percent: u8,
     /// Of a hundred stops, how many come while the store is opening or just open.
     pub while_opening_percent: u64,
@@ -46,7 +49,7 @@ pub fn as_child() -> Option<ExitCode> {
         durability,
         payload_bytes_max,
         drain,
-        without_fsync,
+        syncs_percent,
         removals_percent,
     ] = arguments.as_slice()
     else {
@@ -74,7 +77,7 @@ pub fn as_child() -> Option<ExitCode> {
         payload_bytes_max: number(payload_bytes_max) as usize,
         drain: drain == "true",
         work_for: Duration::from_millis(300),
-        without_fsync: without_fsync == "true",
+        syncs_percent: number(syncs_percent) as u8,
         removals_percent: number(removals_percent) as u8,
     };
     Some(workload.run())
@@ -88,10 +91,13 @@ pub fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
         format!("{:?}", series.durability),
         series.payload_bytes_max.to_string(),
         drain.to_string(),
-        series.without_fsync.to_string(),
+        series.syncs_percent.to_string(),
         series.removals_percent.to_string(),
     ]);
     command.env("RUST_BACKTRACE", "0");
+    if !series.switched_off.is_empty() {
+        command.env("HH_SWITCHED_OFF", series.switched_off);
+    }
     command
 }
 
@@ -188,7 +194,7 @@ pub fn verdict(passed: bool) -> ExitCode {
 
 /// Whether power can be cut here. Where it cannot, says so; in CI that is a failure.
 pub fn can_cut_power(suite: &str) -> Result<bool, ExitCode> {
-    let probe = dirs().and_then(|(dir, _)| PowerCut::new(dir.path(), 64).map(drop));
+    let probe = dirs().and_then(|(dir, _)| PowerCut::new(dir.path(), 512).map(drop));
     let Err(missing) = probe else {
         return Ok(true);
     };

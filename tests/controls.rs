@@ -1,0 +1,317 @@
+//! What each safeguard is for: a promise that holds with it, and is seen broken without it.
+//!
+//! Method: each scenario runs in a child process, once as the store is, and once with one safeguard switched off. Both ways must
+//! come out as said: a scenario that passes without the safeguard would show nothing. Safeguards that only a power cut or hours
+//! can tell have their controls in `crash_power_cut` and `soak`; the free-space reserve has its own in `disk_full`.
+
+mod common;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::*;
+use hinted_handoff::{
+    Config, Health, HintId, NodeId, OpenError,
+    testkit::{CommitFault, Store},
+};
+
+const NODE: u64 = 2;
+/// Longer than any scenario takes that works.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Held = Result<(), String>;
+
+struct Scenario {
+    safeguard: &'static str,
+    promise: &'static str,
+    run: fn(&Path) -> Held,
+}
+
+const SCENARIOS: [Scenario; 8] = [
+    Scenario {
+        safeguard: "TornSnapshots",
+        promise: "a snapshot torn by a power cut is no obstacle",
+        run: torn_snapshot,
+    },
+    Scenario {
+        safeguard: "Watchdog",
+        promise: "nobody waits for a commit that hangs",
+        run: hung_commit,
+    },
+    Scenario {
+        safeguard: "Healing",
+        promise: "a store that failed once serves again by itself",
+        run: failed_once,
+    },
+    Scenario {
+        safeguard: "Checksums",
+        promise: "no hint comes with bytes that were not written",
+        run: changed_payload,
+    },
+    Scenario {
+        safeguard: "Clean",
+        promise: "hints that are missing at the end of a closed store are noticed",
+        run: missing_tail,
+    },
+    Scenario {
+        safeguard: "Carving",
+        promise: "damage costs what it hits and nothing behind it",
+        run: damaged_tail,
+    },
+    Scenario {
+        safeguard: "NewQueues",
+        promise: "no id is given out twice, whatever the disk lost",
+        run: lost_group,
+    },
+    Scenario {
+        safeguard: "OpeningCount",
+        promise: "a store whose opening kills the process is not tried for ever",
+        run: deadly_open,
+    },
+];
+
+fn filled(dir: &Path, hints: u64) -> Vec<HintId> {
+    let store = open(dir);
+    let ids = (1..=hints).map(|number| append(&store, NODE, format!("hint-{number}-of-many")));
+    let ids = ids.collect();
+    store.close().unwrap();
+    ids
+}
+
+fn must(holds: bool, otherwise: impl Into<String>) -> Held {
+    holds.then_some(()).ok_or_else(|| otherwise.into())
+}
+
+fn torn_snapshot(dir: &Path) -> Held {
+    filled(dir, 3);
+    // Only a clean stop could be mended otherwise.
+    fs::remove_file(generation(dir).join("CLEAN")).unwrap();
+    fs::write(
+        generation(dir).join("snap.0000000000FFFFFF.generating"),
+        noise(50, 1),
+    )
+    .unwrap();
+    match Store::open(&config(dir), Box::new(|_| {})) {
+        Ok(store) => must(hints(&store, NODE).len() == 3, "hints are missing"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn hung_commit(dir: &Path) -> Held {
+    let config = Config {
+        commit_timeout: Duration::from_secs(1),
+        ..config(dir)
+    };
+    let store = Store::open(&config, Box::new(|_| {})).unwrap();
+    store.inject(CommitFault::Hang);
+    let (tell, told) = mpsc::channel();
+    let done = Box::new(move |result| drop(tell.send(result)));
+    store.append(NodeId(NODE), hint(1, "waits"), done);
+    let answer = told.recv_timeout(Duration::from_secs(5));
+    // Its thread hangs for good, so nothing may wait for it.
+    std::mem::forget(store);
+    match answer {
+        Ok(Err(_unknown)) => Ok(()),
+        Ok(Ok(id)) => Err(format!("answered by {id}")),
+        Err(_) => Err("no answer".to_owned()),
+    }
+}
+
+fn failed_once(dir: &Path) -> Held {
+    let store = open(dir);
+    store.inject(CommitFault::Fail);
+    let failed = try_append(&store, NODE, vec![hint(1, "fails")]).remove(0);
+    must(failed.is_err(), "the injected error was not met")?;
+    store.inject(CommitFault::None);
+    let started = Instant::now();
+    while !matches!(store.health(), Health::Serving) {
+        must(
+            started.elapsed() < Duration::from_secs(5),
+            "it stays failed",
+        )?;
+        thread::sleep(Duration::from_millis(10));
+    }
+    append(&store, NODE, "works");
+    Ok(())
+}
+
+fn changed_payload(dir: &Path) -> Held {
+    filled(dir, 1);
+    changed_for_good(dir, |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        let key = chunk_keys(&hints, NODE).remove(0);
+        let mut value = hints.get(&key).unwrap().unwrap().to_vec();
+        let last = value.len() - 1;
+        value[last] ^= 1;
+        hints.insert(key, value).unwrap();
+    });
+    match peek(&open(dir), NODE) {
+        hinted_handoff::testkit::Peek::Damaged(_) => Ok(()),
+        other => Err(format!("the store gave {other:?}")),
+    }
+}
+
+fn missing_tail(dir: &Path) -> Held {
+    filled(dir, 5);
+    changed_for_good(dir, |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        let key = chunk_keys(&hints, NODE).pop().unwrap();
+        hints.remove(key).unwrap();
+    });
+    let store = open(dir);
+    let (_, queues) = store.nodes().remove(0);
+    let pending = queues.pending().hints;
+    must(
+        pending == 5,
+        format!("{pending} of 5 are said to be pending"),
+    )
+}
+
+fn damaged_tail(dir: &Path) -> Held {
+    filled(dir, 9);
+    must(destroy(dir, b"hint-3-of-many") > 0, "no place found")?;
+    let store = open(dir);
+    let mut came = hints(&store, NODE).len();
+    let last = hints(&store, NODE).pop().map(|it| it.mark);
+    let leave = hinted_handoff::testkit::Leave::Delivered;
+    store
+        .ack(NodeId(NODE), last.ok_or("nothing came")?, leave)
+        .unwrap();
+    judge(&store, NODE);
+    came += hints(&store, NODE).len();
+    must(came == 8, format!("{came} of 9 came, one was damaged"))
+}
+
+/// The disk lost the last group, which was answered: what it holds is a copy from before.
+fn lost_group(dir: &Path) -> Held {
+    let before = dir.with_extension("before");
+    let store = open(dir);
+    append(&store, NODE, "kept");
+    copy(dir, &before);
+    let given = append(&store, NODE, "answered, and then lost");
+    let next = append(&open(&before), NODE, "after the loss");
+    must(next != given, format!("{next} was given out twice"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().mode(0o700).create(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let path = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &path),
+            false => drop(fs::copy(entry.path(), path).unwrap()),
+        }
+    }
+}
+
+fn deadly_open(dir: &Path) -> Held {
+    filled(dir, 1);
+    for attempt in 1..=3 {
+        let mut child = itself("open", dir)
+            .env("HH_FAILPOINT", "open: engine open/abort/1")
+            .spawn()
+            .unwrap();
+        let ended = wait(&mut child)?;
+        if attempt == 3 {
+            return must(ended, "the third attempt died like the first");
+        }
+    }
+    Ok(())
+}
+
+/// What `deadly_open` runs: passes if the store is refused.
+fn refuses_to_open(dir: &Path) -> Held {
+    match Store::open(&config(dir), Box::new(|_| {})).err() {
+        Some(OpenError::Unopenable { .. }) => Ok(()),
+        other => Err(format!("it came to {other:?}")),
+    }
+}
+
+fn itself(scenario: &str, dir: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["child", scenario]).arg(dir);
+    command.env("RUST_BACKTRACE", "0").stderr(Stdio::null());
+    command
+}
+
+/// Whether the child said that the promise held. A child that hangs or dies did not.
+fn wait(child: &mut Child) -> Result<bool, String> {
+    let started = Instant::now();
+    loop {
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => return Ok(status.success()),
+            None if started.elapsed() > PATIENCE => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Ok(false);
+            }
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+fn as_child() -> Option<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [word, name, dir] = arguments.as_slice() else {
+        return None;
+    };
+    let known = SCENARIOS.iter().find(|it| it.safeguard == name);
+    let run = match known {
+        Some(scenario) => scenario.run,
+        None => refuses_to_open,
+    };
+    if word != "child" {
+        return None;
+    }
+    Some(match run(Path::new(dir)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(broken) => {
+            println!("    {name}: {broken}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Whether the promise holds, with the safeguard on or off.
+fn holds(scenario: &Scenario, on: bool) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = itself(scenario.safeguard, &dir.path().join("store"));
+    if !on {
+        command.env("HH_SWITCHED_OFF", scenario.safeguard);
+    }
+    wait(&mut command.spawn().unwrap()).unwrap()
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = as_child() {
+        return code;
+    }
+    let (mut passed, mut failed) = (0, 0);
+    for scenario in &SCENARIOS {
+        let (with, without) = (holds(scenario, true), holds(scenario, false));
+        println!(
+            "{}: {}: {} with it, {} without",
+            scenario.safeguard,
+            scenario.promise,
+            if with { "held" } else { "BROKEN" },
+            if without { "HELD" } else { "broken" },
+        );
+        match with && !without {
+            true => passed += 1,
+            false => failed += 1,
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
