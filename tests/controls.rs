@@ -214,14 +214,14 @@ fn copy(from: &Path, to: &Path) {
 
 fn deadly_open(dir: &Path) -> Held {
     filled(dir, 1);
-    for attempt in 1..=3 {
+    for attempt in 1..=6 {
         let mut child = itself("open", dir)
             .env("HH_FAILPOINT", "open: engine open/abort/1")
             .spawn()
             .unwrap();
         let ended = wait(&mut child)?;
-        if attempt == 3 {
-            return must(ended, "the third attempt died like the first");
+        if attempt == 6 {
+            return must(ended, "the sixth attempt died like the first");
         }
     }
     Ok(())

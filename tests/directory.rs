@@ -206,19 +206,19 @@ fn a_store_that_came_back_as_garbage_or_empty_is_an_error_not_a_fresh_start() {
 }
 
 #[test]
-fn two_deaths_while_opening_stop_the_third_attempt() {
+fn five_deaths_while_opening_stop_the_sixth_attempt() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let opening = dir.path().join("OPENING");
-    fs::write(&opening, "1\n").unwrap();
+    fs::write(&opening, "4\n").unwrap();
     open(dir.path()).close().unwrap();
     assert!(!opening.exists(), "an attempt that lived is forgotten");
 
-    fs::write(&opening, "2\n").unwrap();
+    fs::write(&opening, "5\n").unwrap();
     for _ in 0..2 {
         let reason = unopenable(&config(dir.path()));
         assert!(
-            matches!(reason, UnopenableReason::DiedWhileOpening { attempts: 2 }),
+            matches!(reason, UnopenableReason::DiedWhileOpening { attempts: 5 }),
             "{reason:?}"
         );
         assert!(

@@ -31,8 +31,9 @@ use crate::{
 };
 
 /// After this many deaths in a row while opening, nothing is tried again by itself: under `panic = "abort"` a damaged
-/// store would otherwise kill the process at every start.
-const DEATHS_TOLERATED: u32 = 1;
+/// store would otherwise kill the process at every start. A kill from outside counts too, since nobody can tell the two apart
+/// afterwards; so there are more than it takes to be sure, lest a process that was killed twice while it started be refused.
+const DEATHS_TOLERATED: u32 = 4;
 
 /// Where a generation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
