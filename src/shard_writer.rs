@@ -101,7 +101,7 @@ impl WriteError {
         }
     }
 
-    /// A failure that is worth a retry, but not before `after`.
+    /// A failure that is worth a retry, but not before `after`: between 10 ms and an hour, whatever is asked for.
     pub fn retry_after(after: Duration, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         WriteError::Retry {
             after: Some(after),

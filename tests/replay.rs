@@ -486,3 +486,40 @@ async fn one_node_that_hangs_does_not_hold_up_another() {
         before.elapsed()
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_panics_or_lies_stops_neither_other_nodes_nor_the_shutdown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (panics, pings_panic, never, at_once, well) = (11, 12, 13, 14, 15);
+    let reply = move |node: NodeId| match node.0 {
+        it if it == panics => Reply::Panic,
+        it if it == never => Reply::RetryAfter(Duration::MAX),
+        it if it == at_once => Reply::RetryAfter(Duration::ZERO),
+        _ => Reply::Take,
+    };
+    let writer = ScriptedWriter::new(move |write| reply(write.node));
+    let writer = Arc::new(writer.with_pings(move |node| match node.0 {
+        it if it == pings_panic => Reply::Panic,
+        _ => Reply::Take,
+    }));
+    let handoff = open(&config(&dir), &writer).await;
+    for node in [panics, pings_panic, never, at_once, well] {
+        handoff
+            .write_shard(ShardId(1), NodeId(node), &Bytes::from(node.to_string()))
+            .await
+            .unwrap();
+    }
+    writer.until_taken(1).await;
+    assert_eq!(texts(&writer.taken()), ["15"]);
+    let before = writer.seen().len();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let calls = writer.seen().len() - before;
+    assert!(calls < 1_100, "{calls} calls in 10 s");
+
+    // They change their mind, and are heard within the hour.
+    writer.follow(|_| Reply::Take);
+    writer.follow_pings(|_| Reply::Take);
+    let all = tokio::time::timeout(Duration::from_secs(3_700), writer.until_taken(5));
+    all.await.unwrap();
+    handoff.shutdown().await.unwrap();
+}

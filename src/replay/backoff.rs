@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
+/// Bounds of a node's own wish: one that asks to be tried at once for ever, or never again, is not taken at its word.
+const WISH_MIN: Duration = Duration::from_millis(10);
+const WISH_MAX: Duration = Duration::from_secs(3600);
+
 /// Exponential with jitter: each wait is drawn between half and the whole of its nominal length, so that nodes that went
 /// down together do not come back together.
 #[derive(Debug)]
@@ -29,10 +33,10 @@ impl Backoff {
         }
     }
 
-    /// The next wait; the node's own wish overrules it.
+    /// The next wait; the node's own wish overrules it, within reason.
     pub fn next(&mut self, wish: Option<Duration>) -> Duration {
         let delay = self.delays.next().unwrap_or(self.max);
-        wish.unwrap_or(delay)
+        wish.map_or(delay, |wish| wish.clamp(WISH_MIN, WISH_MAX))
     }
 
     /// The longest wait, for what time alone will not mend.
