@@ -28,7 +28,7 @@ fn main() -> ExitCode {
                 switched_off: "",
                 removals_percent: 3,
                 while_opening_percent: 50,
-                life_ms_max: 250,
+                life_ms_max: 400,
             };
             let (dir, log) = crash::dirs().map_err(|error| error.to_string())?;
             crash::run(Kill, &dir.path().join("store"), log, series)

@@ -80,7 +80,7 @@ fn series(seed: u64, number: u64, lives: u64) -> crash::Series {
         switched_off: "",
         removals_percent: 3,
         while_opening_percent: 50,
-        life_ms_max: 250,
+        life_ms_max: 400,
     }
 }
 

@@ -238,8 +238,11 @@ fn open_or_replace(
         return Err(unopenable(&directory.generation(&generation), reason));
     }
     let next = directory.unused_generation()?;
+    let move_aside = || directory.move_aside(&generation);
+    // A crash in between must leave one generation in use: the one that CURRENT names, or none.
+    let moved_first = (!is_named).then(move_aside).transpose()?;
     let mut opened = open_generation(config, directory, next, Origin::New, Arc::default())?;
-    let aside = directory.move_aside(&generation)?;
+    let aside = moved_first.map_or_else(move_aside, Ok)?;
     tracing::error!(
         %reason, moved_to = %aside.display(),
         "the store cannot be opened; it was moved aside whole and an empty one is started"
