@@ -301,6 +301,12 @@ pub enum HandoffError {
         "the store has failed; it is opened again by itself, or health() says that the process must be restarted"
     )]
     Storage(#[from] StorageError),
+    /// The store failed since the last sync and was opened again.
+    #[error(
+        "the store failed since the last sync and was opened again: what was answered as buffered before that may be lost, write it \
+         again; what was delivered may come again"
+    )]
+    FailedMeanwhile,
     /// The node was never hinted.
     #[error("node {node} has no queue; nothing was ever hinted for it")]
     UnknownNode {

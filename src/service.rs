@@ -34,6 +34,8 @@ const UNCOMMITTED_BYTES: u32 = 32 * 1024 * 1024;
 /// the next open); nothing that was answered is lost.
 pub struct HintedHandoff<P: Payload> {
     inner: Arc<Inner>,
+    /// Reopens of the store that a sync of this handle has told of.
+    reopens_told: AtomicU64,
     payload: PhantomData<fn(P)>,
 }
 
@@ -41,6 +43,7 @@ impl<P: Payload> Clone for HintedHandoff<P> {
     fn clone(&self) -> Self {
         HintedHandoff {
             inner: Arc::clone(&self.inner),
+            reopens_told: AtomicU64::new(self.reopens_told.load(Relaxed)),
             payload: PhantomData,
         }
     }
@@ -125,6 +128,7 @@ impl<P: Payload> HintedHandoff<P> {
                 shutdown: OnceCell::new(),
                 writes: WriteCounters::default(),
             }),
+            reopens_told: AtomicU64::new(0),
             payload: PhantomData,
         })
     }
@@ -222,14 +226,23 @@ impl<P: Payload> HintedHandoff<P> {
 
     /// Waits until everything answered so far is durable, `Buffered` answers and acknowledgements included.
     ///
+    /// If the store failed and mended itself since this handle was made or last told of such, that is an error once: what was
+    /// answered as buffered before may be lost, and what was delivered may come again. As with `fsync` and file descriptors, each
+    /// handle tells of it by itself: give a task that relies on its own syncs a clone of its own.
+    ///
     /// # Errors
-    /// [`HandoffError`] if the store has failed or is shut down.
+    /// [`HandoffError`] if the store has failed, or did meanwhile, or is shut down.
     pub async fn sync(&self) -> Result<(), HandoffError> {
         let (tell, told) = oneshot::channel();
         self.inner.store.sync(move |result| {
             let _ = tell.send(result);
         });
-        told.await.unwrap_or(Err(HandoffError::ShutDown))
+        told.await.unwrap_or(Err(HandoffError::ShutDown))?;
+        let reopens = self.inner.store.reopens();
+        match self.reopens_told.swap(reopens, Relaxed) == reopens {
+            true => Ok(()),
+            false => Err(HandoffError::FailedMeanwhile),
+        }
     }
 
     /// [`sync`](HintedHandoff::sync) for any thread. Blocks it.

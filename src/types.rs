@@ -100,4 +100,12 @@ impl Amount {
             bytes: self.bytes.saturating_add(other.bytes),
         }
     }
+
+    /// What is left without `other`, nothing rather than less than nothing.
+    pub(crate) fn less(self, other: Amount) -> Amount {
+        Amount {
+            hints: self.hints.saturating_sub(other.hints),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
 }

@@ -30,7 +30,11 @@ fn run(point: &str, action: &str, nth: u32, seed: u64, sum: &mut Counts) -> Resu
     let series = crash::Series {
         seed,
         lives: 3,
-        durability: Durability::Sync,
+        durability: if nth == 2 {
+            Durability::Buffered
+        } else {
+            Durability::Sync
+        },
         payload_bytes_max: 300_000,
         syncs_percent: 60,
         switched_off: "",

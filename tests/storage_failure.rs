@@ -96,6 +96,37 @@ async fn an_io_error_is_an_unknown_outcome_and_refuses_writes_until_the_store_me
     reopened(&dir).await;
 }
 
+/// A buffered hint was lost with the failure, so the next sync must not say that all is durable: not to any handle.
+#[tokio::test]
+async fn a_sync_after_the_store_mended_itself_says_once_to_each_handle_that_it_had_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        durability: hinted_handoff::Durability::Buffered,
+        ..common::config(dir.path())
+    };
+    let handoff = HintedHandoff::open(config, ScriptedWriter::down())
+        .await
+        .unwrap();
+    let other = handoff.clone();
+    handoff.sync().await.unwrap();
+    handoff.inject(CommitFault::Fail);
+    write(&handoff, "lost").await.unwrap();
+    until(&handoff, |health| matches!(health, Health::Failed(_))).await;
+    handoff.heal_disk();
+    until(&handoff, |health| matches!(health, Health::Serving)).await;
+    for handle in [&handoff, &other] {
+        write(handle, "written after it").await.unwrap();
+        let told = handle.sync().await;
+        assert!(
+            matches!(told, Err(HandoffError::FailedMeanwhile)),
+            "{told:?}"
+        );
+        handle.sync().await.unwrap();
+        handle.clone().sync().await.unwrap();
+    }
+    handoff.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_mended_store_delivers_what_was_answered_before_and_after_and_gives_no_id_twice() {
     let dir = tempfile::tempdir().unwrap();

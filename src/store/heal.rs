@@ -166,14 +166,23 @@ fn is_damage(cause: &StorageError) -> bool {
     matches!(error, Some(sled::Error::Corruption { .. }))
 }
 
-/// Queues as they were found; counts since open as they were.
+/// Queues as they were found; counts since open as they were, less what had left a queue and is in it again.
 fn carry_over(registry: &mut Registry, mut found: Registry) {
     let old = mem::take(registry);
     for (node, queues) in &mut found.nodes {
-        if let Some(known) = old.nodes.get(node) {
-            queues.enqueued = known.enqueued;
-            queues.delivered = known.delivered;
-            queues.lost = known.lost;
+        let Some(known) = old.nodes.get(node) else {
+            continue;
+        };
+        queues.enqueued = known.enqueued;
+        queues.delivered = known.delivered;
+        queues.lost = known.lost;
+        for queue in &queues.queues {
+            if let Some(before) = known.queues.iter().find(|it| it.at == queue.at) {
+                let (before, now) = (before.cursor, queue.cursor);
+                let undone = before.delivered.less(now.delivered);
+                queues.delivered = queues.delivered.less(undone);
+                queues.lost = queues.lost.less(before.lost.less(now.lost));
+            }
         }
     }
     let later = mem::replace(&mut found.damage, old.damage);

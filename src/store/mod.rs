@@ -260,6 +260,12 @@ impl Store {
             .collect()
     }
 
+    /// How often the store failed and was opened again. Counted before it serves again.
+    pub fn reopens(&self) -> u64 {
+        let reopened = &self.shared.counters.reopened;
+        reopened.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     /// Counters of the store itself.
     pub fn stats(&self) -> StoreStats {
         self.shared.stats()

@@ -34,7 +34,9 @@ pub struct Oracle {
     ids: HashMap<HintId, u64>,
     /// The last number delivered in this life.
     in_order: HashMap<(NodeId, ShardId), u64>,
-    delivered_in_life: Vec<u64>,
+    delivered_in_life: u64,
+    /// Delivered in this life, and not yet known to be durably acknowledged.
+    unsettled: Vec<u64>,
     pending_at_open: Option<u64>,
     tried_in_life: u64,
     violations: Vec<String>,
@@ -89,6 +91,7 @@ impl Oracle {
             Event::Reopened => {
                 self.counts.reopened += 1;
                 self.in_order.clear();
+                self.unsettled.clear();
             }
             Event::Discarding { node } => self.of_node(node, |write| write.may_vanish = true),
             Event::Discarded { node } => self.of_node(node, |write| {
@@ -107,7 +110,8 @@ impl Oracle {
         self.counts.lives += 1;
         self.counts.unopened += u64::from(self.pending_at_open.is_none());
         self.in_order.clear();
-        self.delivered_in_life.clear();
+        self.delivered_in_life = 0;
+        self.unsettled.clear();
         self.pending_at_open = None;
         self.tried_in_life = 0;
     }
@@ -229,12 +233,13 @@ impl Oracle {
                 "node {node} shard {shard}: write {number} came after write {last} in the same life"
             ));
         }
-        self.delivered_in_life.push(number);
+        self.delivered_in_life += 1;
+        self.unsettled.push(number);
     }
 
     fn settled(&mut self) {
-        for number in &self.delivered_in_life {
-            if let Some(write) = self.writes.get_mut(number) {
+        for number in std::mem::take(&mut self.unsettled) {
+            if let Some(write) = self.writes.get_mut(&number) {
                 write.settled = true;
             }
         }
@@ -247,7 +252,7 @@ impl Oracle {
 
     /// The store's own counters against ours.
     fn caught_up(&mut self, delivered: u64) {
-        let seen = self.delivered_in_life.len() as u64;
+        let seen = self.delivered_in_life;
         if delivered != seen {
             self.violation(format!(
                 "statistics say {delivered} delivered, {seen} were seen"
@@ -393,6 +398,18 @@ mod tests {
                 "{text}: {found:?}"
             );
         }
+        let mended = [
+            tried(1),
+            delivered(1, 1),
+            Event::Reopened,
+            Event::Settled,
+            delivered(1, 1),
+        ];
+        assert_eq!(
+            violations(&mended),
+            [""; 0],
+            "what was not settled when the store failed may come again"
+        );
         let removed = [
             tried(1),
             answered(1),

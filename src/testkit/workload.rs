@@ -79,6 +79,17 @@ struct Node {
     reopened: AtomicU64,
 }
 
+impl Node {
+    fn tell_of_reopens(&self) -> std::io::Result<()> {
+        let handoff = self.handoff.get();
+        let reopened = handoff.map_or(0, |handoff| handoff.stats().store.reopened);
+        match self.reopened.swap(reopened, Relaxed) == reopened {
+            true => Ok(()),
+            false => tell(&Event::Reopened),
+        }
+    }
+}
+
 impl ShardWriter<Bytes> for Arc<Node> {
     async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {
         let (fails, delay) = {
@@ -93,13 +104,7 @@ impl ShardWriter<Bytes> for Arc<Node> {
         if fails {
             return Err(WriteError::retry("the workload fails some"));
         }
-        let reopened = self
-            .handoff
-            .get()
-            .map_or(0, |handoff| handoff.stats().store.reopened);
-        if self.reopened.swap(reopened, Relaxed) != reopened {
-            tell(&Event::Reopened).map_err(WriteError::retry)?;
-        }
+        self.tell_of_reopens().map_err(WriteError::retry)?;
         for batch in write.batches {
             let (Some(id), Some(number)) = (
                 batch.hint,
@@ -192,6 +197,8 @@ impl Workload {
             host.work().await;
         }
         host.handoff.shutdown().await?;
+        // A store that mended itself at the very end has delivered nothing since.
+        host.node.tell_of_reopens()?;
         tell(&Event::Closed)?;
         Ok(())
     }
@@ -235,6 +242,8 @@ impl Host {
         let Some(removal) = self.removals.get(node as usize) else {
             return;
         };
+        // A sync tells each handle once that the store failed, so each task has its own.
+        let handoff = self.handoff.clone();
         while !self.stop.load(Relaxed) {
             let _no_removal = removal.read().await;
             let largest = match random.u8(..20) {
@@ -251,14 +260,14 @@ impl Host {
             if tell(&tried).is_err() {
                 return;
             }
-            let told = match self.handoff.write_shard(shard_id, node_id, &points).await {
+            let told = match handoff.write_shard(shard_id, node_id, &points).await {
                 Ok(Accepted::Durable(id)) => tell(&Event::Answered {
                     number,
                     id: Some(id),
                 }),
                 // Durable after the next sync; some of these ask for one.
                 Ok(Accepted::Buffered) if random.u8(..100) < self.workload.syncs_percent => {
-                    match self.handoff.sync().await {
+                    match handoff.sync().await {
                         Ok(()) => tell(&Event::Answered { number, id: None }),
                         Err(_) => Ok(()),
                     }
@@ -281,6 +290,7 @@ impl Host {
     /// Settles now and then, and removes a node once in a while.
     async fn disturb(&self) {
         let mut random = fastrand::Rng::with_seed(self.workload.seed ^ 2);
+        let handoff = self.handoff.clone();
         while !self.stop.load(Relaxed) {
             tokio::time::sleep(Duration::from_millis(random.u64(1..40))).await;
             let told = match random.u8(..100) {
@@ -288,7 +298,7 @@ impl Host {
                     self.remove(random.u64(..self.workload.nodes)).await
                 }
                 it if it < self.workload.removals_percent + self.workload.syncs_percent => {
-                    self.settle().await
+                    self.settle(&handoff).await
                 }
                 _ => Ok(()),
             };
@@ -299,7 +309,7 @@ impl Host {
     }
 
     /// With no send under way and all deliveries acknowledged, a sync makes them durable.
-    async fn settle(&self) -> std::io::Result<()> {
+    async fn settle(&self, handoff: &HintedHandoff<Bytes>) -> std::io::Result<()> {
         let _closed = self.node.gate.write().await;
         let told = self.node.delivered.load(Relaxed);
         let acknowledged = || {
@@ -309,7 +319,10 @@ impl Host {
         // Counts of removed nodes are gone from the statistics: then this gives up, and nothing is told.
         for _ in 0..20 {
             if acknowledged() == told {
-                if self.handoff.sync().await.is_ok() {
+                let settled = handoff.sync().await.is_ok();
+                // Acknowledgements that a failure undid are counted all the same.
+                self.node.tell_of_reopens()?;
+                if settled {
                     tell(&Event::Settled)?;
                 }
                 return Ok(());
