@@ -82,29 +82,43 @@ pub fn carve(
             order.insert((number, segment.offset));
         }
     }
-    let mut prefixes: HashMap<u64, Vec<u8>> = HashMap::new();
+    let mut prefixes = Prefixes::new();
     for (number, offset) in order {
         read_segment(&file, offset, &mut buffer).map_err(unread)?;
-        for message in messages(&buffer, Some(number)) {
-            match message.kind {
-                NODE => {
-                    let Some(node) = Node::parse(message.body) else {
-                        continue;
-                    };
-                    for (key, value) in &node.entries {
-                        each(&[node.prefix, key].concat(), value)?;
-                    }
-                    prefixes.insert(message.page, node.prefix.to_vec());
+        carve_segment(&buffer, number, &mut prefixes, &mut each)?;
+    }
+    Ok(())
+}
+
+/// By page, the bytes that its keys lack.
+pub type Prefixes = HashMap<u64, Vec<u8>>;
+
+/// Calls `each` with what is intact in one segment.
+pub fn carve_segment<E>(
+    segment: &[u8],
+    number: u64,
+    prefixes: &mut Prefixes,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    for message in messages(segment, Some(number)) {
+        match message.kind {
+            NODE => {
+                let Some(node) = Node::parse(message.body) else {
+                    continue;
+                };
+                for (key, value) in &node.entries {
+                    each(&[node.prefix, key].concat(), value)?;
                 }
-                LINK => {
-                    if let (Some(prefix), Some((key, value))) =
-                        (prefixes.get(&message.page), set(message.body))
-                    {
-                        each(&[prefix, key].concat(), value)?;
-                    }
-                }
-                _ => {}
+                prefixes.insert(message.page, node.prefix.to_vec());
             }
+            LINK => {
+                if let (Some(prefix), Some((key, value))) =
+                    (prefixes.get(&message.page), set(message.body))
+                {
+                    each(&[prefix, key].concat(), value)?;
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -351,6 +365,18 @@ fn set(mut body: &[u8]) -> Option<(&[u8], &[u8])> {
     };
     body = rest;
     Some((take_bytes(&mut body)?, take_bytes(&mut body)?))
+}
+
+/// A message with the right checksum, which no fuzzer finds by itself. Of numbers only small ones are of use here.
+#[cfg(feature = "testkit")]
+pub fn message(kind: u8, segment: u8, page: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let header = [&[kind, 251], length.as_slice(), &[segment, page]].concat();
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(body);
+    hasher.update(&header);
+    let crc = (hasher.finalize() ^ u32::MAX).to_le_bytes();
+    [crc.as_slice(), &header, body].concat()
 }
 
 fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {

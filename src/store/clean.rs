@@ -3,7 +3,7 @@
 //! ```text
 //! "HHCLEAN1" | next queue id u64 | queues u32
 //! a queue: node u64, queue u64, next sequence u64, payload bytes before it u64,
-//!          cursor u64, payload bytes below it u64, sealed u8
+//!          cursor u64, payload bytes below it u64, sealed u8 (0 no, 1 yes)
 //! CRC32C over all of the above u32
 //! ```
 //! All big endian.
@@ -97,7 +97,11 @@ pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
                 bytes: bytes.try_get_u64()?,
                 cursor: Sequence(bytes.try_get_u64()?),
                 cursor_bytes: bytes.try_get_u64()?,
-                sealed: bytes.try_get_u8()? != 0,
+                sealed: match bytes.try_get_u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(DecodeError::Invalid("whether a queue is sealed is unknown")),
+                },
             })
         })
         .collect::<Result<_, _>>()?;
@@ -133,5 +137,32 @@ mod tests {
             assert!(decode(&flipped).is_err(), "bit {bit}");
         }
         assert!(decode(&[]).is_err());
+    }
+
+    /// Found by fuzzing: any byte but 0 was taken for yes, so two files meant the same.
+    #[test]
+    fn a_queue_is_sealed_or_not_and_nothing_else() {
+        let queue = QueueRef {
+            node: NodeId(1),
+            queue: QueueId(1),
+        };
+        let summary = Summary {
+            next_queue: 2,
+            queues: vec![CleanQueue {
+                queue,
+                next: Sequence(1),
+                bytes: 0,
+                cursor: Sequence(1),
+                cursor_bytes: 0,
+                sealed: true,
+            }],
+        };
+        let mut bytes = unseal(&[], &encode(&summary)).unwrap().to_vec();
+        assert_eq!(bytes.last(), Some(&1));
+        *bytes.last_mut().unwrap() = 2;
+        assert!(matches!(
+            decode(&seal(&[], bytes)),
+            Err(DecodeError::Invalid(_))
+        ));
     }
 }

@@ -25,15 +25,17 @@ fn get<const N: usize>(
     engine: &Engine,
     record: &'static str,
 ) -> Result<Option<[u8; N]>, MetaError> {
-    let Some(value) = engine.meta.get(record)? else {
-        return Ok(None);
-    };
+    let value = engine.meta.get(record)?;
+    value.map(|value| decode(record, &value)).transpose()
+}
+
+/// Verifies a record and takes its checksum off.
+pub fn decode<const N: usize>(record: &'static str, value: &[u8]) -> Result<[u8; N], MetaError> {
     let damaged = |detail: String| MetaError::Damaged { record, detail };
-    let bytes = unseal(record.as_bytes(), &value).map_err(|error| damaged(error.to_string()))?;
-    let fixed = bytes
+    let bytes = unseal(record.as_bytes(), value).map_err(|error| damaged(error.to_string()))?;
+    bytes
         .try_into()
-        .map_err(|_| damaged(format!("it is {} bytes long, not {N}", bytes.len())))?;
-    Ok(Some(fixed))
+        .map_err(|_| damaged(format!("it is {} bytes long, not {N}", bytes.len())))
 }
 
 /// Whether this is one of the records, whole.

@@ -56,6 +56,21 @@ pub use {
     schema::SCHEMA_VERSION,
 };
 
+/// How records are read and written, for the fuzz targets.
+#[cfg(feature = "testkit")]
+pub(crate) mod formats {
+    pub use super::{
+        block::{CHUNK_BYTES, Header, body_of_chunk0, decode as decode_block},
+        carve::{Prefixes, carve_segment, message},
+        clean::{decode as decode_clean, encode as encode_clean},
+        cursor::Cursor,
+        encoder::Encoder,
+        meta::decode as decode_meta,
+        node_record::NodeRecord,
+        sealed::{checksum, seal},
+    };
+}
+
 use crate::{
     config::Config,
     error::{EnqueueError, HandoffError, OpenError, StorageError},

@@ -4,6 +4,7 @@
 //! Behind the feature `testkit`, and not part of the stable interface.
 
 mod crash_loop;
+pub mod decoders;
 mod event;
 mod oracle;
 mod power_cut;

@@ -1,0 +1,13 @@
+//! A `CLEAN` file that reads is, byte for byte, the one that would be written.
+
+#![no_main]
+
+use hinted_handoff::testkit::decoders;
+use hinted_handoff_fuzz::raw_and_sealed;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    raw_and_sealed(&[], bytes, |file| {
+        assert_eq!(decoders::clean(file)?, file);
+        Ok(())
+    });
+});
