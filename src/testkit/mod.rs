@@ -8,6 +8,7 @@ pub mod decoders;
 mod event;
 mod oracle;
 mod power_cut;
+mod queue_model;
 mod scripted_writer;
 mod workload;
 
@@ -19,5 +20,6 @@ pub use crash_loop::{CrashLoop, Ended, Kill, Stop};
 pub use event::{Event, NoEvent, tell};
 pub use oracle::{Counts, Oracle};
 pub use power_cut::PowerCut;
+pub use queue_model::{HintNumber, QueueModel, Settled};
 pub use scripted_writer::{Reply, ScriptedWriter, Seen};
 pub use workload::Workload;

@@ -1,0 +1,199 @@
+//! One queue of the model.
+
+use std::collections::VecDeque;
+
+use super::{HintNumber, Settled};
+use crate::{
+    store::{NewHint, PeekLimits, PeekedHint, StoredHint},
+    types::{Amount, QueueId},
+};
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// Unknown until one of its hints is answered or shown.
+    pub id: Option<QueueId>,
+    pub sealed: bool,
+    /// Where `hints` starts; all below is durably acknowledged.
+    pub first: u64,
+    /// Payload bytes of all that is below `first`.
+    bytes_below: u64,
+    /// The lowest sequence that is not acknowledged.
+    pub cursor: u64,
+    /// The lowest sequence that is not known to be durable.
+    pub durable_end: u64,
+    pub hints: VecDeque<(HintNumber, NewHint)>,
+}
+
+/// What a store says of a queue.
+pub(super) struct Shown {
+    pub id: QueueId,
+    pub cursor: u64,
+    pub end: u64,
+    pub pending: Amount,
+}
+
+impl Queue {
+    /// One that starts with this hint.
+    pub fn new(number: HintNumber, hint: NewHint) -> Self {
+        Queue {
+            id: None,
+            sealed: false,
+            first: 1,
+            bytes_below: 0,
+            cursor: 1,
+            durable_end: 1,
+            hints: VecDeque::from([(number, hint)]),
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.first + self.hints.len() as u64
+    }
+
+    /// With their sequences.
+    fn range(&self, from: u64, end: u64) -> impl Iterator<Item = (u64, &(HintNumber, NewHint))> {
+        let numbered = (self.first..).zip(&self.hints);
+        numbered.filter(move |(sequence, _)| (from..end).contains(sequence))
+    }
+
+    /// What stands from one sequence on, below another.
+    pub fn amount(&self, from: u64, end: u64) -> Amount {
+        let amounts = self.range(from, end).map(|(_, (_, hint))| Amount {
+            hints: 1,
+            bytes: hint.payload.len() as u64,
+        });
+        amounts.fold(Amount::default(), Amount::plus)
+    }
+
+    /// Durable and not acknowledged.
+    pub fn pending(&self) -> Amount {
+        self.amount(self.cursor, self.durable_end)
+    }
+
+    /// What is acknowledged stays so, whatever happens.
+    pub fn settle_cursor(&mut self) {
+        self.bytes_below += self.amount(self.first, self.cursor).bytes;
+        while self.first < self.cursor && self.hints.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.sealed && self.hints.is_empty()
+    }
+
+    /// Takes over what a store shows of it, as far as that is open; says what may not be.
+    pub fn see(
+        &mut self,
+        shown: Option<&Shown>,
+        stopped: bool,
+        settled: &mut Settled,
+    ) -> Vec<String> {
+        let mut broken = Vec::new();
+        let Some(shown) = shown else {
+            // Drained and given up, or nothing of it was ever durable.
+            if self.cursor < self.durable_end {
+                broken.push(format!("it is gone with {:?} pending", self.pending()));
+            }
+            if stopped {
+                settled.gone += self.end() - self.durable_end;
+                self.durable_end = self.cursor;
+                self.hints.truncate((self.cursor - self.first) as usize);
+                self.settle_cursor();
+            }
+            return broken;
+        };
+        let (lowest, highest) = match stopped {
+            true => (self.first, self.cursor),
+            false => (self.cursor, self.cursor),
+        };
+        if !(lowest..=highest).contains(&shown.cursor) {
+            broken.push(format!(
+                "its cursor is {}, expected {lowest} to {highest}",
+                shown.cursor
+            ));
+        }
+        if !(self.durable_end..=self.end()).contains(&shown.end) {
+            broken.push(format!(
+                "it ends before {}, expected {} to {}",
+                shown.end,
+                self.durable_end,
+                self.end()
+            ));
+        }
+        let end = shown.end.clamp(self.durable_end, self.end());
+        if stopped {
+            let cursor = shown.cursor.clamp(lowest, highest);
+            settled.undone += self.cursor - cursor;
+            settled.found += end - self.durable_end;
+            settled.gone += self.end() - end;
+            self.cursor = cursor;
+            self.hints.truncate((end - self.first) as usize);
+            // Found on disk, so it cannot be undone any more.
+            self.settle_cursor();
+        }
+        self.durable_end = end;
+        if shown.pending != self.pending() {
+            broken.push(format!(
+                "its depth is {:?}, expected {:?}",
+                shown.pending,
+                self.pending()
+            ));
+        }
+        broken
+    }
+
+    /// Holds what a peek showed against it and the limits. Says what is broken; while hints wait for their answers a peek may
+    /// show less than is there by now.
+    pub fn see_peek(
+        &self,
+        limits: PeekLimits,
+        hints: &[PeekedHint],
+        waits: bool,
+    ) -> Option<String> {
+        let mut bytes_through = self.bytes_below + self.amount(self.first, self.cursor).bytes;
+        let mut expected = self.range(self.cursor, self.durable_end);
+        let mut bytes = 0_u64;
+        for shown in hints {
+            let mark = shown.mark;
+            if Some(mark.queue.queue) != self.id {
+                return Some(format!("{mark:?} is shown before {:?}", self.id));
+            }
+            let Some((sequence, (number, hint))) = expected.next() else {
+                return Some(format!("{mark:?} is shown, and was never handed in"));
+            };
+            bytes += hint.payload.len() as u64;
+            bytes_through += hint.payload.len() as u64;
+            if (mark.sequence.0, mark.bytes_through) != (sequence, bytes_through) {
+                return Some(format!(
+                    "{mark:?} is shown instead of {sequence} with {bytes_through} bytes through it"
+                ));
+            }
+            if !is_same(hint, &shown.hint) {
+                return Some(format!("{mark:?} is not {number:?} as it was handed in"));
+            }
+        }
+        let over = hints.len() > limits.hints || bytes > limits.payload_bytes;
+        if over && hints.len() > 1 {
+            return Some(format!(
+                "{} hints of {bytes} bytes are more than {limits:?}",
+                hints.len()
+            ));
+        }
+        let (_, (_, next)) = expected.next().filter(|_| !waits)?;
+        let fits =
+            hints.len() < limits.hints && bytes + next.payload.len() as u64 <= limits.payload_bytes;
+        (hints.is_empty() || fits).then(|| {
+            format!(
+                "only {} hints of {bytes} bytes are shown within {limits:?}",
+                hints.len()
+            )
+        })
+    }
+}
+
+fn is_same(given: &NewHint, shown: &StoredHint) -> bool {
+    (given.shard, given.format, given.enqueued_unix_ms)
+        == (shown.shard, shown.format, shown.enqueued_unix_ms)
+        && given.payload == shown.payload
+}

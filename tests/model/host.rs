@@ -1,0 +1,532 @@
+//! Carries the operations out on a store, and tells the model.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    path::PathBuf,
+    sync::{Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use hinted_handoff::{
+    Amount, EnqueueError, FailedOutcome, HandoffError, Health, HintId, NodeId, Sequence, ShardId,
+    testkit::{
+        CommitFault, HintNumber, Leave, Mark, NewHint, PeekLimits, PeekedHint, QueueModel, Reader,
+        Store,
+    },
+};
+use proptest_state_machine::StateMachineTest;
+use tempfile::TempDir;
+
+use crate::{
+    common::{generation, open},
+    copy::Copy,
+    operation::{Failing, NODES, Operation, Plan},
+};
+
+/// Whoever waits longer waits for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What would be answered or shown before its fsync, is so by then.
+const TOO_EARLY: Duration = Duration::from_millis(2);
+/// As a node's task peeks.
+const BATCH: PeekLimits = PeekLimits {
+    hints: 64,
+    payload_bytes: 1 << 20,
+};
+
+/// What was done and seen, over all cases that ended well.
+pub static COUNTS: Mutex<BTreeMap<&str, u64>> = Mutex::new(BTreeMap::new());
+
+pub struct Model;
+
+/// A store under test, and what is expected of it.
+pub struct Host {
+    root: TempDir,
+    dir: PathBuf,
+    store: Option<Store>,
+    /// As a node's task does, each outlives what happens to the queue behind it.
+    readers: BTreeMap<u64, Reader>,
+    model: QueueModel,
+    tell: mpsc::Sender<Told>,
+    told: mpsc::Receiver<Told>,
+    waiting: HashSet<HintNumber>,
+    /// The storage was told to fail, so hints may be refused or of unknown outcome.
+    failing: bool,
+    broken: Vec<String>,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+struct Told {
+    number: HintNumber,
+    answer: Result<HintId, EnqueueError>,
+}
+
+impl StateMachineTest for Model {
+    type SystemUnderTest = Host;
+    type Reference = Plan;
+
+    fn init_test(_: &Plan) -> Host {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("store");
+        let store = open(&dir);
+        let (tell, told) = mpsc::channel();
+        Host {
+            root,
+            dir,
+            model: QueueModel::new(store.id()),
+            store: Some(store),
+            readers: BTreeMap::new(),
+            tell,
+            told,
+            waiting: HashSet::new(),
+            failing: false,
+            broken: Vec::new(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    fn apply(mut host: Host, _: &Plan, operation: Operation) -> Host {
+        host.count("operations", 1);
+        host.carry_out(&operation);
+        host.check();
+        host
+    }
+
+    fn teardown(mut host: Host, _: Plan) {
+        host.take_everything();
+        let mut counts = COUNTS.lock().unwrap();
+        for (what, count) in &host.counts {
+            *counts.entry(what).or_default() += count;
+        }
+    }
+}
+
+impl Drop for Host {
+    /// A store that hangs would not close.
+    fn drop(&mut self) {
+        if let Some(store) = &self.store {
+            store.inject(CommitFault::None);
+        }
+    }
+}
+
+/// Told apart by their content: half of it compresses, half does not.
+fn payload(number: u64, bytes: usize) -> Bytes {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut payload = number.to_be_bytes().to_vec();
+    payload.resize_with(bytes.max(8), || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        if state & 1 == 0 { 0 } else { state as u8 }
+    });
+    // The number's low bytes are kept.
+    payload.split_off(8 - bytes.min(8)).into()
+}
+
+impl Host {
+    fn carry_out(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Append { node, payloads } => drop(self.append(*node, payloads)),
+            Operation::Buffer { node, payloads } => {
+                payloads.iter().for_each(|it| self.buffer(*node, *it));
+            }
+            Operation::Peek { node, hints, bytes } => {
+                let limits = PeekLimits {
+                    hints: *hints,
+                    payload_bytes: *bytes,
+                };
+                self.peek(*node, limits);
+            }
+            Operation::Ack { node, percent } => self.ack(*node, *percent),
+            Operation::AckAhead { node, by } => self.ack_ahead(*node, *by),
+            Operation::Sync => {
+                let synced = self.sync();
+                self.expect(synced.is_ok(), || format!("sync: {synced:?}"));
+                self.model.synced();
+            }
+            Operation::Remove { node } => self.remove(*node),
+            Operation::Reopen { clean } => self.reopen(*clean),
+            Operation::Crash {
+                in_flight,
+                removing,
+                log_percent,
+            } => self.crash(in_flight, *removing, *log_percent),
+            Operation::Fail(Failing::Close) => self.fail_to_close(),
+            Operation::Fail(failing) => self.fail(failing),
+            Operation::Panic { node, payload } => self.panic(*node, *payload),
+        }
+    }
+
+    fn count(&mut self, what: &'static str, more: u64) {
+        *self.counts.entry(what).or_default() += more;
+    }
+
+    fn expect(&mut self, kept: bool, broken: impl FnOnce() -> String) {
+        if !kept {
+            self.broken.push(broken());
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn check(&mut self) {
+        self.hear();
+        let store = self.store.as_ref().unwrap();
+        self.model.check(store);
+        let damage = store.stats().damage;
+        self.expect(damage.is_empty(), || format!("damage: {damage:?}"));
+        let broken: Vec<_> = self.broken.iter().chain(self.model.violations()).collect();
+        assert!(broken.is_empty(), "{broken:#?}");
+    }
+
+    fn hint(&mut self, node: u64, bytes: usize) -> NewHint {
+        self.count("hints", 1);
+        let number = self.counts["hints"];
+        NewHint {
+            shard: ShardId(node * 10 + number % 3),
+            format: number as u16,
+            enqueued_unix_ms: number,
+            payload: payload(number, bytes),
+        }
+    }
+
+    /// What the model is told, and whom the store is to tell.
+    fn hand_in(
+        &mut self,
+        node: u64,
+        hint: &NewHint,
+    ) -> (
+        HintNumber,
+        impl FnOnce(Result<HintId, EnqueueError>) + Send + 'static,
+    ) {
+        let number = self.model.hand_in(NodeId(node), hint.clone());
+        self.waiting.insert(number);
+        let tell = self.tell.clone();
+        // Nobody listens any more after a crash.
+        let done = move |answer| drop(tell.send(Told { number, answer }));
+        (number, done)
+    }
+
+    fn heard(&mut self, told: Told) {
+        let Told { number, answer } = told;
+        self.waiting.remove(&number);
+        self.model.answered(number, &answer);
+        match answer.as_ref().map_err(EnqueueError::outcome) {
+            Ok(_) => {}
+            Err(FailedOutcome::Refused) => self.count("refused", 1),
+            Err(FailedOutcome::Unknown) => self.count("unknown", 1),
+        }
+        if !self.failing && answer.is_err() {
+            self.broken.push(format!("{number:?}: {answer:?}"));
+        }
+    }
+
+    /// Takes in what the store has told by now.
+    fn hear(&mut self) {
+        while let Ok(told) = self.told.try_recv() {
+            self.heard(told);
+        }
+    }
+
+    /// One burst, and all answers to it.
+    fn append(&mut self, node: u64, payloads: &[usize]) -> Vec<Result<HintId, EnqueueError>> {
+        let mut burst = HashSet::new();
+        for bytes in payloads {
+            let hint = self.hint(node, *bytes);
+            let (number, done) = self.hand_in(node, &hint);
+            burst.insert(number);
+            self.store().append(NodeId(node), hint, Box::new(done));
+        }
+        let mut answers = Vec::new();
+        while answers.len() < payloads.len() {
+            let told = self.told.recv_timeout(PATIENCE).expect("no answer");
+            if burst.contains(&told.number) {
+                answers.push(told.answer.clone());
+            }
+            self.heard(told);
+        }
+        answers
+    }
+
+    fn buffer(&mut self, node: u64, bytes: usize) {
+        let hint = self.hint(node, bytes);
+        let (number, done) = self.hand_in(node, &hint);
+        let taken = self
+            .store()
+            .append_buffered(NodeId(node), hint, Box::new(done));
+        if let Err(error) = taken {
+            let answer = Err(error);
+            self.heard(Told { number, answer });
+        }
+    }
+
+    fn peek(&mut self, node: u64, limits: PeekLimits) -> Vec<PeekedHint> {
+        self.hear();
+        let store = self.store.as_ref().unwrap();
+        let reader = self.readers.entry(node).or_default();
+        self.model.peek(store, reader, NodeId(node), limits)
+    }
+
+    /// Acknowledges the first of what a peek shows, then again, then less: neither changes anything.
+    fn ack(&mut self, node: u64, percent: u8) {
+        let peeked = self.peek(node, BATCH);
+        let count = (peeked.len() * usize::from(percent)).div_ceil(100);
+        let Some(last) = count.checked_sub(1).map(|index| &peeked[index]) else {
+            return;
+        };
+        let node = NodeId(node);
+        let leave = |mark| self.store().ack(node, mark, Leave::Delivered).unwrap();
+        let left = [last, last, &peeked[0]].map(|hint| leave(hint.mark));
+        let mark = last.mark;
+        let mut expected = [Amount::default(); 3];
+        expected[0] = self.model.ack(node, mark.queue.queue, mark.sequence);
+        self.count("acknowledged", left[0].hints);
+        self.expect(left == expected, || {
+            format!("{left:?} left with {mark:?}, expected {expected:?}")
+        });
+    }
+
+    /// An acknowledgement of what is not there changes nothing.
+    fn ack_ahead(&mut self, node: u64, by: u64) {
+        let nodes: BTreeMap<_, _> = self.store().nodes().into_iter().collect();
+        let queue = nodes
+            .get(&NodeId(node))
+            .and_then(|queues| queues.queues.back());
+        let Some(queue) = queue else { return };
+        // What is not answered yet may become durable meanwhile.
+        let ahead = self.waiting.len() as u64 + by;
+        let mark = Mark {
+            queue: queue.at,
+            sequence: Sequence(queue.watermark.0 + ahead),
+            bytes_through: queue.bytes + ahead,
+        };
+        let left = self.store().ack(NodeId(node), mark, Leave::Delivered);
+        let left = left.unwrap();
+        self.expect(left == Amount::default(), || {
+            format!("{left:?} left with {mark:?}, which is not there")
+        });
+    }
+
+    fn sync(&mut self) -> Result<(), HandoffError> {
+        let (tell, told) = mpsc::channel();
+        self.store().sync(move |result| drop(tell.send(result)));
+        let result = told.recv_timeout(PATIENCE).expect("a sync hangs");
+        self.hear();
+        result
+    }
+
+    fn try_to_remove(&mut self, node: u64) -> Result<Amount, HandoffError> {
+        let (tell, told) = mpsc::channel();
+        let done = move |result| drop(tell.send(result));
+        self.store().remove_node(NodeId(node), done);
+        let result = told.recv_timeout(PATIENCE).expect("a removal hangs");
+        self.hear();
+        result
+    }
+
+    fn remove(&mut self, node: u64) {
+        let removed = self.try_to_remove(node);
+        let is_known = self.model.knows(NodeId(node));
+        let expected = self.model.removed(NodeId(node));
+        self.count("discarded", expected.hints);
+        let kept = match &removed {
+            Ok(amount) => *amount == expected,
+            Err(HandoffError::UnknownNode { .. }) => !is_known,
+            Err(_) => false,
+        };
+        self.expect(kept, || {
+            format!("node {node}: {removed:?} were discarded, expected {expected:?}")
+        });
+    }
+
+    fn reopen(&mut self, clean: bool) {
+        let closed = self.store().close();
+        self.hear();
+        self.expect(closed.is_ok(), || format!("close: {closed:?}"));
+        self.model.closed();
+        if clean {
+            self.count("clean stops", 1);
+        } else {
+            fs::remove_file(generation(&self.dir).join("CLEAN")).unwrap();
+            self.count("unclean stops", 1);
+            self.model.stopped_uncleanly();
+        }
+        self.open();
+    }
+
+    /// Drops what is left of the store before, and opens the one in `dir` as another process would.
+    fn open(&mut self) {
+        self.store = None;
+        (self.tell, self.told) = mpsc::channel();
+        self.waiting.clear();
+        self.readers.clear();
+        self.failing = false;
+        self.store = Some(open(&self.dir));
+    }
+
+    /// See `copy.rs` for what makes the copy a crash.
+    fn crash(&mut self, in_flight: &[(u64, usize)], removing: Option<u64>, log_percent: u8) {
+        self.store().inject(CommitFault::Hang);
+        for (node, bytes) in in_flight {
+            self.buffer(*node, *bytes);
+        }
+        if let Some(node) = removing.map(NodeId) {
+            self.store().remove_node(node, |_| {});
+            self.model.removal_unknown(node);
+        }
+        thread::sleep(TOO_EARLY);
+        self.hear();
+        self.model.check(self.store.as_ref().unwrap());
+        // From here on nobody listens.
+        let copy = Copy::of(&self.dir);
+        self.store().inject(CommitFault::None);
+        let mut copy = copy.unwrap();
+        self.count("crashes", 1);
+        if log_percent > 0 {
+            let (tell, told) = mpsc::channel();
+            self.store().sync(move |result| drop(tell.send(result)));
+            told.recv_timeout(PATIENCE).unwrap().unwrap();
+            let added = copy.add_tail(&self.dir, log_percent).unwrap();
+            self.count("crashes within a write", u64::from(added));
+        }
+        self.store = None;
+        fs::remove_dir_all(&self.dir).unwrap();
+        self.dir = self
+            .root
+            .path()
+            .join(format!("store-{}", self.counts["crashes"]));
+        copy.write_to(&self.dir).unwrap();
+        self.model.stopped_uncleanly();
+        self.open();
+    }
+
+    /// The storage fails for a while; the store refuses all, and mends itself when it is well again.
+    fn fail(&mut self, failing: &Failing) {
+        let reopened = self.store().stats().reopened;
+        self.failing = true;
+        self.store().inject(CommitFault::Fail);
+        match failing {
+            Failing::Append { node, payloads } => {
+                let answers = self.append(*node, payloads);
+                let stored = answers.iter().any(Result::is_ok);
+                self.expect(!stored, || format!("stored on a broken disk: {answers:?}"));
+            }
+            // With nothing to write it has no need of the disk.
+            Failing::Sync => {
+                if self.sync().is_ok() {
+                    self.model.synced();
+                }
+            }
+            Failing::Remove { node } => match self.try_to_remove(*node) {
+                Err(HandoffError::UnknownNode { .. }) => {}
+                Err(_) => self.model.removal_unknown(NodeId(*node)),
+                Ok(amount) => self
+                    .broken
+                    .push(format!("{amount:?} removed on a broken disk")),
+            },
+            Failing::Close => unreachable!("it has its own way on"),
+        }
+        if matches!(self.store().health(), Health::Failed(_)) {
+            self.expect_refusals();
+        }
+        self.store().inject(CommitFault::None);
+        // Answered when whatever was under way with a broken disk is over.
+        let started = Instant::now();
+        while self.sync().is_err() {
+            assert!(started.elapsed() < PATIENCE, "it does not mend itself");
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.failing = false;
+        let stats = self.store().stats();
+        if stats.reopened > reopened {
+            self.count("mended", 1);
+            self.model.stopped_uncleanly();
+            self.model.check(self.store.as_ref().unwrap());
+        }
+        self.model.synced();
+    }
+
+    /// A store that does not serve says so to everybody, at once.
+    fn expect_refusals(&mut self) {
+        let answers = self.append(*NODES.start(), &[1]);
+        let refused = answers.iter().all(|answer| {
+            let outcome = answer.as_ref().map_err(EnqueueError::outcome);
+            outcome == Err(FailedOutcome::Refused)
+        });
+        self.expect(refused, || format!("a failed store says {answers:?}"));
+        let synced = self.sync();
+        self.expect(synced.is_err(), || "a failed store syncs".to_owned());
+        let nodes = self.store().nodes();
+        let mut queues = nodes
+            .iter()
+            .flat_map(|(node, it)| it.queues.iter().map(|it| (*node, it.at)));
+        if let Some((node, queue)) = queues.next() {
+            let mark = Mark {
+                queue,
+                sequence: Sequence(1),
+                bytes_through: 1,
+            };
+            let acked = self.store().ack(node, mark, Leave::Delivered);
+            self.expect(acked.is_err(), || format!("a failed store acks: {acked:?}"));
+        }
+    }
+
+    fn fail_to_close(&mut self) {
+        self.failing = true;
+        self.store().inject(CommitFault::Fail);
+        let closed = self.store().close();
+        self.hear();
+        match closed {
+            // There was nothing to commit.
+            Ok(()) => self.model.closed(),
+            Err(_) => self.model.stopped_uncleanly(),
+        }
+        self.count("failed to close", u64::from(closed.is_err()));
+        self.open();
+    }
+
+    fn panic(&mut self, node: u64, bytes: usize) {
+        self.failing = true;
+        self.store().inject(CommitFault::Panic);
+        let answers = self.append(node, &[bytes]);
+        let stored = answers.iter().any(Result::is_ok);
+        self.expect(!stored, || {
+            format!("stored by a commit that panicked: {answers:?}")
+        });
+        let health = self.store().health();
+        let told = matches!(health, Health::RestartRequired(_));
+        self.expect(told, || format!("after a panic: {health:?}"));
+        self.expect_refusals();
+        self.store().inject(CommitFault::None);
+        let closed = self.store().close();
+        self.expect(closed.is_err(), || {
+            "closed cleanly after a panic".to_owned()
+        });
+        self.count("panics", 1);
+        self.model.stopped_uncleanly();
+        self.open();
+    }
+
+    /// What is left comes to an end, all of it as it was handed in.
+    fn take_everything(&mut self) {
+        self.carry_out(&Operation::Sync);
+        for node in NODES {
+            while self.model.pending(NodeId(node)).hints > 0 {
+                self.ack(node, 100);
+                self.check();
+            }
+        }
+        self.reopen(true);
+        self.check();
+        let settled = self.model.settled();
+        self.count("stops settled", settled.stops);
+        self.count("unanswered and there", settled.found);
+        self.count("unanswered and gone", settled.gone);
+        self.count("acknowledgements undone", settled.undone);
+    }
+}
