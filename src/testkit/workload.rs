@@ -76,14 +76,23 @@ struct Node {
     delivered: AtomicU64,
     /// For the store's own count of its reopens, which comes before anything is sent again.
     handoff: std::sync::OnceLock<HintedHandoff<Bytes>>,
-    reopened: AtomicU64,
+    /// Reopens that were told. Held while deliveries are told, so that those before a reopen are not told behind it.
+    reopened: Mutex<u64>,
 }
 
 impl Node {
-    fn tell_of_reopens(&self) -> std::io::Result<()> {
+    fn reopens(&self) -> u64 {
         let handoff = self.handoff.get();
-        let reopened = handoff.map_or(0, |handoff| handoff.stats().store.reopened);
-        match self.reopened.swap(reopened, Relaxed) == reopened {
+        handoff.map_or(0, |handoff| handoff.stats().store.reopened)
+    }
+
+    fn tell_of_reopens(&self) -> std::io::Result<()> {
+        self.tell_of_reopens_to(&mut self.reopened.lock())
+    }
+
+    fn tell_of_reopens_to(&self, told: &mut u64) -> std::io::Result<()> {
+        let reopens = self.reopens();
+        match std::mem::replace(told, reopens) == reopens {
             true => Ok(()),
             false => tell(&Event::Reopened),
         }
@@ -92,6 +101,7 @@ impl Node {
 
 impl ShardWriter<Bytes> for Arc<Node> {
     async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {
+        let reopens = self.reopens();
         let (fails, delay) = {
             let mut random = self.random.lock();
             let fails = !self.reliable && random.u8(..100) < 15;
@@ -104,7 +114,13 @@ impl ShardWriter<Bytes> for Arc<Node> {
         if fails {
             return Err(WriteError::retry("the workload fails some"));
         }
-        self.tell_of_reopens().map_err(WriteError::retry)?;
+        let mut told = self.reopened.lock();
+        self.tell_of_reopens_to(&mut told)
+            .map_err(WriteError::retry)?;
+        if *told != reopens {
+            // It will be sent again, behind what else came back.
+            return Err(WriteError::retry("the store failed meanwhile"));
+        }
         for batch in write.batches {
             let (Some(id), Some(number)) = (
                 batch.hint,
@@ -169,7 +185,7 @@ impl Workload {
             gate: RwLock::new(()),
             delivered: AtomicU64::new(0),
             handoff: std::sync::OnceLock::new(),
-            reopened: AtomicU64::new(0),
+            reopened: Mutex::new(0),
         });
         // Nothing is sent before the depth found at open is told.
         let shut = node.gate.write().await;
