@@ -5,7 +5,8 @@
 //! (so that there is a sealed queue to retire), the next comes to the point the first, the second or the fifth time and stops
 //! there, one more is killed, and the last delivers all that is left. An abort ends the process. An error fails the store,
 //! which mends itself. A panic of the engine is final for the process. A point that no life comes to fails the suite. For the
-//! steps of a rebuild the first life ends well, and then a segment's header is damaged.
+//! steps of a rebuild the first life ends well, and then a segment's header is damaged. `HH_POINT` runs only the points whose names
+//! begin so.
 
 mod crash;
 

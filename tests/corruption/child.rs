@@ -1,7 +1,13 @@
 //! The child: opens a damaged store and tells what it finds. Whatever sled does to its process, the parent lives.
 
 use std::{
-    error::Error, ops::ControlFlow, path::Path, process::ExitCode, sync::mpsc, time::Duration,
+    error::Error,
+    ops::ControlFlow,
+    path::Path,
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use hinted_handoff::{
@@ -146,31 +152,53 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
             hints: left.min(7) as usize,
             payload_bytes: 1 << 20,
         };
-        match answer("peek", Ok(store.peek(&mut reader, NodeId(node), limits)))? {
+        let Ok(peeked) = store.peek(&mut reader, NodeId(node), limits) else {
+            mended(store)?;
+            continue;
+        };
+        match peeked {
             Peek::Empty => break,
             Peek::Damaged(queue) => {
                 let (sender, told) = mpsc::channel();
                 store.judge_damage(NodeId(node), queue, move |result| {
                     drop(sender.send(result));
                 });
-                answer("judge damage", told.recv_timeout(ANSWER_WITHIN))?;
+                match told.recv_timeout(ANSWER_WITHIN) {
+                    Ok(Err(_)) => mended(store)?,
+                    told => answer("judge damage", told)?,
+                }
             }
             Peek::Hints(hints) => {
                 for hint in &hints {
                     let hint = Hint::of_peeked(hint);
                     tell(&Fact::Delivered { node, hint });
                 }
-                left -= hints.len() as u64;
+                left = left.saturating_sub(hints.len() as u64);
                 let Some(last) = hints.last() else {
                     return ControlFlow::Break("peek: no hints and not empty".to_owned());
                 };
-                answer(
-                    "ack",
-                    Ok(store.ack(NodeId(node), last.mark, Leave::Delivered)),
-                )?;
+                if store
+                    .ack(NodeId(node), last.mark, Leave::Delivered)
+                    .is_err()
+                {
+                    mended(store)?;
+                }
             }
         }
     }
+    ControlFlow::Continue(())
+}
+
+/// Waits until the store, which met damage in use, has mended itself.
+fn mended(store: &Store) -> ControlFlow<String> {
+    let started = Instant::now();
+    while let Err(error) = store.check_serving() {
+        if started.elapsed() > ANSWER_WITHIN {
+            return ControlFlow::Break(format!("mending: {}", chain(&error)));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    tell(&Fact::Mended);
     ControlFlow::Continue(())
 }
 

@@ -113,6 +113,8 @@ pub enum Fact {
     },
     /// It was closed, cleanly.
     Closed,
+    /// The store failed and mended itself: what was acknowledged since it was opened may come again.
+    Mended,
 }
 
 impl fmt::Display for Fact {
@@ -131,6 +133,7 @@ impl fmt::Display for Fact {
             }
             Fact::Failed { text } => write!(f, "failed {}", line(text)),
             Fact::Closed => f.write_str("closed"),
+            Fact::Mended => f.write_str("mended"),
         }
     }
 }
@@ -179,6 +182,7 @@ pub fn parse(line: &str) -> Option<Fact> {
         "failed" => Fact::Failed {
             text: rest.to_owned(),
         },
+        "mended" => Fact::Mended,
         "closed" => Fact::Closed,
         _ => return None,
     })

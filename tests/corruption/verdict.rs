@@ -129,6 +129,9 @@ impl<'a> Seen<'a> {
         let mut reached: BTreeMap<u64, usize> = BTreeMap::new();
         for life in lives {
             for fact in life {
+                if *fact == Fact::Mended {
+                    reached.clear();
+                }
                 let Fact::Delivered { node, hint } = fact else {
                     continue;
                 };
@@ -284,6 +287,10 @@ pub fn check_itself() -> usize {
         (vec![came(3), lost(4, 4), came(5)], Outcome::LossReported),
         (
             vec![appended(6), came(3), came(4), came(5), came(6)],
+            Outcome::Recovered,
+        ),
+        (
+            vec![came(3), Fact::Mended, came(3), came(4), came(5)],
             Outcome::Recovered,
         ),
         (
