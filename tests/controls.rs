@@ -33,7 +33,22 @@ struct Scenario {
     run: fn(&Path) -> Held,
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 11] = [
+    Scenario {
+        safeguard: "GroupCommits",
+        promise: "what was answered outlives the process",
+        run: killed_after_the_answer,
+    },
+    Scenario {
+        safeguard: "LargeSegments",
+        promise: "no page becomes a blob",
+        run: full_pages,
+    },
+    Scenario {
+        safeguard: "Chunks",
+        promise: "no hint becomes a blob",
+        run: large_hint,
+    },
     Scenario {
         safeguard: "TornSnapshots",
         promise: "a snapshot torn by a power cut is no obstacle",
@@ -86,6 +101,43 @@ fn filled(dir: &Path, hints: u64) -> Vec<HintId> {
 
 fn must(holds: bool, otherwise: impl Into<String>) -> Held {
     holds.then_some(()).ok_or_else(|| otherwise.into())
+}
+
+/// A copy of the files is what a killed process leaves.
+fn killed_after_the_answer(dir: &Path) -> Held {
+    let left = dir.with_extension("left");
+    let store = open(dir);
+    for number in 0..20 {
+        append(&store, NODE, noise(500, number));
+    }
+    copy(dir, &left);
+    let found = hints(&open(&left), NODE).len();
+    must(
+        found == 20,
+        format!("{found} of 20 answered hints are there"),
+    )
+}
+
+fn blobs(dir: &Path) -> Held {
+    let blobs = fs::read_dir(generation(dir).join("blobs"));
+    let blobs = blobs.map_err(|error| error.to_string())?.count();
+    must(blobs == 0, format!("{blobs} blobs"))
+}
+
+fn full_pages(dir: &Path) -> Held {
+    let store = open(dir);
+    for number in 0..60 {
+        append(&store, NODE, noise(60_000, number));
+    }
+    store.close().unwrap();
+    blobs(dir)
+}
+
+fn large_hint(dir: &Path) -> Held {
+    let store = open(dir);
+    append(&store, NODE, noise(6 << 20, 1));
+    store.close().unwrap();
+    blobs(dir)
 }
 
 fn torn_snapshot(dir: &Path) -> Held {
