@@ -79,8 +79,8 @@ pub enum Durability {
     /// a power cut on a device that honours flush.
     #[default]
     Sync,
-    /// The answer comes once the hint is in the commit pipeline. A crash may lose the last few milliseconds;
-    /// [`HintedHandoff::sync`](crate::HintedHandoff::sync) waits for all so far.
+    /// The answer comes once the hint is in the commit pipeline. A crash, or a failure of the storage, may lose the last few
+    /// milliseconds; [`HintedHandoff::sync`](crate::HintedHandoff::sync) waits for all so far, or says that some may be lost.
     Buffered,
 }
 

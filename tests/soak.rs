@@ -246,7 +246,8 @@ impl Lane {
         let stats = handoff.stats();
         let lost: u64 = stats.nodes.iter().map(|node| node.lost.hints).sum();
         let store = &stats.store;
-        let damaged = lost > 0 || store.reopened > 0 || !store.damage.is_empty();
+        let rebuilt = store.reopened > 0 || store.moved_aside.is_some();
+        let damaged = lost > 0 || rebuilt || !store.damage.is_empty();
         if damaged || !matches!(handoff.health(), Health::Serving) {
             return Err("the store is not well".into());
         }

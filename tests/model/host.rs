@@ -178,8 +178,11 @@ impl Host {
         self.hear();
         let store = self.store.as_ref().unwrap();
         self.model.check(store);
-        let damage = store.stats().damage;
-        self.expect(damage.is_empty(), || format!("damage: {damage:?}"));
+        let stats = store.stats();
+        let (damage, rebuilt) = (stats.damage, stats.moved_aside);
+        self.expect(damage.is_empty() && rebuilt.is_none(), || {
+            format!("damage: {damage:?}, moved aside: {rebuilt:?}")
+        });
         let broken: Vec<_> = self.broken.iter().chain(self.model.violations()).collect();
         assert!(broken.is_empty(), "{broken:#?}");
     }
