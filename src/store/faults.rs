@@ -1,11 +1,12 @@
 //! Switches by which tests make the storage fail. They are off, and only tests and the `testkit` feature can reach them.
 
+#[cfg(feature = "testkit")]
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// What the next commits do instead of their work.
+#[cfg(feature = "testkit")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-#[cfg_attr(not(feature = "testkit"), allow(dead_code))]
 pub enum CommitFault {
     /// Nothing out of the ordinary.
     None = 0,
@@ -19,6 +20,7 @@ pub enum CommitFault {
 
 #[derive(Debug, Default)]
 pub struct Faults {
+    #[cfg(feature = "testkit")]
     commit: AtomicU8,
 }
 
