@@ -9,13 +9,15 @@
 //! (an hour by hand), `HH_SEED` runs a seed again.
 //!
 //! Controls, by hand: `HH_SWITCHED_OFF=LargeSegments,Carving` makes blobs, `GroupCommits` lets the log grow without bound; with
-//! `HH_WATCH=progress` too nothing but a standstill fails.
+//! `HH_WATCH=progress` too nothing but a standstill fails. `HH_CONTROL=naive` shows the deadlock on sled itself.
 
 #[path = "soak/counts.rs"]
 mod counts;
 mod crash;
 #[path = "soak/ledger.rs"]
 mod ledger;
+#[path = "soak/naive.rs"]
+mod naive;
 
 use std::{
     fmt::Display,
@@ -386,6 +388,12 @@ impl ShardWriter<Bytes> for Replica {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = naive::as_child() {
+        return code;
+    }
+    if std::env::var("HH_CONTROL").is_ok_and(|control| control == "naive") {
+        return naive::control(crash::cycles(500));
+    }
     let length = Duration::from_secs(crash::cycles(120));
     let seed = crash::seed();
     println!("soak: {} s, HH_SEED={seed}", length.as_secs());

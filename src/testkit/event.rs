@@ -73,6 +73,25 @@ pub enum Event {
     Closed,
 }
 
+impl Event {
+    /// Whether it says that something is done for good, rather than that it was begun or came.
+    pub fn is_promise(&self) -> bool {
+        match self {
+            Event::Answered { .. }
+            | Event::Refused { .. }
+            | Event::Settled
+            | Event::Discarded { .. }
+            | Event::CaughtUp { .. }
+            | Event::Closed => true,
+            Event::Opened { .. }
+            | Event::Tried { .. }
+            | Event::Delivered { .. }
+            | Event::Reopened
+            | Event::Discarding { .. } => false,
+        }
+    }
+}
+
 /// Writes an event to the parent, at once.
 ///
 /// # Errors

@@ -85,6 +85,10 @@ impl Stop for PowerCut {
         cut
     }
 
+    fn last_words_count(&self) -> bool {
+        false
+    }
+
     fn recover(&mut self) -> io::Result<()> {
         self.unmount()?;
         self.mount()
