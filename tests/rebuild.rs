@@ -94,6 +94,12 @@ fn damage_in_the_segment_that_sled_would_cut_costs_one_hint_and_the_files_are_ke
 
 #[test]
 fn damage_under_the_snapshot_is_met_by_a_read_and_the_store_rebuilds_itself() {
+    let met_by_a_read = (0..10).any(|_| damage_under_the_snapshot());
+    assert!(met_by_a_read, "it was noticed at open each time");
+}
+
+/// Whether it was noticed by a read, not at open.
+fn damage_under_the_snapshot() -> bool {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for number in 1..=30 {
@@ -109,11 +115,8 @@ fn damage_under_the_snapshot_is_met_by_a_read_and_the_store_rebuilds_itself() {
     assert!(destroy(dir.path(), &payload(12)) > 0);
 
     let store = open(dir.path());
-    assert_eq!(
-        store.stats().moved_aside,
-        None,
-        "nothing is noticed at open"
-    );
+    // sled moves pages about as it likes: a copy that lies near the end is noticed at once.
+    let met_by_a_read = store.stats().moved_aside.is_none();
     // The other hints of its leaf are lost with it, where no other copy of them is left.
     let taken = drain(&store);
     let &[(first, last)] = lost(&store).as_slice() else {
@@ -123,7 +126,7 @@ fn damage_under_the_snapshot_is_met_by_a_read_and_the_store_rebuilds_itself() {
     let expected = (1..=30).filter(|number| !(first..=last).contains(number));
     assert!(taken == expected.map(payload).collect::<Vec<_>>());
     assert!(matches!(store.health(), Health::Serving));
-    assert_eq!(store.stats().reopened, 1);
+    assert_eq!(store.stats().reopened, u64::from(met_by_a_read));
     assert!(store.stats().moved_aside.is_some());
     // What was written by then is known to the store, not to the files alone.
     let id = append(&store, NODE, "more");
@@ -133,6 +136,7 @@ fn damage_under_the_snapshot_is_met_by_a_read_and_the_store_rebuilds_itself() {
     let store = open(dir.path());
     assert_eq!(payloads(&store, NODE), ["more"]);
     assert_eq!(hints(&store, NODE)[0].mark.queue.queue, id.queue);
+    met_by_a_read
 }
 
 #[test]
