@@ -242,7 +242,7 @@ fn what_is_intact_in_an_unopenable_store_can_be_salvaged() {
 }
 
 #[test]
-fn what_a_crash_left_of_a_rebuild_is_cleared_away() {
+fn what_a_crash_left_of_a_rebuild_is_moved_aside_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path(), 3);
     let open_quietly = || {
@@ -253,17 +253,28 @@ fn what_a_crash_left_of_a_rebuild_is_cleared_away() {
     // Before it was named, complete or not.
     fs::create_dir(dir.path().join("building")).unwrap();
     fs::create_dir(dir.path().join("gen-000002")).unwrap();
+    fs::write(dir.path().join("gen-000002/db"), "never in use").unwrap();
+    // What an operator put there is none of it.
+    let copy = dir.path().join("gen-000001.bak");
+    fs::create_dir(&copy).unwrap();
     open_quietly();
     assert!(!dir.path().join("gen-000002").exists());
+    assert!(copy.exists());
+    let [never_used] = aside(dir.path()).try_into().unwrap();
+    assert_eq!(
+        fs::read_to_string(never_used.join("db")).unwrap(),
+        "never in use"
+    );
     // After it was named, before the damaged one was moved aside.
     fs::rename(generation(dir.path()), dir.path().join("gen-000005")).unwrap();
     fs::write(dir.path().join("CURRENT"), "gen-000005\n").unwrap();
     fs::create_dir(generation(dir.path())).unwrap();
     fs::write(generation(dir.path()).join("db"), "the damaged one").unwrap();
     open_quietly();
-    let aside = aside(dir.path());
+    let mut found = aside(dir.path());
+    found.retain(|path| *path != never_used);
     assert_eq!(
-        fs::read_to_string(aside[0].join("db")).unwrap(),
+        fs::read_to_string(found[0].join("db")).unwrap(),
         "the damaged one"
     );
 }

@@ -168,16 +168,17 @@ impl Directory {
         Ok(name)
     }
 
-    /// Clears away what a crash left while one generation took the place of another. Those above the one in use were never
-    /// in use; those below it were, and are moved aside.
+    /// Moves aside what a crash left while one generation took the place of another: the old one, or a new one that was never
+    /// in use. Whatever else an operator keeps here is left alone.
     pub fn tidy(&self, current: &str) -> Result<(), OpenError> {
-        for name in self.generations()? {
-            if name.as_str() > current {
-                let path = self.generation(&name);
-                fs::remove_dir_all(&path).map_err(|source| failed("remove", &path, source))?;
-            } else if name != current {
-                let aside = self.move_aside(&name)?;
-                tracing::warn!(moved_to = %aside.display(), "moved a generation aside that is no longer in use");
+        let ours = |name: &String| {
+            let digits = name.strip_prefix(GENERATION).unwrap_or_default();
+            digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        for name in self.generations()?.iter().filter(|name| ours(name)) {
+            if name != current {
+                let aside = self.move_aside(name)?;
+                tracing::warn!(moved_to = %aside.display(), "moved a generation aside that is not in use");
             }
         }
         Ok(())
