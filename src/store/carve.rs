@@ -10,7 +10,7 @@
 //! ```text
 //! segment  header | messages | zeros, or what an earlier use left
 //! header   CRC32 ^ ffffffff u32 | lsn ^ 7fff… i64 | highest stable lsn ^ 7fff… i64                  little endian
-//! message  CRC32 u32 LE | kind u8 | body length | segment number | page | body      numbers in 1 to 9 bytes, see `number`
+//! message  CRC32 u32 LE | kind u8 | body length | segment number | page | body      numbers in 1 to 9 bytes, see `take_number`
 //!          the checksum covers the body, then kind to page, inverted
 //! node     next | merging child | merging u8 | prefix length u8 | lo | hi | leaf 0 or index 1 u8 | entries | keys | values
 //! link     set 0 u8 | key | value; others are of no use here                         byte strings after their length
@@ -28,12 +28,9 @@ use std::{
 use super::engine::SEGMENT_BYTES;
 use crate::error::StorageError;
 
-const SEGMENT_HEADER_BYTES: usize = 20;
+pub const SEGMENT_HEADER_BYTES: usize = 20;
 /// sled begins no message closer to a segment's end than this.
 const MESSAGE_HEADER_MAX: usize = 32;
-
-/// Bounds the memory that keeping them takes.
-const SEGMENTS_KEPT_MAX: usize = 8;
 
 const CAP: u8 = 2;
 const NODE: u8 = 8;
@@ -41,9 +38,9 @@ const LINK: u8 = 10;
 const KINDS: std::ops::RangeInclusive<u8> = 1..=11;
 
 /// A message whose checksum is right.
-struct Message<'a> {
-    at: usize,
-    end: usize,
+pub struct Message<'a> {
+    pub at: usize,
+    pub end: usize,
     kind: u8,
     segment: u64,
     page: u64,
@@ -52,11 +49,12 @@ struct Message<'a> {
 
 /// A segment's place in the file and its number in the order of writing.
 #[derive(Debug, Clone, Copy)]
-struct Segment {
-    offset: u64,
+pub struct Segment {
+    pub offset: u64,
     /// `None` if its header is damaged.
-    number: Option<u64>,
-    highest_stable: u64,
+    pub number: Option<u64>,
+    /// All of the log below this was on disk when the segment was begun, sled thinks.
+    pub highest_stable: u64,
 }
 
 /// Calls `each` with every key and value that is intact, oldest first. Stops at the first error that it returns.
@@ -124,95 +122,8 @@ pub fn carve_segment<E>(
     Ok(())
 }
 
-/// What sled may write over when it opens a log that it takes for torn: the segments in which it looks for the end, and those
-/// whose header is damaged, which it takes for free.
-pub struct Exposed {
-    /// Whether all of it reads. Never so after damage there, nor, mostly, after a power cut.
-    pub is_whole: bool,
-    offsets: Vec<u64>,
-    length: u64,
-}
-
-/// The bytes of what was exposed, to be put back if the log does not open.
-pub struct Kept {
-    segments: Vec<(u64, Vec<u8>)>,
-    length: u64,
-}
-
-impl Exposed {
-    /// Finds out from the segments' headers, and reads what is exposed.
-    pub fn find(log: &Path) -> io::Result<Exposed> {
-        let file = File::open(log)?;
-        let found = segments(&file)?;
-        let stable = found.iter().map(|it| it.highest_stable).max().unwrap_or(0);
-        let lowest = stable / SEGMENT_BYTES as u64;
-        let mut exposed = Exposed {
-            is_whole: true,
-            offsets: Vec::new(),
-            length: file.metadata()?.len(),
-        };
-        let mut tail: Vec<_> = found
-            .iter()
-            .filter(|it| it.number.is_some_and(|number| number >= lowest))
-            .collect();
-        tail.sort_by_key(|it| it.number);
-        let mut buffer = Vec::new();
-        for (expected, segment) in (lowest..).zip(tail) {
-            read_segment(&file, segment.offset, &mut buffer)?;
-            exposed.offsets.push(segment.offset);
-            exposed.is_whole &= segment.number == Some(expected) && is_whole(&buffer, expected);
-        }
-        // Of what was never used, or wiped, there is nothing to keep.
-        for segment in found.iter().filter(|it| it.number.is_none()) {
-            read_segment(&file, segment.offset, &mut buffer)?;
-            if message_at(&buffer, SEGMENT_HEADER_BYTES, None).is_some() {
-                exposed.offsets.push(segment.offset);
-                exposed.is_whole = false;
-            }
-        }
-        Ok(exposed)
-    }
-
-    /// Takes a copy into memory: mostly one segment or two.
-    pub fn keep(&self, log: &Path) -> io::Result<Kept> {
-        let file = File::open(log)?;
-        let read = |offset: &u64| {
-            let mut buffer = Vec::new();
-            read_segment(&file, *offset, &mut buffer)?;
-            Ok((*offset, buffer))
-        };
-        let segments = self.offsets.iter().take(SEGMENTS_KEPT_MAX).map(read);
-        Ok(Kept {
-            segments: segments.collect::<io::Result<_>>()?,
-            length: self.length,
-        })
-    }
-}
-
-impl Kept {
-    /// Makes the log what it was.
-    pub fn put_back(&self, log: &Path) -> io::Result<()> {
-        let file = File::options().write(true).open(log)?;
-        for (offset, bytes) in &self.segments {
-            file.write_all_at(bytes, *offset)?;
-        }
-        file.set_len(self.length)?;
-        file.sync_all()
-    }
-}
-
-/// Whether no message is behind one that does not read.
-fn is_whole(segment: &[u8], number: u64) -> bool {
-    let mut end = SEGMENT_HEADER_BYTES;
-    messages(segment, Some(number)).all(|message| {
-        let follows = message.at == end;
-        end = message.end;
-        follows
-    })
-}
-
 /// Every segment that the file has room for, in the order of the file.
-fn segments(file: &File) -> io::Result<Vec<Segment>> {
+pub fn segments(file: &File) -> io::Result<Vec<Segment>> {
     let length = file.metadata()?.len();
     let mut found = Vec::new();
     for offset in (0..length).step_by(SEGMENT_BYTES) {
@@ -249,7 +160,7 @@ fn parse_segment_header(header: &[u8; SEGMENT_HEADER_BYTES]) -> Option<(u64, u64
     Some((lsn, plain(stable).unwrap_or(0)))
 }
 
-fn read_segment(file: &File, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+pub fn read_segment(file: &File, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.resize(SEGMENT_BYTES, 0);
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -266,7 +177,7 @@ fn read_segment(file: &File, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()
 
 /// The messages of a segment that pass their checksum, in order, whatever stands between them. Ends at the cap, which stands
 /// behind the last message of a full segment.
-fn messages(segment: &[u8], number: Option<u64>) -> impl Iterator<Item = Message<'_>> {
+pub fn messages(segment: &[u8], number: Option<u64>) -> impl Iterator<Item = Message<'_>> {
     let mut at = SEGMENT_HEADER_BYTES;
     let mut capped = false;
     std::iter::from_fn(move || {
@@ -291,7 +202,7 @@ fn messages(segment: &[u8], number: Option<u64>) -> impl Iterator<Item = Message
 }
 
 /// The message at this place, if its checksum is right and its segment is `number`, where that is given.
-fn message_at(segment: &[u8], at: usize, number: Option<u64>) -> Option<Message<'_>> {
+pub fn message_at(segment: &[u8], at: usize, number: Option<u64>) -> Option<Message<'_>> {
     let message = segment.get(at..)?;
     let (crc, header) = message.split_first_chunk::<4>()?;
     let (&kind, mut rest) = header.split_first()?;
@@ -420,7 +331,10 @@ fn take_number(from: &mut &[u8]) -> Option<u64> {
 mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
-    use super::{super::engine::Engine, *};
+    use super::{
+        super::{engine::Engine, exposed::Exposed},
+        *,
+    };
 
     type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 

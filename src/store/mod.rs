@@ -14,6 +14,7 @@ mod damage;
 mod directory;
 mod encoder;
 mod engine;
+mod exposed;
 mod faults;
 mod group;
 mod heal;

@@ -8,12 +8,12 @@ use std::{
 };
 
 use super::{
-    carve,
     clean::Summary,
     committer::{Committer, Tail},
     directory::Directory,
     encoder::Encoder,
     engine::{Engine, classify, panic_text, unopenable},
+    exposed::Exposed,
     faults::{Faults, Safeguard, is_off, point},
     heal::Healing,
     meta::{self, MetaError},
@@ -265,7 +265,7 @@ fn open_generation(
     };
     let log = path.join("db");
     let exposed = match origin {
-        Origin::Named if !is_off(Safeguard::Carving) => carve::Exposed::find(&log).ok(),
+        Origin::Named if !is_off(Safeguard::Carving) => Exposed::find(&log).ok(),
         _ => None,
     };
     let exposed = exposed.filter(|exposed| !exposed.is_whole);
