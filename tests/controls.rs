@@ -5,6 +5,7 @@
 //! can tell have their controls in `crash_power_cut` and `soak`; the free-space reserve has its own in `disk_full`.
 
 mod common;
+mod crash;
 
 use std::{
     fs,
@@ -361,9 +362,5 @@ fn main() -> ExitCode {
             false => failed += 1,
         }
     }
-    println!("{passed} passed, {failed} failed");
-    match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    crash::closing(passed, failed)
 }

@@ -91,11 +91,9 @@ fn main() -> ExitCode {
     );
     if !violations.is_empty() {
         let _kept = dir.keep();
-        println!("0 passed, 1 failed");
-        return ExitCode::FAILURE;
+        return crash::verdict(false);
     }
-    println!("1 passed, 0 failed");
-    ExitCode::SUCCESS
+    crash::verdict(true)
 }
 
 #[derive(Default)]

@@ -8,7 +8,7 @@ mod crash;
 
 use std::process::ExitCode;
 
-use hinted_handoff::{Durability, testkit::Kill};
+use hinted_handoff::testkit::Kill;
 
 fn main() -> ExitCode {
     if let Some(code) = crash::as_child() {
@@ -19,17 +19,7 @@ fn main() -> ExitCode {
         100,
         10,
         |seed, number, lives| {
-            let series = crash::Series {
-                seed,
-                lives,
-                durability: [Durability::Sync, Durability::Buffered][number as usize % 2],
-                payload_bytes_max: [20_000, 1 << 20][(number as usize / 2) % 2],
-                syncs_percent: 60,
-                switched_off: "",
-                removals_percent: 3,
-                while_opening_percent: 50,
-                life_ms_max: 400,
-            };
+            let series = crash::Series::by_turns(seed, number, lives);
             let (dir, log) = crash::dirs().map_err(|error| error.to_string())?;
             crash::run(Kill, &dir.path().join("store"), log, series)
                 .map_err(|broken| format!("{broken}\nstore kept at {}", dir.keep().display()))

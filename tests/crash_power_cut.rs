@@ -70,20 +70,6 @@ const CONTROLS: [Control; 4] = [
     },
 ];
 
-fn series(seed: u64, number: u64, lives: u64) -> crash::Series {
-    crash::Series {
-        seed,
-        lives,
-        durability: [Durability::Sync, Durability::Buffered][number as usize % 2],
-        payload_bytes_max: [20_000, 1 << 20][(number as usize / 2) % 2],
-        syncs_percent: 60,
-        switched_off: "",
-        removals_percent: 3,
-        while_opening_percent: 50,
-        life_ms_max: 400,
-    }
-}
-
 fn run(series: crash::Series) -> Result<Counts, String> {
     let (dir, log) = crash::dirs().map_err(|error| error.to_string())?;
     let disk = PowerCut::new(dir.path(), 512).map_err(|error| error.to_string())?;
@@ -104,7 +90,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     }
     let cuts = crash::repeat("crash_power_cut", 50, 5, |seed, number, lives| {
-        run(series(seed, number, lives))
+        run(crash::Series::by_turns(seed, number, lives))
     });
     if !cuts {
         return crash::verdict(false);
@@ -122,11 +108,7 @@ fn main() -> ExitCode {
             false => failed += 1,
         }
     }
-    println!("{passed} passed, {failed} failed");
-    match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    crash::closing(passed, failed)
 }
 
 /// Whether the suite sees what is wrong without the safeguard.
@@ -139,7 +121,7 @@ fn catch(control: &Control) -> bool {
             durability: control.durability,
             payload_bytes_max: control.payload_bytes_max,
             syncs_percent: control.syncs_percent,
-            ..series(seed.wrapping_add(number), number, 5)
+            ..crash::Series::by_turns(seed.wrapping_add(number), number, 5)
         };
         if let Err(caught) = run(switched_off) {
             println!("control {name}: caught in series {}: {caught}", number + 1);

@@ -216,12 +216,7 @@ fn main() -> ExitCode {
     if let Err(missing) = SmallDisk::new() {
         println!("disk_full: SKIPPED: {missing}");
         let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        println!("0 passed, {} failed", u8::from(in_ci));
-        return if in_ci {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        };
+        return crash::closing(0, in_ci.into());
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -255,10 +250,5 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{passed} passed, {failed} failed");
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    crash::closing(passed, failed)
 }

@@ -145,10 +145,5 @@ fn main() -> ExitCode {
         "failpoints: {runs} runs in {:.0} s, {failed} failed: {sum:?}",
         started.elapsed().as_secs_f64()
     );
-    println!("{} passed, {failed} failed", runs - failed.min(runs));
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    crash::closing(runs - failed.min(runs), failed)
 }
