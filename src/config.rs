@@ -1,10 +1,13 @@
 //! Settings, their defaults and their rules.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::ConfigError, types::Durability};
+use crate::{
+    error::ConfigError,
+    types::{Durability, NodeId},
+};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -30,7 +33,8 @@ pub const MAX_ENTRY_BYTES_CEILING: u64 = 64 * MIB;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Directory of the store. Made with mode 0700 if it is not there. Required.
+    /// Directory of the store, made with mode 0700 if it is not there; for
+    /// [`open_in`](crate::HintedHandoff::open_in) that of the host's database. Required.
     pub dir: PathBuf,
 
     /// What an answer to a write means. Default: `"sync"`.
@@ -78,6 +82,11 @@ pub struct Config {
     /// room. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns the check off.
     #[serde(default = "defaults::free_space_reserve_bytes")]
     pub free_space_reserve_bytes: u64,
+
+    /// Nodes whose hints are never replayed: they wait until the host takes them with a
+    /// [`Consumer`](crate::Consumer). Default: none.
+    #[serde(default)]
+    pub manual_nodes: BTreeSet<NodeId>,
 
     /// What to do when the store on disk cannot be opened. Default: `"fail"`.
     #[serde(default)]
@@ -144,6 +153,7 @@ impl Config {
             shutdown_grace: defaults::shutdown_grace(),
             commit_timeout: defaults::commit_timeout(),
             free_space_reserve_bytes: defaults::free_space_reserve_bytes(),
+            manual_nodes: BTreeSet::new(),
             on_unopenable: OnUnopenable::default(),
             reset_identity: false,
         }
@@ -249,6 +259,7 @@ mod tests {
         assert_eq!(config.shutdown_grace, Duration::from_secs(5));
         assert_eq!(config.commit_timeout, Duration::from_secs(30));
         assert_eq!(config.free_space_reserve_bytes, 128 << 20);
+        assert!(config.manual_nodes.is_empty());
         assert_eq!(config.on_unopenable, OnUnopenable::Fail);
         assert!(!config.reset_identity);
         assert_eq!(config.validate(), Ok(()));
@@ -268,12 +279,14 @@ mod tests {
             shutdown_grace = "0s"
             commit_timeout = "1m"
             free_space_reserve_bytes = 0
+            manual_nodes = [3, 9]
             on_unopenable = "start_empty"
             reset_identity = true
         "#;
         let config = parsed(text).unwrap();
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.retry_max_interval, Duration::from_secs(120));
+        assert_eq!(config.manual_nodes, [NodeId(3), NodeId(9)].into());
         assert_eq!(config.on_unopenable, OnUnopenable::StartEmpty);
         let again = parsed(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);

@@ -2,7 +2,10 @@
 
 use std::{error::Error, io, path::PathBuf, sync::Arc};
 
-use crate::types::NodeId;
+use crate::{
+    payload::PayloadError,
+    types::{HintId, NodeId},
+};
 
 /// A failure of the storage below: the disk, the file system or the engine.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -53,6 +56,15 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with it.
         problem: DirectoryProblem,
+    },
+
+    /// The host's database is not one that a store can share.
+    #[error("the database in {} cannot be shared: {problem}", path.display())]
+    Database {
+        /// The database's directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: DatabaseProblem,
     },
 
     /// Somebody else has the store open.
@@ -164,6 +176,42 @@ pub enum DirectoryProblem {
     },
 }
 
+/// Why a store cannot share a database that the host opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseProblem {
+    /// sled reuses small segments before what replaced them is safely on disk.
+    #[error(
+        "its segments are of {found} bytes, they must be of {wanted} or a power cut may destroy it; segments are fixed for a \
+         database's life: make a new one with database_config() and copy the rows over"
+    )]
+    SegmentSize {
+        /// What it was opened with.
+        found: usize,
+        /// What it must be opened with.
+        wanted: usize,
+    },
+    /// sled does not sync a temporary database.
+    #[error("it is temporary, so sled syncs nothing; open it with database_config()")]
+    Temporary,
+    /// sled's own compression is not to be used.
+    #[error(
+        "it uses sled's compression; that is fixed for a database's life: make a new one with database_config() and copy the rows over"
+    )]
+    Compressed,
+    /// Without a flush interval sled collects no garbage.
+    #[error(
+        "its flush_every_ms is None, so sled never collects garbage; open it with database_config()"
+    )]
+    NeverFlushed,
+    /// `dir` is not where the database is.
+    #[error("config: dir = {dir:?} is another directory; name the database's own")]
+    OtherDirectory {
+        /// The configured directory.
+        dir: PathBuf,
+    },
+}
+
 /// Which lock is held by whom.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -259,7 +307,7 @@ pub enum EnqueueError {
     },
     /// The store failed earlier and is not mended yet; [`health`](crate::HintedHandoff::health) says how bad it is.
     #[error(
-        "refused: the store has failed; it is opened again by itself, or health() says that the process must be restarted"
+        "refused: the store has failed; it is opened again by itself, or health() says what must be done"
     )]
     StoreFailed(#[source] StorageError),
     /// The store failed while this hint was being committed.
@@ -298,7 +346,7 @@ pub enum HandoffError {
     ShutDown,
     /// The store failed, now or earlier.
     #[error(
-        "the store has failed; it is opened again by itself, or health() says that the process must be restarted"
+        "the store has failed; it is opened again by itself, or health() says what must be done"
     )]
     Storage(#[from] StorageError),
     /// The store failed since the last sync and was opened again.
@@ -307,10 +355,114 @@ pub enum HandoffError {
          again; what was delivered may come again"
     )]
     FailedMeanwhile,
+    /// The node's hints are replayed, so nobody can take them by hand.
+    #[error("node {node} is replayed; name it in Config::manual_nodes to take its hints by hand")]
+    Replayed {
+        /// The node asked for.
+        node: NodeId,
+    },
+    /// Somebody takes the node's hints already.
+    #[error("node {node} has a consumer already; drop that first")]
+    Consumed {
+        /// The node asked for.
+        node: NodeId,
+    },
+    /// The next hint cannot be turned back into points here. It is kept.
+    #[error("hint {hint} does not decode; it is kept: run a version of the host that reads it")]
+    Undecodable {
+        /// The hint.
+        hint: HintId,
+        /// What the decoder said.
+        source: Arc<PayloadError>,
+    },
     /// The node was never hinted.
     #[error("node {node} has no queue; nothing was ever hinted for it")]
     UnknownNode {
         /// The node asked for.
         node: NodeId,
     },
+}
+
+/// Why a transaction was not committed, or is not known to be. Nothing of it is there, unless its outcome is unknown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// The closure returned an error of the host's. Downcast it to the host's type.
+    #[error("the transaction was aborted by its closure")]
+    Aborted(#[source] Box<dyn Error + Send + Sync>),
+    /// The closure panicked.
+    #[error("the closure of the transaction panicked: {0}")]
+    Panicked(String),
+    /// No tree was named. For hints alone there is [`write_shard`](crate::HintedHandoff::write_shard).
+    #[error("refused: a transaction needs at least one tree of the host's")]
+    NoTrees,
+    /// A tree that cannot take part.
+    #[error("refused: the tree {tree:?} cannot take part: {problem}")]
+    Tree {
+        /// The tree's name.
+        tree: String,
+        /// What is wrong with it.
+        problem: TreeProblem,
+    },
+    /// A key, a value, or all of it together is too large to be committed as one.
+    #[error("refused: {what}: {size} is over the limit of {max}; split the transaction")]
+    TransactionTooLarge {
+        /// What is too large: a key, a value, all rows and hints (in bytes), or the rows that were read (in number).
+        what: &'static str,
+        /// How large it is.
+        size: u64,
+        /// How large it may be.
+        max: u64,
+    },
+    /// A transaction was begun within the closure of another, which would wait for itself.
+    #[error("refused: a transaction cannot be begun within the closure of another")]
+    Nested,
+    /// Rows that the transaction read changed again and again while it ran alone: somebody writes to them directly.
+    #[error(
+        "refused: rows that the transaction read were changed directly each of the {attempts} times it ran; change them by \
+         transaction() or apply() only"
+    )]
+    Contended {
+        /// How often the closure was run.
+        attempts: u32,
+    },
+    /// A hint to be acknowledged is not the next one of its queue: it was acknowledged before, or others before it were not.
+    #[error("refused: hint {hint} is not the next one of its queue; peek again")]
+    NotNext {
+        /// The first hint that was to be acknowledged.
+        hint: HintId,
+    },
+    /// A row could not be read.
+    #[error("refused: a row could not be read")]
+    Read(#[source] StorageError),
+    /// What refuses a hint, or leaves its outcome unknown, does so with the whole transaction.
+    #[error(transparent)]
+    Enqueue(#[from] EnqueueError),
+}
+
+impl TransactionError {
+    /// Whether the transaction may have come into effect all the same.
+    pub fn outcome(&self) -> FailedOutcome {
+        match self {
+            TransactionError::Enqueue(error) => error.outcome(),
+            _ => FailedOutcome::Refused,
+        }
+    }
+}
+
+/// Why a tree cannot take part in a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeProblem {
+    /// It is not in the database that the hints are in.
+    #[error(
+        "it is of another database than the hints; open the handoff with open_in() on the tree's database"
+    )]
+    OtherDatabase,
+    /// It is one of the store's own.
+    #[error("it is one of the handoff's own")]
+    Ours,
+    /// It was named before.
+    #[error("it is named twice")]
+    Twice,
 }

@@ -10,6 +10,7 @@
 )]
 
 mod config;
+mod consumer;
 mod error;
 mod payload;
 mod points_writer;
@@ -20,12 +21,14 @@ mod stats;
 mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod transaction;
 mod types;
 
 pub use config::{Config, MAX_ENTRY_BYTES_CEILING, OnUnopenable};
+pub use consumer::{Consumer, PeekedPoints};
 pub use error::{
-    ConfigError, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError, LockKind, OpenError,
-    StorageError, UnopenableReason,
+    ConfigError, DatabaseProblem, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError,
+    LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
 pub use payload::{Payload, PayloadError, Postcard};
 pub use points_writer::{
@@ -33,6 +36,8 @@ pub use points_writer::{
 };
 pub use service::{Accepted, HintedHandoff};
 pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
+pub use sled;
 pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
-pub use store::salvage;
+pub use store::{AppliedHints, RowBatch, Rows, database_config, open_database, salvage};
+pub use transaction::{Abort, Committed, Hints};
 pub use types::{Amount, Durability, HintId, NodeId, QueueId, Sequence, ShardId, StoreId};

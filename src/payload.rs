@@ -1,5 +1,7 @@
 //! How the host's points become bytes and come back.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -71,6 +73,16 @@ pub trait Payload: Sized + Send + Sync + 'static {
     /// # Errors
     /// [`PayloadError`] if `format` is not one this host reads, or `bytes` are not of that format.
     fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError>;
+}
+
+/// [`Payload::decode`], whose panic is one hint's trouble and no more.
+pub(crate) fn decode<P: Payload>(format: u16, bytes: &Bytes) -> Result<P, PayloadError> {
+    catch_unwind(AssertUnwindSafe(|| P::decode(format, bytes.clone()))).unwrap_or_else(|_| {
+        Err(PayloadError::Malformed {
+            format,
+            source: "the decoder panicked".into(),
+        })
+    })
 }
 
 /// Refuses every format but the one that is written: right for payloads that never changed their encoding.

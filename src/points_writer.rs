@@ -294,6 +294,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
         let write = ShardWrite {
             node,
             shard,
+            retired_below: None,
             batches: vec![Batch { hint: None, points }],
         };
         // In a task of its own, so that a panic in the host's writer still ends in a hint.

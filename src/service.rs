@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{OnceCell, Semaphore, oneshot};
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot},
+    task::JoinHandle,
+};
 
 use crate::{
     config::Config,
@@ -20,7 +23,8 @@ use crate::{
     replay::Replays,
     shard_writer::ShardWriter,
     stats::{Health, NodeState, NodeStats, Stats, WriteStats},
-    store::{NewHint, Store},
+    store::{Db, NewHint, OnDurable, Store},
+    transaction::TURNS,
     types::{Amount, Durability, HintId, NodeId, ShardId},
 };
 
@@ -54,10 +58,13 @@ struct Inner {
     replays: Arc<Replays>,
     durability: Durability,
     max_entry_bytes: u64,
+    batch_bytes: u64,
     write_timeout: Duration,
     runtime: tokio::runtime::Handle,
     /// One permit a payload byte: bounds what waits for the disk.
     room: Arc<Semaphore>,
+    /// One permit a transaction, all of them for one that runs alone.
+    turns: Arc<Semaphore>,
     closed: AtomicBool,
     shutdown: OnceCell<Result<(), HandoffError>>,
     writes: WriteCounters,
@@ -92,11 +99,8 @@ impl<P: Payload> HintedHandoff<P> {
     pub async fn open<W: ShardWriter<P>>(config: Config, writer: W) -> Result<Self, OpenError> {
         let runtime = tokio::runtime::Handle::current();
         let on_runtime = runtime.clone();
-        let opening =
-            runtime.spawn_blocking(move || Self::open_blocking(config, writer, on_runtime));
-        opening.await.unwrap_or_else(|error| {
-            Err(StorageError::new("open: the runtime shut down or the open panicked", error).into())
-        })
+        let work = move || Self::open_blocking(config, writer, on_runtime);
+        Self::opened(runtime.spawn_blocking(work)).await
     }
 
     /// [`open`](HintedHandoff::open) for a thread without a runtime; replay runs on `runtime`.
@@ -108,12 +112,72 @@ impl<P: Payload> HintedHandoff<P> {
         writer: W,
         runtime: tokio::runtime::Handle,
     ) -> Result<Self, OpenError> {
-        let replays = Arc::new(Replays::new());
+        Self::start(config, writer, runtime, Store::open)
+    }
+
+    /// Opens a store in a database that the host keeps its own rows in, so that a hint can be enqueued in the same
+    /// [`transaction`](HintedHandoff::transaction) as a row.
+    ///
+    /// The host opens `db` with [`open_database`] and [`database_config`]; `config.dir` must name its directory. The store adds
+    /// the trees `hh/meta`, `hh/nodes` and `hh/hints` and the files `hh-LOCK`, `hh-STORE` and `hh-CLEAN`, and touches nothing
+    /// else. After [`shutdown`](HintedHandoff::shutdown) the host's database is open as before, and the store can be opened in it
+    /// again.
+    ///
+    /// All works as in a store of its own but for what needs the database closed. After a storage error it cannot open itself
+    /// again: [`health`](HintedHandoff::health) says [`ReopenRequired`](Health::ReopenRequired). It cannot rebuild damaged files at
+    /// open, and [`Config::on_unopenable`] means nothing, since the host opens the database.
+    ///
+    /// The promise of durability holds only if all the host's writes go through [`transaction`](HintedHandoff::transaction) or
+    /// [`apply`](HintedHandoff::apply): sled may destroy a database at a power cut whose log has grown too far between two
+    /// fsyncs, whoever wrote to it.
+    ///
+    /// # Errors
+    /// [`OpenError::Database`] for a database that cannot be shared, [`OpenError::Locked`] if there is a store open in it already,
+    /// and as [`open`](HintedHandoff::open).
+    ///
+    /// [`open_database`]: crate::open_database
+    /// [`database_config`]: crate::database_config
+    pub async fn open_in<W: ShardWriter<P>>(
+        db: &Db,
+        config: Config,
+        writer: W,
+    ) -> Result<Self, OpenError> {
+        let (runtime, db) = (tokio::runtime::Handle::current(), db.clone());
+        let on_runtime = runtime.clone();
+        let work = move || Self::open_in_blocking(&db, config, writer, on_runtime);
+        Self::opened(runtime.spawn_blocking(work)).await
+    }
+
+    /// [`open_in`](HintedHandoff::open_in) for a thread without a runtime; replay runs on `runtime`.
+    ///
+    /// # Errors
+    /// As `open_in`.
+    pub fn open_in_blocking<W: ShardWriter<P>>(
+        db: &Db,
+        config: Config,
+        writer: W,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self, OpenError> {
+        let open = |config: &Config, on_durable| Store::open_in(db, config, on_durable);
+        Self::start(config, writer, runtime, open)
+    }
+
+    async fn opened(opening: JoinHandle<Result<Self, OpenError>>) -> Result<Self, OpenError> {
+        opening.await.unwrap_or_else(|error| {
+            Err(StorageError::new("open: the runtime shut down or the open panicked", error).into())
+        })
+    }
+
+    fn start<W: ShardWriter<P>>(
+        config: Config,
+        writer: W,
+        runtime: tokio::runtime::Handle,
+        open: impl FnOnce(&Config, OnDurable) -> Result<Store, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let replays = Arc::new(Replays::new(&config.manual_nodes));
         let woken = Arc::clone(&replays);
-        let store = Arc::new(Store::open(
-            &config,
-            Box::new(move |nodes: &BTreeSet<NodeId>| woken.wake(nodes)),
-        )?);
+        let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
+        let store = Arc::new(open(&config, Box::new(on_durable))?);
         replays.begin(&config, &store, writer, runtime.clone());
         Ok(HintedHandoff {
             inner: Arc::new(Inner {
@@ -121,9 +185,11 @@ impl<P: Payload> HintedHandoff<P> {
                 replays,
                 durability: config.durability,
                 max_entry_bytes: config.max_entry_bytes,
+                batch_bytes: config.batch_bytes,
                 write_timeout: config.write_timeout,
                 runtime,
                 room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
+                turns: Arc::new(Semaphore::new(TURNS as usize)),
                 closed: AtomicBool::new(false),
                 shutdown: OnceCell::new(),
                 writes: WriteCounters::default(),
@@ -158,12 +224,7 @@ impl<P: Payload> HintedHandoff<P> {
     ) -> Result<Accepted, EnqueueError> {
         let inner = &self.inner;
         let shard = hint.shard;
-        let wanted = u32::try_from(hint.payload.len()).unwrap_or(UNCOMMITTED_BYTES);
-        let room = Arc::clone(&inner.room).acquire_many_owned(wanted.min(UNCOMMITTED_BYTES));
-        let permit = room.await.map_err(|_| EnqueueError::ShutDown)?;
-        if inner.closed.load(Relaxed) {
-            return Err(EnqueueError::ShutDown);
-        }
+        let permit = self.room(hint.payload.len()).await?;
         if inner.durability == Durability::Buffered {
             let done = move |result: Result<HintId, EnqueueError>| {
                 drop(permit);
@@ -188,6 +249,17 @@ impl<P: Payload> HintedHandoff<P> {
                 "commit",
                 "the commit thread gave no answer",
             ))),
+        }
+    }
+
+    /// Waits for room for so many bytes in the pipeline.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, EnqueueError> {
+        let wanted = u32::try_from(bytes).unwrap_or(UNCOMMITTED_BYTES);
+        let room = Arc::clone(&self.inner.room).acquire_many_owned(wanted.min(UNCOMMITTED_BYTES));
+        let permit = room.await.map_err(|_| EnqueueError::ShutDown)?;
+        match self.inner.closed.load(Relaxed) {
+            true => Err(EnqueueError::ShutDown),
+            false => Ok(permit),
         }
     }
 
@@ -291,7 +363,11 @@ impl<P: Payload> HintedHandoff<P> {
             let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
             NodeStats {
                 node,
-                state: seen.as_ref().map_or(NodeState::CaughtUp, |seen| seen.state),
+                state: match &seen {
+                    _ if inner.replays.manual(node).is_some() => NodeState::Manual,
+                    Some(seen) => seen.state,
+                    None => NodeState::CaughtUp,
+                },
                 pending: queues.pending(),
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
@@ -350,6 +426,26 @@ impl<P: Payload> HintedHandoff<P> {
     /// As `shutdown`.
     pub fn shutdown_blocking(&self) -> Result<(), HandoffError> {
         pollster::block_on(self.shutdown())
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.inner.store
+    }
+
+    pub(crate) fn replays(&self) -> &Replays {
+        &self.inner.replays
+    }
+
+    pub(crate) fn all_turns(&self) -> &Arc<Semaphore> {
+        &self.inner.turns
+    }
+
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        self.inner.batch_bytes
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.inner.durability
     }
 
     pub(crate) fn write_timeout(&self) -> Duration {

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
 use crate::{
     payload::Payload,
-    types::{HintId, NodeId, ShardId},
+    types::{HintId, NodeId, QueueId, ShardId},
 };
 
 /// How the host reaches a node. One implementation serves direct writes and replay alike.
@@ -47,6 +47,9 @@ pub struct ShardWrite<P> {
     pub node: NodeId,
     /// The stream within it.
     pub shard: ShardId,
+    /// When hints are replayed: all queues of their store below this one are done with for good, so the node may forget what
+    /// it knows of them (see [`AppliedHints`](crate::AppliedHints)). `None` for a direct write.
+    pub retired_below: Option<QueueId>,
     /// At least one batch; more than one only when hints are replayed.
     pub batches: Vec<Batch<P>>,
 }

@@ -18,6 +18,9 @@ pub enum Health {
     /// A storage error stopped it: nothing is accepted, sent or acknowledged. It drops its engine and opens it again by
     /// itself, with growing waits up to 10 s, until that works; then it serves again.
     Failed(StorageError),
+    /// A storage error stopped a store that shares the host's database, which only the host can close: shut this handle down,
+    /// drop every handle of the database, open it again, and call [`open_in`](crate::HintedHandoff::open_in).
+    ReopenRequired(StorageError),
     /// A commit hangs or the engine panicked: this cannot be mended within the process.
     RestartRequired(StorageError),
     /// It was shut down.
@@ -35,6 +38,8 @@ pub enum NodeState {
     Replaying,
     /// The last attempt failed; it is tried again after a while.
     Down,
+    /// Its hints are not replayed: the host takes them with a [`Consumer`](crate::Consumer).
+    Manual,
     /// The node answers, but rejects the hint at the head of the queue, or the hint does not decode here.
     Stalled,
 }

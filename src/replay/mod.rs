@@ -8,12 +8,12 @@ mod run;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -37,10 +37,21 @@ type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
 /// `nodes` guards the map alone: it is held for a look-up and never across an await or a call into the store. The commit
 /// thread takes it (through [`wake`](Replays::wake)) while it holds no lock of its own.
 pub struct Replays {
+    /// Nodes that have no task. Never changes.
+    manual: HashMap<NodeId, ManualNode>,
     nodes: Mutex<HashMap<NodeId, Arc<NodeHandle>>>,
     start: OnceLock<Start>,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// A node whose hints the host takes itself.
+#[derive(Debug, Default)]
+pub struct ManualNode {
+    /// Rung when there are new hints; heard by the next who listens.
+    pub bell: Notify,
+    /// Whether somebody takes them.
+    pub is_taken: AtomicBool,
 }
 
 /// What others hold of a node's task.
@@ -62,8 +73,11 @@ struct Settings {
 }
 
 impl Replays {
-    pub fn new() -> Self {
+    /// `manual` are the nodes whose hints the host takes itself.
+    pub fn new(manual: &BTreeSet<NodeId>) -> Self {
+        let manual = manual.iter().map(|node| (*node, ManualNode::default()));
         Replays {
+            manual: manual.collect(),
             nodes: Mutex::default(),
             start: OnceLock::new(),
             stop: CancellationToken::new(),
@@ -116,6 +130,10 @@ impl Replays {
     /// New hints are durable for these nodes: at once, no polling. The first hint of a node starts its task.
     pub fn wake(&self, woken: &BTreeSet<NodeId>) {
         for node in woken {
+            if let Some(manual) = self.manual.get(node) {
+                manual.bell.notify_one();
+                continue;
+            }
             let mut nodes = self.nodes.lock();
             if let Some(handle) = nodes.get(node) {
                 handle.progress.wake();
@@ -135,6 +153,16 @@ impl Replays {
                 start(*node, handle);
             }
         }
+    }
+
+    /// A node whose hints the host takes itself; `None` for any other.
+    pub fn manual(&self, node: NodeId) -> Option<&ManualNode> {
+        self.manual.get(&node)
+    }
+
+    /// Cancelled when the service stops.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// The task of a node, if it was ever hinted.

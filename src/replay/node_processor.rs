@@ -178,8 +178,9 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 Peek::Hints(hints) => hints,
             };
             let mut hints = hints.into_iter().peekable();
+            let (store, retired_below) = (self.store.id(), self.store.retired_below());
             loop {
-                let run = match next_run::<P>(self.store.id(), self.node, &mut hints) {
+                let run = match next_run::<P>(store, self.node, retired_below, &mut hints) {
                     Ok(Some(run)) => run,
                     Ok(None) => break,
                     Err(error @ Undecodable { .. }) => {

@@ -1,12 +1,10 @@
 //! A run: consecutive hints of one shard, sent by one call.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::{
-    payload::{Payload, PayloadError},
+    payload::{Payload, PayloadError, decode},
     shard_writer::{Batch, ShardWrite},
-    store::{Mark, PeekedHint, StoredHint},
-    types::{HintId, NodeId, Sequence, StoreId},
+    store::{Mark, PeekedHint},
+    types::{HintId, NodeId, QueueId, Sequence, StoreId},
 };
 
 /// What one `write_shard` carries, and what to acknowledge for it.
@@ -33,6 +31,7 @@ pub struct Undecodable {
 pub fn next_run<P: Payload>(
     store: StoreId,
     node: NodeId,
+    retired_below: Option<QueueId>,
     hints: &mut std::iter::Peekable<std::vec::IntoIter<PeekedHint>>,
 ) -> Result<Option<Run<P>>, Undecodable> {
     let mut run: Option<Run<P>> = None;
@@ -43,7 +42,7 @@ pub fn next_run<P: Payload>(
         {
             break;
         }
-        let points = match decode(hint) {
+        let points = match decode(hint.format, &hint.payload) {
             Ok(points) => points,
             Err(_) if run.is_some() => break,
             Err(source) => {
@@ -66,6 +65,7 @@ pub fn next_run<P: Payload>(
             write: ShardWrite {
                 node,
                 shard: hint.shard,
+                retired_below,
                 batches: Vec::new(),
             },
             first: mark.sequence,
@@ -78,17 +78,4 @@ pub fn next_run<P: Payload>(
         hints.next();
     }
     Ok(run)
-}
-
-/// The host's decoder may panic; that is one hint's trouble, not the task's.
-fn decode<P: Payload>(hint: &StoredHint) -> Result<P, PayloadError> {
-    catch_unwind(AssertUnwindSafe(|| {
-        P::decode(hint.format, hint.payload.clone())
-    }))
-    .unwrap_or_else(|_| {
-        Err(PayloadError::Malformed {
-            format: hint.format,
-            source: "the decoder panicked".into(),
-        })
-    })
 }

@@ -11,12 +11,12 @@ use std::{
 
 use super::{
     clean,
-    directory::Directory,
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
     faults::{Safeguard, is_off, point},
     heal::Healing,
-    inbox::{Append, Control, Dirty, Work},
+    home::Home,
+    inbox::{Control, Dirty, Entry, Work},
     keys::QueueRef,
     node_record::NodeRecord,
     shared::Shared,
@@ -46,8 +46,7 @@ pub struct Committer {
     /// Taken out while it is reopened.
     pub engine: Option<Arc<Engine>>,
     pub config: Config,
-    pub directory: Directory,
-    pub generation: String,
+    pub home: Home,
     pub encoder: Encoder,
     pub records: HashMap<NodeId, NodeRecord>,
     pub tails: HashMap<NodeId, Tail>,
@@ -68,16 +67,19 @@ impl Committer {
         loop {
             let by = match self.shared.health() {
                 Health::Failed(_) => Some(self.heal()),
-                _ if self.trimmer.has_work() || !self.dirty.is_empty() => Some(Instant::now()),
+                // What cannot be mended here is not tried again and again either.
+                Health::Serving if self.trimmer.has_work() || !self.dirty.is_empty() => {
+                    Some(Instant::now())
+                }
                 _ => None,
             };
             let Work {
-                appends,
+                entries,
                 control,
                 dirty,
             } = self.shared.inbox.take(by);
             self.dirty.extend(dirty);
-            self.turn(appends);
+            self.turn(entries);
             match control {
                 None => {}
                 Some(Control::Sync(done)) => done(self.guarded(Self::settle)),
@@ -95,15 +97,15 @@ impl Committer {
         }
     }
 
-    fn turn(&mut self, appends: Vec<Append>) {
+    fn turn(&mut self, entries: Vec<Entry>) {
         if let Err(error) = self.shared.check_serving() {
-            for append in appends {
-                (append.done)(Err(error.clone().into()));
+            for entry in entries {
+                entry.refuse(error.clone().into());
             }
             return;
         }
         // Whoever waits for the group is told by `fail`.
-        let _ = self.guarded(|committer| committer.group(appends));
+        let _ = self.guarded(|committer| committer.group(entries));
     }
 
     /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the outcome of what was
@@ -229,8 +231,8 @@ impl Committer {
         self.let_go_of_engine()?;
         settled?;
         point("close: engine closed")?;
-        self.directory
-            .write_clean_summary(&self.generation, &summary)
+        self.home
+            .write_clean_summary(&summary)
             .map_err(|error| StorageError::new("write the CLEAN summary", error))?;
         Ok(())
     }

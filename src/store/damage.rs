@@ -60,7 +60,7 @@ impl Committer {
     /// Stores again what is intact in the log of the queue's blocks that do not read.
     fn search_log(&mut self, queue: &Queue) -> Result<(), StorageError> {
         let engine = self.engine()?;
-        let log = self.directory.generation(&self.generation).join("db");
+        let log = self.home.database().join("db");
         let mut reads: HashMap<Sequence, bool> = HashMap::new();
         let mut found = HashSet::new();
         carve(&log, |key, value| {

@@ -113,21 +113,7 @@ impl Directory {
 
     /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
     pub fn clean_summary(&self, name: &str) -> Result<Option<clean::Summary>, OpenError> {
-        let path = self.generation(name).join(CLEAN);
-        if is_off(Safeguard::Clean) {
-            return Ok(None);
-        }
-        match fs::read(&path) {
-            Ok(bytes) => match clean::decode(&bytes) {
-                Ok(summary) => Ok(Some(summary)),
-                Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "the CLEAN summary is damaged; opening as after an unclean stop");
-                    Ok(None)
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(failed("read", &path, source)),
-        }
+        read_summary(&self.generation(name).join(CLEAN))
     }
 
     /// Must be durable before the first write: a summary that is left would speak of an older state.
@@ -213,7 +199,25 @@ impl Directory {
     }
 }
 
-fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+/// The summary of a clean shutdown in a file, `None` if there is none. A damaged one counts as none.
+pub fn read_summary(path: &Path) -> Result<Option<clean::Summary>, OpenError> {
+    if is_off(Safeguard::Clean) {
+        return Ok(None);
+    }
+    match fs::read(path) {
+        Ok(bytes) => match clean::decode(&bytes) {
+            Ok(summary) => Ok(Some(summary)),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the CLEAN summary is damaged; opening as after an unclean stop");
+                Ok(None)
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed("read", path, source)),
+    }
+}
+
+pub fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     OpenError::Io {
         action,
         path: path.to_owned(),
@@ -272,7 +276,7 @@ fn check(path: &Path) -> Result<(), DirectoryProblem> {
     }
 }
 
-fn take_lock(path: &Path) -> Result<File, OpenError> {
+pub fn take_lock(path: &Path) -> Result<File, OpenError> {
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -309,7 +313,7 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Writes a small file so that after a crash either the old or the new one is there, whole.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
+pub fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
     let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
     File::create(&new)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
@@ -318,7 +322,7 @@ fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
     sync_path(dir)
 }
 
-fn remove_if_there(path: &Path) -> Result<(), OpenError> {
+pub fn remove_if_there(path: &Path) -> Result<(), OpenError> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(failed("remove", path, source))

@@ -18,11 +18,16 @@ use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
 /// SLED.md rule 2: fixed for the life of a database.
 pub const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// SLED.md rule 13: sled uses several times what it is told.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+pub const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits for them.
 pub const GROUP_BYTES: usize = 1024 * 1024;
 /// SLED.md rule 16: a handle dropped a moment ago may still hold the file's lock.
 const LINGERING_LOCK: Duration = Duration::from_secs(3);
+
+/// All our trees. A host's may have any other name.
+pub const META: &str = "hh/meta";
+pub const NODES: &str = "hh/nodes";
+pub const HINTS: &str = "hh/hints";
 
 pub struct Engine {
     pub meta: sled::Tree,
@@ -40,22 +45,25 @@ impl Engine {
     /// Opens the database in `dir`, and makes it there if there is none.
     pub fn open(dir: &Path, faults: Arc<Faults>) -> Result<Engine, OpenError> {
         make_private_dir(dir)?;
-        remove_torn_snapshots(dir)?;
-        let started = Instant::now();
-        let db = loop {
-            match open_sled(dir) {
-                Err(OpenError::Locked { .. }) if started.elapsed() < LINGERING_LOCK => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                other => break other?,
-            }
-        };
+        // SLED.md rule 13: compression, temporary and the flush interval (which drives garbage collection) stay as they are.
+        let config = sled::Config::new()
+            .path(dir)
+            .segment_size(match is_off(Safeguard::LargeSegments) {
+                true => 512 * 1024,
+                false => SEGMENT_BYTES,
+            })
+            .cache_capacity(CACHE_BYTES);
+        Engine::of(open_sled(dir, &config)?, dir, faults)
+    }
+
+    /// Takes up the open database `db` in `dir`.
+    pub fn of(db: sled::Db, dir: &Path, faults: Arc<Faults>) -> Result<Engine, OpenError> {
         let tree = |name: &str| {
             db.open_tree(name)
                 .map_err(|error| classify(dir, error, "open a tree"))
         };
         // SLED.md rule 14: few trees, all of them fixed.
-        let (meta, nodes, hints) = (tree("hh/meta")?, tree("hh/nodes")?, tree("hh/hints")?);
+        let (meta, nodes, hints) = (tree(META)?, tree(NODES)?, tree(HINTS)?);
         let log_path = dir.join("db");
         let log = File::open(&log_path).map_err(|source| OpenError::Io {
             action: "open for fsync",
@@ -72,16 +80,8 @@ impl Engine {
             faults,
         };
         engine.commit()?;
-        engine.sync_files(dir)?;
+        sync_database(dir)?;
         Ok(engine)
-    }
-
-    /// SLED.md rule 7: sled never fsyncs its directory, nor `conf`.
-    fn sync_files(&self, dir: &Path) -> Result<(), OpenError> {
-        sync_path(&dir.join("db"))?;
-        sync_path(&dir.join("conf"))?;
-        sync_path(dir)?;
-        dir.parent().map_or(Ok(()), sync_path)
     }
 
     pub fn db(&self) -> &sled::Db {
@@ -137,24 +137,32 @@ impl Engine {
     }
 }
 
-fn open_sled(dir: &Path) -> Result<sled::Db, OpenError> {
-    let config = sled::Config::new()
-        .path(dir)
-        .segment_size(match is_off(Safeguard::LargeSegments) {
-            true => 512 * 1024,
-            false => SEGMENT_BYTES,
-        })
-        .cache_capacity(CACHE_BYTES);
-    // SLED.md rule 13: compression, temporary and the flush interval (which drives garbage collection) stay as they are.
-    // SLED.md rule 10: recovery may panic.
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(error)) => Err(classify(dir, error, "open the engine")),
-        Err(panic) => Err(unopenable(
-            dir,
-            UnopenableReason::Panic(panic_text(panic.as_ref())),
-        )),
+/// Opens sled in `dir`, which `config` names, with what it needs before and after an unclean stop.
+pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<sled::Db, OpenError> {
+    remove_torn_snapshots(dir)?;
+    let started = Instant::now();
+    loop {
+        // SLED.md rule 10: recovery may panic.
+        let opened = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(error)) => classify(dir, error, "open the engine"),
+            Err(panic) => unopenable(dir, UnopenableReason::Panic(panic_text(panic.as_ref()))),
+        };
+        match opened {
+            OpenError::Locked { .. } if started.elapsed() < LINGERING_LOCK => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            error => return Err(error),
+        }
     }
+}
+
+/// SLED.md rule 7: sled never fsyncs its directory, nor `conf`.
+pub fn sync_database(dir: &Path) -> Result<(), OpenError> {
+    sync_path(&dir.join("db"))?;
+    sync_path(&dir.join("conf"))?;
+    sync_path(dir)?;
+    dir.parent().map_or(Ok(()), sync_path)
 }
 
 pub fn unopenable(dir: &Path, reason: UnopenableReason) -> OpenError {
@@ -190,7 +198,7 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     }
 }
 
-fn make_private_dir(dir: &Path) -> Result<(), OpenError> {
+pub fn make_private_dir(dir: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::DirBuilderExt;
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::Io {

@@ -86,6 +86,8 @@ pub enum Safeguard {
     NewQueues,
     /// Counting attempts to open.
     OpeningCount,
+    /// Finding out whether what a transaction has read is still so.
+    Validation,
 }
 
 /// Whether a control switched it off, by naming it in `HH_SWITCHED_OFF`.
@@ -105,7 +107,7 @@ pub fn is_off(_safeguard: Safeguard) -> bool {
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
 #[cfg(feature = "testkit")]
-pub const POINTS: [&str; 29] = [
+pub const POINTS: [&str; 31] = [
     "open: locked",
     "open: attempt counted",
     "open: engine open",
@@ -120,6 +122,8 @@ pub const POINTS: [&str; 29] = [
     "open: named",
     "open: clean summary removed",
     "append: planned",
+    "transaction: accepted",
+    "transaction: applied",
     "append: queue counter written",
     "append: node record written",
     "append: chunk written",

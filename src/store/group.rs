@@ -1,8 +1,11 @@
 //! One commit group: blocks, cursors, trims; one flush and fsync; watermarks and answers.
 //!
-//! Nothing in a group needs several keys to change as one, so all are plain inserts in an order whose every prefix is
-//! sound, and sled recovers a prefix: the queue id counter before the record that lists the new queue, the record before
-//! the queue's first block, a block's chunk 0 after its other chunks, a cursor before what it lets be trimmed.
+//! But for transactions nothing in a group needs several keys to change as one, so all are plain inserts in an order whose
+//! every prefix is sound, and sled recovers a prefix: the queue id counter before the record that lists the new queue, the record
+//! before the queue's first block, a block's chunk 0 after its other chunks, a cursor before what it lets be trimmed.
+//!
+//! The rows of all transactions of a group, the cursors they move and the blocks with their hints are one transaction of
+//! sled's: one a group (SLED.md rule 4), so that it costs little more than the group itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,15 +13,18 @@ use std::{
 };
 
 use super::{
+    accept::Accepted,
     block::NewHint,
     committer::{Committer, Tail},
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
-    inbox::{Append, AppendDone},
+    inbox::{Append, AppendDone, Entry},
     keys::QueueRef,
     meta,
     node_record::NodeRecord,
+    proposal::{ProposalDone, Refusal},
+    shared::Waiting,
 };
 use crate::{
     error::StorageError,
@@ -30,13 +36,37 @@ const CURSORS_PER_GROUP: usize = 500;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
 
+/// The hints of a group, and who waits for what.
+#[derive(Default)]
+struct Judged {
+    hints: Vec<(NodeId, NewHint, Owner)>,
+    transactions: Vec<Joined>,
+    accepted: Accepted,
+    /// Transactions that do not come into effect. They are told when what they lost against can be seen: told at once, they would
+    /// run again and see what they saw before.
+    losers: Vec<(ProposalDone, Refusal)>,
+}
+
+/// Who waits for a hint: an append, or the transaction with this place in the group, whose hint with that place it is.
+enum Owner {
+    Append(AppendDone),
+    Transaction(usize, usize),
+}
+
+/// A transaction that comes into effect.
+struct Joined {
+    ids: Vec<Option<HintId>>,
+    early: bool,
+    done: ProposalDone,
+}
+
 /// The blocks of a group, encoded and not yet written.
 #[derive(Default)]
 struct Plan {
     blocks: Vec<(NodeId, EncodedBlock)>,
     /// Nodes whose block is the first of a new queue.
     new_queues: Vec<NodeId>,
-    waiting: Vec<(HintId, AppendDone)>,
+    waiting: Vec<Waiting>,
 }
 
 /// What becomes visible once the group is durable.
@@ -48,6 +78,31 @@ struct Written {
     added: Amount,
 }
 
+impl Written {
+    fn of((node, block): &(NodeId, EncodedBlock)) -> Written {
+        let (queue, header) = (block.queue, block.header);
+        let bytes_through = header.bytes_through();
+        tracing::debug!(
+            node = node.0,
+            queue = queue.queue.0,
+            first = header.first.0,
+            last = header.last().0,
+            bytes = block.bytes(),
+            "block"
+        );
+        Written {
+            node: *node,
+            queue,
+            watermark: header.last(),
+            bytes_through,
+            added: Amount {
+                hints: u64::from(header.hints),
+                bytes: bytes_through - header.bytes_before,
+            },
+        }
+    }
+}
+
 /// A cursor written in this group.
 struct Moved {
     node: NodeId,
@@ -57,20 +112,31 @@ struct Moved {
 }
 
 impl Committer {
-    /// Commits `appends` with whatever cursors and trims wait.
-    pub fn group(&mut self, appends: Vec<Append>) -> Result<(), StorageError> {
-        let appends = self.refuse_below_reserve(appends);
+    /// Commits `entries` with whatever cursors and trims wait.
+    pub fn group(&mut self, entries: Vec<Entry>) -> Result<(), StorageError> {
+        let entries = self.refuse_below_reserve(entries);
+        let Judged {
+            hints,
+            transactions,
+            accepted,
+            losers,
+        } = self.judge(entries);
         let span = tracing::debug_span!(
             "commit_group",
-            hints = appends.len(),
+            hints = hints.len(),
+            transactions = transactions.len(),
             bytes = tracing::field::Empty
         );
         let _entered = span.enter();
-        let plan = self.plan(appends);
+        let plan = self.plan(hints, transactions);
         if !plan.blocks.is_empty() {
             point("append: planned")?;
         }
-        let written = self.write_blocks(plan)?;
+        let written = self.write(plan, accepted);
+        for (done, refusal) in losers {
+            done(Err(refusal));
+        }
+        let written = written?;
         let moved = self.write_cursors()?;
         self.trim()?;
         span.record("bytes", self.handed_bytes);
@@ -81,34 +147,71 @@ impl Committer {
         point("commit: published")
     }
 
-    /// Refuses hints that the disk has no room for, but for those whose callers were told that they are in.
-    fn refuse_below_reserve(&self, appends: Vec<Append>) -> Vec<Append> {
-        if appends.iter().all(|append| append.answered) {
-            return appends;
+    /// Refuses what the disk has no room for, but for hints whose callers were told that they are in, and for transactions that
+    /// acknowledge something: these make room.
+    fn refuse_below_reserve(&self, entries: Vec<Entry>) -> Vec<Entry> {
+        let goes_on = |entry: &Entry| match entry {
+            Entry::Append(append) => append.answered,
+            Entry::Proposal(proposal) => proposal.changes_nothing() || !proposal.acks.is_empty(),
+        };
+        if entries.iter().all(goes_on) {
+            return entries;
         }
         let Err(refusal) = self.shared.space.check() else {
-            return appends;
+            return entries;
         };
-        let (kept, refused): (Vec<_>, Vec<_>) =
-            appends.into_iter().partition(|append| append.answered);
+        let (kept, refused): (Vec<_>, Vec<_>) = entries.into_iter().partition(goes_on);
         let counter = &self.shared.counters.refused_for_space;
-        counter.fetch_add(refused.len() as u64, Relaxed);
-        for append in refused {
-            (append.done)(Err(refusal.clone()));
+        for entry in refused {
+            counter.fetch_add(entry.hints(), Relaxed);
+            entry.refuse(refusal.clone());
         }
         kept
     }
 
+    /// Finds out which transactions come into effect.
+    fn judge(&self, entries: Vec<Entry>) -> Judged {
+        let mut judged = Judged::default();
+        for entry in entries {
+            match entry {
+                Entry::Append(Append {
+                    node, hint, done, ..
+                }) => judged.hints.push((node, hint, Owner::Append(done))),
+                Entry::Proposal(mut proposal) => {
+                    if let Err(refusal) = judged.accepted.add(&mut proposal, self) {
+                        judged.losers.push((proposal.done, refusal));
+                        continue;
+                    }
+                    let place = judged.transactions.len();
+                    judged.transactions.push(Joined {
+                        ids: vec![None; proposal.hints.len()],
+                        early: proposal.answer_early,
+                        done: proposal.done,
+                    });
+                    let hints = (0..).zip(proposal.hints);
+                    let owned =
+                        |(index, (node, hint))| (node, hint, Owner::Transaction(place, index));
+                    judged.hints.extend(hints.map(owned));
+                }
+            }
+        }
+        judged
+    }
+
     /// Gives out sequences and encodes one block a node.
-    fn plan(&mut self, appends: Vec<Append>) -> Plan {
-        let mut by_node: BTreeMap<NodeId, (Vec<NewHint>, Vec<AppendDone>)> = BTreeMap::new();
-        for append in appends {
-            let (hints, done) = by_node.entry(append.node).or_default();
-            hints.push(append.hint);
-            done.push(append.done);
+    fn plan(
+        &mut self,
+        hints: Vec<(NodeId, NewHint, Owner)>,
+        mut transactions: Vec<Joined>,
+    ) -> Plan {
+        let mut by_node: BTreeMap<NodeId, (Vec<NewHint>, Vec<Owner>)> = BTreeMap::new();
+        for (node, hint, owner) in hints {
+            let (hints, owners) = by_node.entry(node).or_default();
+            hints.push(hint);
+            owners.push(owner);
         }
         let mut plan = Plan::default();
-        for (node, (hints, done)) in by_node {
+        for (node, (hints, owners)) in by_node {
             let tail = match self.tails.get(&node) {
                 Some(tail) => *tail,
                 None => {
@@ -124,7 +227,17 @@ impl Committer {
                 queue: tail.queue.queue,
                 sequence: Sequence(sequence),
             });
-            plan.waiting.extend(ids.zip(done));
+            for (id, owner) in ids.zip(owners) {
+                match owner {
+                    Owner::Append(done) => plan.waiting.push(Waiting::Hint(id, done)),
+                    Owner::Transaction(place, index) => {
+                        let joined = transactions.get_mut(place);
+                        if let Some(slot) = joined.and_then(|it| it.ids.get_mut(index)) {
+                            *slot = Some(id);
+                        }
+                    }
+                }
+            }
             let tail = Tail {
                 queue: tail.queue,
                 next: Sequence(block.header.last().0 + 1),
@@ -133,6 +246,12 @@ impl Committer {
             self.tails.insert(node, tail);
             plan.blocks.push((node, block));
         }
+        let joined = transactions.into_iter().map(|joined| Waiting::Transaction {
+            ids: joined.ids.into_iter().flatten().collect(),
+            early: joined.early,
+            done: joined.done,
+        });
+        plan.waiting.extend(joined);
         plan
     }
 
@@ -153,55 +272,51 @@ impl Committer {
         }
     }
 
-    fn write_blocks(&mut self, plan: Plan) -> Result<Vec<Written>, StorageError> {
+    fn write(&mut self, plan: Plan, accepted: Accepted) -> Result<Vec<Written>, StorageError> {
         // From here on the watchdog can answer whoever waits.
         self.shared.set_in_flight(plan.waiting);
-        let engine = self.engine()?;
-        if !plan.new_queues.is_empty() {
-            self.handed_bytes += meta::set_next_queue(&engine, self.next_queue)
-                .map_err(|error| StorageError::new("write to the engine", error))?;
-        }
-        for node in plan.new_queues {
-            point("append: queue counter written")?;
-            self.write_record(node)?;
-            point("append: node record written")?;
-        }
-        let mut written = Vec::with_capacity(plan.blocks.len());
-        for (node, block) in plan.blocks {
-            let (queue, header) = (block.queue, block.header);
-            let bytes_through = header.bytes_through();
-            tracing::debug!(
-                node = node.0,
-                queue = queue.queue.0,
-                first = header.first.0,
-                last = header.last().0,
-                bytes = block.bytes(),
-                "block"
-            );
-            // One larger than a group commits alone: `insert` fsyncs its chunks in sub-groups, and they are durable
-            // before chunk 0 makes the block valid.
-            let alone = block.bytes() > GROUP_BYTES;
-            let mut writes = block.into_writes().peekable();
-            while let Some((key, value)) = writes.next() {
-                if alone && writes.peek().is_none() {
-                    self.commit()?;
-                }
-                self.insert(&engine.hints, &key, value)?;
-                point("append: chunk written")?;
-            }
-            point("append: block written")?;
-            written.push(Written {
-                node,
-                queue,
-                watermark: header.last(),
-                bytes_through,
-                added: Amount {
-                    hints: u64::from(header.hints),
-                    bytes: bytes_through - header.bytes_before,
-                },
-            });
+        self.write_new_queues(&plan.new_queues)?;
+        let written = plan.blocks.iter().map(Written::of).collect();
+        let blocks = plan.blocks.into_iter().map(|(_, block)| block);
+        match accepted.changes_something {
+            true => self.write_as_one(blocks.collect(), accepted)?,
+            false => blocks
+                .into_iter()
+                .try_for_each(|block| self.write_block(block))?,
         }
         Ok(written)
+    }
+
+    /// A queue that is listed and has no block is sound, so these need not be part of any transaction.
+    fn write_new_queues(&mut self, nodes: &[NodeId]) -> Result<(), StorageError> {
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let engine = self.engine()?;
+        self.handed_bytes += meta::set_next_queue(&engine, self.next_queue)
+            .map_err(|error| StorageError::new("write to the engine", error))?;
+        for node in nodes {
+            point("append: queue counter written")?;
+            self.write_record(*node)?;
+            point("append: node record written")?;
+        }
+        Ok(())
+    }
+
+    fn write_block(&mut self, block: EncodedBlock) -> Result<(), StorageError> {
+        let engine = self.engine()?;
+        // One larger than a group commits alone: `insert` fsyncs its chunks in sub-groups, and they are durable
+        // before chunk 0 makes the block valid.
+        let alone = block.bytes() > GROUP_BYTES;
+        let mut writes = block.into_writes().peekable();
+        while let Some((key, value)) = writes.next() {
+            if alone && writes.peek().is_none() {
+                self.commit()?;
+            }
+            self.insert(&engine.hints, &key, value)?;
+            point("append: chunk written")?;
+        }
+        point("append: block written")
     }
 
     pub fn write_record(&mut self, node: NodeId) -> Result<(), StorageError> {
@@ -295,9 +410,7 @@ impl Committer {
         }
         let in_flight = self.shared.take_in_flight();
         self.shared.inbox.expect_back(in_flight.len());
-        for (id, done) in in_flight {
-            done(Ok(id));
-        }
+        in_flight.into_iter().for_each(Waiting::succeed);
         if !nodes.is_empty() {
             (self.shared.on_durable)(&nodes);
         }

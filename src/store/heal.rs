@@ -17,6 +17,7 @@ use super::{
     clean::{CleanQueue, Summary},
     committer::Committer,
     faults::{Safeguard, is_off},
+    home::Home,
     keys::QueueRef,
     open::{Opened, reopen, take_over},
     registry::Registry,
@@ -124,6 +125,17 @@ impl Committer {
         }
         let damaged = matches!(self.shared.health(), Health::Failed(cause) if is_damage(&cause));
         let known = (damaged && self.healing.rebuilt < REBUILDS_MAX).then(|| self.known());
+        let Home::Owned {
+            directory,
+            generation: in_use,
+        } = &mut self.home
+        else {
+            // A shared database never comes here: it is said to need the host (see `Shared::fail`).
+            return Err(StorageError::new(
+                "open the store again",
+                "the database is the host's",
+            ));
+        };
         let Opened {
             engine,
             recovered,
@@ -131,14 +143,14 @@ impl Committer {
             moved_aside,
         } = reopen(
             &self.config,
-            &self.directory,
-            &self.generation,
+            directory,
+            in_use,
             &self.shared.faults,
             known.as_ref(),
             &|| self.shared.busy.start(),
         )
         .map_err(|error| StorageError::new("open the store again", error))?;
-        self.generation = generation;
+        *in_use = generation;
         if moved_aside.is_some() {
             self.healing.rebuilt += 1;
             *self.shared.moved_aside.lock() = moved_aside;

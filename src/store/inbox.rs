@@ -11,7 +11,12 @@ use std::{
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::{block::NewHint, engine::GROUP_BYTES, keys::QueueRef};
+use super::{
+    block::NewHint,
+    engine::GROUP_BYTES,
+    keys::QueueRef,
+    proposal::{Proposal, Refusal},
+};
 use crate::{
     error::{EnqueueError, HandoffError},
     types::{Amount, HintId, NodeId},
@@ -22,11 +27,11 @@ pub type AppendDone = Box<dyn FnOnce(Result<HintId, EnqueueError>) + Send>;
 /// Told the outcome of anything else.
 pub type Done<T> = Box<dyn FnOnce(Result<T, HandoffError>) + Send>;
 
-/// Bytes of appends that a group takes: what is left of [`GROUP_BYTES`] is for cursors and trims.
+/// Bytes of entries that a group takes: what is left of [`GROUP_BYTES`] is for cursors and trims.
 const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
 /// What a hint may cost beside itself, were it the first one of a new node: block header and key, the node's record, the
 /// next queue id.
-const APPEND_OVERHEAD_BYTES: usize = 256;
+pub const APPEND_OVERHEAD_BYTES: usize = 256;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 /// How long a group waits for writers who were answered a moment ago to come back with their next hint.
@@ -41,6 +46,38 @@ pub struct Append {
     /// The caller was told already that it is in the pipeline, so it is not refused any more.
     pub answered: bool,
     pub done: AppendDone,
+}
+
+/// What a group is made of.
+pub enum Entry {
+    Append(Append),
+    Proposal(Proposal),
+}
+
+impl Entry {
+    /// Bytes that it may hand to the engine.
+    fn bytes(&self) -> usize {
+        match self {
+            Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
+            Entry::Proposal(proposal) => proposal.bytes,
+        }
+    }
+
+    /// Hints in it.
+    pub fn hints(&self) -> u64 {
+        match self {
+            Entry::Append(_) => 1,
+            Entry::Proposal(proposal) => proposal.hints.len() as u64,
+        }
+    }
+
+    /// Tells whoever waits that it will not be done.
+    pub fn refuse(self, error: EnqueueError) {
+        match self {
+            Entry::Append(append) => (append.done)(Err(error)),
+            Entry::Proposal(proposal) => (proposal.done)(Err(Refusal::Enqueue(error))),
+        }
+    }
 }
 
 /// Requests that are carried out between groups, in order with the appends around them.
@@ -61,13 +98,13 @@ pub type Dirty = (NodeId, QueueRef);
 /// What a turn of the commit thread works on.
 #[derive(Default)]
 pub struct Work {
-    pub appends: Vec<Append>,
+    pub entries: Vec<Entry>,
     pub control: Option<Control>,
     pub dirty: BTreeSet<Dirty>,
 }
 
 enum Request {
-    Append(Append),
+    Entry(Entry),
     Control(Control),
 }
 
@@ -80,7 +117,7 @@ struct State {
     nudged: bool,
     /// Requests that will wait here once everybody who was answered has come back; 0 if nobody is expected.
     expected: usize,
-    /// Requests below which an append need not wake the commit thread; over 0 only while that waits for returners.
+    /// Requests below which an entry need not wake the commit thread; over 0 only while that waits for returners.
     wanted: usize,
     /// Groups left that do not wait for returners.
     without_returners: u32,
@@ -105,13 +142,15 @@ impl Control {
 }
 
 impl Inbox {
-    /// Hands in an append; gives it back if the inbox is closed.
-    pub fn append(&self, append: Append) -> Result<(), Append> {
+    /// Hands in an entry of a group; gives it back if the inbox is closed.
+    // What comes back is what was given, whatever its size.
+    #[allow(clippy::result_large_err)]
+    pub fn hand_in(&self, entry: Entry) -> Result<(), Entry> {
         let mut state = self.state.lock();
         if state.closed {
-            return Err(append);
+            return Err(entry);
         }
-        state.requests.push_back(Request::Append(append));
+        state.requests.push_back(Request::Entry(entry));
         let suffices = state.requests.len() >= state.wanted;
         drop(state);
         if suffices {
@@ -149,17 +188,17 @@ impl Inbox {
     }
 
     /// Closes the inbox and takes out all that waits, since nobody will work on it any more.
-    pub fn shut(&self) -> (Vec<Append>, Vec<Control>) {
+    pub fn shut(&self) -> (Vec<Entry>, Vec<Control>) {
         let mut state = self.state.lock();
         state.closed = true;
-        let (mut appends, mut controls) = (Vec::new(), Vec::new());
+        let (mut entries, mut controls) = (Vec::new(), Vec::new());
         for request in state.requests.drain(..) {
             match request {
-                Request::Append(append) => appends.push(append),
+                Request::Entry(entry) => entries.push(entry),
                 Request::Control(control) => controls.push(control),
             }
         }
-        (appends, controls)
+        (entries, controls)
     }
 
     /// Says that this many writers are about to be answered.
@@ -202,13 +241,13 @@ impl Inbox {
         let mut bytes = 0;
         while let Some(request) = state.requests.pop_front() {
             match request {
-                Request::Append(append) => {
-                    bytes += append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES;
-                    if bytes > APPEND_BYTES && !work.appends.is_empty() {
-                        state.requests.push_front(Request::Append(append));
+                Request::Entry(entry) => {
+                    bytes += entry.bytes();
+                    if bytes > APPEND_BYTES && !work.entries.is_empty() {
+                        state.requests.push_front(Request::Entry(entry));
                         break;
                     }
-                    work.appends.push(append);
+                    work.entries.push(entry);
                 }
                 Request::Control(control) => {
                     work.control = Some(control);
@@ -248,8 +287,8 @@ mod tests {
     use super::*;
     use crate::types::ShardId;
 
-    fn append(bytes: usize) -> Append {
-        Append {
+    fn append(bytes: usize) -> Entry {
+        Entry::Append(Append {
             node: NodeId(1),
             hint: NewHint {
                 shard: ShardId(1),
@@ -259,32 +298,32 @@ mod tests {
             },
             answered: false,
             done: Box::new(|_| {}),
-        }
+        })
     }
 
     #[test]
     fn a_group_stays_under_its_limit_and_a_larger_hint_goes_alone() {
         let inbox = Inbox::default();
         for bytes in [600_000, 600_000, 5_000_000, 10, 10] {
-            assert!(inbox.append(append(bytes)).is_ok());
+            assert!(inbox.hand_in(append(bytes)).is_ok());
         }
-        let sizes: Vec<_> = (0..4).map(|_| inbox.take(None).appends.len()).collect();
+        let sizes: Vec<_> = (0..4).map(|_| inbox.take(None).entries.len()).collect();
         assert_eq!(sizes, [1, 1, 1, 2]);
     }
 
     #[test]
     fn a_group_waits_a_moment_for_those_who_were_answered_and_no_longer() {
         let inbox = Inbox::default();
-        assert!(inbox.append(append(1)).is_ok());
+        assert!(inbox.hand_in(append(1)).is_ok());
         // Nobody comes back: it goes on all the same.
         inbox.expect_back(64);
-        assert_eq!(inbox.take(None).appends.len(), 1);
+        assert_eq!(inbox.take(None).entries.len(), 1);
         // A thread that waits with nothing at hand is woken by the first, however many are expected.
         inbox.expect_back(64);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| inbox.take(None).appends.len());
+            let waiting = scope.spawn(|| inbox.take(None).entries.len());
             std::thread::sleep(Duration::from_millis(20));
-            assert!(inbox.append(append(1)).is_ok());
+            assert!(inbox.hand_in(append(1)).is_ok());
             assert_eq!(waiting.join().unwrap(), 1);
         });
     }
@@ -292,26 +331,26 @@ mod tests {
     #[test]
     fn a_control_ends_the_group_before_it_and_nothing_enters_after_close() {
         let inbox = Inbox::default();
-        assert!(inbox.append(append(1)).is_ok());
+        assert!(inbox.hand_in(append(1)).is_ok());
         assert!(inbox.control(Control::Sync(Box::new(|_| {}))).is_ok());
-        assert!(inbox.append(append(2)).is_ok());
+        assert!(inbox.hand_in(append(2)).is_ok());
         assert!(inbox.control(Control::Close(Box::new(|_| {}))).is_ok());
-        assert!(inbox.append(append(3)).is_err());
+        assert!(inbox.hand_in(append(3)).is_err());
         let first = inbox.take(None);
-        assert_eq!(first.appends.len(), 1);
+        assert_eq!(first.entries.len(), 1);
         assert!(matches!(first.control, Some(Control::Sync(_))));
         let second = inbox.take(None);
-        assert_eq!(second.appends.len(), 1);
+        assert_eq!(second.entries.len(), 1);
         assert!(matches!(second.control, Some(Control::Close(_))));
     }
 
     #[test]
     fn a_shut_inbox_gives_up_what_waits_and_takes_nothing_more() {
         let inbox = Inbox::default();
-        assert!(inbox.append(append(1)).is_ok());
+        assert!(inbox.hand_in(append(1)).is_ok());
         assert!(inbox.control(Control::Sync(Box::new(|_| {}))).is_ok());
-        let (appends, controls) = inbox.shut();
-        assert_eq!((appends.len(), controls.len()), (1, 1));
-        assert!(inbox.append(append(2)).is_err());
+        let (entries, controls) = inbox.shut();
+        assert_eq!((entries.len(), controls.len()), (1, 1));
+        assert!(inbox.hand_in(append(2)).is_err());
     }
 }

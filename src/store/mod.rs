@@ -4,6 +4,8 @@
 //! callback; readers peek at what is durable (`reader`); acknowledging moves a cursor in memory at once and on disk with
 //! the next group.
 
+mod accept;
+mod applied;
 mod block;
 mod blocks;
 mod carve;
@@ -18,11 +20,15 @@ mod exposed;
 mod faults;
 mod group;
 mod heal;
+mod home;
+mod host_database;
 mod inbox;
 mod keys;
 mod meta;
 mod node_record;
 mod open;
+mod overlay;
+mod proposal;
 mod reader;
 mod rebuild;
 mod recovery;
@@ -43,14 +49,20 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub use applied::AppliedHints;
 pub use block::{NewHint, StoredHint};
 pub use cursor::Leave;
+pub use engine::panic_text;
+pub use host_database::{database_config, open_database};
 pub use inbox::AppendDone;
 pub use keys::QueueRef;
+pub use overlay::{Budget, RowBatch, Rows, TreeChanges};
+pub use proposal::{Ack, Proposal, Refusal};
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
 pub use shared::OnDurable;
+pub use sled::{Db, Tree};
 #[cfg(feature = "testkit")]
 pub use {
     faults::{CommitFault, POINTS},
@@ -74,11 +86,12 @@ pub(crate) mod formats {
 
 use crate::{
     config::Config,
-    error::{EnqueueError, HandoffError, OpenError, StorageError},
+    error::{EnqueueError, HandoffError, OpenError, StorageError, TransactionError},
     stats::{Health, StoreStats},
-    types::{Amount, NodeId, StoreId},
+    types::{Amount, NodeId, QueueId, StoreId},
 };
-use inbox::{Append, Control, Done};
+use committer::Committer;
+use inbox::{Append, Control, Done, Entry};
 use shared::Shared;
 use watchdog::StopSignal;
 
@@ -102,7 +115,24 @@ impl Store {
     /// `on_durable` is called on the commit thread with the nodes that have new durable hints; it must not block.
     pub fn open(config: &Config, on_durable: OnDurable) -> Result<Store, OpenError> {
         config.validate()?;
-        let (shared, committer) = open::open(config, on_durable)?;
+        Store::start(config, open::open(config, on_durable)?)
+    }
+
+    /// Opens the store in the host's database, whose directory `config.dir` must name, and makes it if there is none.
+    pub fn open_in(
+        db: &sled::Db,
+        config: &Config,
+        on_durable: OnDurable,
+    ) -> Result<Store, OpenError> {
+        config.validate()?;
+        Store::start(config, open::open_in(db, config, on_durable)?)
+    }
+
+    /// Starts the threads.
+    fn start(
+        config: &Config,
+        (shared, committer): (Arc<Shared>, Committer),
+    ) -> Result<Store, OpenError> {
         let stop_watchdog = Arc::new(StopSignal::default());
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -160,9 +190,28 @@ impl Store {
             answered: false,
             done,
         };
-        if let Err(append) = self.shared.inbox.append(append) {
-            (append.done)(Err(self.why_closed().into()));
+        self.hand_in(Entry::Append(append));
+    }
+
+    /// Hands a transaction to the pipeline. `done` is called once, on the commit thread or on this one; it must not block.
+    pub fn propose(&self, proposal: Proposal) {
+        let entry = Entry::Proposal(proposal);
+        match self.shared.check_serving() {
+            Ok(()) => self.hand_in(entry),
+            Err(error) => entry.refuse(error.into()),
         }
+    }
+
+    fn hand_in(&self, entry: Entry) {
+        if let Err(entry) = self.shared.inbox.hand_in(entry) {
+            entry.refuse(self.why_closed().into());
+        }
+    }
+
+    /// Checks that `trees` can take part in a transaction: the host's own, in the database that this store shares.
+    pub fn check_trees(&self, trees: &[&Tree]) -> Result<(), TransactionError> {
+        let engine = self.shared.engine().map_err(EnqueueError::from)?;
+        proposal::check_trees(&engine, trees)
     }
 
     /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the store fails before.
@@ -186,7 +235,7 @@ impl Store {
         };
         self.shared
             .inbox
-            .append(append)
+            .hand_in(Entry::Append(append))
             .map_err(|_| self.why_closed().into())
     }
 
@@ -201,6 +250,11 @@ impl Store {
         let registry = self.shared.registry.lock();
         let queues = registry.nodes.get(&node);
         queues.is_some_and(|queues| queues.front().is_some())
+    }
+
+    /// All queues below this one are retired, durably and for good; `None` if there is no queue.
+    pub fn retired_below(&self) -> Option<QueueId> {
+        self.shared.registry.lock().lowest_queue()
     }
 
     /// What is at the head of the node's queue, as far as it is durable.

@@ -16,6 +16,8 @@ use super::{
     exposed::Exposed,
     faults::{Faults, Safeguard, is_off, point},
     heal::Healing,
+    home::Home,
+    host_database::HostDatabase,
     meta::{self, MetaError},
     node_record::NodeRecord,
     rebuild::{self, Rebuilt},
@@ -105,7 +107,7 @@ pub fn reopen(
     })
 }
 
-/// Opens the store and returns what its threads need.
+/// Opens the store in `config.dir` and returns what its threads need.
 pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Committer), OpenError> {
     let directory = Directory::lock(&config.dir)?;
     point("open: locked")?;
@@ -117,8 +119,41 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
     } = counted(&directory, |died| {
         open_or_replace(config, &directory, directory.current()?, died)
     })?;
+    let home = Home::Owned {
+        directory,
+        generation,
+    };
+    let opened = assemble(config, engine, recovered, home, on_durable);
+    *opened.0.moved_aside.lock() = moved_aside;
+    Ok(opened)
+}
+
+/// Opens the store in the host's database, whose directory `config.dir` names.
+pub fn open_in(
+    db: &sled::Db,
+    config: &Config,
+    on_durable: OnDurable,
+) -> Result<(Arc<Shared>, Committer), OpenError> {
+    let database = HostDatabase::lock(db, &config.dir)?;
+    let path = database.path().to_owned();
+    let (served, clean) = (database.served()?, database.clean_summary()?);
+    let open_engine = || Engine::of(db.clone(), &path, Arc::default());
+    let (engine, recovered) = guarded_open(config, &path, open_engine, served, clean.as_ref())?;
+    database.begin_serving(recovered.store)?;
+    let home = Home::Shared(database);
+    Ok(assemble(config, engine, recovered, home, on_durable))
+}
+
+/// What the threads of a store need, given what was opened.
+fn assemble(
+    config: &Config,
+    engine: Engine,
+    recovered: Recovered,
+    home: Home,
+    on_durable: OnDurable,
+) -> (Arc<Shared>, Committer) {
     tracing::info!(
-        dir = %config.dir.display(), %generation, store = %recovered.store,
+        database = %home.database().display(), store = %recovered.store,
         nodes = recovered.registry.nodes.len(), "store opened"
     );
     let engine = Arc::new(engine);
@@ -127,7 +162,7 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
         Arc::clone(&engine),
         recovered.registry,
         on_durable,
-        moved_aside,
+        matches!(home, Home::Owned { .. }),
         Space {
             dir: config.dir.clone(),
             reserve_bytes: config.free_space_reserve_bytes,
@@ -142,8 +177,7 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
             reset_identity: false,
             ..config.clone()
         },
-        directory,
-        generation,
+        home,
         encoder: Encoder::new(),
         records: recovered.records,
         tails,
@@ -154,7 +188,7 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
         healing: Healing::default(),
         searched: BTreeSet::new(),
     };
-    Ok((shared, committer))
+    (shared, committer)
 }
 
 pub type TakenOver = (
@@ -269,6 +303,7 @@ fn open_generation(
         _ => None,
     };
     let exposed = exposed.filter(|exposed| !exposed.is_whole);
+    let open_engine = || Engine::open(&path, Arc::clone(&faults));
     let opened = match (exposed, &clean) {
         // sled would take damage at the end of the log for its end, and write over what stands behind it.
         (Some(_), Some(_)) => Err(unopenable(
@@ -281,7 +316,7 @@ fn open_generation(
         // After an unclean stop that is nothing special. But if it does not open, it is to be what it was.
         (Some(exposed), None) => {
             let kept = exposed.keep(&log);
-            let opened = guarded_open(config, &path, origin, None, &faults);
+            let opened = guarded_open(config, &path, open_engine, origin.is_named(), None);
             if let (Err(OpenError::Unopenable { .. }), Ok(kept)) = (&opened, kept) {
                 kept.put_back(&log).map_err(|source| OpenError::Io {
                     action: "put back what the engine changed of",
@@ -291,7 +326,13 @@ fn open_generation(
             }
             opened
         }
-        (None, clean) => guarded_open(config, &path, origin, clean.as_ref(), &faults),
+        (None, clean) => guarded_open(
+            config,
+            &path,
+            open_engine,
+            origin.is_named(),
+            clean.as_ref(),
+        ),
     };
     let (engine, recovered) = match (opened, &clean) {
         // What CLEAN knows tells what is missing, so all that is intact can be used.
@@ -340,18 +381,18 @@ fn open_rebuilt(
     Ok(opened)
 }
 
-/// Opens sled and finds out what is there. SLED.md rule 10: a damaged file may make the engine panic, when it opens or at
+/// Opens the engine and finds out what is there; `served` says whether a store was open there before. SLED.md rule 10: a damaged file may make the engine panic, when it opens or at
 /// the first reads.
 fn guarded_open(
     config: &Config,
     path: &Path,
-    origin: Origin,
+    open: impl FnOnce() -> Result<Engine, OpenError>,
+    served: bool,
     clean: Option<&Summary>,
-    faults: &Arc<Faults>,
 ) -> Result<(Engine, Recovered), OpenError> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let engine = Engine::open(path, Arc::clone(faults))?;
-        match prepare(config, &engine, path, origin, clean) {
+        let engine = open()?;
+        match prepare(config, &engine, path, served, clean) {
             Ok(recovered) => Ok((engine, recovered)),
             Err(error) => {
                 // Guarded, as sled's drop may panic too; the first error is the one to tell.
@@ -370,12 +411,12 @@ fn prepare(
     config: &Config,
     engine: &Engine,
     path: &Path,
-    origin: Origin,
+    served: bool,
     clean: Option<&Summary>,
 ) -> Result<Recovered, OpenError> {
     point("open: engine open")?;
     let new_id = random_store_id()?;
-    schema::migrate(engine, origin.is_named(), new_id.0).map_err(|error| match error {
+    schema::migrate(engine, served, new_id.0).map_err(|error| match error {
         SchemaError::Newer { found } => OpenError::NewerSchema {
             path: path.to_owned(),
             found,

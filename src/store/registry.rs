@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     stats::Damage,
-    types::{Amount, NodeId, Sequence},
+    types::{Amount, NodeId, QueueId, Sequence},
 };
 
 /// Damage beyond this is logged and counted, but no longer listed.
@@ -165,6 +165,12 @@ impl Registry {
         } else {
             self.damage_not_listed += 1;
         }
+    }
+
+    /// The lowest id of all queues that are not durably retired.
+    pub fn lowest_queue(&self) -> Option<QueueId> {
+        let queues = self.nodes.values().flat_map(|node| &node.queues);
+        queues.map(|queue| queue.at.queue).min()
     }
 
     /// What the `CLEAN` file says of every queue.

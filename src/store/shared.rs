@@ -28,6 +28,7 @@ use super::{
     engine::Engine,
     faults::Faults,
     inbox::{AppendDone, Inbox},
+    proposal::{ProposalDone, Refusal},
     registry::Registry,
 };
 use crate::{
@@ -44,7 +45,7 @@ pub struct Shared {
     pub inbox: Inbox,
     pub registry: Mutex<Registry>,
     engine: RwLock<Option<Arc<Engine>>>,
-    in_flight: Mutex<Vec<(HintId, AppendDone)>>,
+    in_flight: Mutex<Vec<Waiting>>,
     condition: Mutex<Health>,
     serving: AtomicBool,
     pub busy: Busy,
@@ -52,9 +53,41 @@ pub struct Shared {
     pub on_durable: OnDurable,
     /// Where a damaged store was moved to; guards nothing else.
     pub moved_aside: Mutex<Option<PathBuf>>,
+    /// Whether the commit thread can drop the database and open it again: it cannot if that is the host's.
+    mends_itself: bool,
     pub space: Space,
     /// Switches of tests.
     pub faults: Arc<Faults>,
+}
+
+/// Somebody who waits for the group that is being committed.
+pub enum Waiting {
+    Hint(HintId, AppendDone),
+    Transaction {
+        ids: Vec<HintId>,
+        /// Told when everybody sees it, before it is durable.
+        early: bool,
+        done: ProposalDone,
+    },
+}
+
+impl Waiting {
+    /// It is as durable as was asked for.
+    pub fn succeed(self) {
+        match self {
+            Waiting::Hint(id, done) => done(Ok(id)),
+            Waiting::Transaction { ids, done, .. } => done(Ok(ids)),
+        }
+    }
+
+    /// It may be, or not.
+    fn fail(self, cause: &StorageError) {
+        let unknown = EnqueueError::Unknown(cause.clone());
+        match self {
+            Waiting::Hint(_, done) => done(Err(unknown)),
+            Waiting::Transaction { done, .. } => done(Err(Refusal::Enqueue(unknown))),
+        }
+    }
 }
 
 /// The free-space reserve.
@@ -131,7 +164,7 @@ impl Shared {
         engine: Arc<Engine>,
         registry: Registry,
         on_durable: OnDurable,
-        moved_aside: Option<PathBuf>,
+        mends_itself: bool,
         space: Space,
     ) -> Self {
         Shared {
@@ -149,7 +182,8 @@ impl Shared {
             },
             counters: Counters::default(),
             on_durable,
-            moved_aside: Mutex::new(moved_aside),
+            moved_aside: Mutex::default(),
+            mends_itself,
             space,
         }
     }
@@ -197,9 +231,9 @@ impl Shared {
         }
         match self.health() {
             Health::Serving => Ok(()),
-            Health::Failed(cause) | Health::RestartRequired(cause) => {
-                Err(HandoffError::Storage(cause))
-            }
+            Health::Failed(cause)
+            | Health::ReopenRequired(cause)
+            | Health::RestartRequired(cause) => Err(HandoffError::Storage(cause)),
             Health::ShutDown => Err(HandoffError::ShutDown),
         }
     }
@@ -207,31 +241,39 @@ impl Shared {
     /// SLED.md rules 8 and 9: after a storage error nothing more is accepted, and whoever waits learns that the
     /// outcome is unknown. The first cause stays; only the step from "failed" to "restart required" is taken after it.
     pub fn fail(&self, health: Health) {
-        let cause = match &health {
-            Health::Failed(cause) | Health::RestartRequired(cause) => cause.clone(),
+        let (health, cause) = match health {
+            Health::Failed(cause) if !self.mends_itself => {
+                (Health::ReopenRequired(cause.clone()), cause)
+            }
+            Health::Failed(ref cause)
+            | Health::ReopenRequired(ref cause)
+            | Health::RestartRequired(ref cause) => {
+                let cause = cause.clone();
+                (health, cause)
+            }
             Health::Serving | Health::ShutDown => return,
         };
         {
             let mut condition = self.condition.lock();
             let worse = match *condition {
                 Health::Serving => true,
-                Health::Failed(_) | Health::ShutDown => {
+                Health::Failed(_) | Health::ReopenRequired(_) | Health::ShutDown => {
                     matches!(health, Health::RestartRequired(_))
                 }
                 Health::RestartRequired(_) => false,
             };
             if worse {
-                let restart_required = matches!(health, Health::RestartRequired(_));
+                let mends_itself = matches!(health, Health::Failed(_));
                 tracing::error!(
-                    error = %cause, source = %cause.source, restart_required,
+                    error = %cause, source = %cause.source, mends_itself,
                     "the store failed; it accepts nothing until it is mended"
                 );
                 *condition = health;
                 self.serving.store(false, Release);
             }
         }
-        for (_, done) in self.take_in_flight() {
-            done(Err(EnqueueError::Unknown(cause.clone())));
+        for waiting in self.take_in_flight() {
+            waiting.fail(&cause);
         }
         // The commit thread mends what can be mended.
         self.inbox.nudge();
@@ -239,10 +281,10 @@ impl Shared {
 
     /// For a commit thread that will not come back: nobody is left waiting, and nobody can begin to.
     pub fn abandon(&self, cause: StorageError) {
-        let (appends, controls) = self.inbox.shut();
+        let (entries, controls) = self.inbox.shut();
         self.fail(Health::RestartRequired(cause.clone()));
-        for append in appends {
-            (append.done)(Err(EnqueueError::StoreFailed(cause.clone())));
+        for entry in entries {
+            entry.refuse(EnqueueError::StoreFailed(cause.clone()));
         }
         for control in controls {
             control.refuse(HandoffError::Storage(cause.clone()));
@@ -258,11 +300,19 @@ impl Shared {
         self.serving.store(false, Release);
     }
 
-    pub fn set_in_flight(&self, waiting: Vec<(HintId, AppendDone)>) {
+    pub fn set_in_flight(&self, waiting: Vec<Waiting>) {
         *self.in_flight.lock() = waiting;
     }
 
-    pub fn take_in_flight(&self) -> Vec<(HintId, AppendDone)> {
+    /// Answers the transactions that wait for no fsync.
+    pub fn answer_early(&self) {
+        let is_early =
+            |waiting: &mut Waiting| matches!(waiting, Waiting::Transaction { early: true, .. });
+        let early: Vec<_> = self.in_flight.lock().extract_if(.., is_early).collect();
+        early.into_iter().for_each(Waiting::succeed);
+    }
+
+    pub fn take_in_flight(&self) -> Vec<Waiting> {
         std::mem::take(&mut *self.in_flight.lock())
     }
 

@@ -1,0 +1,238 @@
+//! Taking the hints of a node by hand, instead of having them replayed: a transactional queue.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering::{Acquire, Release},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    error::{HandoffError, TransactionError},
+    payload::{Payload, decode},
+    service::HintedHandoff,
+    store::{Mark, Peek, PeekLimits, PeekedHint, QueueRef, Reader, Rows},
+    transaction::Hints,
+    types::{HintId, NodeId, ShardId},
+};
+
+/// How often a consumer that waits looks whether the store still serves.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The one who takes the hints of a node, in order: it peeks at them, and lets them leave with what the host makes of them.
+///
+/// ```
+/// # use hinted_handoff::*;
+/// # struct Nobody;
+/// # impl ShardWriter<String> for Nobody {
+/// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> { Ok(()) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// const MAIL: NodeId = NodeId(1);
+/// let config = Config { manual_nodes: [MAIL].into(), ..Config::new(dir.path().join("db")) };
+/// let db = open_database(&database_config(&config.dir))?;
+/// let sent = db.open_tree("sent")?;
+/// let handoff = HintedHandoff::open_in(&db, config, Nobody).await?;
+/// handoff.write_shard(ShardId(1), MAIL, &"to ada".to_owned()).await?;
+///
+/// let mut mail = handoff.consumer(MAIL)?;
+/// mail.ready().await?;
+/// let letters = mail.peek(10).await?;
+/// handoff.transaction(&[&sent], |rows, hints| {
+///     for letter in &letters {
+///         rows[0].insert(letter.id.sequence.0.to_be_bytes(), letter.points.as_str())?;
+///     }
+///     hints.ack(&letters)?;
+///     Ok(())
+/// }).await?;
+/// assert_eq!(sent.len(), 1);
+/// assert!(mail.peek(10).await?.is_empty());
+/// # handoff.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Consumer<P: Payload> {
+    handoff: HintedHandoff<P>,
+    node: NodeId,
+    reader: Reader,
+}
+
+/// A hint that a [`Consumer`] has peeked at.
+#[derive(Debug, Clone)]
+pub struct PeekedPoints<P> {
+    /// Its id.
+    pub id: HintId,
+    /// The shard it is for.
+    pub shard: ShardId,
+    /// When it was enqueued, by the wall clock.
+    pub enqueued: SystemTime,
+    /// The points.
+    pub points: P,
+    pub(crate) node: NodeId,
+    pub(crate) mark: Mark,
+}
+
+impl<P: Payload> HintedHandoff<P> {
+    /// The consumer of a node in [`Config::manual_nodes`](crate::Config::manual_nodes). There is one at a time; when it is dropped
+    /// there can be another.
+    ///
+    /// # Errors
+    /// [`HandoffError::Replayed`] if the node is not one of these, [`HandoffError::Consumed`] if it has a consumer.
+    pub fn consumer(&self, node: NodeId) -> Result<Consumer<P>, HandoffError> {
+        let manual = self.replays().manual(node);
+        let manual = manual.ok_or(HandoffError::Replayed { node })?;
+        if manual.is_taken.swap(true, Acquire) {
+            return Err(HandoffError::Consumed { node });
+        }
+        Ok(Consumer {
+            handoff: self.clone(),
+            node,
+            reader: Reader::default(),
+        })
+    }
+}
+
+impl<P: Payload> Drop for Consumer<P> {
+    fn drop(&mut self) {
+        if let Some(manual) = self.handoff.replays().manual(self.node) {
+            manual.is_taken.store(false, Release);
+        }
+    }
+}
+
+impl<P: Payload> Consumer<P> {
+    /// Waits until something can be peeked at.
+    ///
+    /// # Errors
+    /// [`HandoffError`] if the store does not serve or is shut down.
+    pub async fn ready(&self) -> Result<(), HandoffError> {
+        let replays = self.handoff.replays();
+        let manual = replays.manual(self.node);
+        let manual = manual.ok_or(HandoffError::Replayed { node: self.node })?;
+        loop {
+            if replays.stop().is_cancelled() {
+                return Err(HandoffError::ShutDown);
+            }
+            self.handoff.store().check_serving()?;
+            if self.handoff.store().has_pending(self.node) {
+                return Ok(());
+            }
+            tokio::select! {
+                () = replays.stop().cancelled() => {}
+                () = manual.bell.notified() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// The next hints, at most `max` and at most [`Config::batch_bytes`](crate::Config::batch_bytes) of points but at least one, if
+    /// there is one; none otherwise. They stay in the queue until they are acknowledged: the next peek sees the same ones.
+    ///
+    /// Only what is durable is seen. A hint that does not read any more, because the disk damaged it, is skipped, counted and
+    /// logged.
+    ///
+    /// # Errors
+    /// [`HandoffError::Undecodable`] if the next hint does not decode, or why the store does not serve.
+    pub async fn peek(&mut self, max: usize) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
+            match self.read(max).await? {
+                Peek::Empty => return Ok(Vec::new()),
+                Peek::Hints(hints) => return self.decode(hints),
+                Peek::Damaged(queue) => self.judge_damage(queue).await?,
+            }
+        }
+    }
+
+    /// [`peek`](Consumer::peek) for any thread without a runtime of its own. Blocks it.
+    ///
+    /// # Errors
+    /// As `peek`.
+    pub fn peek_blocking(&mut self, max: usize) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
+        pollster::block_on(self.peek(max))
+    }
+
+    /// Lets hints leave the queue, durably or as [`Config::durability`](crate::Config::durability) says. To have that happen together
+    /// with changes of rows, use [`Hints::ack`](crate::Hints::ack) in a transaction.
+    ///
+    /// # Errors
+    /// [`TransactionError::NotNext`] if they are not the next ones of the queue, or why the store does not serve.
+    pub async fn ack(&mut self, hints: &[PeekedPoints<P>]) -> Result<(), TransactionError> {
+        let mut ack = |_: &mut [Rows<'_>], all: &mut Hints<'_, P>| Ok(all.ack(hints)?);
+        let committed = self.handoff.run_until_committed(&[], &mut ack).await;
+        committed.map(drop)
+    }
+
+    /// [`ack`](Consumer::ack) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `ack`.
+    pub fn ack_blocking(&mut self, hints: &[PeekedPoints<P>]) -> Result<(), TransactionError> {
+        pollster::block_on(self.ack(hints))
+    }
+
+    /// On a blocking thread, since it reads from the disk.
+    async fn read(&mut self, max: usize) -> Result<Peek, HandoffError> {
+        let (store, node) = (self.handoff.store().clone(), self.node);
+        let mut reader = std::mem::take(&mut self.reader);
+        let limits = PeekLimits {
+            hints: max,
+            payload_bytes: self.handoff.batch_bytes(),
+        };
+        let reading = self.handoff.runtime().spawn_blocking(move || {
+            let peeked = store.peek(&mut reader, node, limits);
+            (reader, peeked)
+        });
+        // A panic in a read is caught below; what is left is a runtime that shuts down.
+        let (reader, peeked) = reading.await.map_err(|_| HandoffError::ShutDown)?;
+        self.reader = reader;
+        peeked
+    }
+
+    fn decode(&self, hints: Vec<PeekedHint>) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
+        let mut decoded = Vec::with_capacity(hints.len());
+        for PeekedHint { mark, hint } in hints {
+            let id = HintId {
+                store: self.handoff.store().id(),
+                queue: mark.queue.queue,
+                sequence: mark.sequence,
+            };
+            let points = match decode(hint.format, &hint.payload) {
+                Ok(points) => points,
+                Err(source) if decoded.is_empty() => {
+                    let source = Arc::new(source);
+                    return Err(HandoffError::Undecodable { hint: id, source });
+                }
+                // It is an error once it comes first.
+                Err(_) => break,
+            };
+            decoded.push(PeekedPoints {
+                id,
+                shard: hint.shard,
+                enqueued: UNIX_EPOCH + Duration::from_millis(hint.enqueued_unix_ms),
+                points,
+                node: self.node,
+                mark,
+            });
+        }
+        Ok(decoded)
+    }
+
+    async fn judge_damage(&mut self, queue: QueueRef) -> Result<(), HandoffError> {
+        self.reader.forget();
+        let (tell, told) = oneshot::channel();
+        let judged = move |result| {
+            // Nobody listens if the consumer was dropped meanwhile.
+            let _ = tell.send(result);
+        };
+        self.handoff.store().judge_damage(self.node, queue, judged);
+        told.await.unwrap_or(Err(HandoffError::ShutDown))
+    }
+}

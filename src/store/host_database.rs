@@ -1,0 +1,148 @@
+//! A sled database that the host opened for its own rows, and that the store shares: how it must be opened, and the few files
+//! that the store keeps in its directory.
+//!
+//! ```text
+//! hh-LOCK    held by flock by the one store in the database, and names the process
+//! hh-STORE   the store's id in hex; there once the store was open, so that a lost tree is not taken for a new store
+//! hh-CLEAN   the summary of a clean shutdown, see clean.rs
+//! ```
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    clean::{self, Summary},
+    directory::{failed, read_summary, remove_if_there, replace, take_lock},
+    engine::{CACHE_BYTES, SEGMENT_BYTES, make_private_dir, open_sled, sync_database, sync_path},
+};
+use crate::{
+    error::{DatabaseProblem, OpenError, StorageError},
+    types::StoreId,
+};
+
+const LOCK: &str = "hh-LOCK";
+const STORE: &str = "hh-STORE";
+const CLEAN: &str = "hh-CLEAN";
+
+/// The settings that a database must have to be shared with a store: segments of 8 MiB, which are fixed for its life, and
+/// sled's own compression off. The cache is 8 MiB, of which sled uses several times as much; a host may set another.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use hinted_handoff::{database_config, open_database};
+///
+/// let db = open_database(&database_config(dir.path().join("db")).cache_capacity(64 << 20))?;
+/// let accounts = db.open_tree("accounts")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn database_config(path: impl AsRef<Path>) -> sled::Config {
+    sled::Config::new()
+        .path(path)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(CACHE_BYTES)
+}
+
+/// Opens a database that is to be shared, and makes it if there is none, with mode 0700.
+///
+/// It does what [`sled::Config::open`] leaves to its caller: removes a torn snapshot that an unclean stop left, which would
+/// make every open fail, waits a moment for a lock that lingers, catches panics, and makes the new files durable.
+///
+/// # Errors
+/// [`OpenError::Database`] for settings that a store cannot live with, [`OpenError::Locked`], [`OpenError::Unopenable`], or
+/// what the operating system says.
+pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
+    let path = config.get_path();
+    check_settings(config)?;
+    let absolute = std::path::absolute(&path).map_err(|source| failed("resolve", &path, source))?;
+    if let Some(parent) = absolute.parent() {
+        fs::create_dir_all(parent).map_err(|source| failed("create", parent, source))?;
+    }
+    make_private_dir(&absolute)?;
+    let db = open_sled(&absolute, config)?;
+    db.flush()
+        .map_err(|error| StorageError::new("flush the log", error))?;
+    sync_database(&absolute)?;
+    Ok(db)
+}
+
+fn check_settings(config: &sled::Config) -> Result<(), OpenError> {
+    let problem = if config.segment_size != SEGMENT_BYTES {
+        DatabaseProblem::SegmentSize {
+            found: config.segment_size,
+            wanted: SEGMENT_BYTES,
+        }
+    } else if config.temporary {
+        DatabaseProblem::Temporary
+    } else if config.use_compression {
+        DatabaseProblem::Compressed
+    } else if config.flush_every_ms.is_none() {
+        DatabaseProblem::NeverFlushed
+    } else {
+        return Ok(());
+    };
+    Err(OpenError::Database {
+        path: config.get_path(),
+        problem,
+    })
+}
+
+/// The directory of a database that the host opened, and the lock that makes this store the only one in it.
+#[derive(Debug)]
+pub struct HostDatabase {
+    path: PathBuf,
+    /// Held until this value is dropped.
+    _lock: File,
+}
+
+impl HostDatabase {
+    /// Checks that a store can live in `db`, whose directory `dir` must name, and locks it against a second store.
+    pub fn lock(db: &sled::Db, dir: &Path) -> Result<Self, OpenError> {
+        check_settings(&db.context)?;
+        let path = db.context.get_path();
+        let canonical =
+            |path: &Path| fs::canonicalize(path).map_err(|source| failed("resolve", path, source));
+        let is_it = match canonical(dir) {
+            Ok(dir) => dir == canonical(&path)?,
+            Err(_) => false,
+        };
+        if !is_it {
+            return Err(OpenError::Database {
+                path,
+                problem: DatabaseProblem::OtherDirectory {
+                    dir: dir.to_owned(),
+                },
+            });
+        }
+        let lock = take_lock(&path.join(LOCK))?;
+        Ok(HostDatabase { path, _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a store was open in it before.
+    pub fn served(&self) -> Result<bool, OpenError> {
+        let path = self.path.join(STORE);
+        path.try_exists()
+            .map_err(|source| failed("look for", &path, source))
+    }
+
+    /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
+    pub fn clean_summary(&self) -> Result<Option<Summary>, OpenError> {
+        read_summary(&self.path.join(CLEAN))
+    }
+
+    /// Call it when the store is open and that is durable, before it takes the first hint.
+    pub fn begin_serving(&self, store: StoreId) -> Result<(), OpenError> {
+        replace(&self.path, STORE, format!("{store}\n").as_bytes())?;
+        remove_if_there(&self.path.join(CLEAN))?;
+        sync_path(&self.path)
+    }
+
+    pub fn write_clean_summary(&self, summary: &Summary) -> Result<(), OpenError> {
+        replace(&self.path, CLEAN, &clean::encode(summary))
+    }
+}

@@ -1,0 +1,93 @@
+//! A transaction on its way to the commit thread: what its closure read, and what is to become of that.
+
+use sled::{IVec, transaction::Transactional};
+
+use super::{
+    block::NewHint,
+    engine::{Engine, HINTS, META, NODES},
+    overlay::TreeChanges,
+    reader::Mark,
+};
+use crate::{
+    error::{EnqueueError, StorageError, TransactionError, TreeProblem},
+    types::{HintId, NodeId, Sequence},
+};
+
+/// Told the outcome of a transaction: the ids of its hints, in the order of its hints. Dropped untold, it is unknown.
+pub type ProposalDone = Box<dyn FnOnce(Result<Vec<HintId>, Refusal>) + Send>;
+
+/// All or nothing of this.
+///
+/// With no writes, hints and acks it only asks whether all that was read is still so.
+pub struct Proposal {
+    pub changes: Vec<TreeChanges>,
+    pub hints: Vec<(NodeId, NewHint)>,
+    pub acks: Vec<Ack>,
+    /// Bytes handed to the engine for it, at most.
+    pub bytes: usize,
+    /// Answered when it is seen by all, rather than when it is durable.
+    pub answer_early: bool,
+    pub done: ProposalDone,
+}
+
+impl Proposal {
+    pub fn changes_nothing(&self) -> bool {
+        let writes_nothing = |changes: &TreeChanges| changes.writes.is_empty();
+        self.hints.is_empty() && self.acks.is_empty() && self.changes.iter().all(writes_nothing)
+    }
+}
+
+/// Hints that leave a queue together with the transaction: from `first` on through `last`.
+#[derive(Debug, Clone, Copy)]
+pub struct Ack {
+    /// Who consumes them.
+    pub node: NodeId,
+    /// Where the cursor must stand.
+    pub first: Sequence,
+    /// The last of them.
+    pub last: Mark,
+}
+
+/// Why nothing of a transaction came into effect, or is known to have.
+#[derive(Debug)]
+pub enum Refusal {
+    /// A row that it read has changed since.
+    Conflict,
+    /// The queue does not stand at this hint any more: somebody has acknowledged it.
+    NotNext(HintId),
+    /// A row could not be read.
+    Read(StorageError),
+    /// What refuses a hint too.
+    Enqueue(EnqueueError),
+}
+
+/// Checks that `trees` are the host's, in the database that holds our own.
+pub fn check_trees(engine: &Engine, trees: &[&sled::Tree]) -> Result<(), TransactionError> {
+    let failed = |name: &IVec, problem: TreeProblem| {
+        let tree = String::from_utf8_lossy(name).into_owned();
+        Err(TransactionError::Tree { tree, problem })
+    };
+    if trees.is_empty() {
+        return Err(TransactionError::NoTrees);
+    }
+    let mut seen = Vec::with_capacity(trees.len());
+    for tree in trees {
+        let name = tree.name();
+        // sled compares the directories of the two.
+        let pair: [&sled::Tree; 2] = [&engine.meta, tree];
+        if Transactional::<()>::make_overlay(pair.as_slice()).is_err() {
+            return failed(&name, TreeProblem::OtherDatabase);
+        }
+        if [META, NODES, HINTS]
+            .iter()
+            .any(|ours| name == ours.as_bytes())
+        {
+            return failed(&name, TreeProblem::Ours);
+        }
+        if seen.contains(&name) {
+            return failed(&name, TreeProblem::Twice);
+        }
+        seen.push(name);
+    }
+    Ok(())
+}

@@ -1,0 +1,422 @@
+//! Transactions over the host's rows and the hints: running the closure, and running it again when it lost a race.
+
+use std::{
+    cell::Cell,
+    error::Error,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    consumer::PeekedPoints,
+    error::{EnqueueError, StorageError, TransactionError},
+    payload::Payload,
+    service::HintedHandoff,
+    store::{
+        Ack, Budget, NewHint, Proposal, Refusal, RowBatch, Rows, Tree, TreeChanges, panic_text,
+    },
+    types::{Durability, HintId, NodeId, ShardId},
+};
+
+/// Transactions that may be under way at a time; more wait for their turn.
+pub(crate) const TURNS: u32 = 1024;
+/// How often a transaction runs beside others before it runs alone, when nothing can change what it reads.
+const RUNS_BESIDE_OTHERS: u32 = 8;
+/// Alone it can only lose to writes that went past us.
+const RUNS_MAX: u32 = 16;
+
+/// What a transaction came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed<T> {
+    /// What the closure returned.
+    pub value: T,
+    /// The ids of the hints, in the order in which the closure enqueued them.
+    pub hints: Vec<HintId>,
+}
+
+/// Why a closure gives up: any error of the host's, or one that a row or a hint met.
+///
+/// Made by `?` from any error, and by [`Abort::new`] from a text. The transaction then leaves nothing behind, and the host gets
+/// the error back in [`TransactionError::Aborted`].
+#[derive(Debug)]
+pub struct Abort(Box<dyn Error + Send + Sync>);
+
+impl Abort {
+    /// Gives up because of `cause`: an error or a text.
+    pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Abort(cause.into())
+    }
+
+    /// What a row or a hint met is told as such, all else as the host's own.
+    fn into_error(self) -> TransactionError {
+        match self.0.downcast::<TransactionError>() {
+            Ok(ours) => *ours,
+            Err(other) => match other.downcast::<EnqueueError>() {
+                Ok(ours) => (*ours).into(),
+                Err(hosts) => TransactionError::Aborted(hosts),
+            },
+        }
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Abort {
+    fn from(error: E) -> Self {
+        Abort(Box::new(error))
+    }
+}
+
+/// The hints of a transaction, within its closure.
+pub struct Hints<'a, P: Payload> {
+    handoff: &'a HintedHandoff<P>,
+    budget: &'a Budget,
+    hints: Vec<(NodeId, NewHint)>,
+    acks: Vec<Ack>,
+}
+
+impl<P: Payload> Hints<'_, P> {
+    /// Queues `points` for `node`, to be delivered in order with all other hints of (`node`, `shard`), if the transaction comes into
+    /// effect. Its id is in [`Committed::hints`].
+    ///
+    /// # Errors
+    /// [`TransactionError::Enqueue`] if the points are empty or over [`Config::max_entry_bytes`](crate::Config::max_entry_bytes),
+    /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1 MiB.
+    pub fn enqueue(
+        &mut self,
+        node: NodeId,
+        shard: ShardId,
+        points: &P,
+    ) -> Result<(), TransactionError> {
+        let hint = self.handoff.encode(shard, points)?;
+        self.budget.add_hint(hint.raw_bytes())?;
+        self.hints.push((node, hint));
+        Ok(())
+    }
+
+    /// Lets hints that a [`Consumer`](crate::Consumer) peeked at leave their queue, if the transaction comes into effect.
+    ///
+    /// They must be the next ones of their queue at that moment, without a gap; else the transaction fails with
+    /// [`TransactionError::NotNext`].
+    ///
+    /// # Errors
+    /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1 MiB.
+    pub fn ack(&mut self, hints: &[PeekedPoints<P>]) -> Result<(), TransactionError> {
+        for hint in hints {
+            let mark = hint.mark;
+            let is_behind = |ack: &&mut Ack| {
+                let follows = ack.last.sequence.0 + 1 == mark.sequence.0;
+                ack.node == hint.node && ack.last.queue == mark.queue && follows
+            };
+            match self.acks.last_mut().filter(is_behind) {
+                Some(ack) => ack.last = mark,
+                None => {
+                    self.budget.add_ack()?;
+                    self.acks.push(Ack {
+                        node: hint.node,
+                        first: mark.sequence,
+                        last: mark,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+thread_local! {
+    /// Whether this thread runs the closure of a transaction.
+    static IN_CLOSURE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that this thread runs a closure, until it is dropped.
+struct InClosure;
+
+impl InClosure {
+    fn enter() -> Self {
+        IN_CLOSURE.set(true);
+        InClosure
+    }
+}
+
+impl Drop for InClosure {
+    fn drop(&mut self) {
+        IN_CLOSURE.set(false);
+    }
+}
+
+/// Why a run did not come into effect.
+enum Lost {
+    /// What it read has changed.
+    Race,
+    /// Another run would not help.
+    Final(TransactionError),
+}
+
+impl Lost {
+    fn into_error(self, attempts: u32) -> TransactionError {
+        match self {
+            Lost::Race => TransactionError::Contended { attempts },
+            Lost::Final(error) => error,
+        }
+    }
+}
+
+impl From<Refusal> for Lost {
+    fn from(refusal: Refusal) -> Self {
+        Lost::Final(match refusal {
+            Refusal::Conflict => return Lost::Race,
+            Refusal::NotNext(hint) => TransactionError::NotNext { hint },
+            Refusal::Read(cause) => TransactionError::Read(cause),
+            Refusal::Enqueue(error) => TransactionError::Enqueue(error),
+        })
+    }
+}
+
+/// What one run of a closure would change, if what it read is still so.
+struct Ran<T> {
+    outcome: Result<T, TransactionError>,
+    changes: Vec<TreeChanges>,
+    hints: Vec<(NodeId, NewHint)>,
+    acks: Vec<Ack>,
+    bytes: usize,
+}
+
+impl<P: Payload> HintedHandoff<P> {
+    /// Runs `work` on the rows of `trees` and on hints, and commits all that it wrote as one: after a crash all of it is there
+    /// or nothing.
+    ///
+    /// `trees` are the host's, in the database that was given to [`open_in`](HintedHandoff::open_in); `work` gets their rows in the
+    /// same order. Transactions are serialisable: each comes into effect as if it had run alone. A run that read what
+    /// another has changed meanwhile is run again, the ninth time with no other transaction beside it; so `work` may run several
+    /// times and should do nothing but read and write rows and hints. It runs on the calling thread, in the first poll of the
+    /// future or a later one, and must not block for long. Within it, the trees themselves are another world: what is read from them
+    /// directly is not checked, what is written to them directly is not part of the transaction.
+    ///
+    /// Returns when [`Config::durability`](crate::Config::durability) is met: when it is on disk, or with
+    /// [`Buffered`](Durability::Buffered) when everybody sees it. In both cases others may see its rows before they are on disk.
+    /// Dropping the future once it waits for the answer does not withdraw the transaction.
+    ///
+    /// ```
+    /// # use hinted_handoff::*;
+    /// # struct Cluster;
+    /// # impl ShardWriter<String> for Cluster {
+    /// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let config = Config::new(dir.path().join("db"));
+    /// let db = open_database(&database_config(&config.dir))?;
+    /// let users = db.open_tree("users")?;
+    /// let handoff = HintedHandoff::open_in(&db, config, Cluster).await?;
+    ///
+    /// let committed = handoff
+    ///     .transaction(&[&users], |rows, hints| {
+    ///         if rows[0].get("ada")?.is_some() {
+    ///             return Err(Abort::new("there is an ada already"));
+    ///         }
+    ///         rows[0].insert("ada", "countess")?;
+    ///         hints.enqueue(NodeId(2), ShardId(7), &"+ada countess".to_owned())?;
+    ///         Ok("welcome")
+    ///     })
+    ///     .await?;
+    /// assert_eq!((committed.value, committed.hints.len()), ("welcome", 1));
+    /// # handoff.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TransactionError`]. Nothing of the transaction is there then, and no sequence is used up, unless its
+    /// [`outcome`](TransactionError::outcome) is unknown.
+    pub async fn transaction<T, F>(
+        &self,
+        trees: &[&Tree],
+        mut work: F,
+    ) -> Result<Committed<T>, TransactionError>
+    where
+        F: FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
+    {
+        if IN_CLOSURE.get() {
+            return Err(TransactionError::Nested);
+        }
+        self.store().check_trees(trees)?;
+        self.run_until_committed(trees, &mut work).await
+    }
+
+    /// [`transaction`](HintedHandoff::transaction) for any thread, with or without a runtime. Blocks the thread.
+    ///
+    /// # Errors
+    /// As `transaction`.
+    pub fn transaction_blocking<T, F>(
+        &self,
+        trees: &[&Tree],
+        work: F,
+    ) -> Result<Committed<T>, TransactionError>
+    where
+        F: FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
+    {
+        pollster::block_on(self.transaction(trees, work))
+    }
+
+    /// Commits plain writes of the host's as one, in the same groups as hints and transactions.
+    ///
+    /// In a shared database all writes of the host's should go this way or through [`transaction`](HintedHandoff::transaction): only
+    /// then the log is bounded between two fsyncs, without which a power cut can destroy the database. Returns as `transaction` does.
+    ///
+    /// # Errors
+    /// As `transaction`.
+    pub async fn apply(&self, batch: RowBatch) -> Result<(), TransactionError> {
+        if IN_CLOSURE.get() {
+            return Err(TransactionError::Nested);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let bytes = batch.bytes();
+        let changes = batch.into_changes();
+        let trees: Vec<&Tree> = changes.iter().map(|it| &it.tree).collect();
+        self.store().check_trees(&trees)?;
+        let turn = self.turns(1).await?;
+        let ran = Ran {
+            outcome: Ok(()),
+            changes,
+            hints: Vec::new(),
+            acks: Vec::new(),
+            bytes,
+        };
+        // It has read nothing that others could have changed.
+        let committed = self.commit(ran, turn).await;
+        committed.map_err(|lost| lost.into_error(1)).map(drop)
+    }
+
+    /// [`apply`](HintedHandoff::apply) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `apply`.
+    pub fn apply_blocking(&self, batch: RowBatch) -> Result<(), TransactionError> {
+        pollster::block_on(self.apply(batch))
+    }
+
+    /// Runs `work` until what it read was still so when it was committed.
+    pub(crate) async fn run_until_committed<T>(
+        &self,
+        trees: &[&Tree],
+        work: &mut impl FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
+    ) -> Result<Committed<T>, TransactionError> {
+        let mut runs = 0;
+        loop {
+            runs += 1;
+            let turn = match runs > RUNS_BESIDE_OTHERS {
+                // With all turns taken nobody else changes any row.
+                true => self.turns(TURNS).await?,
+                false => self.turns(1).await?,
+            };
+            let ran = self.run(trees, work);
+            match self.commit(ran, turn).await {
+                Ok(committed) => return Ok(committed),
+                Err(Lost::Race) if runs < RUNS_MAX => {}
+                Err(lost) => return Err(lost.into_error(runs)),
+            }
+        }
+    }
+
+    async fn turns(&self, turns: u32) -> Result<OwnedSemaphorePermit, TransactionError> {
+        let turns = Arc::clone(self.all_turns()).acquire_many_owned(turns).await;
+        turns.map_err(|_| EnqueueError::ShutDown.into())
+    }
+
+    /// One run, which changes nothing yet.
+    fn run<T>(
+        &self,
+        trees: &[&Tree],
+        work: &mut impl FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
+    ) -> Ran<T> {
+        let budget = Budget::default();
+        let mut rows: Vec<Rows<'_>> = trees.iter().map(|tree| Rows::new(tree, &budget)).collect();
+        let mut hints = Hints {
+            handoff: self,
+            budget: &budget,
+            hints: Vec::new(),
+            acks: Vec::new(),
+        };
+        let in_closure = InClosure::enter();
+        let worked = catch_unwind(AssertUnwindSafe(|| work(&mut rows, &mut hints)));
+        drop(in_closure);
+        let outcome = match worked {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(abort)) => Err(abort.into_error()),
+            Err(panic) => Err(TransactionError::Panicked(panic_text(panic.as_ref()))),
+        };
+        let outcome = match budget.take_failure() {
+            // Whatever the closure made of it.
+            Some(cause) => Err(TransactionError::Read(cause)),
+            None => outcome,
+        };
+        let (hints, acks) = (hints.hints, hints.acks);
+        let mut ran = Ran {
+            outcome,
+            changes: rows.into_iter().map(Rows::into_changes).collect(),
+            hints,
+            acks,
+            bytes: budget.bytes(),
+        };
+        if ran.outcome.is_err() {
+            // It counts only if what it read fits together, so that alone is looked at.
+            ran.changes.iter_mut().for_each(|it| it.writes.clear());
+            ran.hints.clear();
+            ran.acks.clear();
+            ran.bytes = 0;
+        }
+        ran
+    }
+
+    /// Has a run committed, and waits for the answer.
+    async fn commit<T>(
+        &self,
+        ran: Ran<T>,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Committed<T>, Lost> {
+        let Ran {
+            outcome,
+            changes,
+            hints,
+            acks,
+            bytes,
+        } = ran;
+        if changes.iter().all(|it| it.reads.is_empty())
+            && let Err(error) = outcome
+        {
+            return Err(Lost::Final(error));
+        }
+        let room = self.room(bytes).await;
+        let room = room.map_err(|error| Lost::Final(error.into()))?;
+        let (tell, told) = oneshot::channel();
+        let done = move |result| {
+            drop((turn, room));
+            // Nobody listens if the caller gave up; the transaction stays.
+            let _ = tell.send(result);
+        };
+        self.store().propose(Proposal {
+            changes,
+            hints,
+            acks,
+            bytes,
+            answer_early: self.durability() == Durability::Buffered,
+            done: Box::new(done),
+        });
+        match told.await {
+            Ok(Ok(hints)) => match outcome {
+                Ok(value) => Ok(Committed { value, hints }),
+                Err(error) => Err(Lost::Final(error)),
+            },
+            Ok(Err(refusal)) => Err(refusal.into()),
+            // The commit thread died of a panic before it could say more.
+            Err(_) => {
+                let cause = StorageError::new("commit", "the commit thread gave no answer");
+                Err(Lost::Final(EnqueueError::Unknown(cause).into()))
+            }
+        }
+    }
+}
