@@ -176,8 +176,8 @@ pub enum DirectoryProblem {
     },
 }
 
-/// Why a store cannot share a database that the host opened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a store cannot share a database of the host's.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseProblem {
     /// sled reuses small segments before what replaced them is safely on disk.
@@ -204,6 +204,15 @@ pub enum DatabaseProblem {
         "its flush_every_ms is None, so sled never collects garbage; open it with database_config()"
     )]
     NeverFlushed,
+    /// sled cannot open it, or the store's records in it are damaged. Nothing was deleted.
+    #[error(
+        "it is damaged ({reason}). Nothing was deleted. Restore it from a backup; salvage() makes a store of the hints that are \
+         intact in it"
+    )]
+    Damaged {
+        /// What was found.
+        reason: UnopenableReason,
+    },
     /// `dir` is not where the database is.
     #[error("config: dir = {dir:?} is another directory; name the database's own")]
     OtherDirectory {

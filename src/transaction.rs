@@ -230,19 +230,26 @@ impl<P: Payload> HintedHandoff<P> {
     /// # Errors
     /// [`TransactionError`]. Nothing of the transaction is there then, and no sequence is used up, unless its
     /// [`outcome`](TransactionError::outcome) is unknown.
-    pub async fn transaction<T, F>(
-        &self,
+    // No `async fn`, so that the list of trees need not live as long as the future.
+    pub fn transaction<'a, T, F>(
+        &'a self,
         trees: &[&Tree],
         mut work: F,
-    ) -> Result<Committed<T>, TransactionError>
+    ) -> impl Future<Output = Result<Committed<T>, TransactionError>> + use<'a, T, F, P>
     where
         F: FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
     {
-        if IN_CLOSURE.get() {
-            return Err(TransactionError::Nested);
+        let trees: Vec<Tree> = trees.iter().map(|tree| Tree::clone(tree)).collect();
+        async move {
+            if IN_CLOSURE.get() {
+                return Err(TransactionError::Nested);
+            }
+            if trees.is_empty() {
+                return Err(TransactionError::NoTrees);
+            }
+            self.store().check_trees(&trees)?;
+            self.run_until_committed(&trees, &mut work).await
         }
-        self.store().check_trees(trees)?;
-        self.run_until_committed(trees, &mut work).await
     }
 
     /// [`transaction`](HintedHandoff::transaction) for any thread, with or without a runtime. Blocks the thread.
@@ -276,7 +283,7 @@ impl<P: Payload> HintedHandoff<P> {
         }
         let bytes = batch.bytes();
         let changes = batch.into_changes();
-        let trees: Vec<&Tree> = changes.iter().map(|it| &it.tree).collect();
+        let trees: Vec<Tree> = changes.iter().map(|it| it.tree.clone()).collect();
         self.store().check_trees(&trees)?;
         let turn = self.turns(1).await?;
         let ran = Ran {
@@ -302,7 +309,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// Runs `work` until what it read was still so when it was committed.
     pub(crate) async fn run_until_committed<T>(
         &self,
-        trees: &[&Tree],
+        trees: &[Tree],
         work: &mut impl FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
     ) -> Result<Committed<T>, TransactionError> {
         let mut runs = 0;
@@ -330,7 +337,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// One run, which changes nothing yet.
     fn run<T>(
         &self,
-        trees: &[&Tree],
+        trees: &[Tree],
         work: &mut impl FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
     ) -> Ran<T> {
         let budget = Budget::default();

@@ -6,6 +6,7 @@
 
 mod common;
 mod crash;
+mod hosting;
 
 use std::{
     fs,
@@ -21,6 +22,7 @@ use hinted_handoff::{
     Config, Health, HintId, NodeId, OpenError,
     testkit::{CommitFault, Store},
 };
+use hosting::{Host, copy, races};
 
 const NODE: u64 = 2;
 /// Longer than any scenario takes that works.
@@ -34,7 +36,7 @@ struct Scenario {
     run: fn(&Path) -> Held,
 }
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 14] = [
     Scenario {
         safeguard: "GroupCommits",
         promise: "what was answered outlives the process",
@@ -84,6 +86,21 @@ const SCENARIOS: [Scenario; 11] = [
         safeguard: "NewQueues",
         promise: "no id is given out twice, whatever the disk lost",
         run: lost_group,
+    },
+    Scenario {
+        safeguard: "Validation",
+        promise: "no transaction undoes what another has done",
+        run: |dir| race(dir, races::lost_update),
+    },
+    Scenario {
+        safeguard: "Validation",
+        promise: "no two transactions decide by what the other changes",
+        run: |dir| race(dir, races::write_skew),
+    },
+    Scenario {
+        safeguard: "Validation",
+        promise: "what a transaction reads is of one moment",
+        run: |dir| race(dir, races::reads_of_two_moments),
     },
     Scenario {
         safeguard: "OpeningCount",
@@ -241,6 +258,11 @@ fn damaged_tail(dir: &Path) -> Held {
     must(came == 8, format!("{came} of 9 came, one was damaged"))
 }
 
+fn race(dir: &Path, run: fn(&Host) -> Held) -> Held {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    run(&runtime.block_on(Host::open(dir)))
+}
+
 /// The disk lost the last group, which was answered: what it holds is a copy from before.
 fn lost_group(dir: &Path) -> Held {
     let before = dir.with_extension("before");
@@ -250,19 +272,6 @@ fn lost_group(dir: &Path) -> Held {
     let given = append(&store, NODE, "answered, and then lost");
     let next = append(&open(&before), NODE, "after the loss");
     must(next != given, format!("{next} was given out twice"))
-}
-
-fn copy(from: &Path, to: &Path) {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().mode(0o700).create(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let path = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &path),
-            false => drop(fs::copy(entry.path(), path).unwrap()),
-        }
-    }
 }
 
 fn deadly_open(dir: &Path) -> Held {
@@ -316,7 +325,7 @@ fn as_child() -> Option<ExitCode> {
     let [word, name, dir] = arguments.as_slice() else {
         return None;
     };
-    let known = SCENARIOS.iter().find(|it| it.safeguard == name);
+    let known = SCENARIOS.iter().find(|it| it.promise == name);
     let run = match known {
         Some(scenario) => scenario.run,
         None => refuses_to_open,
@@ -336,7 +345,7 @@ fn as_child() -> Option<ExitCode> {
 /// Whether the promise holds, with the safeguard on or off.
 fn holds(scenario: &Scenario, on: bool) -> bool {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = itself(scenario.safeguard, &dir.path().join("store"));
+    let mut command = itself(scenario.promise, &dir.path().join("store"));
     if !on {
         command.env("HH_SWITCHED_OFF", scenario.safeguard);
     }

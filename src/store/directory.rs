@@ -18,7 +18,7 @@ use crate::error::{DirectoryProblem, LockKind, OpenError};
 const LOCK: &str = "LOCK";
 const CURRENT: &str = "CURRENT";
 const OPENING: &str = "OPENING";
-const CLEAN: &str = "CLEAN";
+pub const CLEAN: &str = "CLEAN";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
 /// A process that was just killed, or a handle just dropped, may need a moment to let go.

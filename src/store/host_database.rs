@@ -16,6 +16,7 @@ use super::{
     clean::{self, Summary},
     directory::{failed, read_summary, remove_if_there, replace, take_lock},
     engine::{CACHE_BYTES, SEGMENT_BYTES, make_private_dir, open_sled, sync_database, sync_path},
+    exposed::Exposed,
 };
 use crate::{
     error::{DatabaseProblem, OpenError, StorageError},
@@ -24,7 +25,7 @@ use crate::{
 
 const LOCK: &str = "hh-LOCK";
 const STORE: &str = "hh-STORE";
-const CLEAN: &str = "hh-CLEAN";
+pub const CLEAN: &str = "hh-CLEAN";
 
 /// The settings that a database must have to be shared with a store: segments of 8 MiB, which are fixed for its life, and
 /// sled's own compression off. The cache is 8 MiB, of which sled uses several times as much; a host may set another.
@@ -50,8 +51,9 @@ pub fn database_config(path: impl AsRef<Path>) -> sled::Config {
 /// make every open fail, waits a moment for a lock that lingers, catches panics, and makes the new files durable.
 ///
 /// # Errors
-/// [`OpenError::Database`] for settings that a store cannot live with, [`OpenError::Locked`], [`OpenError::Unopenable`], or
-/// what the operating system says.
+/// [`OpenError::Database`] for settings that a store cannot live with and for a database that is damaged, [`OpenError::Locked`],
+/// or what the operating system says. A damaged one is left as it was, which sled by itself does not do: it writes over what stands
+/// behind the damage.
 pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     let path = config.get_path();
     check_settings(config)?;
@@ -60,11 +62,36 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
         fs::create_dir_all(parent).map_err(|source| failed("create", parent, source))?;
     }
     make_private_dir(&absolute)?;
-    let db = open_sled(&absolute, config)?;
+    let db = open_or_put_back(&absolute, config)
+        .map_err(|error| as_database_problem(&absolute, error))?;
     db.flush()
         .map_err(|error| StorageError::new("flush the log", error))?;
     sync_database(&absolute)?;
     Ok(db)
+}
+
+/// What sled writes over in a failed open is put back.
+fn open_or_put_back(dir: &Path, config: &sled::Config) -> Result<sled::Db, OpenError> {
+    let log = dir.join("db");
+    let exposed = Exposed::find(&log).ok().filter(|it| !it.is_whole);
+    let kept = exposed.map(|exposed| exposed.keep(&log));
+    let opened = open_sled(dir, config);
+    if let (Err(OpenError::Unopenable { .. }), Some(Ok(kept))) = (&opened, kept) {
+        let put_back = kept.put_back(&log);
+        put_back.map_err(|source| failed("put back what the engine changed of", &log, source))?;
+    }
+    opened
+}
+
+/// What is left to do about a damaged store is not the same in a database of the host's.
+pub fn as_database_problem(path: &Path, error: OpenError) -> OpenError {
+    match error {
+        OpenError::Unopenable { reason, .. } => OpenError::Database {
+            path: path.to_owned(),
+            problem: DatabaseProblem::Damaged { reason },
+        },
+        other => other,
+    }
 }
 
 fn check_settings(config: &sled::Config) -> Result<(), OpenError> {

@@ -209,7 +209,7 @@ impl Store {
     }
 
     /// Checks that `trees` can take part in a transaction: the host's own, in the database that this store shares.
-    pub fn check_trees(&self, trees: &[&Tree]) -> Result<(), TransactionError> {
+    pub fn check_trees(&self, trees: &[Tree]) -> Result<(), TransactionError> {
         let engine = self.shared.engine().map_err(EnqueueError::from)?;
         proposal::check_trees(&engine, trees)
     }

@@ -17,7 +17,7 @@ use super::{
     faults::{Faults, Safeguard, is_off, point},
     heal::Healing,
     home::Home,
-    host_database::HostDatabase,
+    host_database::{HostDatabase, as_database_problem},
     meta::{self, MetaError},
     node_record::NodeRecord,
     rebuild::{self, Rebuilt},
@@ -138,7 +138,8 @@ pub fn open_in(
     let path = database.path().to_owned();
     let (served, clean) = (database.served()?, database.clean_summary()?);
     let open_engine = || Engine::of(db.clone(), &path, Arc::default());
-    let (engine, recovered) = guarded_open(config, &path, open_engine, served, clean.as_ref())?;
+    let opened = guarded_open(config, &path, open_engine, served, clean.as_ref());
+    let (engine, recovered) = opened.map_err(|error| as_database_problem(&path, error))?;
     database.begin_serving(recovered.store)?;
     let home = Home::Shared(database);
     Ok(assemble(config, engine, recovered, home, on_durable))

@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
-use super::{clean, directory::Directory, rebuild};
+use super::{
+    clean,
+    directory::{CLEAN, Directory},
+    host_database, rebuild,
+};
 use crate::error::{DirectoryProblem, OpenError};
 
 /// Makes a new store in `into` of what is still intact in a store that cannot be opened.
 ///
 /// `from` is the folder that [`StoreStats::moved_aside`](crate::StoreStats::moved_aside) or
-/// [`OpenError::Unopenable`] named, the one with the file `db` in it; it is only read. Open what is made like any store, let it
+/// [`OpenError::Unopenable`] named, the one with the file `db` in it, or that of a database which the host shares; it is only read. Open what is made like any store, let it
 /// deliver, and delete it: it has the identity of the old one, so receivers that know what they have applied apply nothing twice.
 ///
 /// The log is read record by record, past what is damaged. If the store had been shut down cleanly, what is missing is reported
@@ -37,7 +41,8 @@ pub fn salvage(from: impl AsRef<Path>, into: impl AsRef<Path>) -> Result<(), Ope
         });
     }
     // Without one that reads, whatever is not known to be done with is taken.
-    let summary = std::fs::read(from.join("CLEAN")).ok();
+    let summary = [CLEAN, host_database::CLEAN].map(|name| std::fs::read(from.join(name)).ok());
+    let summary = summary.into_iter().flatten().next();
     let summary = summary.and_then(|bytes| clean::decode(&bytes).ok());
     let building = directory.start_building()?;
     rebuild::write(from, summary.as_ref(), &building, &|| {})?;
