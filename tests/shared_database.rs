@@ -1,1 +1,323 @@
-//! todo
+//! A store in the host's database: what it needs of it, what it leaves alone, and what it cannot do there.
+
+mod hosting;
+
+use std::{collections::BTreeSet, fs, os::unix::fs::FileExt, path::Path, time::Duration};
+
+use bytes::Bytes;
+use hinted_handoff::{
+    Config, DatabaseProblem, Health, HintedHandoff, LockKind, OpenError, database_config,
+    open_database, salvage,
+    sled::{self, Db},
+    testkit::{CommitFault, ScriptedWriter},
+};
+use hosting::{Handoff, Host, MANUAL, config, copy, open_db};
+
+async fn refused(db: &Db, config: Config) -> DatabaseProblem {
+    let path = config.dir.clone();
+    let opened = Handoff::open_in(db, config, ScriptedWriter::down()).await;
+    match opened.err() {
+        Some(OpenError::Database { problem, .. }) => problem,
+        other => panic!("{}: {other:?}", path.display()),
+    }
+}
+
+fn names(db: &Db) -> BTreeSet<String> {
+    let names = db.tree_names().into_iter();
+    names
+        .map(|name| String::from_utf8(name.to_vec()).unwrap())
+        .collect()
+}
+
+fn files(dir: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| !name.starts_with("snap.")).collect()
+}
+
+fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
+}
+
+#[tokio::test]
+async fn it_adds_its_own_trees_and_files_and_touches_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = open_db(&path);
+    db.insert("default", "1").unwrap();
+    db.open_tree("rows").unwrap().insert("row", "2").unwrap();
+    drop(db);
+    let host = Host::open(&path).await;
+    for _ in 0..3 {
+        host.hint(MANUAL, "hint").await;
+    }
+    let mut consumer = host.handoff.consumer(MANUAL).unwrap();
+    let hints = consumer.peek(2).await.unwrap();
+    consumer.ack(&hints).await.unwrap();
+    drop(consumer);
+    let trees = ["__sled__default", "rows", "hh/meta", "hh/nodes", "hh/hints"];
+    assert_eq!(names(&host.db), set(trees));
+    host.handoff.shutdown().await.unwrap();
+    let expected = ["db", "conf", "blobs", "hh-LOCK", "hh-STORE", "hh-CLEAN"];
+    assert_eq!(files(&path), set(expected));
+    assert_eq!(host.db.get("default").unwrap().unwrap(), "1");
+    assert_eq!(host.row("row").as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn it_is_closed_and_opened_again_in_a_database_that_stays_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let host = Host::open(&path).await;
+    let first = host.hint(MANUAL, "first").await;
+    host.handoff.shutdown().await.unwrap();
+    host.rows.insert("the host", "goes on").unwrap();
+    let again = Handoff::open_in(&host.db, config(&path), ScriptedWriter::down());
+    let host = Host {
+        handoff: again.await.unwrap(),
+        ..host
+    };
+    let second = host.hint(MANUAL, "second").await;
+    assert_eq!(
+        (second.store, second.queue),
+        (first.store, first.queue),
+        "it was closed cleanly"
+    );
+    assert_eq!(second.sequence.0, 2);
+    assert_eq!(host.waiting().await, ["first", "second"]);
+    host.close().await;
+    let host = Host::open(&path).await;
+    assert_eq!(host.waiting().await, ["first", "second"]);
+    assert_eq!(host.row("the host").as_deref(), Some("goes on"));
+    host.close().await;
+}
+
+#[tokio::test]
+async fn there_is_one_store_in_a_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let host = Host::open(&path).await;
+    let second = Handoff::open_in(&host.db, config(&path), ScriptedWriter::down()).await;
+    match second.err() {
+        Some(OpenError::Locked {
+            kind: LockKind::Store { holder },
+            ..
+        }) => assert_eq!(holder, Some(std::process::id())),
+        other => panic!("{other:?}"),
+    }
+    host.hint(MANUAL, "the first is not disturbed").await;
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_a_store_cannot_live_with_is_refused_and_left_alone() {
+    type Settings = fn(sled::Config) -> sled::Config;
+    let cases: [(&str, Settings); 3] = [
+        ("small", |config| config.segment_size(512 << 10)),
+        ("temporary", |config| config.temporary(true)),
+        ("never-flushed", |config| config.flush_every_ms(None)),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (name, settings) in cases {
+        let path = dir.path().join(name);
+        let settings = settings(database_config(&path));
+        let early = open_database(&settings);
+        assert!(matches!(early, Err(OpenError::Database { .. })), "{name}");
+        assert!(!path.exists(), "nothing is made");
+        let db = settings.open().unwrap();
+        let problem = refused(&db, config(&path)).await;
+        match (name, problem) {
+            ("small", DatabaseProblem::SegmentSize { found, wanted }) => {
+                assert_eq!((found, wanted), (512 << 10, 8 << 20));
+            }
+            ("temporary", DatabaseProblem::Temporary) => {}
+            ("never-flushed", DatabaseProblem::NeverFlushed) => {}
+            (_, other) => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(names(&db), set(["__sled__default"]), "{name}");
+        assert!(files(&path).is_disjoint(&set(["hh-LOCK", "hh-STORE", "hh-CLEAN"])));
+    }
+    // sled's own default, as most hosts have it.
+    let path = dir.path().join("default");
+    let db = sled::open(&path).unwrap();
+    let problem = refused(&db, config(&path)).await;
+    assert!(
+        matches!(problem, DatabaseProblem::SegmentSize { .. }),
+        "{problem:?}"
+    );
+    let text = problem.to_string();
+    assert!(
+        text.contains("524288") && text.contains("database_config()"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_configured_directory_must_be_the_databases() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = open_db(&path);
+    for other in [dir.path().to_owned(), dir.path().join("not there")] {
+        let problem = refused(&db, config(&other)).await;
+        assert!(matches!(problem, DatabaseProblem::OtherDirectory { dir } if dir == other));
+    }
+    let indirect = path.join("../db");
+    let handoff = Handoff::open_in(&db, config(&indirect), ScriptedWriter::down());
+    handoff.await.unwrap().shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_setting_out_of_range_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = open_db(&path);
+    let config = Config {
+        batch_bytes: 0,
+        ..config(&path)
+    };
+    let refused = Handoff::open_in(&db, config, ScriptedWriter::down()).await;
+    assert!(matches!(refused.err(), Some(OpenError::Config(_))));
+    assert_eq!(names(&db), set(["__sled__default"]));
+}
+
+#[tokio::test]
+async fn a_torn_snapshot_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let host = Host::open(&path).await;
+    host.hint(MANUAL, "kept").await;
+    host.close().await;
+    fs::write(path.join("snap.0000000000FFFFFF.generating"), [9; 50]).unwrap();
+    let host = Host::open(&path).await;
+    assert_eq!(host.waiting().await, ["kept"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_kill_starts_a_new_queue_and_a_clean_stop_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, killed) = (dir.path().join("db"), dir.path().join("killed"));
+    let host = Host::open(&path).await;
+    let first = host.hint(MANUAL, "first").await;
+    copy(&path, &killed);
+    host.close().await;
+    let host = Host::open(&killed).await;
+    let after = host.hint(MANUAL, "after").await;
+    assert_ne!(after.queue, first.queue);
+    assert_eq!(after.sequence.0, 1);
+    assert_eq!(host.waiting().await, ["first"], "a peek stays in one queue");
+    assert_eq!(host.pending(MANUAL), 2);
+    host.close().await;
+}
+
+/// SLED.md rule 10: sled may lose records, or all of a tree, without a word.
+#[tokio::test]
+async fn what_the_database_lost_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let host = Host::open(&path).await;
+    host.hint(MANUAL, "lost").await;
+    host.close().await;
+    let db = open_db(&path);
+    let tree = db.open_tree("hh/hints").unwrap();
+    let chunk = tree
+        .iter()
+        .keys()
+        .map(Result::unwrap)
+        .find(|key| key.len() == 27);
+    tree.remove(chunk.unwrap()).unwrap();
+    drop((tree, db));
+    let host = Host::open(&path).await;
+    assert_eq!(host.pending(MANUAL), 1, "hh-CLEAN knows of it");
+    assert!(!host.handoff.stats().store.damage.is_empty());
+    host.close().await;
+    let db = open_db(&path);
+    for tree in ["hh/meta", "hh/nodes", "hh/hints"] {
+        db.drop_tree(tree).unwrap();
+    }
+    let problem = refused(&db, config(&path)).await;
+    assert!(
+        matches!(problem, DatabaseProblem::Damaged { .. }),
+        "{problem:?}"
+    );
+    assert!(problem.to_string().contains("schema"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_left_as_it_was_and_its_hints_can_be_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, into) = (dir.path().join("db"), dir.path().join("salvaged"));
+    let host = Host::open(&path).await;
+    for _ in 0..5 {
+        host.hint(MANUAL, "intact").await;
+    }
+    host.rows.insert("a row", "of the host").unwrap();
+    host.close().await;
+    // sled does not open a log whose snapshot is damaged.
+    let snapshot = fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let snapshot = snapshot.filter(|it| it.to_string_lossy().contains("snap."));
+    for snapshot in snapshot {
+        let file = fs::File::options().write(true).open(snapshot).unwrap();
+        file.write_all_at(&[0x5a; 8], 0).unwrap();
+    }
+    fs::write(path.join("conf"), [0x5a; 40]).unwrap();
+    let before = fs::read(path.join("db")).unwrap();
+    match open_database(&database_config(&path)).err() {
+        Some(OpenError::Database {
+            problem: DatabaseProblem::Damaged { .. },
+            ..
+        }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read(path.join("db")).unwrap(), before);
+    salvage(&path, &into).unwrap();
+    let salvaged = HintedHandoff::<Bytes>::open(config(&into), ScriptedWriter::down());
+    let salvaged = salvaged.await.unwrap();
+    let hints = salvaged.consumer(MANUAL).unwrap().peek(10).await.unwrap();
+    assert_eq!(hosting::points(&hints), ["intact"; 5]);
+    salvaged.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_storage_error_is_the_hosts_to_mend() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let host = Host::open(&path).await;
+    host.hint(MANUAL, "durable").await;
+    host.handoff.inject(CommitFault::Fail);
+    let failed = host
+        .handoff
+        .write_shard(hosting::SHARD, MANUAL, &"lost".into())
+        .await;
+    assert!(failed.is_err());
+    host.handoff.inject(CommitFault::None);
+    // An owned store would have opened itself again by now.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(matches!(host.handoff.health(), Health::ReopenRequired(_)));
+    assert_eq!(host.handoff.stats().store.reopened, 0);
+    assert!(host.handoff.sync().await.is_err());
+    assert!(host.handoff.shutdown().await.is_err());
+    drop(host);
+    let host = Host::open(&path).await;
+    assert!(matches!(host.handoff.health(), Health::Serving));
+    assert_eq!(host.waiting().await[0], "durable");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_restored_database_gets_a_new_identity_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let host = Host::open(&path).await;
+    let old = host.hint(MANUAL, "hint").await.store;
+    host.close().await;
+    let config = Config {
+        reset_identity: true,
+        ..config(&path)
+    };
+    let host = Host::open_as(config).await;
+    assert_ne!(host.handoff.stats().store.store, old);
+    host.close().await;
+}
