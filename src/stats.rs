@@ -78,6 +78,10 @@ pub struct StoreStats {
     pub fsyncs: u64,
     /// Hints stored since open, with their payload bytes.
     pub enqueued: Amount,
+    /// Transactions and batches of the host's committed since open.
+    pub transactions: u64,
+    /// Runs of transactions that lost a race since open, and were repeated.
+    pub conflicts: u64,
     /// Bytes handed to the engine since open: keys, values and removals.
     pub engine_bytes: u64,
     /// Times it failed and was opened again by itself since open.

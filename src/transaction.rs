@@ -239,7 +239,7 @@ impl<P: Payload> HintedHandoff<P> {
     where
         F: FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
     {
-        let trees: Vec<Tree> = trees.iter().map(|tree| Tree::clone(tree)).collect();
+        let trees: Vec<Tree> = trees.iter().copied().cloned().collect();
         async move {
             if IN_CLOSURE.get() {
                 return Err(TransactionError::Nested);

@@ -194,9 +194,11 @@ async fn a_damaged_mark_is_an_error_and_no_new_hint() {
     receiver.close().await;
 }
 
-/// Remembers the sequences it got, and what it may forget.
+/// A hint that came, and the queue below which all may be forgotten.
+type Got = (HintId, Option<QueueId>);
+
 #[derive(Clone, Default)]
-struct Node(Arc<Mutex<Vec<(HintId, Option<QueueId>)>>>);
+struct Node(Arc<Mutex<Vec<Got>>>);
 
 impl ShardWriter<Bytes> for Node {
     async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {
@@ -208,7 +210,7 @@ impl ShardWriter<Bytes> for Node {
 }
 
 impl Node {
-    async fn got(&self, hints: usize) -> Vec<(HintId, Option<QueueId>)> {
+    async fn got(&self, hints: usize) -> Vec<Got> {
         while self.0.lock().unwrap().len() < hints {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -251,7 +253,7 @@ async fn a_sender_says_which_queues_are_retired_for_good() {
     handoff.shutdown().await.unwrap();
 }
 
-fn hint_of(got: &[(HintId, Option<QueueId>)], queue: QueueId) -> HintId {
+fn hint_of(got: &[Got], queue: QueueId) -> HintId {
     HintId {
         queue,
         sequence: Sequence(1),

@@ -6,7 +6,11 @@ mod common;
 use std::{collections::BTreeMap, fs, path::Path};
 
 use common::*;
-use hinted_handoff::{NodeId, testkit::Leave};
+use hinted_handoff::{
+    AppliedHints, HintId, NodeId, QueueId, Sequence, ShardId, StoreId,
+    sled::{self, Transactional, transaction::ConflictableTransactionError},
+    testkit::Leave,
+};
 
 const NODE: u64 = 258;
 
@@ -26,7 +30,11 @@ fn fixture(name: &str) -> String {
 
 /// Name to (key, value).
 fn documented() -> BTreeMap<String, (Vec<u8>, Vec<u8>)> {
-    let text = fixture("bytes.txt");
+    records("bytes.txt")
+}
+
+fn records(name: &str) -> BTreeMap<String, (Vec<u8>, Vec<u8>)> {
+    let text = fixture(name);
     let lines: Vec<_> = text.lines().collect();
     let records = lines.chunks(3).map(|record| {
         let field = |line: &str| hex(line.trim().split_once(' ').unwrap().1);
@@ -137,4 +145,43 @@ fn a_compressed_block_of_the_first_release_still_reads() {
     });
     fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
     assert_eq!(payloads(&open(dir.path()), NODE), [payload]);
+}
+
+#[test]
+fn a_receiver_writes_and_reads_the_documented_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = sled::open(dir.path()).unwrap();
+    let (rows, applied) = (
+        db.open_tree("rows").unwrap(),
+        AppliedHints::open(&db).unwrap(),
+    );
+    let apply = |queue, sequence| {
+        let hint = HintId {
+            store: StoreId(std::array::from_fn(|index| index as u8)),
+            queue: QueueId(queue),
+            sequence: Sequence(sequence),
+        };
+        let applied = (&rows, applied.tree()).transaction(|(_, marks)| {
+            let is_new = applied.apply_once_in_sled(marks, hint, ShardId(7))?;
+            Ok::<bool, ConflictableTransactionError>(is_new)
+        });
+        (hint.store, applied.unwrap())
+    };
+    let (store, _) = apply(8, 1);
+    apply(9, 258);
+    assert_eq!(applied.prune(store, QueueId(9)), Ok(1));
+    let documented = records("applied.txt");
+    assert_eq!(documented.len(), applied.tree().len());
+    for (name, (key, value)) in &documented {
+        let found = applied.tree().get(key).unwrap().unwrap();
+        assert_eq!(&found.to_vec(), value, "{name}");
+    }
+    applied.tree().clear().unwrap();
+    for (key, value) in documented.into_values() {
+        applied.tree().insert(key, value).unwrap();
+    }
+    assert_eq!(
+        [apply(9, 258).1, apply(9, 259).1, apply(8, 999).1],
+        [false, true, false]
+    );
 }

@@ -31,8 +31,8 @@ type Cursors = HashMap<(NodeId, QueueRef), (Cursor, Mark)>;
 pub struct Accepted {
     rows: HashMap<IVec, (Tree, RowMap)>,
     cursors: Cursors,
-    /// Whether any of them changes anything, hints included.
-    pub changes_something: bool,
+    /// How many of them change anything, hints included.
+    pub changing: u64,
 }
 
 impl Accepted {
@@ -54,7 +54,7 @@ impl Accepted {
             let (_, rows) = self.rows.entry(name).or_insert_with(new);
             rows.extend(changes.writes);
         }
-        self.changes_something |= changes_something;
+        self.changing += u64::from(changes_something);
         Ok(())
     }
 

@@ -208,14 +208,15 @@ fn raised(
     Ok(Some(seal(key, encode(hint.sequence.0))))
 }
 
-fn encode(number: u64) -> Vec<u8> {
+/// A mark, or a floor, without its checksum.
+pub fn encode(number: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(13);
     bytes.put_u8(VERSION);
     bytes.put_u64(number);
     bytes
 }
 
-fn decode(key: &[u8], value: &[u8]) -> Result<u64, DecodeError> {
+pub fn decode(key: &[u8], value: &[u8]) -> Result<u64, DecodeError> {
     let mut bytes = unseal(key, value)?;
     match bytes.try_get_u8()? {
         VERSION => {}

@@ -134,6 +134,9 @@ impl Committer {
         }
         let written = self.write(plan, accepted);
         for (done, refusal) in losers {
+            if matches!(refusal, Refusal::Conflict) {
+                self.shared.counters.conflicts.fetch_add(1, Relaxed);
+            }
             done(Err(refusal));
         }
         let written = written?;
@@ -278,7 +281,9 @@ impl Committer {
         self.write_new_queues(&plan.new_queues)?;
         let written = plan.blocks.iter().map(Written::of).collect();
         let blocks = plan.blocks.into_iter().map(|(_, block)| block);
-        match accepted.changes_something {
+        let counter = &self.shared.counters.transactions;
+        counter.fetch_add(accepted.changing, Relaxed);
+        match accepted.changing > 0 {
             true => self.write_as_one(blocks.collect(), accepted)?,
             false => blocks
                 .into_iter()

@@ -73,6 +73,7 @@ pub use {
 #[cfg(feature = "testkit")]
 pub(crate) mod formats {
     pub use super::{
+        applied::{decode as decode_mark, encode as encode_mark},
         block::{CHUNK_BYTES, Header, body_of_chunk0, decode as decode_block},
         carve::{Prefixes, carve_segment, message},
         clean::{decode as decode_clean, encode as encode_clean},

@@ -11,10 +11,11 @@ use std::{
 use sled::{IVec, Tree};
 
 use super::{
+    block::CHUNK_BYTES,
     cursor::CURSOR_BYTES,
     engine::{GROUP_BYTES, panic_text},
     inbox::APPEND_OVERHEAD_BYTES,
-    keys::CURSOR_KEY_BYTES,
+    keys::{CHUNK_KEY_BYTES, CURSOR_KEY_BYTES},
 };
 use crate::error::{StorageError, TransactionError};
 
@@ -56,9 +57,10 @@ impl Budget {
         self.failed.borrow_mut().take()
     }
 
-    /// Counts a hint.
+    /// Counts a hint, as if it were a block of its own that does not compress.
     pub fn add_hint(&self, raw_bytes: usize) -> Result<(), TransactionError> {
-        self.replace(0, raw_bytes + APPEND_OVERHEAD_BYTES)
+        let keys = raw_bytes / CHUNK_BYTES * CHUNK_KEY_BYTES;
+        self.replace(0, raw_bytes + keys + APPEND_OVERHEAD_BYTES)
     }
 
     /// Counts a cursor that moves.

@@ -9,7 +9,8 @@ use super::{NewHint, QueueRef, StoredHint};
 use crate::{
     store::formats::{
         CHUNK_BYTES, Cursor, Encoder, Header, NodeRecord, Prefixes, body_of_chunk0, carve_segment,
-        checksum, decode_block, decode_clean, decode_meta, encode_clean, message, seal,
+        checksum, decode_block, decode_clean, decode_mark, decode_meta, encode_clean, encode_mark,
+        message, seal,
     },
     types::{NodeId, Sequence},
 };
@@ -43,6 +44,15 @@ pub fn cursor(queue: QueueRef, value: &[u8]) -> Result<Vec<u8>, String> {
 pub fn node_record(node: NodeId, value: &[u8]) -> Result<Vec<u8>, String> {
     let record = NodeRecord::decode(node, value).map_err(text)?;
     Ok(record.encode(node))
+}
+
+/// A mark of applied hints, encoded again.
+///
+/// # Errors
+/// Why it was refused.
+pub fn mark(key: &[u8], value: &[u8]) -> Result<Vec<u8>, String> {
+    let number = decode_mark(key, value).map_err(text)?;
+    Ok(seal(key, encode_mark(number)))
 }
 
 /// One of [`META_RECORDS`], encoded again.

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes bytes.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged.
+"""Writes bytes.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged; and applied.txt: what a
+receiver remembers of hint 258.
 
-Written from the layouts in src/store/{keys,block,cursor,node_record,clean,meta}.rs, without using their code.
+Written from the layouts in src/store/{keys,block,cursor,node_record,clean,meta,applied}.rs, without using their code.
 """
 import struct
 from pathlib import Path
@@ -64,5 +65,23 @@ records = {
     "hh/meta next queue": meta("next_queue", struct.pack(">Q", 2)),
     "file CLEAN": clean(3, first + second, 2, first),
 }
-lines = [f"{name}\n  key   {key.hex()}\n  value {value.hex()}\n" for name, (key, value) in records.items()]
-Path(__file__).with_name("bytes.txt").write_text("".join(lines))
+
+
+def applied(key, number):
+    return key, sealed(key, struct.pack(">BQ", 1, number))
+
+
+STORE = bytes(range(16))
+applied_records = {
+    "hh/applied mark": applied(STORE + struct.pack(">QQ", 9, SHARD), 258),
+    "hh/applied floor": applied(STORE, 9),
+}
+
+
+def write(name, records):
+    lines = [f"{name}\n  key   {key.hex()}\n  value {value.hex()}\n" for name, (key, value) in records.items()]
+    Path(__file__).with_name(name).write_text("".join(lines))
+
+
+write("bytes.txt", records)
+write("applied.txt", applied_records)
