@@ -32,6 +32,8 @@ const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
 /// What a hint may cost beside itself, were it the first one of a new node: block header and key, the node's record, the
 /// next queue id.
 pub const APPEND_OVERHEAD_BYTES: usize = 256;
+/// So that a group looks at some 13,000 rows at most, unless one transaction alone has read more.
+const READ_SHARE: usize = 64;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 /// How long a group waits for writers who were answered a moment ago to come back with their next hint.
@@ -55,11 +57,11 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Bytes that it may hand to the engine.
-    fn bytes(&self) -> usize {
+    /// What it takes of a group: bytes that it may hand to the engine, and something for each row that must be looked at.
+    fn share(&self) -> usize {
         match self {
             Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
-            Entry::Proposal(proposal) => proposal.bytes,
+            Entry::Proposal(proposal) => proposal.bytes + proposal.reads() * READ_SHARE,
         }
     }
 
@@ -238,12 +240,12 @@ impl Inbox {
             dirty: mem::take(&mut state.dirty),
             ..Work::default()
         };
-        let mut bytes = 0;
+        let mut share = 0;
         while let Some(request) = state.requests.pop_front() {
             match request {
                 Request::Entry(entry) => {
-                    bytes += entry.bytes();
-                    if bytes > APPEND_BYTES && !work.entries.is_empty() {
+                    share += entry.share();
+                    if share > APPEND_BYTES && !work.entries.is_empty() {
                         state.requests.push_front(Request::Entry(entry));
                         break;
                     }

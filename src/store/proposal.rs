@@ -31,6 +31,11 @@ pub struct Proposal {
 }
 
 impl Proposal {
+    /// Rows that were read.
+    pub fn reads(&self) -> usize {
+        self.changes.iter().map(|changes| changes.reads.len()).sum()
+    }
+
     pub fn changes_nothing(&self) -> bool {
         let writes_nothing = |changes: &TreeChanges| changes.writes.is_empty();
         self.hints.is_empty() && self.acks.is_empty() && self.changes.iter().all(writes_nothing)
