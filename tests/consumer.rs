@@ -52,6 +52,7 @@ async fn what_is_acknowledged_with_rows_is_gone_with_them_or_not_at_all() {
     let consume = async |give_up: bool| {
         let consumed = host.handoff.transaction(&[&host.rows], |rows, all| {
             for hint in &hints {
+                assert_eq!(rows[0].get(&hint.points)?, None);
                 rows[0].insert(&hint.points, "consumed")?;
             }
             all.ack(&hints)?;
@@ -78,6 +79,33 @@ async fn what_is_acknowledged_with_rows_is_gone_with_them_or_not_at_all() {
         assert_eq!(host.pending(DOWN), 1);
         host.close().await;
     }
+}
+
+/// But for the last one, which says how far the queue got.
+#[tokio::test]
+async fn what_is_consumed_gives_its_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&dir.path().join("db")).await;
+    let mut consumer = queue(&host, &["a", "b", "c", "d"]).await;
+    let stored = host.db.open_tree("hh/hints").unwrap();
+    let chunks = || {
+        stored
+            .iter()
+            .keys()
+            .filter(|key| key.as_ref().unwrap().len() == 27)
+    };
+    assert_eq!(chunks().count(), 4);
+    let hints = consumer.peek(4).await.unwrap();
+    consumer.ack(&hints).await.unwrap();
+    for _ in 0..200 {
+        host.handoff.sync().await.unwrap();
+        if chunks().count() == 1 {
+            break;
+        }
+    }
+    assert_eq!(chunks().count(), 1);
+    drop(consumer);
+    host.close().await;
 }
 
 #[tokio::test]

@@ -66,7 +66,9 @@ async fn an_abort_or_a_panic_leaves_nothing_and_no_gap() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::open(&dir.path().join("db")).await;
     assert_eq!(host.hint(MANUAL, "before").await.sequence.0, 1);
+    // What it read has the commit thread look at it; what it wrote is not to be seen there.
     let aborted = host.handoff.transaction(&[&host.rows], |rows, hints| {
+        assert_eq!(rows[0].get("ada")?, None);
         rows[0].insert("ada", "gone")?;
         hints.enqueue(MANUAL, SHARD, &"gone".into())?;
         Err::<(), _>(Poor(3).into())
@@ -76,6 +78,7 @@ async fn an_abort_or_a_panic_leaves_nothing_and_no_gap() {
     };
     assert_eq!(cause.downcast_ref(), Some(&Poor(3)));
     let panicked = host.handoff.transaction(&[&host.rows], |rows, hints| {
+        assert_eq!(rows[0].get("ada")?, None);
         rows[0].insert("ada", "gone")?;
         hints.enqueue(MANUAL, SHARD, &"gone".into())?;
         if rows.len() == 1 {
