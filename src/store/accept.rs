@@ -8,20 +8,46 @@ use sled::{
 };
 
 use super::{
+    block::NewHint,
     committer::Committer,
     cursor::{Cursor, Leave},
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
+    inbox::{Append, AppendDone, Entry},
     keys::QueueRef,
     overlay::{RowMap, TreeChanges, read_row},
-    proposal::{Ack, Proposal, Refusal},
+    proposal::{Ack, Proposal, ProposalDone, Refusal},
     reader::Mark,
 };
 use crate::{
     error::StorageError,
     types::{HintId, NodeId},
 };
+
+/// The hints of a group, and who waits for what.
+#[derive(Default)]
+pub struct Judged {
+    pub hints: Vec<(NodeId, NewHint, Owner)>,
+    pub transactions: Vec<Joined>,
+    pub accepted: Accepted,
+    /// Transactions that do not come into effect. They are told when what they lost against can be seen: told at once, they would
+    /// run again and see what they saw before.
+    pub losers: Vec<(ProposalDone, Refusal)>,
+}
+
+/// Who waits for a hint: an append, or the transaction with this place in the group, whose hint with that place it is.
+pub enum Owner {
+    Append(AppendDone),
+    Transaction(usize, usize),
+}
+
+/// A transaction that comes into effect.
+pub struct Joined {
+    pub ids: Vec<Option<HintId>>,
+    pub early: bool,
+    pub done: ProposalDone,
+}
 
 /// Where a queue that a node consumes will stand.
 type Cursors = HashMap<(NodeId, QueueRef), (Cursor, Mark)>;
@@ -110,6 +136,35 @@ impl Accepted {
 }
 
 impl Committer {
+    /// Finds out which transactions come into effect.
+    pub fn judge(&self, entries: Vec<Entry>) -> Judged {
+        let mut judged = Judged::default();
+        for entry in entries {
+            match entry {
+                Entry::Append(Append {
+                    node, hint, done, ..
+                }) => judged.hints.push((node, hint, Owner::Append(done))),
+                Entry::Proposal(mut proposal) => {
+                    if let Err(refusal) = judged.accepted.add(&mut proposal, self) {
+                        judged.losers.push((proposal.done, refusal));
+                        continue;
+                    }
+                    let place = judged.transactions.len();
+                    judged.transactions.push(Joined {
+                        ids: vec![None; proposal.hints.len()],
+                        early: proposal.answer_early,
+                        done: proposal.done,
+                    });
+                    let hints = (0..).zip(proposal.hints);
+                    let owned =
+                        |(index, (node, hint))| (node, hint, Owner::Transaction(place, index));
+                    judged.hints.extend(hints.map(owned));
+                }
+            }
+        }
+        judged
+    }
+
     /// Writes what the transactions of a group change, and its blocks, so that all of it is there or nothing.
     pub fn write_as_one(
         &mut self,

@@ -13,17 +13,17 @@ use std::{
 };
 
 use super::{
-    accept::Accepted,
+    accept::{Accepted, Joined, Judged, Owner},
     block::NewHint,
     committer::{Committer, Tail},
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
-    inbox::{Append, AppendDone, Entry},
+    inbox::Entry,
     keys::QueueRef,
     meta,
     node_record::NodeRecord,
-    proposal::{ProposalDone, Refusal},
+    proposal::Refusal,
     shared::Waiting,
 };
 use crate::{
@@ -35,30 +35,6 @@ use crate::{
 const CURSORS_PER_GROUP: usize = 500;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
-
-/// The hints of a group, and who waits for what.
-#[derive(Default)]
-struct Judged {
-    hints: Vec<(NodeId, NewHint, Owner)>,
-    transactions: Vec<Joined>,
-    accepted: Accepted,
-    /// Transactions that do not come into effect. They are told when what they lost against can be seen: told at once, they would
-    /// run again and see what they saw before.
-    losers: Vec<(ProposalDone, Refusal)>,
-}
-
-/// Who waits for a hint: an append, or the transaction with this place in the group, whose hint with that place it is.
-enum Owner {
-    Append(AppendDone),
-    Transaction(usize, usize),
-}
-
-/// A transaction that comes into effect.
-struct Joined {
-    ids: Vec<Option<HintId>>,
-    early: bool,
-    done: ProposalDone,
-}
 
 /// The blocks of a group, encoded and not yet written.
 #[derive(Default)]
@@ -170,35 +146,6 @@ impl Committer {
             entry.refuse(refusal.clone());
         }
         kept
-    }
-
-    /// Finds out which transactions come into effect.
-    fn judge(&self, entries: Vec<Entry>) -> Judged {
-        let mut judged = Judged::default();
-        for entry in entries {
-            match entry {
-                Entry::Append(Append {
-                    node, hint, done, ..
-                }) => judged.hints.push((node, hint, Owner::Append(done))),
-                Entry::Proposal(mut proposal) => {
-                    if let Err(refusal) = judged.accepted.add(&mut proposal, self) {
-                        judged.losers.push((proposal.done, refusal));
-                        continue;
-                    }
-                    let place = judged.transactions.len();
-                    judged.transactions.push(Joined {
-                        ids: vec![None; proposal.hints.len()],
-                        early: proposal.answer_early,
-                        done: proposal.done,
-                    });
-                    let hints = (0..).zip(proposal.hints);
-                    let owned =
-                        |(index, (node, hint))| (node, hint, Owner::Transaction(place, index));
-                    judged.hints.extend(hints.map(owned));
-                }
-            }
-        }
-        judged
     }
 
     /// Gives out sequences and encodes one block a node.

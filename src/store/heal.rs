@@ -14,12 +14,13 @@ use std::{
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::{
+    assemble::take_over,
     clean::{CleanQueue, Summary},
     committer::Committer,
     faults::{Safeguard, is_off},
     home::Home,
     keys::QueueRef,
-    open::{Opened, reopen, take_over},
+    open::{Opened, reopen},
     registry::Registry,
 };
 use crate::{error::StorageError, stats::Health};

@@ -6,6 +6,7 @@
 
 mod accept;
 mod applied;
+mod assemble;
 mod block;
 mod blocks;
 mod carve;
@@ -28,6 +29,7 @@ mod meta;
 mod node_record;
 mod open;
 mod overlay;
+mod prepare;
 mod proposal;
 mod reader;
 mod rebuild;

@@ -1,35 +1,26 @@
-//! Opening a store: lock, count the attempt, find the generation, open it guarded, migrate, recover, take over.
+//! Opening a store: lock, count the attempt, find the generation, open it or what takes its place; or open it in the host's
+//! database.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
+    assemble::assemble,
     clean::Summary,
-    committer::{Committer, Tail},
+    committer::Committer,
     directory::Directory,
-    encoder::Encoder,
-    engine::{Engine, classify, panic_text, unopenable},
+    engine::{Engine, unopenable},
     exposed::Exposed,
     faults::{Faults, Safeguard, is_off, point},
-    heal::Healing,
     home::Home,
     host_database::{HostDatabase, as_database_problem},
-    meta::{self, MetaError},
-    node_record::NodeRecord,
+    prepare::guarded_open,
     rebuild::{self, Rebuilt},
-    recovery::{Recovered, recover},
-    schema::{self, SCHEMA_VERSION, SchemaError},
-    shared::{OnDurable, Shared, Space},
-    trim::Trimmer,
+    recovery::Recovered,
+    shared::{OnDurable, Shared},
 };
 use crate::{
     config::{Config, OnUnopenable},
-    error::{OpenError, StorageError, UnopenableReason},
-    types::{Sequence, StoreId},
+    error::{OpenError, UnopenableReason},
 };
 
 /// After this many deaths in a row while opening, nothing is tried again by itself: under `panic = "abort"` a damaged
@@ -143,94 +134,6 @@ pub fn open_in(
     database.begin_serving(recovered.store)?;
     let home = Home::Shared(database);
     Ok(assemble(config, engine, recovered, home, on_durable))
-}
-
-/// What the threads of a store need, given what was opened.
-fn assemble(
-    config: &Config,
-    engine: Engine,
-    recovered: Recovered,
-    home: Home,
-    on_durable: OnDurable,
-) -> (Arc<Shared>, Committer) {
-    tracing::info!(
-        database = %home.database().display(), store = %recovered.store,
-        nodes = recovered.registry.nodes.len(), "store opened"
-    );
-    let engine = Arc::new(engine);
-    let shared = Arc::new(Shared::new(
-        recovered.store,
-        Arc::clone(&engine),
-        recovered.registry,
-        on_durable,
-        matches!(home, Home::Owned { .. }),
-        Space {
-            dir: config.dir.clone(),
-            reserve_bytes: config.free_space_reserve_bytes,
-        },
-    ));
-    let (tails, trimmer, dirty) = take_over(&shared, &recovered.live, &recovered.retired);
-    let committer = Committer {
-        shared: Arc::clone(&shared),
-        engine: Some(engine),
-        config: Config {
-            // Once is enough: a reopen goes on with the identity it has.
-            reset_identity: false,
-            ..config.clone()
-        },
-        home,
-        encoder: Encoder::new(),
-        records: recovered.records,
-        tails,
-        next_queue: recovered.next_queue,
-        trimmer,
-        dirty,
-        handed_bytes: 0,
-        healing: Healing::default(),
-        searched: BTreeSet::new(),
-    };
-    (shared, committer)
-}
-
-pub type TakenOver = (
-    HashMap<crate::types::NodeId, Tail>,
-    Trimmer,
-    BTreeSet<super::inbox::Dirty>,
-);
-
-/// Where new hints go, and what an earlier stop left to be trimmed or retired.
-pub fn take_over(
-    shared: &Shared,
-    live: &[super::inbox::Dirty],
-    retired: &[super::inbox::Dirty],
-) -> TakenOver {
-    let mut trimmer = Trimmer::default();
-    for (node, queue) in retired {
-        trimmer.whole(*node, *queue);
-    }
-    let registry = shared.registry.lock();
-    let mut dirty = BTreeSet::new();
-    for (node, at) in live {
-        let Some(queue) = registry.queue(*node, *at) else {
-            continue;
-        };
-        if queue.sealed && queue.is_drained() {
-            // Writing its cursor retires it.
-            dirty.insert((*node, *at));
-        } else {
-            trimmer.below(*at, queue.cursor.next);
-        }
-    }
-    let last = registry.nodes.iter().filter_map(|(node, queues)| {
-        let queue = queues.queues.back().filter(|queue| !queue.sealed)?;
-        let tail = Tail {
-            queue: queue.at,
-            next: Sequence(queue.watermark.0 + 1),
-            bytes: queue.bytes,
-        };
-        Some((*node, tail))
-    });
-    (last.collect(), trimmer, dirty)
 }
 
 /// Opens the current generation; one that cannot be opened is moved aside whole if the caller chose that.
@@ -380,84 +283,4 @@ fn open_rebuilt(
     )?;
     opened.moved_aside.get_or_insert(rebuilt.moved_aside);
     Ok(opened)
-}
-
-/// Opens the engine and finds out what is there; `served` says whether a store was open there before. SLED.md rule 10: a damaged file may make the engine panic, when it opens or at
-/// the first reads.
-fn guarded_open(
-    config: &Config,
-    path: &Path,
-    open: impl FnOnce() -> Result<Engine, OpenError>,
-    served: bool,
-    clean: Option<&Summary>,
-) -> Result<(Engine, Recovered), OpenError> {
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let engine = open()?;
-        match prepare(config, &engine, path, served, clean) {
-            Ok(recovered) => Ok((engine, recovered)),
-            Err(error) => {
-                // Guarded, as sled's drop may panic too; the first error is the one to tell.
-                let _ = engine.close();
-                Err(error)
-            }
-        }
-    }));
-    opened.unwrap_or_else(|panic| {
-        let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
-        Err(unopenable(path, reason))
-    })
-}
-
-fn prepare(
-    config: &Config,
-    engine: &Engine,
-    path: &Path,
-    served: bool,
-    clean: Option<&Summary>,
-) -> Result<Recovered, OpenError> {
-    point("open: engine open")?;
-    let new_id = random_store_id()?;
-    schema::migrate(engine, served, new_id.0).map_err(|error| match error {
-        SchemaError::Newer { found } => OpenError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            supported: SCHEMA_VERSION,
-        },
-        SchemaError::Meta(error) => meta_failed(path, error),
-        SchemaError::Storage(error) => error.into(),
-    })?;
-    if config.reset_identity {
-        meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
-    }
-    let recovered = recover(engine, clean).map_err(|error| meta_failed(path, error))?;
-    point("open: recovered")?;
-    // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
-    meta::set_next_queue(engine, recovered.next_queue)
-        .map_err(|error| classify(path, error, "write"))?;
-    // What CLEAN knew to be done with is so for good: the next open may come without one.
-    for node in &recovered.rewritten {
-        if let Some(record) = recovered.records.get(node) {
-            let insert = engine
-                .nodes
-                .insert(NodeRecord::key(*node), record.encode(*node));
-            insert.map_err(|error| classify(path, error, "write"))?;
-        }
-    }
-    engine.commit()?;
-    Ok(recovered)
-}
-
-fn meta_failed(path: &Path, error: MetaError) -> OpenError {
-    match error {
-        MetaError::Damaged { record, detail } => {
-            unopenable(path, UnopenableReason::Damaged { record, detail })
-        }
-        MetaError::Engine(error) => classify(path, error, "read"),
-    }
-}
-
-fn random_store_id() -> Result<StoreId, StorageError> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| StorageError::new("draw a random store id", error))?;
-    Ok(StoreId(id))
 }

@@ -1,0 +1,165 @@
+//! What can go wrong, one type an operation. Every text says what, which value, and what to do; causes are kept.
+
+mod open;
+mod transaction;
+
+use std::{error::Error, sync::Arc};
+
+pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, UnopenableReason};
+pub use transaction::{TransactionError, TreeProblem};
+
+use crate::{
+    payload::PayloadError,
+    types::{HintId, NodeId},
+};
+
+/// A failure of the storage below: the disk, the file system or the engine.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("storage failed to {action}")]
+pub struct StorageError {
+    /// What the store was about to do.
+    pub action: &'static str,
+    /// What went wrong. Shared, since everybody who waits is told.
+    pub source: Arc<dyn Error + Send + Sync>,
+}
+
+impl StorageError {
+    pub(crate) fn new(
+        action: &'static str,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        StorageError {
+            action,
+            source: Arc::from(source.into()),
+        }
+    }
+}
+
+/// A setting out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("config: {field} = {value} is out of range: {rule}")]
+pub struct ConfigError {
+    /// The name of the setting.
+    pub field: &'static str,
+    /// The value found.
+    pub value: String,
+    /// The rule it breaks.
+    pub rule: &'static str,
+}
+
+/// Whether a failed write may still come into effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedOutcome {
+    /// The hint is not stored and will not be delivered.
+    Refused,
+    /// The hint may or may not be stored; it may still be delivered.
+    Unknown,
+}
+
+/// Why a hint was not stored, or is not known to be.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// The points encode to no bytes at all.
+    #[error("refused: the points encode to no bytes; there is nothing to hint")]
+    EmptyPoints,
+    /// The hint is over the configured maximum.
+    #[error(
+        "refused: a hint of {bytes} bytes is over max_entry_bytes = {max}; split the write or raise the limit"
+    )]
+    EntryTooLarge {
+        /// Encoded size of the points.
+        bytes: u64,
+        /// The configured maximum.
+        max: u64,
+    },
+    /// The service was shut down.
+    #[error("refused: the hinted handoff is shut down; open it again")]
+    ShutDown,
+    /// The disk is nearly full. Replay goes on and makes room.
+    #[error(
+        "refused: {available_bytes} bytes are free on the store's disk, the reserve is {reserve_bytes}; free space or wait for replay"
+    )]
+    DiskReserve {
+        /// Free bytes on the store's file system.
+        available_bytes: u64,
+        /// The configured reserve.
+        reserve_bytes: u64,
+    },
+    /// The store failed earlier and is not mended yet; [`health`](crate::HintedHandoff::health) says how bad it is.
+    #[error(
+        "refused: the store has failed; it is opened again by itself, or health() says what must be done"
+    )]
+    StoreFailed(#[source] StorageError),
+    /// The store failed while this hint was being committed.
+    #[error(
+        "outcome unknown: the store failed while committing the hint; it may still be delivered"
+    )]
+    Unknown(#[source] StorageError),
+}
+
+impl From<HandoffError> for EnqueueError {
+    /// Why a store that does not serve refuses a hint.
+    fn from(error: HandoffError) -> Self {
+        match error {
+            HandoffError::Storage(cause) => EnqueueError::StoreFailed(cause),
+            _ => EnqueueError::ShutDown,
+        }
+    }
+}
+
+impl EnqueueError {
+    /// Whether the hint may be stored all the same.
+    pub fn outcome(&self) -> FailedOutcome {
+        match self {
+            EnqueueError::Unknown(_) => FailedOutcome::Unknown,
+            _ => FailedOutcome::Refused,
+        }
+    }
+}
+
+/// Why an operation on the running store failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandoffError {
+    /// The service was shut down.
+    #[error("the hinted handoff is shut down; open it again")]
+    ShutDown,
+    /// The store failed, now or earlier.
+    #[error(
+        "the store has failed; it is opened again by itself, or health() says what must be done"
+    )]
+    Storage(#[from] StorageError),
+    /// The store failed since the last sync and was opened again.
+    #[error(
+        "the store failed since the last sync and was opened again: what was answered as buffered before that may be lost, write it \
+         again; what was delivered may come again"
+    )]
+    FailedMeanwhile,
+    /// The node's hints are replayed, so nobody can take them by hand.
+    #[error("node {node} is replayed; name it in Config::manual_nodes to take its hints by hand")]
+    Replayed {
+        /// The node asked for.
+        node: NodeId,
+    },
+    /// Somebody takes the node's hints already.
+    #[error("node {node} has a consumer already; drop that first")]
+    Consumed {
+        /// The node asked for.
+        node: NodeId,
+    },
+    /// The next hint cannot be turned back into points here. It is kept.
+    #[error("hint {hint} does not decode; it is kept: run a version of the host that reads it")]
+    Undecodable {
+        /// The hint.
+        hint: HintId,
+        /// What the decoder said.
+        source: Arc<PayloadError>,
+    },
+    /// The node was never hinted.
+    #[error("node {node} has no queue; nothing was ever hinted for it")]
+    UnknownNode {
+        /// The node asked for.
+        node: NodeId,
+    },
+}

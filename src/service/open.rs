@@ -1,0 +1,140 @@
+//! Opening: in a directory of its own, or in the host's database.
+
+use std::{
+    collections::BTreeSet,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{OnceCell, Semaphore},
+    task::JoinHandle,
+};
+
+use super::{HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters};
+use crate::{
+    config::Config,
+    error::{OpenError, StorageError},
+    payload::Payload,
+    replay::Replays,
+    shard_writer::ShardWriter,
+    store::{Db, OnDurable, Store},
+    transaction::TURNS,
+    types::NodeId,
+};
+
+impl<P: Payload> HintedHandoff<P> {
+    /// Opens the store in `config.dir`, making it if there is none, and resumes the replay of every node found in it.
+    ///
+    /// Nothing here waits for the network. Replay runs on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// [`OpenError`]: a setting out of range, a directory that cannot be used or is locked, a store of a newer schema,
+    /// or one that cannot be opened.
+    pub async fn open<W: ShardWriter<P>>(config: Config, writer: W) -> Result<Self, OpenError> {
+        let runtime = Handle::current();
+        let on_runtime = runtime.clone();
+        let work = move || Self::open_blocking(config, writer, on_runtime);
+        Self::opened(runtime.spawn_blocking(work)).await
+    }
+
+    /// [`open`](HintedHandoff::open) for a thread without a runtime; replay runs on `runtime`.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_blocking<W: ShardWriter<P>>(
+        config: Config,
+        writer: W,
+        runtime: Handle,
+    ) -> Result<Self, OpenError> {
+        Self::start(config, writer, runtime, Store::open)
+    }
+
+    /// Opens a store in a database that the host keeps its own rows in, so that a hint can be enqueued in the same
+    /// [`transaction`](HintedHandoff::transaction) as a row.
+    ///
+    /// The host opens `db` with [`open_database`] and [`database_config`]; `config.dir` must name its directory. The store adds
+    /// the trees `hh/meta`, `hh/nodes` and `hh/hints` and the files `hh-LOCK`, `hh-STORE` and `hh-CLEAN`, and touches nothing
+    /// else. After [`shutdown`](HintedHandoff::shutdown) the host's database is open as before, and the store can be opened in it
+    /// again.
+    ///
+    /// All works as in a store of its own but for what needs the database closed. After a storage error it cannot open itself
+    /// again: [`health`](HintedHandoff::health) says [`ReopenRequired`](crate::Health::ReopenRequired). It cannot rebuild damaged files at
+    /// open, and [`Config::on_unopenable`] means nothing, since the host opens the database.
+    ///
+    /// The promise of durability holds only if all the host's writes go through [`transaction`](HintedHandoff::transaction) or
+    /// [`apply`](HintedHandoff::apply): sled may destroy a database at a power cut whose log has grown too far between two
+    /// fsyncs, whoever wrote to it.
+    ///
+    /// # Errors
+    /// [`OpenError::Database`] for a database that cannot be shared, [`OpenError::Locked`] if there is a store open in it already,
+    /// and as [`open`](HintedHandoff::open).
+    ///
+    /// [`open_database`]: crate::open_database
+    /// [`database_config`]: crate::database_config
+    pub async fn open_in<W: ShardWriter<P>>(
+        db: &Db,
+        config: Config,
+        writer: W,
+    ) -> Result<Self, OpenError> {
+        let (runtime, db) = (Handle::current(), db.clone());
+        let on_runtime = runtime.clone();
+        let work = move || Self::open_in_blocking(&db, config, writer, on_runtime);
+        Self::opened(runtime.spawn_blocking(work)).await
+    }
+
+    /// [`open_in`](HintedHandoff::open_in) for a thread without a runtime; replay runs on `runtime`.
+    ///
+    /// # Errors
+    /// As `open_in`.
+    pub fn open_in_blocking<W: ShardWriter<P>>(
+        db: &Db,
+        config: Config,
+        writer: W,
+        runtime: Handle,
+    ) -> Result<Self, OpenError> {
+        let open = |config: &Config, on_durable| Store::open_in(db, config, on_durable);
+        Self::start(config, writer, runtime, open)
+    }
+
+    async fn opened(opening: JoinHandle<Result<Self, OpenError>>) -> Result<Self, OpenError> {
+        opening.await.unwrap_or_else(|error| {
+            Err(StorageError::new("open: the runtime shut down or the open panicked", error).into())
+        })
+    }
+
+    fn start<W: ShardWriter<P>>(
+        config: Config,
+        writer: W,
+        runtime: Handle,
+        open: impl FnOnce(&Config, OnDurable) -> Result<Store, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let replays = Arc::new(Replays::new(&config.manual_nodes));
+        let woken = Arc::clone(&replays);
+        let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
+        let store = Arc::new(open(&config, Box::new(on_durable))?);
+        replays.begin(&config, &store, writer, runtime.clone());
+        Ok(HintedHandoff {
+            inner: Arc::new(Inner {
+                store,
+                replays,
+                durability: config.durability,
+                max_entry_bytes: config.max_entry_bytes,
+                batch_bytes: config.batch_bytes,
+                write_timeout: config.write_timeout,
+                runtime,
+                room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
+                turns: Arc::new(Semaphore::new(TURNS as usize)),
+                closed: AtomicBool::new(false),
+                shutdown: OnceCell::new(),
+                writes: WriteCounters::default(),
+            }),
+            reopens_told: AtomicU64::new(0),
+            payload: PhantomData,
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! From what an open found on disk to what the threads of the store work with.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    committer::{Committer, Tail},
+    encoder::Encoder,
+    engine::Engine,
+    heal::Healing,
+    home::Home,
+    inbox::Dirty,
+    recovery::Recovered,
+    shared::{OnDurable, Shared, Space},
+    trim::Trimmer,
+};
+use crate::{
+    config::Config,
+    types::{NodeId, Sequence},
+};
+
+/// What the threads of a store need, given what was opened.
+pub fn assemble(
+    config: &Config,
+    engine: Engine,
+    recovered: Recovered,
+    home: Home,
+    on_durable: OnDurable,
+) -> (Arc<Shared>, Committer) {
+    tracing::info!(
+        database = %home.database().display(), store = %recovered.store,
+        nodes = recovered.registry.nodes.len(), "store opened"
+    );
+    let engine = Arc::new(engine);
+    let shared = Arc::new(Shared::new(
+        recovered.store,
+        Arc::clone(&engine),
+        recovered.registry,
+        on_durable,
+        matches!(home, Home::Owned { .. }),
+        Space {
+            dir: config.dir.clone(),
+            reserve_bytes: config.free_space_reserve_bytes,
+        },
+    ));
+    let (tails, trimmer, dirty) = take_over(&shared, &recovered.live, &recovered.retired);
+    let committer = Committer {
+        shared: Arc::clone(&shared),
+        engine: Some(engine),
+        config: Config {
+            // Once is enough: a reopen goes on with the identity it has.
+            reset_identity: false,
+            ..config.clone()
+        },
+        home,
+        encoder: Encoder::new(),
+        records: recovered.records,
+        tails,
+        next_queue: recovered.next_queue,
+        trimmer,
+        dirty,
+        handed_bytes: 0,
+        healing: Healing::default(),
+        searched: BTreeSet::new(),
+    };
+    (shared, committer)
+}
+
+pub type TakenOver = (HashMap<NodeId, Tail>, Trimmer, BTreeSet<Dirty>);
+
+/// Where new hints go, and what an earlier stop left to be trimmed or retired.
+pub fn take_over(shared: &Shared, live: &[Dirty], retired: &[Dirty]) -> TakenOver {
+    let mut trimmer = Trimmer::default();
+    for (node, queue) in retired {
+        trimmer.whole(*node, *queue);
+    }
+    let registry = shared.registry.lock();
+    let mut dirty = BTreeSet::new();
+    for (node, at) in live {
+        let Some(queue) = registry.queue(*node, *at) else {
+            continue;
+        };
+        if queue.sealed && queue.is_drained() {
+            // Writing its cursor retires it.
+            dirty.insert((*node, *at));
+        } else {
+            trimmer.below(*at, queue.cursor.next);
+        }
+    }
+    let last = registry.nodes.iter().filter_map(|(node, queues)| {
+        let queue = queues.queues.back().filter(|queue| !queue.sealed)?;
+        let tail = Tail {
+            queue: queue.at,
+            next: Sequence(queue.watermark.0 + 1),
+            bytes: queue.bytes,
+        };
+        Some((*node, tail))
+    });
+    (last.collect(), trimmer, dirty)
+}

@@ -1,0 +1,101 @@
+//! Opening the engine guarded, bringing its schema up to date, and finding out what is in it.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use super::{
+    clean::Summary,
+    engine::{Engine, classify, panic_text, unopenable},
+    faults::point,
+    meta::{self, MetaError},
+    node_record::NodeRecord,
+    recovery::{Recovered, recover},
+    schema::{self, SCHEMA_VERSION, SchemaError},
+};
+use crate::{
+    config::Config,
+    error::{OpenError, StorageError, UnopenableReason},
+    types::StoreId,
+};
+
+/// Opens the engine and finds out what is there; `served` says whether a store was open there before. SLED.md rule 10: a damaged file may make the engine panic, when it opens or at
+/// the first reads.
+pub fn guarded_open(
+    config: &Config,
+    path: &Path,
+    open: impl FnOnce() -> Result<Engine, OpenError>,
+    served: bool,
+    clean: Option<&Summary>,
+) -> Result<(Engine, Recovered), OpenError> {
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let engine = open()?;
+        match prepare(config, &engine, path, served, clean) {
+            Ok(recovered) => Ok((engine, recovered)),
+            Err(error) => {
+                // Guarded, as sled's drop may panic too; the first error is the one to tell.
+                let _ = engine.close();
+                Err(error)
+            }
+        }
+    }));
+    opened.unwrap_or_else(|panic| {
+        let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
+        Err(unopenable(path, reason))
+    })
+}
+
+fn prepare(
+    config: &Config,
+    engine: &Engine,
+    path: &Path,
+    served: bool,
+    clean: Option<&Summary>,
+) -> Result<Recovered, OpenError> {
+    point("open: engine open")?;
+    let new_id = random_store_id()?;
+    schema::migrate(engine, served, new_id.0).map_err(|error| match error {
+        SchemaError::Newer { found } => OpenError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            supported: SCHEMA_VERSION,
+        },
+        SchemaError::Meta(error) => meta_failed(path, error),
+        SchemaError::Storage(error) => error.into(),
+    })?;
+    if config.reset_identity {
+        meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
+    }
+    let recovered = recover(engine, clean).map_err(|error| meta_failed(path, error))?;
+    point("open: recovered")?;
+    // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
+    meta::set_next_queue(engine, recovered.next_queue)
+        .map_err(|error| classify(path, error, "write"))?;
+    // What CLEAN knew to be done with is so for good: the next open may come without one.
+    for node in &recovered.rewritten {
+        if let Some(record) = recovered.records.get(node) {
+            let insert = engine
+                .nodes
+                .insert(NodeRecord::key(*node), record.encode(*node));
+            insert.map_err(|error| classify(path, error, "write"))?;
+        }
+    }
+    engine.commit()?;
+    Ok(recovered)
+}
+
+fn meta_failed(path: &Path, error: MetaError) -> OpenError {
+    match error {
+        MetaError::Damaged { record, detail } => {
+            unopenable(path, UnopenableReason::Damaged { record, detail })
+        }
+        MetaError::Engine(error) => classify(path, error, "read"),
+    }
+}
+
+fn random_store_id() -> Result<StoreId, StorageError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| StorageError::new("draw a random store id", error))?;
+    Ok(StoreId(id))
+}
