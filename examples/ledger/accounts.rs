@@ -15,7 +15,7 @@ pub const REGIONS: u64 = 2;
 pub const ACCOUNTS_A_REGION: u64 = 16;
 pub const ACCOUNTS: u64 = REGIONS * ACCOUNTS_A_REGION;
 /// What each account has at the start.
-pub const OPENING_CENTS: i64 = 1_000_00;
+pub const OPENING_CENTS: i64 = 1_000 * 100;
 
 const TREE: &str = "accounts";
 

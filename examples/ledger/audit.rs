@@ -9,22 +9,26 @@ use hinted_handoff::{
 
 use crate::{
     accounts::{self, ACCOUNTS, OPENING_CENTS},
-    bank, branch,
+    bank,
+    branch::{self, Counts},
+    child::Told,
     protocol::Failure,
 };
 
-/// From here on a run that killed nobody or saw no hint twice counts as failed: it would have shown nothing.
+/// A run of so long in which something never happened counts as failed: it would have shown nothing of it.
 const FULL_SECONDS: u64 = 30;
+/// Differing accounts that are named.
+const NAMED_MAX: usize = 5;
 
 /// What the parent saw.
 pub struct Run {
     pub seconds: u64,
     pub bank_kills: u64,
     pub branch_kills: u64,
-    /// What the children told, see `child.rs`.
-    pub told: BTreeMap<String, u64>,
+    pub told: Told,
 }
 
+/// What a database says when nobody writes to it any more.
 struct Books {
     accounts: BTreeMap<u64, i64>,
     /// The transfer's id to its cents.
@@ -38,6 +42,10 @@ impl Books {
             journal: db.open_tree(journal)?.iter().collect::<Result<_, _>>()?,
         })
     }
+
+    fn sum(&self) -> i64 {
+        self.accounts.values().sum()
+    }
 }
 
 /// Prints what happened, and fails if anything is not as it must be.
@@ -47,119 +55,128 @@ pub fn judge(root: &Path, run: &Run) -> Result<(), Failure> {
     let branch_db = open_database(&database_config(root.join(branch::NAME)))?;
     let bank = Books::read(&bank_db, bank::JOURNAL)?;
     let branch = Books::read(&branch_db, branch::JOURNAL)?;
-    let counts = branch::Counts::read(&branch_db)?;
+    let counts = Counts::read(&branch_db)?;
     let marks = AppliedHints::open(&branch_db)?.tree().len();
+    print(run, &bank, counts, marks);
 
-    let told = |what: &str| run.told.get(what).copied().unwrap_or(0);
-    let (answered, refused, again) = (told("transfers"), told("refused"), told("run again"));
-    let transfers = bank.journal.len() as u64;
-    let sum: i64 = bank.accounts.values().sum();
-    let opening = ACCOUNTS as i64 * OPENING_CENTS;
+    let faults = faults(run, &bank, &branch, counts);
+    if faults.is_empty() {
+        println!("\nOK: bank and branch agree to the cent");
+        return Ok(());
+    }
+    Err(format!("the books do not agree:\n  {}", faults.join("\n  ")).into())
+}
 
+fn print(run: &Run, bank: &Books, counts: Counts, marks: usize) {
+    let Told {
+        transfers: answered,
+        refused,
+        run_again,
+        ..
+    } = run.told;
+    let Run {
+        bank_kills,
+        branch_kills,
+        ..
+    } = run;
+    let Counts {
+        applied,
+        came_again,
+        suppressed,
+        ..
+    } = counts;
+    let (sum, transfers) = (euros(bank.sum()), bank.journal.len());
     println!();
-    println!(
-        "crashes       {} of the bank, {} of the branch",
-        run.bank_kills, run.branch_kills
-    );
-    println!("transfers     {transfers}, of which {answered} were answered before a crash");
-    println!("aborted       {refused} for lack of funds");
-    println!("run again     {again} times, having lost a race");
-    println!("applied       {} by the branch", counts.applied);
-    println!("redelivered   {} hints came again", counts.came_again);
-    println!(
-        "suppressed    {} by their marks, of which {marks} are left",
-        counts.suppressed
-    );
-    println!(
-        "money         {} at the bank, {} at the start",
-        euros(sum),
-        euros(opening)
-    );
+    println!("crashes      {bank_kills} of the bank, {branch_kills} of the branch");
+    println!("transfers    {transfers} in the bank's journal, {answered} answered before a crash");
+    println!("aborted      {refused} for lack of funds");
+    println!("run again    {run_again} times, having lost a race");
+    println!("applied      {applied} by the branch");
+    println!("redelivered  {came_again} hints came again");
+    println!("suppressed   {suppressed} by their marks, of which {marks} are left");
+    println!("money        {sum} in {} accounts", bank.accounts.len());
+}
 
+fn faults(run: &Run, bank: &Books, branch: &Books, counts: Counts) -> Vec<String> {
     let mut faults = Vec::new();
     let mut must = |holds: bool, fault: String| {
         if !holds {
             faults.push(fault);
         }
     };
+    let (sum, opening) = (bank.sum(), ACCOUNTS as i64 * OPENING_CENTS);
     must(
         sum == opening,
-        format!(
-            "the bank began with {} and has {}",
-            euros(opening),
-            euros(sum)
-        ),
+        format!("the bank had {}, and has {}", euros(opening), euros(sum)),
     );
+    let (transfers, answered) = (bank.journal.len() as u64, run.told.transfers);
     must(
         answered <= transfers,
-        format!("{answered} transfers were answered, {transfers} are in the bank's journal"),
+        format!("{answered} transfers were answered, the bank has {transfers}"),
+    );
+    let Counts {
+        applied,
+        came_again,
+        suppressed,
+        out_of_step,
+    } = counts;
+    must(
+        applied == transfers,
+        format!("the bank made {transfers} transfers, the branch applied {applied}"),
+    );
+    let lacks = lacking(&bank.journal, &branch.journal);
+    let foreign = lacking(&branch.journal, &bank.journal);
+    must(
+        (lacks, foreign) == (0, 0),
+        format!("the branch lacks {lacks} journal rows, and has {foreign} of its own"),
     );
     must(
-        counts.applied == transfers,
-        format!(
-            "{transfers} transfers are in the bank's journal, the branch applied {}",
-            counts.applied
-        ),
+        suppressed == came_again,
+        format!("{came_again} hints came again, {suppressed} were suppressed"),
     );
     must(
-        bank.journal == branch.journal,
-        format!(
-            "of the bank's journal rows the branch lacks {}, and has {} that the bank lacks",
-            lacking(&bank.journal, &branch.journal),
-            lacking(&branch.journal, &bank.journal)
-        ),
+        out_of_step == 0,
+        format!("{out_of_step} transfers left the branch with other balances than the bank"),
     );
-    must(
-        counts.suppressed == counts.came_again,
-        format!(
-            "{} hints came again, {} were suppressed",
-            counts.came_again, counts.suppressed
-        ),
-    );
-    must(
-        counts.out_of_step == 0,
-        format!(
-            "{} transfers left the branch with other balances than the bank",
-            counts.out_of_step
-        ),
-    );
-    must(
-        bank.accounts.len() as u64 == ACCOUNTS && branch.accounts.len() as u64 == ACCOUNTS,
-        format!(
-            "of {ACCOUNTS} accounts the bank has {}, the branch {}",
-            bank.accounts.len(),
-            branch.accounts.len()
-        ),
-    );
-    for (account, cents) in &bank.accounts {
-        let mirrored = branch.accounts.get(account).copied().unwrap_or(0);
-        must(
-            mirrored == *cents,
-            format!(
-                "account {account} has {} at the bank and {} at the branch",
-                euros(*cents),
-                euros(mirrored)
-            ),
-        );
+    let differing: Vec<String> = (0..ACCOUNTS)
+        .filter_map(|it| differs(it, bank, branch))
+        .collect();
+    for account in differing.iter().take(NAMED_MAX) {
+        must(false, account.clone());
     }
+    must(
+        differing.len() <= NAMED_MAX,
+        format!("{} of {ACCOUNTS} accounts differ", differing.len()),
+    );
     if run.seconds >= FULL_SECONDS {
         let happened = [
-            run.bank_kills,
-            run.branch_kills,
-            refused,
-            again,
-            counts.suppressed,
+            ("a kill of the bank", run.bank_kills),
+            ("a kill of the branch", run.branch_kills),
+            ("an abort", run.told.refused),
+            ("a lost race", run.told.run_again),
+            ("a duplicate", suppressed),
         ];
-        must(
-            happened.iter().all(|count| *count > 0),
-            "a crash, an abort, a lost race or a duplicate never happened, so nothing was shown of it".to_owned(),
-        );
+        for (what, times) in happened {
+            must(
+                times > 0,
+                format!("{what} never happened, so nothing was shown of it"),
+            );
+        }
     }
-    if faults.is_empty() {
-        println!("\nOK: every account has the same at the bank and at the branch, to the cent");
-        return Ok(());
-    }
-    Err(format!("the books do not agree:\n  {}", faults.join("\n  ")).into())
+    faults
+}
+
+fn differs(account: u64, bank: &Books, branch: &Books) -> Option<String> {
+    let cents = |books: &Books| books.accounts.get(&account).copied();
+    let text = |cents: Option<i64>| cents.map_or("nothing".to_owned(), euros);
+    let (there, here) = (cents(bank), cents(branch));
+    (there.is_none() || there != here).then(|| {
+        format!(
+            "account {account} has {} at the bank and {} at the branch",
+            text(there),
+            text(here)
+        )
+    })
 }
 
 /// How many rows of `these` are not, or not so, in `those`.

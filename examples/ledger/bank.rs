@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(4);
 /// together go in one delivery.
 const SHIFT: Duration = Duration::from_millis(20);
 /// A part of what an account has at the start, and enough for some to run dry.
-const TRANSFER_CENTS_MAX: i64 = 200_00;
+const TRANSFER_CENTS_MAX: i64 = 200 * 100;
 /// For all that waits at the end to be delivered.
 const DRAIN_MAX: Duration = Duration::from_secs(45);
 
@@ -150,7 +150,7 @@ impl Bank {
             Ok(())
         });
         let outcome = outcome.await.map(|_| ());
-        tell("run again", runs - 1);
+        tell("run_again", runs - 1);
         outcome
     }
 

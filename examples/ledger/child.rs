@@ -4,7 +4,6 @@
 //! the end of it means that the parent is gone, in whatever way that happened, so that no child outlives it.
 
 use std::{
-    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     process::Stdio,
@@ -24,14 +23,21 @@ use tokio_util::sync::CancellationToken;
 use crate::protocol::Failure;
 
 /// What all lives of all children told, added up.
-pub type Told = Arc<Mutex<BTreeMap<String, u64>>>;
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Told {
+    pub transfers: u64,
+    pub refused: u64,
+    pub run_again: u64,
+    pub applied: u64,
+    pub suppressed: u64,
+}
 
 pub struct Child {
     role: &'static str,
     root: PathBuf,
     /// Each life draws other random numbers.
     seed: u64,
-    told: Told,
+    told: Arc<Mutex<Told>>,
     life: Option<Life>,
     pub kills: u64,
 }
@@ -45,7 +51,7 @@ struct Life {
 
 impl Child {
     /// One that is not started yet.
-    pub fn new(role: &'static str, root: &Path, seed: u64, told: &Told) -> Self {
+    pub fn new(role: &'static str, root: &Path, seed: u64, told: &Arc<Mutex<Told>>) -> Self {
         Child {
             role,
             root: root.to_owned(),
@@ -114,13 +120,25 @@ impl Child {
 }
 
 /// Adds up what a child tells, until it is gone.
-async fn listen(stdout: ChildStdout, told: Told) {
+async fn listen(stdout: ChildStdout, told: Arc<Mutex<Told>>) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Some((what, count)) = line.rsplit_once(' ') {
-            let count: u64 = count.parse().unwrap_or(0);
-            *told.lock().entry(what.to_owned()).or_default() += count;
-        }
+        told.lock().add(&line);
+    }
+}
+
+impl Told {
+    fn add(&mut self, line: &str) {
+        let (what, more) = line.split_once(' ').unwrap_or_default();
+        let count = match what {
+            "transfers" => &mut self.transfers,
+            "refused" => &mut self.refused,
+            "run_again" => &mut self.run_again,
+            "applied" => &mut self.applied,
+            "suppressed" => &mut self.suppressed,
+            _ => return,
+        };
+        *count += more.parse().unwrap_or(0);
     }
 }
 

@@ -27,19 +27,24 @@ mod branch;
 mod child;
 mod protocol;
 
-use std::{convert::Infallible, path::Path, process::ExitCode, time::Duration};
+use std::{convert::Infallible, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use audit::Run;
 use child::{Child, Told};
 use fastrand::Rng;
+use parking_lot::Mutex;
 use protocol::{Failure, with_causes};
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, sleep_until};
 
 const SECONDS: u64 = 30;
-/// How long a child lives before it is killed. Some die while they open their database.
-const LIFE_MS: std::ops::Range<u64> = 20..1500;
-/// The bank gives up by itself sooner.
-const FINISH_MAX: Duration = Duration::from_secs(60);
+/// How long a child lives before it is killed. One life in so many is so short that it ends while the database is opened.
+const LIFE_MAX: Duration = Duration::from_millis(1500);
+const SHORT_LIFE_MAX: Duration = Duration::from_millis(40);
+const ONE_SHORT_IN: u32 = 6;
+/// For one child, when nobody is killed any more. The bank gives up by itself sooner.
+const FINISH_MAX: Duration = Duration::from_secs(55);
+/// For all of it, besides the time in which children are killed.
+const STORY_MAX: Duration = Duration::from_secs(120);
 
 const USAGE: &str = "usage: ledger [seconds]";
 
@@ -77,12 +82,14 @@ async fn play(role: &str, root: &Path, seed: &str) -> Result<(), Failure> {
 
 async fn story(seconds: u64) -> Result<(), Failure> {
     let seed = match std::env::var("HH_SEED") {
-        Ok(seed) => seed.parse()?,
+        Ok(seed) => seed
+            .parse()
+            .map_err(|_| format!("HH_SEED is a number, not {seed:?}"))?,
         Err(_) => fastrand::u64(..),
     };
     println!("HH_SEED={seed}; a bank and its branch are killed for {seconds} s");
     let dir = tempfile::tempdir()?;
-    let told = Told::default();
+    let told = Arc::new(Mutex::new(Told::default()));
     let mut rng = Rng::with_seed(seed);
     let mut bank = Child::new(bank::NAME, dir.path(), rng.u64(..), &told);
     let mut branch = Child::new(branch::NAME, dir.path(), rng.u64(..), &told);
@@ -97,12 +104,13 @@ async fn story(seconds: u64) -> Result<(), Failure> {
             branch.finish(FINISH_MAX).await
         } => outcome,
         never = watch(&told) => match never {},
+        () = sleep_until(end + STORY_MAX) => Err("a child does not die".into()),
     };
     let run = Run {
         seconds,
         bank_kills: bank.kills,
         branch_kills: branch.kills,
-        told: told.lock().clone(),
+        told: *told.lock(),
     };
     // However it ended, and before the directory is removed.
     bank.kill().await?;
@@ -115,7 +123,11 @@ async fn story(seconds: u64) -> Result<(), Failure> {
 async fn haunt(child: &mut Child, mut rng: Rng, end: Instant) -> Result<(), Failure> {
     loop {
         child.start()?;
-        let death = Instant::now() + Duration::from_millis(rng.u64(LIFE_MS));
+        let life_max = match rng.u32(..ONE_SHORT_IN) {
+            0 => SHORT_LIFE_MAX,
+            _ => LIFE_MAX,
+        };
+        let death = Instant::now() + life_max.mul_f64(rng.f64());
         child.live(death.min(end) - Instant::now()).await?;
         if death >= end {
             return Ok(());
@@ -125,17 +137,22 @@ async fn haunt(child: &mut Child, mut rng: Rng, end: Instant) -> Result<(), Fail
 }
 
 /// A line a second, until dropped.
-async fn watch(told: &Told) -> Infallible {
+async fn watch(told: &Mutex<Told>) -> Infallible {
     let started = Instant::now();
     let mut seconds = interval(Duration::from_secs(1));
     seconds.tick().await;
     loop {
         seconds.tick().await;
-        let told = told.lock().clone();
-        let told: Vec<String> = told
-            .iter()
-            .map(|(what, count)| format!("{what} {count}"))
-            .collect();
-        println!("[{:3} s] {}", started.elapsed().as_secs(), told.join(", "));
+        let Told {
+            transfers,
+            refused,
+            applied,
+            suppressed,
+            ..
+        } = *told.lock();
+        let second = started.elapsed().as_secs();
+        println!(
+            "[{second:2} s] bank: {transfers} transfers, {refused} refused; branch: {applied} applied, {suppressed} suppressed"
+        );
     }
 }
