@@ -150,7 +150,7 @@ impl Bank {
             Ok(())
         });
         let outcome = outcome.await.map(|_| ());
-        tell("run_again", runs - 1);
+        tell("run_again", u64::saturating_sub(runs, 1));
         outcome
     }
 

@@ -155,22 +155,25 @@ impl Branch {
         Ok(committed.await?.value)
     }
 
-    /// Forgets marks that will not be needed again. Each life of the bank begins a new queue in each of its nodes, so without this
-    /// they would grow with every crash.
+    /// Forgets marks that will not be needed again: each crash of the bank begins a new queue, with a mark for each of its shards.
     async fn prune(&self, delivery: &Delivery) -> Result<(), TransactionError> {
         let (Some(below), Some((hint, _))) = (delivery.retired_below, delivery.transfers.first())
         else {
             return Ok(());
         };
-        // One at a time and only upwards, whatever order deliveries come in.
+        // One at a time and only upwards, in whatever order deliveries come.
         let mut pruned_below = self.pruned_below.lock().await;
-        while below > *pruned_below {
+        if below <= *pruned_below {
+            return Ok(());
+        }
+        loop {
             let batch = self.applied.retired(hint.store, below)?;
             if batch.is_empty() {
-                *pruned_below = below;
+                break;
             }
             self.handoff.apply(batch).await?;
         }
+        *pruned_below = below;
         Ok(())
     }
 

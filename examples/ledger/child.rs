@@ -105,7 +105,8 @@ impl Child {
     /// Orders it to finish, and waits until it has done so.
     pub async fn finish(&mut self, max: Duration) -> Result<(), Failure> {
         let life = self.life.as_mut().ok_or("it was not started")?;
-        life.stdin.write_all(b"finish\n").await?;
+        // If it is gone already, that is seen below.
+        let _ = life.stdin.write_all(b"finish\n").await;
         let ended = timeout(max, life.process.wait()).await;
         let status =
             ended.map_err(|_| format!("the {} did not finish in {max:?}", self.role))??;
