@@ -161,7 +161,8 @@ impl Branch {
         else {
             return Ok(());
         };
-        // One at a time and only upwards, in whatever order deliveries come.
+        // One at a time and only upwards, in whatever order deliveries come: a batch also says below which queue nothing is new,
+        // and one that is applied behind a later one would take that back.
         let mut pruned_below = self.pruned_below.lock().await;
         if below <= *pruned_below {
             return Ok(());
