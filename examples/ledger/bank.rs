@@ -62,7 +62,7 @@ pub async fn run(root: &Path, seed: u64) -> Result<(), Failure> {
         retry_interval: Duration::from_millis(10),
         retry_max_interval: Duration::from_millis(100),
         write_timeout: Duration::from_secs(2),
-        // Some 80 transfers a delivery, so that there are many moments to be killed in.
+        // A hundred transfers or so a delivery, so that there are many moments to be killed in.
         batch_bytes: 4096,
         ..Config::new(root.join(NAME))
     };
