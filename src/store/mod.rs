@@ -52,7 +52,7 @@ use std::{
 use parking_lot::Mutex;
 
 pub use applied::AppliedHints;
-pub use block::{NewHint, StoredHint};
+pub use block::NewHint;
 pub use cursor::Leave;
 pub use engine::panic_text;
 pub use host_database::{database_config, open_database};
@@ -67,6 +67,7 @@ pub use shared::OnDurable;
 pub use sled::{Db, Tree};
 #[cfg(feature = "testkit")]
 pub use {
+    block::StoredHint,
     faults::{CommitFault, POINTS},
     schema::SCHEMA_VERSION,
 };
