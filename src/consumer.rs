@@ -118,15 +118,24 @@ impl<P: Payload> Consumer<P> {
             if replays.stop().is_cancelled() {
                 return Err(HandoffError::ShutDown);
             }
-            self.handoff.store().check_serving()?;
             if self.handoff.store().has_pending(self.node) {
                 return Ok(());
             }
             tokio::select! {
                 () = replays.stop().cancelled() => {}
                 () = manual.bell.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                error = self.failure() => return Err(error),
             }
+        }
+    }
+
+    /// Waits until the store does not serve. No bell is rung for that.
+    async fn failure(&self) -> HandoffError {
+        loop {
+            if let Err(error) = self.handoff.store().check_serving() {
+                return error;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

@@ -55,6 +55,18 @@ impl Receiver {
         Ok(applied.await?.value)
     }
 
+    async fn forget(&self, retired_below: QueueId) {
+        let forgotten = self
+            .host
+            .handoff
+            .transaction(&[self.applied.tree()], |rows, _| {
+                Ok(self
+                    .applied
+                    .forget_retired(&mut rows[0], STORE, retired_below)?)
+            });
+        forgotten.await.unwrap();
+    }
+
     /// The tree of marks keeps the database open too.
     async fn close(self) {
         drop(self.applied);
@@ -123,23 +135,10 @@ async fn marks_of_retired_queues_are_forgotten_and_what_comes_late_of_them_is_no
     }
     let marks = receiver.applied.tree();
     assert_eq!(marks.len(), 12);
-    let retired = receiver.applied.retired(STORE, QueueId(3)).unwrap();
-    receiver.host.handoff.apply(retired).await.unwrap();
+    receiver.forget(QueueId(3)).await;
     assert_eq!(marks.len(), 4 + 1, "those of queue 3, and the floor");
-    assert!(
-        receiver
-            .applied
-            .retired(STORE, QueueId(3))
-            .unwrap()
-            .is_empty()
-    );
-    assert!(
-        receiver
-            .applied
-            .retired(StoreId([8; 16]), QueueId(9))
-            .unwrap()
-            .is_empty()
-    );
+    receiver.forget(QueueId(2)).await;
+    assert_eq!(marks.len(), 4 + 1, "what is said late takes nothing back");
     assert!(
         !receiver.apply(hint(2, 9), 1).await.unwrap(),
         "it comes late"
@@ -174,10 +173,27 @@ fn it_works_in_a_transaction_of_sleds() {
         assert!(!apply(hint(1, shard + 1), shard).unwrap());
     }
     assert_eq!(number(rows.get("count").unwrap()), marks);
-    assert_eq!(applied.prune(STORE, QueueId(2)), Ok(1000), "bounded");
-    assert_eq!(applied.prune(STORE, QueueId(2)), Ok(500));
-    assert_eq!(applied.prune(STORE, QueueId(2)), Ok(0));
+    let forget = |below| applied.forget_retired_in_sled(STORE, QueueId(below));
+    assert_eq!(forget(2), Ok(marks as usize));
+    assert_eq!(forget(1), Ok(0), "what is said late takes nothing back");
     assert!(!apply(hint(1, 9999), 1).unwrap());
+    assert!(apply(hint(2, 1), 1).unwrap());
+}
+
+#[tokio::test]
+async fn many_marks_are_forgotten_bit_by_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::open(&dir.path().join("db")).await;
+    for shard in 1..=150 {
+        assert!(receiver.apply(hint(1, shard), shard).await.unwrap());
+    }
+    let marks = receiver.applied.tree().clone();
+    for left in [50, 0, 0] {
+        receiver.forget(QueueId(2)).await;
+        assert_eq!(marks.len(), left + 1, "and the floor");
+    }
+    drop(marks);
+    receiver.close().await;
 }
 
 #[tokio::test]
@@ -197,11 +213,15 @@ async fn a_damaged_mark_is_an_error_and_no_new_hint() {
 /// A hint that came, and the queue below which all may be forgotten.
 type Got = (HintId, Option<QueueId>);
 
+/// Takes what it is sent, but for what is sent to node 6.
 #[derive(Clone, Default)]
 struct Node(Arc<Mutex<Vec<Got>>>);
 
 impl ShardWriter<Bytes> for Node {
     async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {
+        if write.node == NodeId(6) {
+            return Err(WriteError::retry("it is down"));
+        }
         let mut seen = self.0.lock().unwrap();
         let hints = write.batches.iter().filter_map(|batch| batch.hint);
         seen.extend(hints.map(|hint| (hint, write.retired_below)));
@@ -209,21 +229,14 @@ impl ShardWriter<Bytes> for Node {
     }
 }
 
-impl Node {
-    async fn got(&self, hints: usize) -> Vec<Got> {
-        while self.0.lock().unwrap().len() < hints {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// After a kill a node's old queue is drained and retired: only when that is durable its receiver may forget it.
+/// After a kill a node's old queue is drained and retired. Only when that is durable, and no lower one of any node is left, may
+/// receivers forget it.
 #[tokio::test]
 async fn a_sender_says_which_queues_are_retired_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let (path, killed) = (dir.path().join("db"), dir.path().join("killed"));
     let host = Host::open(&path).await;
+    let lowest = host.hint(NodeId(6), "for another node").await.queue;
     let old = host.hint(NodeId(5), "old").await.queue;
     copy(&path, &killed);
     host.close().await;
@@ -231,32 +244,30 @@ async fn a_sender_says_which_queues_are_retired_for_good() {
     let node = Node::default();
     let handoff = HintedHandoff::open_in(&db, hosting::config(&killed), node.clone()).await;
     let handoff = handoff.unwrap();
-    let write = async |points: &'static str| {
-        let points = Bytes::from_static(points.as_bytes());
-        handoff
-            .write_shard(ShardId(1), NodeId(5), &points)
-            .await
-            .unwrap();
+    let delivered = async || {
+        let waits = || {
+            let nodes = handoff.stats().nodes;
+            nodes
+                .iter()
+                .any(|it| it.node == NodeId(5) && it.pending.hints > 0)
+        };
+        while waits() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Its acknowledgement is durable, and so is the retiring of a queue that it was the last of.
+        handoff.sync().await.unwrap();
+        node.0.lock().unwrap().pop().unwrap()
     };
-    let got = node.got(1).await;
-    assert_eq!(got, [(hint_of(&got, old), Some(old))]);
-    handoff.sync().await.unwrap();
-    write("new").await;
-    let got = node.got(2).await;
-    let (new, retired_below) = got[1];
-    assert!(new.queue > old);
-    assert_eq!(
-        retired_below,
-        Some(new.queue),
-        "the old queue's retiring is durable"
-    );
+    let (first, retired_below) = delivered().await;
+    assert_eq!((first.queue, retired_below), (old, Some(lowest)));
+    handoff.remove_node(NodeId(6)).await.unwrap();
+    let points = Bytes::from_static(b"new");
+    handoff
+        .write_shard(ShardId(1), NodeId(5), &points)
+        .await
+        .unwrap();
+    let (second, retired_below) = delivered().await;
+    assert!(second.queue > old);
+    assert_eq!(retired_below, Some(second.queue));
     handoff.shutdown().await.unwrap();
-}
-
-fn hint_of(got: &[Got], queue: QueueId) -> HintId {
-    HintId {
-        queue,
-        sequence: Sequence(1),
-        ..got[0].0
-    }
 }

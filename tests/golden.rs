@@ -169,7 +169,7 @@ fn a_receiver_writes_and_reads_the_documented_bytes() {
     };
     let (store, _) = apply(8, 1);
     apply(9, 258);
-    assert_eq!(applied.prune(store, QueueId(9)), Ok(1));
+    assert_eq!(applied.forget_retired_in_sled(store, QueueId(9)), Ok(1));
     let documented = records("applied.txt");
     assert_eq!(documented.len(), applied.tree().len());
     for (name, (key, value)) in &documented {

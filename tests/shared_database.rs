@@ -77,6 +77,10 @@ async fn it_is_closed_and_opened_again_in_a_database_that_stays_open() {
         handoff: again.await.unwrap(),
         ..host
     };
+    assert!(
+        !path.join("hh-CLEAN").exists(),
+        "it would speak of an older state"
+    );
     let second = host.hint(MANUAL, "second").await;
     assert_eq!(
         (second.store, second.queue),

@@ -4,8 +4,8 @@ use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use hinted_handoff::{
-    Abort, AppliedHints, Config, HintedHandoff, QueueId, Rows, ShardWrite, ShardWriter,
-    TransactionError, WriteError, database_config, open_database,
+    Abort, AppliedHints, Config, HintedHandoff, Rows, ShardWrite, ShardWriter, TransactionError,
+    WriteError, database_config, open_database,
     sled::{Db, Tree},
 };
 use parking_lot::Mutex;
@@ -38,8 +38,6 @@ struct Branch {
     journal: Tree,
     counts: Tree,
     applied: AppliedHints,
-    /// Up to where marks of the bank's queues are forgotten, in this life.
-    pruned_below: tokio::sync::Mutex<QueueId>,
     rng: Mutex<Rng>,
 }
 
@@ -74,7 +72,6 @@ pub async fn run(root: &Path, seed: u64) -> Result<(), Failure> {
         journal: db.open_tree(JOURNAL)?,
         counts: db.open_tree(COUNTS)?,
         applied: AppliedHints::open(&db)?,
-        pruned_below: tokio::sync::Mutex::new(QueueId(0)),
         rng: Mutex::new(Rng::with_seed(seed)),
         handoff,
     });
@@ -118,7 +115,6 @@ impl Branch {
             if send(&mut bank, last).await.is_err() {
                 break;
             }
-            self.prune(&delivery).await?;
         }
         Ok(())
     }
@@ -148,34 +144,17 @@ impl Branch {
                     now.out_of_step += 1;
                 }
             }
+            // Each crash of the bank begins a new queue, with a mark for each of its shards. They go with what comes after them.
+            if let (Some(below), Some((hint, _))) =
+                (delivery.retired_below, delivery.transfers.first())
+            {
+                self.applied.forget_retired(marks, hint.store, below)?;
+            }
             let so_far = Counts::decode(counts.get(COUNTS)?.as_deref())?;
             counts.insert(COUNTS, postcard::to_stdvec(&so_far.plus(now))?)?;
             Ok(now)
         });
         Ok(committed.await?.value)
-    }
-
-    /// Forgets marks that will not be needed again: each crash of the bank begins a new queue, with a mark for each of its shards.
-    async fn prune(&self, delivery: &Delivery) -> Result<(), TransactionError> {
-        let (Some(below), Some((hint, _))) = (delivery.retired_below, delivery.transfers.first())
-        else {
-            return Ok(());
-        };
-        // One at a time and only upwards, in whatever order deliveries come: a batch also says below which queue nothing is new,
-        // and one that is applied behind a later one would take that back.
-        let mut pruned_below = self.pruned_below.lock().await;
-        if below <= *pruned_below {
-            return Ok(());
-        }
-        loop {
-            let batch = self.applied.retired(hint.store, below)?;
-            if batch.is_empty() {
-                break;
-            }
-            self.handoff.apply(batch).await?;
-        }
-        *pruned_below = below;
-        Ok(())
     }
 
     fn late(&self) -> Duration {

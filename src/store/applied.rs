@@ -18,7 +18,7 @@ use sled::{
 };
 
 use super::{
-    overlay::{RowBatch, Rows},
+    overlay::Rows,
     sealed::{DecodeError, seal, unseal},
 };
 use crate::{
@@ -29,8 +29,8 @@ use crate::{
 const TREE: &str = "hh/applied";
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
-/// Marks that one batch removes.
-const PRUNED_AT_ONCE: usize = 1000;
+/// Marks that one transaction removes.
+const FORGOTTEN_AT_ONCE: usize = 100;
 
 /// What a node has applied of the hints that were sent to it, so that it applies each once although it may get it several
 /// times.
@@ -128,59 +128,84 @@ impl AppliedHints {
         }
     }
 
-    /// What forgets the marks that are needed no more: those of the store's queues below
-    /// [`ShardWrite::retired_below`](crate::ShardWrite::retired_below), at most 1,000. Give the batch to
-    /// [`apply`](crate::HintedHandoff::apply); it is empty when there are no more. What comes late of these queues is not
-    /// new.
+    /// Forgets marks that are needed no more: those of the store's queues below
+    /// [`ShardWrite::retired_below`](crate::ShardWrite::retired_below), at most 100 at a time. What comes late of these queues
+    /// is not new from then on. To be called with each delivery, in the same transaction; `marks` must be the rows of
+    /// [`tree`](AppliedHints::tree).
     ///
     /// # Errors
-    /// [`TransactionError::Read`] if the marks do not read.
-    pub fn retired(
+    /// [`TransactionError::Read`] if the marks do not read or the floor is damaged; as [`Rows::insert`].
+    pub fn forget_retired(
+        &self,
+        marks: &mut Rows<'_>,
+        store: StoreId,
+        retired_below: QueueId,
+    ) -> Result<(), TransactionError> {
+        let floor = marks.get(store.0)?;
+        let floor = floor.map_or(Ok(0), |floor| decode(&store.0, &floor));
+        let floor = floor.map_err(|error| {
+            let text = format!("the floor of applied hints from {store}: {error}");
+            TransactionError::Read(StorageError::new("read a floor", text))
+        })?;
+        // Two deliveries may come in any order; the floor only rises.
+        if floor < retired_below.0 {
+            marks.insert(store.0, seal(&store.0, encode(retired_below.0)))?;
+        }
+        // Below the floor nobody looks for a mark, so it does not matter if another transaction removes these too.
+        for key in self
+            .keys_below(store, retired_below)
+            .take(FORGOTTEN_AT_ONCE)
+        {
+            let read = |error| StorageError::new("read the marks of applied hints", error);
+            marks.remove(key.map_err(|error| TransactionError::Read(read(error)))?)?;
+        }
+        Ok(())
+    }
+
+    /// [`forget_retired`](AppliedHints::forget_retired) for a database that no store shares: all of them at once, outside of any other
+    /// transaction, within which it would wait for itself. Returns how many marks are gone.
+    ///
+    /// # Errors
+    /// What sled says; [`sled::Error::ReportableBug`] if the floor is damaged.
+    pub fn forget_retired_in_sled(
         &self,
         store: StoreId,
         retired_below: QueueId,
-    ) -> Result<RowBatch, TransactionError> {
-        let failed = |error| {
-            TransactionError::Read(StorageError::new("read the marks of applied hints", error))
-        };
-        let mut batch = RowBatch::new();
-        for key in self.retired_keys(store, retired_below) {
-            batch.remove(&self.tree, key.map_err(failed)?)?;
+    ) -> sled::Result<usize> {
+        let raised = seal(&store.0, encode(retired_below.0));
+        let raise = self.tree.transaction(|marks| {
+            let floor = marks.get(store.0)?;
+            let floor = floor.map_or(Ok(0), |floor| decode(&store.0, &floor));
+            let floor = floor.map_err(|error| {
+                let text = format!("the floor of applied hints from {store}: {error}");
+                sled::Error::ReportableBug(text)
+            })?;
+            if floor < retired_below.0 {
+                marks.insert(&store.0, raised.as_slice())?;
+            }
+            Ok(())
+        });
+        // First, so that a crash does not forget marks of queues above the floor.
+        raise.map_err(|error| match error {
+            sled::transaction::TransactionError::Storage(error) => error,
+            sled::transaction::TransactionError::Abort(never) => never,
+        })?;
+        let mut gone = 0;
+        for key in self.keys_below(store, retired_below) {
+            self.tree.remove(key?)?;
+            gone += 1;
         }
-        if !batch.is_empty() {
-            let floor = seal(&store.0, encode(retired_below.0));
-            batch.insert(&self.tree, store.0, floor)?;
-        }
-        Ok(batch)
+        Ok(gone)
     }
 
-    /// Does what [`retired`](AppliedHints::retired) says by plain writes: for a database that no store shares. Returns how many marks
-    /// are gone; call it again until there are none.
-    ///
-    /// # Errors
-    /// What sled says.
-    pub fn prune(&self, store: StoreId, retired_below: QueueId) -> sled::Result<usize> {
-        let keys = self.retired_keys(store, retired_below);
-        let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
-        if !keys.is_empty() {
-            // First: a crash must not forget marks of queues that are above the floor.
-            let floor = seal(&store.0, encode(retired_below.0));
-            self.tree.insert(store.0, floor)?;
-        }
-        for key in &keys {
-            self.tree.remove(key)?;
-        }
-        Ok(keys.len())
-    }
-
-    fn retired_keys(
+    /// The marks of the store's queues below this one.
+    fn keys_below(
         &self,
         store: StoreId,
-        retired_below: QueueId,
+        queue: QueueId,
     ) -> impl Iterator<Item = sled::Result<IVec>> + use<> {
         let from = |queue: u64| [store.0.as_slice(), &queue.to_be_bytes()].concat();
-        let keys = self.tree.range(from(0)..from(retired_below.0)).keys();
-        keys.take(PRUNED_AT_ONCE)
+        self.tree.range(from(0)..from(queue.0)).keys()
     }
 }
 
