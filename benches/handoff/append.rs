@@ -8,7 +8,7 @@ use crate::{
     machine::{Place, written_bytes},
     ours::{Appender, check_pending, open_down},
     producers::{Done, Until, produce},
-    raw::RawFile,
+    raw::Grouped,
     report::{Spread, Table, ratio, thousands},
 };
 
@@ -114,7 +114,7 @@ async fn raw_round(
     until: Until,
 ) -> Outcome<Round> {
     let dir = place.fresh_dir()?;
-    let file = RawFile::create(&dir.path().join("log"))?;
+    let file = Grouped::file(&dir.path().join("log"))?;
     let before = written_bytes();
     let done = produce(&file.writer(), entries, producers, until).await?;
     let written = written_since(before, &done);

@@ -16,6 +16,7 @@ mod receiver;
 mod reopen;
 mod replay;
 mod report;
+mod transactions;
 
 use std::{error::Error, path::Path, process::ExitCode, sync::Arc};
 
@@ -28,8 +29,17 @@ pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// Bytes.
 pub const GIB: u64 = 1 << 30;
 
-const USAGE: &str = "scenarios: append replay (the default), reopen memory nodes (large), all; \
+const USAGE: &str = "scenarios: append transactions replay (the default), reopen memory nodes (large), all; \
     HH_BENCH_SCALE=0.1 makes everything ten times smaller, HH_BENCH_DIR says where";
+
+const SCENARIOS: [&str; 6] = [
+    "append",
+    "transactions",
+    "replay",
+    "reopen",
+    "nodes",
+    "memory",
+];
 
 /// As many as the machine that the figures in the documentation come from has cores.
 const WORKERS: usize = 2;
@@ -82,12 +92,11 @@ fn run(args: &[String]) -> Outcome<()> {
     }
     let settings = Settings { scale };
     let scenarios: Vec<&str> = match args.iter().map(String::as_str).collect::<Vec<_>>() {
-        none if none.is_empty() => vec!["append", "replay"],
-        all if all == ["all"] => vec!["append", "replay", "reopen", "nodes", "memory"],
+        none if none.is_empty() => vec!["append", "transactions", "replay"],
+        all if all == ["all"] => SCENARIOS.to_vec(),
         named => named,
     };
-    let known = ["append", "replay", "reopen", "nodes", "memory"];
-    if let Some(unknown) = scenarios.iter().find(|name| !known.contains(name)) {
+    if let Some(unknown) = scenarios.iter().find(|it| !SCENARIOS.contains(it)) {
         return Err(format!("{unknown:?} is no scenario; {USAGE}").into());
     }
 
@@ -102,6 +111,9 @@ fn run(args: &[String]) -> Outcome<()> {
     for scenario in scenarios {
         match scenario {
             "append" => runtime()?.block_on(append::run(&settings, &place, &entries))?,
+            "transactions" => {
+                runtime()?.block_on(transactions::run(&settings, &place, &entries))?;
+            }
             "replay" => runtime()?.block_on(replay::run(&settings, &place, &entries))?,
             "reopen" => reopen::run(&settings, &place, &entries)?,
             "nodes" => nodes::run(&settings, &place)?,

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Amount, Config, HintedHandoff, NodeId, ShardId, ShardWrite, ShardWriter, Stats, WriteError,
+    database_config, open_database, sled::Db,
 };
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 
 pub type Handoff = HintedHandoff<Bytes>;
 
-const SHARD: ShardId = ShardId(7);
+pub const SHARD: ShardId = ShardId(7);
 /// Longer than any scenario.
 const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -40,12 +41,23 @@ impl ShardWriter<Bytes> for Down {
     }
 }
 
-/// Opens a store with all defaults, whose nodes are down.
-pub async fn open_down(dir: &Path) -> Outcome<Handoff> {
+fn config_down(dir: &Path) -> Config {
     let mut config = Config::new(dir);
     config.retry_interval = NEVER;
     config.retry_max_interval = NEVER;
-    Ok(Handoff::open(config, Down).await?)
+    config
+}
+
+/// Opens a store with all defaults, whose nodes are down.
+pub async fn open_down(dir: &Path) -> Outcome<Handoff> {
+    Ok(Handoff::open(config_down(dir), Down).await?)
+}
+
+/// The same in a database that it shares with a host.
+pub async fn open_down_shared(dir: &Path) -> Outcome<(Db, Handoff)> {
+    let db = open_database(&database_config(dir))?;
+    let handoff = Handoff::open_in(&db, config_down(dir), Down).await?;
+    Ok((db, handoff))
 }
 
 /// Opens a store with all defaults, whose nodes write to `receiver`.

@@ -17,6 +17,11 @@ use crate::{Outcome, entries::Entries};
 pub trait Target: Clone + Send + Sync + 'static {
     /// Returns once `entry` is durable.
     fn append(&self, entry: Bytes) -> impl Future<Output = Outcome<()>> + Send;
+
+    /// What the producer of this number, from 0 on, appends to.
+    fn of_producer(&self, _number: u64) -> Self {
+        self.clone()
+    }
 }
 
 /// When producers stop.
@@ -49,8 +54,9 @@ pub async fn produce<T: Target>(
     let begun = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
     let mut tasks = JoinSet::new();
-    for _ in 0..producers {
-        let (target, entries, begun) = (target.clone(), Arc::clone(entries), Arc::clone(&begun));
+    for number in 0..producers {
+        let target = target.of_producer(number as u64);
+        let (entries, begun) = (Arc::clone(entries), Arc::clone(&begun));
         tasks.spawn(async move {
             let mut done = Done::default();
             while match until {

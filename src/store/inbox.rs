@@ -36,7 +36,8 @@ pub const APPEND_OVERHEAD_BYTES: usize = 256;
 const READ_SHARE: usize = 64;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
-/// How long a group waits for writers who were answered a moment ago to come back with their next hint.
+/// How long a group waits for writers who were answered a moment ago to come back with their next hint; again and again as
+/// long as an eighth of those who were missing comes back each time.
 const RETURN_DELAY: Duration = Duration::from_micros(100);
 /// Groups that do not wait for returners, after a wait that most of them let pass.
 const GROUPS_WITHOUT_RETURNERS: u32 = 32;
@@ -271,11 +272,19 @@ impl Inbox {
             return;
         }
         state.wanted = expected;
-        let deadline = Instant::now() + RETURN_DELAY;
-        while state.requests.len() < expected {
-            if self.filled.wait_until(state, deadline).timed_out() {
+        let mut there = state.requests.len();
+        loop {
+            let deadline = Instant::now() + RETURN_DELAY;
+            while state.requests.len() < expected {
+                if self.filled.wait_until(state, deadline).timed_out() {
+                    break;
+                }
+            }
+            let came = state.requests.len().saturating_sub(there);
+            if state.requests.len() >= expected || came <= missing / 8 {
                 break;
             }
+            there += came;
         }
         state.wanted = 0;
         if expected.saturating_sub(state.requests.len()) > missing / 2 {
