@@ -14,9 +14,7 @@ use crate::{
     error::{EnqueueError, StorageError, TransactionError},
     payload::Payload,
     service::HintedHandoff,
-    store::{
-        Ack, Budget, NewHint, Proposal, Refusal, RowBatch, Rows, Tree, TreeChanges, panic_text,
-    },
+    store::{Ack, Budget, Draft, NewHint, Proposal, Refusal, RowBatch, Rows, Tree, panic_text},
     types::{Durability, HintId, NodeId, ShardId},
 };
 
@@ -176,10 +174,7 @@ impl From<Refusal> for Lost {
 /// What one run of a closure would change, if what it read is still so.
 struct Ran<T> {
     outcome: Result<T, TransactionError>,
-    changes: Vec<TreeChanges>,
-    hints: Vec<(NodeId, NewHint)>,
-    acks: Vec<Ack>,
-    bytes: usize,
+    draft: Draft,
 }
 
 impl<P: Payload> HintedHandoff<P> {
@@ -288,10 +283,11 @@ impl<P: Payload> HintedHandoff<P> {
         let turn = self.turns(1).await?;
         let ran = Ran {
             outcome: Ok(()),
-            changes,
-            hints: Vec::new(),
-            acks: Vec::new(),
-            bytes,
+            draft: Draft {
+                changes,
+                bytes,
+                ..Draft::default()
+            },
         };
         // It has read nothing that others could have changed.
         let committed = self.commit(ran, turn).await;
@@ -361,22 +357,25 @@ impl<P: Payload> HintedHandoff<P> {
             Some(cause) => Err(TransactionError::Read(cause)),
             None => outcome,
         };
-        let (hints, acks) = (hints.hints, hints.acks);
-        let mut ran = Ran {
-            outcome,
-            changes: rows.into_iter().map(Rows::into_changes).collect(),
-            hints,
-            acks,
-            bytes: budget.bytes(),
-        };
-        if ran.outcome.is_err() {
+        let Hints { hints, acks, .. } = hints;
+        let mut changes: Vec<_> = rows.into_iter().map(Rows::into_changes).collect();
+        let draft = match outcome {
+            Ok(_) => Draft {
+                changes,
+                hints,
+                acks,
+                bytes: budget.bytes(),
+            },
             // It counts only if what it read fits together, so that alone is looked at.
-            ran.changes.iter_mut().for_each(|it| it.writes.clear());
-            ran.hints.clear();
-            ran.acks.clear();
-            ran.bytes = 0;
-        }
-        ran
+            Err(_) => {
+                changes.iter_mut().for_each(|it| it.writes.clear());
+                Draft {
+                    changes,
+                    ..Draft::default()
+                }
+            }
+        };
+        Ran { outcome, draft }
     }
 
     /// Has a run committed, and waits for the answer.
@@ -385,19 +384,13 @@ impl<P: Payload> HintedHandoff<P> {
         ran: Ran<T>,
         turn: OwnedSemaphorePermit,
     ) -> Result<Committed<T>, Lost> {
-        let Ran {
-            outcome,
-            changes,
-            hints,
-            acks,
-            bytes,
-        } = ran;
-        if changes.iter().all(|it| it.reads.is_empty())
+        let Ran { outcome, draft } = ran;
+        if draft.reads() == 0
             && let Err(error) = outcome
         {
             return Err(Lost::Final(error));
         }
-        let room = self.room(bytes).await;
+        let room = self.room(draft.bytes).await;
         let room = room.map_err(|error| Lost::Final(error.into()))?;
         let (tell, told) = oneshot::channel();
         let done = move |result| {
@@ -406,10 +399,7 @@ impl<P: Payload> HintedHandoff<P> {
             let _ = tell.send(result);
         };
         self.store().propose(Proposal {
-            changes,
-            hints,
-            acks,
-            bytes,
+            draft,
             answer_early: self.durability() == Durability::Buffered,
             done: Box::new(done),
         });

@@ -1,6 +1,6 @@
 //! Which transactions of a group come into effect, and writing them as one.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use sled::{
     IVec, Tree,
@@ -14,10 +14,11 @@ use super::{
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
-    inbox::{Append, AppendDone, Entry},
+    in_flight::Owner,
+    inbox::Part,
     keys::QueueRef,
     overlay::{RowMap, TreeChanges, read_row},
-    proposal::{Ack, Proposal, ProposalDone, Refusal},
+    proposal::{Ack, Draft, Refusal},
     reader::Mark,
 };
 use crate::{
@@ -25,28 +26,11 @@ use crate::{
     types::{HintId, NodeId},
 };
 
-/// The hints of a group, and who waits for what.
+/// What comes into effect of a group.
 #[derive(Default)]
 pub struct Judged {
-    pub hints: Vec<(NodeId, NewHint, Owner)>,
-    pub transactions: Vec<Joined>,
+    pub hints: Vec<(Owner, NodeId, NewHint)>,
     pub accepted: Accepted,
-    /// Transactions that do not come into effect. They are told when what they lost against can be seen: told at once, they would
-    /// run again and see what they saw before.
-    pub losers: Vec<(ProposalDone, Refusal)>,
-}
-
-/// Who waits for a hint: an append, or the transaction with this place in the group, whose hint with that place it is.
-pub enum Owner {
-    Append(AppendDone),
-    Transaction(usize, usize),
-}
-
-/// A transaction that comes into effect.
-pub struct Joined {
-    pub ids: Vec<Option<HintId>>,
-    pub early: bool,
-    pub done: ProposalDone,
 }
 
 /// Where a queue that a node consumes will stand.
@@ -66,14 +50,14 @@ impl Accepted {
     ///
     /// The transactions of a group come one after the other, each as if those before it were done. What each has read is still
     /// so when it comes; so all could have run at that moment, in that order.
-    pub fn add(&mut self, proposal: &mut Proposal, committer: &Committer) -> Result<(), Refusal> {
-        let changes_something = !proposal.changes_nothing();
-        let changes = std::mem::take(&mut proposal.changes);
+    pub fn add(&mut self, draft: &mut Draft, committer: &Committer) -> Result<(), Refusal> {
+        let changes_something = !draft.changes_nothing();
+        let changes = std::mem::take(&mut draft.changes);
         let changes: Vec<_> = changes.into_iter().map(|it| (it.tree.name(), it)).collect();
         if !self.holds(&changes).map_err(Refusal::Read)? {
             return Err(Refusal::Conflict);
         }
-        let moved = self.moved(&proposal.acks, committer)?;
+        let moved = self.moved(&draft.acks, committer)?;
         self.cursors.extend(moved);
         for (name, changes) in changes {
             let new = || (changes.tree, RowMap::new());
@@ -136,31 +120,27 @@ impl Accepted {
 }
 
 impl Committer {
-    /// Finds out which transactions come into effect.
-    pub fn judge(&self, entries: Vec<Entry>) -> Judged {
+    /// Finds out what of a group comes into effect: its hints, and the transactions that lose no race.
+    pub fn judge(&self, parts: Vec<Part>) -> Judged {
         let mut judged = Judged::default();
-        for entry in entries {
-            match entry {
-                Entry::Append(Append {
-                    node, hint, done, ..
-                }) => judged.hints.push((node, hint, Owner::Append(done))),
-                Entry::Proposal(mut proposal) => {
-                    if let Err(refusal) = judged.accepted.add(&mut proposal, self) {
-                        judged.losers.push((proposal.done, refusal));
-                        continue;
-                    }
-                    let place = judged.transactions.len();
-                    judged.transactions.push(Joined {
-                        ids: vec![None; proposal.hints.len()],
-                        early: proposal.answer_early,
-                        done: proposal.done,
-                    });
-                    let hints = (0..).zip(proposal.hints);
-                    let owned =
-                        |(index, (node, hint))| (node, hint, Owner::Transaction(place, index));
-                    judged.hints.extend(hints.map(owned));
+        for (place, part) in parts.into_iter().enumerate() {
+            let mut draft = match part {
+                Part::Hint(node, hint) => {
+                    judged.hints.push(((place, 0), node, hint));
+                    continue;
                 }
+                Part::Transaction(draft) => draft,
+            };
+            if let Err(refusal) = judged.accepted.add(&mut draft, self) {
+                if matches!(refusal, Refusal::Conflict) {
+                    self.shared.counters.conflicts.fetch_add(1, Relaxed);
+                }
+                self.shared.in_flight.refuse(place, refusal);
+                continue;
             }
+            let hints = draft.hints.into_iter().enumerate();
+            let owned = hints.map(|(index, (node, hint))| ((place, index), node, hint));
+            judged.hints.extend(owned);
         }
         judged
     }
@@ -210,8 +190,6 @@ impl Committer {
             );
             self.dirty.insert((node, at));
         }
-        drop(registry);
-        self.shared.answer_early();
         Ok(())
     }
 }

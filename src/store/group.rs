@@ -13,18 +13,18 @@ use std::{
 };
 
 use super::{
-    accept::{Accepted, Joined, Judged, Owner},
+    accept::{Accepted, Judged},
     block::NewHint,
     committer::{Committer, Tail},
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
+    in_flight::Owner,
     inbox::Entry,
     keys::QueueRef,
     meta,
     node_record::NodeRecord,
-    proposal::Refusal,
-    shared::Waiting,
+    proposal::Proposal,
 };
 use crate::{
     error::StorageError,
@@ -42,7 +42,6 @@ struct Plan {
     blocks: Vec<(NodeId, EncodedBlock)>,
     /// Nodes whose block is the first of a new queue.
     new_queues: Vec<NodeId>,
-    waiting: Vec<Waiting>,
 }
 
 /// What becomes visible once the group is durable.
@@ -91,31 +90,23 @@ impl Committer {
     /// Commits `entries` with whatever cursors and trims wait.
     pub fn group(&mut self, entries: Vec<Entry>) -> Result<(), StorageError> {
         let entries = self.refuse_below_reserve(entries);
-        let Judged {
-            hints,
-            transactions,
-            accepted,
-            losers,
-        } = self.judge(entries);
+        let (parts, waiting): (Vec<_>, Vec<_>) = entries.into_iter().map(Entry::split).unzip();
+        // From here on the watchdog can answer whoever waits.
+        self.shared.in_flight.begin(waiting);
+        let Judged { hints, accepted } = self.judge(parts);
         let span = tracing::debug_span!(
             "commit_group",
             hints = hints.len(),
-            transactions = transactions.len(),
+            transactions = accepted.changing,
             bytes = tracing::field::Empty
         );
         let _entered = span.enter();
-        let plan = self.plan(hints, transactions);
+        let plan = self.plan(hints);
         if !plan.blocks.is_empty() {
             point("append: planned")?;
         }
-        let written = self.write(plan, accepted);
-        for (done, refusal) in losers {
-            if matches!(refusal, Refusal::Conflict) {
-                self.shared.counters.conflicts.fetch_add(1, Relaxed);
-            }
-            done(Err(refusal));
-        }
-        let written = written?;
+        let written = self.write(plan, accepted)?;
+        self.shared.in_flight.answer_early();
         let moved = self.write_cursors()?;
         self.trim()?;
         span.record("bytes", self.handed_bytes);
@@ -131,7 +122,9 @@ impl Committer {
     fn refuse_below_reserve(&self, entries: Vec<Entry>) -> Vec<Entry> {
         let goes_on = |entry: &Entry| match entry {
             Entry::Append(append) => append.answered,
-            Entry::Proposal(proposal) => proposal.changes_nothing() || !proposal.acks.is_empty(),
+            Entry::Proposal(Proposal { draft, .. }) => {
+                draft.changes_nothing() || !draft.acks.is_empty()
+            }
         };
         if entries.iter().all(goes_on) {
             return entries;
@@ -149,19 +142,15 @@ impl Committer {
     }
 
     /// Gives out sequences and encodes one block a node.
-    fn plan(
-        &mut self,
-        hints: Vec<(NodeId, NewHint, Owner)>,
-        mut transactions: Vec<Joined>,
-    ) -> Plan {
-        let mut by_node: BTreeMap<NodeId, (Vec<NewHint>, Vec<Owner>)> = BTreeMap::new();
-        for (node, hint, owner) in hints {
-            let (hints, owners) = by_node.entry(node).or_default();
-            hints.push(hint);
+    fn plan(&mut self, hints: Vec<(Owner, NodeId, NewHint)>) -> Plan {
+        let mut by_node: BTreeMap<NodeId, (Vec<Owner>, Vec<NewHint>)> = BTreeMap::new();
+        for (owner, node, hint) in hints {
+            let (owners, hints) = by_node.entry(node).or_default();
             owners.push(owner);
+            hints.push(hint);
         }
         let mut plan = Plan::default();
-        for (node, (hints, owners)) in by_node {
+        for (node, (owners, hints)) in by_node {
             let tail = match self.tails.get(&node) {
                 Some(tail) => *tail,
                 None => {
@@ -177,17 +166,7 @@ impl Committer {
                 queue: tail.queue.queue,
                 sequence: Sequence(sequence),
             });
-            for (id, owner) in ids.zip(owners) {
-                match owner {
-                    Owner::Append(done) => plan.waiting.push(Waiting::Hint(id, done)),
-                    Owner::Transaction(place, index) => {
-                        let joined = transactions.get_mut(place);
-                        if let Some(slot) = joined.and_then(|it| it.ids.get_mut(index)) {
-                            *slot = Some(id);
-                        }
-                    }
-                }
-            }
+            self.shared.in_flight.identify(owners.into_iter().zip(ids));
             let tail = Tail {
                 queue: tail.queue,
                 next: Sequence(block.header.last().0 + 1),
@@ -196,12 +175,6 @@ impl Committer {
             self.tails.insert(node, tail);
             plan.blocks.push((node, block));
         }
-        let joined = transactions.into_iter().map(|joined| Waiting::Transaction {
-            ids: joined.ids.into_iter().flatten().collect(),
-            early: joined.early,
-            done: joined.done,
-        });
-        plan.waiting.extend(joined);
         plan
     }
 
@@ -223,8 +196,6 @@ impl Committer {
     }
 
     fn write(&mut self, plan: Plan, accepted: Accepted) -> Result<Vec<Written>, StorageError> {
-        // From here on the watchdog can answer whoever waits.
-        self.shared.set_in_flight(plan.waiting);
         self.write_new_queues(&plan.new_queues)?;
         let written = plan.blocks.iter().map(Written::of).collect();
         let blocks = plan.blocks.into_iter().map(|(_, block)| block);
@@ -360,9 +331,9 @@ impl Committer {
                 registry.drop_queue(moved.node, moved.queue);
             }
         }
-        let in_flight = self.shared.take_in_flight();
-        self.shared.inbox.expect_back(in_flight.len());
-        in_flight.into_iter().for_each(Waiting::succeed);
+        let answers = self.shared.in_flight.take();
+        self.shared.inbox.expect_back(answers.len());
+        answers.succeed();
         if !nodes.is_empty() {
             (self.shared.on_durable)(&nodes);
         }

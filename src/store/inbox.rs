@@ -14,8 +14,9 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{
     block::NewHint,
     engine::GROUP_BYTES,
+    in_flight::{Done, Waiting},
     keys::QueueRef,
-    proposal::{Proposal, Refusal},
+    proposal::{Draft, Proposal, Refusal},
 };
 use crate::{
     error::{EnqueueError, HandoffError},
@@ -25,7 +26,7 @@ use crate::{
 /// Told the outcome of an append. Dropped untold, the outcome is unknown.
 pub type AppendDone = Box<dyn FnOnce(Result<HintId, EnqueueError>) + Send>;
 /// Told the outcome of anything else.
-pub type Done<T> = Box<dyn FnOnce(Result<T, HandoffError>) + Send>;
+pub type ControlDone<T> = Box<dyn FnOnce(Result<T, HandoffError>) + Send>;
 
 /// Bytes of entries that a group takes: what is left of [`GROUP_BYTES`] is for cursors and trims.
 const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
@@ -62,7 +63,24 @@ impl Entry {
     fn share(&self) -> usize {
         match self {
             Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
-            Entry::Proposal(proposal) => proposal.bytes + proposal.reads() * READ_SHARE,
+            Entry::Proposal(Proposal { draft, .. }) => draft.bytes + draft.reads() * READ_SHARE,
+        }
+    }
+
+    /// What is to be done, and who waits for it.
+    pub fn split(self) -> (Part, Waiting) {
+        match self {
+            Entry::Append(Append {
+                node, hint, done, ..
+            }) => (Part::Hint(node, hint), Waiting::new(1, Done::Append(done))),
+            Entry::Proposal(Proposal {
+                draft,
+                answer_early: early,
+                done,
+            }) => {
+                let waiting = Waiting::new(draft.hints.len(), Done::Transaction { done, early });
+                (Part::Transaction(draft), waiting)
+            }
         }
     }
 
@@ -70,7 +88,7 @@ impl Entry {
     pub fn hints(&self) -> u64 {
         match self {
             Entry::Append(_) => 1,
-            Entry::Proposal(proposal) => proposal.hints.len() as u64,
+            Entry::Proposal(proposal) => proposal.draft.hints.len() as u64,
         }
     }
 
@@ -83,16 +101,22 @@ impl Entry {
     }
 }
 
+/// What is to be done of an entry.
+pub enum Part {
+    Hint(NodeId, NewHint),
+    Transaction(Draft),
+}
+
 /// Requests that are carried out between groups, in order with the appends around them.
 pub enum Control {
     /// Answered when all that came before is durable, acks too.
-    Sync(Done<()>),
+    Sync(ControlDone<()>),
     /// Discards all hints of a node.
-    RemoveNode(NodeId, Done<Amount>),
+    RemoveNode(NodeId, ControlDone<Amount>),
     /// Somebody could not read the hint at the cursor of this queue of this node.
-    JudgeDamage(NodeId, QueueRef, Done<()>),
+    JudgeDamage(NodeId, QueueRef, ControlDone<()>),
     /// The last request: commit all, leave `CLEAN`, drop the engine.
-    Close(Done<()>),
+    Close(ControlDone<()>),
 }
 
 /// A queue whose cursor moved: the node it is drained for, and the queue.
@@ -276,7 +300,8 @@ impl Inbox {
         loop {
             let deadline = Instant::now() + RETURN_DELAY;
             while state.requests.len() < expected {
-                if self.filled.wait_until(state, deadline).timed_out() {
+                let is_over = self.filled.wait_until(state, deadline).timed_out();
+                if is_over || state.closed || state.nudged {
                     break;
                 }
             }

@@ -23,6 +23,7 @@ mod group;
 mod heal;
 mod home;
 mod host_database;
+mod in_flight;
 mod inbox;
 mod keys;
 mod meta;
@@ -58,8 +59,8 @@ pub use engine::panic_text;
 pub use host_database::{database_config, open_database};
 pub use inbox::AppendDone;
 pub use keys::QueueRef;
-pub use overlay::{Budget, RowBatch, Rows, TreeChanges};
-pub use proposal::{Ack, Proposal, Refusal};
+pub use overlay::{Budget, RowBatch, Rows};
+pub use proposal::{Ack, Draft, Proposal, Refusal};
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
@@ -95,7 +96,7 @@ use crate::{
     types::{Amount, NodeId, QueueId, StoreId},
 };
 use committer::Committer;
-use inbox::{Append, Control, Done, Entry};
+use inbox::{Append, Control, ControlDone, Entry};
 use shared::Shared;
 use watchdog::StopSignal;
 
@@ -315,7 +316,7 @@ impl Store {
     fn control<T>(
         &self,
         done: impl FnOnce(Result<T, HandoffError>) + Send + 'static,
-        request: impl FnOnce(Done<T>) -> Control,
+        request: impl FnOnce(ControlDone<T>) -> Control,
     ) {
         if let Err(error) = self.shared.check_serving() {
             return done(Err(error));

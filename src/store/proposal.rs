@@ -16,21 +16,27 @@ use crate::{
 /// Told the outcome of a transaction: the ids of its hints, in the order of its hints. Dropped untold, it is unknown.
 pub type ProposalDone = Box<dyn FnOnce(Result<Vec<HintId>, Refusal>) + Send>;
 
-/// All or nothing of this.
-///
-/// With no writes, hints and acks it only asks whether all that was read is still so.
+/// A transaction, and who waits for it.
 pub struct Proposal {
-    pub changes: Vec<TreeChanges>,
-    pub hints: Vec<(NodeId, NewHint)>,
-    pub acks: Vec<Ack>,
-    /// Bytes handed to the engine for it, at most.
-    pub bytes: usize,
+    pub draft: Draft,
     /// Answered when it is seen by all, rather than when it is durable.
     pub answer_early: bool,
     pub done: ProposalDone,
 }
 
-impl Proposal {
+/// All or nothing of this.
+///
+/// With no writes, hints and acks it only asks whether all that was read is still so.
+#[derive(Default)]
+pub struct Draft {
+    pub changes: Vec<TreeChanges>,
+    pub hints: Vec<(NodeId, NewHint)>,
+    pub acks: Vec<Ack>,
+    /// Bytes handed to the engine for it, at most.
+    pub bytes: usize,
+}
+
+impl Draft {
     /// Rows that were read.
     pub fn reads(&self) -> usize {
         self.changes.iter().map(|changes| changes.reads.len()).sum()

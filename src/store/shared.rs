@@ -4,10 +4,8 @@
 //! nothing is taken at all:
 //! - `registry`: cursors, watermarks and depth of every queue.
 //! - `engine`: the handles of the generation in use; taken out at close.
-//! - `in_flight`: who waits for the group that is being committed; the commit thread fills it, and it or the watchdog
-//!   empties it.
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread, after a reopen, better.
-//! - the inbox has its own.
+//! - the inbox and `in_flight` have their own.
 
 use std::{
     collections::BTreeSet,
@@ -25,16 +23,12 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    engine::Engine,
-    faults::Faults,
-    inbox::{AppendDone, Inbox},
-    proposal::{ProposalDone, Refusal},
-    registry::Registry,
+    engine::Engine, faults::Faults, in_flight::InFlight, inbox::Inbox, registry::Registry,
 };
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
     stats::{Health, StoreStats},
-    types::{HintId, NodeId, StoreId},
+    types::{NodeId, StoreId},
 };
 
 /// Called on the commit thread with the nodes that have new durable hints.
@@ -45,7 +39,7 @@ pub struct Shared {
     pub inbox: Inbox,
     pub registry: Mutex<Registry>,
     engine: RwLock<Option<Arc<Engine>>>,
-    in_flight: Mutex<Vec<Waiting>>,
+    pub in_flight: InFlight,
     condition: Mutex<Health>,
     serving: AtomicBool,
     pub busy: Busy,
@@ -58,36 +52,6 @@ pub struct Shared {
     pub space: Space,
     /// Switches of tests.
     pub faults: Arc<Faults>,
-}
-
-/// Somebody who waits for the group that is being committed.
-pub enum Waiting {
-    Hint(HintId, AppendDone),
-    Transaction {
-        ids: Vec<HintId>,
-        /// Told when everybody sees it, before it is durable.
-        early: bool,
-        done: ProposalDone,
-    },
-}
-
-impl Waiting {
-    /// It is as durable as was asked for.
-    pub fn succeed(self) {
-        match self {
-            Waiting::Hint(id, done) => done(Ok(id)),
-            Waiting::Transaction { ids, done, .. } => done(Ok(ids)),
-        }
-    }
-
-    /// It may be, or not.
-    fn fail(self, cause: &StorageError) {
-        let unknown = EnqueueError::Unknown(cause.clone());
-        match self {
-            Waiting::Hint(_, done) => done(Err(unknown)),
-            Waiting::Transaction { done, .. } => done(Err(Refusal::Enqueue(unknown))),
-        }
-    }
 }
 
 /// The free-space reserve.
@@ -175,7 +139,7 @@ impl Shared {
             inbox: Inbox::default(),
             registry: Mutex::new(registry),
             engine: RwLock::new(Some(engine)),
-            in_flight: Mutex::default(),
+            in_flight: InFlight::default(),
             condition: Mutex::new(Health::Serving),
             serving: AtomicBool::new(true),
             busy: Busy {
@@ -274,9 +238,7 @@ impl Shared {
                 self.serving.store(false, Release);
             }
         }
-        for waiting in self.take_in_flight() {
-            waiting.fail(&cause);
-        }
+        self.in_flight.take().fail(&cause);
         // The commit thread mends what can be mended.
         self.inbox.nudge();
     }
@@ -300,22 +262,6 @@ impl Shared {
         }
         drop(condition);
         self.serving.store(false, Release);
-    }
-
-    pub fn set_in_flight(&self, waiting: Vec<Waiting>) {
-        *self.in_flight.lock() = waiting;
-    }
-
-    /// Answers the transactions that wait for no fsync.
-    pub fn answer_early(&self) {
-        let is_early =
-            |waiting: &mut Waiting| matches!(waiting, Waiting::Transaction { early: true, .. });
-        let early: Vec<_> = self.in_flight.lock().extract_if(.., is_early).collect();
-        early.into_iter().for_each(Waiting::succeed);
-    }
-
-    pub fn take_in_flight(&self) -> Vec<Waiting> {
-        std::mem::take(&mut *self.in_flight.lock())
     }
 
     pub fn stats(&self) -> StoreStats {

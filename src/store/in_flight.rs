@@ -1,0 +1,136 @@
+//! Who waits for the group that is being committed, and what they are to be told.
+//!
+//! One mutex guards the list. The commit thread fills it before it touches the engine, notes what becomes of each, and empties it;
+//! the watchdog empties it when the commit thread does not come back. No other lock is taken, and nobody is told, while it is held.
+
+use std::mem;
+
+use parking_lot::Mutex;
+
+use super::{
+    inbox::AppendDone,
+    proposal::{ProposalDone, Refusal},
+};
+use crate::{
+    error::{EnqueueError, StorageError},
+    types::HintId,
+};
+
+pub enum Done {
+    Append(AppendDone),
+    Transaction {
+        done: ProposalDone,
+        /// Told when everybody sees it, before it is durable.
+        early: bool,
+    },
+}
+
+pub struct Waiting {
+    /// Of each of its hints, once it has one.
+    ids: Vec<Option<HintId>>,
+    /// Why nothing of it comes into effect.
+    refusal: Option<Refusal>,
+    done: Done,
+}
+
+/// The place of an entry in its group, and of a hint in the entry.
+pub type Owner = (usize, usize);
+
+#[derive(Default)]
+pub struct InFlight {
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+impl Waiting {
+    pub fn new(hints: usize, done: Done) -> Self {
+        Waiting {
+            ids: vec![None; hints],
+            refusal: None,
+            done,
+        }
+    }
+
+    fn is_told_early(&mut self) -> bool {
+        self.refusal.is_some() || matches!(self.done, Done::Transaction { early: true, .. })
+    }
+
+    fn succeed(self) {
+        let mut ids = self.ids.into_iter().flatten();
+        match (self.refusal, self.done) {
+            (None, Done::Transaction { done, .. }) => done(Ok(ids.collect())),
+            (Some(refusal), Done::Transaction { done, .. }) => done(Err(refusal)),
+            // Appends are not refused any more, and each is one hint. Dropped untold, its outcome is unknown.
+            (_, Done::Append(done)) => {
+                if let Some(id) = ids.next() {
+                    done(Ok(id));
+                }
+            }
+        }
+    }
+
+    /// It may be stored, or not.
+    fn fail(self, cause: &StorageError) {
+        let unknown = EnqueueError::Unknown(cause.clone());
+        match self.done {
+            Done::Append(done) => done(Err(unknown)),
+            Done::Transaction { done, .. } => {
+                done(Err(self.refusal.unwrap_or(Refusal::Enqueue(unknown))));
+            }
+        }
+    }
+}
+
+impl InFlight {
+    pub fn begin(&self, waiting: Vec<Waiting>) {
+        *self.waiting.lock() = waiting;
+    }
+
+    /// Nothing of this entry comes into effect.
+    pub fn refuse(&self, entry: usize, refusal: Refusal) {
+        if let Some(waiting) = self.waiting.lock().get_mut(entry) {
+            waiting.refusal = Some(refusal);
+        }
+    }
+
+    pub fn identify(&self, hints: impl IntoIterator<Item = (Owner, HintId)>) {
+        let mut all = self.waiting.lock();
+        for ((entry, hint), id) in hints {
+            let slot = all.get_mut(entry).and_then(|it| it.ids.get_mut(hint));
+            if let Some(slot) = slot {
+                *slot = Some(id);
+            }
+        }
+    }
+
+    /// Tells those who wait for no fsync: transactions that were asked to be answered early, and those that lost. These are told only
+    /// now that what they lost against can be seen: told before, they would run again and see what they saw then.
+    pub fn answer_early(&self) {
+        let early: Vec<_> = {
+            let mut waiting = self.waiting.lock();
+            waiting.extract_if(.., Waiting::is_told_early).collect()
+        };
+        early.into_iter().for_each(Waiting::succeed);
+    }
+
+    /// Everybody who still waits. To be told that it is durable, or that it failed.
+    pub fn take(&self) -> Answers {
+        Answers(mem::take(&mut *self.waiting.lock()))
+    }
+}
+
+/// Those who are told next.
+pub struct Answers(Vec<Waiting>);
+
+impl Answers {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn succeed(self) {
+        self.0.into_iter().for_each(Waiting::succeed);
+    }
+
+    pub fn fail(self, cause: &StorageError) {
+        self.0.into_iter().for_each(|waiting| waiting.fail(cause));
+    }
+}
