@@ -46,7 +46,43 @@ use operation::OPERATIONS;
 
 const IN_CI: u64 = 128;
 
+/// Each of these comes up in as many cases as CI runs.
+const KINDS: [&str; 24] = [
+    "aborted",
+    "acknowledged",
+    "acknowledgements undone",
+    "answered early",
+    "committed",
+    "crashes",
+    "crashes within a write",
+    "database reopened",
+    "delivered",
+    "failures",
+    "handoff reopened",
+    "hints",
+    "interferences",
+    "not next",
+    "obsolete",
+    "panicked",
+    "refused",
+    "run again",
+    "syncs",
+    "to be sent again",
+    "too large",
+    "uncertain and gone",
+    "uncertain and there",
+    "unknown",
+];
+
 fn main() -> ExitCode {
     let ran = runner::run::<Model>("model_transactions", IN_CI, OPERATIONS, &COUNTS);
-    crash::verdict(ran.is_some())
+    let counts = COUNTS.lock().unwrap();
+    let never = |kind: &&str| counts.get(kind).is_none_or(|count| *count == 0);
+    let never: Vec<_> = KINDS.into_iter().filter(never).collect();
+    // A few cases, as when one is run again, need not have all.
+    let seen_all = never.is_empty() || ran.is_none_or(|ran| ran < IN_CI);
+    if !seen_all {
+        println!("FAILED: never seen: {never:?}");
+    }
+    crash::verdict(ran.is_some() && seen_all)
 }

@@ -118,7 +118,11 @@ impl History {
         let mut acked: BTreeMap<u64, usize> = BTreeMap::new();
         for (node, id) in &run.acks {
             let place = acked.entry(*node).or_default();
-            let next = self.now.nodes.get(node).and_then(|it| it.pending.get(*place));
+            let next = self
+                .now
+                .nodes
+                .get(node)
+                .and_then(|it| it.pending.get(*place));
             if next.and_then(|hint| self.id(hint)) != Some(*id) {
                 return Some(*id);
             }
@@ -170,7 +174,9 @@ impl History {
         let same_queue = expected.is_none_or(|expected| expected == id.queue);
         if id.store != self.store || id.sequence.0 != hint.sequence || !same_queue {
             let sequence = hint.sequence;
-            return Err(format!("{id} was given out, expected {expected:?}/{sequence}"));
+            return Err(format!(
+                "{id} was given out, expected {expected:?}/{sequence}"
+            ));
         }
         if is_new && !self.used_ids.insert(id.queue) {
             return Err(format!("{id} starts a queue although its id was in use"));
@@ -250,7 +256,12 @@ impl History {
         self.log[..end].iter().for_each(|(_, it)| world.apply(it));
         if world.rows != *rows {
             let differs = |row: &&Row| world.rows.get(*row) != rows.get(*row);
-            let differing: Vec<&Row> = world.rows.keys().chain(rows.keys()).filter(differs).collect();
+            let differing: Vec<&Row> = world
+                .rows
+                .keys()
+                .chain(rows.keys())
+                .filter(differs)
+                .collect();
             return Err(format!("rows differ: {differing:?}"));
         }
         let mut resolved = Resolved {
@@ -261,7 +272,10 @@ impl History {
         let plain = self.log[end..].iter().take_while(|(_, it)| it.is_plain);
         let plain: Vec<&(u64, Hint)> = plain.flat_map(|(_, it)| &it.hints).collect();
         let nodes: HashSet<u64> = world.nodes.keys().chain(shown.keys()).copied().collect();
-        let nodes: HashSet<u64> = nodes.into_iter().chain(plain.iter().map(|it| it.0)).collect();
+        let nodes: HashSet<u64> = nodes
+            .into_iter()
+            .chain(plain.iter().map(|it| it.0))
+            .collect();
         for number in nodes {
             let undoable = self.undoable.get(&number).into_iter().flatten();
             let mut all: Vec<Hint> = undoable.cloned().collect();

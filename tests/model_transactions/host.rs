@@ -174,7 +174,9 @@ impl Open {
             for entry in tree {
                 let (key, value) = entry.map_err(|error| format!("tree {number}: {error}"))?;
                 let row = Row::of(number, &key);
-                let row = row.ok_or(format!("tree {number} has a row that nobody wrote: {key:?}"))?;
+                let row = row.ok_or(format!(
+                    "tree {number} has a row that nobody wrote: {key:?}"
+                ))?;
                 rows.insert(row, value);
             }
         }
@@ -213,8 +215,9 @@ impl Host {
             Operation::Reopen { database } => self.reopen(*database),
             Operation::Crash {
                 in_flight,
+                delivered,
                 log_percent,
-            } => self.crash(in_flight, *log_percent),
+            } => self.crash(in_flight, delivered.as_ref(), *log_percent),
             Operation::Fail { in_flight } => self.fail(in_flight),
         }
     }
@@ -289,7 +292,8 @@ impl Host {
             for waiting in &mut all {
                 self.poll(waiting);
             }
-            let (done, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.answer.is_some());
+            let (done, left): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|it| it.answer.is_some());
             all = left;
             let any = !done.is_empty();
             for waiting in done {
@@ -321,7 +325,9 @@ impl Host {
         let told = match (&last.verdict, &answer) {
             (Verdict::Applied, Ok(done)) => {
                 let read_it = done.reads.as_ref().is_none_or(|it| *it == last.reads);
-                self.expect(read_it, || format!("{done:?} is not what the last run read"));
+                self.expect(read_it, || {
+                    format!("{done:?} is not what the last run read")
+                });
                 self.expect_ids(last, done.hints.as_deref());
                 Some("committed")
             }
@@ -340,7 +346,9 @@ impl Host {
     fn expect_ids(&mut self, run: &Judged, ids: Option<&[HintId]>) {
         let Some(ids) = ids else { return };
         self.count("hints", ids.len() as u64);
-        self.expect(ids.len() == run.hints.len(), || format!("{ids:?} for {run:?}"));
+        self.expect(ids.len() == run.hints.len(), || {
+            format!("{ids:?} for {run:?}")
+        });
         for (hint, id) in run.hints.iter().zip(ids) {
             let learnt = self.history.learn(hint, *id);
             self.expect_ok("ids", learnt);

@@ -160,7 +160,11 @@ impl Host {
             self.expect_ok("a send", learnt);
             self.history.shown(hint);
         }
-        let leave = |went: &mut Amount| expected.iter().for_each(|it| add(went, amount(&it.payload)));
+        let leave = |went: &mut Amount| {
+            expected
+                .iter()
+                .for_each(|it| add(went, amount(&it.payload)))
+        };
         let went = self.went.entry(node).or_default();
         match sent.reply {
             Reply::Take => leave(&mut went.delivered),
@@ -231,7 +235,9 @@ impl Host {
             let (pending, went) = shown.unwrap_or_default();
             let mut expected = Amount::default();
             let hints = &self.history.now.node(node).pending;
-            hints.iter().for_each(|it| add(&mut expected, amount(&it.payload)));
+            hints
+                .iter()
+                .for_each(|it| add(&mut expected, amount(&it.payload)));
             let mut expected_went = self.went.get(&node).copied().unwrap_or_default();
             // With buffered answers some may not be durable yet.
             if self.durability == Durability::Buffered && pending.hints < expected.hints {

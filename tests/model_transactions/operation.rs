@@ -107,19 +107,32 @@ pub enum Operation {
         interferences: Vec<Interference>,
     },
     /// The consumer lets so many leave by itself.
-    Consume { node: u64, peeked: usize, acked: usize },
+    Consume {
+        node: u64,
+        peeked: usize,
+        acked: usize,
+    },
     /// The node answers so, and is down otherwise.
-    Deliver { node: u64, replies: Vec<Reply> },
+    Deliver {
+        node: u64,
+        replies: Vec<Reply>,
+    },
     Sync,
     /// A clean stop; of the host's database too, or of the handoff alone.
-    Reopen { database: bool },
-    /// While these are being committed. Of what that adds to the log, so much is on disk already.
+    Reopen {
+        database: bool,
+    },
+    /// While these are being committed, and what a node has just taken is noted. Of what that adds to the log, so much is on
+    /// disk already.
     Crash {
         in_flight: Vec<Request>,
+        delivered: Option<(u64, Vec<Reply>)>,
         log_percent: u8,
     },
     /// The storage fails meanwhile.
-    Fail { in_flight: Vec<Request> },
+    Fail {
+        in_flight: Vec<Request>,
+    },
 }
 
 /// What is known before anything runs.
@@ -240,6 +253,8 @@ impl ReferenceStateMachine for Plan {
 
     fn transitions(_: &Plan) -> BoxedStrategy<Operation> {
         let requests = |most: usize| prop::collection::vec(request(), 1..most);
+        let replies = || prop::collection::vec(reply(), 1..4);
+        let delivered = prop::option::weighted(0.3, (REPLAYED, replies()));
         let log_percent = prop_oneof![Just(0_u8), 1_u8..100, Just(100_u8)];
         let interferences = prop::collection::vec(interference(), 1..=INTERFERENCES_MAX);
         prop_oneof![
@@ -250,13 +265,12 @@ impl ReferenceStateMachine for Plan {
             }),
             4 => (MANUAL, 1_usize..20, 0_usize..20)
                 .prop_map(|(node, peeked, acked)| Operation::Consume { node, peeked, acked }),
-            4 => (REPLAYED, prop::collection::vec(reply(), 1..4))
+            4 => (REPLAYED, replies())
                 .prop_map(|(node, replies)| Operation::Deliver { node, replies }),
             2 => Just(Operation::Sync),
             3 => any::<bool>().prop_map(|database| Operation::Reopen { database }),
-            4 => (requests(6), log_percent).prop_map(|(in_flight, log_percent)| Operation::Crash {
-                in_flight,
-                log_percent,
+            4 => (requests(6), delivered, log_percent).prop_map(|(in_flight, delivered, log_percent)| {
+                Operation::Crash { in_flight, delivered, log_percent }
             }),
             2 => requests(5).prop_map(|in_flight| Operation::Fail { in_flight }),
         ]

@@ -208,7 +208,9 @@ impl<'b> Within<'_, 'b, '_, '_> {
 
     fn ack(&mut self, node: u64, hints: &[PeekedPoints<Bytes>]) -> Result<(), TransactionError> {
         self.hints.ack(hints)?;
-        self.run.acks.extend(hints.iter().map(|hint| (node, hint.id)));
+        self.run
+            .acks
+            .extend(hints.iter().map(|hint| (node, hint.id)));
         Ok(())
     }
 
@@ -245,7 +247,9 @@ impl<'b> Within<'_, 'b, '_, '_> {
             TooLarge::EmptyHint => "empty",
             TooLarge::Reads => "rows that were read",
         };
-        self.expect(told == Some(expected), || format!("{what:?} is told as {met:?}"));
+        self.expect(told == Some(expected), || {
+            format!("{what:?} is told as {met:?}")
+        });
         met
     }
 

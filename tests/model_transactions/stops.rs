@@ -61,7 +61,12 @@ impl Host {
         self.valves = Valves::new();
         self.went.clear();
         let config = config(&self.dir, self.durability);
-        self.open = Some(Open::new(db, config, Arc::clone(&self.valves.writer), contents));
+        self.open = Some(Open::new(
+            db,
+            config,
+            Arc::clone(&self.valves.writer),
+            contents,
+        ));
     }
 
     /// Hands all in, in order, and waits for nothing.
@@ -74,8 +79,20 @@ impl Host {
     }
 
     /// See `model/copy.rs` for what makes the copy a crash.
-    pub fn crash(&mut self, in_flight: &[Request], log_percent: u8) {
+    pub fn crash(
+        &mut self,
+        in_flight: &[Request],
+        delivered: Option<&(u64, Vec<Reply>)>,
+        log_percent: u8,
+    ) {
+        if delivered.is_some() {
+            // What is not durable is not sent.
+            self.sync();
+        }
         self.handoff().inject(CommitFault::Hang);
+        if let Some((node, replies)) = delivered {
+            self.deliver(*node, replies);
+        }
         let mut waiting = self.hand_in(in_flight);
         thread::sleep(TOO_EARLY);
         waiting.iter_mut().for_each(|it| self.poll(it));
@@ -106,12 +123,14 @@ impl Host {
     fn expect_nothing_answered(&mut self, waiting: &[Waiting]) {
         for it in waiting {
             let Some(answer) = &it.answer else { continue };
-            let changed = it.judged.last().is_some_and(|run| {
-                run.verdict == Verdict::Applied && !run.changes_nothing
-            });
+            let changed = it
+                .judged
+                .last()
+                .is_some_and(|run| run.verdict == Verdict::Applied && !run.changes_nothing);
             match answer {
                 Ok(_) if changed && self.durability == Durability::Sync => {
-                    self.broken.push(format!("{answer:?} before anything was durable"));
+                    self.broken
+                        .push(format!("{answer:?} before anything was durable"));
                 }
                 Ok(_) => self.count("answered early", u64::from(changed)),
                 Err(_) => self.expect(!changed, || format!("{answer:?} for {:?}", it.judged)),
@@ -139,7 +158,9 @@ impl Host {
         }
         self.expect_refusals();
         let closed = self.handoff().shutdown_blocking();
-        self.expect(closed.is_err(), || "a failed store closes cleanly".to_owned());
+        self.expect(closed.is_err(), || {
+            "a failed store closes cleanly".to_owned()
+        });
         self.count("failures", 1);
         let (db, contents) = self.close();
         drop(db);
@@ -163,9 +184,19 @@ impl Host {
         let synced = handoff.sync_blocking();
         self.expect(synced.is_err(), || "a failed store syncs".to_owned());
         for node in MANUAL {
-            let peeked = self.context().peeked.get(&node).cloned().unwrap_or_default();
+            let peeked = self
+                .context()
+                .peeked
+                .get(&node)
+                .cloned()
+                .unwrap_or_default();
             if !peeked.is_empty() {
-                let acked = self.open().consumers.get_mut(&node).unwrap().ack_blocking(&peeked);
+                let acked = self
+                    .open()
+                    .consumers
+                    .get_mut(&node)
+                    .unwrap()
+                    .ack_blocking(&peeked);
                 self.expect_refused("ack", acked);
             }
         }
@@ -174,10 +205,16 @@ impl Host {
         let writer = Arc::clone(&self.valves.writer);
         let again = HintedHandoff::<Bytes>::open_in_blocking(&db, config, writer, runtime);
         let locked = matches!(again, Err(OpenError::Locked { .. }));
-        self.expect(locked, || "a second one was opened in the same database".to_owned());
+        self.expect(locked, || {
+            "a second one was opened in the same database".to_owned()
+        });
     }
 
-    fn expect_refused(&mut self, what: &str, answer: Result<(), impl Into<TransactionError> + Debug>) {
+    fn expect_refused(
+        &mut self,
+        what: &str,
+        answer: Result<(), impl Into<TransactionError> + Debug>,
+    ) {
         let answer = answer.map_err(Into::into);
         let outcome = answer.as_ref().map_err(TransactionError::outcome);
         self.expect(outcome == Err(FailedOutcome::Refused), || {

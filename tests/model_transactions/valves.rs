@@ -50,12 +50,15 @@ impl Valves {
 
     pub fn lay_out(&self, node: u64, replies: &[Reply]) {
         let mut laid = self.laid.lock().unwrap();
-        laid.replies.insert(NodeId(node), replies.iter().copied().collect());
+        laid.replies
+            .insert(NodeId(node), replies.iter().copied().collect());
     }
 
     pub fn are_used_up(&self, node: u64) -> bool {
         let laid = self.laid.lock().unwrap();
-        laid.replies.get(&NodeId(node)).is_none_or(VecDeque::is_empty)
+        laid.replies
+            .get(&NodeId(node))
+            .is_none_or(VecDeque::is_empty)
     }
 
     /// What was sent since the last call. A send that was answered and is not there yet is waited for.

@@ -115,7 +115,9 @@ impl Waiting {
                     context.carry_out(&script, rows, hints, &mut run)
                 }));
                 if let Some(interference) = interferences.next() {
-                    heard.borrow_mut().push(interfere(&context, row, interference));
+                    heard
+                        .borrow_mut()
+                        .push(interfere(&context, row, interference));
                 }
                 let reads = run.reads.clone();
                 heard.borrow_mut().push(Proposed { run, answer: None });
@@ -167,9 +169,8 @@ fn batch(context: &Context, writes: &[(Row, Option<usize>)]) -> (Run, RowBatch) 
         let value_over = value_over.is_err();
         let key_over = batch.remove(tree, vec![0; KEY_BYTES_MAX + 1]).is_err();
         if written.is_err() || !value_over || !key_over {
-            run.broken.push(format!(
-                "in a batch: {written:?}, {value_over} {key_over}"
-            ));
+            run.broken
+                .push(format!("in a batch: {written:?}, {value_over} {key_over}"));
         }
         run.writes.insert(*row, value);
     }
