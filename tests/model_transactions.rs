@@ -47,7 +47,7 @@ use operation::OPERATIONS;
 const IN_CI: u64 = 128;
 
 /// Each of these comes up in as many cases as CI runs.
-const KINDS: [&str; 24] = [
+const KINDS: [&str; 25] = [
     "aborted",
     "acknowledged",
     "acknowledgements undone",
@@ -57,6 +57,7 @@ const KINDS: [&str; 24] = [
     "crashes within a write",
     "database reopened",
     "delivered",
+    "discarded",
     "failures",
     "handoff reopened",
     "hints",

@@ -58,6 +58,7 @@ pub struct History {
     pub now: World,
     /// Hints that left a queue by replay, which a stop may undo.
     undoable: BTreeMap<u64, VecDeque<Hint>>,
+    hinted: HashSet<u64>,
     ids: BTreeMap<QueueNumber, QueueId>,
     /// Of all queues that ever were.
     used_ids: HashSet<QueueId>,
@@ -72,6 +73,7 @@ impl History {
             log: Vec::new(),
             now: World::default(),
             undoable: BTreeMap::new(),
+            hinted: HashSet::new(),
             ids: BTreeMap::new(),
             used_ids: HashSet::new(),
             numbers: 0,
@@ -211,6 +213,9 @@ impl History {
 
     /// All that was handed in is durable.
     pub fn settle(&mut self) {
+        let nodes = self.now.nodes.iter();
+        let hinted = nodes.filter(|(_, it)| it.tail.is_some() || !it.pending.is_empty());
+        self.hinted.extend(hinted.map(|(number, _)| *number));
         self.base = self.now.clone();
         self.log.clear();
     }
@@ -219,6 +224,17 @@ impl History {
     pub fn synced(&mut self) {
         self.settle();
         self.undoable.clear();
+    }
+
+    /// Whether anything was ever durable for the node, when all that was handed in is.
+    pub fn was_hinted(&self, node: u64) -> bool {
+        self.hinted.contains(&node)
+    }
+
+    /// The node was removed, after a sync.
+    pub fn removed(&mut self, node: u64) {
+        self.now.nodes.remove(&node);
+        self.synced();
     }
 
     /// A stop that was not clean left this. Goes on from there, if it is one of the worlds that may be left.

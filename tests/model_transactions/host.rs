@@ -211,6 +211,7 @@ impl Host {
                 acked,
             } => self.consume(*node, *peeked, *acked),
             Operation::Deliver { node, replies } => self.deliver(*node, replies),
+            Operation::RemoveNode(node) => self.remove(*node),
             Operation::Sync => self.sync(),
             Operation::Reopen { database } => self.reopen(*database),
             Operation::Crash {

@@ -186,6 +186,29 @@ impl Host {
         self.count("syncs", 1);
     }
 
+    /// What is pending for the node is discarded, and its next hint starts a new queue.
+    pub fn remove(&mut self, node: u64) {
+        // What is not durable yet is not counted.
+        self.sync();
+        let mut pending = Amount::default();
+        let hints = &self.history.now.node(node).pending;
+        hints
+            .iter()
+            .for_each(|it| add(&mut pending, amount(&it.payload)));
+        let removed = self.handoff().remove_node_blocking(NodeId(node));
+        let is_it = match &removed {
+            Ok(discarded) => *discarded == pending,
+            Err(HandoffError::UnknownNode { .. }) => !self.history.was_hinted(node),
+            Err(_) => false,
+        };
+        self.expect(is_it, || {
+            format!("removing node {node}: {removed:?}, expected {pending:?}")
+        });
+        self.count("discarded", pending.hints);
+        self.history.removed(node);
+        self.went.remove(&node);
+    }
+
     /// Holds all that can be seen against the model.
     pub fn check(&mut self) {
         if self.durability == Durability::Sync {

@@ -117,6 +117,8 @@ pub enum Operation {
         node: u64,
         replies: Vec<Reply>,
     },
+    /// Its hints are discarded.
+    RemoveNode(u64),
     Sync,
     /// A clean stop; of the host's database too, or of the handoff alone.
     Reopen {
@@ -267,6 +269,7 @@ impl ReferenceStateMachine for Plan {
                 .prop_map(|(node, peeked, acked)| Operation::Consume { node, peeked, acked }),
             4 => (REPLAYED, replies())
                 .prop_map(|(node, replies)| Operation::Deliver { node, replies }),
+            1 => node().prop_map(Operation::RemoveNode),
             2 => Just(Operation::Sync),
             3 => any::<bool>().prop_map(|database| Operation::Reopen { database }),
             4 => (requests(6), delivered, log_percent).prop_map(|(in_flight, delivered, log_percent)| {
