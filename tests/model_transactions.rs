@@ -49,7 +49,8 @@ use operation::OPERATIONS;
 const IN_CI: u64 = 128;
 
 /// Each of these comes up in as many cases as CI runs.
-const KINDS: [&str; 25] = [
+const KINDS: [&str; 27] = [
+    "abandoned",
     "aborted",
     "acknowledged",
     "acknowledgements undone",
@@ -67,6 +68,7 @@ const KINDS: [&str; 25] = [
     "not next",
     "obsolete",
     "panicked",
+    "panics of the engine",
     "refused",
     "run again",
     "syncs",

@@ -12,7 +12,7 @@ use hinted_handoff::{Amount, EnqueueError, HintId, TransactionError};
 use crate::{
     history::{Judged, Verdict},
     host::{Host, PATIENCE, add},
-    operation::Ending,
+    operation::{Ending, Request},
     script::Run,
     waiting::{Answer, Waiting},
 };
@@ -27,6 +27,15 @@ impl Wake for Unpark {
 }
 
 impl Host {
+    /// Hands all in, in order, and waits for nothing.
+    pub fn hand_in(&mut self, requests: &[Request]) -> Vec<Waiting> {
+        let context = self.context().clone();
+        let begun = requests.iter().map(|it| Waiting::new(&context, it));
+        let mut begun: Vec<Waiting> = begun.collect();
+        begun.iter_mut().for_each(|it| self.poll(it));
+        begun
+    }
+
     /// Lets one go on, and has the model judge what is handed in by that.
     pub fn poll(&mut self, waiting: &mut Waiting) {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -62,7 +71,7 @@ impl Host {
         hint.map_or(0, |hint| hint.points.len() as u64)
     }
 
-    /// Hands all in, and waits for all answers.
+    /// Waits for all answers.
     pub fn drive(&mut self, mut all: Vec<Waiting>) {
         let started = Instant::now();
         loop {
@@ -132,11 +141,13 @@ impl Host {
         }
     }
 
-    /// Whether this is what storage that fails makes of it.
+    /// Whether this is what storage that fails, or a shutdown, makes of it.
     fn failed(&mut self, runs: &[Judged], answer: &Answer) -> bool {
         match answer {
             Err(TransactionError::Enqueue(EnqueueError::Unknown(_))) => self.count("unknown", 1),
-            Err(TransactionError::Enqueue(EnqueueError::StoreFailed(_))) => {
+            Err(TransactionError::Enqueue(
+                EnqueueError::StoreFailed(_) | EnqueueError::ShutDown,
+            )) => {
                 self.count("refused", 1);
                 if let Some(run) = runs.last() {
                     self.history.refused(run.number);

@@ -49,7 +49,7 @@ pub struct Host {
     pub history: History,
     /// Since the handoff was opened.
     pub went: BTreeMap<u64, Went>,
-    /// The storage was told to fail.
+    /// The storage was told to fail, or the handoff is shut down: what is handed in may be refused.
     pub failing: bool,
     pub broken: Vec<String>,
     pub counts: BTreeMap<&'static str, u64>,
@@ -176,10 +176,13 @@ impl Host {
     fn carry_out(&mut self, operation: &Operation) {
         match operation {
             Operation::Together(requests) => {
-                let context = self.context().clone();
-                let begun = requests.iter().map(|it| Waiting::new(&context, it));
-                let begun = begun.collect();
-                self.drive(begun);
+                let waiting = self.hand_in(requests);
+                self.drive(waiting);
+            }
+            Operation::Abandon(requests) => {
+                drop(self.hand_in(requests));
+                self.count("abandoned", requests.len() as u64);
+                self.sync();
             }
             Operation::Conflict {
                 row,
@@ -201,13 +204,16 @@ impl Host {
             Operation::Deliver { node, replies } => self.deliver(*node, replies),
             Operation::RemoveNode(node) => self.remove(*node),
             Operation::Sync => self.sync(),
-            Operation::Reopen { database } => self.reopen(*database),
+            Operation::Reopen {
+                in_flight,
+                database,
+            } => self.reopen(in_flight, *database),
             Operation::Crash {
                 in_flight,
                 delivered,
                 log_percent,
             } => self.crash(in_flight, delivered.as_ref(), *log_percent),
-            Operation::Fail { in_flight } => self.fail(in_flight),
+            Operation::Fail { in_flight, panics } => self.fail(in_flight, *panics),
         }
     }
 

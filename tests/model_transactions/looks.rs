@@ -205,6 +205,8 @@ impl Host {
             format!("removing node {node}: {removed:?}, expected {pending:?}")
         });
         self.count("discarded", pending.hints);
+        // What was sent before that.
+        self.take_in_sent();
         self.history.removed(node);
         self.went.remove(&node);
     }

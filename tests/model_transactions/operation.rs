@@ -100,6 +100,8 @@ pub enum Request {
 pub enum Operation {
     /// Handed in one after the other, and then all answers are waited for.
     Together(Vec<Request>),
+    /// Handed in, and nobody waits for the answers.
+    Abandon(Vec<Request>),
     /// It reads the row first; before it ends, each of its first runs waits until another has changed that.
     Conflict {
         row: Row,
@@ -120,8 +122,9 @@ pub enum Operation {
     /// Its hints are discarded.
     RemoveNode(u64),
     Sync,
-    /// A clean stop; of the host's database too, or of the handoff alone.
+    /// A clean stop; of the host's database too, or of the handoff alone. It begins while these are being committed.
     Reopen {
+        in_flight: Vec<Request>,
         database: bool,
     },
     /// While these are being committed, and what a node has just taken is noted. Of what that adds to the log, so much is on
@@ -131,9 +134,10 @@ pub enum Operation {
         delivered: Option<(u64, Vec<Reply>)>,
         log_percent: u8,
     },
-    /// The storage fails meanwhile.
+    /// The storage fails meanwhile, or the engine panics.
     Fail {
         in_flight: Vec<Request>,
+        panics: bool,
     },
 }
 
@@ -262,6 +266,7 @@ impl ReferenceStateMachine for Plan {
         prop_oneof![
             12 => request().prop_map(|request| Operation::Together(vec![request])),
             8 => requests(7).prop_map(Operation::Together),
+            2 => requests(5).prop_map(Operation::Abandon),
             4 => (row(), script(), interferences).prop_map(|(row, script, interferences)| {
                 Operation::Conflict { row, script, interferences }
             }),
@@ -271,11 +276,13 @@ impl ReferenceStateMachine for Plan {
                 .prop_map(|(node, replies)| Operation::Deliver { node, replies }),
             1 => node().prop_map(Operation::RemoveNode),
             2 => Just(Operation::Sync),
-            3 => any::<bool>().prop_map(|database| Operation::Reopen { database }),
+            3 => (prop_oneof![Just(Vec::new()), requests(5)], any::<bool>())
+                .prop_map(|(in_flight, database)| Operation::Reopen { in_flight, database }),
             4 => (requests(6), delivered, log_percent).prop_map(|(in_flight, delivered, log_percent)| {
                 Operation::Crash { in_flight, delivered, log_percent }
             }),
-            2 => requests(5).prop_map(|in_flight| Operation::Fail { in_flight }),
+            2 => (requests(5), prop::bool::weighted(0.3))
+                .prop_map(|(in_flight, panics)| Operation::Fail { in_flight, panics }),
         ]
         .boxed()
     }

@@ -31,9 +31,14 @@ use crate::{
 const TOO_EARLY: Duration = Duration::from_millis(2);
 
 impl Host {
-    pub fn reopen(&mut self, database: bool) {
+    pub fn reopen(&mut self, in_flight: &[Request], database: bool) {
+        let waiting = self.hand_in(in_flight);
         let closed = self.handoff().shutdown_blocking();
         self.expect_ok("shutdown", closed);
+        // Those that must run again come too late.
+        self.failing = true;
+        self.drive(waiting);
+        self.failing = false;
         self.history.synced();
         let (db, contents) = self.close();
         let db = match database {
@@ -67,15 +72,6 @@ impl Host {
             Arc::clone(&self.valves.writer),
             contents,
         ));
-    }
-
-    /// Hands all in, in order, and waits for nothing.
-    fn hand_in(&mut self, requests: &[Request]) -> Vec<Waiting> {
-        let context = self.context().clone();
-        let begun = requests.iter().map(|it| Waiting::new(&context, it));
-        let mut begun: Vec<Waiting> = begun.collect();
-        begun.iter_mut().for_each(|it| self.poll(it));
-        begun
     }
 
     /// See `model/copy.rs` for what makes the copy a crash.
@@ -132,16 +128,23 @@ impl Host {
                     self.broken
                         .push(format!("{answer:?} before anything was durable"));
                 }
-                Ok(_) => self.count("answered early", u64::from(changed)),
+                // A buffered hint is answered when it is handed in.
+                Ok(done) => {
+                    let early = changed && done.hints.is_some();
+                    self.count("answered early", u64::from(early));
+                }
                 Err(_) => self.expect(!changed, || format!("{answer:?} for {:?}", it.judged)),
             }
         }
     }
 
     /// The storage fails until the database is opened again.
-    pub fn fail(&mut self, in_flight: &[Request]) {
+    pub fn fail(&mut self, in_flight: &[Request], panics: bool) {
         self.failing = true;
-        self.handoff().inject(CommitFault::Fail);
+        self.handoff().inject(match panics {
+            true => CommitFault::Panic,
+            false => CommitFault::Fail,
+        });
         let waiting = self.hand_in(in_flight);
         self.drive(waiting);
         if matches!(self.handoff().health(), Health::Serving) {
@@ -156,12 +159,25 @@ impl Host {
             assert!(started.elapsed() < PATIENCE, "it does not fail");
             thread::sleep(Duration::from_micros(200));
         }
+        let health = self.handoff().health();
+        let told = match panics {
+            true => matches!(health, Health::RestartRequired(_)),
+            false => matches!(health, Health::ReopenRequired(_)),
+        };
+        self.expect(told, || format!("after a failure: {health:?}"));
         self.expect_refusals();
         let closed = self.handoff().shutdown_blocking();
         self.expect(closed.is_err(), || {
             "a failed store closes cleanly".to_owned()
         });
-        self.count("failures", 1);
+        self.count(
+            if panics {
+                "panics of the engine"
+            } else {
+                "failures"
+            },
+            1,
+        );
         let (db, contents) = self.close();
         drop(db);
         self.failing = false;
@@ -170,9 +186,6 @@ impl Host {
 
     /// A store that failed says so to everybody.
     fn expect_refusals(&mut self) {
-        let health = self.handoff().health();
-        let told = matches!(health, Health::ReopenRequired(_));
-        self.expect(told, || format!("after a failure: {health:?}"));
         let (handoff, tree) = (self.handoff().clone(), self.context().trees[0].clone());
         let ran = handoff.transaction_blocking(&[&tree], |rows, _| Ok(rows[0].insert("no", "")?));
         self.expect_refused("transaction", ran.map(drop));
@@ -266,7 +279,7 @@ impl Host {
             self.deliver(node, &[Reply::Take; 1000]);
         }
         self.check();
-        self.reopen(true);
+        self.reopen(&[], true);
         self.check();
         let left: BTreeMap<_, _> = self.history.now.nodes.iter().collect();
         assert!(left.values().all(|node| node.pending.is_empty()));
