@@ -17,7 +17,7 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 use crate::crash;
 
 /// Each waits for the disk most of the time.
-const WORKERS: usize = 4;
+const WORKERS: usize = 8;
 const WORKER: &str = "case";
 /// Shrinking is for reading; it need not be perfect.
 const SHRINK_ITERATIONS: u32 = 400;
