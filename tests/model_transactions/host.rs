@@ -186,11 +186,15 @@ impl Host {
             }
             Operation::Conflict {
                 row,
+                after,
                 script,
                 interferences,
             } => {
                 let mut script = script.clone();
+                let after = (*after).min(script.steps.len());
+                script.steps.insert(after, Step::Pause);
                 script.steps.insert(0, Step::Get(*row));
+                script.steps.push(Step::Get(*row));
                 self.count("interferences", interferences.len() as u64);
                 let interfering = Some((*row, interferences.clone()));
                 let context = self.context().clone();

@@ -50,6 +50,8 @@ pub enum Step {
     Swallow(TooLarge),
     /// Begins another transaction, which is refused.
     Nest,
+    /// Others may interfere here.
+    Pause,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +104,10 @@ pub enum Operation {
     Together(Vec<Request>),
     /// Handed in, and nobody waits for the answers.
     Abandon(Vec<Request>),
-    /// It reads the row first; before it ends, each of its first runs waits until another has changed that.
+    /// It reads the row first and last; after so many steps, each of its first runs waits until another has changed that.
     Conflict {
         row: Row,
+        after: usize,
         script: Script,
         interferences: Vec<Interference>,
     },
@@ -267,9 +270,13 @@ impl ReferenceStateMachine for Plan {
             12 => request().prop_map(|request| Operation::Together(vec![request])),
             8 => requests(7).prop_map(Operation::Together),
             2 => requests(5).prop_map(Operation::Abandon),
-            4 => (row(), script(), interferences).prop_map(|(row, script, interferences)| {
-                Operation::Conflict { row, script, interferences }
-            }),
+            4 => (row(), 0_usize..9, script(), interferences)
+                .prop_map(|(row, after, script, interferences)| Operation::Conflict {
+                    row,
+                    after,
+                    script,
+                    interferences,
+                }),
             4 => (MANUAL, 1_usize..20, 0_usize..20)
                 .prop_map(|(node, peeked, acked)| Operation::Consume { node, peeked, acked }),
             4 => (REPLAYED, replies())

@@ -101,13 +101,13 @@ impl Context {
         places.map(|tree| &self.trees[tree]).collect()
     }
 
-    /// The closure of a transaction.
+    /// The closure of a transaction. `pause` is called wherever others may interfere.
     pub fn carry_out(
         &self,
         script: &Script,
-        rows: &mut [Rows<'_>],
-        hints: &mut Hints<'_, Bytes>,
+        (rows, hints): (&mut [Rows<'_>], &mut Hints<'_, Bytes>),
         run: &mut Run,
+        pause: &mut dyn FnMut(),
     ) -> Result<(), Abort> {
         let mut within = Within {
             context: self,
@@ -115,6 +115,7 @@ impl Context {
             rows,
             hints,
             run,
+            pause,
         };
         script.steps.iter().try_for_each(|it| within.step(it))?;
         match script.ending {
@@ -137,6 +138,7 @@ struct Within<'a, 'b, 'c, 'd> {
     rows: &'a mut [Rows<'b>],
     hints: &'a mut Hints<'c, Bytes>,
     run: &'d mut Run,
+    pause: &'d mut dyn FnMut(),
 }
 
 impl<'b> Within<'_, 'b, '_, '_> {
@@ -181,6 +183,7 @@ impl<'b> Within<'_, 'b, '_, '_> {
                 self.expect(met.is_err(), || format!("{what:?} is within the limits"));
             }
             Step::Nest => self.nest(),
+            Step::Pause => (self.pause)(),
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use std::{
     cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     rc::Rc,
     task::{Context as Polling, Poll, Waker},
@@ -111,20 +112,21 @@ impl Waiting {
             let trees = context.trees_of(&script);
             let work = |rows: &mut [Rows<'_>], hints: &mut Hints<'_, Bytes>| {
                 let mut run = Run::new(script.ending);
-                let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    context.carry_out(&script, rows, hints, &mut run)
+                let mut pause = || {
+                    if let Some(interference) = interferences.next() {
+                        let proposed = interfere(&context, row, interference);
+                        heard.borrow_mut().push(proposed);
+                    }
+                };
+                let worked = catch_unwind(AssertUnwindSafe(|| {
+                    context.carry_out(&script, (rows, hints), &mut run, &mut pause)
                 }));
-                if let Some(interference) = interferences.next() {
-                    heard
-                        .borrow_mut()
-                        .push(interfere(&context, row, interference));
-                }
                 let reads = run.reads.clone();
                 heard.borrow_mut().push(Proposed { run, answer: None });
                 match worked {
                     Ok(Ok(())) => Ok(reads),
                     Ok(Err(abort)) => Err(abort),
-                    Err(panic) => std::panic::resume_unwind(panic),
+                    Err(panic) => resume_unwind(panic),
                 }
             };
             let committed = context.handoff.transaction(&trees, work).await?;
@@ -218,7 +220,7 @@ fn increased(context: &Context, row: Row) -> Proposed {
     let trees = context.trees_of(&script);
     let committed = context.handoff.transaction_blocking(&trees, |rows, hints| {
         run = Run::new(Ending::Commit);
-        context.carry_out(&script, rows, hints, &mut run)?;
+        context.carry_out(&script, (rows, hints), &mut run, &mut || {})?;
         Ok(run.reads.clone())
     });
     let answer = committed.map(|committed| Done {
