@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use bytes::Bytes;
 use hinted_handoff::{HintId, QueueId, Sequence, StoreId, sled::IVec};
 
 use crate::{
@@ -195,6 +196,12 @@ impl History {
                 self.base.apply(&change);
             }
         }
+    }
+
+    /// Whether it is a hint that is not known to be durable.
+    pub fn is_uncertain(&self, payload: &Bytes) -> bool {
+        let mut hints = self.log.iter().flat_map(|(_, change)| &change.hints);
+        hints.any(|(_, hint)| hint.payload == *payload)
     }
 
     /// The first hints of a node, which were shown, left by replay.

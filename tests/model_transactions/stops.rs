@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Durability, FailedOutcome, Health, HintedHandoff, NodeId, OpenError, RowBatch, ShardId,
-    TransactionError, database_config, open_database,
+    Durability, FailedOutcome, Health, HintedHandoff, NodeId, OpenError, PeekedPoints, RowBatch,
+    ShardId, TransactionError, database_config, open_database,
     sled::Db,
     testkit::{CommitFault, Reply, Store},
 };
@@ -93,6 +93,7 @@ impl Host {
         thread::sleep(TOO_EARLY);
         waiting.iter_mut().for_each(|it| self.poll(it));
         self.expect_nothing_answered(&waiting);
+        self.expect_nothing_shown();
         // From here on nobody listens.
         let copy = Copy::of(&self.dir);
         self.handoff().inject(CommitFault::None);
@@ -134,6 +135,23 @@ impl Host {
                     self.count("answered early", u64::from(early));
                 }
                 Err(_) => self.expect(!changed, || format!("{answer:?} for {:?}", it.judged)),
+            }
+        }
+    }
+
+    /// Nor can anybody be shown a hint of it.
+    fn expect_nothing_shown(&mut self) {
+        if self.durability == Durability::Buffered {
+            // What was handed in before that may be durable by now.
+            return;
+        }
+        for node in MANUAL {
+            let consumer = self.open().consumers.get_mut(&node).unwrap();
+            let peeked = consumer.peek_blocking(usize::MAX).unwrap();
+            let uncertain = |hint: &&PeekedPoints<Bytes>| self.history.is_uncertain(&hint.points);
+            if let Some(hint) = peeked.iter().find(uncertain) {
+                self.broken
+                    .push(format!("{} is shown and not durable", hint.id));
             }
         }
     }
