@@ -22,99 +22,15 @@ mod crash;
 mod host;
 #[path = "model/operation.rs"]
 mod operation;
+#[path = "model/runner.rs"]
+mod runner;
 
-use std::{
-    process::ExitCode,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    thread,
-};
+use std::process::ExitCode;
 
 use host::{COUNTS, Model};
-use operation::{OPERATIONS, Plan};
-use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
-use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
-
-/// Each waits for the disk most of the time.
-const WORKERS: usize = 4;
-const WORKER: &str = "case";
-/// Shrinking is for reading; it need not be perfect.
-const SHRINK_ITERATIONS: u32 = 400;
-const SHRINK_MS: u32 = 60_000;
-
-/// Runs one case; says what is broken, and by which operations.
-fn case(seed: u64) -> Result<(), String> {
-    let config = Config {
-        cases: 1,
-        max_shrink_iters: SHRINK_ITERATIONS,
-        max_shrink_time: SHRINK_MS,
-        failure_persistence: None,
-        rng_seed: RngSeed::Fixed(seed),
-        ..Config::default()
-    };
-    let strategy = Plan::sequential_strategy(OPERATIONS);
-    let ran = TestRunner::new(config.clone()).run(&strategy, |(plan, operations, seen)| {
-        Model::test_sequential(config.clone(), plan, operations, seen);
-        Ok(())
-    });
-    match ran {
-        Ok(()) => Ok(()),
-        Err(TestError::Abort(reason)) => Err(reason.to_string()),
-        Err(TestError::Fail(reason, (_, operations, _))) => {
-            let operations = operations.iter().map(|it| format!("    {it:?}"));
-            let operations: Vec<_> = operations.collect();
-            Err(format!("{reason}\n  after\n{}", operations.join("\n")))
-        }
-    }
-}
-
-/// A case's own panics are told with the failure, and those that it asks for are none.
-fn silence_expected_panics() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let of_a_case = thread::current().name() == Some(WORKER);
-        let injected = panic.payload().downcast_ref() == Some(&"injected by a test");
-        if !of_a_case && !injected {
-            usual(panic);
-        }
-    }));
-}
+use operation::OPERATIONS;
 
 fn main() -> ExitCode {
-    silence_expected_panics();
-    let (cases, seed) = (crash::cycles(256), crash::seed());
-    println!("model: {cases} cases, HH_SEED={seed}");
-    let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        while failures.lock().unwrap().is_empty() {
-            let number = next.fetch_add(1, Relaxed);
-            if number >= cases {
-                return;
-            }
-            let seed = seed.wrapping_add(number);
-            if let Err(broken) = case(seed) {
-                let text = format!("case {number}, HH_SEED={seed} HH_CYCLES=1: {broken}");
-                failures.lock().unwrap().push(text);
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            let worker = thread::Builder::new().name(WORKER.to_owned());
-            worker.spawn_scoped(scope, work).unwrap();
-        }
-    });
-    let failures = failures.into_inner().unwrap();
-    for failure in &failures {
-        println!("FAILED: {failure}");
-    }
-    let ran = next.into_inner().min(cases);
-    println!(
-        "model: {ran} cases, {} failed: {:?}",
-        failures.len(),
-        COUNTS.lock().unwrap()
-    );
-    crash::verdict(failures.is_empty())
+    let ran = runner::run::<Model>("model", 256, OPERATIONS, &COUNTS);
+    crash::verdict(ran.is_some())
 }

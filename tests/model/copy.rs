@@ -16,8 +16,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::common::generation;
-
 /// The log grows by segments that are mostly zeros.
 const PAGE: usize = 4096;
 
@@ -52,12 +50,11 @@ impl Copy {
 
     /// Adds this much of what was written behind the end of the log since. False if it was written elsewhere: a segment
     /// that is used again is not written in any order with its neighbours.
-    pub fn add_tail(&mut self, store: &Path, percent: u8) -> io::Result<bool> {
-        let name = generation(Path::new(""));
-        let Some((_, log)) = self.files.iter_mut().find(|(it, _)| *it == name.join("db")) else {
+    pub fn add_tail(&mut self, store: &Path, name: &Path, percent: u8) -> io::Result<bool> {
+        let Some((_, log)) = self.files.iter_mut().find(|(it, _)| it == name) else {
             return Ok(false);
         };
-        let later = fs::read(generation(store).join("db"))?;
+        let later = fs::read(store.join(name))?;
         let Some((from, until)) = written_behind(log, &later) else {
             return Ok(false);
         };

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
@@ -24,6 +24,7 @@ use crate::{
     common::{generation, open},
     copy::Copy,
     operation::{Failing, NODES, Operation, Plan},
+    runner::Counts,
 };
 
 /// Whoever waits longer waits for ever.
@@ -36,8 +37,7 @@ const BATCH: PeekLimits = PeekLimits {
     payload_bytes: 1 << 20,
 };
 
-/// What was done and seen, over all cases that ended well.
-pub static COUNTS: Mutex<BTreeMap<&str, u64>> = Mutex::new(BTreeMap::new());
+pub static COUNTS: Counts = Mutex::new(BTreeMap::new());
 
 pub struct Model;
 
@@ -390,11 +390,12 @@ impl Host {
         self.store().inject(CommitFault::None);
         let mut copy = copy.unwrap();
         self.count("crashes", 1);
+        let log = generation(Path::new("")).join("db");
         if log_percent > 0 {
             let (tell, told) = mpsc::channel();
             self.store().sync(move |result| drop(tell.send(result)));
             told.recv_timeout(PATIENCE).unwrap().unwrap();
-            let added = copy.add_tail(&self.dir, log_percent).unwrap();
+            let added = copy.add_tail(&self.dir, &log, log_percent).unwrap();
             self.count("crashes within a write", u64::from(added));
         }
         self.store = None;

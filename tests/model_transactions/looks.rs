@@ -1,0 +1,278 @@
+//! Looks at all that can be seen of a shared database: rows, pending hints, figures, and what is sent.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use hinted_handoff::{
+    Amount, Durability, HandoffError, NodeId, PeekedPoints,
+    testkit::{Reply, Seen},
+};
+
+use crate::{
+    history::Verdict,
+    host::{Host, PATIENCE, Went, add},
+    operation::{Ending, MANUAL, REPLAYED},
+    script::Run,
+    waiting::Done,
+    world::Hint,
+};
+
+/// As `Config::batch_bytes`, which bounds a peek.
+const BATCH_BYTES: usize = 512_000;
+
+fn amount(payload: &Bytes) -> Amount {
+    Amount {
+        hints: 1,
+        bytes: payload.len() as u64,
+    }
+}
+
+impl Host {
+    /// What a peek must show: the next hints of one queue.
+    fn next_hints(&mut self, node: u64, max: usize) -> Vec<Hint> {
+        let pending = &self.history.now.node(node).pending;
+        let (mut next, mut bytes) = (Vec::new(), 0);
+        for hint in pending {
+            bytes += hint.payload.len();
+            let is_full = next.len() >= max || (bytes > BATCH_BYTES && !next.is_empty());
+            if is_full || hint.queue != pending[0].queue {
+                break;
+            }
+            next.push(hint.clone());
+        }
+        next
+    }
+
+    fn peek(&mut self, node: u64, max: usize) -> Vec<PeekedPoints<Bytes>> {
+        let consumer = self.open().consumers.get_mut(&node).unwrap();
+        let peeked = match consumer.peek_blocking(max) {
+            Ok(peeked) => peeked,
+            Err(error) => {
+                self.broken.push(format!("peek of node {node}: {error:?}"));
+                return Vec::new();
+            }
+        };
+        let expected = self.next_hints(node, max);
+        // With buffered answers some may not be durable yet.
+        let lags = self.durability == Durability::Buffered && peeked.len() < expected.len();
+        self.expect(lags || peeked.len() == expected.len(), || {
+            let (peeked, expected) = (peeked.len(), expected.len());
+            format!("node {node} shows {peeked} hints, expected {expected}")
+        });
+        for (hint, expected) in peeked.iter().zip(&expected) {
+            let is_it = hint.points == expected.payload && hint.shard.0 == expected.shard;
+            self.expect(is_it, || {
+                format!("node {node} shows {}, expected {expected:?}", hint.id)
+            });
+            let learnt = self.history.learn(expected, hint.id);
+            self.expect_ok("a peek", learnt);
+            self.history.shown(expected);
+        }
+        peeked
+    }
+
+    /// Takes some hints by the consumer alone, and then the same ones again, which are not the next ones any more.
+    pub fn consume(&mut self, node: u64, max: usize, acked: usize) {
+        let mut peeked = self.peek(node, max);
+        peeked.truncate(acked);
+        if peeked.is_empty() {
+            return;
+        }
+        let run = Run {
+            acks: peeked.iter().map(|hint| (node, hint.id)).collect(),
+            ..Run::new(Ending::Commit)
+        };
+        for _ in 0..2 {
+            let consumer = self.open().consumers.get_mut(&node).unwrap();
+            let answer = consumer.ack_blocking(&peeked);
+            let judged = self.history.propose(&run);
+            if judged.verdict == Verdict::Applied {
+                let acked = peeked.iter().map(|hint| amount(&hint.points));
+                acked.for_each(|acked| self.acknowledged(node, acked));
+            }
+            let answer = answer.map(|()| Done {
+                reads: None,
+                hints: Some(Vec::new()),
+            });
+            self.answered(&[judged], answer);
+        }
+        self.open().context.acked.insert(node, peeked);
+    }
+
+    pub fn acknowledged(&mut self, node: u64, amount: Amount) {
+        self.count("acknowledged", amount.hints);
+        add(&mut self.went.entry(node).or_default().delivered, amount);
+    }
+
+    /// The node takes what it is sent as these replies say, and is down again.
+    pub fn deliver(&mut self, node: u64, replies: &[Reply]) {
+        self.valves.lay_out(node, replies);
+        let started = Instant::now();
+        loop {
+            let used_up = self.valves.are_used_up(node);
+            self.take_in_sent();
+            if used_up || self.history.now.node(node).pending.is_empty() {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "node {node} is sent nothing");
+            thread::sleep(Duration::from_micros(200));
+        }
+        self.valves.lay_out(node, &[]);
+        self.take_in_sent();
+        let went = self.went.get(&node).copied().unwrap_or_default();
+        while self.went_by_stats(node) != (went.delivered, went.lost) {
+            let late = started.elapsed() > PATIENCE;
+            assert!(!late, "node {node}: what it took stays in its queue");
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn went_by_stats(&self, node: u64) -> (Amount, Amount) {
+        let stats = self.handoff().stats();
+        let shown = stats.nodes.iter().find(|it| it.node == NodeId(node));
+        shown.map_or_else(Default::default, |it| (it.delivered, it.lost))
+    }
+
+    /// Each send must be of the next hints of one shard.
+    pub fn take_in_sent(&mut self) {
+        for sent in self.valves.sent() {
+            self.sent(&sent);
+        }
+    }
+
+    fn sent(&mut self, sent: &Seen) {
+        let (node, count) = (sent.node.0, sent.points.len());
+        let pending = &self.history.now.node(node).pending;
+        let expected: Vec<Hint> = pending.iter().take(count).cloned().collect();
+        let are_ids = sent.hints.len() == count;
+        if expected.len() < count || count == 0 || !are_ids || !REPLAYED.contains(&node) {
+            return self.broken.push(format!("node {node} was sent {sent:?}"));
+        }
+        for ((hint, id), points) in expected.iter().zip(&sent.hints).zip(&sent.points) {
+            let is_it = *points == hint.payload && sent.shard.0 == hint.shard;
+            self.expect(is_it, || {
+                format!("node {node} was sent {id}, expected {hint:?}")
+            });
+            let learnt = self.history.learn(hint, *id);
+            self.expect_ok("a send", learnt);
+            self.history.shown(hint);
+        }
+        let leave = |went: &mut Amount| {
+            expected
+                .iter()
+                .for_each(|it| add(went, amount(&it.payload)))
+        };
+        let went = self.went.entry(node).or_default();
+        match sent.reply {
+            Reply::Take => leave(&mut went.delivered),
+            Reply::Obsolete => leave(&mut went.lost),
+            _ => return self.count("to be sent again", count as u64),
+        }
+        self.history.left(node, count);
+        let what = match sent.reply {
+            Reply::Take => "delivered",
+            _ => "obsolete",
+        };
+        self.count(what, count as u64);
+    }
+
+    pub fn sync(&mut self) {
+        let synced = self.handoff().sync_blocking();
+        self.expect_ok::<HandoffError>("sync", synced);
+        self.history.synced();
+        self.count("syncs", 1);
+    }
+
+    /// What is pending for the node is discarded, and its next hint starts a new queue.
+    pub fn remove(&mut self, node: u64) {
+        // What is not durable yet is not counted.
+        self.sync();
+        let mut pending = Amount::default();
+        let hints = &self.history.now.node(node).pending;
+        hints
+            .iter()
+            .for_each(|it| add(&mut pending, amount(&it.payload)));
+        let removed = self.handoff().remove_node_blocking(NodeId(node));
+        let is_it = match &removed {
+            Ok(discarded) => *discarded == pending,
+            Err(HandoffError::UnknownNode { .. }) => !self.history.was_hinted(node),
+            Err(_) => false,
+        };
+        self.expect(is_it, || {
+            format!("removing node {node}: {removed:?}, expected {pending:?}")
+        });
+        self.count("discarded", pending.hints);
+        // What was sent before that.
+        self.take_in_sent();
+        self.history.removed(node);
+        self.went.remove(&node);
+    }
+
+    /// Holds all that can be seen against the model.
+    pub fn check(&mut self) {
+        if self.durability == Durability::Sync {
+            // All of it was answered.
+            self.history.settle();
+        }
+        self.check_rows();
+        for node in MANUAL {
+            let peeked = self.peek(node, usize::MAX);
+            self.open().context.peeked.insert(node, peeked);
+        }
+        self.take_in_sent();
+        self.check_stats();
+        assert!(self.broken.is_empty(), "{:#?}", self.broken);
+    }
+
+    fn check_rows(&mut self) {
+        let rows = match self.open().rows() {
+            Ok(rows) => rows,
+            Err(broken) => return self.broken.push(broken),
+        };
+        let expected = &self.history.now.rows;
+        let all = rows.keys().chain(expected.keys());
+        let differing = all.filter(|row| rows.get(*row) != expected.get(*row));
+        let differing: Vec<_> = differing.copied().collect();
+        self.expect(differing.is_empty(), || {
+            format!("rows are not as expected: {differing:?}")
+        });
+    }
+
+    fn check_stats(&mut self) {
+        let stats = self.handoff().stats();
+        let store = &stats.store;
+        let is_well = store.damage.is_empty() && store.reopened == 0;
+        let is_it = store.store == self.history.store() && store.moved_aside.is_none();
+        self.expect(is_well && is_it, || format!("{store:?}"));
+        for node in *MANUAL.start()..=*REPLAYED.end() {
+            let shown = stats.nodes.iter().find(|it| it.node == NodeId(node));
+            let shown = shown.map(|it| {
+                let went = Went {
+                    enqueued: it.enqueued,
+                    delivered: it.delivered,
+                    lost: it.lost,
+                };
+                (it.pending, went)
+            });
+            let (pending, went) = shown.unwrap_or_default();
+            let mut expected = Amount::default();
+            let hints = &self.history.now.node(node).pending;
+            hints
+                .iter()
+                .for_each(|it| add(&mut expected, amount(&it.payload)));
+            let mut expected_went = self.went.get(&node).copied().unwrap_or_default();
+            // With buffered answers some may not be durable yet.
+            if self.durability == Durability::Buffered && pending.hints < expected.hints {
+                (expected, expected_went.enqueued) = (pending, went.enqueued);
+            }
+            self.expect((pending, went) == (expected, expected_went), || {
+                format!(
+                    "node {node} has {pending:?}, {went:?}, expected {expected:?}, {expected_went:?}"
+                )
+            });
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What a shared database holds: the host's rows, and the hints of each node.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use hinted_handoff::sled::IVec;
+
+use crate::operation::Row;
+
+/// A queue in the model. The store's own id of it may come later, or never.
+pub type QueueNumber = u64;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    pub queue: QueueNumber,
+    pub sequence: u64,
+    pub shard: u64,
+    pub payload: Bytes,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    pub pending: VecDeque<Hint>,
+    /// Where the next hint goes; `None` if that starts a new queue.
+    pub tail: Option<(QueueNumber, u64)>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pub rows: BTreeMap<Row, IVec>,
+    pub nodes: BTreeMap<u64, Node>,
+}
+
+/// What comes into effect as one.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    pub writes: BTreeMap<Row, Option<IVec>>,
+    pub hints: Vec<(u64, Hint)>,
+    /// Hints that leave each node's queue.
+    pub acks: BTreeMap<u64, usize>,
+    /// A hint alone: in a group without transactions it is committed with the hints of its own node only.
+    pub is_plain: bool,
+}
+
+impl World {
+    pub fn node(&mut self, node: u64) -> &mut Node {
+        self.nodes.entry(node).or_default()
+    }
+
+    /// The value of a row.
+    pub fn row(&self, row: Row) -> Option<&IVec> {
+        self.rows.get(&row)
+    }
+
+    pub fn apply(&mut self, change: &Change) {
+        for (row, value) in &change.writes {
+            match value {
+                Some(value) => self.rows.insert(*row, value.clone()),
+                None => self.rows.remove(row),
+            };
+        }
+        for (node, hints) in &change.acks {
+            self.node(*node).pending.drain(..hints);
+        }
+        for (node, hint) in &change.hints {
+            let node = self.node(*node);
+            node.tail = Some((hint.queue, hint.sequence + 1));
+            node.pending.push_back(hint.clone());
+        }
+    }
+}
+
+impl Change {
+    pub fn changes_nothing(&self) -> bool {
+        self.writes.is_empty() && self.hints.is_empty() && self.acks.is_empty()
+    }
+}
