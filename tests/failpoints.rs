@@ -29,6 +29,7 @@ const ACTIONS: [&str; 3] = ["abort", "error", "panic"];
 /// Whether the point was met, or what is broken.
 fn run(point: &str, action: &str, nth: u32, seed: u64, sum: &mut Counts) -> Result<bool, String> {
     let series = crash::Series {
+        host: crash::Host::Plain,
         seed,
         lives: 3,
         durability: if nth == 2 {

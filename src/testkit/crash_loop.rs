@@ -105,6 +105,9 @@ impl<S: Stop> CrashLoop<S> {
         let status = child.wait()?;
         // What it told before it died is true and counts, unless it was told too late.
         let too_late = matches!(ended, Ok(Ended::Stopped)) && !self.stop.last_words_count();
+        if too_late {
+            self.oracle.power_fails();
+        }
         let counts = |event: &Event| !too_late || !event.is_promise();
         events
             .iter()
