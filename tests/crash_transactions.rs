@@ -70,7 +70,7 @@ fn series(seed: u64, number: u64, lives: u64) -> Series {
     Series {
         host: Host::Sharing(Manner::Transactions),
         while_opening_percent: 30,
-        life_ms_max: 500,
+        life_ms_max: 800,
         ..Series::by_turns(seed, number, lives)
     }
 }

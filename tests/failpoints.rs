@@ -36,8 +36,7 @@ const SHARING: Host = Host::Sharing(Manner::Transactions);
 
 /// Those that can come to the point.
 ///
-/// In a shared database nothing is rebuilt or named, the workload removes no node, and a group is written by chunks only if no
-/// transaction is in it.
+/// In a shared database nothing is rebuilt or named, and its workload removes no node.
 fn hosts(point: &str) -> &'static [Host] {
     let begins = |names: &[&str]| names.iter().any(|name| point.starts_with(name));
     if begins(&["transaction"]) {
