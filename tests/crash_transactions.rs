@@ -41,7 +41,7 @@ const CONTROLS: [Control; 3] = [
         switched_off: "",
         by_power_cut: false,
         durability: Durability::Sync,
-        series_max: 10,
+        series_max: 20,
         in_ci: true,
     },
     Control {
@@ -50,7 +50,7 @@ const CONTROLS: [Control; 3] = [
         switched_off: "Validation",
         by_power_cut: false,
         durability: Durability::Sync,
-        series_max: 10,
+        series_max: 20,
         in_ci: true,
     },
     // SLED.md rules 2 to 4. Each series catches it with a chance of 1 in 18, which is too little to wait for each time. Seen were
@@ -70,7 +70,7 @@ fn series(seed: u64, number: u64, lives: u64) -> Series {
     Series {
         host: Host::Sharing(Manner::Transactions),
         while_opening_percent: 30,
-        life_ms_max: 800,
+        life_ms_max: 500,
         ..Series::by_turns(seed, number, lives)
     }
 }

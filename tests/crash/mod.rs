@@ -172,10 +172,13 @@ pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Resu
         // An operator who knows that it was a kill and no crash of ours; the count itself has a test of its own.
         let _ = fs::remove_file(store.join("OPENING"));
         let last = life == series.lives;
-        let longest = match random.u64(..100) < series.while_opening_percent {
+        let while_opening = random.u64(..100) < series.while_opening_percent;
+        let longest = match while_opening {
             true => OPENING_MS,
             false => series.life_ms_max,
         };
+        // It reads all its rows at open, which takes as long as the machine is busy.
+        crash_loop.once_open = !while_opening && series.host != Host::Plain;
         let after = (!last).then(|| Duration::from_micros(random.u64(..longest * 1000)));
         let lived = crash_loop.live(&mut child(store, &series, life, last), after, PATIENCE);
         match lived {
