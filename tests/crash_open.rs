@@ -16,6 +16,7 @@ use hinted_handoff::{
 
 fn series(seed: u64, lives: u64) -> crash::Series {
     crash::Series {
+        host: crash::Host::Plain,
         seed,
         lives,
         durability: Durability::Sync,

@@ -7,6 +7,10 @@
 //! which mends itself. A panic of the engine is final for the process. A point that no life comes to fails the suite. For the
 //! steps of a rebuild the first life ends well, and then a segment's header is damaged. `HH_POINT` runs only the points whose names
 //! begin so.
+//!
+//! The points of transactions, and those of committing, appending, acknowledging and closing again, are come to by a host that shares
+//! its database with its hints, as in `crash_transactions`. There an error is final for the store: the host drops its
+//! database, opens it again, and goes on.
 
 mod crash;
 
@@ -21,14 +25,48 @@ use std::{
 
 use hinted_handoff::{
     Durability,
-    testkit::{Counts, CrashLoop, Ended, Kill, POINTS},
+    testkit::{Counts, CrashLoop, Ended, Kill, Manner, POINTS},
 };
+
+use crash::Host;
 
 const ACTIONS: [&str; 3] = ["abort", "error", "panic"];
 
+const SHARING: Host = Host::Sharing(Manner::Transactions);
+
+/// Those that can come to the point.
+///
+/// In a shared database nothing is rebuilt or named, and its workload removes no node.
+fn hosts(point: &str) -> &'static [Host] {
+    let begins = |names: &[&str]| names.iter().any(|name| point.starts_with(name));
+    if begins(&["transaction"]) {
+        return &[SHARING];
+    }
+    match begins(&["append", "ack", "trim", "commit", "close"]) {
+        true => &[Host::Plain, SHARING],
+        false => &[Host::Plain],
+    }
+}
+
+/// Which times the point is come to. A shared database is opened with a commit or two, before anything is begun.
+fn times(host: Host, point: &str) -> [u32; 3] {
+    match host == SHARING && point.starts_with("commit") {
+        true => [7, 12, 30],
+        false => [1, 2, 5],
+    }
+}
+
 /// Whether the point was met, or what is broken.
-fn run(point: &str, action: &str, nth: u32, seed: u64, sum: &mut Counts) -> Result<bool, String> {
+fn run(
+    host: Host,
+    point: &str,
+    action: &str,
+    nth: u32,
+    seed: u64,
+    sum: &mut Counts,
+) -> Result<bool, String> {
     let series = crash::Series {
+        host,
         seed,
         lives: 3,
         durability: if nth == 2 {
@@ -117,27 +155,29 @@ fn main() -> ExitCode {
     let points = POINTS.into_iter();
     let points = points.filter(|point| only.as_deref().is_none_or(|only| point.starts_with(only)));
     let (mut sum, mut runs, mut failed, started) = (Counts::default(), 0, 0, Instant::now());
-    for point in points {
+    let with_hosts = points.flat_map(|point| hosts(point).iter().map(move |host| (point, *host)));
+    for (point, host) in with_hosts {
+        let in_turn = times(host, point);
         for action in ACTIONS {
             let mut met = false;
-            let times = [1, 2, 5].into_iter().take(crash::cycles(1).min(3) as usize);
+            let wanted = in_turn.into_iter().take(crash::cycles(1).min(3) as usize);
             // What a life comes to is up to chance and to how busy the machine is, so a point that was not met is tried again.
-            for nth in times.chain([1, 1, 1]) {
-                if nth == 1 && met {
+            for (try_nr, nth) in wanted.chain([in_turn[0]; 3]).enumerate() {
+                if try_nr > 0 && nth == in_turn[0] && met {
                     break;
                 }
                 runs += 1;
-                match run(point, action, nth, seed.wrapping_add(runs), &mut sum) {
+                match run(host, point, action, nth, seed.wrapping_add(runs), &mut sum) {
                     Ok(it) => met |= it,
                     Err(broken) => {
                         failed += 1;
-                        println!("FAILED: {point}, {action}, time {nth}: {broken}");
+                        println!("FAILED: {point}, {host:?}, {action}, time {nth}: {broken}");
                     }
                 }
             }
             if !met {
                 failed += 1;
-                println!("FAILED: no life came to {point} ({action})");
+                println!("FAILED: no life of {host:?} came to {point} ({action})");
             }
         }
     }

@@ -65,6 +65,8 @@ pub struct CrashLoop<S> {
     pub oracle: Oracle,
     /// Where children say what went wrong.
     pub log: PathBuf,
+    /// Whether the time until a stop begins when the store is open, however long that takes, rather than at the start.
+    pub once_open: bool,
 }
 
 impl<S: Stop> CrashLoop<S> {
@@ -74,6 +76,7 @@ impl<S: Stop> CrashLoop<S> {
             stop,
             oracle: Oracle::default(),
             log,
+            once_open: false,
         }
     }
 
@@ -105,6 +108,9 @@ impl<S: Stop> CrashLoop<S> {
         let status = child.wait()?;
         // What it told before it died is true and counts, unless it was told too late.
         let too_late = matches!(ended, Ok(Ended::Stopped)) && !self.stop.last_words_count();
+        if too_late {
+            self.oracle.power_fails();
+        }
         let counts = |event: &Event| !too_late || !event.is_promise();
         events
             .iter()
@@ -126,7 +132,8 @@ impl<S: Stop> CrashLoop<S> {
         after: Option<Duration>,
         patience: Duration,
     ) -> io::Result<Ended> {
-        let stop_at = after.map(|after| Instant::now() + after);
+        let in_time = || after.map(|after| Instant::now() + after);
+        let mut stop_at = if self.once_open { None } else { in_time() };
         let mut last_word = Instant::now();
         loop {
             let now = Instant::now();
@@ -143,6 +150,9 @@ impl<S: Stop> CrashLoop<S> {
             match events.recv_timeout(wait.min(Duration::from_millis(100))) {
                 Ok(event) => {
                     last_word = Instant::now();
+                    if matches!(event, Event::Opened { .. }) {
+                        stop_at = stop_at.or_else(in_time);
+                    }
                     self.oracle.see(event);
                 }
                 Err(RecvTimeoutError::Timeout) => {}

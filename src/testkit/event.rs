@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use super::row_event::RowEvent;
 use crate::types::{HintId, NodeId, QueueId, Sequence, ShardId, StoreId};
 
 /// Something that happened in a life of the host under test.
@@ -71,6 +72,8 @@ pub enum Event {
     },
     /// A clean shutdown is done.
     Closed,
+    /// Something about the rows of a host that shares its database.
+    Rows(RowEvent),
 }
 
 impl Event {
@@ -88,6 +91,7 @@ impl Event {
             | Event::Delivered { .. }
             | Event::Reopened
             | Event::Discarding { .. } => false,
+            Event::Rows(event) => event.is_promise(),
         }
     }
 }
@@ -131,6 +135,7 @@ impl std::fmt::Display for Event {
             Event::Discarded { node } => write!(f, "@discarded {node}"),
             Event::CaughtUp { delivered } => write!(f, "@caught-up {delivered}"),
             Event::Closed => f.write_str("@closed"),
+            Event::Rows(event) => event.fmt(f),
         }
     }
 }
@@ -144,7 +149,10 @@ impl FromStr for Event {
     type Err = NoEvent;
 
     fn from_str(line: &str) -> Result<Self, NoEvent> {
-        parse(line).ok_or_else(|| NoEvent(line.to_owned()))
+        let of_rows = || RowEvent::parse(line).map(Event::Rows);
+        parse(line)
+            .or_else(of_rows)
+            .ok_or_else(|| NoEvent(line.to_owned()))
     }
 }
 
@@ -195,7 +203,7 @@ fn parse(line: &str) -> Option<Event> {
     words.next().is_none().then_some(event)
 }
 
-fn parse_id(text: &str) -> Option<HintId> {
+pub(super) fn parse_id(text: &str) -> Option<HintId> {
     let mut parts = text.split('/');
     let store = u128::from_str_radix(parts.next()?, 16).ok()?;
     Some(HintId {

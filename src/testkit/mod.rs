@@ -9,7 +9,10 @@ mod event;
 mod oracle;
 mod power_cut;
 mod queue_model;
+mod row_event;
+mod row_oracle;
 mod scripted_writer;
+mod transactional;
 mod workload;
 
 pub use crate::store::{
@@ -21,5 +24,7 @@ pub use event::{Event, NoEvent, tell};
 pub use oracle::{Counts, Oracle};
 pub use power_cut::PowerCut;
 pub use queue_model::{HintNumber, QueueModel, Settled};
+pub use row_event::{RowEvent, RowWrite};
 pub use scripted_writer::{Reply, ScriptedWriter, Seen};
+pub use transactional::{Manner, TransactionalWorkload};
 pub use workload::Workload;

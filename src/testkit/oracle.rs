@@ -2,25 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::event::Event;
+use super::{event::Event, row_event::RowEvent, row_oracle::RowOracle};
 use crate::types::{HintId, NodeId, QueueId, ShardId};
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy)]
-struct Write {
-    node: NodeId,
+pub(super) struct Write {
+    pub node: NodeId,
     shard: ShardId,
     id: Option<HintId>,
-    answered: bool,
-    refused: bool,
+    pub answered: bool,
+    pub refused: bool,
     /// In how many lives it was delivered.
-    deliveries: u32,
+    pub deliveries: u32,
     /// Its node was removed, or was about to be, after it was tried.
     may_vanish: bool,
     /// Its node was durably removed: it must not come any more.
     must_not_come: bool,
     /// Its delivery is durably acknowledged: it must not come again.
-    settled: bool,
+    pub settled: bool,
 }
 
 /// Everything that was seen, and every rule that was broken.
@@ -39,6 +39,9 @@ pub struct Oracle {
     unsettled: Vec<u64>,
     pending_at_open: Option<u64>,
     tried_in_life: u64,
+    /// Whether the power is being cut, so that even what came may not have been durable.
+    power_fails: bool,
+    rows: RowOracle,
     violations: Vec<String>,
     counts: Counts,
 }
@@ -64,13 +67,27 @@ pub struct Counts {
     pub redelivered: u64,
     /// Writes whose node was removed.
     pub discarded: u64,
+    /// Transactions and batches of rows that were tried.
+    pub transactions: u64,
+    /// Those of them that gave up by themselves.
+    pub aborted: u64,
+    /// Those that came into effect.
+    pub in_effect: u64,
+    /// How often a transaction ran again since it had lost a race.
+    pub runs_again: u64,
+    /// Hints that were consumed together with a row.
+    pub consumed: u64,
 }
 
 impl Oracle {
     /// Takes in what a child told.
     pub fn see(&mut self, event: Event) {
         match event {
-            Event::Opened { pending } => self.pending_at_open = Some(pending),
+            Event::Opened { pending } => {
+                // The statistics begin anew too, if it was open before in this life.
+                self.begin_anew();
+                self.pending_at_open = Some(pending);
+            }
             Event::Tried {
                 number,
                 node,
@@ -102,17 +119,29 @@ impl Oracle {
                 self.counts.closed += 1;
                 self.settled();
             }
+            Event::Rows(event) => self.of_rows(event),
         }
+    }
+
+    /// From here on the power is being cut: what is delivered was perhaps not durable.
+    pub(super) fn power_fails(&mut self) {
+        self.power_fails = true;
     }
 
     /// The life is over, however it ended. The next one may deliver again what was not settled.
     pub fn life_ended(&mut self) {
         self.counts.lives += 1;
         self.counts.unopened += u64::from(self.pending_at_open.is_none());
+        self.begin_anew();
+        self.pending_at_open = None;
+        self.power_fails = false;
+        self.rows.life_ended();
+    }
+
+    fn begin_anew(&mut self) {
         self.in_order.clear();
         self.delivered_in_life = 0;
         self.unsettled.clear();
-        self.pending_at_open = None;
         self.tried_in_life = 0;
     }
 
@@ -128,6 +157,11 @@ impl Oracle {
             self.violation(format!("write {number} was answered and is lost"));
         }
         self.check_numbering();
+        self.rows.finish(&self.writes);
+        self.violations.extend(self.rows.take_violations());
+        let counts = &mut self.counts;
+        (counts.transactions, counts.aborted, counts.in_effect) = self.rows.counts();
+        (counts.runs_again, counts.consumed) = (self.rows.runs_again, self.rows.consumed());
         self.counts.discarded = self
             .writes
             .values()
@@ -148,6 +182,19 @@ impl Oracle {
 
     fn violation(&mut self, text: String) {
         self.violations.push(text);
+    }
+
+    fn of_rows(&mut self, event: RowEvent) {
+        if let RowEvent::Consumed { id, number } | RowEvent::ConsumedRow { id, number } = event {
+            self.identify(number, id);
+            if let Some(write) = self.writes.get_mut(&number) {
+                write.settled = true;
+                // The crash came before it could be told, if it was not.
+                write.deliveries = write.deliveries.max(1);
+            }
+        }
+        self.rows.see(event, &self.writes);
+        self.violations.extend(self.rows.take_violations());
     }
 
     fn tried(&mut self, number: u64, node: NodeId, shard: ShardId) {
@@ -225,6 +272,9 @@ impl Oracle {
         }
         if write.deliveries > 1 {
             self.counts.redelivered += 1;
+        }
+        if !self.power_fails {
+            self.rows.came(number);
         }
         self.identify(number, id);
         let last = self.in_order.insert((node, shard), number);

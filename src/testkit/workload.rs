@@ -46,10 +46,11 @@ pub struct Workload {
     pub syncs_percent: u8,
 }
 
+/// Of a payload: the number, the node and the shard.
 const HEADER_BYTES: usize = 24;
 
 /// A payload that says which write it is, the rest of which hardly compresses.
-fn payload(number: u64, node: NodeId, shard: ShardId, bytes: usize) -> Bytes {
+pub(super) fn payload(number: u64, node: NodeId, shard: ShardId, bytes: usize) -> Bytes {
     let mut payload = Vec::with_capacity(HEADER_BYTES + bytes);
     payload.extend(number.to_be_bytes());
     payload.extend(node.0.to_be_bytes());
@@ -60,7 +61,7 @@ fn payload(number: u64, node: NodeId, shard: ShardId, bytes: usize) -> Bytes {
 }
 
 /// The number, if every byte is the one that was written.
-fn read_payload(payload_read: &Bytes, node: NodeId, shard: ShardId) -> Option<u64> {
+pub(super) fn read_payload(payload_read: &Bytes, node: NodeId, shard: ShardId) -> Option<u64> {
     let (number, _) = payload_read.split_first_chunk::<8>()?;
     let number = u64::from_be_bytes(*number);
     let bytes = payload_read.len().checked_sub(HEADER_BYTES)?;
@@ -68,12 +69,12 @@ fn read_payload(payload_read: &Bytes, node: NodeId, shard: ShardId) -> Option<u6
 }
 
 /// Takes most of what it is given, fails now and then, and tells of each delivery right before it says `Ok`.
-struct Node {
+pub(super) struct Node {
     random: Mutex<fastrand::Rng>,
     reliable: bool,
     /// Write-locked to keep sends away.
-    gate: RwLock<()>,
-    delivered: AtomicU64,
+    pub gate: RwLock<()>,
+    pub delivered: AtomicU64,
     /// For the store's own count of its reopens, which comes before anything is sent again.
     handoff: std::sync::OnceLock<HintedHandoff<Bytes>>,
     /// Reopens that were told. Held while deliveries are told, so that those before a reopen are not told behind it.
@@ -81,6 +82,42 @@ struct Node {
 }
 
 impl Node {
+    /// One that fails some of the time, unless it is `reliable`.
+    pub fn new(seed: u64, reliable: bool) -> Arc<Self> {
+        Arc::new(Node {
+            random: Mutex::new(fastrand::Rng::with_seed(seed)),
+            reliable,
+            gate: RwLock::new(()),
+            delivered: AtomicU64::new(0),
+            handoff: std::sync::OnceLock::new(),
+            reopened: Mutex::new(0),
+        })
+    }
+
+    /// With no send under way and all deliveries acknowledged, a sync makes them durable.
+    pub async fn settle(&self, handoff: &HintedHandoff<Bytes>) -> std::io::Result<()> {
+        let _closed = self.gate.write().await;
+        let told = self.delivered.load(Relaxed);
+        let acknowledged = || {
+            let nodes = handoff.stats().nodes;
+            nodes.iter().map(|node| node.delivered.hints).sum::<u64>()
+        };
+        // Counts of removed nodes are gone from the statistics: then this gives up, and nothing is told.
+        for _ in 0..20 {
+            if acknowledged() == told {
+                let settled = handoff.sync().await.is_ok();
+                // Acknowledgements that a failure undid are counted all the same.
+                self.tell_of_reopens()?;
+                if settled {
+                    tell(&Event::Settled)?;
+                }
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        Ok(())
+    }
+
     fn reopens(&self) -> u64 {
         let handoff = self.handoff.get();
         handoff.map_or(0, |handoff| handoff.stats().store.reopened)
@@ -179,14 +216,7 @@ impl Workload {
     }
 
     async fn live(self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let node = Arc::new(Node {
-            random: Mutex::new(fastrand::Rng::with_seed(self.seed)),
-            reliable: self.drain,
-            gate: RwLock::new(()),
-            delivered: AtomicU64::new(0),
-            handoff: std::sync::OnceLock::new(),
-            reopened: Mutex::new(0),
-        });
+        let node = Node::new(self.seed, self.drain);
         // Nothing is sent before the depth found at open is told.
         let shut = node.gate.write().await;
         let handoff = HintedHandoff::open(self.config.clone(), Arc::clone(&node)).await?;
@@ -314,7 +344,7 @@ impl Host {
                     self.remove(random.u64(..self.workload.nodes)).await
                 }
                 it if it < self.workload.removals_percent + self.workload.syncs_percent => {
-                    self.settle(&handoff).await
+                    self.node.settle(&handoff).await
                 }
                 _ => Ok(()),
             };
@@ -322,30 +352,6 @@ impl Host {
                 return;
             }
         }
-    }
-
-    /// With no send under way and all deliveries acknowledged, a sync makes them durable.
-    async fn settle(&self, handoff: &HintedHandoff<Bytes>) -> std::io::Result<()> {
-        let _closed = self.node.gate.write().await;
-        let told = self.node.delivered.load(Relaxed);
-        let acknowledged = || {
-            let nodes = self.handoff.stats().nodes;
-            nodes.iter().map(|node| node.delivered.hints).sum::<u64>()
-        };
-        // Counts of removed nodes are gone from the statistics: then this gives up, and nothing is told.
-        for _ in 0..20 {
-            if acknowledged() == told {
-                let settled = handoff.sync().await.is_ok();
-                // Acknowledgements that a failure undid are counted all the same.
-                self.node.tell_of_reopens()?;
-                if settled {
-                    tell(&Event::Settled)?;
-                }
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-        Ok(())
     }
 
     async fn remove(&self, node: u64) -> std::io::Result<()> {

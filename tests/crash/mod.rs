@@ -11,7 +11,7 @@ use std::{
 
 use hinted_handoff::{
     Config, Durability,
-    testkit::{Counts, CrashLoop, Ended, PowerCut, Stop, Workload},
+    testkit::{Counts, CrashLoop, Ended, Manner, PowerCut, Stop, TransactionalWorkload, Workload},
 };
 
 /// Nothing told for so long is a hang. Generous: it only ever ends a run that is lost.
@@ -20,9 +20,26 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// By then a store of this size is open, in a debug build too.
 const OPENING_MS: u64 = 25;
 
+/// Which host the children are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// One whose hints have a store of their own.
+    Plain,
+    /// One that shares its database with them.
+    Sharing(Manner),
+}
+
+const HOSTS: [Host; 4] = [
+    Host::Plain,
+    Host::Sharing(Manner::Transactions),
+    Host::Sharing(Manner::TwoSteps),
+    Host::Sharing(Manner::DirectRows),
+];
+
 /// Settings of a series of lives on one store.
 #[derive(Debug, Clone, Copy)]
 pub struct Series {
+    pub host: Host,
     pub seed: u64,
     pub lives: u64,
     pub durability: Durability,
@@ -42,6 +59,7 @@ impl Series {
     /// By turns in both durabilities, and with small hints and large ones.
     pub fn by_turns(seed: u64, number: u64, lives: u64) -> Self {
         Series {
+            host: Host::Plain,
             seed,
             lives,
             durability: [Durability::Sync, Durability::Buffered][number as usize % 2],
@@ -60,6 +78,7 @@ pub fn as_child() -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [
         role,
+        host,
         dir,
         seed,
         first_number,
@@ -86,15 +105,29 @@ pub fn as_child() -> Option<ExitCode> {
         free_space_reserve_bytes: 0,
         ..Config::new(dir)
     };
+    let (drain, syncs_percent) = (drain == "true", number(syncs_percent) as u8);
+    let host = HOSTS.into_iter().find(|it| format!("{it:?}") == *host);
+    if let Host::Sharing(manner) = host.unwrap() {
+        let workload = TransactionalWorkload {
+            config,
+            seed: number(seed),
+            first_number: number(first_number),
+            drain,
+            work_for: Duration::from_millis(400),
+            syncs_percent,
+            manner,
+        };
+        return Some(workload.run());
+    }
     let workload = Workload {
         config,
         seed: number(seed),
         first_number: number(first_number),
         nodes: 3,
         payload_bytes_max: number(payload_bytes_max) as usize,
-        drain: drain == "true",
+        drain,
         work_for: Duration::from_millis(300),
-        syncs_percent: number(syncs_percent) as u8,
+        syncs_percent,
         removals_percent: number(removals_percent) as u8,
     };
     Some(workload.run())
@@ -102,7 +135,8 @@ pub fn as_child() -> Option<ExitCode> {
 
 pub fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("child").arg(store).args([
+    let host = format!("{:?}", series.host);
+    command.arg("child").arg(host).arg(store).args([
         (series.seed ^ (life << 32)).to_string(),
         (life * 1_000_000).to_string(),
         format!("{:?}", series.durability),
@@ -138,10 +172,13 @@ pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Resu
         // An operator who knows that it was a kill and no crash of ours; the count itself has a test of its own.
         let _ = fs::remove_file(store.join("OPENING"));
         let last = life == series.lives;
-        let longest = match random.u64(..100) < series.while_opening_percent {
+        let while_opening = random.u64(..100) < series.while_opening_percent;
+        let longest = match while_opening {
             true => OPENING_MS,
             false => series.life_ms_max,
         };
+        // It reads all its rows at open, which takes as long as the machine is busy.
+        crash_loop.once_open = !while_opening && series.host != Host::Plain;
         let after = (!last).then(|| Duration::from_micros(random.u64(..longest * 1000)));
         let lived = crash_loop.live(&mut child(store, &series, life, last), after, PATIENCE);
         match lived {
@@ -170,6 +207,11 @@ pub fn add(sum: &mut Counts, counts: Counts) {
     sum.delivered += counts.delivered;
     sum.redelivered += counts.redelivered;
     sum.discarded += counts.discarded;
+    sum.transactions += counts.transactions;
+    sum.aborted += counts.aborted;
+    sum.in_effect += counts.in_effect;
+    sum.runs_again += counts.runs_again;
+    sum.consumed += counts.consumed;
 }
 
 /// Runs series after series, each `lives` long, until `HH_CYCLES` stops (or as many as CI does) are made; says what was
@@ -178,9 +220,19 @@ pub fn repeat(
     suite: &str,
     in_ci: u64,
     lives: u64,
+    series: impl FnMut(u64, u64, u64) -> Result<Counts, String>,
+) -> bool {
+    repeat_until(suite, cycles(in_ci), lives, series)
+}
+
+/// [`repeat`] until `wanted` stops are made.
+pub fn repeat_until(
+    suite: &str,
+    wanted: u64,
+    lives: u64,
     mut series: impl FnMut(u64, u64, u64) -> Result<Counts, String>,
 ) -> bool {
-    let (mut stops, wanted, seed) = (0, cycles(in_ci), seed());
+    let (mut stops, seed) = (0, seed());
     println!("{suite}: {wanted} stops, HH_SEED={seed}");
     let (mut sum, mut stores) = (Counts::default(), 0);
     while stops < wanted {
