@@ -486,8 +486,16 @@ async fn a_commit_that_fails_leaves_the_outcome_unknown_and_the_host_opens_again
             Ok(rows[0].insert("ada", "countess")?)
         })
     };
-    let failed = add().await.unwrap_err();
+    // One that changes nothing, in the same group.
+    let look = host
+        .handoff
+        .transaction(&[&host.rows], |rows, _| Ok(rows[0].get("ada")?));
+    let (failed, looked) = tokio::join!(add(), look);
+    let failed = failed.unwrap_err();
     assert_eq!(failed.outcome(), FailedOutcome::Unknown, "{failed}");
+    if let Err(looked) = looked {
+        assert_eq!(looked.outcome(), FailedOutcome::Refused, "{looked}");
+    }
     let refused = add().await.unwrap_err();
     assert_eq!(refused.outcome(), FailedOutcome::Refused, "{refused}");
     assert!(matches!(host.handoff.health(), Health::ReopenRequired(_)));

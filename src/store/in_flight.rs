@@ -22,6 +22,8 @@ pub enum Done {
         done: ProposalDone,
         /// Told when everybody sees it, before it is durable.
         early: bool,
+        /// It only asks; whatever happens to its group, it leaves nothing behind.
+        only_asks: bool,
     },
 }
 
@@ -73,8 +75,14 @@ impl Waiting {
         let unknown = EnqueueError::Unknown(cause.clone());
         match self.done {
             Done::Append(done) => done(Err(unknown)),
-            Done::Transaction { done, .. } => {
-                done(Err(self.refusal.unwrap_or(Refusal::Enqueue(unknown))));
+            Done::Transaction {
+                done, only_asks, ..
+            } => {
+                let error = match only_asks {
+                    true => EnqueueError::StoreFailed(cause.clone()),
+                    false => unknown,
+                };
+                done(Err(self.refusal.unwrap_or(Refusal::Enqueue(error))));
             }
         }
     }

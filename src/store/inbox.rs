@@ -78,7 +78,12 @@ impl Entry {
                 answer_early: early,
                 done,
             }) => {
-                let waiting = Waiting::new(draft.hints.len(), Done::Transaction { done, early });
+                let done = Done::Transaction {
+                    done,
+                    early,
+                    only_asks: draft.changes_nothing(),
+                };
+                let waiting = Waiting::new(draft.hints.len(), done);
                 (Part::Transaction(draft), waiting)
             }
         }
