@@ -98,9 +98,13 @@ impl<P: Payload> Hints<'_, P> {
     /// [`TransactionError::NotNext`].
     ///
     /// # Errors
-    /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1 MiB.
+    /// [`TransactionError::NotNext`] for a hint of another store, [`TransactionError::TransactionTooLarge`] if all rows and hints
+    /// together come to more than 1 MiB.
     pub fn ack(&mut self, hints: &[PeekedPoints<P>]) -> Result<(), TransactionError> {
         for hint in hints {
+            if hint.id.store != self.handoff.store().id() {
+                return Err(TransactionError::NotNext { hint: hint.id });
+            }
             let mark = hint.mark;
             let is_behind = |ack: &&mut Ack| {
                 let follows = ack.last.sequence.0 + 1 == mark.sequence.0;

@@ -155,6 +155,21 @@ async fn nothing_is_consumed_twice_and_nothing_is_skipped() {
 }
 
 #[tokio::test]
+async fn a_hint_of_another_store_cannot_be_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&dir.path().join("db")).await;
+    let other = Host::open(&dir.path().join("other")).await;
+    let mut consumer = queue(&host, &["a"]).await;
+    let hints = queue(&other, &["a"]).await.peek(1).await.unwrap();
+    let acked = consumer.ack(&hints).await;
+    assert!(matches!(acked, Err(TransactionError::NotNext { hint }) if hint == hints[0].id));
+    assert_eq!((host.pending(MANUAL), other.pending(MANUAL)), (1, 1));
+    drop(consumer);
+    host.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
 async fn there_is_one_consumer_and_none_for_a_node_that_is_replayed() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::open(&dir.path().join("db")).await;
