@@ -78,8 +78,8 @@ pub struct Config {
     #[serde(default = "defaults::commit_timeout", with = "humantime_serde")]
     pub commit_timeout: Duration,
 
-    /// New hints are refused while less than this is free on the store's file system, so that draining always has
-    /// room. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns the check off.
+    /// New hints, and transactions and batches that write rows, are refused while less than this is free on the store's file system,
+    /// so that draining always has room. What a transaction makes of hints that it acknowledges may use half of it. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns the check off.
     #[serde(default = "defaults::free_space_reserve_bytes")]
     pub free_space_reserve_bytes: u64,
 

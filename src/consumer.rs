@@ -106,7 +106,7 @@ impl<P: Payload> Drop for Consumer<P> {
 }
 
 impl<P: Payload> Consumer<P> {
-    /// Waits until something can be peeked at.
+    /// Waits until something can be peeked at. To be polled on a tokio runtime.
     ///
     /// # Errors
     /// [`HandoffError`] if the store does not serve or is shut down.
@@ -127,6 +127,17 @@ impl<P: Payload> Consumer<P> {
                 error = self.failure() => return Err(error),
             }
         }
+    }
+
+    /// [`ready`](Consumer::ready) for a thread outside of any runtime. Blocks it.
+    ///
+    /// # Errors
+    /// As `ready`.
+    ///
+    /// # Panics
+    /// On a thread that drives a runtime.
+    pub fn ready_blocking(&self) -> Result<(), HandoffError> {
+        self.handoff.runtime().block_on(self.ready())
     }
 
     /// Waits until the store does not serve. No bell is rung for that.

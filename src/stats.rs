@@ -19,7 +19,9 @@ pub enum Health {
     /// itself, with growing waits up to 10 s, until that works; then it serves again.
     Failed(StorageError),
     /// A storage error stopped a store that shares the host's database, which only the host can close: shut this handle down,
-    /// drop every handle of the database, open it again, and call [`open_in`](crate::HintedHandoff::open_in).
+    /// drop every handle of the database, open it again, and call [`open_in`](crate::HintedHandoff::open_in). Until then reads of
+    /// the host's own trees may show a part of the transactions that failed, and a database that is not opened again may have lost
+    /// what it shows.
     ReopenRequired(StorageError),
     /// A commit hangs or the engine panicked: this cannot be mended within the process.
     RestartRequired(StorageError),
@@ -80,13 +82,13 @@ pub struct StoreStats {
     pub enqueued: Amount,
     /// Transactions and batches of the host's committed since open.
     pub transactions: u64,
-    /// Runs of transactions that lost a race since open, and were repeated.
+    /// Runs of transactions that lost a race since open.
     pub conflicts: u64,
     /// Bytes handed to the engine since open: keys, values and removals.
     pub engine_bytes: u64,
     /// Times it failed and was opened again by itself since open.
     pub reopened: u64,
-    /// Hints refused because of the free-space reserve since open.
+    /// Hints refused because of the free-space reserve since open, those of transactions too.
     pub refused_for_space: u64,
     /// Damage found at open or since; each is logged with its range.
     pub damage: Vec<Damage>,

@@ -194,7 +194,8 @@ impl<P: Payload> HintedHandoff<P> {
     ///
     /// Returns when [`Config::durability`](crate::Config::durability) is met: when it is on disk, or with
     /// [`Buffered`](Durability::Buffered) when everybody sees it. In both cases others may see its rows before they are on disk.
-    /// Dropping the future once it waits for the answer does not withdraw the transaction.
+    /// Dropping the future once it waits for the answer does not withdraw the transaction. A future that was polled once must be
+    /// polled on or dropped: one that is kept aside may hold up those who wait for their turn behind it.
     ///
     /// ```
     /// # use hinted_handoff::*;
@@ -240,9 +241,6 @@ impl<P: Payload> HintedHandoff<P> {
     {
         let trees: Vec<Tree> = trees.iter().copied().cloned().collect();
         async move {
-            if IN_CLOSURE.get() {
-                return Err(TransactionError::Nested);
-            }
             if trees.is_empty() {
                 return Err(TransactionError::NoTrees);
             }
@@ -274,24 +272,16 @@ impl<P: Payload> HintedHandoff<P> {
     /// # Errors
     /// As `transaction`.
     pub async fn apply(&self, batch: RowBatch) -> Result<(), TransactionError> {
-        if IN_CLOSURE.get() {
-            return Err(TransactionError::Nested);
-        }
         if batch.is_empty() {
             return Ok(());
         }
-        let bytes = batch.bytes();
-        let changes = batch.into_changes();
-        let trees: Vec<Tree> = changes.iter().map(|it| it.tree.clone()).collect();
+        let draft = batch.into_draft();
+        let trees: Vec<Tree> = draft.changes.iter().map(|it| it.tree.clone()).collect();
         self.store().check_trees(&trees)?;
         let turn = self.turns(1).await?;
         let ran = Ran {
             outcome: Ok(()),
-            draft: Draft {
-                changes,
-                bytes,
-                ..Draft::default()
-            },
+            draft,
         };
         // It has read nothing that others could have changed.
         let committed = self.commit(ran, turn).await;
@@ -330,6 +320,10 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     async fn turns(&self, turns: u32) -> Result<OwnedSemaphorePermit, TransactionError> {
+        // It might wait for those who wait for the closure.
+        if IN_CLOSURE.get() {
+            return Err(TransactionError::Nested);
+        }
         let turns = Arc::clone(self.all_turns()).acquire_many_owned(turns).await;
         turns.map_err(|_| EnqueueError::ShutDown.into())
     }
@@ -362,22 +356,10 @@ impl<P: Payload> HintedHandoff<P> {
             None => outcome,
         };
         let Hints { hints, acks, .. } = hints;
-        let mut changes: Vec<_> = rows.into_iter().map(Rows::into_changes).collect();
+        let changes = rows.into_iter().map(Rows::into_changes).collect();
         let draft = match outcome {
-            Ok(_) => Draft {
-                changes,
-                hints,
-                acks,
-                bytes: budget.bytes(),
-            },
-            // It counts only if what it read fits together, so that alone is looked at.
-            Err(_) => {
-                changes.iter_mut().for_each(|it| it.writes.clear());
-                Draft {
-                    changes,
-                    ..Draft::default()
-                }
-            }
+            Ok(_) => Draft::new(changes, hints, acks, &budget),
+            Err(_) => Draft::of_reads(changes, &budget),
         };
         Ran { outcome, draft }
     }
@@ -394,7 +376,7 @@ impl<P: Payload> HintedHandoff<P> {
         {
             return Err(Lost::Final(error));
         }
-        let room = self.room(draft.bytes).await;
+        let room = self.room(draft.bytes + draft.read_bytes).await;
         let room = room.map_err(|error| Lost::Final(error.into()))?;
         let (tell, told) = oneshot::channel();
         let done = move |result| {

@@ -170,6 +170,48 @@ async fn the_configured_directory_must_be_the_databases() {
     handoff.await.unwrap().shutdown().await.unwrap();
 }
 
+/// A host in its own directory: sled keeps the path as it is given.
+#[test]
+fn a_relative_path_will_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "in_a_directory_of_its_own", "--ignored"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    assert!(dir.path().join("db/hh-CLEAN").exists());
+}
+
+#[tokio::test]
+#[ignore = "run by the test above, which chooses its working directory"]
+async fn in_a_directory_of_its_own() {
+    let host = Host::open(Path::new("db")).await;
+    host.hint(MANUAL, "hint").await;
+    host.close().await;
+}
+
+/// sled's own default, as most hosts have it.
+#[tokio::test]
+async fn a_database_that_was_made_with_other_settings_is_not_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    drop(sled::open(&path).unwrap());
+    let before = fs::read(path.join("db")).unwrap();
+    match open_database(&database_config(&path)).err() {
+        Some(OpenError::Database {
+            problem: DatabaseProblem::Settings { text },
+            ..
+        }) => assert!(text.contains("524288"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read(path.join("db")).unwrap(), before);
+}
+
 #[tokio::test]
 async fn a_setting_out_of_range_is_refused_before_anything_is_made() {
     let dir = tempfile::tempdir().unwrap();

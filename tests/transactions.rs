@@ -289,7 +289,9 @@ async fn what_cannot_be_is_a_typed_error_and_changes_nothing() {
         let inner = host
             .handoff
             .transaction_blocking(&[&host.rows], |_, _| Ok(()));
-        Ok(inner.map(drop)?)
+        assert!(matches!(inner, Err(TransactionError::Nested)), "{inner:?}");
+        let mut consumer = host.handoff.consumer(MANUAL)?;
+        Ok(consumer.ack_blocking(&[])?)
     });
     let nested = nested.await;
     assert!(
@@ -522,30 +524,106 @@ async fn below_the_reserve_only_what_makes_room_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let host = Host::open(&path).await;
-    host.hint(MANUAL, "old").await;
+    for hint in ["one", "two", "three"] {
+        host.hint(MANUAL, hint).await;
+    }
+    let mut batch = RowBatch::new();
+    batch.insert(&host.rows, "old", "row").unwrap();
+    host.handoff.apply(batch).await.unwrap();
     host.close().await;
-    let config = Config {
-        free_space_reserve_bytes: u64::MAX,
+
+    let with_reserve = |free_space_reserve_bytes| Config {
+        free_space_reserve_bytes,
         ..config(&path)
     };
-    let host = Host::open_as(config).await;
-    let refused = host
-        .handoff
-        .transaction(&[&host.rows], |rows, _| Ok(rows[0].insert("a", "b")?));
-    match refused.await {
-        Err(TransactionError::Enqueue(EnqueueError::DiskReserve { .. })) => {}
+    let host = Host::open_as(with_reserve(u64::MAX)).await;
+    let write = || {
+        host.handoff
+            .transaction(&[&host.rows], |rows, _| Ok(rows[0].insert("a", "b")?))
+    };
+    let available = match write().await {
+        Err(TransactionError::Enqueue(EnqueueError::DiskReserve {
+            available_bytes, ..
+        })) => available_bytes,
         other => panic!("{other:?}"),
-    }
+    };
     let mut consumer = host.handoff.consumer(MANUAL).unwrap();
-    let hints = consumer.peek(1).await.unwrap();
-    let consumed = host.handoff.transaction(&[&host.rows], |rows, all| {
-        rows[0].insert("consumed", &hints[0].points[..])?;
-        Ok(all.ack(&hints)?)
-    });
-    consumed.await.unwrap();
-    assert_eq!(host.row("consumed").as_deref(), Some("old"));
-    assert_eq!(host.pending(MANUAL), 0);
+    let hints = consumer.peek(2).await.unwrap();
+    let consume = async |host: &Host, hints: &[hinted_handoff::PeekedPoints<Bytes>]| {
+        let consumed = host.handoff.transaction(&[&host.rows], |rows, all| {
+            rows[0].insert("consumed", &hints[0].points[..])?;
+            Ok(all.ack(hints)?)
+        });
+        consumed.await.map(drop)
+    };
+    assert!(
+        consume(&host, &hints[..1]).await.is_err(),
+        "not even half of it is there"
+    );
+    consumer.ack(&hints[..1]).await.unwrap();
+    let mut batch = RowBatch::new();
+    batch.remove(&host.rows, "old").unwrap();
+    host.handoff.apply(batch).await.unwrap();
     drop(consumer);
+    host.close().await;
+
+    // More than half of it is there, unless somebody fills the disk meanwhile.
+    let host = Host::open_as(with_reserve(available + available / 4)).await;
+    let hints = host
+        .handoff
+        .consumer(MANUAL)
+        .unwrap()
+        .peek(1)
+        .await
+        .unwrap();
+    consume(&host, &hints).await.unwrap();
+    assert_eq!(host.row("consumed").as_deref(), Some("two"));
+    assert_eq!((host.row("old"), host.pending(MANUAL)), (None, 1));
+    host.close().await;
+}
+
+/// SLED.md rule 2: what goes costs the log as much as what comes.
+#[tokio::test]
+async fn a_removed_row_counts_with_its_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&dir.path().join("db")).await;
+    for number in 0..40_u8 {
+        let mut batch = RowBatch::new();
+        batch.insert(&host.rows, [number], vec![7; 30_000]).unwrap();
+        host.handoff.apply(batch).await.unwrap();
+    }
+    let mut batch = RowBatch::new();
+    let removed = (0..40_u8).take_while(|number| batch.remove(&host.rows, [*number]).is_ok());
+    assert_eq!(removed.count(), 34, "1 MiB of 30,001 bytes each");
+    host.handoff.apply(batch).await.unwrap();
+    assert_eq!(host.rows.len(), 6);
+    let all = host.handoff.transaction(&[&host.rows], |rows, _| {
+        for number in 0..40_u8 {
+            rows[0].insert([number], "small")?;
+            rows[0].remove([number])?;
+        }
+        Ok(())
+    });
+    all.await.unwrap();
+    assert!(host.rows.is_empty());
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_tree_that_was_dropped_fails_its_transaction_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&dir.path().join("db")).await;
+    let gone = host.db.open_tree("gone").unwrap();
+    host.db.drop_tree("gone").unwrap();
+    let mut batch = RowBatch::new();
+    batch.insert(&gone, "key", "value").unwrap();
+    let applied = host.handoff.apply(batch).await;
+    assert!(
+        matches!(applied, Err(TransactionError::Read(_))),
+        "{applied:?}"
+    );
+    assert!(matches!(host.handoff.health(), Health::Serving));
+    assert_eq!(host.count("counted").await, 0);
     host.close().await;
 }
 

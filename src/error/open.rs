@@ -167,6 +167,14 @@ pub enum DatabaseProblem {
         "its flush_every_ms is None, so sled never collects garbage; open it with database_config()"
     )]
     NeverFlushed,
+    /// It was made with other settings, which are fixed for its life.
+    #[error(
+        "it was made with other settings ({text}); make a new one with database_config() and copy the rows over"
+    )]
+    Settings {
+        /// What sled says.
+        text: String,
+    },
     /// sled cannot open it, or the store's records in it are damaged. Nothing was deleted.
     #[error(
         "it is damaged ({reason}). Nothing was deleted. Restore it from a backup; salvage() makes a store of the hints that are \
@@ -225,6 +233,9 @@ pub enum UnopenableReason {
     /// The engine said no.
     #[error("the engine reports: {0}")]
     Engine(String),
+    /// The engine does not open it with these settings.
+    #[error("the engine does not open it with these settings: {0}")]
+    Settings(String),
     /// The engine panicked.
     #[error("the engine panicked: {0}")]
     Panic(String),

@@ -41,6 +41,7 @@ type Cursors = HashMap<(NodeId, QueueRef), (Cursor, Mark)>;
 pub struct Accepted {
     rows: HashMap<IVec, (Tree, RowMap)>,
     cursors: Cursors,
+    removed_bytes: usize,
     /// How many of them change anything, hints included.
     pub changing: u64,
 }
@@ -57,7 +58,14 @@ impl Accepted {
         if !self.holds(&changes).map_err(Refusal::Read)? {
             return Err(Refusal::Conflict);
         }
+        // A tree that was dropped fails this one, not the store.
+        for (_, it) in &changes {
+            if let (true, Some(key)) = (it.reads.is_empty(), it.writes.keys().next()) {
+                read_row(&it.tree, key).map_err(Refusal::Read)?;
+            }
+        }
         let moved = self.moved(&draft.acks, committer)?;
+        self.removed_bytes += draft.removed_bytes;
         self.cursors.extend(moved);
         for (name, changes) in changes {
             let new = || (changes.tree, RowMap::new());
@@ -93,13 +101,10 @@ impl Accepted {
         let mut moved = Cursors::new();
         for ack in acks {
             let at = (ack.node, ack.last.queue);
-            let cursor = match moved.get(&at).or_else(|| self.cursors.get(&at)) {
-                Some((cursor, _)) => Some(*cursor),
-                None => {
-                    let queue = committer.shared.registry.lock().queue(at.0, at.1);
-                    queue.map(|queue| queue.cursor)
-                }
-            };
+            let queue = committer.shared.registry.lock().queue(at.0, at.1);
+            let queue = queue.filter(|queue| ack.last.sequence <= queue.watermark);
+            let known = moved.get(&at).or_else(|| self.cursors.get(&at));
+            let cursor = queue.map(|queue| known.map_or(queue.cursor, |(cursor, _)| *cursor));
             let Some(mut cursor) = cursor.filter(|cursor| cursor.next == ack.first) else {
                 return Err(Refusal::NotNext(HintId {
                     store: committer.shared.store,
@@ -121,11 +126,11 @@ impl Accepted {
 
 impl Committer {
     /// Finds out what of a group comes into effect: its hints, and the transactions that lose no race.
-    pub fn judge(&self, parts: Vec<Part>) -> Judged {
+    pub fn judge(&self, parts: Vec<(usize, Part)>) -> Judged {
         let mut judged = Judged::default();
-        for (place, part) in parts.into_iter().enumerate() {
+        for (place, part) in parts {
             let mut draft = match part {
-                Part::Hint(node, hint) => {
+                Part::Hint { node, hint, .. } => {
                     judged.hints.push(((place, 0), node, hint));
                     continue;
                 }
@@ -152,7 +157,12 @@ impl Committer {
         accepted: Accepted,
     ) -> Result<(), StorageError> {
         point("transaction: accepted")?;
-        let Accepted { rows, cursors, .. } = accepted;
+        let Accepted {
+            rows,
+            cursors,
+            removed_bytes,
+            ..
+        } = accepted;
         let cursor_records = cursors
             .iter()
             .map(|((_, at), (cursor, _))| (IVec::from(&at.cursor_key()), cursor.encode(*at)));
@@ -170,7 +180,7 @@ impl Committer {
         // SLED.md rule 2.
         let bytes = writes.iter().flat_map(|(_, rows)| rows.iter());
         let bytes = bytes.map(|(key, value)| key.len() + value.as_ref().map_or(0, |it| it.len()));
-        let bytes: usize = bytes.sum();
+        let bytes = removed_bytes + bytes.sum::<usize>();
         if self.handed_bytes + bytes > GROUP_BYTES && self.handed_bytes > 0 {
             self.commit()?;
         }

@@ -31,6 +31,8 @@ const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 /// Marks that one transaction removes.
 const FORGOTTEN_AT_ONCE: usize = 100;
+/// SLED.md rules 2 and 4: not too much between two flushes.
+const FORGOTTEN_AT_ONCE_IN_SLED: usize = 1000;
 
 /// What a node has applied of the hints that were sent to it, so that it applies each once although it may get it several
 /// times.
@@ -38,7 +40,8 @@ const FORGOTTEN_AT_ONCE: usize = 100;
 /// It keeps one mark of some 45 bytes for each (store, queue, shard), in the tree `hh/applied` of the node's own database. The mark
 /// and what the hint changes must be written as one: in a [`transaction`](crate::HintedHandoff::transaction) with
 /// [`apply_once`](AppliedHints::apply_once), or, in a database that no store shares, in a transaction of sled's with
-/// [`apply_once_in_sled`](AppliedHints::apply_once_in_sled).
+/// [`apply_once_in_sled`](AppliedHints::apply_once_in_sled), and then [`make_durable`](crate::make_durable) before it is acknowledged:
+/// sled by itself makes nothing durable.
 ///
 /// Direct writes have no id: if one may come a second time as a hint, because its reply was lost, the host must be able to
 /// tell by itself.
@@ -60,6 +63,7 @@ const FORGOTTEN_AT_ONCE: usize = 100;
 ///     Ok::<bool, sled::transaction::ConflictableTransactionError>(is_new)
 /// });
 /// assert!(apply()?);
+/// make_durable(&db)?; // before it says that it has taken the hint, which is forgotten then
 /// assert!(!apply()?, "it came again");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -141,12 +145,9 @@ impl AppliedHints {
         store: StoreId,
         retired_below: QueueId,
     ) -> Result<(), TransactionError> {
-        let floor = marks.get(store.0)?;
-        let floor = floor.map_or(Ok(0), |floor| decode(&store.0, &floor));
-        let floor = floor.map_err(|error| {
-            let text = format!("the floor of applied hints from {store}: {error}");
-            TransactionError::Read(StorageError::new("read a floor", text))
-        })?;
+        let floor = floor_of(store, marks.get(store.0)?.as_ref());
+        let floor = floor
+            .map_err(|text| TransactionError::Read(StorageError::new("read a floor", text)))?;
         // Two deliveries may come in any order; the floor only rises.
         if floor < retired_below.0 {
             marks.insert(store.0, seal(&store.0, encode(retired_below.0)))?;
@@ -162,8 +163,9 @@ impl AppliedHints {
         Ok(())
     }
 
-    /// [`forget_retired`](AppliedHints::forget_retired) for a database that no store shares: all of them at once, outside of any other
-    /// transaction, within which it would wait for itself. Returns how many marks are gone.
+    /// [`forget_retired`](AppliedHints::forget_retired) for a database that no store shares: at most 1,000 of them, outside of any
+    /// other transaction, within which it would wait for itself. Returns how many marks are gone; call
+    /// [`make_durable`](crate::make_durable) before the next 1,000.
     ///
     /// # Errors
     /// What sled says; [`sled::Error::ReportableBug`] if the floor is damaged.
@@ -174,12 +176,8 @@ impl AppliedHints {
     ) -> sled::Result<usize> {
         let raised = seal(&store.0, encode(retired_below.0));
         let raise = self.tree.transaction(|marks| {
-            let floor = marks.get(store.0)?;
-            let floor = floor.map_or(Ok(0), |floor| decode(&store.0, &floor));
-            let floor = floor.map_err(|error| {
-                let text = format!("the floor of applied hints from {store}: {error}");
-                sled::Error::ReportableBug(text)
-            })?;
+            let floor = floor_of(store, marks.get(store.0)?.as_ref());
+            let floor = floor.map_err(sled::Error::ReportableBug)?;
             if floor < retired_below.0 {
                 marks.insert(&store.0, raised.as_slice())?;
             }
@@ -191,7 +189,10 @@ impl AppliedHints {
             sled::transaction::TransactionError::Abort(never) => never,
         })?;
         let mut gone = 0;
-        for key in self.keys_below(store, retired_below) {
+        for key in self
+            .keys_below(store, retired_below)
+            .take(FORGOTTEN_AT_ONCE_IN_SLED)
+        {
             self.tree.remove(key?)?;
             gone += 1;
         }
@@ -231,6 +232,12 @@ fn raised(
         return Ok(None);
     }
     Ok(Some(seal(key, encode(hint.sequence.0))))
+}
+
+/// The queue below which all marks are forgotten, or what is wrong with the record that says so.
+fn floor_of(store: StoreId, record: Option<&IVec>) -> Result<u64, String> {
+    let floor = record.map_or(Ok(0), |record| decode(&store.0, record));
+    floor.map_err(|error| format!("the floor of applied hints from {store}: {error}"))
 }
 
 /// A mark, or a floor, without its checksum.

@@ -11,6 +11,7 @@ use super::{
     cursor::Leave,
     engine::Engine,
     faults::{Safeguard, is_off},
+    home::Home,
     keys::{Key, QueueRef},
     registry::Queue,
 };
@@ -19,6 +20,9 @@ use crate::{
     stats::Damage,
     types::{NodeId, Sequence},
 };
+
+/// A longer log of the host's is not searched: what does not read is lost then.
+const SHARED_LOG_SEARCHED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What is lost from the cursor on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,7 @@ impl Committer {
         let mut judged = judge(&*self.engine()?, &queue)?;
         // One search finds all that the queue misses.
         let is_missing = judged.is_some() && !queue.is_drained() && !is_off(Safeguard::Carving);
-        if is_missing && self.searched.insert(at) {
+        if is_missing && self.may_search() && self.searched.insert(at) {
             self.search_log(&queue)?;
             judged = judge(&*self.engine()?, &queue)?;
         }
@@ -55,6 +59,13 @@ impl Committer {
         drop(registry);
         self.dirty.insert((node, at));
         self.settle()
+    }
+
+    /// Everybody waits for a search. A log of our own is as long as hints wait for it; the host's may be of any length.
+    fn may_search(&self) -> bool {
+        let log = std::fs::metadata(self.home.database().join("db"));
+        let is_long = log.map_or(true, |log| log.len() > SHARED_LOG_SEARCHED_BYTES);
+        matches!(self.home, Home::Owned { .. }) || !is_long
     }
 
     /// Stores again what is intact in the log of the queue's blocks that do not read.

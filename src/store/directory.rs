@@ -226,7 +226,7 @@ pub fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError
 }
 
 /// Makes the directory private, and its name durable in its parent.
-fn create_if_missing(path: &Path) -> Result<(), OpenError> {
+pub fn create_if_missing(path: &Path) -> Result<(), OpenError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         _ => return Ok(()),

@@ -22,7 +22,7 @@ pub const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits for them.
 pub const GROUP_BYTES: usize = 1024 * 1024;
 /// SLED.md rule 16: a handle dropped a moment ago may still hold the file's lock.
-const LINGERING_LOCK: Duration = Duration::from_secs(3);
+pub const LINGERING_LOCK: Duration = Duration::from_secs(3);
 
 /// All our trees. A host's may have any other name.
 pub const META: &str = "hh/meta";
@@ -185,6 +185,7 @@ pub fn classify(dir: &Path, error: sled::Error, action: &'static str) -> OpenErr
         sled::Error::Io(error) if error.raw_os_error().is_some() => {
             OpenError::Storage(StorageError::new(action, error))
         }
+        sled::Error::Unsupported(text) => unopenable(dir, UnopenableReason::Settings(text)),
         error => unopenable(dir, UnopenableReason::Engine(error.to_string())),
     }
 }
@@ -198,7 +199,7 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     }
 }
 
-pub fn make_private_dir(dir: &Path) -> Result<(), OpenError> {
+fn make_private_dir(dir: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::DirBuilderExt;
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::Io {

@@ -20,14 +20,14 @@ use super::{
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
     in_flight::Owner,
-    inbox::Entry,
+    inbox::{Entry, Part},
     keys::QueueRef,
     meta,
     node_record::NodeRecord,
-    proposal::Proposal,
+    proposal::Refusal,
 };
 use crate::{
-    error::StorageError,
+    error::{HandoffError, StorageError},
     types::{Amount, HintId, NodeId, QueueId, Sequence},
 };
 
@@ -89,10 +89,10 @@ struct Moved {
 impl Committer {
     /// Commits `entries` with whatever cursors and trims wait.
     pub fn group(&mut self, entries: Vec<Entry>) -> Result<(), StorageError> {
-        let entries = self.refuse_below_reserve(entries);
         let (parts, waiting): (Vec<_>, Vec<_>) = entries.into_iter().map(Entry::split).unzip();
         // From here on the watchdog can answer whoever waits.
         self.shared.in_flight.begin(waiting);
+        let parts = self.refuse_below_reserve(parts);
         let Judged { hints, accepted } = self.judge(parts);
         let span = tracing::debug_span!(
             "commit_group",
@@ -117,28 +117,37 @@ impl Committer {
         point("commit: published")
     }
 
-    /// Refuses what the disk has no room for, but for hints whose callers were told that they are in, and for transactions that
-    /// acknowledge something: these make room.
-    fn refuse_below_reserve(&self, entries: Vec<Entry>) -> Vec<Entry> {
-        let goes_on = |entry: &Entry| match entry {
-            Entry::Append(append) => append.answered,
-            Entry::Proposal(Proposal { draft, .. }) => {
-                draft.changes_nothing() || !draft.acks.is_empty()
-            }
+    /// Refuses what the disk has no room for, but for hints whose callers were told that they are in, and for what makes room.
+    /// Transactions that take hints by hand may use half of the reserve for what they make of them, lest draining comes to a
+    /// stand.
+    fn refuse_below_reserve(&self, parts: Vec<Part>) -> Vec<(usize, Part)> {
+        let mut places: Vec<_> = parts.into_iter().enumerate().collect();
+        let makes_room = |part: &Part| match part {
+            Part::Hint { answered, .. } => *answered,
+            Part::Transaction(draft) => draft.only_removes(),
         };
-        if entries.iter().all(goes_on) {
-            return entries;
+        if places.iter().all(|(_, part)| makes_room(part)) {
+            return places;
         }
-        let Err(refusal) = self.shared.space.check() else {
-            return entries;
+        let Some(shortage) = self.shared.space.shortage() else {
+            return places;
         };
-        let (kept, refused): (Vec<_>, Vec<_>) = entries.into_iter().partition(goes_on);
+        let drains = |part: &Part| match part {
+            Part::Hint { .. } => false,
+            Part::Transaction(draft) => !draft.acks.is_empty() && draft.hints.is_empty(),
+        };
+        let goes_on = |part: &Part| makes_room(part) || (shortage.is_half() && drains(part));
         let counter = &self.shared.counters.refused_for_space;
-        for entry in refused {
-            counter.fetch_add(entry.hints(), Relaxed);
-            entry.refuse(refusal.clone());
+        for (place, part) in places.extract_if(.., |(_, part)| !goes_on(part)) {
+            let hints = match part {
+                Part::Hint { .. } => 1,
+                Part::Transaction(draft) => draft.hints.len() as u64,
+            };
+            counter.fetch_add(hints, Relaxed);
+            let refusal = Refusal::Enqueue(shortage.refusal());
+            self.shared.in_flight.refuse(place, refusal);
         }
-        kept
+        places
     }
 
     /// Gives out sequences and encodes one block a node.
@@ -307,9 +316,13 @@ impl Committer {
     }
 
     fn publish(&mut self, written: Vec<Written>, moved: Vec<Moved>) {
-        // The watchdog may have given up on this group, and told everybody so.
-        if !self.shared.is_serving() {
-            return;
+        // The watchdog may have given up on this group, or a read failed the store; in between nobody was told who had just begun to wait.
+        if let Err(error) = self.shared.check_serving() {
+            let cause = match error {
+                HandoffError::Storage(cause) => cause,
+                other => StorageError::new("commit", other),
+            };
+            return self.shared.in_flight.take().fail(&cause);
         }
         for moved in &moved {
             match moved.retired {

@@ -10,16 +10,17 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::{
     clean::{self, Summary},
-    directory::{failed, read_summary, remove_if_there, replace, take_lock},
-    engine::{CACHE_BYTES, SEGMENT_BYTES, make_private_dir, open_sled, sync_database, sync_path},
+    directory::{create_if_missing, failed, read_summary, remove_if_there, replace, take_lock},
+    engine::{CACHE_BYTES, LINGERING_LOCK, SEGMENT_BYTES, open_sled, sync_database, sync_path},
     exposed::Exposed,
 };
 use crate::{
-    error::{DatabaseProblem, OpenError, StorageError},
+    error::{DatabaseProblem, OpenError, StorageError, UnopenableReason},
     types::StoreId,
 };
 
@@ -57,30 +58,58 @@ pub fn database_config(path: impl AsRef<Path>) -> sled::Config {
 pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     let path = config.get_path();
     check_settings(config)?;
-    let absolute = std::path::absolute(&path).map_err(|source| failed("resolve", &path, source))?;
-    if let Some(parent) = absolute.parent() {
-        fs::create_dir_all(parent).map_err(|source| failed("create", parent, source))?;
-    }
-    make_private_dir(&absolute)?;
-    let db = open_or_put_back(&absolute, config)
-        .map_err(|error| as_database_problem(&absolute, error))?;
-    db.flush()
-        .map_err(|error| StorageError::new("flush the log", error))?;
-    sync_database(&absolute)?;
+    create_if_missing(&path)?;
+    let db = open_or_put_back(&path, config).map_err(|error| as_database_problem(&path, error))?;
+    make_durable(&db)?;
+    sync_database(&canonical(&path)?)?;
     Ok(db)
 }
 
-/// What sled writes over in a failed open is put back.
+/// Makes everything that was written to the database so far durable: sled's own flush, and an fsync, which that is not on
+/// Linux.
+///
+/// For a node that applies hints by transactions of sled's ([`AppliedHints::apply_once_in_sled`]): before it says that it has
+/// taken them, and after each 1 MiB of writes or so. [`transaction`](crate::HintedHandoff::transaction) and
+/// [`apply`](crate::HintedHandoff::apply) do it by themselves.
+///
+/// [`AppliedHints::apply_once_in_sled`]: crate::AppliedHints::apply_once_in_sled
+///
+/// # Errors
+/// What sled or the operating system says; the database must be dropped and opened again then.
+pub fn make_durable(db: &sled::Db) -> Result<(), StorageError> {
+    db.flush()
+        .map_err(|error| StorageError::new("flush the log", error))?;
+    File::open(db.context.get_path().join("db"))
+        .and_then(|log| log.sync_data())
+        .map_err(|error| StorageError::new("fsync the log", error))
+}
+
+/// What sled writes over in a failed open is put back, unless another process has the database by then.
 fn open_or_put_back(dir: &Path, config: &sled::Config) -> Result<sled::Db, OpenError> {
     let log = dir.join("db");
     let exposed = Exposed::find(&log).ok().filter(|it| !it.is_whole);
     let kept = exposed.map(|exposed| exposed.keep(&log));
     let opened = open_sled(dir, config);
-    if let (Err(OpenError::Unopenable { .. }), Some(Ok(kept))) = (&opened, kept) {
+    let touched = matches!(&opened, Err(OpenError::Unopenable { reason, .. })
+        if !matches!(reason, UnopenableReason::Settings(_)));
+    if let (true, Some(Ok(kept))) = (touched, kept) {
+        let lock = File::open(&log);
+        let lock = lock.map_err(|source| failed("open", &log, source))?;
+        let started = Instant::now();
+        while lock.try_lock().is_err() {
+            if started.elapsed() > LINGERING_LOCK {
+                return opened;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let put_back = kept.put_back(&log);
         put_back.map_err(|source| failed("put back what the engine changed of", &log, source))?;
     }
     opened
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, OpenError> {
+    fs::canonicalize(path).map_err(|source| failed("resolve", path, source))
 }
 
 /// What is left to do about a damaged store is not the same in a database of the host's.
@@ -88,7 +117,10 @@ pub fn as_database_problem(path: &Path, error: OpenError) -> OpenError {
     match error {
         OpenError::Unopenable { reason, .. } => OpenError::Database {
             path: path.to_owned(),
-            problem: DatabaseProblem::Damaged { reason },
+            problem: match reason {
+                UnopenableReason::Settings(text) => DatabaseProblem::Settings { text },
+                reason => DatabaseProblem::Damaged { reason },
+            },
         },
         other => other,
     }
@@ -127,20 +159,13 @@ impl HostDatabase {
     /// Checks that a store can live in `db`, whose directory `dir` must name, and locks it against a second store.
     pub fn lock(db: &sled::Db, dir: &Path) -> Result<Self, OpenError> {
         check_settings(&db.context)?;
-        let path = db.context.get_path();
-        let canonical =
-            |path: &Path| fs::canonicalize(path).map_err(|source| failed("resolve", path, source));
-        let is_it = match canonical(dir) {
-            Ok(dir) => dir == canonical(&path)?,
-            Err(_) => false,
-        };
-        if !is_it {
-            return Err(OpenError::Database {
-                path,
-                problem: DatabaseProblem::OtherDirectory {
-                    dir: dir.to_owned(),
-                },
-            });
+        // The host may change its working directory.
+        let path = canonical(&db.context.get_path())?;
+        if !canonical(dir).is_ok_and(|dir| dir == path) {
+            let problem = DatabaseProblem::OtherDirectory {
+                dir: dir.to_owned(),
+            };
+            return Err(OpenError::Database { path, problem });
         }
         let lock = take_lock(&path.join(LOCK))?;
         Ok(HostDatabase { path, _lock: lock })

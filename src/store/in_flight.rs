@@ -61,7 +61,8 @@ impl Waiting {
         match (self.refusal, self.done) {
             (None, Done::Transaction { done, .. }) => done(Ok(ids.collect())),
             (Some(refusal), Done::Transaction { done, .. }) => done(Err(refusal)),
-            // Appends are not refused any more, and each is one hint. Dropped untold, its outcome is unknown.
+            (Some(Refusal::Enqueue(error)), Done::Append(done)) => done(Err(error)),
+            // It has one hint, and nothing else to be refused for. Dropped untold, its outcome is unknown.
             (_, Done::Append(done)) => {
                 if let Some(id) = ids.next() {
                     done(Ok(id));
@@ -74,7 +75,10 @@ impl Waiting {
     fn fail(self, cause: &StorageError) {
         let unknown = EnqueueError::Unknown(cause.clone());
         match self.done {
-            Done::Append(done) => done(Err(unknown)),
+            Done::Append(done) => match self.refusal {
+                Some(Refusal::Enqueue(refusal)) => done(Err(refusal)),
+                _ => done(Err(unknown)),
+            },
             Done::Transaction {
                 done, only_asks, ..
             } => {

@@ -71,8 +71,18 @@ impl Entry {
     pub fn split(self) -> (Part, Waiting) {
         match self {
             Entry::Append(Append {
-                node, hint, done, ..
-            }) => (Part::Hint(node, hint), Waiting::new(1, Done::Append(done))),
+                node,
+                hint,
+                answered,
+                done,
+            }) => {
+                let part = Part::Hint {
+                    node,
+                    hint,
+                    answered,
+                };
+                (part, Waiting::new(1, Done::Append(done)))
+            }
             Entry::Proposal(Proposal {
                 draft,
                 answer_early: early,
@@ -89,14 +99,6 @@ impl Entry {
         }
     }
 
-    /// Hints in it.
-    pub fn hints(&self) -> u64 {
-        match self {
-            Entry::Append(_) => 1,
-            Entry::Proposal(proposal) => proposal.draft.hints.len() as u64,
-        }
-    }
-
     /// Tells whoever waits that it will not be done.
     pub fn refuse(self, error: EnqueueError) {
         match self {
@@ -108,7 +110,12 @@ impl Entry {
 
 /// What is to be done of an entry.
 pub enum Part {
-    Hint(NodeId, NewHint),
+    Hint {
+        node: NodeId,
+        hint: NewHint,
+        /// See [`Append::answered`].
+        answered: bool,
+    },
     Transaction(Draft),
 }
 

@@ -56,7 +56,7 @@ pub use applied::AppliedHints;
 pub use block::NewHint;
 pub use cursor::Leave;
 pub use engine::panic_text;
-pub use host_database::{database_config, open_database};
+pub use host_database::{database_config, make_durable, open_database};
 pub use inbox::AppendDone;
 pub use keys::QueueRef;
 pub use overlay::{Budget, RowBatch, Rows};
@@ -228,10 +228,11 @@ impl Store {
         done: AppendDone,
     ) -> Result<(), EnqueueError> {
         self.shared.check_serving()?;
-        self.shared.space.check().inspect_err(|_| {
+        if let Some(shortage) = self.shared.space.shortage() {
             let refused = &self.shared.counters.refused_for_space;
             refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        })?;
+            return Err(shortage.refusal());
+        }
         let append = Append {
             node,
             hint,

@@ -16,6 +16,7 @@ use super::{
     engine::{GROUP_BYTES, panic_text},
     inbox::APPEND_OVERHEAD_BYTES,
     keys::{CHUNK_KEY_BYTES, CURSOR_KEY_BYTES},
+    proposal::{Draft, same_database},
 };
 use crate::error::{StorageError, TransactionError};
 
@@ -25,6 +26,8 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
 /// The commit thread looks at every row that was read, while everybody else waits.
 pub const READS_MAX: usize = 10_000;
+/// They are kept until the transaction is answered.
+pub const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Rows of one tree: by key, the value or that there is none.
 pub type RowMap = BTreeMap<IVec, Option<IVec>>;
@@ -42,15 +45,27 @@ pub struct TreeChanges {
 #[derive(Debug, Default)]
 pub struct Budget {
     bytes: Cell<usize>,
+    /// Of these, bytes of values that are removed.
+    removed_bytes: Cell<usize>,
     reads: Cell<usize>,
+    read_bytes: Cell<usize>,
     /// The first read of a row that failed: then it counts for nothing what the closure says.
     failed: RefCell<Option<StorageError>>,
 }
 
 impl Budget {
-    /// Bytes that will be handed to the engine.
+    /// Bytes that will be handed to the engine. As in trimming, a removal counts as its key and the value that it removes: sled
+    /// rewrites the pages around it.
     pub fn bytes(&self) -> usize {
         self.bytes.get()
+    }
+
+    pub fn removed_bytes(&self) -> usize {
+        self.removed_bytes.get()
+    }
+
+    pub fn read_bytes(&self) -> usize {
+        self.read_bytes.get()
     }
 
     pub fn take_failure(&self) -> Option<StorageError> {
@@ -75,11 +90,47 @@ impl Budget {
         Ok(())
     }
 
-    fn add_read(&self) -> Result<(), TransactionError> {
-        let reads = self.reads.get() + 1;
+    fn add_read(&self, bytes: usize) -> Result<(), TransactionError> {
+        let (reads, bytes) = (self.reads.get() + 1, self.read_bytes.get() + bytes);
         within("rows that were read", reads, READS_MAX)?;
+        within("bytes that were read", bytes, READ_BYTES_MAX)?;
         self.reads.set(reads);
+        self.read_bytes.set(bytes);
         Ok(())
+    }
+
+    /// A row is to be written, perhaps not for the first time.
+    fn add_write(
+        &self,
+        tree: &Tree,
+        writes: Option<&RowMap>,
+        key: &[u8],
+        value: &Option<IVec>,
+    ) -> Result<(), TransactionError> {
+        within("a key", key.len(), KEY_BYTES_MAX)?;
+        within(
+            "a value",
+            value.as_ref().map_or(0, |it| it.len()),
+            VALUE_BYTES_MAX,
+        )?;
+        let before = writes.and_then(|writes| writes.get(key));
+        // Counted once, and not taken off again if the row is written after all.
+        let removed = match (value, before) {
+            (None, None | Some(Some(_))) => {
+                let row = read_row(tree, key).map_err(|cause| self.fail(cause))?;
+                row.map_or(0, |row| row.len())
+            }
+            _ => 0,
+        };
+        let before = before.map_or(0, |before| row_bytes(key, before));
+        self.replace(before, row_bytes(key, value) + removed)?;
+        self.removed_bytes.set(self.removed_bytes.get() + removed);
+        Ok(())
+    }
+
+    fn fail(&self, cause: StorageError) -> TransactionError {
+        *self.failed.borrow_mut() = Some(cause.clone());
+        TransactionError::Read(cause)
     }
 }
 
@@ -128,18 +179,15 @@ impl<'a> Rows<'a> {
     /// The row's value, `None` if there is no such row.
     ///
     /// # Errors
-    /// [`TransactionError::TransactionTooLarge`] when more than 10,000 rows are read, [`TransactionError::Read`] if the database
+    /// [`TransactionError::TransactionTooLarge`] when more than 10,000 rows or 16 MiB are read, [`TransactionError::Read`] if the database
     /// fails; the transaction cannot be committed then.
     pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<IVec>, TransactionError> {
         let key = key.as_ref();
         if let Some(known) = self.writes.get(key).or_else(|| self.reads.get(key)) {
             return Ok(known.clone());
         }
-        self.budget.add_read()?;
-        let value = read_row(self.tree, key).map_err(|cause| {
-            *self.budget.failed.borrow_mut() = Some(cause.clone());
-            TransactionError::Read(cause)
-        })?;
+        let value = read_row(self.tree, key).map_err(|cause| self.budget.fail(cause))?;
+        self.budget.add_read(row_bytes(key, &value))?;
         self.reads.insert(key.into(), value.clone());
         Ok(value)
     }
@@ -157,18 +205,17 @@ impl<'a> Rows<'a> {
         self.write(key.as_ref(), Some(value.into()))
     }
 
-    /// Makes the row go, if there is one.
+    /// Makes the row go, if there is one. It counts as its key and the value that goes.
     ///
     /// # Errors
-    /// As [`insert`](Rows::insert).
+    /// As [`insert`](Rows::insert), and [`TransactionError::Read`] if the database fails.
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<(), TransactionError> {
         self.write(key.as_ref(), None)
     }
 
     fn write(&mut self, key: &[u8], value: Option<IVec>) -> Result<(), TransactionError> {
-        check_row(key, value.as_ref())?;
-        let old = self.writes.get(key).map_or(0, |old| row_bytes(key, old));
-        self.budget.replace(old, row_bytes(key, &value))?;
+        self.budget
+            .add_write(self.tree, Some(&self.writes), key, &value)?;
         self.writes.insert(key.into(), value);
         Ok(())
     }
@@ -181,15 +228,6 @@ pub fn read_row(tree: &Tree, key: &[u8]) -> Result<Option<IVec>, StorageError> {
         Ok(Err(error)) => Err(StorageError::new("read a row", error)),
         Err(panic) => Err(StorageError::new("read a row", panic_text(panic.as_ref()))),
     }
-}
-
-fn check_row(key: &[u8], value: Option<&IVec>) -> Result<(), TransactionError> {
-    within("a key", key.len(), KEY_BYTES_MAX)?;
-    within(
-        "a value",
-        value.map_or(0, |value| value.len()),
-        VALUE_BYTES_MAX,
-    )
 }
 
 fn row_bytes(key: &[u8], value: &Option<IVec>) -> usize {
@@ -247,12 +285,13 @@ impl RowBatch {
         key: &[u8],
         value: Option<IVec>,
     ) -> Result<&mut Self, TransactionError> {
-        check_row(key, value.as_ref())?;
         let name = tree.name();
-        let known = self.changes.iter_mut().find(|(known, _)| *known == name);
-        let old = known.as_ref().and_then(|(_, known)| known.writes.get(key));
-        let old = old.map_or(0, |old| row_bytes(key, old));
-        self.budget.replace(old, row_bytes(key, &value))?;
+        let is_it = |(known, changes): &&mut (IVec, TreeChanges)| {
+            *known == name && same_database(&changes.tree, tree)
+        };
+        let known = self.changes.iter_mut().find(is_it);
+        let writes = known.as_ref().map(|(_, known)| &known.writes);
+        self.budget.add_write(tree, writes, key, &value)?;
         match known {
             Some((_, known)) => {
                 known.writes.insert(key.into(), value);
@@ -269,14 +308,8 @@ impl RowBatch {
         Ok(self)
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.budget.bytes()
-    }
-
-    pub(crate) fn into_changes(self) -> Vec<TreeChanges> {
-        self.changes
-            .into_iter()
-            .map(|(_, changes)| changes)
-            .collect()
+    pub(crate) fn into_draft(self) -> Draft {
+        let changes = self.changes.into_iter().map(|(_, changes)| changes);
+        Draft::new(changes.collect(), Vec::new(), Vec::new(), &self.budget)
     }
 }

@@ -5,7 +5,7 @@ use sled::{IVec, transaction::Transactional};
 use super::{
     block::NewHint,
     engine::{Engine, HINTS, META, NODES},
-    overlay::TreeChanges,
+    overlay::{Budget, TreeChanges},
     reader::Mark,
 };
 use crate::{
@@ -34,9 +34,48 @@ pub struct Draft {
     pub acks: Vec<Ack>,
     /// Bytes handed to the engine for it, at most.
     pub bytes: usize,
+    /// Of these, bytes of values that are removed.
+    pub removed_bytes: usize,
+    /// Bytes of rows that were read, and are kept until it is answered.
+    pub read_bytes: usize,
 }
 
 impl Draft {
+    pub fn new(
+        changes: Vec<TreeChanges>,
+        hints: Vec<(NodeId, NewHint)>,
+        acks: Vec<Ack>,
+        budget: &Budget,
+    ) -> Self {
+        Draft {
+            changes,
+            hints,
+            acks,
+            bytes: budget.bytes(),
+            removed_bytes: budget.removed_bytes(),
+            read_bytes: budget.read_bytes(),
+        }
+    }
+
+    /// What is left of a run that gave up. It counts only if what it read fits together, so that alone is looked at.
+    pub fn of_reads(mut changes: Vec<TreeChanges>, budget: &Budget) -> Self {
+        changes.iter_mut().for_each(|it| it.writes.clear());
+        Draft {
+            changes,
+            read_bytes: budget.read_bytes(),
+            ..Draft::default()
+        }
+    }
+
+    /// Whether it only makes room.
+    pub fn only_removes(&self) -> bool {
+        let rows = self
+            .changes
+            .iter()
+            .flat_map(|changes| changes.writes.values());
+        self.hints.is_empty() && rows.flatten().next().is_none()
+    }
+
     /// Rows that were read.
     pub fn reads(&self) -> usize {
         self.changes.iter().map(|changes| changes.reads.len()).sum()
@@ -72,6 +111,12 @@ pub enum Refusal {
     Enqueue(EnqueueError),
 }
 
+/// sled compares the directories of the two.
+pub fn same_database(one: &sled::Tree, other: &sled::Tree) -> bool {
+    let pair: [&sled::Tree; 2] = [one, other];
+    Transactional::<()>::make_overlay(pair.as_slice()).is_ok()
+}
+
 /// Checks that `trees` are the host's, in the database that holds our own.
 pub fn check_trees(engine: &Engine, trees: &[sled::Tree]) -> Result<(), TransactionError> {
     let failed = |name: &IVec, problem: TreeProblem| {
@@ -81,9 +126,7 @@ pub fn check_trees(engine: &Engine, trees: &[sled::Tree]) -> Result<(), Transact
     let mut seen = Vec::with_capacity(trees.len());
     for tree in trees {
         let name = tree.name();
-        // sled compares the directories of the two.
-        let pair: [&sled::Tree; 2] = [&engine.meta, tree];
-        if Transactional::<()>::make_overlay(pair.as_slice()).is_err() {
+        if !same_database(&engine.meta, tree) {
             return failed(&name, TreeProblem::OtherDatabase);
         }
         if [META, NODES, HINTS]

@@ -41,9 +41,10 @@ pub fn salvage(from: impl AsRef<Path>, into: impl AsRef<Path>) -> Result<(), Ope
         });
     }
     // Without one that reads, whatever is not known to be done with is taken.
-    let summary = [CLEAN, host_database::CLEAN].map(|name| std::fs::read(from.join(name)).ok());
-    let summary = summary.into_iter().flatten().next();
-    let summary = summary.and_then(|bytes| clean::decode(&bytes).ok());
+    let summary = [CLEAN, host_database::CLEAN].iter().find_map(|name| {
+        let bytes = std::fs::read(from.join(name)).ok()?;
+        clean::decode(&bytes).ok()
+    });
     let building = directory.start_building()?;
     rebuild::write(from, summary.as_ref(), &building, &|| {})?;
     let generation = directory.finish_building(summary.as_ref())?;

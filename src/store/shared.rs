@@ -81,21 +81,36 @@ pub struct Counters {
     pub reopened: AtomicU64,
 }
 
+/// Less is free than the reserve.
+pub struct Shortage {
+    available_bytes: u64,
+    reserve_bytes: u64,
+}
+
+impl Shortage {
+    /// Whether half of the reserve is there still.
+    pub fn is_half(&self) -> bool {
+        self.available_bytes >= self.reserve_bytes / 2
+    }
+
+    pub fn refusal(&self) -> EnqueueError {
+        EnqueueError::DiskReserve {
+            available_bytes: self.available_bytes,
+            reserve_bytes: self.reserve_bytes,
+        }
+    }
+}
+
 impl Space {
     /// SLED.md rule 8: after ENOSPC sled cannot even delete, so hints are refused while there is still room to drain.
-    pub fn check(&self) -> Result<(), EnqueueError> {
+    pub fn shortage(&self) -> Option<Shortage> {
         if self.reserve_bytes == 0 {
-            return Ok(());
+            return None;
         }
         // A file system that does not answer is no reason to refuse; if it is broken the commit will tell.
-        let Ok(space) = rustix::fs::statvfs(&self.dir) else {
-            return Ok(());
-        };
+        let space = rustix::fs::statvfs(&self.dir).ok()?;
         let available_bytes = space.f_bavail.saturating_mul(space.f_frsize);
-        if available_bytes >= self.reserve_bytes {
-            return Ok(());
-        }
-        Err(EnqueueError::DiskReserve {
+        (available_bytes < self.reserve_bytes).then_some(Shortage {
             available_bytes,
             reserve_bytes: self.reserve_bytes,
         })
