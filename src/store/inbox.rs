@@ -38,7 +38,7 @@ const READ_SHARE: usize = 64;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 /// How long a group waits for writers who were answered a moment ago to come back with their next hint; again and again as
-/// long as an eighth of those who were missing comes back each time.
+/// long as an eighth of those who were missing comes back each time, and as many are missing still.
 const RETURN_DELAY: Duration = Duration::from_micros(100);
 /// Groups that do not wait for returners, after a wait that most of them let pass.
 const GROUPS_WITHOUT_RETURNERS: u32 = 32;
@@ -318,7 +318,8 @@ impl Inbox {
                 }
             }
             let came = state.requests.len().saturating_sub(there);
-            if state.requests.len() >= expected || came <= missing / 8 {
+            let still_missing = expected.saturating_sub(state.requests.len());
+            if still_missing.min(came) <= missing / 8 {
                 break;
             }
             there += came;
