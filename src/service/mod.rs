@@ -219,13 +219,14 @@ impl<P: Payload> HintedHandoff<P> {
     pub async fn remove_node(&self, node: NodeId) -> Result<Amount, HandoffError> {
         let inner = &self.inner;
         inner.store.check_serving()?;
-        inner.replays.stop_node(node).await;
-        let (tell, told) = oneshot::channel();
-        inner.store.remove_node(node, move |result| {
-            let _ = tell.send(result);
-        });
-        let removed = told.await.unwrap_or(Err(HandoffError::ShutDown));
-        inner.replays.forget_node(node);
+        let removal = async {
+            let (tell, told) = oneshot::channel();
+            inner.store.remove_node(node, move |result| {
+                let _ = tell.send(result);
+            });
+            told.await.unwrap_or(Err(HandoffError::ShutDown))
+        };
+        let removed = inner.replays.without_node(node, removal).await;
         // A hint that came in right behind the removal rang the bell of the task that was stopped.
         let nodes = inner.store.nodes();
         if nodes.iter().any(|(known, _)| *known == node) {
