@@ -244,7 +244,6 @@ impl<P: Payload> HintedHandoff<P> {
             if trees.is_empty() {
                 return Err(TransactionError::NoTrees);
             }
-            self.store().check_trees(&trees)?;
             self.run_until_committed(&trees, &mut work).await
         }
     }
@@ -277,7 +276,7 @@ impl<P: Payload> HintedHandoff<P> {
         }
         let draft = batch.into_draft();
         let trees: Vec<Tree> = draft.changes.iter().map(|it| it.tree.clone()).collect();
-        self.store().check_trees(&trees)?;
+        self.check(&trees)?;
         let turn = self.turns(1).await?;
         let ran = Ran {
             outcome: Ok(()),
@@ -302,6 +301,7 @@ impl<P: Payload> HintedHandoff<P> {
         trees: &[Tree],
         work: &mut impl FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
     ) -> Result<Committed<T>, TransactionError> {
+        self.check(trees)?;
         let mut runs = 0;
         loop {
             runs += 1;
@@ -319,11 +319,15 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    async fn turns(&self, turns: u32) -> Result<OwnedSemaphorePermit, TransactionError> {
+    fn check(&self, trees: &[Tree]) -> Result<(), TransactionError> {
         // It might wait for those who wait for the closure.
         if IN_CLOSURE.get() {
             return Err(TransactionError::Nested);
         }
+        self.store().check_trees(trees)
+    }
+
+    async fn turns(&self, turns: u32) -> Result<OwnedSemaphorePermit, TransactionError> {
         let turns = Arc::clone(self.all_turns()).acquire_many_owned(turns).await;
         turns.map_err(|_| EnqueueError::ShutDown.into())
     }
