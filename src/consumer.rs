@@ -8,13 +8,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::oneshot;
-
 use crate::{
     error::{HandoffError, TransactionError},
     payload::{Payload, decode},
+    replay::judge_damage,
     service::HintedHandoff,
-    store::{Mark, Peek, PeekLimits, PeekedHint, QueueRef, Reader, Rows},
+    store::{Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
     transaction::Hints,
     types::{HintId, NodeId, ShardId},
 };
@@ -166,7 +165,10 @@ impl<P: Payload> Consumer<P> {
             match self.read(max).await? {
                 Peek::Empty => return Ok(Vec::new()),
                 Peek::Hints(hints) => return self.decode(hints),
-                Peek::Damaged(queue) => self.judge_damage(queue).await?,
+                Peek::Damaged(queue) => {
+                    self.reader.forget();
+                    judge_damage(self.handoff.store(), self.node, queue).await?;
+                }
             }
         }
     }
@@ -243,16 +245,5 @@ impl<P: Payload> Consumer<P> {
             });
         }
         Ok(decoded)
-    }
-
-    async fn judge_damage(&mut self, queue: QueueRef) -> Result<(), HandoffError> {
-        self.reader.forget();
-        let (tell, told) = oneshot::channel();
-        let judged = move |result| {
-            // Nobody listens if the consumer was dropped meanwhile.
-            let _ = tell.send(result);
-        };
-        self.handoff.store().judge_damage(self.node, queue, judged);
-        told.await.unwrap_or(Err(HandoffError::ShutDown))
     }
 }

@@ -13,11 +13,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config, payload::Payload, shard_writer::ShardWriter, store::Store, types::NodeId,
+    config::Config,
+    error::HandoffError,
+    payload::Payload,
+    shard_writer::ShardWriter,
+    store::{QueueRef, Store},
+    types::NodeId,
 };
 use node_processor::NodeProcessor;
 pub use progress::Progress;
@@ -70,6 +75,20 @@ struct Settings {
     batch_bytes: u64,
     write_timeout: Duration,
     shutdown_grace: Duration,
+}
+
+/// Has the commit thread judge what a peek found damaged; the next peek goes on behind it.
+pub async fn judge_damage(
+    store: &Store,
+    node: NodeId,
+    queue: QueueRef,
+) -> Result<(), HandoffError> {
+    let (tell, told) = oneshot::channel();
+    store.judge_damage(node, queue, move |result| {
+        // Nobody listens if whoever peeked was stopped meanwhile.
+        let _ = tell.send(result);
+    });
+    told.await.unwrap_or(Err(HandoffError::ShutDown))
 }
 
 impl Replays {

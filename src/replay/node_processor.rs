@@ -323,14 +323,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
 
     async fn judge_damage(&mut self, queue: QueueRef) -> Result<(), Interrupted> {
         self.reader.forget();
-        let (tell, told) = tokio::sync::oneshot::channel();
-        self.store.judge_damage(self.node, queue, move |result| {
-            // Nobody listens if the task was stopped meanwhile.
-            let _ = tell.send(result);
-        });
-        match told.await {
-            Ok(result) => result.map_err(Interrupted::Store),
-            Err(_) => Err(Interrupted::Stopped),
-        }
+        let judged = super::judge_damage(&self.store, self.node, queue).await;
+        judged.map_err(Interrupted::Store)
     }
 }

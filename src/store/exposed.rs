@@ -1,11 +1,19 @@
 //! What sled may write over when it opens a log that it takes for torn, and how it is put back.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use super::{
     carve::{SEGMENT_HEADER_BYTES, message_at, messages, read_segment, segments},
-    engine::SEGMENT_BYTES,
+    directory::failed,
+    engine::{LINGERING_LOCK, SEGMENT_BYTES},
 };
+use crate::error::{OpenError, UnopenableReason};
 
 /// Bounds the memory that keeping them takes.
 const SEGMENTS_KEPT_MAX: usize = 8;
@@ -57,6 +65,33 @@ impl Exposed {
             }
         }
         Ok(exposed)
+    }
+
+    /// Opens the log by `open`. If that fails, what it wrote over is put back, unless somebody else has the log by then.
+    pub fn while_opening<T>(
+        &self,
+        log: &Path,
+        open: impl FnOnce() -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let kept = self.keep(log);
+        let opened = open();
+        let was_touched = matches!(&opened, Err(OpenError::Unopenable { reason, .. })
+            if !matches!(reason, UnopenableReason::Settings(_)));
+        if let (true, Ok(kept)) = (was_touched, kept) {
+            let file = File::open(log).map_err(|source| failed("open", log, source))?;
+            // sled's own lock, which lingers for a moment after a failed open.
+            let started = Instant::now();
+            while file.try_lock().is_err() {
+                if started.elapsed() > LINGERING_LOCK {
+                    return opened;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let put_back = kept.put_back(log);
+            put_back
+                .map_err(|source| failed("put back what the engine changed of", log, source))?;
+        }
+        opened
     }
 
     /// Takes a copy into memory: mostly one segment or two.

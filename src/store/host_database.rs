@@ -10,13 +10,12 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use super::{
     clean::{self, Summary},
     directory::{create_if_missing, failed, read_summary, remove_if_there, replace, take_lock},
-    engine::{CACHE_BYTES, LINGERING_LOCK, SEGMENT_BYTES, open_sled, sync_database, sync_path},
+    engine::{CACHE_BYTES, SEGMENT_BYTES, open_sled, sync_database, sync_path},
     exposed::Exposed,
 };
 use crate::{
@@ -59,7 +58,13 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     let path = config.get_path();
     check_settings(config)?;
     create_if_missing(&path)?;
-    let db = open_or_put_back(&path, config).map_err(|error| as_database_problem(&path, error))?;
+    let log = path.join("db");
+    let open = || open_sled(&path, config);
+    let opened = match Exposed::find(&log) {
+        Ok(exposed) if !exposed.is_whole => exposed.while_opening(&log, open),
+        _ => open(),
+    };
+    let db = opened.map_err(|error| as_database_problem(&path, error))?;
     make_durable(&db)?;
     sync_database(&canonical(&path)?)?;
     Ok(db)
@@ -82,30 +87,6 @@ pub fn make_durable(db: &sled::Db) -> Result<(), StorageError> {
     File::open(db.context.get_path().join("db"))
         .and_then(|log| log.sync_data())
         .map_err(|error| StorageError::new("fsync the log", error))
-}
-
-/// What sled writes over in a failed open is put back, unless another process has the database by then.
-fn open_or_put_back(dir: &Path, config: &sled::Config) -> Result<sled::Db, OpenError> {
-    let log = dir.join("db");
-    let exposed = Exposed::find(&log).ok().filter(|it| !it.is_whole);
-    let kept = exposed.map(|exposed| exposed.keep(&log));
-    let opened = open_sled(dir, config);
-    let touched = matches!(&opened, Err(OpenError::Unopenable { reason, .. })
-        if !matches!(reason, UnopenableReason::Settings(_)));
-    if let (true, Some(Ok(kept))) = (touched, kept) {
-        let lock = File::open(&log);
-        let lock = lock.map_err(|source| failed("open", &log, source))?;
-        let started = Instant::now();
-        while lock.try_lock().is_err() {
-            if started.elapsed() > LINGERING_LOCK {
-                return opened;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let put_back = kept.put_back(&log);
-        put_back.map_err(|source| failed("put back what the engine changed of", &log, source))?;
-    }
-    opened
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, OpenError> {

@@ -218,18 +218,9 @@ fn open_generation(
             },
         )),
         // After an unclean stop that is nothing special. But if it does not open, it is to be what it was.
-        (Some(exposed), None) => {
-            let kept = exposed.keep(&log);
-            let opened = guarded_open(config, &path, open_engine, origin.is_named(), None);
-            if let (Err(OpenError::Unopenable { .. }), Ok(kept)) = (&opened, kept) {
-                kept.put_back(&log).map_err(|source| OpenError::Io {
-                    action: "put back what the engine changed of",
-                    path: log,
-                    source,
-                })?;
-            }
-            opened
-        }
+        (Some(exposed), None) => exposed.while_opening(&log, || {
+            guarded_open(config, &path, open_engine, origin.is_named(), None)
+        }),
         (None, clean) => guarded_open(
             config,
             &path,
