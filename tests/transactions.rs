@@ -482,22 +482,38 @@ async fn a_commit_that_fails_leaves_the_outcome_unknown_and_the_host_opens_again
     let path = dir.path().join("db");
     let host = Host::open(&path).await;
     assert_eq!(host.count("counted").await, 0);
-    host.handoff.inject(CommitFault::Fail);
+    // While the commit thread is held up, two gather to a group: one that adds a row, and one that only looks.
+    host.handoff.inject(CommitFault::Hang);
+    let held = {
+        let (handoff, mut batch) = (host.handoff.clone(), RowBatch::new());
+        batch.insert(&host.rows, "held", "up").unwrap();
+        tokio::spawn(async move { handoff.apply(batch).await })
+    };
+    while host.row("held").is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let add = || {
         host.handoff.transaction(&[&host.rows], |rows, _| {
             Ok(rows[0].insert("ada", "countess")?)
         })
     };
-    // One that changes nothing, in the same group.
-    let look = host
-        .handoff
-        .transaction(&[&host.rows], |rows, _| Ok(rows[0].get("ada")?));
-    let (failed, looked) = tokio::join!(add(), look);
+    let looks = AtomicU32::new(0);
+    let look = host.handoff.transaction(&[&host.rows], |rows, _| {
+        looks.fetch_add(1, Relaxed);
+        Ok(rows[0].get("eve")?)
+    });
+    let release = async {
+        while looks.load(Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        host.handoff.inject(CommitFault::Fail);
+    };
+    let (failed, looked, ()) = tokio::join!(add(), look, release);
+    held.await.unwrap().unwrap();
     let failed = failed.unwrap_err();
     assert_eq!(failed.outcome(), FailedOutcome::Unknown, "{failed}");
-    if let Err(looked) = looked {
-        assert_eq!(looked.outcome(), FailedOutcome::Refused, "{looked}");
-    }
+    let looked = looked.unwrap_err();
+    assert_eq!(looked.outcome(), FailedOutcome::Refused, "{looked}");
     let refused = add().await.unwrap_err();
     assert_eq!(refused.outcome(), FailedOutcome::Refused, "{refused}");
     assert!(matches!(host.handoff.health(), Health::ReopenRequired(_)));
