@@ -71,6 +71,7 @@ pub use {
     block::StoredHint,
     faults::{CommitFault, POINTS},
     schema::SCHEMA_VERSION,
+    sled::IVec,
 };
 
 /// How records are read and written, for the fuzz targets.

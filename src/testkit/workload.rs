@@ -192,27 +192,33 @@ struct Host {
     removals: Vec<RwLock<()>>,
 }
 
+/// Runs a workload. The exit code is 0 if it came to its end; what ended it before is said to stderr.
+pub(super) fn to_its_end(
+    workload: &str,
+    living: impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>,
+) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(living),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let said = crate::replay::with_causes(error.as_ref());
+            eprintln!("{workload} ended early: {said}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 impl Workload {
     /// Does it, in this process. The exit code is 0 if it came to its end and closed cleanly.
     pub fn run(self) -> ExitCode {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
-        let outcome = match runtime {
-            Ok(runtime) => runtime.block_on(self.live()),
-            Err(error) => Err(error.into()),
-        };
-        match outcome {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!(
-                    "the workload ended early: {}",
-                    crate::replay::with_causes(error.as_ref())
-                );
-                ExitCode::FAILURE
-            }
-        }
+        to_its_end("the workload", self.live())
     }
 
     async fn live(self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -19,18 +19,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use sled::Db;
 
 use super::{
     event::{Event, tell},
     row_event::RowEvent,
-    workload::Node,
+    workload::{Node, to_its_end},
 };
 use crate::{
     config::Config,
     service::HintedHandoff,
     stats::Health,
-    store::{database_config, open_database},
+    store::{Db, database_config, open_database},
     types::NodeId,
 };
 use rows::Tables;
@@ -95,22 +94,7 @@ struct Session {
 impl TransactionalWorkload {
     /// Does it, in this process. The exit code is 0 if it came to its end and closed cleanly.
     pub fn run(self) -> ExitCode {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
-        let outcome = match runtime {
-            Ok(runtime) => runtime.block_on(self.live()),
-            Err(error) => Err(error.into()),
-        };
-        match outcome {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let said = crate::replay::with_causes(error.as_ref());
-                eprintln!("the transactional workload ended early: {said}");
-                ExitCode::FAILURE
-            }
-        }
+        to_its_end("the transactional workload", self.live())
     }
 
     async fn live(mut self) -> Result<(), Failure> {

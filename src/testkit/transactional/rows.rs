@@ -1,11 +1,12 @@
 //! The host's rows: their bytes, and telling of all that are there.
 
-use sled::{Db, IVec, Tree};
-
 use super::Failure;
-use crate::testkit::{
-    event::{Event, parse_id, tell},
-    row_event::RowEvent,
+use crate::{
+    store::{Db, IVec, Tree},
+    testkit::{
+        event::{Event, parse_id, tell},
+        row_event::RowEvent,
+    },
 };
 
 pub const COUNTER: &str = "counter";
@@ -56,7 +57,7 @@ pub fn counter(value: Option<&IVec>) -> Result<u64, Failure> {
 }
 
 impl Tables {
-    pub fn open(db: &Db) -> sled::Result<Tables> {
+    pub fn open(db: &Db) -> Result<Tables, Failure> {
         Ok(Tables {
             trees: [db.open_tree("rows/a")?, db.open_tree("rows/b")?],
             consumed: db.open_tree("consumed")?,
