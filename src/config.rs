@@ -14,6 +14,9 @@ const MIB: u64 = 1024 * 1024;
 /// The largest `max_entry_bytes` that can be set.
 pub const MAX_ENTRY_BYTES_CEILING: u64 = 64 * MIB;
 
+/// What left out of order is listed in a queue's cursor, which must stay below 64 KiB: every second hint of this takes 40.
+const WINDOW_HINTS_CEILING: usize = 16_384;
+
 /// Settings of a hinted handoff. Durations are written as humantime does: `retry_interval = "1s"`.
 ///
 /// Unknown keys are an error, so that a typing mistake does not become a default.
@@ -64,9 +67,33 @@ pub struct Config {
     #[serde(default = "defaults::max_entry_bytes")]
     pub max_entry_bytes: u64,
 
-    /// How long one ping or one send to a node may take, directly or in replay. Default 10 s, minimum 1 ms.
+    /// How long one direct write to a node may take. Default 10 s, minimum 1 ms.
     #[serde(default = "defaults::write_timeout", with = "humantime_serde")]
     pub write_timeout: Duration,
+
+    /// How long one ping or one send of replay may take. One that takes longer counts as failed and is tried again. Default 10 s,
+    /// minimum 1 ms.
+    #[serde(default = "defaults::send_timeout", with = "humantime_serde")]
+    pub send_timeout: Duration,
+
+    /// Sends of replay to one node at a time, at most one a shard. Default 8, minimum 1, maximum 1,024.
+    #[serde(default = "defaults::max_in_flight")]
+    pub max_in_flight: usize,
+
+    /// How many hints replay may look ahead of the oldest one that a node has not taken: a shard that stalls holds up others of its
+    /// node only beyond this, and at most so many come again after a crash. Default 8,192, minimum 1, maximum 16,384.
+    #[serde(default = "defaults::window_hints")]
+    pub window_hints: usize,
+
+    /// The same in payload bytes; at least one hint is looked at, however large. While hints are sent to many nodes at once, all their
+    /// windows share 64 MiB. Default 8 MiB, minimum 1, maximum 64 MiB.
+    #[serde(default = "defaults::window_bytes")]
+    pub window_bytes: u64,
+
+    /// A hint whose sends have failed this often becomes a dead letter; the last try is for it alone. 0 is no limit. A ping that
+    /// fails is no attempt. Default 0.
+    #[serde(default)]
+    pub max_attempts: u32,
 
     /// How long a shutdown lets sends in flight finish before it abandons them; what is abandoned is sent again
     /// after the next open. Default 5 s, minimum 0.
@@ -127,6 +154,18 @@ mod defaults {
     pub fn write_timeout() -> Duration {
         Duration::from_secs(10)
     }
+    pub fn send_timeout() -> Duration {
+        Duration::from_secs(10)
+    }
+    pub fn max_in_flight() -> usize {
+        8
+    }
+    pub fn window_hints() -> usize {
+        8192
+    }
+    pub fn window_bytes() -> u64 {
+        8 * MIB
+    }
     pub fn shutdown_grace() -> Duration {
         Duration::from_secs(5)
     }
@@ -150,6 +189,11 @@ impl Config {
             batch_bytes: defaults::batch_bytes(),
             max_entry_bytes: defaults::max_entry_bytes(),
             write_timeout: defaults::write_timeout(),
+            send_timeout: defaults::send_timeout(),
+            max_in_flight: defaults::max_in_flight(),
+            window_hints: defaults::window_hints(),
+            window_bytes: defaults::window_bytes(),
+            max_attempts: 0,
             shutdown_grace: defaults::shutdown_grace(),
             commit_timeout: defaults::commit_timeout(),
             free_space_reserve_bytes: defaults::free_space_reserve_bytes(),
@@ -166,7 +210,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let millisecond = Duration::from_millis(1);
         let duration = |value: Duration| humantime::format_duration(value).to_string();
-        let rules: [(&'static str, bool, String, &'static str); 10] = [
+        let rules: [(&'static str, bool, String, &'static str); 14] = [
             (
                 "dir",
                 !self.dir.as_os_str().is_empty(),
@@ -208,6 +252,30 @@ impl Config {
                 self.write_timeout >= millisecond,
                 duration(self.write_timeout),
                 "at least 1ms",
+            ),
+            (
+                "send_timeout",
+                self.send_timeout >= millisecond,
+                duration(self.send_timeout),
+                "at least 1ms",
+            ),
+            (
+                "max_in_flight",
+                (1..=1024).contains(&self.max_in_flight),
+                self.max_in_flight.to_string(),
+                "between 1 and 1024",
+            ),
+            (
+                "window_hints",
+                (1..=WINDOW_HINTS_CEILING).contains(&self.window_hints),
+                self.window_hints.to_string(),
+                "between 1 and 16384",
+            ),
+            (
+                "window_bytes",
+                (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.window_bytes),
+                self.window_bytes.to_string(),
+                "between 1 and 67108864",
             ),
             (
                 "shutdown_grace",
@@ -256,6 +324,11 @@ mod tests {
         assert_eq!(config.batch_bytes, 512_000);
         assert_eq!(config.max_entry_bytes, 16 << 20);
         assert_eq!(config.write_timeout, Duration::from_secs(10));
+        assert_eq!(config.send_timeout, Duration::from_secs(10));
+        assert_eq!(config.max_in_flight, 8);
+        assert_eq!(config.window_hints, 8192);
+        assert_eq!(config.window_bytes, 8 << 20);
+        assert_eq!(config.max_attempts, 0);
         assert_eq!(config.shutdown_grace, Duration::from_secs(5));
         assert_eq!(config.commit_timeout, Duration::from_secs(30));
         assert_eq!(config.free_space_reserve_bytes, 128 << 20);
@@ -276,6 +349,11 @@ mod tests {
             batch_bytes = 64000
             max_entry_bytes = 1000000
             write_timeout = "3s"
+            send_timeout = "4s"
+            max_in_flight = 32
+            window_hints = 100
+            window_bytes = 1000
+            max_attempts = 5
             shutdown_grace = "0s"
             commit_timeout = "1m"
             free_space_reserve_bytes = 0
@@ -303,7 +381,7 @@ mod tests {
     #[test]
     fn each_rule_names_its_field() {
         type Break = fn(&mut Config);
-        let broken: [(&str, Break); 13] = [
+        let broken: [(&str, Break); 20] = [
             ("dir", |c| c.dir = PathBuf::new()),
             ("retry_interval", |c| c.retry_interval = Duration::ZERO),
             ("retry_max_interval", |c| {
@@ -315,6 +393,13 @@ mod tests {
             ("max_entry_bytes", |c| c.max_entry_bytes = 0),
             ("max_entry_bytes", |c| c.max_entry_bytes = (64 << 20) + 1),
             ("write_timeout", |c| c.write_timeout = Duration::ZERO),
+            ("send_timeout", |c| c.send_timeout = Duration::ZERO),
+            ("max_in_flight", |c| c.max_in_flight = 0),
+            ("max_in_flight", |c| c.max_in_flight = 1025),
+            ("window_hints", |c| c.window_hints = 0),
+            ("window_hints", |c| c.window_hints = 16_385),
+            ("window_bytes", |c| c.window_bytes = 0),
+            ("window_bytes", |c| c.window_bytes = (64 << 20) + 1),
             ("shutdown_grace", |c| c.shutdown_grace = Duration::MAX),
             ("commit_timeout", |c| {
                 c.commit_timeout = Duration::from_millis(999);

@@ -165,9 +165,9 @@ impl<P: Payload> Consumer<P> {
             match self.read(max).await? {
                 Peek::Empty => return Ok(Vec::new()),
                 Peek::Hints(hints) => return self.decode(hints),
-                Peek::Damaged(queue) => {
+                Peek::Damaged(place) => {
                     self.reader.forget();
-                    judge_damage(self.handoff.store(), self.node, queue).await?;
+                    judge_damage(self.handoff.store(), self.node, place.queue).await?;
                 }
             }
         }

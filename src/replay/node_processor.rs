@@ -171,8 +171,8 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             }
             let hints = match self.peek().await? {
                 Peek::Empty => return Ok(()),
-                Peek::Damaged(queue) => {
-                    self.judge_damage(queue).await?;
+                Peek::Damaged(place) => {
+                    self.judge_damage(place.queue).await?;
                     continue;
                 }
                 Peek::Hints(hints) => hints,

@@ -104,7 +104,8 @@ impl Accepted {
             let queue = committer.shared.registry.lock().queue(at.0, at.1);
             let queue = queue.filter(|queue| ack.last.sequence <= queue.watermark);
             let known = moved.get(&at).or_else(|| self.cursors.get(&at));
-            let cursor = queue.map(|queue| known.map_or(queue.cursor, |(cursor, _)| *cursor));
+            let cursor =
+                queue.map(|queue| known.map_or(queue.cursor, |(cursor, _)| cursor.clone()));
             let Some(mut cursor) = cursor.filter(|cursor| cursor.next == ack.first) else {
                 return Err(Refusal::NotNext(HintId {
                     store: committer.shared.store,

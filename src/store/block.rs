@@ -80,6 +80,13 @@ pub struct StoredHint {
     pub payload: Bytes,
 }
 
+impl StoredHint {
+    /// Bytes that it counts for.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload.len() as u64
+    }
+}
+
 /// What a block says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {

@@ -1,31 +1,37 @@
-//! The cursor of a queue: everything below it is gone.
+//! The cursor of a queue: everything below it is gone, and so is what its ranges name above it.
 //!
 //! ```text
-//! version u8 = 1 | reserved u8 = 0 | acknowledged ranges u16 = 0
+//! version u8 = 2 | reserved u8 = 0 | ranges u16
 //! next sequence u64
 //! delivered hints u64, bytes u64 | dead hints u64, bytes u64 | lost hints u64, bytes u64
+//! a range: hints skipped since the end of the range before (or since next) u64, hints in it u64, payload bytes in it u64,
+//!          each as postcard's varint (LEB128)
 //! CRC32C over key and all of the above u32
 //! ```
-//! All big endian, 64 bytes. Version 1 acknowledges in order only, so it holds no ranges; the count is there so that a
-//! reader of version 1 refuses what it would not understand.
+//! All else big endian; 64 bytes and the ranges. The counts are of all that left, the ranges included. Version 1 is the same
+//! without ranges, and is read still: schema 1 wrote it.
 
 use bytes::{Buf, BufMut};
 
 use super::{
     keys::QueueRef,
-    sealed::{DecodeError, seal, unseal},
+    ranges::{Range, Ranges},
+    sealed::{DecodeError, pack, seal, unpack, unseal},
 };
 use crate::types::{Amount, Sequence};
 
-const VERSION: u8 = 1;
-/// Length of a stored cursor.
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_RANGES: u8 = 1;
+/// Length of a stored cursor without ranges.
 pub const CURSOR_BYTES: usize = 64;
 
-/// Progress of a queue, with where everything below it went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Progress of a queue, with where everything that left it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// The lowest sequence that is not yet done with.
     pub next: Sequence,
+    /// What left above `next`.
+    pub above: Ranges,
     /// Taken by the node.
     pub delivered: Amount,
     /// Moved to dead letters.
@@ -39,6 +45,8 @@ pub struct Cursor {
 pub enum Leave {
     /// The node took them.
     Delivered,
+    /// They are dead letters now.
+    Dead,
     /// Nobody did.
     Lost,
 }
@@ -48,6 +56,7 @@ impl Cursor {
     pub fn start() -> Self {
         Cursor {
             next: Sequence(1),
+            above: Ranges::default(),
             delivered: Amount::default(),
             dead: Amount::default(),
             lost: Amount::default(),
@@ -66,14 +75,25 @@ impl Cursor {
         }
     }
 
+    /// All that left.
+    pub fn gone(&self) -> Amount {
+        self.delivered.plus(self.dead).plus(self.lost)
+    }
+
     /// Payload bytes of all that is below the cursor.
     pub fn bytes_below(&self) -> u64 {
-        self.delivered.plus(self.dead).plus(self.lost).bytes
+        let (gone, above) = (self.gone(), self.above.amount());
+        gone.bytes.saturating_sub(above.bytes)
+    }
+
+    /// Whether a hint left.
+    pub fn is_gone(&self, sequence: Sequence) -> bool {
+        sequence < self.next || self.above.holding(sequence).is_some()
     }
 
     /// Moves behind `through`, where the queue's payload up to and including it is `bytes_through`.
     ///
-    /// Returns what left, nothing if the cursor was there already.
+    /// Returns what left, nothing if all of it had left before.
     pub fn advance(&mut self, through: Sequence, bytes_through: u64, leave: Leave) -> Amount {
         let Some(hints) = (through.0.saturating_add(1)).checked_sub(self.next.0) else {
             return Amount::default();
@@ -81,29 +101,65 @@ impl Cursor {
         if hints == 0 {
             return Amount::default();
         }
-        let left = Amount {
+        let mut left = Amount {
             hints,
             bytes: bytes_through.saturating_sub(self.bytes_below()),
         };
         self.next = Sequence(through.0.saturating_add(1));
+        while let Some(range) = self.above.take_lowest(self.next) {
+            if range.first <= through {
+                left = left.less(Amount {
+                    hints: through.min(range.last).0 + 1 - range.first.0,
+                    bytes: range.bytes,
+                });
+            }
+            self.next = self.next.max(Sequence(range.last.0.saturating_add(1)));
+        }
+        self.count(left, leave);
+        left
+    }
+
+    /// One hint leaves, wherever it stands. Returns what left, nothing if it had left before.
+    pub fn leave(&mut self, sequence: Sequence, bytes: u64, leave: Leave) -> Amount {
+        let one = Amount { hints: 1, bytes };
+        if sequence == self.next && self.above.is_empty() {
+            self.next = Sequence(sequence.0.saturating_add(1));
+        } else if sequence < self.next || !self.above.insert(sequence, bytes) {
+            return Amount::default();
+        } else if let Some(range) = self.above.take_lowest(self.next) {
+            self.next = Sequence(range.last.0.saturating_add(1));
+        }
+        self.count(one, leave);
+        one
+    }
+
+    fn count(&mut self, left: Amount, leave: Leave) {
         let account = match leave {
             Leave::Delivered => &mut self.delivered,
+            Leave::Dead => &mut self.dead,
             Leave::Lost => &mut self.lost,
         };
         *account = account.plus(left);
-        left
     }
 
     /// The value to store under the queue's cursor key.
     pub fn encode(&self, queue: QueueRef) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(CURSOR_BYTES);
+        let mut bytes = Vec::with_capacity(CURSOR_BYTES + self.above.len() * 6);
         bytes.put_u8(VERSION);
         bytes.put_u8(0);
-        bytes.put_u16(0);
+        // The window that hints leave in out of order keeps this far below; what did not fit would only come again.
+        let ranges = u16::try_from(self.above.len()).unwrap_or(u16::MAX);
+        bytes.put_u16(ranges);
         bytes.put_u64(self.next.0);
         for amount in [self.delivered, self.dead, self.lost] {
             bytes.put_u64(amount.hints);
             bytes.put_u64(amount.bytes);
+        }
+        let mut end = self.next;
+        for range in self.above.iter().take(usize::from(ranges)) {
+            let amount = range.amount();
+            bytes = pack(bytes, &(range.first.0 - end.0, amount.hints, amount.bytes));
+            end = Sequence(range.last.0 + 1);
         }
         seal(&queue.cursor_key(), bytes)
     }
@@ -111,11 +167,13 @@ impl Cursor {
     /// Reads a stored value.
     pub fn decode(queue: QueueRef, value: &[u8]) -> Result<Self, DecodeError> {
         let mut bytes = unseal(&queue.cursor_key(), value)?;
-        match bytes.try_get_u8()? {
-            VERSION => {}
-            other => return Err(DecodeError::Version(other)),
+        let version = bytes.try_get_u8()?;
+        if ![VERSION, VERSION_WITHOUT_RANGES].contains(&version) {
+            return Err(DecodeError::Version(version));
         }
-        if bytes.try_get_u8()? != 0 || bytes.try_get_u16()? != 0 {
+        let reserved = bytes.try_get_u8()?;
+        let ranges = bytes.try_get_u16()?;
+        if reserved != 0 || (version == VERSION_WITHOUT_RANGES && ranges != 0) {
             return Err(DecodeError::Invalid("a reserved field is not 0"));
         }
         let next = Sequence(bytes.try_get_u64()?);
@@ -125,17 +183,39 @@ impl Cursor {
                 bytes: bytes.try_get_u64()?,
             })
         };
-        let cursor = Cursor {
-            next,
-            delivered: amount()?,
-            dead: amount()?,
-            lost: amount()?,
-        };
+        let (delivered, dead, lost) = (amount()?, amount()?, amount()?);
+        let above = decode_ranges(&mut bytes, next, ranges)?;
         if next.0 == 0 || !bytes.is_empty() {
             return Err(DecodeError::Invalid("a field is out of range"));
         }
-        Ok(cursor)
+        Ok(Cursor {
+            next,
+            above,
+            delivered,
+            dead,
+            lost,
+        })
     }
+}
+
+fn decode_ranges(bytes: &mut &[u8], next: Sequence, count: u16) -> Result<Ranges, DecodeError> {
+    let overflow = DecodeError::Invalid("its ranges overflow");
+    let mut ranges = Ranges::default();
+    let mut end = next.0;
+    for _ in 0..count {
+        let (skipped, hints, payload): (u64, u64, u64) = unpack(bytes)?;
+        if skipped == 0 || hints == 0 {
+            return Err(DecodeError::Invalid("a range touches the one before"));
+        }
+        let first = end.checked_add(skipped).ok_or(overflow.clone())?;
+        end = first.checked_add(hints).ok_or(overflow.clone())?;
+        ranges.insert_range(Range {
+            first: Sequence(first),
+            last: Sequence(end - 1),
+            bytes: payload,
+        });
+    }
+    Ok(ranges)
 }
 
 #[cfg(test)]
@@ -170,6 +250,47 @@ mod tests {
             }
         );
         assert_eq!((cursor.next, cursor.bytes_below()), (Sequence(5), 350));
+    }
+
+    #[test]
+    fn hints_leave_in_any_order_and_the_cursor_follows_the_lowest_gap() {
+        let mut cursor = Cursor::start();
+        for sequence in [3, 5, 2] {
+            assert_eq!(
+                cursor.leave(Sequence(sequence), 10, Leave::Delivered).hints,
+                1
+            );
+            assert_eq!(cursor.leave(Sequence(sequence), 10, Leave::Lost).hints, 0);
+        }
+        assert_eq!((cursor.next, cursor.bytes_below()), (Sequence(1), 0));
+        assert_eq!(cursor.above.len(), 2);
+        let value = cursor.encode(QUEUE);
+        assert_eq!(Cursor::decode(QUEUE, &value), Ok(cursor.clone()));
+
+        // What is below a place leaves, but for what had left before.
+        let mut skipped = cursor.clone();
+        let left = skipped.advance(Sequence(4), 40, Leave::Lost);
+        assert_eq!(
+            left,
+            Amount {
+                hints: 2,
+                bytes: 20
+            }
+        );
+        assert_eq!((skipped.next, skipped.bytes_below()), (Sequence(6), 50));
+
+        cursor.leave(Sequence(1), 10, Leave::Dead);
+        assert_eq!((cursor.next, cursor.bytes_below()), (Sequence(4), 30));
+        cursor.leave(Sequence(4), 10, Leave::Lost);
+        assert_eq!((cursor.next, cursor.bytes_below()), (Sequence(6), 50));
+        assert!(cursor.above.is_empty());
+        assert_eq!(
+            cursor.gone(),
+            Amount {
+                hints: 5,
+                bytes: 50
+            }
+        );
     }
 
     #[test]

@@ -188,12 +188,14 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
         };
         queues.enqueued = known.enqueued;
         queues.delivered = known.delivered;
+        queues.buried = known.buried;
         queues.lost = known.lost;
         for queue in &queues.queues {
             if let Some(before) = known.queues.iter().find(|it| it.at == queue.at) {
-                let (before, now) = (before.cursor, queue.cursor);
+                let (before, now) = (&before.cursor, &queue.cursor);
                 let undone = before.delivered.less(now.delivered);
                 queues.delivered = queues.delivered.less(undone);
+                queues.buried = queues.buried.less(before.dead.less(now.dead));
                 queues.lost = queues.lost.less(before.lost.less(now.lost));
             }
         }

@@ -14,6 +14,7 @@ mod clean;
 mod committer;
 mod cursor;
 mod damage;
+mod departure;
 mod directory;
 mod encoder;
 mod engine;
@@ -32,6 +33,7 @@ mod open;
 mod overlay;
 mod prepare;
 mod proposal;
+mod ranges;
 mod reader;
 mod rebuild;
 mod recovery;
@@ -55,13 +57,14 @@ use parking_lot::Mutex;
 pub use applied::AppliedHints;
 pub use block::NewHint;
 pub use cursor::Leave;
+pub use departure::{Burial, DeadReason, LossReason};
 pub use engine::panic_text;
 pub use host_database::{database_config, make_durable, open_database};
 pub use inbox::AppendDone;
 pub use keys::QueueRef;
 pub use overlay::{Budget, RowBatch, Rows};
 pub use proposal::{Ack, Draft, Proposal, Refusal};
-pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
+pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Place, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
 pub use shared::OnDurable;
@@ -256,7 +259,7 @@ impl Store {
     pub fn has_pending(&self, node: NodeId) -> bool {
         let registry = self.shared.registry.lock();
         let queues = registry.nodes.get(&node);
-        queues.is_some_and(|queues| queues.front().is_some())
+        queues.is_some_and(NodeQueues::has_pending)
     }
 
     /// All queues below this one are retired, durably and for good; `None` if there is no queue.
@@ -271,7 +274,48 @@ impl Store {
         node: NodeId,
         limits: PeekLimits,
     ) -> Result<Peek, HandoffError> {
-        reader.peek(&self.shared, node, limits)
+        reader.peek(&self.shared, node, None, limits)
+    }
+
+    /// What is pending from a place on: in the queue that this names, or, with nothing left to read there, in the ones behind it.
+    pub fn peek_from(
+        &self,
+        reader: &mut Reader,
+        node: NodeId,
+        from: Option<Place>,
+        limits: PeekLimits,
+    ) -> Result<Peek, HandoffError> {
+        reader.peek(&self.shared, node, from, limits)
+    }
+
+    /// Claims those hints that are pending and nobody else's, and keeps only them in the list: until they are released, delivered, or
+    /// buried or lost, no limit takes them.
+    pub fn claim(&self, node: NodeId, hints: &mut Vec<PeekedHint>) {
+        self.shared.registry.lock().claim(node, hints);
+    }
+
+    /// Gives hints back that were claimed; they stay where they are.
+    pub fn release(&self, node: NodeId, hints: &[PeekedHint]) {
+        self.shared.registry.lock().release(node, hints);
+    }
+
+    /// Lets hints leave that the node took, in whatever order. Seen at once by peeks and stats, durable with the next group; a
+    /// crash before that brings them back. Returns what left: nothing of what had left before.
+    pub fn deliver(&self, node: NodeId, hints: &[PeekedHint]) -> Result<Amount, HandoffError> {
+        self.shared.check_serving()?;
+        let left = self
+            .shared
+            .registry
+            .lock()
+            .leave(node, hints, Leave::Delivered);
+        if left.hints > 0 {
+            for run in hints.chunk_by(|a, b| a.mark.queue == b.mark.queue) {
+                if let Some(hint) = run.first() {
+                    self.shared.inbox.mark_dirty((node, hint.mark.queue));
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// Lets everything up to and including `mark` leave its queue. Seen at once by peeks and stats, durable with the
@@ -289,6 +333,40 @@ impl Store {
             self.shared.inbox.mark_dirty((node, mark.queue));
         }
         Ok(left)
+    }
+
+    /// Moves claimed hints to the node's dead letters, and lets them leave their queue in the same step. `done` is told when that is
+    /// durable.
+    pub fn bury(
+        &self,
+        node: NodeId,
+        hint: PeekedHint,
+        burial: Burial,
+        done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
+    ) {
+        let _ = burial;
+        self.shared
+            .registry
+            .lock()
+            .leave(node, &[hint], Leave::Dead);
+        done(Ok(()));
+    }
+
+    /// Lets claimed hints leave undelivered, and records that in the loss journal in the same step. `done` is told what left once
+    /// that is durable.
+    pub fn lose(
+        &self,
+        node: NodeId,
+        hints: Vec<PeekedHint>,
+        reason: LossReason,
+        done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
+    ) {
+        let _ = reason;
+        done(Ok(self.shared.registry.lock().leave(
+            node,
+            &hints,
+            Leave::Lost,
+        )));
     }
 
     /// Asks the commit thread to judge what a peek found damaged, and to skip it if it is.

@@ -7,6 +7,7 @@ use super::{
     blocks::{self, Block, ReadError},
     engine::{Engine, panic_text},
     keys::QueueRef,
+    registry::Stretch,
     shared::Shared,
 };
 use crate::{
@@ -31,8 +32,8 @@ pub enum Peek {
     Empty,
     /// Consecutive hints of one queue.
     Hints(Vec<PeekedHint>),
-    /// The hint at the cursor could not be read. Ask the commit thread to judge it, then peek again.
-    Damaged(QueueRef),
+    /// The hint here could not be read. If it is at the queue's cursor, ask the commit thread to judge it, then peek again.
+    Damaged(Place),
 }
 
 /// A hint, and the place to acknowledge once it is delivered.
@@ -55,6 +56,35 @@ pub struct Mark {
     pub bytes_through: u64,
 }
 
+/// A hint's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The queue.
+    pub queue: QueueRef,
+    /// The position there.
+    pub sequence: Sequence,
+}
+
+impl Mark {
+    /// Without the bytes.
+    pub fn place(self) -> Place {
+        Place {
+            queue: self.queue,
+            sequence: self.sequence,
+        }
+    }
+}
+
+impl Place {
+    /// The next one in the queue.
+    pub fn next(self) -> Place {
+        Place {
+            sequence: Sequence(self.sequence.0.saturating_add(1)),
+            ..self
+        }
+    }
+}
+
 /// Reads one node's queue; keeps the block it is in the middle of.
 #[derive(Debug, Default)]
 pub struct Reader {
@@ -62,34 +92,26 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads from the cursor of the node's first queue with something pending, up to its watermark.
+    /// Reads what is pending from a place on, or from the head: hints of one queue, in order, up to its watermark.
     pub fn peek(
         &mut self,
         shared: &Shared,
         node: NodeId,
+        from: Option<Place>,
         limits: PeekLimits,
     ) -> Result<Peek, HandoffError> {
-        let front = shared
-            .registry
-            .lock()
-            .nodes
-            .get(&node)
-            .and_then(|it| it.front());
-        let Some(front) = front else {
+        let stretch = {
+            let registry = shared.registry.lock();
+            let queues = registry.nodes.get(&node);
+            queues.and_then(|it| it.stretch(from))
+        };
+        let Some(stretch) = stretch else {
             self.forget();
             return Ok(Peek::Empty);
         };
         let engine = shared.engine()?;
         // SLED.md rule 10: a damaged file may make a read panic.
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            self.read_from(
-                &engine,
-                front.at,
-                front.cursor.next,
-                front.watermark,
-                limits,
-            )
-        }));
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(&engine, &stretch, limits)));
         match read {
             Ok(Ok(peeked)) => Ok(peeked),
             Ok(Err(error)) => {
@@ -110,32 +132,50 @@ impl Reader {
         self.block = None;
     }
 
-    fn read_from(
+    fn read(
         &mut self,
         engine: &Engine,
-        queue: QueueRef,
-        from: Sequence,
-        watermark: Sequence,
+        stretch: &Stretch,
         limits: PeekLimits,
     ) -> Result<Peek, sled::Error> {
+        let (queue, watermark) = (stretch.at, stretch.watermark);
+        let mut gone = stretch.gone.iter().peekable();
         let mut peeked: Vec<PeekedHint> = Vec::new();
         let mut bytes = 0;
-        let mut next = from;
-        while next <= watermark {
+        let mut next = stretch.from;
+        loop {
+            while let Some(range) = gone.next_if(|range| range.first <= next) {
+                next = next.max(Sequence(range.last.0 + 1));
+            }
+            if next > watermark {
+                break;
+            }
             let block = match self.block_at(engine, queue, next) {
                 Ok(block) => block,
                 Err(ReadError::Engine(error)) => return Err(error),
-                Err(ReadError::Damaged(_)) if peeked.is_empty() => return Ok(Peek::Damaged(queue)),
+                Err(ReadError::Damaged(_)) if peeked.is_empty() => {
+                    return Ok(Peek::Damaged(Place {
+                        queue,
+                        sequence: next,
+                    }));
+                }
                 Err(ReadError::Damaged(_)) => break,
             };
             let skipped = (next.0 - block.header.first.0) as usize;
             let (before, rest) = block.hints.split_at(skipped.min(block.hints.len()));
             let mut bytes_through = block.header.bytes_before + payload_bytes(before);
+            // What left stands in between: its bytes count, and it is not peeked at.
+            let until = gone
+                .peek()
+                .map_or(watermark, |range| Sequence(range.first.0 - 1));
             for hint in rest {
-                let length = hint.payload.len() as u64;
+                let length = hint.payload_bytes();
                 let over = bytes + length > limits.payload_bytes || peeked.len() >= limits.hints;
-                if next > watermark || (over && !peeked.is_empty()) {
+                if over && !peeked.is_empty() {
                     return Ok(Peek::Hints(peeked));
+                }
+                if next > until.min(watermark) {
+                    break;
                 }
                 bytes += length;
                 bytes_through += length;
@@ -150,7 +190,10 @@ impl Reader {
                 next = Sequence(next.0 + 1);
             }
         }
-        Ok(Peek::Hints(peeked))
+        match peeked.is_empty() {
+            true => Ok(Peek::Empty),
+            false => Ok(Peek::Hints(peeked)),
+        }
     }
 
     fn block_at(
@@ -172,5 +215,5 @@ impl Reader {
 }
 
 fn payload_bytes(hints: &[StoredHint]) -> u64 {
-    hints.iter().map(|hint| hint.payload.len() as u64).sum()
+    hints.iter().map(StoredHint::payload_bytes).sum()
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{
     blocks::{self, ReadError},
     clean::{CleanQueue, Summary},
-    cursor::Cursor,
+    cursor::{Cursor, Leave},
     engine::Engine,
     faults::{Safeguard, is_off},
     keys::{Key, QueueRef},
@@ -255,12 +255,14 @@ fn load_queue(
             "the cursor says {}, CLEAN says {}; going on with the latter",
             cursor.next, clean.cursor
         ));
-        cursor = Cursor::rebuilt(clean.cursor, clean.cursor_bytes);
+        let through = Sequence(clean.cursor.0.saturating_sub(1));
+        cursor.advance(through, clean.cursor_bytes, Leave::Delivered);
         sealed = true;
     }
     // All blocks may be trimmed: then the cursor alone knows how far the queue got.
     let drained = Sequence(cursor.next.0.saturating_sub(1));
-    let (mut watermark, mut bytes) = (drained, cursor.bytes_below());
+    let highest = cursor.above.iter().last().map_or(drained, |it| it.last);
+    let (mut watermark, mut bytes) = (highest, cursor.gone().bytes);
     if let Some(tail) = tail {
         if tail.last >= watermark {
             (watermark, bytes) = (tail.last, tail.bytes.max(bytes));
@@ -277,11 +279,9 @@ fn load_queue(
         sealed = true;
     }
     Ok(Queue {
-        at,
         cursor,
-        watermark,
-        bytes,
         sealed,
+        ..Queue::new(at, watermark, bytes)
     })
 }
 

@@ -3,12 +3,14 @@
 //! One mutex guards it (see [`Shared`](super::shared::Shared)). The commit thread publishes what became durable, replay
 //! advances cursors, everybody reads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     clean::CleanQueue,
     cursor::{Cursor, Leave},
     keys::QueueRef,
+    ranges::Range,
+    reader::{PeekedHint, Place},
 };
 use crate::{
     stats::Damage,
@@ -34,11 +36,13 @@ pub struct NodeQueues {
     pub enqueued: Amount,
     /// Taken by the node since open.
     pub delivered: Amount,
+    /// Moved to dead letters since open.
+    pub buried: Amount,
     /// Gone undelivered since open.
     pub lost: Amount,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     /// Its keys.
     pub at: QueueRef,
@@ -48,15 +52,44 @@ pub struct Queue {
     pub watermark: Sequence,
     /// Payload bytes of all hints up to the watermark.
     pub bytes: u64,
-    /// Takes no new hints: it was there before an unclean stop.
+    /// Takes no new hints: it was there before an unclean stop, or before another queue of its node.
     pub sealed: bool,
+    /// Hints that somebody is about to let leave: nobody else may.
+    pub claimed: BTreeSet<Sequence>,
+}
+
+/// A queue from some hint on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stretch {
+    pub at: QueueRef,
+    pub from: Sequence,
+    /// The last one that is durable.
+    pub watermark: Sequence,
+    /// What left in between.
+    pub gone: Vec<Range>,
 }
 
 impl Queue {
+    /// A queue in which nothing is known to have left.
+    pub fn new(at: QueueRef, watermark: Sequence, bytes: u64) -> Self {
+        Queue {
+            at,
+            cursor: Cursor::start(),
+            watermark,
+            bytes,
+            sealed: false,
+            claimed: BTreeSet::new(),
+        }
+    }
+
     pub fn pending(&self) -> Amount {
+        if self.is_drained() {
+            return Amount::default();
+        }
+        let below = (self.watermark.0 + 1).saturating_sub(self.cursor.next.0);
         Amount {
-            hints: (self.watermark.0 + 1).saturating_sub(self.cursor.next.0),
-            bytes: self.bytes.saturating_sub(self.cursor.bytes_below()),
+            hints: below.saturating_sub(self.cursor.above.amount().hints),
+            bytes: self.bytes.saturating_sub(self.cursor.gone().bytes),
         }
     }
 
@@ -66,6 +99,19 @@ impl Queue {
 }
 
 impl NodeQueues {
+    fn queue_mut(&mut self, at: QueueRef) -> Option<&mut Queue> {
+        self.queues.iter_mut().find(|queue| queue.at == at)
+    }
+
+    fn count(&mut self, left: Amount, leave: Leave) {
+        let account = match leave {
+            Leave::Delivered => &mut self.delivered,
+            Leave::Dead => &mut self.buried,
+            Leave::Lost => &mut self.lost,
+        };
+        *account = account.plus(left);
+    }
+
     /// Durable and not yet acknowledged.
     pub fn pending(&self) -> Amount {
         self.queues
@@ -73,12 +119,33 @@ impl NodeQueues {
             .fold(Amount::default(), |sum, queue| sum.plus(queue.pending()))
     }
 
-    /// The first queue with something to replay.
-    pub fn front(&self) -> Option<Queue> {
-        self.queues
-            .iter()
-            .find(|queue| !queue.is_drained())
-            .copied()
+    /// Whether anything is.
+    pub fn has_pending(&self) -> bool {
+        self.queues.iter().any(|queue| !queue.is_drained())
+    }
+
+    /// What is there to read from a place on, or from the head of the first queue with anything in it.
+    pub fn stretch(&self, from: Option<Place>) -> Option<Stretch> {
+        // A queue that is gone by now was drained, and what came before it too.
+        let known = from.and_then(|place| self.queues.iter().position(|it| it.at == place.queue));
+        let queues = self.queues.iter().skip(known.unwrap_or(0));
+        queues.into_iter().find_map(|queue| {
+            let at_least = match (known, from) {
+                (Some(_), Some(place)) if place.queue == queue.at => place.sequence,
+                _ => Sequence(1),
+            };
+            let from = queue.cursor.next.max(at_least);
+            let from = match queue.cursor.above.holding(from) {
+                Some(gone) => Sequence(gone.last.0.saturating_add(1)),
+                None => from,
+            };
+            (from <= queue.watermark).then(|| Stretch {
+                at: queue.at,
+                from,
+                watermark: queue.watermark,
+                gone: queue.cursor.above.from(from).collect(),
+            })
+        })
     }
 }
 
@@ -99,19 +166,60 @@ impl Registry {
                 queue.watermark = watermark;
                 queue.bytes = bytes;
             }
-            None => queues.queues.push_back(Queue {
-                at,
-                cursor: Cursor::start(),
-                watermark,
-                bytes,
-                sealed: false,
-            }),
+            None => queues.queues.push_back(Queue::new(at, watermark, bytes)),
         }
     }
 
     pub fn queue(&self, node: NodeId, at: QueueRef) -> Option<Queue> {
         let queues = &self.nodes.get(&node)?.queues;
-        queues.iter().find(|queue| queue.at == at).copied()
+        queues.iter().find(|queue| queue.at == at).cloned()
+    }
+
+    /// Claims those hints that are pending and nobody else's, and keeps only them in the list.
+    pub fn claim(&mut self, node: NodeId, hints: &mut Vec<PeekedHint>) {
+        let Some(queues) = self.nodes.get_mut(&node) else {
+            return hints.clear();
+        };
+        hints.retain(|hint| {
+            let Place { queue, sequence } = hint.mark.place();
+            queues.queue_mut(queue).is_some_and(|queue| {
+                !queue.cursor.is_gone(sequence) && queue.claimed.insert(sequence)
+            })
+        });
+    }
+
+    /// Gives hints back that were claimed.
+    pub fn release(&mut self, node: NodeId, hints: &[PeekedHint]) {
+        let Some(queues) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        for hint in hints {
+            let Place { queue, sequence } = hint.mark.place();
+            if let Some(queue) = queues.queue_mut(queue) {
+                queue.claimed.remove(&sequence);
+            }
+        }
+    }
+
+    /// Lets hints leave, wherever they stand; they are claimed no longer. Returns what left.
+    pub fn leave(&mut self, node: NodeId, hints: &[PeekedHint], leave: Leave) -> Amount {
+        let mut left = Amount::default();
+        let Some(queues) = self.nodes.get_mut(&node) else {
+            return left;
+        };
+        for hint in hints {
+            let Place { queue, sequence } = hint.mark.place();
+            let Some(queue) = queues.queue_mut(queue) else {
+                continue;
+            };
+            queue.claimed.remove(&sequence);
+            if sequence <= queue.watermark {
+                let bytes = hint.hint.payload_bytes();
+                left = left.plus(queue.cursor.leave(sequence, bytes, leave));
+            }
+        }
+        queues.count(left, leave);
+        left
     }
 
     /// Moves a cursor behind `through`, never above the watermark. Returns what left the queue.
@@ -126,20 +234,16 @@ impl Registry {
         let Some(queues) = self.nodes.get_mut(&node) else {
             return Amount::default();
         };
-        let Some(queue) = queues.queues.iter_mut().find(|queue| queue.at == at) else {
+        let Some(queue) = queues.queue_mut(at) else {
             return Amount::default();
         };
         if through > queue.watermark {
             return Amount::default();
         }
-        let left = queue
-            .cursor
-            .advance(through, bytes_through.min(queue.bytes), leave);
-        let account = match leave {
-            Leave::Delivered => &mut queues.delivered,
-            Leave::Lost => &mut queues.lost,
-        };
-        *account = account.plus(left);
+        let bytes_through = bytes_through.min(queue.bytes);
+        let left = queue.cursor.advance(through, bytes_through, leave);
+        queue.claimed = queue.claimed.split_off(&queue.cursor.next);
+        queues.count(left, leave);
         left
     }
 

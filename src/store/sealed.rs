@@ -3,6 +3,8 @@
 //! sled can drop or exchange records silently when its file is damaged (SLED.md rule 10), so every record of ours
 //! carries a checksum of its own, over its key too: a value found under another key does not pass.
 
+use serde::{Serialize, de::DeserializeOwned};
+
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -16,6 +18,8 @@ pub enum DecodeError {
     Invalid(&'static str),
     #[error("its body does not decompress: {0}")]
     Decompress(String),
+    #[error("its fields do not read: {0}")]
+    Postcard(#[from] postcard::Error),
 }
 
 impl From<bytes::TryGetError> for DecodeError {
@@ -57,4 +61,45 @@ pub fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], DecodeError>
         return Err(DecodeError::Checksum { found, computed });
     }
     Ok(bytes)
+}
+
+/// Appends a value in postcard's encoding.
+pub fn pack(mut bytes: Vec<u8>, value: &impl Serialize) -> Vec<u8> {
+    // Only a writer that is full, or a value of unknown length, fails; neither can be.
+    if let Err(error) = postcard::to_io(value, &mut bytes) {
+        tracing::error!(%error, "a record does not encode");
+    }
+    bytes
+}
+
+/// Takes a value off the front.
+pub fn unpack<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
+    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    *bytes = rest;
+    Ok(value)
+}
+
+/// A record of a version and fields in postcard's encoding, sealed.
+pub fn seal_record(key: &[u8], version: u8, record: &impl Serialize) -> Vec<u8> {
+    seal(key, pack(vec![version], record))
+}
+
+/// Reads what [`seal_record`] made.
+pub fn unseal_record<T: DeserializeOwned>(
+    key: &[u8],
+    version: u8,
+    sealed: &[u8],
+) -> Result<T, DecodeError> {
+    let bytes = unseal(key, sealed)?;
+    let (found, mut fields) = bytes
+        .split_first()
+        .ok_or(DecodeError::Invalid("it is empty"))?;
+    if *found != version {
+        return Err(DecodeError::Version(*found));
+    }
+    let record = unpack(&mut fields)?;
+    match fields.is_empty() {
+        true => Ok(record),
+        false => Err(DecodeError::Invalid("bytes are left behind its fields")),
+    }
 }
