@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! key    node u64
-//! value  version u8 = 1 | state u8 (0 active, 1 removed) | queues u32
-//!        a queue: node u64, queue u64, life u8 (0 live, 1 retired)
+//! value  version u8 = 2 | state u8 (0 active, 1 removed) | flags u8 (bit 0: paused) | parked since u64 (unix ms, 0: not parked)
+//!        queues u32 | a queue: node u64, queue u64, life u8 (0 live, 1 retired, 2 has dead letters)
 //!        CRC32C over key and all of the above u32
 //! ```
-//! All big endian. A retired queue is empty or was removed; it is listed until the last of its keys is trimmed, so that
-//! a crash in between cannot make it look like a queue that lost its record.
+//! All big endian. Version 1 is the same without flags, parked since, and life 2; schema 1 wrote it. A retired queue is empty or was removed; it is listed until the last of its keys is trimmed, so that
+//! a crash in between cannot make it look like a queue that lost its record. A queue with dead letters is listed a second time for them,
+//! and stays when it is otherwise gone.
 
 use bytes::{Buf, BufMut};
 
@@ -17,7 +18,9 @@ use super::{
 };
 use crate::types::{NodeId, QueueId};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const VERSION_BEFORE_DEAD_LETTERS: u8 = 1;
+const PAUSED: u8 = 1;
 const ENTRY_BYTES: usize = 17;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,6 +31,12 @@ pub struct NodeRecord {
     pub live: Vec<QueueRef>,
     /// Waiting to be trimmed.
     pub retired: Vec<QueueRef>,
+    /// Live, retired or gone, these have dead letters of the node.
+    pub dead: Vec<QueueRef>,
+    /// The host paused its replay, to last.
+    pub paused: bool,
+    /// Since when the host has said that it is not in the cluster, by the wall clock, in milliseconds since 1970.
+    pub parked_since: Option<u64>,
 }
 
 impl NodeRecord {
@@ -36,14 +45,17 @@ impl NodeRecord {
     }
 
     pub fn encode(&self, node: NodeId) -> Vec<u8> {
-        let entries = self.live.len() + self.retired.len();
-        let mut bytes = Vec::with_capacity(10 + entries * ENTRY_BYTES);
+        let entries = self.live.len() + self.retired.len() + self.dead.len();
+        let mut bytes = Vec::with_capacity(19 + entries * ENTRY_BYTES);
         bytes.put_u8(VERSION);
         bytes.put_u8(u8::from(self.removed));
+        bytes.put_u8(if self.paused { PAUSED } else { 0 });
+        bytes.put_u64(self.parked_since.unwrap_or(0));
         bytes.put_u32(u32::try_from(entries).unwrap_or(u32::MAX));
         let live = self.live.iter().map(|queue| (queue, 0));
         let retired = self.retired.iter().map(|queue| (queue, 1));
-        for (queue, life) in live.chain(retired) {
+        let dead = self.dead.iter().map(|queue| (queue, 2));
+        for (queue, life) in live.chain(retired).chain(dead) {
             bytes.put_u64(queue.node.0);
             bytes.put_u64(queue.queue.0);
             bytes.put_u8(life);
@@ -53,21 +65,30 @@ impl NodeRecord {
 
     pub fn decode(node: NodeId, value: &[u8]) -> Result<Self, DecodeError> {
         let mut bytes = unseal(&Self::key(node), value)?;
-        match bytes.try_get_u8()? {
-            VERSION => {}
-            other => return Err(DecodeError::Version(other)),
+        let version = bytes.try_get_u8()?;
+        if ![VERSION, VERSION_BEFORE_DEAD_LETTERS].contains(&version) {
+            return Err(DecodeError::Version(version));
         }
         let removed = match bytes.try_get_u8()? {
             0 => false,
             1 => true,
             _ => return Err(DecodeError::Invalid("its state is unknown")),
         };
+        let (flags, parked_since) = match version {
+            VERSION => (bytes.try_get_u8()?, bytes.try_get_u64()?),
+            _ => (0, 0),
+        };
+        if flags & !PAUSED != 0 {
+            return Err(DecodeError::Invalid("a flag is unknown"));
+        }
         let entries = bytes.try_get_u32()?;
         if u64::from(entries) * ENTRY_BYTES as u64 != bytes.len() as u64 {
             return Err(DecodeError::Invalid("its length does not fit its queues"));
         }
         let mut record = NodeRecord {
             removed,
+            paused: flags & PAUSED != 0,
+            parked_since: (parked_since != 0).then_some(parked_since),
             ..NodeRecord::default()
         };
         for _ in 0..entries {
@@ -78,6 +99,7 @@ impl NodeRecord {
             match bytes.try_get_u8()? {
                 0 => record.live.push(queue),
                 1 => record.retired.push(queue),
+                2 if version == VERSION => record.dead.push(queue),
                 _ => return Err(DecodeError::Invalid("the life of a queue is unknown")),
             }
         }
@@ -99,6 +121,9 @@ mod tests {
             removed: true,
             live: vec![queue(4), queue(9)],
             retired: vec![queue(2)],
+            dead: vec![queue(4), queue(1)],
+            paused: true,
+            parked_since: Some(1_700_000_000_000),
         };
         let value = record.encode(NodeId(1));
         assert_eq!(NodeRecord::decode(NodeId(1), &value), Ok(record));
@@ -115,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_record_that_claims_a_billion_queues_allocates_nothing() {
-        let mut bytes = vec![VERSION, 0];
+        let mut bytes = vec![VERSION, 0, 0];
+        bytes.put_u64(0);
         bytes.put_u32(1_000_000_000);
         let value = seal(&NodeRecord::key(NodeId(1)), bytes);
         assert_eq!(
