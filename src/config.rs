@@ -95,6 +95,15 @@ pub struct Config {
     #[serde(default)]
     pub max_attempts: u32,
 
+    /// Dead letters that are kept of a node; when there are more the oldest is discarded, which the loss journal tells. Default 10,000,
+    /// minimum 1.
+    #[serde(default = "defaults::max_dead_letters")]
+    pub max_dead_letters: u64,
+
+    /// The same in payload bytes; the newest is kept, however large. Default 256 MiB, minimum 1.
+    #[serde(default = "defaults::max_dead_letter_bytes")]
+    pub max_dead_letter_bytes: u64,
+
     /// How long a shutdown lets sends in flight finish before it abandons them; what is abandoned is sent again
     /// after the next open. Default 5 s, minimum 0.
     #[serde(default = "defaults::shutdown_grace", with = "humantime_serde")]
@@ -166,6 +175,12 @@ mod defaults {
     pub fn window_bytes() -> u64 {
         8 * MIB
     }
+    pub fn max_dead_letters() -> u64 {
+        10_000
+    }
+    pub fn max_dead_letter_bytes() -> u64 {
+        256 * MIB
+    }
     pub fn shutdown_grace() -> Duration {
         Duration::from_secs(5)
     }
@@ -194,6 +209,8 @@ impl Config {
             window_hints: defaults::window_hints(),
             window_bytes: defaults::window_bytes(),
             max_attempts: 0,
+            max_dead_letters: defaults::max_dead_letters(),
+            max_dead_letter_bytes: defaults::max_dead_letter_bytes(),
             shutdown_grace: defaults::shutdown_grace(),
             commit_timeout: defaults::commit_timeout(),
             free_space_reserve_bytes: defaults::free_space_reserve_bytes(),
@@ -210,7 +227,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let millisecond = Duration::from_millis(1);
         let duration = |value: Duration| humantime::format_duration(value).to_string();
-        let rules: [(&'static str, bool, String, &'static str); 14] = [
+        let rules: [(&'static str, bool, String, &'static str); 16] = [
             (
                 "dir",
                 !self.dir.as_os_str().is_empty(),
@@ -278,6 +295,18 @@ impl Config {
                 "between 1 and 67108864",
             ),
             (
+                "max_dead_letters",
+                self.max_dead_letters > 0,
+                self.max_dead_letters.to_string(),
+                "at least 1",
+            ),
+            (
+                "max_dead_letter_bytes",
+                self.max_dead_letter_bytes > 0,
+                self.max_dead_letter_bytes.to_string(),
+                "at least 1",
+            ),
+            (
                 "shutdown_grace",
                 self.shutdown_grace <= Duration::from_secs(86_400),
                 duration(self.shutdown_grace),
@@ -329,6 +358,8 @@ mod tests {
         assert_eq!(config.window_hints, 8192);
         assert_eq!(config.window_bytes, 8 << 20);
         assert_eq!(config.max_attempts, 0);
+        assert_eq!(config.max_dead_letters, 10_000);
+        assert_eq!(config.max_dead_letter_bytes, 256 << 20);
         assert_eq!(config.shutdown_grace, Duration::from_secs(5));
         assert_eq!(config.commit_timeout, Duration::from_secs(30));
         assert_eq!(config.free_space_reserve_bytes, 128 << 20);
@@ -354,6 +385,8 @@ mod tests {
             window_hints = 100
             window_bytes = 1000
             max_attempts = 5
+            max_dead_letters = 7
+            max_dead_letter_bytes = 7000
             shutdown_grace = "0s"
             commit_timeout = "1m"
             free_space_reserve_bytes = 0
@@ -381,7 +414,7 @@ mod tests {
     #[test]
     fn each_rule_names_its_field() {
         type Break = fn(&mut Config);
-        let broken: [(&str, Break); 20] = [
+        let broken: [(&str, Break); 22] = [
             ("dir", |c| c.dir = PathBuf::new()),
             ("retry_interval", |c| c.retry_interval = Duration::ZERO),
             ("retry_max_interval", |c| {
@@ -400,6 +433,8 @@ mod tests {
             ("window_hints", |c| c.window_hints = 16_385),
             ("window_bytes", |c| c.window_bytes = 0),
             ("window_bytes", |c| c.window_bytes = (64 << 20) + 1),
+            ("max_dead_letters", |c| c.max_dead_letters = 0),
+            ("max_dead_letter_bytes", |c| c.max_dead_letter_bytes = 0),
             ("shutdown_grace", |c| c.shutdown_grace = Duration::MAX),
             ("commit_timeout", |c| {
                 c.commit_timeout = Duration::from_millis(999);

@@ -68,7 +68,8 @@ impl Hint {
             format: self.format,
             enqueued_unix_ms: self.enqueued_unix_ms,
             payload: payload.into(),
-        }
+origin: None,
+}
     }
 }
 

@@ -108,6 +108,19 @@ impl From<HandoffError> for EnqueueError {
     }
 }
 
+impl From<EnqueueError> for HandoffError {
+    /// Why what was handed in like a hint is not done.
+    fn from(error: EnqueueError) -> Self {
+        match error {
+            EnqueueError::ShutDown => HandoffError::ShutDown,
+            EnqueueError::StoreFailed(cause) | EnqueueError::Unknown(cause) => {
+                HandoffError::Storage(cause)
+            }
+            refused => HandoffError::Refused(refused),
+        }
+    }
+}
+
 impl EnqueueError {
     /// Whether the hint may be stored all the same.
     pub fn outcome(&self) -> FailedOutcome {
@@ -156,6 +169,9 @@ pub enum HandoffError {
         /// What the decoder said.
         source: Arc<PayloadError>,
     },
+    /// A dead letter was not taken back into its node's queue, for the reason that a hint would not be.
+    #[error("the dead letter stays where it is")]
+    Refused(#[source] EnqueueError),
     /// The node was never hinted.
     #[error("node {node} has no queue; nothing was ever hinted for it")]
     UnknownNode {

@@ -179,6 +179,7 @@ impl<P: Payload> HintedHandoff<P> {
             format: P::FORMAT,
             enqueued_unix_ms: now.map_or(0, |since| since.as_millis() as u64),
             payload: Bytes::from(bytes),
+            origin: None,
         })
     }
 

@@ -1,6 +1,9 @@
 //! Which transactions of a group come into effect, and writing them as one.
 
-use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use sled::{
     IVec, Tree,
@@ -11,15 +14,17 @@ use super::{
     block::NewHint,
     committer::Committer,
     cursor::{Cursor, Leave},
+    depart::LettersChange,
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
     in_flight::Owner,
     inbox::Part,
-    keys::QueueRef,
+    keys::{Place, QueueRef},
+    node_record::NodeRecord,
     overlay::{RowMap, TreeChanges, read_row},
     proposal::{Ack, Draft, Refusal},
-    reader::Mark,
+    reader::{Mark, PeekedHint},
 };
 use crate::{
     error::StorageError,
@@ -33,17 +38,37 @@ pub struct Judged {
     pub accepted: Accepted,
 }
 
-/// Where a queue that a node consumes will stand.
-type Cursors = HashMap<(NodeId, QueueRef), (Cursor, Mark)>;
+/// Where queues will stand that something leaves with the group.
+type Cursors = HashMap<(NodeId, QueueRef), Cursor>;
 
 /// What the transactions of a group change, as one.
 #[derive(Default)]
 pub struct Accepted {
     rows: HashMap<IVec, (Tree, RowMap)>,
-    cursors: Cursors,
+    pub cursors: Cursors,
+    /// What consumers acknowledge.
+    acked: Vec<(NodeId, Mark)>,
     removed_bytes: usize,
-    /// How many of them change anything, hints included.
+    /// Hints that leave undelivered.
+    pub departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+    /// Records in our trees of hints and of losses.
+    pub hints: RowMap,
+    pub losses: RowMap,
+    /// The blocks of new dead letters; without its record such a block is nothing, so they need not be part of any transaction.
+    pub letter_blocks: Vec<EncodedBlock>,
+    pub letters: HashMap<NodeId, LettersChange>,
+    /// Dead letters that are none any more, whose blocks are to be trimmed.
+    pub letters_gone: Vec<Place>,
+    /// Dead letters that become hints again, by whom that concerns.
+    pub redriven: HashMap<Owner, Place>,
+    /// Of these: where it stood, where it is now, where it stood first.
+    pub pointed: Vec<(Place, Place, Place)>,
+    /// Nodes whose record changes.
+    pub rewrites: BTreeSet<NodeId>,
+    /// How many transactions change anything, hints included.
     pub changing: u64,
+    /// Hints and dead letters that leave: things of ours that are all or nothing.
+    pub steps: u64,
 }
 
 impl Accepted {
@@ -67,6 +92,8 @@ impl Accepted {
         let moved = self.moved(&draft.acks, committer)?;
         self.removed_bytes += draft.removed_bytes;
         self.cursors.extend(moved);
+        self.acked
+            .extend(draft.acks.iter().map(|ack| (ack.node, ack.last)));
         for (name, changes) in changes {
             let new = || (changes.tree, RowMap::new());
             let (_, rows) = self.rows.entry(name).or_insert_with(new);
@@ -104,8 +131,7 @@ impl Accepted {
             let queue = committer.shared.registry.lock().queue(at.0, at.1);
             let queue = queue.filter(|queue| ack.last.sequence <= queue.watermark);
             let known = moved.get(&at).or_else(|| self.cursors.get(&at));
-            let cursor =
-                queue.map(|queue| known.map_or(queue.cursor, |(cursor, _)| cursor.clone()));
+            let cursor = queue.map(|queue| known.cloned().unwrap_or(queue.cursor));
             let Some(mut cursor) = cursor.filter(|cursor| cursor.next == ack.first) else {
                 return Err(Refusal::NotNext(HintId {
                     store: committer.shared.store,
@@ -119,90 +145,179 @@ impl Accepted {
                 ..
             } = ack.last;
             cursor.advance(sequence, bytes_through, Leave::Delivered);
-            moved.insert(at, (cursor, ack.last));
+            moved.insert(at, cursor);
         }
         Ok(moved)
+    }
+
+    /// Sets or removes a record in our tree of hints.
+    pub fn set(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        self.hints.insert(IVec::from(key), value.map(IVec::from));
+    }
+
+    pub fn letters(&mut self, node: NodeId) -> &mut LettersChange {
+        self.letters.entry(node).or_default()
     }
 }
 
 impl Committer {
     /// Finds out what of a group comes into effect: its hints, and the transactions that lose no race.
-    pub fn judge(&self, parts: Vec<(usize, Part)>) -> Judged {
+    pub fn judge(&mut self, parts: Vec<(usize, Part)>) -> Result<Judged, StorageError> {
         let mut judged = Judged::default();
+        let shared = Arc::clone(&self.shared);
         for (place, part) in parts {
+            let accepted = &mut judged.accepted;
             let mut draft = match part {
                 Part::Hint { node, hint, .. } => {
                     judged.hints.push(((place, 0), node, hint));
+                    continue;
+                }
+                Part::Departure { node, hints, fate } => {
+                    let left = self.depart(accepted, node, hints, &fate)?;
+                    shared.in_flight.note_left(place, left);
+                    continue;
+                }
+                Part::Discard { node, letters } => {
+                    let left = self.discard(accepted, node, &letters)?;
+                    shared.in_flight.note_left(place, left);
+                    continue;
+                }
+                Part::Redrive { node, letter, hint } => {
+                    if self.redrive(accepted, node, letter)? {
+                        accepted.redriven.insert((place, 0), letter);
+                        judged.hints.push(((place, 0), node, hint));
+                    }
                     continue;
                 }
                 Part::Transaction(draft) => draft,
             };
             if let Err(refusal) = judged.accepted.add(&mut draft, self) {
                 if matches!(refusal, Refusal::Conflict) {
-                    self.shared.counters.conflicts.fetch_add(1, Relaxed);
+                    shared.counters.conflicts.fetch_add(1, Relaxed);
                 }
-                self.shared.in_flight.refuse(place, refusal);
+                shared.in_flight.refuse(place, refusal);
                 continue;
             }
             let hints = draft.hints.into_iter().enumerate();
             let owned = hints.map(|(index, (node, hint))| ((place, index), node, hint));
             judged.hints.extend(owned);
         }
-        judged
+        Ok(judged)
     }
 
-    /// Writes what the transactions of a group change, and its blocks, so that all of it is there or nothing.
+    /// Writes what a group changes that is all or nothing, and its blocks.
     pub fn write_as_one(
         &mut self,
         blocks: Vec<EncodedBlock>,
-        accepted: Accepted,
+        mut accepted: Accepted,
     ) -> Result<(), StorageError> {
         point("transaction: accepted")?;
-        let Accepted {
-            rows,
-            cursors,
-            removed_bytes,
-            ..
-        } = accepted;
-        let cursor_records = cursors
-            .iter()
-            .map(|((_, at), (cursor, _))| (IVec::from(&at.cursor_key()), cursor.encode(*at)));
-        let blocks = blocks.into_iter().flat_map(EncodedBlock::into_writes);
-        let blocks = blocks.map(|(key, value)| (IVec::from(&key), value));
-        let ours = cursor_records.chain(blocks);
-        let ours: RowMap = ours.map(|(key, value)| (key, Some(value.into()))).collect();
         let engine = self.engine()?;
-        let rows = rows.values().map(|(tree, rows)| (tree, rows));
-        let writes: Vec<(&Tree, &RowMap)> = std::iter::once((&engine.hints, &ours))
-            .chain(rows)
-            .filter(|(_, rows)| !rows.is_empty())
-            .collect();
+        let losses = &mut accepted.losses;
+        let folded = self.journal.fold(&engine.losses, losses);
+        folded.map_err(|error| StorageError::new("read the loss journal", error))?;
+        for block in std::mem::take(&mut accepted.letter_blocks) {
+            self.write_block(block)?;
+            point("letter: block written")?;
+        }
+        let ours = self.records(blocks, &mut accepted)?;
+        let rows = accepted.rows.values().map(|(tree, rows)| (tree, rows));
+        let writes: Vec<(&Tree, &RowMap)> = [
+            (&engine.hints, &ours.hints),
+            (&engine.nodes, &ours.nodes),
+            (&engine.losses, &accepted.losses),
+        ]
+        .into_iter()
+        .chain(rows)
+        .filter(|(_, rows)| !rows.is_empty())
+        .collect();
 
         // SLED.md rule 2.
         let bytes = writes.iter().flat_map(|(_, rows)| rows.iter());
         let bytes = bytes.map(|(key, value)| key.len() + value.as_ref().map_or(0, |it| it.len()));
-        let bytes = removed_bytes + bytes.sum::<usize>();
+        let bytes = accepted.removed_bytes + bytes.sum::<usize>();
         if self.handed_bytes + bytes > GROUP_BYTES && self.handed_bytes > 0 {
             self.commit()?;
         }
         self.handed_bytes += bytes;
         apply(&writes).map_err(|error| StorageError::new("write a transaction", error))?;
         point("transaction: applied")?;
-
-        let mut registry = self.shared.registry.lock();
-        for ((node, at), (_, mark)) in cursors {
-            // Seen at once, as with any acknowledgement; what it lets be trimmed waits until it is durable.
-            registry.advance(
-                node,
-                at,
-                mark.sequence,
-                mark.bytes_through,
-                Leave::Delivered,
-            );
-            self.dirty.insert((node, at));
-        }
+        self.show(accepted);
         Ok(())
     }
+
+    /// The records of ours that are part of the transaction: cursors, blocks, dead letters, and the nodes that have some.
+    fn records(
+        &mut self,
+        blocks: Vec<EncodedBlock>,
+        accepted: &mut Accepted,
+    ) -> Result<Ours, StorageError> {
+        let mut hints = std::mem::take(&mut accepted.hints);
+        for ((_, at), cursor) in &accepted.cursors {
+            let value = cursor.encode(*at).into();
+            hints.insert(IVec::from(&at.cursor_key()), Some(value));
+        }
+        for block in blocks {
+            // A dead letter may be larger than a group: its chunks are durable before the transaction brings chunk 0.
+            let is_large = block.bytes() > GROUP_BYTES;
+            let mut writes = block.into_writes().peekable();
+            while let Some((key, value)) = writes.next() {
+                if is_large && writes.peek().is_some() {
+                    let engine = self.engine()?;
+                    self.insert(&engine.hints, &key, value)?;
+                } else {
+                    hints.insert(IVec::from(&key), Some(value.into()));
+                }
+            }
+            if is_large {
+                self.commit()?;
+            }
+        }
+        let records = accepted.rewrites.iter().filter_map(|node| {
+            let value = self.records.get(node)?.encode(*node);
+            Some((IVec::from(&NodeRecord::key(*node)), Some(value.into())))
+        });
+        Ok(Ours {
+            hints,
+            nodes: records.collect(),
+        })
+    }
+
+    /// Seen at once, as with any acknowledgement; what it lets be trimmed waits until it is durable.
+    fn show(&mut self, accepted: Accepted) {
+        for (letter, now, origin) in accepted.pointed {
+            self.redriven.remove(&letter);
+            self.redriven.insert(now, origin);
+        }
+        for place in accepted.letters_gone {
+            self.redriven.remove(&place);
+            self.trimmer.letter(place);
+        }
+        self.dirty.extend(accepted.cursors.into_keys());
+        let mut registry = self.shared.registry.lock();
+        for (node, mark) in accepted.acked {
+            let Mark {
+                queue,
+                sequence,
+                bytes_through,
+            } = mark;
+            registry.advance(node, queue, sequence, bytes_through, Leave::Delivered);
+        }
+        for (node, hints, leave) in accepted.departed {
+            registry.leave(node, &hints, leave);
+        }
+        for (node, change) in accepted.letters {
+            if let Some(queues) = registry.nodes.get_mut(&node) {
+                queues.letters = change.of(queues.letters);
+            }
+        }
+    }
+}
+
+/// Records of ours in a transaction.
+struct Ours {
+    hints: RowMap,
+    nodes: RowMap,
 }
 
 fn apply(writes: &[(&Tree, &RowMap)]) -> sled::Result<()> {

@@ -14,7 +14,7 @@ use super::{
     inbox::Dirty,
     recovery::Recovered,
     shared::{OnDurable, Shared, Space},
-    trim::Trimmer,
+    trim::{Letters, Trimmer},
 };
 use crate::{
     config::Config,
@@ -25,7 +25,7 @@ use crate::{
 pub fn assemble(
     config: &Config,
     engine: Engine,
-    recovered: Recovered,
+    mut recovered: Recovered,
     home: Home,
     on_durable: OnDurable,
 ) -> (Arc<Shared>, Committer) {
@@ -37,7 +37,7 @@ pub fn assemble(
     let shared = Arc::new(Shared::new(
         recovered.store,
         Arc::clone(&engine),
-        recovered.registry,
+        std::mem::take(&mut recovered.registry),
         on_durable,
         matches!(home, Home::Owned { .. }),
         Space {
@@ -45,7 +45,7 @@ pub fn assemble(
             reserve_bytes: config.free_space_reserve_bytes,
         },
     ));
-    let (tails, trimmer, dirty) = take_over(&shared, &recovered.live, &recovered.retired);
+    let (tails, trimmer, dirty) = take_over(&shared, &recovered);
     let committer = Committer {
         shared: Arc::clone(&shared),
         engine: Some(engine),
@@ -60,6 +60,8 @@ pub fn assemble(
         tails,
         next_queue: recovered.next_queue,
         trimmer,
+        journal: recovered.journal,
+        redriven: recovered.redriven,
         dirty,
         handed_bytes: 0,
         healing: Healing::default(),
@@ -71,19 +73,23 @@ pub fn assemble(
 pub type TakenOver = (HashMap<NodeId, Tail>, Trimmer, BTreeSet<Dirty>);
 
 /// Where new hints go, and what an earlier stop left to be trimmed or retired.
-pub fn take_over(shared: &Shared, live: &[Dirty], retired: &[Dirty]) -> TakenOver {
+pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
     let mut trimmer = Trimmer::default();
-    for (node, queue) in retired {
-        trimmer.whole(*node, *queue);
+    for place in &recovered.letter_blocks {
+        trimmer.letter(*place);
+    }
+    for (node, queue) in &recovered.retired {
+        trimmer.whole(*node, *queue, Letters::Stay);
     }
     let registry = shared.registry.lock();
     let mut dirty = BTreeSet::new();
-    for (node, at) in live {
+    for (node, at) in &recovered.live {
         let Some(queue) = registry.queue(*node, *at) else {
             continue;
         };
-        if queue.sealed && queue.is_drained() {
-            // Writing its cursor retires it.
+        let redriven = recovered.redriven.keys().any(|now| now.queue == *at);
+        if redriven || (queue.sealed && queue.is_drained()) {
+            // Writing its cursor retires it, and looks after what points to it.
             dirty.insert((*node, *at));
         } else {
             trimmer.below(*at, queue.cursor.next);

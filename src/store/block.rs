@@ -1,12 +1,13 @@
 //! A block: the hints of one queue that one commit group stored together. `encoder.rs` makes them.
 //!
 //! ```text
-//! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8 = 0
+//! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8 (bit 0: with origins)
 //!         queue u64 | first sequence u64 | hints u32 | chunks u16
 //!         stored body bytes u32 | raw body bytes u32
 //!         payload bytes of the queue before this block u64
 //!         CRC32C over chunk 0's key, the header up to here and the stored body u32
 //! body    a hint: flags u8 = 0 | payload format u16 | shard u64 | enqueue time u64 (unix ms) | length u32 | payload
+//!         with origins, before the payload: queue u64, sequence u64 that it had before it was a dead letter; 0, 0 if it was none
 //! ```
 //! All big endian. Header and stored body, one behind the other, are cut into chunks of 16 KiB under consecutive keys
 //! (SLED.md rule 3: no value may become a blob). Exactly `chunks` keys belong to a block. The hints before a block are
@@ -16,7 +17,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::{
     faults::{Safeguard, is_off},
-    keys::QueueRef,
+    keys::{QueueRef, Shelf},
     sealed::{DecodeError, checksum},
 };
 use crate::{
@@ -27,6 +28,8 @@ use crate::{
 const VERSION: u8 = 1;
 pub(super) const HEADER_BYTES: usize = 46;
 const CRC_BYTES: usize = 4;
+/// Every hint of the block has room for an origin.
+pub(super) const WITH_ORIGINS: u8 = 1;
 pub(super) const CODEC_NONE: u8 = 0;
 pub(super) const CODEC_ZSTD: u8 = 1;
 
@@ -42,10 +45,11 @@ pub fn chunk_bytes() -> usize {
     }
 }
 
-/// What a hint takes in a body beside its payload.
+/// What a hint takes in a body beside its payload, and its origin.
 pub const HINT_OVERHEAD_BYTES: usize = 23;
+const ORIGIN_BYTES: usize = 16;
 /// No block is larger than one hint of the largest size, so nothing larger is ever allocated for one.
-const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + HINT_OVERHEAD_BYTES as u64;
+const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + (HINT_OVERHEAD_BYTES + ORIGIN_BYTES) as u64;
 
 /// A hint on its way into the store.
 #[derive(Debug, Clone)]
@@ -58,12 +62,14 @@ pub struct NewHint {
     pub enqueued_unix_ms: u64,
     /// The encoded points.
     pub payload: Bytes,
+    /// Where it stood before it was a dead letter, if it was.
+    pub origin: Option<(QueueId, Sequence)>,
 }
 
 impl NewHint {
-    /// Bytes it takes in a body.
+    /// Bytes it takes in a body, at most.
     pub fn raw_bytes(&self) -> usize {
-        HINT_OVERHEAD_BYTES + self.payload.len()
+        HINT_OVERHEAD_BYTES + ORIGIN_BYTES + self.payload.len()
     }
 }
 
@@ -78,6 +84,8 @@ pub struct StoredHint {
     pub enqueued_unix_ms: u64,
     /// The encoded points: a slice of the block that was read.
     pub payload: Bytes,
+    /// Where it stood before it was a dead letter, if it was.
+    pub origin: Option<(QueueId, Sequence)>,
 }
 
 impl StoredHint {
@@ -91,6 +99,7 @@ impl StoredHint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     pub(super) codec: u8,
+    pub(super) flags: u8,
     pub(super) queue: QueueId,
     pub first: Sequence,
     pub hints: u32,
@@ -114,7 +123,7 @@ impl Header {
 
     /// Payload bytes of the queue up to and including this block.
     pub fn bytes_through(&self) -> u64 {
-        let overhead = u64::from(self.hints) * HINT_OVERHEAD_BYTES as u64;
+        let overhead = u64::from(self.hints) * hint_overhead(self.flags);
         let payload = u64::from(self.raw_bytes).saturating_sub(overhead);
         self.bytes_before.saturating_add(payload)
     }
@@ -126,7 +135,7 @@ impl Header {
         out.put_u8(VERSION);
         out.put_u8(HEADER_BYTES as u8);
         out.put_u8(self.codec);
-        out.put_u8(0);
+        out.put_u8(self.flags);
         out.put_u64(self.queue.0);
         out.put_u64(self.first.0);
         out.put_u32(self.hints);
@@ -148,12 +157,13 @@ impl Header {
         if usize::from(bytes.try_get_u8()?) != HEADER_BYTES {
             return Err(DecodeError::Invalid("its header length is not 46"));
         }
-        let codec = bytes.try_get_u8()?;
-        if codec > CODEC_ZSTD || bytes.try_get_u8()? != 0 {
+        let (codec, flags) = (bytes.try_get_u8()?, bytes.try_get_u8()?);
+        if codec > CODEC_ZSTD || flags & !WITH_ORIGINS != 0 {
             return Err(DecodeError::Invalid("its codec or flags are unknown"));
         }
         let header = Header {
             codec,
+            flags,
             queue: QueueId(bytes.try_get_u64()?),
             first: Sequence(bytes.try_get_u64()?),
             hints: bytes.try_get_u32()?,
@@ -176,7 +186,7 @@ impl Header {
         if raw > RAW_BYTES_MAX || stored > raw {
             return Err(DecodeError::Invalid("its lengths are over the limit"));
         }
-        if self.hints == 0 || u64::from(self.hints) * HINT_OVERHEAD_BYTES as u64 > raw {
+        if self.hints == 0 || u64::from(self.hints) * hint_overhead(self.flags) > raw {
             return Err(DecodeError::Invalid("its hints do not fit its length"));
         }
         if first.0.checked_add(u64::from(self.hints)).is_none() {
@@ -190,8 +200,27 @@ impl Header {
     }
 }
 
-/// Verifies a block and takes it apart. `body` is what follows the header, over all chunks.
+fn hint_overhead(flags: u8) -> u64 {
+    let origin = if flags & WITH_ORIGINS != 0 {
+        ORIGIN_BYTES
+    } else {
+        0
+    };
+    (HINT_OVERHEAD_BYTES + origin) as u64
+}
+
+/// Verifies a block of a queue and takes it apart. `body` is what follows the header, over all chunks.
 pub fn decode(
+    queue: QueueRef,
+    header: &Header,
+    body: &[u8],
+) -> Result<Vec<StoredHint>, DecodeError> {
+    decode_on(Shelf::Queue, queue, header, body)
+}
+
+/// The same, wherever the block stands.
+pub fn decode_on(
+    shelf: Shelf,
     queue: QueueRef,
     header: &Header,
     body: &[u8],
@@ -202,7 +231,7 @@ pub fn decode(
             wanted: header.stored_bytes as usize,
         });
     }
-    let key = queue.chunk_key(header.first, 0);
+    let key = queue.chunk_key_on(shelf, header.first, 0);
     let computed = checksum(&[&key, &header.encode(), body]);
     if computed != header.crc && !is_off(Safeguard::Checksums) {
         return Err(DecodeError::Checksum {
@@ -217,7 +246,7 @@ pub fn decode(
     if raw.len() != header.raw_bytes as usize {
         return Err(DecodeError::Invalid("its raw length is not what it says"));
     }
-    split_hints(raw, header.hints)
+    split_hints(raw, header)
 }
 
 /// Where the body starts in chunk 0.
@@ -225,10 +254,10 @@ pub fn body_of_chunk0(chunk0: &[u8]) -> &[u8] {
     chunk0.get(HEADER_BYTES..).unwrap_or_default()
 }
 
-fn split_hints(mut raw: Bytes, hints: u32) -> Result<Vec<StoredHint>, DecodeError> {
+fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<StoredHint>, DecodeError> {
     // `Header::check` bounded the count by the raw length.
-    let mut stored = Vec::with_capacity(hints as usize);
-    for _ in 0..hints {
+    let mut stored = Vec::with_capacity(header.hints as usize);
+    for _ in 0..header.hints {
         if raw.try_get_u8()? != 0 {
             return Err(DecodeError::Invalid("a hint has unknown flags"));
         }
@@ -236,6 +265,10 @@ fn split_hints(mut raw: Bytes, hints: u32) -> Result<Vec<StoredHint>, DecodeErro
         let shard = ShardId(raw.try_get_u64()?);
         let enqueued_unix_ms = raw.try_get_u64()?;
         let length = raw.try_get_u32()? as usize;
+        let origin = match header.flags & WITH_ORIGINS {
+            0 => None,
+            _ => Some((QueueId(raw.try_get_u64()?), Sequence(raw.try_get_u64()?))),
+        };
         if length > raw.len() {
             return Err(DecodeError::Short {
                 found: raw.len(),
@@ -247,6 +280,7 @@ fn split_hints(mut raw: Bytes, hints: u32) -> Result<Vec<StoredHint>, DecodeErro
             format,
             enqueued_unix_ms,
             payload: raw.split_to(length),
+            origin: origin.filter(|(queue, _)| queue.0 != 0),
         });
     }
     if !raw.is_empty() {
@@ -292,6 +326,7 @@ mod tests {
             format: 1,
             enqueued_unix_ms: 1_700_000_000_000,
             payload: payload.into(),
+            origin: None,
         }
     }
 
@@ -340,6 +375,23 @@ mod tests {
     }
 
     #[test]
+    fn hints_keep_where_they_came_from_and_those_beside_them_are_counted_the_same() {
+        let origin = Some((QueueId(2), Sequence(77)));
+        let hints = [
+            hint(vec![b'a'; 500]),
+            NewHint {
+                origin,
+                ..hint(vec![b'b'; 300])
+            },
+        ];
+        let block = Encoder::new().encode(QUEUE, Sequence(5), 10, &hints);
+        assert_eq!(block.header.bytes_through(), 810);
+        let back = read_back(block).unwrap();
+        assert_eq!((back[0].origin, back[1].origin), (None, origin));
+        assert_eq!(back[1].payload, hints[1].payload);
+    }
+
+    #[test]
     fn no_chunk_is_over_16_kib_and_chunk_0_is_written_last() {
         let block = Encoder::new().encode(QUEUE, Sequence(5), 0, &[hint(incompressible(200_000))]);
         let writes: Vec<_> = block.into_writes().collect();
@@ -365,6 +417,7 @@ mod tests {
     fn length_bombs_are_refused_before_anything_is_allocated() {
         let good = Header {
             codec: CODEC_ZSTD,
+            flags: 0,
             queue: QUEUE.queue,
             first: Sequence(5),
             hints: 1,
@@ -414,7 +467,7 @@ mod tests {
         raw.put_u64(1);
         raw.put_u32(u32::MAX);
         assert!(matches!(
-            split_hints(raw.into(), 1),
+            split_hints(raw.into(), &good),
             Err(DecodeError::Short { .. })
         ));
     }

@@ -2,7 +2,7 @@
 
 use super::{
     block::{self, CHUNK_BYTES, Header, StoredHint},
-    keys::{Key, QueueRef},
+    keys::{Key, Place, QueueRef, Shelf},
     sealed::DecodeError,
 };
 use crate::types::Sequence;
@@ -31,23 +31,38 @@ pub fn read(
     queue: QueueRef,
     first: Sequence,
 ) -> Result<Option<Block>, ReadError> {
-    let Some(chunk0) = hints.get(queue.chunk_key(first, 0))? else {
+    read_on(hints, Shelf::Queue, queue, first)
+}
+
+/// Reads the dead letter that stood at `place`; `None` if its block is not there.
+pub fn read_letter(hints: &sled::Tree, place: Place) -> Result<Option<StoredHint>, ReadError> {
+    let block = read_on(hints, Shelf::Letters, place.queue, place.sequence)?;
+    Ok(block.and_then(|mut block| block.hints.pop()))
+}
+
+fn read_on(
+    hints: &sled::Tree,
+    shelf: Shelf,
+    queue: QueueRef,
+    first: Sequence,
+) -> Result<Option<Block>, ReadError> {
+    let Some(chunk0) = hints.get(queue.chunk_key_on(shelf, first, 0))? else {
         return Ok(None);
     };
     let header = Header::parse(queue, first, &chunk0).map_err(ReadError::Damaged)?;
     let in_first = block::body_of_chunk0(&chunk0);
     let stored = if header.chunks == 1 {
-        block::decode(queue, &header, in_first)
+        block::decode_on(shelf, queue, &header, in_first)
     } else {
         let mut body = Vec::with_capacity(usize::from(header.chunks) * CHUNK_BYTES);
         body.extend_from_slice(in_first);
         for chunk in 1..header.chunks {
             // A missing chunk leaves the body short, which decoding reports.
-            if let Some(value) = hints.get(queue.chunk_key(first, chunk))? {
+            if let Some(value) = hints.get(queue.chunk_key_on(shelf, first, chunk))? {
                 body.extend_from_slice(&value);
             }
         }
-        block::decode(queue, &header, &body)
+        block::decode_on(shelf, queue, &header, &body)
     };
     Ok(Some(Block {
         queue,
@@ -94,6 +109,28 @@ pub fn last_start(
         }
     }
     Ok(None)
+}
+
+/// The highest of a queue's dead letters that has any chunk of a block, below a sequence. One seek, however large it is.
+pub fn last_letter_block(
+    hints: &sled::Tree,
+    queue: QueueRef,
+    below: Option<Sequence>,
+) -> Result<Option<Place>, sled::Error> {
+    let from = queue.chunk_key_on(Shelf::Letters, Sequence(0), 0).to_vec();
+    let to = match below {
+        Some(below) => queue.chunk_key_on(Shelf::Letters, below, 0).to_vec(),
+        None => queue.letter_keys(Sequence(0)).start,
+    };
+    let Some((key, _)) = hints.range(from..to).next_back().transpose()? else {
+        return Ok(None);
+    };
+    Ok(match Key::parse(&key) {
+        Some(Key::LetterChunk {
+            queue, sequence, ..
+        }) => Some(Place { queue, sequence }),
+        _ => None,
+    })
 }
 
 /// The starts of the queue's blocks from `from` on, in order.

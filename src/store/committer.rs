@@ -11,6 +11,8 @@ use std::{
 
 use super::{
     clean,
+    depart::Redriven,
+    departure::LossReason,
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
     faults::{Safeguard, is_off, point},
@@ -18,6 +20,7 @@ use super::{
     home::Home,
     inbox::{Control, Dirty, Entry, Work},
     keys::QueueRef,
+    losses::Journal,
     node_record::NodeRecord,
     shared::Shared,
     trim::Trimmer,
@@ -26,7 +29,7 @@ use crate::{
     config::Config,
     error::{HandoffError, StorageError},
     stats::Health,
-    types::{Amount, NodeId, Sequence},
+    types::{NodeId, Sequence},
 };
 
 /// How long a close waits for reads that are under way.
@@ -52,6 +55,9 @@ pub struct Committer {
     pub tails: HashMap<NodeId, Tail>,
     pub next_queue: u64,
     pub trimmer: Trimmer,
+    pub journal: Journal,
+    /// By where they are now, where hints stood that were dead letters and are not done with.
+    pub redriven: Redriven,
     /// Cursors that moved and are not written yet.
     pub dirty: BTreeSet<Dirty>,
     /// Bytes handed to sled since the last fsync.
@@ -84,7 +90,8 @@ impl Committer {
                 None => {}
                 Some(Control::Sync(done)) => done(self.guarded(Self::settle)),
                 Some(Control::RemoveNode(node, done)) => {
-                    let removed = self.guarded(|committer| committer.remove_node(node));
+                    let removed =
+                        self.guarded(|committer| committer.forsake(node, LossReason::Discarded));
                     done(
                         removed.and_then(|amount| amount.ok_or(HandoffError::UnknownNode { node })),
                     );
@@ -176,39 +183,6 @@ impl Committer {
             self.commit()?;
         }
         Ok(())
-    }
-
-    /// The tombstone first; the space is trimmed afterwards, in bounded groups. `None` for a node without a record.
-    fn remove_node(&mut self, node: NodeId) -> Result<Option<Amount>, StorageError> {
-        let Some(record) = self.records.get_mut(&node) else {
-            return Ok(None);
-        };
-        record.removed = true;
-        let retired = std::mem::take(&mut record.live);
-        record.retired.extend(&retired);
-        self.write_record(node)?;
-        point("drop: tombstone written")?;
-        self.commit()?;
-        point("drop: tombstone durable")?;
-        self.tails.remove(&node);
-        for queue in retired {
-            self.trimmer.whole(node, queue);
-        }
-        let removed = self.shared.registry.lock().nodes.remove(&node);
-        let removed = removed.unwrap_or_default();
-        for queue in removed.queues.iter().filter(|queue| !queue.is_drained()) {
-            let Amount { hints, bytes } = queue.pending();
-            tracing::warn!(
-                node = node.0,
-                queue = queue.at.queue.0,
-                hints,
-                bytes,
-                first_lost = queue.cursor.next.0,
-                last_lost = queue.watermark.0,
-                "node removed; its hints are discarded"
-            );
-        }
-        Ok(Some(removed.pending()))
     }
 
     /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.

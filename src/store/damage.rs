@@ -4,15 +4,19 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
+    accept::Accepted,
     block::{self, Header},
     blocks::{self, ReadError},
     carve::carve,
     committer::Committer,
     cursor::Leave,
+    depart::now_unix_ms,
+    departure::LossReason,
     engine::Engine,
     faults::{Safeguard, is_off},
     home::Home,
     keys::{Key, QueueRef},
+    losses::Loss,
     registry::Queue,
 };
 use crate::{
@@ -48,16 +52,39 @@ impl Committer {
         let Some(range) = judged.filter(|_| !queue.is_drained()) else {
             return Ok(());
         };
+        self.skip(node, &queue, range)
+    }
+
+    /// The cursor moves behind what is lost, in one step with the record of it.
+    fn skip(&mut self, node: NodeId, queue: &Queue, range: LostRange) -> Result<(), StorageError> {
+        let (at, first, now) = (queue.at, queue.cursor.next, now_unix_ms());
+        let mut cursor = queue.cursor.clone();
+        let lost = cursor.advance(range.last, range.bytes_through, Leave::Lost);
+        let loss = Loss {
+            node,
+            shard: None,
+            queue: at.queue,
+            first,
+            last: range.last,
+            amount: lost,
+            reason: LossReason::Damaged,
+            since_unix_ms: now,
+            until_unix_ms: now,
+            redriven_from: None,
+        };
+        let mut accepted = Accepted::default();
+        self.journal.record(loss, &mut accepted.losses);
+        accepted.cursors.insert((node, at), cursor);
+        self.write_as_one(Vec::new(), accepted)?;
         let mut registry = self.shared.registry.lock();
-        let lost = registry.advance(node, at, range.last, range.bytes_through, Leave::Lost);
+        registry.advance(node, at, range.last, range.bytes_through, Leave::Lost);
         registry.note_damage(Damage {
             node: at.node,
             queue: at.queue,
             what: format!("{} hints ({} bytes) did not read", lost.hints, lost.bytes),
-            lost: Some((queue.cursor.next, range.last)),
+            lost: Some((first, range.last)),
         });
         drop(registry);
-        self.dirty.insert((node, at));
         self.settle()
     }
 

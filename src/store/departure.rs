@@ -1,6 +1,9 @@
-//! Hints on their way out of a queue undelivered: to the dead letters, or lost.
+//! Hints on their way out of a queue undelivered: to the dead letters, or lost. And dead letters on their way out.
 
 use serde::{Deserialize, Serialize};
+
+use super::{block::NewHint, inbox::ControlDone, keys::Place, reader::PeekedHint};
+use crate::types::{Amount, HintId, NodeId};
 
 /// Why hints left undelivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +20,8 @@ pub enum LossReason {
     Quota,
     /// The host discarded them, or removed their node.
     Discarded,
+    /// They were dead letters, and there were too many.
+    DeadLetterQuota,
     /// Their node was not among those of [`retain_nodes`](crate::HintedHandoff::retain_nodes) for too long.
     Purged,
 }
@@ -47,4 +52,36 @@ pub struct Burial {
     pub first_failed_unix_ms: u64,
     /// When the last one did.
     pub last_failed_unix_ms: u64,
+}
+
+/// What becomes of hints that leave undelivered.
+pub enum Fate {
+    Lost(LossReason),
+    Dead(Burial),
+}
+
+/// Claimed hints of a node that leave undelivered, in one step with the record of it.
+pub struct Departure {
+    pub node: NodeId,
+    pub hints: Vec<PeekedHint>,
+    pub fate: Fate,
+    /// Told what left, once that is durable.
+    pub done: ControlDone<Amount>,
+}
+
+/// Dead letters of a node that are discarded, in one step with the record of it.
+pub struct Discard {
+    pub node: NodeId,
+    pub letters: Vec<Place>,
+    /// Told how much was still there, once that is durable.
+    pub done: ControlDone<Amount>,
+}
+
+/// A dead letter that goes to the end of its node's queue.
+pub struct Redrive {
+    pub node: NodeId,
+    pub letter: Place,
+    pub hint: NewHint,
+    /// Told its new id once that is durable; nothing if it was no dead letter any more.
+    pub done: ControlDone<Option<HintId>>,
 }

@@ -3,11 +3,11 @@
 use bytes::BufMut;
 
 use super::{
-    block::{CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, NewHint, chunk_bytes},
-    keys::{CHUNK_KEY_BYTES, QueueRef},
+    block::{CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, NewHint, WITH_ORIGINS, chunk_bytes},
+    keys::{CHUNK_KEY_BYTES, Place, QueueRef, Shelf},
     sealed::checksum,
 };
-use crate::types::Sequence;
+use crate::types::{QueueId, Sequence};
 
 /// Level 1 gives 0.18 of line protocol; higher levels cost more time than they save in writing.
 const ZSTD_LEVEL: i32 = 1;
@@ -19,6 +19,7 @@ const COMPRESS_FROM_BYTES: usize = 128;
 pub struct EncodedBlock {
     pub queue: QueueRef,
     pub header: Header,
+    shelf: Shelf,
     chunks: Vec<Vec<u8>>,
 }
 
@@ -34,10 +35,10 @@ impl EncodedBlock {
     /// Keys and values in the order of writing: from the last chunk down, so that chunk 0, which makes the block
     /// valid, comes last.
     pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], Vec<u8>)> {
-        let (queue, first) = (self.queue, self.header.first);
+        let (shelf, queue, first) = (self.shelf, self.queue, self.header.first);
         let numbered = (0..=u16::MAX).zip(self.chunks);
         let mut writes: Vec<_> = numbered
-            .map(|(number, chunk)| (queue.chunk_key(first, number), chunk))
+            .map(|(number, chunk)| (queue.chunk_key_on(shelf, first, number), chunk))
             .collect();
         writes.reverse();
         writes.into_iter()
@@ -69,9 +70,27 @@ impl Encoder {
         queue: QueueRef,
         first: Sequence,
         bytes_before: u64,
-        hints: impl IntoIterator<Item = &'a NewHint>,
+        hints: impl IntoIterator<Item = &'a NewHint, IntoIter: Clone>,
+    ) -> EncodedBlock {
+        self.encode_on(Shelf::Queue, queue, first, bytes_before, hints)
+    }
+
+    /// The block that holds a dead letter.
+    pub fn encode_letter(&mut self, place: Place, hint: &NewHint) -> EncodedBlock {
+        self.encode_on(Shelf::Letters, place.queue, place.sequence, 0, [hint])
+    }
+
+    fn encode_on<'a>(
+        &mut self,
+        shelf: Shelf,
+        queue: QueueRef,
+        first: Sequence,
+        bytes_before: u64,
+        hints: impl IntoIterator<Item = &'a NewHint, IntoIter: Clone>,
     ) -> EncodedBlock {
         self.raw.clear();
+        let hints = hints.into_iter();
+        let with_origins = hints.clone().any(|hint| hint.origin.is_some());
         let mut count = 0;
         for hint in hints {
             count += 1;
@@ -80,6 +99,11 @@ impl Encoder {
             self.raw.put_u64(hint.shard.0);
             self.raw.put_u64(hint.enqueued_unix_ms);
             self.raw.put_u32(hint.payload.len() as u32);
+            if with_origins {
+                let (queue, sequence) = hint.origin.unwrap_or((QueueId(0), Sequence(0)));
+                self.raw.put_u64(queue.0);
+                self.raw.put_u64(sequence.0);
+            }
             self.raw.put_slice(&hint.payload);
         }
         let (codec, body) = match self.compress() {
@@ -88,6 +112,7 @@ impl Encoder {
         };
         let mut header = Header {
             codec,
+            flags: if with_origins { WITH_ORIGINS } else { 0 },
             queue: queue.queue,
             first,
             hints: count,
@@ -98,7 +123,7 @@ impl Encoder {
             crc: 0,
         };
         let head = header.encode();
-        header.crc = checksum(&[&queue.chunk_key(first, 0), &head, body]);
+        header.crc = checksum(&[&queue.chunk_key_on(shelf, first, 0), &head, body]);
 
         let (in_first, rest) = body.split_at(body.len().min(chunk_bytes() - HEADER_BYTES));
         let mut chunk0 = Vec::with_capacity(HEADER_BYTES + in_first.len());
@@ -110,6 +135,7 @@ impl Encoder {
         let block = EncodedBlock {
             queue,
             header,
+            shelf,
             chunks,
         };
         self.give_back_after_a_large_hint();

@@ -28,11 +28,13 @@ pub const LINGERING_LOCK: Duration = Duration::from_secs(3);
 pub const META: &str = "hh/meta";
 pub const NODES: &str = "hh/nodes";
 pub const HINTS: &str = "hh/hints";
+pub use super::losses::LOSSES;
 
 pub struct Engine {
     pub meta: sled::Tree,
     pub nodes: sled::Tree,
     pub hints: sled::Tree,
+    pub losses: sled::Tree,
     db: sled::Db,
     /// SLED.md rule 1: sled's flush is no fsync on Linux, this handle is how we do one.
     log: File,
@@ -64,6 +66,7 @@ impl Engine {
         };
         // SLED.md rule 14: few trees, all of them fixed.
         let (meta, nodes, hints) = (tree(META)?, tree(NODES)?, tree(HINTS)?);
+        let losses = tree(LOSSES)?;
         let log_path = dir.join("db");
         let log = File::open(&log_path).map_err(|source| OpenError::Io {
             action: "open for fsync",
@@ -74,6 +77,7 @@ impl Engine {
             meta,
             nodes,
             hints,
+            losses,
             db,
             log,
             fsyncs: AtomicU64::new(0),
@@ -126,11 +130,12 @@ impl Engine {
             meta,
             nodes,
             hints,
+            losses,
             db,
             log,
             ..
         } = self;
-        catch_unwind(AssertUnwindSafe(|| drop((meta, nodes, hints, db))))
+        catch_unwind(AssertUnwindSafe(|| drop((meta, nodes, hints, losses, db))))
             .map_err(|panic| StorageError::new("close the engine", panic_text(panic.as_ref())))?;
         log.sync_data()
             .map_err(|error| StorageError::new("fsync the log", error))

@@ -107,7 +107,7 @@ pub fn is_off(_safeguard: Safeguard) -> bool {
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
 #[cfg(feature = "testkit")]
-pub const POINTS: [&str; 31] = [
+pub const POINTS: [&str; 33] = [
     "open: locked",
     "open: attempt counted",
     "open: engine open",
@@ -123,12 +123,14 @@ pub const POINTS: [&str; 31] = [
     "open: clean summary removed",
     "append: planned",
     "transaction: accepted",
+    "letter: block written",
     "transaction: applied",
     "append: queue counter written",
     "append: node record written",
     "append: chunk written",
     "append: block written",
     "ack: cursor written",
+    "letter: pointer removed",
     "ack: queue retired",
     "drop: tombstone written",
     "drop: tombstone durable",

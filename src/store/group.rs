@@ -21,10 +21,11 @@ use super::{
     faults::{Safeguard, is_off, point},
     in_flight::Owner,
     inbox::{Entry, Part},
-    keys::QueueRef,
+    keys::{Place, QueueRef},
     meta,
     node_record::NodeRecord,
     proposal::Refusal,
+    trim::Letters,
 };
 use crate::{
     error::{HandoffError, StorageError},
@@ -93,7 +94,10 @@ impl Committer {
         // From here on the watchdog can answer whoever waits.
         self.shared.in_flight.begin(waiting);
         let parts = self.refuse_below_reserve(parts);
-        let Judged { hints, accepted } = self.judge(parts);
+        let Judged {
+            hints,
+            mut accepted,
+        } = self.judge(parts)?;
         let span = tracing::debug_span!(
             "commit_group",
             hints = hints.len(),
@@ -101,7 +105,7 @@ impl Committer {
             bytes = tracing::field::Empty
         );
         let _entered = span.enter();
-        let plan = self.plan(hints);
+        let plan = self.plan(hints, &mut accepted);
         if !plan.blocks.is_empty() {
             point("append: planned")?;
         }
@@ -125,6 +129,8 @@ impl Committer {
         let makes_room = |part: &Part| match part {
             Part::Hint { answered, .. } => *answered,
             Part::Transaction(draft) => draft.only_removes(),
+            Part::Departure { .. } | Part::Discard { .. } => true,
+            Part::Redrive { .. } => false,
         };
         if places.iter().all(|(_, part)| makes_room(part)) {
             return places;
@@ -133,15 +139,15 @@ impl Committer {
             return places;
         };
         let drains = |part: &Part| match part {
-            Part::Hint { .. } => false,
             Part::Transaction(draft) => !draft.acks.is_empty() && draft.hints.is_empty(),
+            _ => false,
         };
         let goes_on = |part: &Part| makes_room(part) || (shortage.is_half() && drains(part));
         let counter = &self.shared.counters.refused_for_space;
         for (place, part) in places.extract_if(.., |(_, part)| !goes_on(part)) {
             let hints = match part {
-                Part::Hint { .. } => 1,
                 Part::Transaction(draft) => draft.hints.len() as u64,
+                _ => 1,
             };
             counter.fetch_add(hints, Relaxed);
             let refusal = Refusal::Enqueue(shortage.refusal());
@@ -151,7 +157,7 @@ impl Committer {
     }
 
     /// Gives out sequences and encodes one block a node.
-    fn plan(&mut self, hints: Vec<(Owner, NodeId, NewHint)>) -> Plan {
+    fn plan(&mut self, hints: Vec<(Owner, NodeId, NewHint)>, accepted: &mut Accepted) -> Plan {
         let mut by_node: BTreeMap<NodeId, (Vec<Owner>, Vec<NewHint>)> = BTreeMap::new();
         for (owner, node, hint) in hints {
             let (owners, hints) = by_node.entry(node).or_default();
@@ -170,11 +176,21 @@ impl Committer {
             let block = self
                 .encoder
                 .encode(tail.queue, tail.next, tail.bytes, &hints);
+            let store = self.shared.store;
             let ids = (tail.next.0..).map(|sequence| HintId {
-                store: self.shared.store,
+                store,
                 queue: tail.queue.queue,
                 sequence: Sequence(sequence),
             });
+            for (owner, id) in owners.iter().zip(ids.clone()) {
+                if let Some(letter) = accepted.redriven.remove(owner) {
+                    let now = Place {
+                        queue: tail.queue,
+                        sequence: id.sequence,
+                    };
+                    self.point_to(accepted, letter, now);
+                }
+            }
             self.shared.in_flight.identify(owners.into_iter().zip(ids));
             let tail = Tail {
                 queue: tail.queue,
@@ -210,7 +226,7 @@ impl Committer {
         let blocks = plan.blocks.into_iter().map(|(_, block)| block);
         let counter = &self.shared.counters.transactions;
         counter.fetch_add(accepted.changing, Relaxed);
-        match accepted.changing > 0 {
+        match accepted.changing + accepted.steps > 0 {
             true => self.write_as_one(blocks.collect(), accepted)?,
             false => blocks
                 .into_iter()
@@ -235,7 +251,7 @@ impl Committer {
         Ok(())
     }
 
-    fn write_block(&mut self, block: EncodedBlock) -> Result<(), StorageError> {
+    pub fn write_block(&mut self, block: EncodedBlock) -> Result<(), StorageError> {
         let engine = self.engine()?;
         // One larger than a group commits alone: `insert` fsyncs its chunks in sub-groups, and they are durable
         // before chunk 0 makes the block valid.
@@ -274,6 +290,7 @@ impl Committer {
             };
             self.insert(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
             point("ack: cursor written")?;
+            self.forget_redriven(&queue)?;
             let retired = queue.sealed && queue.is_drained();
             if retired && let Some(record) = self.records.get_mut(&node) {
                 record.live.retain(|live| *live != at);
@@ -326,7 +343,7 @@ impl Committer {
         }
         for moved in &moved {
             match moved.retired {
-                true => self.trimmer.whole(moved.node, moved.queue),
+                true => self.trimmer.whole(moved.node, moved.queue, Letters::Stay),
                 false => self.trimmer.below(moved.queue, moved.next),
             }
         }

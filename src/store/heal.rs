@@ -139,7 +139,7 @@ impl Committer {
         };
         let Opened {
             engine,
-            recovered,
+            mut recovered,
             generation,
             moved_aside,
         } = reopen(
@@ -157,10 +157,13 @@ impl Committer {
             *self.shared.moved_aside.lock() = moved_aside;
         }
         let engine = Arc::new(engine);
-        carry_over(&mut self.shared.registry.lock(), recovered.registry);
-        let (tails, trimmer, dirty) = take_over(&self.shared, &recovered.live, &recovered.retired);
+        let found = mem::take(&mut recovered.registry);
+        carry_over(&mut self.shared.registry.lock(), found);
+        let (tails, trimmer, dirty) = take_over(&self.shared, &recovered);
         (self.tails, self.trimmer, self.dirty) = (tails, trimmer, dirty);
         self.records = recovered.records;
+        self.journal = recovered.journal;
+        self.redriven = recovered.redriven;
         self.next_queue = recovered.next_queue;
         self.handed_bytes = 0;
         self.engine = Some(Arc::clone(&engine));

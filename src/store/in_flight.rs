@@ -8,12 +8,12 @@ use std::mem;
 use parking_lot::Mutex;
 
 use super::{
-    inbox::AppendDone,
+    inbox::{AppendDone, ControlDone},
     proposal::{ProposalDone, Refusal},
 };
 use crate::{
     error::{EnqueueError, StorageError},
-    types::HintId,
+    types::{Amount, HintId},
 };
 
 pub enum Done {
@@ -25,6 +25,10 @@ pub enum Done {
         /// It only asks; whatever happens to its group, it leaves nothing behind.
         only_asks: bool,
     },
+    /// Hints or dead letters that leave.
+    Left(ControlDone<Amount>),
+    /// A dead letter that becomes a hint again.
+    Redriven(ControlDone<Option<HintId>>),
 }
 
 pub struct Waiting {
@@ -32,6 +36,8 @@ pub struct Waiting {
     ids: Vec<Option<HintId>>,
     /// Why nothing of it comes into effect.
     refusal: Option<Refusal>,
+    /// What left with it.
+    left: Amount,
     done: Done,
 }
 
@@ -48,6 +54,7 @@ impl Waiting {
         Waiting {
             ids: vec![None; hints],
             refusal: None,
+            left: Amount::default(),
             done,
         }
     }
@@ -62,6 +69,10 @@ impl Waiting {
             (None, Done::Transaction { done, .. }) => done(Ok(ids.collect())),
             (Some(refusal), Done::Transaction { done, .. }) => done(Err(refusal)),
             (Some(Refusal::Enqueue(error)), Done::Append(done)) => done(Err(error)),
+            (Some(Refusal::Enqueue(error)), Done::Left(done)) => done(Err(error.into())),
+            (Some(Refusal::Enqueue(error)), Done::Redriven(done)) => done(Err(error.into())),
+            (_, Done::Left(done)) => done(Ok(self.left)),
+            (_, Done::Redriven(done)) => done(Ok(ids.next())),
             // It has one hint, and nothing else to be refused for. Dropped untold, its outcome is unknown.
             (_, Done::Append(done)) => {
                 if let Some(id) = ids.next() {
@@ -79,6 +90,8 @@ impl Waiting {
                 Some(Refusal::Enqueue(refusal)) => done(Err(refusal)),
                 _ => done(Err(unknown)),
             },
+            Done::Left(done) => done(Err(cause.clone().into())),
+            Done::Redriven(done) => done(Err(cause.clone().into())),
             Done::Transaction {
                 done, only_asks, ..
             } => {
@@ -101,6 +114,13 @@ impl InFlight {
     pub fn refuse(&self, entry: usize, refusal: Refusal) {
         if let Some(waiting) = self.waiting.lock().get_mut(entry) {
             waiting.refusal = Some(refusal);
+        }
+    }
+
+    /// So much left with this entry.
+    pub fn note_left(&self, entry: usize, left: Amount) {
+        if let Some(waiting) = self.waiting.lock().get_mut(entry) {
+            waiting.left = left;
         }
     }
 

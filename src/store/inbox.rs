@@ -13,10 +13,12 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     block::NewHint,
+    departure::{Departure, Discard, Fate, Redrive},
     engine::GROUP_BYTES,
     in_flight::{Done, Waiting},
-    keys::QueueRef,
+    keys::{Place, QueueRef},
     proposal::{Draft, Proposal, Refusal},
+    reader::PeekedHint,
 };
 use crate::{
     error::{EnqueueError, HandoffError},
@@ -33,6 +35,8 @@ const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
 /// What a hint may cost beside itself, were it the first one of a new node: block header and key, the node's record, the
 /// next queue id.
 pub const APPEND_OVERHEAD_BYTES: usize = 256;
+/// Beside payloads that are moved: a cursor with all that left out of order, and records of the loss journal.
+const DEPARTURE_SHARE: usize = 64 * 1024;
 /// So that a group looks at some 13,000 rows at most, unless one transaction alone has read more.
 const READ_SHARE: usize = 64;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
@@ -56,6 +60,9 @@ pub struct Append {
 pub enum Entry {
     Append(Append),
     Proposal(Proposal),
+    Departure(Departure),
+    Discard(Discard),
+    Redrive(Redrive),
 }
 
 impl Entry {
@@ -64,6 +71,12 @@ impl Entry {
         match self {
             Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
             Entry::Proposal(Proposal { draft, .. }) => draft.bytes + draft.reads() * READ_SHARE,
+            Entry::Departure(Departure { hints, .. }) => {
+                let payload: u64 = hints.iter().map(|hint| hint.hint.payload_bytes()).sum();
+                DEPARTURE_SHARE + payload as usize
+            }
+            Entry::Discard(_) => DEPARTURE_SHARE,
+            Entry::Redrive(Redrive { hint, .. }) => hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
         }
     }
 
@@ -96,6 +109,32 @@ impl Entry {
                 let waiting = Waiting::new(draft.hints.len(), done);
                 (Part::Transaction(draft), waiting)
             }
+            Entry::Departure(Departure {
+                node,
+                hints,
+                fate,
+                done,
+            }) => {
+                let part = Part::Departure { node, hints, fate };
+                (part, Waiting::new(0, Done::Left(done)))
+            }
+            Entry::Discard(Discard {
+                node,
+                letters,
+                done,
+            }) => {
+                let part = Part::Discard { node, letters };
+                (part, Waiting::new(0, Done::Left(done)))
+            }
+            Entry::Redrive(Redrive {
+                node,
+                letter,
+                hint,
+                done,
+            }) => {
+                let part = Part::Redrive { node, letter, hint };
+                (part, Waiting::new(1, Done::Redriven(done)))
+            }
         }
     }
 
@@ -104,6 +143,10 @@ impl Entry {
         match self {
             Entry::Append(append) => (append.done)(Err(error)),
             Entry::Proposal(proposal) => (proposal.done)(Err(Refusal::Enqueue(error))),
+            Entry::Departure(Departure { done, .. }) | Entry::Discard(Discard { done, .. }) => {
+                done(Err(error.into()));
+            }
+            Entry::Redrive(redrive) => (redrive.done)(Err(error.into())),
         }
     }
 }
@@ -117,6 +160,20 @@ pub enum Part {
         answered: bool,
     },
     Transaction(Draft),
+    Departure {
+        node: NodeId,
+        hints: Vec<PeekedHint>,
+        fate: Fate,
+    },
+    Discard {
+        node: NodeId,
+        letters: Vec<Place>,
+    },
+    Redrive {
+        node: NodeId,
+        letter: Place,
+        hint: NewHint,
+    },
 }
 
 /// Requests that are carried out between groups, in order with the appends around them.
@@ -344,6 +401,7 @@ mod tests {
                 format: 0,
                 enqueued_unix_ms: 0,
                 payload: vec![0; bytes].into(),
+                origin: None,
             },
             answered: false,
             done: Box::new(|_| {}),

@@ -3,7 +3,8 @@
 //! ```text
 //! <node u64 BE> <queue u64 BE> 00                                        cursor
 //! <node u64 BE> <queue u64 BE> 01 <first sequence u64 BE> <chunk u16 BE> a chunk of a block
-//! <node u64 BE> <queue u64 BE> 02..                                      room for what is to come
+//! <node u64 BE> <queue u64 BE> 02 <sequence u64 BE> <chunk u16 BE>       a chunk of the block that holds a dead letter
+//! <node u64 BE> <queue u64 BE> 03 <sequence u64 BE>                      what became of a hint that was a dead letter
 //! ```
 //!
 //! The node in a key is the one that the hint was first meant for. Big endian, so that keys sort as numbers do.
@@ -14,10 +15,14 @@ use crate::types::{NodeId, QueueId, Sequence};
 
 const CURSOR: u8 = 0;
 const BLOCK: u8 = 1;
+const LETTER_BLOCK: u8 = 2;
+const LETTER: u8 = 3;
 const END: u8 = u8::MAX;
 
 /// Length of a block chunk's key.
 pub const CHUNK_KEY_BYTES: usize = 27;
+/// Length of a dead letter's key.
+pub const LETTER_KEY_BYTES: usize = 25;
 /// Length of a cursor's key.
 pub const CURSOR_KEY_BYTES: usize = 17;
 
@@ -39,7 +44,58 @@ pub enum Key {
         first: Sequence,
         chunk: u16,
     },
+    LetterChunk {
+        queue: QueueRef,
+        sequence: Sequence,
+        chunk: u16,
+    },
+    Letter(Place),
     Other(QueueRef),
+}
+
+/// Where a block stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shelf {
+    /// In its queue.
+    Queue,
+    /// Among the queue's dead letters, with one hint in it.
+    Letters,
+}
+
+/// A hint's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The queue.
+    pub queue: QueueRef,
+    /// The position there.
+    pub sequence: Sequence,
+}
+
+impl Place {
+    /// The next one in the queue.
+    pub fn next(self) -> Place {
+        Place {
+            sequence: Sequence(self.sequence.0.saturating_add(1)),
+            ..self
+        }
+    }
+
+    /// The keys of the block that holds it as a dead letter.
+    pub fn block_keys(self) -> std::ops::Range<Vec<u8>> {
+        let shelf = Shelf::Letters;
+        let from = self.queue.chunk_key_on(shelf, self.sequence, 0);
+        let to = self.queue.chunk_key_on(shelf, self.next().sequence, 0);
+        from.to_vec()..to.to_vec()
+    }
+
+    /// The key of what is known of it as a dead letter.
+    pub fn letter_key(self) -> [u8; LETTER_KEY_BYTES] {
+        let mut key = [0; LETTER_KEY_BYTES];
+        let (prefix, sequence) = key.split_at_mut(CURSOR_KEY_BYTES);
+        prefix.copy_from_slice(&self.queue.prefixed(LETTER));
+        sequence.copy_from_slice(&self.sequence.0.to_be_bytes());
+        key
+    }
 }
 
 impl QueueRef {
@@ -67,11 +123,29 @@ impl QueueRef {
         self.prefixed(BLOCK + 1)
     }
 
+    /// The keys of everything that is known of its dead letters, from one of its sequences on.
+    pub fn letter_keys(self, from: Sequence) -> std::ops::Range<Vec<u8>> {
+        let from = Place {
+            queue: self,
+            sequence: from,
+        };
+        from.letter_key().to_vec()..self.prefixed(LETTER + 1).to_vec()
+    }
+
     /// The key of chunk `chunk` of the block that starts at `first`.
     pub fn chunk_key(self, first: Sequence, chunk: u16) -> [u8; CHUNK_KEY_BYTES] {
+        self.chunk_key_on(Shelf::Queue, first, chunk)
+    }
+
+    /// The key of a chunk, wherever its block stands.
+    pub fn chunk_key_on(self, shelf: Shelf, first: Sequence, chunk: u16) -> [u8; CHUNK_KEY_BYTES] {
+        let kind = match shelf {
+            Shelf::Queue => BLOCK,
+            Shelf::Letters => LETTER_BLOCK,
+        };
         let mut key = [0; CHUNK_KEY_BYTES];
         let (prefix, rest) = key.split_at_mut(CURSOR_KEY_BYTES);
-        prefix.copy_from_slice(&self.prefixed(BLOCK));
+        prefix.copy_from_slice(&self.prefixed(kind));
         let (sequence, number) = rest.split_at_mut(8);
         sequence.copy_from_slice(&first.0.to_be_bytes());
         number.copy_from_slice(&chunk.to_be_bytes());
@@ -93,6 +167,15 @@ impl Key {
                 first: Sequence(bytes.try_get_u64().ok()?),
                 chunk: bytes.try_get_u16().ok()?,
             },
+            LETTER_BLOCK => Key::LetterChunk {
+                queue,
+                sequence: Sequence(bytes.try_get_u64().ok()?),
+                chunk: bytes.try_get_u16().ok()?,
+            },
+            LETTER => Key::Letter(Place {
+                queue,
+                sequence: Sequence(bytes.try_get_u64().ok()?),
+            }),
             _ => return Some(Key::Other(queue)),
         };
         bytes.is_empty().then_some(key)
@@ -101,7 +184,11 @@ impl Key {
     /// The queue the key belongs to.
     pub fn queue(self) -> QueueRef {
         match self {
-            Key::Cursor(queue) | Key::Chunk { queue, .. } | Key::Other(queue) => queue,
+            Key::Cursor(queue)
+            | Key::Chunk { queue, .. }
+            | Key::LetterChunk { queue, .. }
+            | Key::Other(queue) => queue,
+            Key::Letter(place) => place.queue,
         }
     }
 }

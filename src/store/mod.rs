@@ -14,6 +14,7 @@ mod clean;
 mod committer;
 mod cursor;
 mod damage;
+mod depart;
 mod departure;
 mod directory;
 mod encoder;
@@ -27,6 +28,9 @@ mod host_database;
 mod in_flight;
 mod inbox;
 mod keys;
+mod letter;
+mod letters;
+mod losses;
 mod meta;
 mod node_record;
 mod open;
@@ -43,6 +47,7 @@ mod schema;
 mod sealed;
 mod shared;
 mod trim;
+mod undelivered;
 mod watchdog;
 
 use std::{
@@ -56,22 +61,24 @@ use parking_lot::Mutex;
 
 pub use applied::AppliedHints;
 pub use block::NewHint;
+pub use block::StoredHint;
 pub use cursor::Leave;
 pub use departure::{Burial, DeadReason, LossReason};
 pub use engine::panic_text;
 pub use host_database::{database_config, make_durable, open_database};
 pub use inbox::AppendDone;
-pub use keys::QueueRef;
+pub use keys::{Place, QueueRef};
+pub use letter::Dead;
+pub use losses::{Loss, Losses, LostOfQueue};
 pub use overlay::{Budget, RowBatch, Rows};
 pub use proposal::{Ack, Draft, Proposal, Refusal};
-pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Place, Reader};
+pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
 pub use shared::OnDurable;
 pub use sled::{Db, Tree};
 #[cfg(feature = "testkit")]
 pub use {
-    block::StoredHint,
     faults::{CommitFault, POINTS},
     schema::SCHEMA_VERSION,
     sled::IVec,
@@ -204,7 +211,10 @@ impl Store {
 
     /// Hands a transaction to the pipeline. `done` is called once, on the commit thread or on this one; it must not block.
     pub fn propose(&self, proposal: Proposal) {
-        let entry = Entry::Proposal(proposal);
+        self.hand_in_checked(Entry::Proposal(proposal));
+    }
+
+    fn hand_in_checked(&self, entry: Entry) {
         match self.shared.check_serving() {
             Ok(()) => self.hand_in(entry),
             Err(error) => entry.refuse(error.into()),
@@ -333,40 +343,6 @@ impl Store {
             self.shared.inbox.mark_dirty((node, mark.queue));
         }
         Ok(left)
-    }
-
-    /// Moves claimed hints to the node's dead letters, and lets them leave their queue in the same step. `done` is told when that is
-    /// durable.
-    pub fn bury(
-        &self,
-        node: NodeId,
-        hint: PeekedHint,
-        burial: Burial,
-        done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
-    ) {
-        let _ = burial;
-        self.shared
-            .registry
-            .lock()
-            .leave(node, &[hint], Leave::Dead);
-        done(Ok(()));
-    }
-
-    /// Lets claimed hints leave undelivered, and records that in the loss journal in the same step. `done` is told what left once
-    /// that is durable.
-    pub fn lose(
-        &self,
-        node: NodeId,
-        hints: Vec<PeekedHint>,
-        reason: LossReason,
-        done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
-    ) {
-        let _ = reason;
-        done(Ok(self.shared.registry.lock().leave(
-            node,
-            &hints,
-            Leave::Lost,
-        )));
     }
 
     /// Asks the commit thread to judge what a peek found damaged, and to skip it if it is.

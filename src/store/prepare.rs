@@ -81,6 +81,10 @@ fn prepare(
             insert.map_err(|error| classify(path, error, "write"))?;
         }
     }
+    for place in &recovered.stale {
+        let removed = engine.hints.remove(place.letter_key());
+        removed.map_err(|error| classify(path, error, "write"))?;
+    }
     engine.commit()?;
     Ok(recovered)
 }

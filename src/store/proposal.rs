@@ -4,7 +4,7 @@ use sled::{IVec, transaction::Transactional};
 
 use super::{
     block::NewHint,
-    engine::{Engine, HINTS, META, NODES},
+    engine::{Engine, HINTS, LOSSES, META, NODES},
     overlay::{Budget, TreeChanges},
     reader::Mark,
 };
@@ -129,7 +129,7 @@ pub fn check_trees(engine: &Engine, trees: &[sled::Tree]) -> Result<(), Transact
         if !same_database(&engine.meta, tree) {
             return failed(&name, TreeProblem::OtherDatabase);
         }
-        if [META, NODES, HINTS]
+        if [META, NODES, HINTS, LOSSES]
             .iter()
             .any(|ours| name == ours.as_bytes())
         {

@@ -6,7 +6,7 @@ use super::{
     block::StoredHint,
     blocks::{self, Block, ReadError},
     engine::{Engine, panic_text},
-    keys::QueueRef,
+    keys::{Place, QueueRef},
     registry::Stretch,
     shared::Shared,
 };
@@ -56,31 +56,12 @@ pub struct Mark {
     pub bytes_through: u64,
 }
 
-/// A hint's position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// The queue.
-    pub queue: QueueRef,
-    /// The position there.
-    pub sequence: Sequence,
-}
-
 impl Mark {
     /// Without the bytes.
     pub fn place(self) -> Place {
         Place {
             queue: self.queue,
             sequence: self.sequence,
-        }
-    }
-}
-
-impl Place {
-    /// The next one in the queue.
-    pub fn next(self) -> Place {
-        Place {
-            sequence: Sequence(self.sequence.0.saturating_add(1)),
-            ..self
         }
     }
 }

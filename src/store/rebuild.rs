@@ -18,8 +18,9 @@ use super::{
     directory::Directory,
     engine::{Engine, GROUP_BYTES, unopenable},
     faults::point,
-    keys::{Key, QueueRef},
-    meta,
+    keys::{Key, Place, QueueRef},
+    letter::Letter,
+    losses, meta,
     node_record::NodeRecord,
 };
 use crate::{
@@ -71,6 +72,10 @@ struct Known {
     meta: BTreeMap<Vec<u8>, Vec<u8>>,
     records: BTreeMap<NodeId, (NodeRecord, Vec<u8>)>,
     cursors: HashMap<QueueRef, (Cursor, Vec<u8>)>,
+    /// What is known of dead letters: one that was discarded may come back with this.
+    letters: BTreeMap<Place, (Letter, Vec<u8>)>,
+    /// The loss journal, likewise.
+    losses: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// Writes what is intact in the generation `from` into a new database in `into`, durably.
@@ -122,15 +127,26 @@ impl Known {
             if let Ok(record) = NodeRecord::decode(node, value) {
                 self.records.insert(node, (record, value.to_vec()));
             }
+        } else if losses::is_record(key, value) {
+            self.losses.insert(key.to_vec(), value.to_vec());
+        } else if let Some(Key::Letter(place)) = Key::parse(key) {
+            if let Ok(letter) = Letter::decode(place, value) {
+                self.letters.insert(place, (letter, value.to_vec()));
+            }
         } else if let Some(Key::Cursor(queue)) = Key::parse(key)
             && let Ok(cursor) = Cursor::decode(queue, value)
             && self
                 .cursors
                 .get(&queue)
-                .is_none_or(|(known, _)| known.next <= cursor.next)
+                .is_none_or(|(known, _)| known.gone().hints <= cursor.gone().hints)
         {
             self.cursors.insert(queue, (cursor, value.to_vec()));
         }
+    }
+
+    fn is_dead(&self, place: Place) -> bool {
+        let letter = self.letters.get(&place);
+        letter.is_some_and(|(letter, _)| matches!(letter, Letter::Dead(_)))
     }
 
     /// Which queues are not done with, and where their cursors stand.
@@ -194,14 +210,25 @@ impl Writer<'_> {
                 self.insert(&self.engine.hints, &queue.cursor_key(), value)?;
             }
         }
+        for (place, (_, value)) in &known.letters {
+            self.insert(&self.engine.hints, &place.letter_key(), value)?;
+        }
+        for (key, value) in &known.losses {
+            self.insert(&self.engine.losses, key, value)?;
+        }
         carve(log, |key, value| {
-            let Some(Key::Chunk {
-                queue,
-                first,
-                chunk,
-            }) = Key::parse(key)
-            else {
-                return Ok(());
+            let (queue, first, chunk) = match Key::parse(key) {
+                Some(Key::Chunk {
+                    queue,
+                    first,
+                    chunk,
+                }) => (queue, first, chunk),
+                Some(Key::LetterChunk {
+                    queue, sequence, ..
+                }) if known.is_dead(Place { queue, sequence }) => {
+                    return self.insert_new(key, value);
+                }
+                _ => return Ok(()),
             };
             let Some(from) = wanted.from(queue) else {
                 return Ok(());
@@ -209,14 +236,21 @@ impl Writer<'_> {
             // Only the first chunk tells where its block ends; the others of a block that is done with are trimmed later.
             let is_done = chunk == 0
                 && Header::parse(queue, first, value).map_or(true, |header| header.last() < from);
-            // A block is written once and moved about by sled: all copies of a chunk are the same.
-            let is_there = self.engine.hints.contains_key(key);
-            if is_done || is_there.map_err(|error| StorageError::new("rebuild", error))? {
+            if is_done {
                 return Ok(());
             }
-            self.insert(&self.engine.hints, key, value)
+            self.insert_new(key, value)
         })?;
         Ok(())
+    }
+
+    /// A block is written once and moved about by sled: all copies of a chunk are the same.
+    fn insert_new(&mut self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        let is_there = self.engine.hints.contains_key(key);
+        if is_there.map_err(|error| StorageError::new("rebuild", error))? {
+            return Ok(());
+        }
+        self.insert(&self.engine.hints, key, value)
     }
 
     /// SLED.md rule 2 holds here too.

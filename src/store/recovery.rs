@@ -10,9 +10,12 @@ use super::{
     blocks::{self, ReadError},
     clean::{CleanQueue, Summary},
     cursor::{Cursor, Leave},
+    depart::Redriven,
     engine::Engine,
     faults::{Safeguard, is_off},
-    keys::{Key, QueueRef},
+    keys::{Key, Place, QueueRef},
+    letters,
+    losses::Journal,
     meta::{self, MetaError},
     node_record::NodeRecord,
     registry::{NodeQueues, Queue, Registry},
@@ -36,6 +39,13 @@ pub struct Recovered {
     pub live: Vec<(NodeId, QueueRef)>,
     /// Queues whose keys wait to be trimmed whole.
     pub retired: Vec<(NodeId, QueueRef)>,
+    pub journal: Journal,
+    /// By where they are now, where hints stood that were dead letters and are not done with.
+    pub redriven: Redriven,
+    /// What points to hints that are done with.
+    pub stale: Vec<Place>,
+    /// Blocks of what is no dead letter.
+    pub letter_blocks: Vec<Place>,
 }
 
 /// Loads everything. `clean` is the summary of a clean shutdown, `None` after any other stop.
@@ -58,15 +68,28 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         .iter()
         .copied()
         .chain(waiting.map(|entry| entry.queue));
-    adopt_unlisted(&mut records, known, &mut registry);
-    let rewritten = match clean {
+    adopt_unlisted(engine, &mut records, known, &mut registry)?;
+    let mut rewritten = match clean {
         Some(_) => retire_unknown(&mut records, &summary, &mut registry),
         None => Vec::new(),
     };
 
     let (mut live, mut retired) = (Vec::new(), Vec::new());
-    for (node, record) in &records {
-        let mut queues = NodeQueues::default();
+    let (mut redriven, mut stale) = (Redriven::default(), Vec::new());
+    let mut letter_blocks = Vec::new();
+    for (node, record) in &mut records {
+        let found = letters::find(engine, record)?;
+        if found.queues != record.dead {
+            record.dead = found.queues;
+            rewritten.push(*node);
+        }
+        redriven.extend(found.redriven);
+        stale.extend(found.stale);
+        letter_blocks.extend(found.blocks);
+        let mut queues = NodeQueues {
+            letters: found.amount,
+            ..NodeQueues::default()
+        };
         for at in &record.live {
             let mut queue = load_queue(engine, *at, summary.get(at).copied(), &mut registry)?;
             // Without a summary the disk may have lost the end of any queue.
@@ -88,6 +111,10 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         registry,
         live,
         retired,
+        journal: Journal::load(&engine.losses)?,
+        redriven,
+        stale,
+        letter_blocks,
     })
 }
 
@@ -141,13 +168,20 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
 
 /// Gives queues that no record lists back to the node that their hints were first meant for, oldest first.
 fn adopt_unlisted(
+    engine: &Engine,
     records: &mut HashMap<NodeId, NodeRecord>,
     known: impl Iterator<Item = QueueRef>,
     registry: &mut Registry,
-) {
+) -> Result<(), sled::Error> {
     let listed: BTreeSet<QueueRef> = records
         .values()
-        .flat_map(|record| record.live.iter().chain(&record.retired))
+        .flat_map(|record| {
+            record
+                .live
+                .iter()
+                .chain(&record.retired)
+                .chain(&record.dead)
+        })
         .copied()
         .collect();
     for at in known
@@ -165,7 +199,12 @@ fn adopt_unlisted(
         record.removed = false;
         let place = record.live.partition_point(|other| other.queue < at.queue);
         record.live.insert(place, at);
+        let letters = engine.hints.range(at.letter_keys(Sequence(0))).next();
+        if letters.transpose()?.is_some() {
+            record.dead.push(at);
+        }
     }
+    Ok(())
 }
 
 /// Retires what `CLEAN` does not name. It names every queue that was not done with, so sled lost the records that

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{
     clean::CleanQueue,
     cursor::{Cursor, Leave},
-    keys::QueueRef,
+    keys::{Place, QueueRef},
     ranges::Range,
-    reader::{PeekedHint, Place},
+    reader::PeekedHint,
 };
 use crate::{
     stats::Damage,
@@ -32,6 +32,8 @@ pub struct Registry {
 pub struct NodeQueues {
     /// Drained in this order; only the last may take new hints.
     pub queues: VecDeque<Queue>,
+    /// Its dead letters.
+    pub letters: Amount,
     /// Stored since open.
     pub enqueued: Amount,
     /// Taken by the node since open.
@@ -168,6 +170,12 @@ impl Registry {
             }
             None => queues.queues.push_back(Queue::new(at, watermark, bytes)),
         }
+    }
+
+    /// The dead letters of a node.
+    pub fn letters(&self, node: NodeId) -> Amount {
+        let queues = self.nodes.get(&node);
+        queues.map_or_else(Amount::default, |queues| queues.letters)
     }
 
     pub fn queue(&self, node: NodeId, at: QueueRef) -> Option<Queue> {

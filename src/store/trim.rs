@@ -2,9 +2,16 @@
 //!
 //! The last block of a queue stays until the queue is retired: it says where the queue's numbering goes on.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
-use super::{blocks, engine::Engine, keys::QueueRef};
+use super::{
+    blocks,
+    engine::Engine,
+    keys::{Place, QueueRef},
+};
 use crate::types::{NodeId, Sequence};
 
 /// Queues looked into by one step, so that writers do not wait while thousands are, as after an open.
@@ -15,12 +22,22 @@ enum Extent {
     /// Blocks that end below this.
     Below(Sequence),
     /// Every key of the queue, which this node lists as retired.
-    Whole(NodeId),
+    Whole(NodeId, Letters),
+}
+
+/// What becomes of a retired queue's dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Letters {
+    /// They are there still, and so are what points to them.
+    Stay,
+    Go,
 }
 
 #[derive(Debug, Default)]
 pub struct Trimmer {
     jobs: BTreeMap<QueueRef, Extent>,
+    /// Blocks of dead letters that are none any more.
+    letters: BTreeSet<Place>,
 }
 
 /// What one step of trimming did.
@@ -34,7 +51,7 @@ pub struct Trimmed {
 
 impl Trimmer {
     pub fn has_work(&self) -> bool {
-        !self.jobs.is_empty()
+        !self.jobs.is_empty() || !self.letters.is_empty()
     }
 
     /// Call it only when the cursor is durable: a crash must never bring back a cursor below what was removed.
@@ -46,21 +63,38 @@ impl Trimmer {
     }
 
     /// Call it only when the queue is durably listed as retired.
-    pub fn whole(&mut self, node: NodeId, queue: QueueRef) {
-        self.jobs.insert(queue, Extent::Whole(node));
+    pub fn whole(&mut self, node: NodeId, queue: QueueRef, letters: Letters) {
+        self.jobs.insert(queue, Extent::Whole(node, letters));
+    }
+
+    /// Call it once the record of the dead letter is gone; a crash before the block is gone leaves what nobody looks at.
+    pub fn letter(&mut self, place: Place) {
+        self.letters.insert(place);
     }
 
     /// Removes what `budget` bytes allow.
     pub fn step(&mut self, engine: &Engine, budget: usize) -> Result<Trimmed, sled::Error> {
         let mut trimmed = Trimmed::default();
+        while let Some(place) = self.letters.first() {
+            let range = place.block_keys();
+            if let Removed::Some = remove(engine, range, budget, &mut trimmed.bytes)? {
+                return Ok(trimmed);
+            }
+            self.letters.pop_first();
+        }
         for _ in 0..QUEUES_PER_STEP {
             let Some((&queue, &extent)) = self.jobs.first_key_value() else {
                 break;
             };
-            match remove(engine, queue, extent, budget, &mut trimmed.bytes) {
+            let removed = match range_of(engine, queue, extent) {
+                Ok(Some(range)) => remove(engine, range, budget, &mut trimmed.bytes),
+                Ok(None) => Ok(Removed::All),
+                Err(error) => Err(error),
+            };
+            match removed {
                 Ok(Removed::Some) => return Ok(trimmed),
                 Ok(Removed::All) => {
-                    if let Extent::Whole(node) = extent {
+                    if let Extent::Whole(node, _) = extent {
                         trimmed.gone.push((node, queue));
                     }
                 }
@@ -85,14 +119,10 @@ enum Removed {
 
 fn remove(
     engine: &Engine,
-    queue: QueueRef,
-    extent: Extent,
+    range: Range<Vec<u8>>,
     budget: usize,
     bytes: &mut usize,
 ) -> Result<Removed, sled::Error> {
-    let Some(range) = range_of(engine, queue, extent)? else {
-        return Ok(Removed::All);
-    };
     let mut keys = Vec::new();
     let mut removed = Removed::All;
     for entry in engine.hints.range(range) {
@@ -118,7 +148,10 @@ fn range_of(
     extent: Extent,
 ) -> Result<Option<Range<Vec<u8>>>, sled::Error> {
     match extent {
-        Extent::Whole(_) => {
+        Extent::Whole(_, Letters::Stay) => Ok(Some(
+            queue.cursor_key().to_vec()..queue.blocks_end_key().to_vec(),
+        )),
+        Extent::Whole(_, Letters::Go) => {
             let mut after_end = queue.end_key().to_vec();
             after_end.push(0);
             Ok(Some(queue.cursor_key().to_vec()..after_end))

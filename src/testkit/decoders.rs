@@ -221,6 +221,7 @@ mod tests {
             format: 1,
             enqueued_unix_ms: 1,
             payload: (0..length).map(|_| random.u8(..)).collect(),
+            origin: None,
         };
         let hints = [hint(100_000), hint(1)];
         let stored = encode_block(QUEUE, Sequence(5), 9, &hints);

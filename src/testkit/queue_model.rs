@@ -40,7 +40,7 @@ pub struct HintNumber(u64);
 /// let config = Config { free_space_reserve_bytes: 0, ..Config::new(dir.path().join("hints")) };
 /// let store = Store::open(&config, Box::new(|_| {}))?;
 /// let mut model = QueueModel::new(store.id());
-/// let hint = NewHint { shard: ShardId(7), format: 1, enqueued_unix_ms: 0, payload: "points".into() };
+/// let hint = NewHint { shard: ShardId(7), format: 1, enqueued_unix_ms: 0, payload: "points".into(), origin: None };
 ///
 /// let number = model.hand_in(NodeId(2), hint.clone());
 /// let (tell, told) = std::sync::mpsc::channel();

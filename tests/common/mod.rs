@@ -32,6 +32,7 @@ pub fn hint(shard: u64, payload: impl Into<Bytes>) -> NewHint {
         format: 0,
         enqueued_unix_ms: 1_700_000_000_000,
         payload: payload.into(),
+        origin: None,
     }
 }
 
@@ -88,7 +89,7 @@ pub fn judge(store: &Store, node: u64) {
         panic!("nothing is damaged");
     };
     let (tell, told) = mpsc::channel();
-    store.judge_damage(NodeId(node), queue, move |result| {
+    store.judge_damage(NodeId(node), queue.queue, move |result| {
         tell.send(result).unwrap()
     });
     told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();

@@ -160,7 +160,7 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
             Peek::Empty => break,
             Peek::Damaged(queue) => {
                 let (sender, told) = mpsc::channel();
-                store.judge_damage(NodeId(node), queue, move |result| {
+                store.judge_damage(NodeId(node), queue.queue, move |result| {
                     drop(sender.send(result));
                 });
                 match told.recv_timeout(ANSWER_WITHIN) {

@@ -195,6 +195,7 @@ impl Host {
             format: number as u16,
             enqueued_unix_ms: number,
             payload: payload(number, bytes),
+            origin: None,
         }
     }
 

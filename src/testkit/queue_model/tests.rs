@@ -34,6 +34,7 @@ fn hint(text: &str) -> NewHint {
         format: 0,
         enqueued_unix_ms: 1,
         payload: text.to_owned().into(),
+        origin: None,
     }
 }
 

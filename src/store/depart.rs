@@ -1,0 +1,487 @@
+//! What a group does with hints that leave undelivered, and with dead letters: it works out the records, which `accept.rs` writes as
+//! one with all else of the group.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use sled::IVec;
+
+use super::{
+    accept::Accepted,
+    block::NewHint,
+    committer::Committer,
+    cursor::{Cursor, Leave},
+    departure::{Burial, Fate, LossReason},
+    engine::Engine,
+    faults::point,
+    keys::{Key, Place, QueueRef},
+    letter::{Dead, Letter},
+    losses::Loss,
+    reader::PeekedHint,
+    registry::Queue,
+    trim::Letters,
+};
+use crate::{
+    error::StorageError,
+    types::{Amount, NodeId, QueueId, Sequence, ShardId},
+};
+
+/// Milliseconds since 1970 by the wall clock.
+pub fn now_unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as u64)
+}
+
+fn failed(error: sled::Error) -> StorageError {
+    StorageError::new("read a dead letter", error)
+}
+
+impl Accepted {
+    /// Where a queue will stand, to be moved on; `None` if the node has no such queue.
+    fn cursor(
+        &mut self,
+        node: NodeId,
+        at: QueueRef,
+        committer: &Committer,
+    ) -> Option<(&mut Cursor, Sequence)> {
+        let queue = committer.shared.registry.lock().queue(node, at)?;
+        let cursor = self.cursors.entry((node, at)).or_insert(queue.cursor);
+        Some((cursor, queue.watermark))
+    }
+}
+
+impl Committer {
+    /// Takes into the group that hints leave. Returns what does: those that are pending still.
+    pub fn depart(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        hints: Vec<PeekedHint>,
+        fate: &Fate,
+    ) -> Result<Amount, StorageError> {
+        let leave = match fate {
+            Fate::Lost(_) => Leave::Lost,
+            Fate::Dead(_) => Leave::Dead,
+        };
+        let mut left = Amount::default();
+        let leaves = |PeekedHint { mark, hint }: &&PeekedHint| {
+            let Some((cursor, watermark)) = accepted.cursor(node, mark.queue, self) else {
+                return false;
+            };
+            if mark.sequence > watermark {
+                return false;
+            }
+            let gone = cursor.leave(mark.sequence, hint.payload_bytes(), leave);
+            left = left.plus(gone);
+            gone.hints > 0
+        };
+        let leaving: Vec<&PeekedHint> = hints.iter().filter(leaves).collect();
+        accepted.steps += u64::from(!leaving.is_empty());
+        match fate {
+            Fate::Lost(reason) => self.record_lost(accepted, node, &leaving, *reason),
+            Fate::Dead(burial) => {
+                for hint in leaving {
+                    self.bury(accepted, node, hint, burial)?;
+                }
+            }
+        }
+        // All of them are claimed no longer.
+        accepted.departed.push((node, hints, leave));
+        Ok(left)
+    }
+
+    /// An entry of the loss journal for each shard and queue, and for each hint that had been a dead letter.
+    fn record_lost(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        hints: &[&PeekedHint],
+        reason: LossReason,
+    ) {
+        type Kind = (QueueId, ShardId, Option<(QueueId, Sequence)>);
+        let mut lost: BTreeMap<Kind, Loss> = BTreeMap::new();
+        let now = now_unix_ms();
+        for PeekedHint { mark, hint } in hints {
+            let kind = (mark.queue.queue, hint.shard, hint.origin);
+            let loss = lost.entry(kind).or_insert(Loss {
+                node,
+                shard: Some(hint.shard),
+                queue: mark.queue.queue,
+                first: mark.sequence,
+                last: mark.sequence,
+                amount: Amount::default(),
+                reason,
+                since_unix_ms: now,
+                until_unix_ms: now,
+                redriven_from: hint.origin,
+            });
+            loss.first = loss.first.min(mark.sequence);
+            loss.last = loss.last.max(mark.sequence);
+            loss.amount = loss.amount.plus(Amount {
+                hints: 1,
+                bytes: hint.payload_bytes(),
+            });
+        }
+        for loss in lost.into_values() {
+            self.journal.record(loss, &mut accepted.losses);
+        }
+    }
+
+    /// The dead letter, its payload's block, and what must make room for it.
+    fn bury(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        hint: &PeekedHint,
+        burial: &Burial,
+    ) -> Result<(), StorageError> {
+        let (place, payload_bytes) = (hint.mark.place(), hint.hint.payload_bytes());
+        let more = Amount {
+            hints: 1,
+            bytes: payload_bytes,
+        };
+        self.make_room_for_letter(accepted, node, more)?;
+        let letter = Letter::Dead(Dead {
+            shard: hint.hint.shard,
+            payload_bytes,
+            burial: burial.clone(),
+        });
+        accepted.set(&place.letter_key(), Some(letter.encode(place)));
+        let block = self.encoder.encode_letter(
+            place,
+            &NewHint {
+                shard: hint.hint.shard,
+                format: hint.hint.format,
+                enqueued_unix_ms: hint.hint.enqueued_unix_ms,
+                payload: hint.hint.payload.clone(),
+                origin: hint.hint.origin,
+            },
+        );
+        accepted.letter_blocks.push(block);
+        accepted.letters(node).plus(more);
+        let record = self.records.entry(node).or_default();
+        if !record.dead.contains(&place.queue) {
+            record.dead.push(place.queue);
+            accepted.rewrites.insert(node);
+        }
+        Ok(())
+    }
+
+    /// Discards the oldest dead letters of a node until `more` fits its quota beside the rest, or none is left.
+    fn make_room_for_letter(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        more: Amount,
+    ) -> Result<(), StorageError> {
+        let max_hints = self.config.max_dead_letters;
+        let max_bytes = self.config.max_dead_letter_bytes;
+        let mut there = self.shared.registry.lock().letters(node);
+        if let Some(changed) = accepted.letters.get(&node) {
+            there = changed.of(there);
+        }
+        let over = |there: Amount| {
+            let wanted = there.plus(more);
+            wanted.hints > max_hints || wanted.bytes > max_bytes
+        };
+        if !over(there) {
+            return Ok(());
+        }
+        let engine = self.engine()?;
+        let queues = self.records.get(&node).map(|record| record.dead.clone());
+        let letters = queues.unwrap_or_default().into_iter();
+        let letters: Vec<_> = letters
+            .flat_map(|queue| letters_of(&engine, queue, Sequence(0)))
+            .filter_map(Result::transpose)
+            .take_while(|letter| match letter {
+                Ok((_, dead)) => {
+                    let goes_on = over(there);
+                    there = there.less(one(dead));
+                    goes_on
+                }
+                Err(_) => true,
+            })
+            .collect::<sled::Result<_>>()
+            .map_err(failed)?;
+        for (place, dead) in letters {
+            self.discard_one(accepted, node, place, &dead, LossReason::DeadLetterQuota);
+        }
+        Ok(())
+    }
+
+    /// Takes into the group that dead letters are discarded. Returns what is: those that are there still.
+    pub fn discard(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        letters: &[Place],
+    ) -> Result<Amount, StorageError> {
+        let mut left = Amount::default();
+        for place in letters {
+            if let Some(dead) = self.dead_letter(accepted, node, *place)? {
+                left = left.plus(one(&dead));
+                self.discard_one(accepted, node, *place, &dead, LossReason::Discarded);
+            }
+        }
+        accepted.steps += u64::from(left.hints > 0);
+        Ok(left)
+    }
+
+    fn discard_one(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        place: Place,
+        dead: &Dead,
+        reason: LossReason,
+    ) {
+        let now = now_unix_ms();
+        let origin = self.redriven.get(&place).copied();
+        let loss = Loss {
+            node,
+            shard: Some(dead.shard),
+            queue: place.queue.queue,
+            first: place.sequence,
+            last: place.sequence,
+            amount: one(dead),
+            reason,
+            since_unix_ms: now,
+            until_unix_ms: now,
+            redriven_from: origin.map(|origin| (origin.queue.queue, origin.sequence)),
+        };
+        self.journal.record(loss, &mut accepted.losses);
+        if let Some(origin) = origin {
+            accepted.set(&origin.letter_key(), None);
+        }
+        self.take_letter(accepted, node, place, dead);
+    }
+
+    /// Takes into the group that a dead letter becomes a hint again; false if it is none any more.
+    pub fn redrive(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        place: Place,
+    ) -> Result<bool, StorageError> {
+        let Some(dead) = self.dead_letter(accepted, node, place)? else {
+            return Ok(false);
+        };
+        self.take_letter(accepted, node, place, &dead);
+        accepted.steps += 1;
+        Ok(true)
+    }
+
+    fn take_letter(&mut self, accepted: &mut Accepted, node: NodeId, place: Place, dead: &Dead) {
+        accepted.set(&place.letter_key(), None);
+        accepted.letters(node).less(one(dead));
+        accepted.letters_gone.push(place);
+    }
+
+    /// A dead letter of a node as it is at this point of the group.
+    fn dead_letter(
+        &self,
+        accepted: &Accepted,
+        node: NodeId,
+        place: Place,
+    ) -> Result<Option<Dead>, StorageError> {
+        let record = self.records.get(&node);
+        if !record.is_some_and(|record| record.dead.contains(&place.queue)) {
+            return Ok(None);
+        }
+        let key = place.letter_key();
+        let value = match accepted.hints.get(key.as_slice()) {
+            Some(value) => value.clone(),
+            None => self.engine()?.hints.get(key).map_err(failed)?,
+        };
+        let letter = value.and_then(|value| Letter::decode(place, &value).ok());
+        Ok(letter.and_then(Letter::dead))
+    }
+
+    /// A dead letter was sent on as `now`: whoever looks for it is pointed there.
+    pub fn point_to(&mut self, accepted: &mut Accepted, letter: Place, now: Place) {
+        // One that was sent on before is pointed to from where it stood first.
+        let origin = self.redriven.get(&letter).copied().unwrap_or(letter);
+        let pointer = Letter::Redriven {
+            queue: now.queue.queue,
+            sequence: now.sequence,
+        };
+        accepted.set(&origin.letter_key(), Some(pointer.encode(origin)));
+        accepted.pointed.push((letter, now, origin));
+    }
+}
+
+impl Committer {
+    /// Removes what points to hints of a queue that are done with. Call it once the queue's cursor is written.
+    pub fn forget_redriven(&mut self, queue: &Queue) -> Result<(), StorageError> {
+        if self.redriven.is_empty() {
+            return Ok(());
+        }
+        let is_gone = |now: &Place| now.queue == queue.at && queue.cursor.is_gone(now.sequence);
+        let gone: Vec<_> = self.redriven.extract_if(|now, _| is_gone(now)).collect();
+        let engine = self.engine()?;
+        for (now, origin) in gone {
+            // It is pointed to while it is a dead letter again, too.
+            if engine
+                .hints
+                .contains_key(now.letter_key())
+                .map_err(failed)?
+            {
+                self.redriven.insert(now, origin);
+                continue;
+            }
+            let key = origin.letter_key();
+            self.handed_bytes += key.len();
+            engine.hints.remove(key).map_err(failed)?;
+            point("letter: pointer removed")?;
+        }
+        Ok(())
+    }
+
+    /// Discards all that a node has, in one step with the record of it and with its tombstone.
+    pub fn forsake(
+        &mut self,
+        node: NodeId,
+        reason: LossReason,
+    ) -> Result<Option<Amount>, StorageError> {
+        let Some(record) = self.records.get_mut(&node) else {
+            return Ok(None);
+        };
+        let had = std::mem::take(record);
+        let queues: BTreeSet<QueueRef> = had
+            .live
+            .iter()
+            .chain(&had.retired)
+            .chain(&had.dead)
+            .copied()
+            .collect();
+        record.removed = true;
+        record.retired = queues.iter().copied().collect();
+        let mut accepted = Accepted::default();
+        accepted.rewrites.insert(node);
+        let pending = self.record_forsaken(&mut accepted, node, &had.dead, reason)?;
+        self.write_as_one(Vec::new(), accepted)?;
+        point("drop: tombstone written")?;
+        self.commit()?;
+        point("drop: tombstone durable")?;
+        self.tails.remove(&node);
+        self.redriven
+            .retain(|now, origin| !queues.contains(&now.queue) && !queues.contains(&origin.queue));
+        for queue in queues {
+            self.trimmer.whole(node, queue, Letters::Go);
+        }
+        self.shared.registry.lock().nodes.remove(&node);
+        Ok(Some(pending))
+    }
+
+    /// Of hints that wait the shards are not looked up: that would take reading all of them.
+    fn record_forsaken(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        dead: &[QueueRef],
+        reason: LossReason,
+    ) -> Result<Amount, StorageError> {
+        let now = now_unix_ms();
+        let queues = self.shared.registry.lock().nodes.get(&node).cloned();
+        let queues = queues.unwrap_or_default();
+        for queue in queues.queues.iter().filter(|queue| !queue.is_drained()) {
+            let loss = Loss {
+                node,
+                shard: None,
+                queue: queue.at.queue,
+                first: queue.cursor.next,
+                last: queue.watermark,
+                amount: queue.pending(),
+                reason,
+                since_unix_ms: now,
+                until_unix_ms: now,
+                redriven_from: None,
+            };
+            tracing::warn!(
+                node = node.0,
+                queue = loss.queue.0,
+                hints = loss.amount.hints,
+                bytes = loss.amount.bytes,
+                first_lost = loss.first.0,
+                last_lost = loss.last.0,
+                ?reason,
+                "node removed; its hints are discarded"
+            );
+            self.journal.record(loss, &mut accepted.losses);
+        }
+        let engine = self.engine()?;
+        for queue in dead {
+            for letter in letters_of(&engine, *queue, Sequence(0)).filter_map(Result::transpose) {
+                let (place, dead) = letter.map_err(failed)?;
+                self.discard_one(accepted, node, place, &dead, reason);
+            }
+        }
+        // The records themselves go with their queues, bit by bit.
+        accepted.hints.clear();
+        accepted.letters_gone.clear();
+        Ok(queues.pending())
+    }
+}
+
+/// What one of them amounts to.
+pub fn one(dead: &Dead) -> Amount {
+    Amount {
+        hints: 1,
+        bytes: dead.payload_bytes,
+    }
+}
+
+/// The dead letters of a queue, in order, from one of its sequences on. `None` in place of what is none any more, or damaged.
+pub fn letters_of(
+    engine: &Engine,
+    queue: QueueRef,
+    from: Sequence,
+) -> impl Iterator<Item = sled::Result<Option<(Place, Dead)>>> + use<> {
+    engine.hints.range(queue.letter_keys(from)).map(|entry| {
+        let (key, value) = entry?;
+        Ok(read_letter(&key, &value).and_then(|(place, letter)| Some((place, letter.dead()?))))
+    })
+}
+
+/// Reads a record of a dead letter; `None`, and a line in the log, if it is damaged.
+pub fn read_letter(key: &IVec, value: &IVec) -> Option<(Place, Letter)> {
+    let Key::Letter(place) = Key::parse(key)? else {
+        return None;
+    };
+    match Letter::decode(place, value) {
+        Ok(letter) => Some((place, letter)),
+        Err(error) => {
+            tracing::error!(
+                queue = place.queue.queue.0, sequence = place.sequence.0, %error,
+                "the record of a dead letter is damaged"
+            );
+            None
+        }
+    }
+}
+
+/// How the dead letters of a node change with a group.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LettersChange {
+    more: Amount,
+    less: Amount,
+}
+
+impl LettersChange {
+    fn plus(&mut self, amount: Amount) {
+        self.more = self.more.plus(amount);
+    }
+
+    fn less(&mut self, amount: Amount) {
+        self.less = self.less.plus(amount);
+    }
+
+    pub fn of(self, amount: Amount) -> Amount {
+        amount.plus(self.more).less(self.less)
+    }
+}
+
+/// By where they are now, where hints stood that were dead letters and are not done with.
+pub type Redriven = HashMap<Place, Place>;

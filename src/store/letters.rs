@@ -1,0 +1,73 @@
+//! What an open finds of dead letters.
+
+use super::{
+    blocks::last_letter_block,
+    depart::{Redriven, one, read_letter},
+    engine::Engine,
+    keys::{Place, QueueRef},
+    letter::Letter,
+    node_record::NodeRecord,
+};
+use crate::types::{Amount, Sequence};
+
+/// The dead letters of a node, and what is left of those that are none any more.
+#[derive(Debug, Default)]
+pub struct FoundLetters {
+    pub amount: Amount,
+    /// By where they are now, where hints stood that were dead letters and are not done with.
+    pub redriven: Redriven,
+    /// What points to a queue that is gone.
+    pub stale: Vec<Place>,
+    /// Blocks without a dead letter.
+    pub blocks: Vec<Place>,
+    /// Queues that have any of this.
+    pub queues: Vec<QueueRef>,
+}
+
+/// Looks through the queues of a node that have dead letters.
+pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> {
+    let mut found = FoundLetters::default();
+    for queue in &record.dead {
+        let mut is_empty = true;
+        for entry in engine.hints.range(queue.letter_keys(Sequence(0))) {
+            let (key, value) = entry?;
+            is_empty = false;
+            match read_letter(&key, &value) {
+                Some((_, Letter::Dead(dead))) => found.amount = found.amount.plus(one(&dead)),
+                Some((origin, Letter::Redriven { queue, sequence })) => {
+                    let queues = record.live.iter().chain(&record.dead);
+                    match queues.into_iter().find(|at| at.queue == queue) {
+                        Some(at) => {
+                            let now = Place {
+                                queue: *at,
+                                sequence,
+                            };
+                            found.redriven.insert(now, origin);
+                        }
+                        None => found.stale.push(origin),
+                    }
+                }
+                None => {}
+            }
+        }
+        if !is_empty {
+            found.queues.push(*queue);
+        }
+        find_blocks(engine, *queue, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// A crash may have left a block of which the record is gone, or is not there yet.
+fn find_blocks(engine: &Engine, queue: QueueRef, found: &mut FoundLetters) -> sled::Result<()> {
+    let mut below = None;
+    while let Some(place) = last_letter_block(&engine.hints, queue, below)? {
+        let value = engine.hints.get(place.letter_key())?;
+        let letter = value.and_then(|value| Letter::decode(place, &value).ok());
+        if letter.and_then(Letter::dead).is_none() {
+            found.blocks.push(place);
+        }
+        below = Some(place.sequence);
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! What the layers above ask of the store about hints that are not delivered: to let them leave, to look at what became of them, and to
+//! bring dead letters back.
+
+use super::{
+    Store,
+    block::{NewHint, StoredHint},
+    blocks::{self, ReadError},
+    depart::letters_of,
+    departure::{Burial, Departure, Discard, Fate, LossReason, Redrive},
+    engine::Engine,
+    inbox::Entry,
+    keys::{Place, QueueRef},
+    letter::{Dead, Letter},
+    losses::{self, Losses},
+    node_record::NodeRecord,
+    reader::PeekedHint,
+};
+use crate::{
+    error::{HandoffError, StorageError},
+    types::{Amount, HintId, NodeId, Sequence},
+};
+
+fn unread(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HandoffError {
+    StorageError::new("read dead letters", error).into()
+}
+
+impl Store {
+    /// Moves a claimed hint to the node's dead letters, and lets it leave its queue in the same step. `done` is told when that is
+    /// durable.
+    pub fn bury(
+        &self,
+        node: NodeId,
+        hint: PeekedHint,
+        burial: Burial,
+        done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
+    ) {
+        self.hand_in_checked(Entry::Departure(Departure {
+            node,
+            hints: vec![hint],
+            fate: Fate::Dead(burial),
+            done: Box::new(move |left| done(left.map(drop))),
+        }));
+    }
+
+    /// Lets claimed hints leave undelivered, and records that in the loss journal in the same step. `done` is told what left once
+    /// that is durable.
+    pub fn lose(
+        &self,
+        node: NodeId,
+        hints: Vec<PeekedHint>,
+        reason: LossReason,
+        done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
+    ) {
+        self.hand_in_checked(Entry::Departure(Departure {
+            node,
+            hints,
+            fate: Fate::Lost(reason),
+            done: Box::new(done),
+        }));
+    }
+
+    /// All that the loss journal holds.
+    pub fn losses(&self) -> Result<Losses, HandoffError> {
+        let engine = self.shared.engine()?;
+        let losses = losses::read(&engine.losses);
+        Ok(losses.map_err(|error| StorageError::new("read the loss journal", error))?)
+    }
+
+    /// Dead letters of a node, by queue and by their order there: at most `max`, from the one behind `after` on.
+    pub fn letters(
+        &self,
+        node: NodeId,
+        after: Option<HintId>,
+        max: usize,
+    ) -> Result<Vec<(Place, Dead)>, HandoffError> {
+        let engine = self.shared.engine()?;
+        let queues = queues_with_letters(&engine, node)?;
+        let reached = after.and_then(|id| queues.iter().position(|at| at.queue == id.queue));
+        let queues = queues.iter().skip(reached.unwrap_or(0));
+        let found = queues.flat_map(|queue| {
+            let after = after.filter(|id| id.queue == queue.queue);
+            let from = after.map_or(0, |id| id.sequence.0.saturating_add(1));
+            letters_of(&engine, *queue, Sequence(from)).filter_map(Result::transpose)
+        });
+        let found = found.take(max).collect::<sled::Result<_>>();
+        found.map_err(unread)
+    }
+
+    /// A dead letter with what it holds; `None` if there is none of that id.
+    pub fn letter(
+        &self,
+        node: NodeId,
+        id: HintId,
+    ) -> Result<Option<(Place, Dead, StoredHint)>, HandoffError> {
+        let engine = self.shared.engine()?;
+        let queues = queues_with_letters(&engine, node)?;
+        let Some(queue) = queues.into_iter().find(|at| at.queue == id.queue) else {
+            return Ok(None);
+        };
+        let place = Place {
+            queue,
+            sequence: id.sequence,
+        };
+        let record = engine.hints.get(place.letter_key()).map_err(unread)?;
+        let letter = record.and_then(|value| Letter::decode(place, &value).ok());
+        let Some(dead) = letter.and_then(Letter::dead) else {
+            return Ok(None);
+        };
+        match blocks::read_letter(&engine.hints, place) {
+            Ok(hint) => Ok(hint.map(|hint| (place, dead, hint))),
+            Err(ReadError::Engine(error)) => Err(unread(error)),
+            Err(ReadError::Damaged(error)) => Err(unread(error)),
+        }
+    }
+
+    /// Discards dead letters, and records that in the loss journal in the same step. `done` is told how much was still there, once
+    /// that is durable.
+    pub fn discard(
+        &self,
+        node: NodeId,
+        letters: Vec<Place>,
+        done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
+    ) {
+        self.hand_in_checked(Entry::Discard(Discard {
+            node,
+            letters,
+            done: Box::new(done),
+        }));
+    }
+
+    /// Makes a dead letter the last hint of its node's queue. `done` is told its new id, or that it was none any more, once that is
+    /// durable.
+    pub fn redrive(
+        &self,
+        node: NodeId,
+        letter: Place,
+        hint: NewHint,
+        done: impl FnOnce(Result<Option<HintId>, HandoffError>) + Send + 'static,
+    ) {
+        self.hand_in_checked(Entry::Redrive(Redrive {
+            node,
+            letter,
+            hint,
+            done: Box::new(done),
+        }));
+    }
+}
+
+/// What a node's record says; the commit thread's own copy is not for others.
+fn queues_with_letters(engine: &Engine, node: NodeId) -> Result<Vec<QueueRef>, HandoffError> {
+    let record = engine.nodes.get(NodeRecord::key(node)).map_err(unread)?;
+    let record = record.and_then(|value| NodeRecord::decode(node, &value).ok());
+    let record = record.filter(|record| !record.removed);
+    let record = record.ok_or(HandoffError::UnknownNode { node })?;
+    Ok(record.dead)
+}
