@@ -54,7 +54,7 @@ fn numbering_goes_on_after_a_clean_stop_and_anew_after_an_unclean_one() {
             .get(NODE.to_be_bytes())
             .unwrap()
             .unwrap();
-        assert_eq!(record[5], 1, "one queue is listed");
+        assert_eq!(record[14], 1, "one queue is listed");
     });
 }
 

@@ -48,7 +48,7 @@ fn drain(store: &Store) -> Vec<Vec<u8>> {
             }
             Ok(Peek::Damaged(queue)) => {
                 let (tell, told) = std::sync::mpsc::channel();
-                store.judge_damage(NodeId(NODE), queue, move |result| {
+                store.judge_damage(NodeId(NODE), queue.queue, move |result| {
                     tell.send(result).unwrap()
                 });
                 let _failed_meanwhile = told.recv_timeout(Duration::from_secs(20)).unwrap();
