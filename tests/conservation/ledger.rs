@@ -1,0 +1,189 @@
+//! Where every hint is, by the number in its payload.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hinted_handoff::{
+    Amount, HintId, LossReason, Losses, NodeId, ShardId,
+    testkit::{Peek, PeekLimits, PeekedHint, Reader, Store},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    Pending,
+    Delivered,
+    Dead,
+    Journalled(LossReason),
+}
+
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub node: u64,
+    pub shard: u64,
+    pub id: HintId,
+    pub bytes: u64,
+    /// Where it was before it was a dead letter.
+    pub origin: Option<HintId>,
+    pub at: Whereabouts,
+    /// It left since the last sync, so an unclean stop may bring it back.
+    pub fresh: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub hints: BTreeMap<u64, Entry>,
+}
+
+/// A small part at a time, so that pages end within blocks.
+const PAGE: PeekLimits = PeekLimits {
+    hints: 7,
+    payload_bytes: 100_000,
+};
+
+pub fn number(hint: &PeekedHint) -> u64 {
+    u64::from_be_bytes(hint.hint.payload[..8].try_into().unwrap())
+}
+
+/// All that is pending for a node, read as replay reads: from place to place.
+pub fn pending(store: &Store, node: u64) -> Vec<PeekedHint> {
+    let (mut all, mut from) = (Vec::new(), None);
+    let mut reader = Reader::default();
+    loop {
+        match store
+            .peek_from(&mut reader, NodeId(node), from, PAGE)
+            .unwrap()
+        {
+            Peek::Empty => return all,
+            Peek::Hints(hints) => {
+                from = hints.last().map(|hint| hint.mark.place().next());
+                all.extend(hints);
+            }
+            Peek::Damaged(place) => panic!("{place:?} is damaged"),
+        }
+    }
+}
+
+impl Ledger {
+    pub fn all(&self, node: u64, at: Whereabouts) -> Vec<u64> {
+        let wanted = self
+            .hints
+            .iter()
+            .filter(|(_, it)| it.node == node && it.at == at);
+        wanted.map(|(number, _)| *number).collect()
+    }
+
+    /// Whatever an unclean stop may have undone is where the store says.
+    pub fn reconcile(&mut self, store: &Store, nodes: &[u64]) {
+        let back: BTreeSet<u64> = nodes
+            .iter()
+            .flat_map(|node| pending(store, *node))
+            .map(|hint| number(&hint))
+            .collect();
+        for (number, entry) in &mut self.hints {
+            if entry.fresh && back.contains(number) {
+                assert_eq!(entry.at, Whereabouts::Delivered, "{number} came back");
+                entry.at = Whereabouts::Pending;
+            }
+            entry.fresh = false;
+        }
+    }
+
+    /// Every hint is where it should be, and nowhere else.
+    pub fn check(&self, store: &Store, nodes: &[u64]) {
+        for node in nodes {
+            self.check_pending(store, *node);
+            self.check_letters(store, *node);
+        }
+        self.check_journal(&store.losses().unwrap());
+    }
+
+    fn check_pending(&self, store: &Store, node: u64) {
+        let hints = pending(store, node);
+        let found: Vec<u64> = hints.iter().map(number).collect();
+        let mut by_shard: BTreeMap<ShardId, Vec<HintId>> = BTreeMap::new();
+        for hint in &hints {
+            let entry = &self.hints[&number(hint)];
+            assert_eq!(entry.id.sequence, hint.mark.sequence);
+            assert_eq!(entry.id.queue, hint.mark.queue.queue);
+            let origin = entry.origin.map(|id| (id.queue, id.sequence));
+            assert_eq!(hint.hint.origin, origin);
+            by_shard.entry(hint.hint.shard).or_default().push(entry.id);
+        }
+        let mut sorted = found.clone();
+        sorted.sort_unstable();
+        assert_eq!(
+            sorted,
+            self.all(node, Whereabouts::Pending),
+            "pending for {node}"
+        );
+        for ids in by_shard.values() {
+            let places: Vec<_> = ids.iter().map(|id| (id.queue, id.sequence)).collect();
+            assert!(places.is_sorted(), "{places:?}");
+        }
+        let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
+        let shown = shown.map_or_else(Amount::default, |(_, queues)| queues.pending());
+        assert_eq!(shown, self.amount(&found), "pending for {node}");
+    }
+
+    fn check_letters(&self, store: &Store, node: u64) {
+        let wanted = self.all(node, Whereabouts::Dead);
+        let letters = store
+            .letters(NodeId(node), None, usize::MAX)
+            .unwrap_or_default();
+        let found: BTreeSet<HintId> = letters.iter().map(|(place, _)| id(store, *place)).collect();
+        let ids: BTreeSet<HintId> = wanted.iter().map(|it| self.hints[it].id).collect();
+        assert_eq!(found, ids, "dead letters of {node}");
+        for number in &wanted {
+            let (_, dead, hint) = store
+                .letter(NodeId(node), self.hints[number].id)
+                .unwrap()
+                .unwrap();
+            assert_eq!(hint.payload[..8], number.to_be_bytes());
+            assert_eq!(dead.payload_bytes, self.hints[number].bytes);
+        }
+        let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
+        let shown = shown.map_or_else(Amount::default, |(_, queues)| queues.letters);
+        assert_eq!(shown, self.amount(&wanted), "dead letters of {node}");
+    }
+
+    fn check_journal(&self, losses: &Losses) {
+        let mut by_reason: BTreeMap<LossReason, Amount> = BTreeMap::new();
+        for entry in self.hints.values() {
+            let Whereabouts::Journalled(reason) = entry.at else {
+                continue;
+            };
+            let sum = by_reason.entry(reason).or_default();
+            sum.hints += 1;
+            sum.bytes += entry.bytes;
+            let covers = |queue, first, last| {
+                queue == entry.id.queue && first <= entry.id.sequence && entry.id.sequence <= last
+            };
+            let listed = losses.entries.iter().any(|(_, loss)| {
+                loss.reason == reason
+                    && loss.node.0 == entry.node
+                    && loss.shard.is_none_or(|shard| shard.0 == entry.shard)
+                    && covers(loss.queue, loss.first, loss.last)
+            });
+            let folded = losses
+                .folded
+                .iter()
+                .any(|it| covers(it.queue, it.first, it.last));
+            assert!(listed || folded, "{entry:?} is not in the journal");
+        }
+        assert_eq!(losses.by_reason(), by_reason);
+    }
+
+    fn amount(&self, numbers: &[u64]) -> Amount {
+        Amount {
+            hints: numbers.len() as u64,
+            bytes: numbers.iter().map(|it| self.hints[it].bytes).sum(),
+        }
+    }
+}
+
+pub fn id(store: &Store, place: hinted_handoff::testkit::Place) -> HintId {
+    HintId {
+        store: store.id(),
+        queue: place.queue.queue,
+        sequence: place.sequence,
+    }
+}
