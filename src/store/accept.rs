@@ -25,6 +25,7 @@ use super::{
     overlay::{RowMap, TreeChanges, read_row},
     proposal::{Ack, Draft, Refusal},
     reader::{Mark, PeekedHint},
+    status::Status,
 };
 use crate::{
     error::StorageError,
@@ -63,6 +64,8 @@ pub struct Accepted {
     pub redriven: HashMap<Owner, Place>,
     /// Of these: where it stood, where it is now, where it stood first.
     pub pointed: Vec<(Place, Place, Place)>,
+    /// A node that is forgotten, with its status.
+    pub status_gone: Option<NodeId>,
     /// Nodes whose record changes.
     pub rewrites: BTreeSet<NodeId>,
     /// How many transactions change anything, hints included.
@@ -277,9 +280,11 @@ impl Committer {
             let value = self.records.get(node)?.encode(*node);
             Some((IVec::from(&NodeRecord::key(*node)), Some(value.into())))
         });
+        let status = accepted.status_gone.iter();
+        let status = status.map(|node| (IVec::from(&Status::key(*node)), None));
         Ok(Ours {
             hints,
-            nodes: records.collect(),
+            nodes: records.chain(status).collect(),
         })
     }
 

@@ -63,6 +63,7 @@ pub fn assemble(
         journal: recovered.journal,
         redriven: recovered.redriven,
         dirty,
+        statuses: BTreeSet::new(),
         handed_bytes: 0,
         healing: Healing::default(),
         searched: BTreeSet::new(),

@@ -60,6 +60,8 @@ pub struct Committer {
     pub redriven: Redriven,
     /// Cursors that moved and are not written yet.
     pub dirty: BTreeSet<Dirty>,
+    /// Nodes whose status changed and is not written yet.
+    pub statuses: BTreeSet<NodeId>,
     /// Bytes handed to sled since the last fsync.
     pub handed_bytes: usize,
     pub healing: Healing,
@@ -74,17 +76,17 @@ impl Committer {
             let by = match self.shared.health() {
                 Health::Failed(_) => Some(self.heal()),
                 // What cannot be mended here is not tried again and again either.
-                Health::Serving if self.trimmer.has_work() || !self.dirty.is_empty() => {
-                    Some(Instant::now())
-                }
+                Health::Serving if self.has_work() => Some(Instant::now()),
                 _ => None,
             };
             let Work {
                 entries,
                 control,
                 dirty,
+                statuses,
             } = self.shared.inbox.take(by);
             self.dirty.extend(dirty);
+            self.statuses.extend(statuses);
             self.turn(entries);
             match control {
                 None => {}
@@ -102,6 +104,11 @@ impl Committer {
                 Some(Control::Close(done)) => return done(self.close()),
             }
         }
+    }
+
+    /// Whether anything is to be done that nobody waits for.
+    fn has_work(&self) -> bool {
+        self.trimmer.has_work() || !self.dirty.is_empty() || !self.statuses.is_empty()
     }
 
     fn turn(&mut self, entries: Vec<Entry>) {
@@ -176,7 +183,7 @@ impl Committer {
 
     /// Makes everything durable, acks too.
     pub fn settle(&mut self) -> Result<(), StorageError> {
-        while !self.dirty.is_empty() {
+        while !self.dirty.is_empty() || !self.statuses.is_empty() {
             self.group(Vec::new())?;
         }
         if self.handed_bytes > 0 {

@@ -418,6 +418,7 @@ impl Committer {
                 self.discard_one(accepted, node, place, &dead, reason);
             }
         }
+        accepted.status_gone = Some(node);
         // The records themselves go with their queues, bit by bit.
         accepted.hints.clear();
         accepted.letters_gone.clear();

@@ -25,6 +25,7 @@ use super::{
     meta,
     node_record::NodeRecord,
     proposal::Refusal,
+    status::Status,
     trim::Letters,
 };
 use crate::{
@@ -34,6 +35,8 @@ use crate::{
 
 /// Cursors beyond this wait for the next group.
 const CURSORS_PER_GROUP: usize = 500;
+/// Each may take some kilobytes.
+const STATUSES_PER_GROUP: usize = 20;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
 
@@ -112,6 +115,7 @@ impl Committer {
         let written = self.write(plan, accepted)?;
         self.shared.in_flight.answer_early();
         let moved = self.write_cursors()?;
+        self.write_statuses()?;
         self.trim()?;
         span.record("bytes", self.handed_bytes);
         if self.handed_bytes > 0 && !is_off(Safeguard::GroupCommits) {
@@ -273,6 +277,24 @@ impl Committer {
         };
         let engine = self.engine()?;
         self.insert(&engine.nodes, &NodeRecord::key(node), value)
+    }
+
+    fn write_statuses(&mut self) -> Result<(), StorageError> {
+        let engine = self.engine()?;
+        for _ in 0..STATUSES_PER_GROUP {
+            let Some(node) = self.statuses.pop_first() else {
+                break;
+            };
+            let status = {
+                let registry = self.shared.registry.lock();
+                registry.nodes.get(&node).map(|it| it.status.encode(node))
+            };
+            // A node that was removed has none.
+            if let Some(status) = status {
+                self.insert(&engine.nodes, &Status::key(node), status)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the cursors that moved, and retires queues that are drained and take no new hints.

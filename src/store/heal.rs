@@ -190,6 +190,7 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
             continue;
         };
         queues.enqueued = known.enqueued;
+        queues.status = known.status.clone();
         queues.delivered = known.delivered;
         queues.buried = known.buried;
         queues.lost = known.lost;

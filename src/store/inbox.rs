@@ -197,6 +197,8 @@ pub struct Work {
     pub entries: Vec<Entry>,
     pub control: Option<Control>,
     pub dirty: BTreeSet<Dirty>,
+    /// Nodes whose status changed.
+    pub statuses: BTreeSet<NodeId>,
 }
 
 enum Request {
@@ -208,6 +210,7 @@ enum Request {
 struct State {
     requests: VecDeque<Request>,
     dirty: BTreeSet<Dirty>,
+    statuses: BTreeSet<NodeId>,
     closed: bool,
     /// The commit thread is to look at the condition of the store.
     nudged: bool,
@@ -277,6 +280,15 @@ impl Inbox {
         }
     }
 
+    /// Says that a node's status changed.
+    pub fn mark_status(&self, node: NodeId) {
+        let mut state = self.state.lock();
+        if state.statuses.insert(node) {
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
     /// Wakes the commit thread although nothing came in.
     pub fn nudge(&self) {
         self.state.lock().nudged = true;
@@ -316,7 +328,8 @@ impl Inbox {
         let mut state = self.state.lock();
         let mut deadline = by;
         while state.requests.is_empty() && !state.nudged {
-            if !state.dirty.is_empty() && by.is_none() {
+            let waits_for_company = !state.dirty.is_empty() || !state.statuses.is_empty();
+            if waits_for_company && by.is_none() {
                 deadline.get_or_insert_with(|| Instant::now() + ACK_DELAY);
             }
             match deadline {
@@ -332,6 +345,7 @@ impl Inbox {
         state.nudged = false;
         let mut work = Work {
             dirty: mem::take(&mut state.dirty),
+            statuses: mem::take(&mut state.statuses),
             ..Work::default()
         };
         let mut share = 0;

@@ -46,6 +46,7 @@ mod salvage;
 mod schema;
 mod sealed;
 mod shared;
+mod status;
 mod trim;
 mod undelivered;
 mod watchdog;
@@ -77,6 +78,7 @@ pub use registry::NodeQueues;
 pub use salvage::salvage;
 pub use shared::OnDurable;
 pub use sled::{Db, Tree};
+pub use status::{HeadStatus, Status};
 #[cfg(feature = "testkit")]
 pub use {
     faults::{CommitFault, POINTS},
@@ -380,6 +382,28 @@ impl Store {
         if let Err(refused) = self.shared.inbox.control(request(Box::new(done))) {
             refused.refuse(self.why_closed());
         }
+    }
+
+    /// Remembers how delivery to a node goes, over restarts too: it is durable with the next group. A node without queues has none.
+    pub fn set_status(&self, node: NodeId, status: Status) {
+        let mut registry = self.shared.registry.lock();
+        let Some(queues) = registry.nodes.get_mut(&node) else {
+            return;
+        };
+        if queues.status != status {
+            queues.status = status;
+            drop(registry);
+            self.shared.inbox.mark_status(node);
+        }
+    }
+
+    /// How delivery to a node went lately.
+    pub fn status(&self, node: NodeId) -> Status {
+        let registry = self.shared.registry.lock();
+        let queues = registry.nodes.get(&node);
+        queues
+            .map(|queues| queues.status.clone())
+            .unwrap_or_default()
     }
 
     /// Depth and counters of every node that has queues.

@@ -19,6 +19,7 @@ use super::{
     meta::{self, MetaError},
     node_record::NodeRecord,
     registry::{NodeQueues, Queue, Registry},
+    status::Status,
 };
 use crate::{
     stats::Damage,
@@ -88,6 +89,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         letter_blocks.extend(found.blocks);
         let mut queues = NodeQueues {
             letters: found.amount,
+            status: load_status(engine, *node)?,
             ..NodeQueues::default()
         };
         for at in &record.live {
@@ -125,6 +127,9 @@ fn load_records(
     let mut records = HashMap::new();
     for entry in &engine.nodes {
         let (key, value) = entry?;
+        if Status::node_of(&key).is_some() {
+            continue;
+        }
         let Ok(node) = key.as_ref().try_into().map(u64::from_be_bytes).map(NodeId) else {
             tracing::error!(key = ?key, "a key of the nodes tree is not ours");
             continue;
@@ -143,6 +148,13 @@ fn load_records(
         }
     }
     Ok(records)
+}
+
+/// What is damaged or missing was worth little.
+fn load_status(engine: &Engine, node: NodeId) -> Result<Status, sled::Error> {
+    let value = engine.nodes.get(Status::key(node))?;
+    let status = value.and_then(|value| Status::decode(node, &value).ok());
+    Ok(status.unwrap_or_default())
 }
 
 /// Every queue that has a key: one seek a queue, no scan.

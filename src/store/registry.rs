@@ -11,6 +11,7 @@ use super::{
     keys::{Place, QueueRef},
     ranges::Range,
     reader::PeekedHint,
+    status::Status,
 };
 use crate::{
     stats::Damage,
@@ -34,6 +35,8 @@ pub struct NodeQueues {
     pub queues: VecDeque<Queue>,
     /// Its dead letters.
     pub letters: Amount,
+    /// How delivery goes.
+    pub status: Status,
     /// Stored since open.
     pub enqueued: Amount,
     /// Taken by the node since open.
