@@ -61,7 +61,6 @@ impl Status {
     }
 
     pub fn encode(&self, node: NodeId) -> Vec<u8> {
-        let short = |text: &str| text[..text.floor_char_boundary(ERROR_BYTES_MAX)].to_owned();
         let bounded = Status {
             attempts: self.attempts,
             last_error: self
@@ -76,6 +75,15 @@ impl Status {
     pub fn decode(node: NodeId, value: &[u8]) -> Result<Status, DecodeError> {
         unseal_record(&Self::key(node), VERSION, value)
     }
+}
+
+fn shortened(text: &str) -> String {
+    let mut bytes = 0;
+    let fits = |letter: &char| {
+        bytes += letter.len_utf8();
+        bytes <= ERROR_BYTES_MAX
+    };
+    text.chars().take_while(fits).collect()
 }
 
 #[cfg(test)]
