@@ -66,7 +66,7 @@ impl Status {
             last_error: self
                 .last_error
                 .as_ref()
-                .map(|(text, at)| (short(text), *at)),
+                .map(|(text, at)| (shortened(text), *at)),
             heads: self.heads.iter().take(HEADS_MAX).cloned().collect(),
         };
         seal_record(&Self::key(node), VERSION, &bounded)
