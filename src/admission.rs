@@ -323,6 +323,8 @@ impl Drop for Sending {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{config::Config, store::NewHint};
 
@@ -367,6 +369,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_goes_to_the_next_who_is_still_in_line() {
+        let passing = tokio::time::timeout(Duration::from_secs(10), pass_a_turn());
+        passing.await.expect("a turn was lost");
+    }
+
+    async fn pass_a_turn() {
         let (admission, _, _dir) = gate();
         let mut places: Vec<_> = (0..6).map(|_| admission.line_up(NODE, SHARD)).collect();
         let other = admission.line_up(NODE, ShardId(8)).turn().await;

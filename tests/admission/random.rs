@@ -3,10 +3,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
 };
@@ -133,8 +130,7 @@ pub async fn round(seed: u64) {
         true => Durability::Sync,
         false => Durability::Buffered,
     };
-    // Numbers behind all lives.
-    let written = AtomicU64::new(0);
+    let mut failed = false;
     for life in 0..LIVES {
         let config = Config {
             durability,
@@ -143,7 +139,7 @@ pub async fn round(seed: u64) {
             ..config(dir.path())
         };
         let world = World::open(config, &writer, &calls).await;
-        let first = written.fetch_add(WRITES, Relaxed);
+        let first = life * WRITES;
         let clients = (0..CLIENTS).map(|number| {
             let client = client(
                 world.clone(),
@@ -157,12 +153,19 @@ pub async fn round(seed: u64) {
         let clients: Vec<_> = clients.collect();
         if random.u32(0..3) == 0 {
             failure(world.clone(), random.u64(..)).await;
+            failed = true;
         }
         for client in clients {
             client.await.unwrap();
         }
         let serves = || matches!(world.handoff.health(), Health::Serving);
         world.until("serving again", serves).await;
+        let settled = || {
+            let copies = world.stats();
+            copies.direct + copies.hinted + copies.rejected + copies.unstored
+                == 2 * CLIENTS * WRITES
+        };
+        world.until("settled", settled).await;
         if life + 1 == LIVES {
             writer.follow(|_| Reply::Take);
             writer.follow_pings(|_| Reply::Take);
@@ -171,4 +174,7 @@ pub async fn round(seed: u64) {
         world.close().await;
     }
     calls.check(&writer);
+    if !failed {
+        calls.check_complete(&writer, [1, 2]);
+    }
 }

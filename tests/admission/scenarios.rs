@@ -18,7 +18,7 @@ use hinted_handoff::{
 };
 use tokio::runtime::Builder;
 
-use crate::world::{Answer, Calls, World, config, points, shard, taken};
+use crate::world::{Answer, Calls, World, config, points, shard, taken, taken_by};
 
 type Scenario = (&'static str, fn());
 
@@ -378,27 +378,35 @@ async fn other_ways() {
         let calls = Arc::new(Calls::default());
         let world = World::of(handoff, &writer, &calls);
         let handoff = &world.handoff;
-        handoff
-            .write_shard(ShardId(7), NodeId(1), &points(0, 1))
-            .await
-            .unwrap();
-        handoff
-            .transaction(&[&tree], |rows, hints| {
-                rows[0].insert("key", "value")?;
-                Ok(hints.enqueue(NodeId(1), ShardId(8), &points(0, 1))?)
-            })
-            .await
-            .unwrap();
-        for shard in [shard(7, &[1]), shard(8, &[1])] {
-            let queued = world.write(&shard, One, points(shard.id.0, 2)).await;
+        for node in 1..=20 {
+            let shard = shard(7, &[node]);
+            // Into a queue that is not there yet.
+            match node % 2 {
+                0 => drop(
+                    handoff
+                        .write_shard(shard.id, NodeId(node), &points(node, 1))
+                        .await
+                        .unwrap(),
+                ),
+                _ => drop(
+                    handoff
+                        .transaction(&[&tree], |rows, hints| {
+                            rows[0].insert("key", "value")?;
+                            Ok(hints.enqueue(NodeId(node), ShardId(7), &points(node, 1))?)
+                        })
+                        .await
+                        .unwrap(),
+                ),
+            }
+            let queued = world.write(&shard, One, points(node, 2)).await;
             assert!(is_backlogged(&queued), "{durability:?}: {queued:?}");
         }
         up(&writer);
         world.caught_up().await;
-        for id in [7, 8] {
-            let written = world.write(&shard(id, &[1]), One, points(id, 3)).await;
+        for node in 1..=20 {
+            let written = world.write(&shard(7, &[node]), One, points(node, 3)).await;
             assert_eq!(written.unwrap(), WRITTEN);
-            assert_eq!(taken(&writer, id), [1, 2, 3], "{durability:?}");
+            assert_eq!(taken_by(&writer, node, 7), [1, 2, 3], "{durability:?}");
         }
         world.close().await;
     }

@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Config, ConsistencyLevel, HintedHandoff, NodeId, NodeState, PointsWriteError,
-    PointsWriter, Shard, ShardId, WriteOrdering, WriteOutcome,
+    Amount, Config, ConsistencyLevel, HandoffError, HintedHandoff, NodeId, NodeState,
+    PointsWriteError, PointsWriter, Shard, ShardId, WriteOrdering, WriteOutcome,
     testkit::{Reply, ScriptedWriter, Seen},
 };
 
@@ -142,6 +142,12 @@ impl World {
 
     /// Waits until no node has anything left to be sent.
     pub async fn caught_up(&self) {
+        // What is in the pipeline is not pending yet.
+        let synced = self.handoff.sync().await;
+        assert!(matches!(
+            synced,
+            Ok(()) | Err(HandoffError::FailedMeanwhile)
+        ));
         let is_caught_up = || {
             let nodes = self.handoff.stats().nodes;
             nodes
@@ -202,6 +208,21 @@ impl Calls {
         *FIGURES.lock().unwrap() += figures;
     }
 
+    /// Checks that each of these nodes took all that was written, or rejected it.
+    pub fn check_complete(&self, writer: &ScriptedWriter, nodes: [u64; 2]) {
+        let seen = writer.seen();
+        let ended = seen
+            .iter()
+            .filter(|seen| was_taken(seen) || seen.reply == Reply::Reject);
+        let ended = ended.flat_map(|seen| seen.points.iter().map(|points| (seen.node, points)));
+        let ended: HashSet<_> = ended.collect();
+        for points in self.calls.lock().unwrap().keys() {
+            for node in nodes.map(NodeId) {
+                assert!(ended.contains(&(node, points)), "{node} misses {points:?}");
+            }
+        }
+    }
+
     /// How often the order held, or where it did not: the first arrival of a write must not come after that of a later one. Later
     /// is the one with the higher number of the same client, and one that began after the other was answered.
     pub fn broken<'a>(&self, seen: impl Iterator<Item = &'a Seen>) -> Result<u64, String> {
@@ -239,11 +260,15 @@ impl Calls {
     }
 }
 
-/// What the receiver took of a shard of node 1, in order, as numbers.
+/// What node 1 took of a shard, in order, as numbers.
 pub fn taken(writer: &ScriptedWriter, shard: u64) -> Vec<u64> {
+    taken_by(writer, 1, shard)
+}
+
+pub fn taken_by(writer: &ScriptedWriter, node: u64, shard: u64) -> Vec<u64> {
     let seen = writer.seen().into_iter();
-    let taken =
-        seen.filter(|it| was_taken(it) && (it.node, it.shard) == (NodeId(1), ShardId(shard)));
+    let at = (NodeId(node), ShardId(shard));
+    let taken = seen.filter(|it| was_taken(it) && (it.node, it.shard) == at);
     taken
         .flat_map(|it| it.points)
         .map(|it| numbers(&it).1)
