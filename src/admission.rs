@@ -299,7 +299,7 @@ impl Drop for Turn {
 
 impl OnItsWay {
     /// It is durable, and stands here.
-    pub fn is_durable(self, id: HintId) {
+    pub fn durable(self, id: HintId) {
         let last = Some((id.queue, id.sequence));
         // `self` is dropped after it: the lane is never seen without both.
         let mut state = self.admission.state.lock();
@@ -356,9 +356,10 @@ mod tests {
             format: 0,
             enqueued_unix_ms: 0,
             payload: "points".into(),
+            origin: None,
         };
         store.append(NODE, hint, Box::new(move |id| tell.send(id).unwrap()));
-        on_its_way.is_durable(told.recv().unwrap().unwrap());
+        on_its_way.durable(told.recv().unwrap().unwrap());
     }
 
     fn remove(store: &Store) {
@@ -429,7 +430,7 @@ mod tests {
         };
         let note = |shard| {
             let on_its_way = admission.hint(&store, NODE, ShardId(shard));
-            on_its_way.is_durable(id(last));
+            on_its_way.durable(id(last));
         };
         (0..3 * SWEEP_AT_LEAST as u64).for_each(note);
         assert_eq!(lanes(&admission), 3 * SWEEP_AT_LEAST, "all have a backlog");

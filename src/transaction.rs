@@ -393,7 +393,7 @@ impl<P: Payload> HintedHandoff<P> {
             drop((turn, room));
             if let Ok(ids) = &result {
                 let noted = on_their_way.into_iter().zip(ids);
-                noted.for_each(|(hint, id)| hint.is_durable(*id));
+                noted.for_each(|(hint, id)| hint.durable(*id));
             }
             // Nobody listens if the caller gave up; the transaction stays.
             let _ = tell.send(result);

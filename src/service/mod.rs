@@ -144,7 +144,7 @@ impl<P: Payload> HintedHandoff<P> {
         let on_its_way = self.on_its_way(node, shard);
         let noted = move |result: &Result<HintId, EnqueueError>| {
             if let (Some(hint), Ok(id)) = (on_its_way, result) {
-                hint.is_durable(*id);
+                hint.durable(*id);
             }
             drop(turn);
         };
