@@ -128,6 +128,10 @@ pub struct Config {
     #[serde(default)]
     pub on_unopenable: OnUnopenable,
 
+    /// Whether a write of a [`PointsWriter`](crate::PointsWriter) may reach a node before older ones that wait for it. Default: `"bypass"`.
+    #[serde(default)]
+    pub ordering: WriteOrdering,
+
     /// Gives the store a new [`StoreId`](crate::StoreId) at open. Needed once after the directory was restored from a
     /// backup, since receivers have seen its sequences before. Default: false.
     #[serde(default)]
@@ -143,6 +147,37 @@ pub enum OnUnopenable {
     Fail,
     /// Move it aside whole, log where to, and start with an empty store.
     StartEmpty,
+}
+
+/// What a write of a [`PointsWriter`](crate::PointsWriter) does while older hints of the same (node, shard) wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteOrdering {
+    /// It is sent directly, past them: the node has the newest writes first and the missed ones later. For hosts whose writes can be
+    /// applied in any order.
+    #[default]
+    Bypass,
+    /// It is sent directly only if nothing of the (node, shard) waits or is being sent, and else becomes a hint behind what waits:
+    /// no newer write overtakes an older one.
+    ///
+    /// **In order** are the writes of all `PointsWriter`s of a handoff to a (node, shard): as their futures were first polled, each
+    /// receiver is sent the first copy of a write before that of any later one. So are hints of `write_shard` and of transactions before
+    /// writes that begin after the call has returned. One direct write of a (node, shard) is under way at a time; shards do not wait
+    /// for each other. After open, all shards of a node count as backlogged until what was found there is delivered, and again
+    /// when a failed store has opened itself again. While the store does not serve, nothing is sent directly, and a write is an error.
+    ///
+    /// **Not in order** is what the host must fence, best by a number of its own in the points (an epoch or a counter a writer and
+    /// shard) that the receiver keeps with its rows, refusing older ones:
+    /// - A direct write that timed out, failed or panicked may have left already: it may arrive late, after newer writes, beside its hint.
+    ///   A host that closes the connection on each failure bounds that to what is on the wire.
+    /// - A hint comes again if its acknowledgement was lost (a crash, a storage error, a send whose reply was lost), and then newer direct
+    ///   writes may have come in between. `AppliedHints` refuses such repetitions by the hint's id.
+    /// - A direct write and a hint of `write_shard` or a transaction that are under way at the same time.
+    ///
+    /// **It costs** a reply's time for each direct write to the same (node, shard), and a failure that takes long (`write_timeout`) holds
+    /// up those behind it once. A transaction that enqueues hints is answered when it is durable, with
+    /// [`Buffered`](Durability::Buffered) too.
+    Strict,
 }
 
 mod defaults {
@@ -216,6 +251,7 @@ impl Config {
             free_space_reserve_bytes: defaults::free_space_reserve_bytes(),
             manual_nodes: BTreeSet::new(),
             on_unopenable: OnUnopenable::default(),
+            ordering: WriteOrdering::default(),
             reset_identity: false,
         }
     }
@@ -365,6 +401,7 @@ mod tests {
         assert_eq!(config.free_space_reserve_bytes, 128 << 20);
         assert!(config.manual_nodes.is_empty());
         assert_eq!(config.on_unopenable, OnUnopenable::Fail);
+        assert_eq!(config.ordering, WriteOrdering::Bypass);
         assert!(!config.reset_identity);
         assert_eq!(config.validate(), Ok(()));
     }
@@ -392,6 +429,7 @@ mod tests {
             free_space_reserve_bytes = 0
             manual_nodes = [3, 9]
             on_unopenable = "start_empty"
+            ordering = "strict"
             reset_identity = true
         "#;
         let config = parsed(text).unwrap();
@@ -399,6 +437,7 @@ mod tests {
         assert_eq!(config.retry_max_interval, Duration::from_secs(120));
         assert_eq!(config.manual_nodes, [NodeId(3), NodeId(9)].into());
         assert_eq!(config.on_unopenable, OnUnopenable::StartEmpty);
+        assert_eq!(config.ordering, WriteOrdering::Strict);
         let again = parsed(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
     }

@@ -9,6 +9,7 @@
     )
 )]
 
+mod admission;
 mod config;
 mod consumer;
 mod error;
@@ -24,7 +25,7 @@ pub mod testkit;
 mod transaction;
 mod types;
 
-pub use config::{Config, MAX_ENTRY_BYTES_CEILING, OnUnopenable};
+pub use config::{Config, MAX_ENTRY_BYTES_CEILING, OnUnopenable, WriteOrdering};
 pub use consumer::{Consumer, PeekedPoints};
 pub use error::{
     ConfigError, DatabaseProblem, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
+    admission::Place,
     error::EnqueueError,
     payload::Payload,
     service::HintedHandoff,
@@ -80,6 +81,10 @@ pub enum PointsWriteError {
     /// No owner could be reached.
     #[error("not written: none of {} owners could be reached, {} were asked for; {} are hinted", .0.owners, .0.required, .0.hinted)]
     Unreachable(#[source] Tally),
+    /// No owner was written to, since that would have overtaken what waits for it
+    /// ([`WriteOrdering::Strict`](crate::WriteOrdering::Strict)).
+    #[error("queued: each of {} owners has a backlog in this shard, {} were asked for; behind it {} are hinted", .0.owners, .0.required, .0.hinted)]
+    Backlogged(#[source] Tally),
     /// No owner has it, and it could not be queued for a single one: nothing will deliver it.
     #[error("not stored: none of {} owners took it and no hint could be stored", .0.owners)]
     NotStored(#[source] Tally),
@@ -128,8 +133,12 @@ pub enum OwnerError {
     /// The write panicked in the host's `ShardWriter`.
     #[error("the shard writer panicked")]
     Panicked(#[source] Box<dyn Error + Send + Sync>),
+    /// It was not written to directly: older writes to the shard wait for it, or the store does not serve, so that nobody can tell
+    /// ([`WriteOrdering::Strict`](crate::WriteOrdering::Strict)).
+    #[error("the node has a backlog in this shard, and the write was to be queued behind it")]
+    Backlogged,
     /// It failed, and the hint could not be stored either.
-    #[error("the node failed ({direct}) and its hint was not stored")]
+    #[error("the node did not take it directly ({direct}) and its hint was not stored")]
     NotHinted {
         /// What the node said.
         direct: Box<OwnerError>,
@@ -195,6 +204,11 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
     /// worth a retry, or does not answer, gets a hint, at every level. The copies run in tasks of their own: dropping
     /// this future leaves the writes going on and the hints being made.
     ///
+    /// With [`WriteOrdering::Strict`](crate::WriteOrdering::Strict) writes to a (node, shard) are in the order in which their futures were
+    /// first polled. An owner for which older writes to the shard wait gets a hint at once, so at `One` and above it counts as
+    /// one that was missed until it has caught up. A write may wait for the one before it: up to twice `write_timeout`, should that
+    /// not be answered, and for its hint.
+    ///
     /// Copies that the level did not wait for are in memory until their owner answers or their hint is stored: a process
     /// that dies in that moment loses them, though never below the level that was answered. Ask for
     /// [`ConsistencyLevel::All`] where that is too little; its error says for how many owners a hint is stored.
@@ -216,8 +230,10 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
         for node in shard.owners.iter().copied() {
             let (this, tell) = (self.clone(), tell.clone());
             let (points, hint) = (points.clone(), hint.clone());
+            // Here, not in the task: the next call must not come first.
+            let place = self.handoff.line_up(node, shard.id);
             self.handoff.runtime().spawn(async move {
-                let copy = this.copy_to(node, points, hint).await;
+                let copy = this.copy_to(node, points, hint, place).await;
                 // Nobody listens once the level is reached or the caller gave up.
                 let _ = tell.send((node, copy)).await;
             });
@@ -258,11 +274,23 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
         pollster::block_on(self.write(shard, level, points))
     }
 
-    /// One owner's copy: directly, or as a hint.
-    async fn copy_to(&self, node: NodeId, points: P, hint: NewHint) -> Copy {
+    /// One owner's copy: directly, or as a hint. In its turn, if it has a place in line.
+    async fn copy_to(&self, node: NodeId, points: P, hint: NewHint, place: Option<Place>) -> Copy {
         let counters = self.handoff.write_counters();
         let shard = hint.shard;
-        let cause = match self.send(node, shard, points).await {
+        let turn = match place {
+            Some(place) => Some(place.turn().await),
+            None => None,
+        };
+        let is_clear = match &turn {
+            Some(turn) => turn.is_clear(self.handoff.store()),
+            None => true,
+        };
+        let sent = match is_clear {
+            true => self.send(node, shard, points).await,
+            false => Err(OwnerError::Backlogged),
+        };
+        let cause = match sent {
             Ok(()) => {
                 counters.direct.fetch_add(1, Relaxed);
                 return Copy::Written;
@@ -273,9 +301,24 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
             counters.rejected.fetch_add(1, Relaxed);
             return Copy::Missed(cause);
         }
-        match self.handoff.enqueue(node, hint).await {
+        // Behind a backlog nobody is let past by a hint that is on its way, so writers share groups. After a direct write the turn
+        // is kept until its hint is durable.
+        let (until_handed_in, until_durable) = match is_clear {
+            true => (None, turn),
+            false => (turn, None),
+        };
+        let handed_in = self.handoff.hand_in(node, hint, until_durable).await;
+        drop(until_handed_in);
+        let accepted = match handed_in {
+            Ok(handed_in) => handed_in.answer().await,
+            Err(refused) => Err(refused),
+        };
+        match accepted {
             Ok(_) => {
                 counters.hinted.fetch_add(1, Relaxed);
+                if !is_clear {
+                    counters.backlogged.fetch_add(1, Relaxed);
+                }
                 Copy::Hinted(cause)
             }
             Err(hint) => {
@@ -305,6 +348,12 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
             Ok(Err(panicked)) => Err(OwnerError::Panicked(panicked.into())),
             Err(_) => {
                 sending.abort();
+                // It may be at work this very moment. Nobody else's turn comes before it is over, if order matters.
+                if self.handoff.keeps_order()
+                    && let Ok(Ok(result)) = timeout(limit, sending).await
+                {
+                    return result.map_err(OwnerError::Write);
+                }
                 Err(OwnerError::TimedOut(limit))
             }
         }
@@ -340,6 +389,9 @@ fn failure(
     let timed_out = failures
         .iter()
         .all(|(_, error)| matches!(error.direct(), OwnerError::TimedOut(_)));
+    let backlogged = failures
+        .iter()
+        .all(|(_, error)| matches!(error.direct(), OwnerError::Backlogged));
     let stored = written + hinted > 0;
     // A level that was not reached has a failure; an owner's task that vanished with its runtime left none.
     let (node, cause) = failures.into_iter().next().unwrap_or((
@@ -360,6 +412,8 @@ fn failure(
         PointsWriteError::Refused(tally)
     } else if !stored {
         PointsWriteError::NotStored(tally)
+    } else if backlogged {
+        PointsWriteError::Backlogged(tally)
     } else if timed_out {
         PointsWriteError::TimedOut(tally)
     } else {

@@ -131,10 +131,13 @@ pub struct Stats {
 pub struct WriteStats {
     /// Direct writes that an owner took.
     pub direct: u64,
-    /// Direct writes that failed and became a hint.
+    /// Writes that became a hint: direct ones that failed, and [`backlogged`](Self::backlogged) ones.
     pub hinted: u64,
+    /// Of these, the ones that were not tried directly, since that would have overtaken older ones
+    /// ([`WriteOrdering::Strict`](crate::WriteOrdering::Strict)).
+    pub backlogged: u64,
     /// Direct writes that an owner rejected, or whose shard is gone.
     pub rejected: u64,
-    /// Direct writes that failed and whose hint could not be stored either.
+    /// Writes that no owner took and whose hint could not be stored either.
     pub unstored: u64,
 }

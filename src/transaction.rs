@@ -382,15 +382,25 @@ impl<P: Payload> HintedHandoff<P> {
         }
         let room = self.room(draft.bytes + draft.read_bytes).await;
         let room = room.map_err(|error| Lost::Final(error.into()))?;
+        let hints = draft.hints.iter();
+        let on_their_way: Vec<_> = hints
+            .filter_map(|(node, hint)| self.on_its_way(*node, hint.shard))
+            .collect();
+        // Where hints stand is known only once they are durable: before that the store has not seen their queue.
+        let answer_early = self.durability() == Durability::Buffered && on_their_way.is_empty();
         let (tell, told) = oneshot::channel();
-        let done = move |result| {
+        let done = move |result: Result<Vec<HintId>, Refusal>| {
             drop((turn, room));
+            if let Ok(ids) = &result {
+                let noted = on_their_way.into_iter().zip(ids);
+                noted.for_each(|(hint, id)| hint.durable(*id));
+            }
             // Nobody listens if the caller gave up; the transaction stays.
             let _ = tell.send(result);
         };
         self.store().propose(Proposal {
             draft,
-            answer_early: self.durability() == Durability::Buffered,
+            answer_early,
             done: Box::new(done),
         });
         match told.await {

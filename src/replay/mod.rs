@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    admission::Admission,
     config::Config,
     error::HandoffError,
     payload::Payload,
@@ -75,6 +76,8 @@ struct Settings {
     batch_bytes: u64,
     write_timeout: Duration,
     shutdown_grace: Duration,
+    /// Told of every send, if direct writes keep behind them.
+    admission: Option<Arc<Admission>>,
 }
 
 /// Has the commit thread judge what a peek found damaged; the next peek goes on behind it.
@@ -111,6 +114,7 @@ impl Replays {
         store: &Arc<Store>,
         writer: W,
         runtime: tokio::runtime::Handle,
+        admission: Option<Arc<Admission>>,
     ) {
         let settings = Settings {
             retry_interval: config.retry_interval,
@@ -119,6 +123,7 @@ impl Replays {
             batch_bytes: config.batch_bytes,
             write_timeout: config.write_timeout,
             shutdown_grace: config.shutdown_grace,
+            admission,
         };
         let writer = Arc::new(writer);
         let reads = Arc::new(Semaphore::new(READS_AT_A_TIME));
@@ -247,7 +252,7 @@ mod tests {
         let store = Arc::new(Store::open(&config, Box::new(|_| {})).unwrap());
         let replays = Replays::new(&config.manual_nodes);
         let runtime = tokio::runtime::Handle::current();
-        replays.begin::<String, _>(&config, &store, Nobody, runtime);
+        replays.begin::<String, _>(&config, &store, Nobody, runtime, None);
         let begun = replays.without_node(NODE, async {
             replays.wake(&BTreeSet::from([NODE]));
             replays.get(NODE).unwrap()

@@ -208,6 +208,9 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             () = self.limit.wait(run.payload_bytes) => {}
         }
         let (first, last) = (run.first, run.last);
+        // Until it is acknowledged, or known not to be.
+        let admission = self.settings.admission.as_ref();
+        let _sending = admission.map(|it| it.send(self.node, run.write.shard));
         let leave = match self.send(run).await? {
             Ok(()) => {
                 self.backoff.reset();

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
+    admission::{Admission, OnItsWay, Place, Turn},
     error::{EnqueueError, HandoffError, StorageError},
     payload::Payload,
     replay::Replays,
@@ -52,6 +53,8 @@ impl<P: Payload> Clone for HintedHandoff<P> {
 struct Inner {
     store: Arc<Store>,
     replays: Arc<Replays>,
+    /// With [`WriteOrdering::Strict`](crate::WriteOrdering::Strict) alone.
+    admission: Option<Arc<Admission>>,
     durability: Durability,
     max_entry_bytes: u64,
     batch_bytes: u64,
@@ -71,6 +74,7 @@ struct Inner {
 pub(crate) struct WriteCounters {
     pub direct: AtomicU64,
     pub hinted: AtomicU64,
+    pub backlogged: AtomicU64,
     pub rejected: AtomicU64,
     pub unstored: AtomicU64,
 }
@@ -82,6 +86,30 @@ pub enum Accepted {
     Durable(HintId),
     /// It is in the commit pipeline ([`Durability::Buffered`]).
     Buffered,
+}
+
+/// A hint in the pipeline, and what its caller waits for.
+pub(crate) enum HandedIn {
+    Buffered,
+    Waiting(oneshot::Receiver<Result<HintId, EnqueueError>>),
+}
+
+impl HandedIn {
+    /// Waits until the configured durability is met.
+    pub async fn answer(self) -> Result<Accepted, EnqueueError> {
+        let told = match self {
+            HandedIn::Buffered => return Ok(Accepted::Buffered),
+            HandedIn::Waiting(told) => told,
+        };
+        match told.await {
+            Ok(result) => result.map(Accepted::Durable),
+            // The commit thread died of a panic before it could say more.
+            Err(_) => Err(EnqueueError::Unknown(StorageError::new(
+                "commit",
+                "the commit thread gave no answer",
+            ))),
+        }
+    }
 }
 
 impl<P: Payload> HintedHandoff<P> {
@@ -99,43 +127,64 @@ impl<P: Payload> HintedHandoff<P> {
         points: &P,
     ) -> Result<Accepted, EnqueueError> {
         let hint = self.encode(shard, points)?;
-        self.enqueue(node, hint).await
+        self.hand_in(node, hint, None).await?.answer().await
     }
 
-    /// Queues a hint that [`encode`](Self::encode) made.
-    pub(crate) async fn enqueue(
+    /// Waits for room, and hands a hint to the pipeline that [`encode`](Self::encode) made. `turn` passes on once the hint is
+    /// durable, or known not to be, whatever the caller is answered.
+    pub(crate) async fn hand_in(
         &self,
         node: NodeId,
         hint: NewHint,
-    ) -> Result<Accepted, EnqueueError> {
+        turn: Option<Turn>,
+    ) -> Result<HandedIn, EnqueueError> {
         let inner = &self.inner;
         let shard = hint.shard;
         let permit = self.room(hint.payload.len()).await?;
+        let on_its_way = self.on_its_way(node, shard);
+        let noted = move |result: &Result<HintId, EnqueueError>| {
+            if let (Some(hint), Ok(id)) = (on_its_way, result) {
+                hint.durable(*id);
+            }
+            drop(turn);
+        };
         if inner.durability == Durability::Buffered {
             let done = move |result: Result<HintId, EnqueueError>| {
                 drop(permit);
+                noted(&result);
                 if let Err(error) = result {
                     tracing::error!(node = node.0, shard = shard.0, %error, "a buffered hint was lost");
                 }
             };
             inner.store.append_buffered(node, hint, Box::new(done))?;
-            return Ok(Accepted::Buffered);
+            return Ok(HandedIn::Buffered);
         }
         let (tell, told) = oneshot::channel();
         let done = move |result| {
             drop(permit);
+            noted(&result);
             // Nobody listens if the caller gave up; the hint stays.
             let _ = tell.send(result);
         };
         inner.store.append(node, hint, Box::new(done));
-        match told.await {
-            Ok(result) => result.map(Accepted::Durable),
-            // The commit thread died of a panic before it could say more.
-            Err(_) => Err(EnqueueError::Unknown(StorageError::new(
-                "commit",
-                "the commit thread gave no answer",
-            ))),
-        }
+        Ok(HandedIn::Waiting(told))
+    }
+
+    /// To be noted before a hint is handed in, if direct writes keep behind it.
+    pub(crate) fn on_its_way(&self, node: NodeId, shard: ShardId) -> Option<OnItsWay> {
+        let admission = self.inner.admission.as_ref()?;
+        Some(admission.hint(&self.inner.store, node, shard))
+    }
+
+    /// Whether writes of [`PointsWriter`](crate::PointsWriter) keep in order.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.inner.admission.is_some()
+    }
+
+    /// Takes the next place in the line of those who write to this shard of the node, if they keep in order.
+    pub(crate) fn line_up(&self, node: NodeId, shard: ShardId) -> Option<Place> {
+        let admission = self.inner.admission.as_ref()?;
+        Some(admission.line_up(node, shard))
     }
 
     /// Waits for room for so many bytes in the pipeline.
@@ -271,6 +320,7 @@ impl<P: Payload> HintedHandoff<P> {
             writes: WriteStats {
                 direct: writes.direct.load(Relaxed),
                 hinted: writes.hinted.load(Relaxed),
+                backlogged: writes.backlogged.load(Relaxed),
                 rejected: writes.rejected.load(Relaxed),
                 unstored: writes.unstored.load(Relaxed),
             },

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters};
 use crate::{
+    admission::Admission,
     config::Config,
     error::{OpenError, StorageError},
     payload::Payload,
@@ -117,11 +118,16 @@ impl<P: Payload> HintedHandoff<P> {
         let woken = Arc::clone(&replays);
         let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
         let store = Arc::new(open(&config, Box::new(on_durable))?);
-        replays.begin(&config, &store, writer, runtime.clone());
+        let admission = Admission::of(config.ordering);
+        if let Some(admission) = &admission {
+            admission.look(&store);
+        }
+        replays.begin(&config, &store, writer, runtime.clone(), admission.clone());
         Ok(HintedHandoff {
             inner: Arc::new(Inner {
                 store,
                 replays,
+                admission,
                 durability: config.durability,
                 max_entry_bytes: config.max_entry_bytes,
                 batch_bytes: config.batch_bytes,

@@ -106,7 +106,7 @@ use crate::{
     config::Config,
     error::{EnqueueError, HandoffError, OpenError, StorageError, TransactionError},
     stats::{Health, StoreStats},
-    types::{Amount, NodeId, QueueId, StoreId},
+    types::{Amount, NodeId, QueueId, Sequence, StoreId},
 };
 use committer::Committer;
 use inbox::{Append, Control, ControlDone, Entry};
@@ -272,6 +272,18 @@ impl Store {
         let registry = self.shared.registry.lock();
         let queues = registry.nodes.get(&node);
         queues.is_some_and(NodeQueues::has_pending)
+    }
+
+    /// Whether a hint that became durable has left its queue, in whatever way; one of a node that was removed has.
+    pub fn is_gone(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
+        let registry = self.shared.registry.lock();
+        registry.is_gone(node, queue, sequence)
+    }
+
+    /// Whether every hint of a queue up to this one has.
+    pub fn is_gone_through(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
+        let registry = self.shared.registry.lock();
+        registry.is_gone_through(node, queue, sequence)
     }
 
     /// All queues below this one are retired, durably and for good; `None` if there is no queue.

@@ -186,6 +186,23 @@ impl Registry {
         queues.iter().find(|queue| queue.at == at).cloned()
     }
 
+    fn numbered(&self, node: NodeId, queue: QueueId) -> Option<&Queue> {
+        let mut queues = self.nodes.get(&node)?.queues.iter();
+        queues.find(|it| it.at.queue == queue)
+    }
+
+    /// Whether a hint has left its queue, in whatever way, or the queue its node.
+    pub fn is_gone(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
+        let queue = self.numbered(node, queue);
+        queue.is_none_or(|queue| queue.cursor.is_gone(sequence))
+    }
+
+    /// Whether every hint up to this one has.
+    pub fn is_gone_through(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
+        let queue = self.numbered(node, queue);
+        queue.is_none_or(|queue| sequence < queue.cursor.next)
+    }
+
     /// Claims those hints that are pending and nobody else's, and keeps only them in the list.
     pub fn claim(&mut self, node: NodeId, hints: &mut Vec<PeekedHint>) {
         let Some(queues) = self.nodes.get_mut(&node) else {
