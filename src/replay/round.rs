@@ -173,7 +173,10 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
     /// Sends to as many shards as may be sent to at once.
     fn start_sends(&mut self) {
         let now = Instant::now();
-        while self.sends < self.settings.max_in_flight && !self.is_storm() {
+        // Those that failed count, so that a node that is down is not tried with twice as many before that is seen.
+        while self.sends < self.settings.max_in_flight
+            && self.sends + self.failing.len() < self.failing_most()
+        {
             let Some(shard) = self.window.ready() else {
                 return;
             };
@@ -285,7 +288,11 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
 
     /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried one by one.
     fn is_storm(&self) -> bool {
-        self.failing.len() >= self.settings.max_in_flight.max(FAILING_SHARDS_MIN)
+        self.failing.len() >= self.failing_most()
+    }
+
+    fn failing_most(&self) -> usize {
+        self.settings.max_in_flight.max(FAILING_SHARDS_MIN)
     }
 
     /// Whether the round is over, now that all is begun that can be.
