@@ -222,12 +222,14 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         if is_little && self.sends > 0 && self.window.ready().is_some() {
             return;
         }
+        // A part of the window, and the first part a small one, so that sends begin before it is full.
+        let piece = match self.window.is_empty() {
+            true => self.settings.batch_bytes,
+            false => self.settings.batch_bytes.max(most.bytes / 8),
+        };
         let limits = PeekLimits {
             hints: usize::try_from(room.hints).unwrap_or(usize::MAX),
-            // A part of the window, so that sends begin before it is full.
-            payload_bytes: room
-                .bytes
-                .min(self.settings.batch_bytes.max(most.bytes / 8)),
+            payload_bytes: room.bytes.min(piece),
         };
         let reader = std::mem::take(&mut self.reader);
         let (store, node, from) = (&self.line.store, self.line.node, self.window.position());

@@ -221,3 +221,163 @@ impl Window {
         self.lanes.keys().copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::{QueueRef, StoredHint},
+        types::{NodeId, QueueId, Sequence},
+    };
+    use bytes::Bytes;
+
+    const MOST: Amount = Amount {
+        hints: 10,
+        bytes: 100,
+    };
+
+    /// Hints of ten bytes: (sequence, shard).
+    fn hints(of: &[(u64, u64)]) -> Vec<PeekedHint> {
+        let hint = |&(sequence, shard)| PeekedHint {
+            mark: Mark {
+                queue: QueueRef {
+                    node: NodeId(1),
+                    queue: QueueId(1),
+                },
+                sequence: Sequence(sequence),
+                bytes_through: sequence * 10,
+            },
+            hint: StoredHint {
+                shard: ShardId(shard),
+                format: 0,
+                enqueued_unix_ms: 0,
+                payload: Bytes::from_static(b"ten bytes."),
+            },
+        };
+        of.iter().map(hint).collect()
+    }
+
+    fn sequences(hints: &[PeekedHint]) -> Vec<u64> {
+        hints.iter().map(|hint| hint.mark.sequence.0).collect()
+    }
+
+    fn next_of(window: &Window, shard: u64, hints: u64, bytes: u64) -> Vec<u64> {
+        sequences(&window.next_of(ShardId(shard), Amount { hints, bytes }))
+    }
+
+    #[test]
+    fn the_shard_with_the_oldest_hint_is_sent_to_first_and_one_that_is_held_not_at_all() {
+        let mut window = Window::default();
+        window.push(hints(&[(1, 7), (2, 8), (3, 7), (4, 9)]), MOST);
+        assert_eq!(window.ready(), Some(ShardId(7)));
+        window.hold(ShardId(7));
+        assert_eq!(window.ready(), Some(ShardId(8)));
+        window.hold(ShardId(8));
+        window.done(ShardId(7), 1);
+        assert_eq!(window.oldest(), Some(ShardId(8)));
+        window.free(ShardId(7));
+        assert_eq!(window.ready(), Some(ShardId(7)), "3 is older than 4");
+        window.hold(ShardId(7));
+        window.push(hints(&[(5, 8)]), MOST);
+        assert_eq!(window.ready(), Some(ShardId(9)));
+        window.hold(ShardId(9));
+        assert_eq!(window.ready(), None);
+        assert_eq!(window.shards().len(), 3);
+    }
+
+    #[test]
+    fn a_send_carries_what_is_next_in_the_shard_within_its_limits_and_one_hint_at_least() {
+        let mut window = Window::default();
+        window.push(hints(&[(1, 7), (2, 8), (3, 7), (4, 7)]), MOST);
+        assert_eq!(next_of(&window, 7, 9, 29), [1, 3]);
+        assert_eq!(next_of(&window, 7, 1, 99), [1]);
+        assert_eq!(next_of(&window, 7, 9, 1), [1]);
+        assert_eq!(next_of(&window, 7, 9, 30), [1, 3, 4]);
+        assert!(next_of(&window, 6, 9, 30).is_empty());
+    }
+
+    #[test]
+    fn the_window_spans_from_the_oldest_that_is_not_done_whatever_is_done_behind_it() {
+        let mut window = Window::default();
+        window.push(hints(&[(1, 7), (2, 8), (3, 8), (4, 8)]), MOST);
+        window.hold(ShardId(8));
+        window.done(ShardId(8), 3);
+        window.free(ShardId(8));
+        let left = Amount {
+            hints: 6,
+            bytes: 60,
+        };
+        assert_eq!(window.room(MOST), Some(left));
+        window.push(
+            hints(&[(5, 8), (6, 8), (7, 8), (8, 8), (9, 8), (10, 8), (11, 8)]),
+            MOST,
+        );
+        assert_eq!(
+            window.position().unwrap().sequence,
+            Sequence(11),
+            "11 is read again"
+        );
+        assert_eq!(window.room(MOST), None);
+        window.hold(ShardId(7));
+        window.done(ShardId(7), 1);
+        let left = Amount {
+            hints: 4,
+            bytes: 40,
+        };
+        assert_eq!(window.room(MOST), Some(left));
+        window.hold(ShardId(8));
+        window.done(ShardId(8), 6);
+        assert!(window.is_empty());
+        assert_eq!(window.room(MOST), Some(MOST));
+    }
+
+    #[test]
+    fn what_had_left_in_between_counts_until_nothing_is_in_front_of_it() {
+        let mut window = Window::default();
+        window.push(hints(&[(1, 7), (8, 8)]), MOST);
+        let left = Amount {
+            hints: 2,
+            bytes: 20,
+        };
+        assert_eq!(window.room(MOST), Some(left));
+        // There is room for one, but this one has another in front of it that had left, and one more.
+        window.push(hints(&[(11, 8)]), MOST);
+        assert_eq!(window.position().unwrap().sequence, Sequence(9));
+        assert_eq!(window.room(MOST), None, "not for the next one");
+        window.hold(ShardId(7));
+        window.done(ShardId(7), 1);
+        let left = Amount {
+            hints: 9,
+            bytes: 90,
+        };
+        assert_eq!(window.room(MOST), Some(left));
+    }
+
+    #[test]
+    fn a_hint_larger_than_the_window_is_taken_in_alone() {
+        let mut window = Window::default();
+        let little = Amount { hints: 1, bytes: 3 };
+        window.push(hints(&[(1, 7), (2, 7)]), little);
+        assert_eq!(next_of(&window, 7, 9, 99), [1]);
+        assert_eq!(window.room(little), None);
+        window.hold(ShardId(7));
+        window.done(ShardId(7), 1);
+        window.free(ShardId(7));
+        assert_eq!(window.shards().len(), 0);
+        assert_eq!(window.room(little), Some(little));
+    }
+
+    #[test]
+    fn what_could_not_be_claimed_is_skipped_wherever_it_stands() {
+        let mut window = Window::default();
+        window.push(hints(&[(1, 7), (2, 7), (3, 7), (4, 7), (5, 7)]), MOST);
+        window.hold(ShardId(7));
+        let kept = hints(&[(2, 7), (4, 7)]);
+        window.keep_only(ShardId(7), 4, &kept);
+        assert_eq!(next_of(&window, 7, 9, 99), [2, 4, 5]);
+        window.done(ShardId(7), 2);
+        assert_eq!(next_of(&window, 7, 9, 99), [5]);
+        window.keep_only(ShardId(7), 1, &[]);
+        assert!(window.is_empty());
+    }
+}
