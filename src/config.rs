@@ -44,8 +44,9 @@ pub struct Config {
     #[serde(default)]
     pub durability: Durability,
 
-    /// First wait after a failed attempt to reach a node; doubles up to `retry_max_interval`. The wait itself is
-    /// drawn between half and the whole of this. Default 1 s, minimum 1 ms.
+    /// First wait after a ping that failed, for the node, or after a send that failed, for its shard; doubles up to
+    /// `retry_max_interval`. The wait itself is drawn between half and the whole of this. A node whose shards all fail waits as one.
+    /// Default 1 s, minimum 1 ms.
     #[serde(default = "defaults::retry_interval", with = "humantime_serde")]
     pub retry_interval: Duration,
 
@@ -58,8 +59,8 @@ pub struct Config {
     #[serde(default)]
     pub retry_rate_limit: u64,
 
-    /// Payload bytes that replay reads at a time, and so the most that one send carries, unless a single hint is
-    /// larger. While hints are sent to many nodes at once, all their batches share 32 MiB. Default 512,000, minimum 1, maximum 64 MiB.
+    /// The most payload bytes that one send of replay carries, all of one shard, unless a single hint is larger. Default 512,000,
+    /// minimum 1, maximum 64 MiB.
     #[serde(default = "defaults::batch_bytes")]
     pub batch_bytes: u64,
 
@@ -81,7 +82,7 @@ pub struct Config {
     pub max_in_flight: usize,
 
     /// How many hints replay may look ahead of the oldest one that a node has not taken: a shard that stalls holds up others of its
-    /// node only beyond this, and at most so many come again after a crash. Default 8,192, minimum 1, maximum 16,384.
+    /// node only beyond this, and at most so many come again after a crash, besides what was acknowledged in the moment before it. Default 8,192, minimum 1, maximum 16,384.
     #[serde(default = "defaults::window_hints")]
     pub window_hints: usize,
 
@@ -91,7 +92,7 @@ pub struct Config {
     pub window_bytes: u64,
 
     /// A hint whose sends have failed this often becomes a dead letter; the last try is for it alone. 0 is no limit. A ping that
-    /// fails is no attempt. Default 0.
+    /// fails is no attempt, but a node that answers pings and fails all sends uses them up. With 1 every hint is sent alone. Default 0.
     #[serde(default)]
     pub max_attempts: u32,
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     error::StorageError,
-    types::{Amount, NodeId, Sequence, StoreId},
+    types::{Amount, NodeId, Sequence, ShardId, StoreId},
 };
 
 /// How the store is.
@@ -38,12 +38,10 @@ pub enum NodeState {
     CaughtUp,
     /// Hints are being sent.
     Replaying,
-    /// The last attempt failed; it is tried again after a while.
+    /// It does not answer its ping, or has taken nothing since: it is tried again after a while.
     Down,
     /// Its hints are not replayed: the host takes them with a [`Consumer`](crate::Consumer).
     Manual,
-    /// The node answers, but rejects the hint at the head of the queue, or the hint does not decode here.
-    Stalled,
 }
 
 /// One node's queue and its replay.
@@ -62,10 +60,15 @@ pub struct NodeStats {
     pub delivered: Amount,
     /// Hints that left undelivered since open: damage, obsolete shards, removal of the node.
     pub lost: Amount,
+    /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
+    pub buried: Amount,
     /// Failed pings and sends since open.
     pub failures: u64,
-    /// What the last failure said, with its causes, where the node has not been reached since.
+    /// What the last failure said, with its causes, where the node has taken nothing since.
     pub last_error: Option<String>,
+    /// The shard of the oldest hint that waits, while that shard is left alone after a failed send: nothing goes further beyond this
+    /// hint than [`Config::window_hints`](crate::Config::window_hints) and [`Config::window_bytes`](crate::Config::window_bytes).
+    pub stalled_by: Option<ShardId>,
 }
 
 /// The store below all queues.

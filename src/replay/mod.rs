@@ -1,10 +1,16 @@
-//! Replay: one task a node that sends what waits, in order, until nothing does.
+//! Replay: one task a node that sends what waits, several shards at a time, each in order, until nothing does.
 
 mod backoff;
+mod give_up;
+mod landing;
 mod node_processor;
 mod progress;
 mod rate_limit;
-mod run;
+mod reading;
+mod round;
+mod send;
+mod shard;
+mod window;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,7 +19,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -29,11 +35,7 @@ use node_processor::NodeProcessor;
 pub use progress::Progress;
 #[cfg(feature = "testkit")]
 pub use progress::with_causes;
-
-/// Blocks are read on tokio's blocking threads, this many at a time for all nodes together: no thread a node.
-const READS_AT_A_TIME: usize = 2;
-/// Payload bytes of the batches of all nodes together: the more nodes are being sent to, the smaller each batch.
-const BATCHES_BYTES: u64 = 32 * 1024 * 1024;
+use reading::Reads;
 
 /// Starts the task of a node.
 type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
@@ -74,7 +76,11 @@ struct Settings {
     retry_max_interval: Duration,
     rate_limit: u64,
     batch_bytes: u64,
-    write_timeout: Duration,
+    send_timeout: Duration,
+    max_in_flight: usize,
+    window_hints: usize,
+    window_bytes: u64,
+    max_attempts: u32,
     shutdown_grace: Duration,
     /// Told of every send, if direct writes keep behind them.
     admission: Option<Arc<Admission>>,
@@ -121,13 +127,16 @@ impl Replays {
             retry_max_interval: config.retry_max_interval,
             rate_limit: config.retry_rate_limit,
             batch_bytes: config.batch_bytes,
-            write_timeout: config.write_timeout,
+            send_timeout: config.send_timeout,
+            max_in_flight: config.max_in_flight,
+            window_hints: config.window_hints,
+            window_bytes: config.window_bytes,
+            max_attempts: config.max_attempts,
             shutdown_grace: config.shutdown_grace,
             admission,
         };
         let writer = Arc::new(writer);
-        let reads = Arc::new(Semaphore::new(READS_AT_A_TIME));
-        let sending = Arc::default();
+        let reads = Reads::new();
         let tasks = self.tasks.clone();
         // The store calls back into `self`: a strong handle here would keep both alive for ever.
         let weak = Arc::downgrade(store);
@@ -141,8 +150,7 @@ impl Replays {
                 Arc::clone(&writer),
                 settings.clone(),
                 handle,
-                Arc::clone(&reads),
-                Arc::clone(&sending),
+                reads.clone(),
             );
             tasks.spawn_on(processor.run(), &runtime);
         });

@@ -5,7 +5,10 @@ use std::error::Error;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{stats::NodeState, types::NodeId};
+use crate::{
+    stats::NodeState,
+    types::{NodeId, ShardId},
+};
 
 /// `seen` guards what is shown; it is held for a copy only.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct Seen {
     pub state: NodeState,
     pub failures: u64,
     pub last_error: Option<String>,
+    pub stalled_by: Option<ShardId>,
     /// Whether it was down since it last caught up: only then is recovering worth a line in the log.
     troubled: bool,
 }
@@ -33,6 +37,7 @@ impl Progress {
                 state: NodeState::CaughtUp,
                 failures: 0,
                 last_error: None,
+                stalled_by: None,
                 troubled: false,
             }),
         }
@@ -55,6 +60,9 @@ impl Progress {
     pub fn well(&self, state: NodeState) {
         let mut seen = self.seen.lock();
         seen.last_error = None;
+        if state == NodeState::CaughtUp {
+            seen.stalled_by = None;
+        }
         if seen.state == state {
             return;
         }
@@ -72,19 +80,29 @@ impl Progress {
         }
     }
 
-    /// An attempt failed. Logged when the state changes, not at every retry.
-    pub fn failed(&self, state: NodeState, error: &dyn Error) {
-        let text = with_causes(error);
+    /// An attempt failed, with the causes of that.
+    pub fn failed(&self, error: String) {
         let mut seen = self.seen.lock();
         seen.failures += 1;
-        seen.last_error = Some(text.clone());
+        seen.last_error = Some(error);
+    }
+
+    /// The node is down. Logged when it was not, not at every retry.
+    pub fn down(&self) {
+        let mut seen = self.seen.lock();
         seen.troubled = true;
-        if seen.state == state {
+        if seen.state == NodeState::Down {
             return;
         }
-        seen.state = state;
+        seen.state = NodeState::Down;
+        let error = seen.last_error.clone().unwrap_or_default();
         drop(seen);
-        tracing::warn!(node = self.node.0, ?state, error = %text, "node changed state");
+        tracing::warn!(node = self.node.0, state = ?NodeState::Down, %error, "node changed state");
+    }
+
+    /// Which shard holds up the cursor.
+    pub fn stalled_by(&self, shard: Option<ShardId>) {
+        self.seen.lock().stalled_by = shard;
     }
 }
 

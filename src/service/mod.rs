@@ -309,7 +309,9 @@ impl<P: Payload> HintedHandoff<P> {
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
                 lost: queues.lost,
+                buried: queues.buried,
                 failures: seen.as_ref().map_or(0, |seen| seen.failures),
+                stalled_by: seen.as_ref().and_then(|seen| seen.stalled_by),
                 last_error: seen.and_then(|seen| seen.last_error),
             }
         });
