@@ -189,19 +189,23 @@ impl Replays {
         self.nodes.lock().get(&node).cloned()
     }
 
-    /// Has a node's hints taken away by `removal`, with no task of the node's at work when it ends: nothing is sent or acknowledged
-    /// any more. The next hint starts a new task.
-    pub async fn without_node<T>(&self, node: NodeId, removal: impl Future<Output = T>) -> T {
-        self.stop_node(node).await;
-        let removed = removal.await;
-        // Writers are answered before the bell is rung. So there may have been no task yet, and it began meanwhile.
-        self.stop_node(node).await;
-        let mut nodes = self.nodes.lock();
-        // One that was begun a moment ago is for hints that came behind the removal.
-        if nodes.get(&node).is_some_and(|it| it.stop.is_cancelled()) {
-            nodes.remove(&node);
+    /// Has the queues of nodes changed by `change`, with no task of theirs at work when it ends: nothing is sent or acknowledged
+    /// any more. The next hint, or [`wake`](Replays::wake), starts a new task.
+    pub async fn without_nodes<T>(&self, nodes: &[NodeId], change: impl Future<Output = T>) -> T {
+        for node in nodes {
+            self.stop_node(*node).await;
         }
-        removed
+        let changed = change.await;
+        for node in nodes {
+            // Writers are answered before the bell is rung. So there may have been no task yet, and it began meanwhile.
+            self.stop_node(*node).await;
+            let mut tasks = self.nodes.lock();
+            // One that was begun a moment ago is for hints that came behind the change.
+            if tasks.get(node).is_some_and(|it| it.stop.is_cancelled()) {
+                tasks.remove(node);
+            }
+        }
+        changed
     }
 
     /// Stops a node's task and waits for its end.
@@ -248,7 +252,7 @@ mod tests {
         let replays = Replays::new(&config.manual_nodes);
         let runtime = tokio::runtime::Handle::current();
         replays.begin::<String, _>(&config, &store, Nobody, runtime);
-        let begun = replays.without_node(NODE, async {
+        let begun = replays.without_nodes(&[NODE], async {
             replays.wake(&BTreeSet::from([NODE]));
             replays.get(NODE).unwrap()
         });

@@ -70,6 +70,8 @@ enum Interrupted {
     Retry(WriteError),
     /// The node, or this host, will not take it as it is.
     Stalled(Box<dyn std::error::Error + Send + Sync>),
+    /// The host paused or parked the node. A bell rings when it is to go on.
+    Held,
     /// Told to stop, at a safe point: nothing is in flight.
     Stopped,
     /// The store failed or was closed.
@@ -133,6 +135,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                     handle.progress.failed(NodeState::Stalled, error.as_ref());
                     (Some(self.backoff.longest()), false)
                 }
+                Err(Interrupted::Held) => (None, true),
                 Err(Interrupted::Stopped) => return,
                 Err(Interrupted::Store(HandoffError::ShutDown)) => {
                     return handle.stop.cancelled().await;
@@ -160,6 +163,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         let mut pinged = false;
         let mut sent_bytes = 0;
         loop {
+            self.check_held()?;
             // Before anything is read: a node that is down, or does not answer, costs neither a read nor memory.
             if !pinged {
                 if !self.store.has_pending(self.node) {
@@ -195,8 +199,17 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 sent_bytes += run.payload_bytes;
                 span.record("last", run.last.sequence.0);
                 span.record("bytes", sent_bytes);
+                self.check_held()?;
                 self.deliver(run).await?;
             }
+        }
+    }
+
+    /// Before a round reads anything, and before each send.
+    fn check_held(&self) -> Result<(), Interrupted> {
+        match self.store.hold(self.node).is_held() {
+            true => Err(Interrupted::Held),
+            false => Ok(()),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     error::{HandoffError, StorageError},
     stats::Health,
-    types::{Amount, NodeId, Sequence},
+    types::{NodeId, Sequence},
 };
 
 /// How long a close waits for reads that are under way.
@@ -83,12 +83,7 @@ impl Committer {
             match control {
                 None => {}
                 Some(Control::Sync(done)) => done(self.guarded(Self::settle)),
-                Some(Control::RemoveNode(node, done)) => {
-                    let removed = self.guarded(|committer| committer.remove_node(node));
-                    done(
-                        removed.and_then(|amount| amount.ok_or(HandoffError::UnknownNode { node })),
-                    );
-                }
+                Some(Control::Nodes(request)) => self.about_nodes(request),
                 Some(Control::JudgeDamage(node, at, done)) => {
                     done(self.guarded(|committer| committer.judge_damage(node, at)));
                 }
@@ -110,7 +105,7 @@ impl Committer {
 
     /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the outcome of what was
     /// handed over is unknown; rule 10, a damaged file may make the engine panic.
-    fn guarded<T>(
+    pub fn guarded<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, StorageError>,
     ) -> Result<T, HandoffError> {
@@ -176,39 +171,6 @@ impl Committer {
             self.commit()?;
         }
         Ok(())
-    }
-
-    /// The tombstone first; the space is trimmed afterwards, in bounded groups. `None` for a node without a record.
-    fn remove_node(&mut self, node: NodeId) -> Result<Option<Amount>, StorageError> {
-        let Some(record) = self.records.get_mut(&node) else {
-            return Ok(None);
-        };
-        record.removed = true;
-        let retired = std::mem::take(&mut record.live);
-        record.retired.extend(&retired);
-        self.write_record(node)?;
-        point("drop: tombstone written")?;
-        self.commit()?;
-        point("drop: tombstone durable")?;
-        self.tails.remove(&node);
-        for queue in retired {
-            self.trimmer.whole(node, queue);
-        }
-        let removed = self.shared.registry.lock().nodes.remove(&node);
-        let removed = removed.unwrap_or_default();
-        for queue in removed.queues.iter().filter(|queue| !queue.is_drained()) {
-            let Amount { hints, bytes } = queue.pending();
-            tracing::warn!(
-                node = node.0,
-                queue = queue.at.queue.0,
-                hints,
-                bytes,
-                first_lost = queue.cursor.next.0,
-                last_lost = queue.watermark.0,
-                "node removed; its hints are discarded"
-            );
-        }
-        Ok(Some(removed.pending()))
     }
 
     /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.

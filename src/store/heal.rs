@@ -158,6 +158,8 @@ impl Committer {
         }
         let engine = Arc::new(engine);
         carry_over(&mut self.shared.registry.lock(), recovered.registry);
+        let paused = recovered.paused_all;
+        self.shared.holds.lock().reload(paused, &recovered.records);
         let (tails, trimmer, dirty) = take_over(&self.shared, &recovered.live, &recovered.retired);
         (self.tails, self.trimmer, self.dirty) = (tails, trimmer, dirty);
         self.records = recovered.records;
