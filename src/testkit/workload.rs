@@ -402,13 +402,14 @@ impl Host {
     async fn put_right(&self) {
         let handoff = &self.handoff;
         for _ in 0..2_000 {
+            let mut well = handoff.resume_all().await.is_ok();
+            // Only a store that serves shows which names came of what failed.
             let nodes: Vec<_> = handoff
                 .stats()
                 .nodes
                 .into_iter()
                 .map(|it| it.node)
                 .collect();
-            let mut well = handoff.resume_all().await.is_ok();
             well &= handoff.retain_nodes(&nodes).await.is_ok();
             for node in nodes {
                 well &= handoff.resume(node).await.is_ok();
