@@ -66,6 +66,8 @@ struct Inner {
     room: Arc<Semaphore>,
     /// One permit a transaction, all of them for one that runs alone.
     turns: Arc<Semaphore>,
+    /// A permit for whoever changes the queues of nodes, since their tasks must not be started meanwhile.
+    changes: Semaphore,
     closed: AtomicBool,
     shutdown: OnceCell<Result<(), HandoffError>>,
     writes: WriteCounters,

@@ -312,6 +312,9 @@ impl Inner {
         nodes: &[NodeId],
         ask: impl FnOnce(Box<dyn FnOnce(Result<T, HandoffError>) + Send>),
     ) -> Result<T, HandoffError> {
+        // Never closed. Each change is bounded: by the grace of what is in flight, and by the watchdog over commits.
+        let turn = self.changes.acquire().await;
+        let _turn = turn.map_err(|_| HandoffError::ShutDown)?;
         let change = async {
             let (tell, told) = channel();
             ask(Box::new(tell));

@@ -130,6 +130,7 @@ impl<P: Payload> HintedHandoff<P> {
             runtime,
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),
+            changes: Semaphore::new(1),
             closed: AtomicBool::new(false),
             shutdown: OnceCell::new(),
             writes: WriteCounters::default(),

@@ -7,14 +7,11 @@
 //! Only the last queue of a node takes new hints, and after this the last one may be another node's by its keys. So all of them
 //! are sealed, and the next hint starts a new queue, under an id that was never used.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use super::{
-    committer::Committer,
-    faults::point,
-    keys::QueueRef,
-    node_record::NodeRecord,
-    registry::{NodeQueues, Queue},
+    committer::Committer, faults::point, keys::QueueRef, node_record::NodeRecord,
+    registry::NodeQueues,
 };
 use crate::{
     error::{HandoffError, StorageError},
@@ -149,19 +146,15 @@ fn merge(
 }
 
 /// Puts the queues of one node behind those of another, with what was counted of them.
-fn absorb(to: &mut NodeQueues, from: NodeQueues) {
-    let seal = |queue: Queue| Queue {
-        sealed: true,
-        // Nobody is at work on them.
-        claimed: BTreeSet::new(),
-        ..queue
-    };
-    let own = std::mem::take(&mut to.queues);
-    to.queues = own
-        .into_iter()
-        .chain(from.queues)
-        .map(seal)
-        .collect::<VecDeque<_>>();
+fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
+    for queue in &mut from.queues {
+        // Whoever claimed hints under the old name gives them back under that, which nobody hears.
+        queue.claimed.clear();
+    }
+    to.queues.append(&mut from.queues);
+    for queue in &mut to.queues {
+        queue.sealed = true;
+    }
     to.enqueued = to.enqueued.plus(from.enqueued);
     to.delivered = to.delivered.plus(from.delivered);
     to.buried = to.buried.plus(from.buried);
