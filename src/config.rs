@@ -125,6 +125,13 @@ pub struct Config {
     #[serde(default)]
     pub manual_nodes: BTreeSet<NodeId>,
 
+    /// How long the hints of a node are kept that [`retain_nodes`](crate::HintedHandoff::retain_nodes) did not name; then they are
+    /// discarded. Looked at once a minute, and not before a minute after an open, so that the host can say first who is in the
+    /// cluster. For a node that was parked before the last open this goes by the wall clock, or, if that was set back behind the
+    /// moment of parking, by how long the store has been open. 0 keeps them for ever. Default 7 days, minimum 1 minute.
+    #[serde(default = "defaults::purge_after", with = "humantime_serde")]
+    pub purge_after: Duration,
+
     /// What to do when the store on disk cannot be opened. Default: `"fail"`.
     #[serde(default)]
     pub on_unopenable: OnUnopenable,
@@ -226,6 +233,9 @@ mod defaults {
     pub fn free_space_reserve_bytes() -> u64 {
         128 * MIB
     }
+    pub fn purge_after() -> Duration {
+        Duration::from_secs(7 * 86_400)
+    }
 }
 
 impl Config {
@@ -251,6 +261,7 @@ impl Config {
             commit_timeout: defaults::commit_timeout(),
             free_space_reserve_bytes: defaults::free_space_reserve_bytes(),
             manual_nodes: BTreeSet::new(),
+            purge_after: defaults::purge_after(),
             on_unopenable: OnUnopenable::default(),
             ordering: WriteOrdering::default(),
             reset_identity: false,
@@ -264,7 +275,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let millisecond = Duration::from_millis(1);
         let duration = |value: Duration| humantime::format_duration(value).to_string();
-        let rules: [(&'static str, bool, String, &'static str); 16] = [
+        let rules: [(&'static str, bool, String, &'static str); 17] = [
             (
                 "dir",
                 !self.dir.as_os_str().is_empty(),
@@ -361,6 +372,12 @@ impl Config {
                 self.free_space_reserve_bytes.to_string(),
                 "0 (off) or at least 67108864",
             ),
+            (
+                "purge_after",
+                self.purge_after.is_zero() || self.purge_after >= Duration::from_secs(60),
+                duration(self.purge_after),
+                "0s (never) or at least 1m",
+            ),
         ];
         for (field, holds, value, rule) in rules {
             if !holds {
@@ -401,6 +418,7 @@ mod tests {
         assert_eq!(config.commit_timeout, Duration::from_secs(30));
         assert_eq!(config.free_space_reserve_bytes, 128 << 20);
         assert!(config.manual_nodes.is_empty());
+        assert_eq!(config.purge_after, Duration::from_secs(7 * 24 * 3600));
         assert_eq!(config.on_unopenable, OnUnopenable::Fail);
         assert_eq!(config.ordering, WriteOrdering::Bypass);
         assert!(!config.reset_identity);
@@ -429,6 +447,7 @@ mod tests {
             commit_timeout = "1m"
             free_space_reserve_bytes = 0
             manual_nodes = [3, 9]
+            purge_after = "2days"
             on_unopenable = "start_empty"
             ordering = "strict"
             reset_identity = true
@@ -454,7 +473,7 @@ mod tests {
     #[test]
     fn each_rule_names_its_field() {
         type Break = fn(&mut Config);
-        let broken: [(&str, Break); 22] = [
+        let broken: [(&str, Break); 23] = [
             ("dir", |c| c.dir = PathBuf::new()),
             ("retry_interval", |c| c.retry_interval = Duration::ZERO),
             ("retry_max_interval", |c| {
@@ -485,6 +504,7 @@ mod tests {
             ("free_space_reserve_bytes", |c| {
                 c.free_space_reserve_bytes = (64 << 20) - 1;
             }),
+            ("purge_after", |c| c.purge_after = Duration::from_secs(59)),
         ];
         for (field, break_it) in broken {
             let mut config = Config::new("d");

@@ -40,8 +40,8 @@ pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
 pub use sled;
 pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
 pub use store::{
-    AppliedHints, DeadReason, Loss, LossReason, Losses, LostOfQueue, RowBatch, Rows,
+    AppliedHints, DeadReason, Loss, LossReason, Losses, LostOfQueue, Retained, RowBatch, Rows,
     database_config, make_durable, open_database, salvage,
 };
 pub use transaction::{Abort, Committed, Hints};
-pub use types::{Amount, Durability, HintId, NodeId, QueueId, Sequence, ShardId, StoreId};
+pub use types::{Amount, Durability, HintId, NodeId, Pause, QueueId, Sequence, ShardId, StoreId};

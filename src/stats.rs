@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     error::StorageError,
-    types::{Amount, NodeId, Sequence, ShardId, StoreId},
+    types::{Amount, NodeId, Pause, Sequence, ShardId, StoreId},
 };
 
 /// How the store is.
@@ -40,6 +40,11 @@ pub enum NodeState {
     Replaying,
     /// It does not answer its ping, or has taken nothing since: it is tried again after a while.
     Down,
+    /// The host paused its replay: hints are accepted, and wait.
+    Paused,
+    /// The host said who is in the cluster, and did not name it: hints are accepted, and wait, until it is named again, removed, or
+    /// purged after [`Config::purge_after`](crate::Config::purge_after).
+    Parked,
     /// Its hints are not replayed: the host takes them with a [`Consumer`](crate::Consumer).
     Manual,
 }
@@ -52,6 +57,10 @@ pub struct NodeStats {
     pub node: NodeId,
     /// What its replay is doing.
     pub state: NodeState,
+    /// How its replay is paused, if it is, by itself or with all others. Said of a parked node too.
+    pub paused: Option<Pause>,
+    /// Since when it is parked, if it is: by the wall clock, in milliseconds since 1970.
+    pub parked_since_unix_ms: Option<u64>,
     /// Durable and not yet acknowledged.
     pub pending: Amount,
     /// Hints stored for it since open.
@@ -122,6 +131,8 @@ pub struct Damage {
 pub struct Stats {
     /// Ordered by node.
     pub nodes: Vec<NodeStats>,
+    /// How all replay is paused, if it is.
+    pub paused_all: Option<Pause>,
     /// The store below.
     pub store: StoreStats,
     /// Direct writes and hints made by every [`PointsWriter`](crate::PointsWriter) on this handoff.

@@ -174,17 +174,21 @@ impl Replays {
             if self.stop.is_cancelled() {
                 return;
             }
-            let handle = Arc::new(NodeHandle {
-                progress: Progress::new(*node),
-                stop: self.stop.child_token(),
-                ended: CancellationToken::new(),
-            });
+            let handle = self.new_handle(*node);
             nodes.insert(*node, Arc::clone(&handle));
             drop(nodes);
             if let Some(start) = self.start.get() {
                 start(*node, handle);
             }
         }
+    }
+
+    fn new_handle(&self, node: NodeId) -> Arc<NodeHandle> {
+        Arc::new(NodeHandle {
+            progress: Progress::new(node),
+            stop: self.stop.child_token(),
+            ended: CancellationToken::new(),
+        })
     }
 
     /// A node whose hints the host takes itself; `None` for any other.
@@ -202,19 +206,23 @@ impl Replays {
         self.nodes.lock().get(&node).cloned()
     }
 
-    /// Has a node's hints taken away by `removal`, with no task of the node's at work when it ends: nothing is sent or acknowledged
-    /// any more. The next hint starts a new task.
-    pub async fn without_node<T>(&self, node: NodeId, removal: impl Future<Output = T>) -> T {
-        self.stop_node(node).await;
-        let removed = removal.await;
-        // Writers are answered before the bell is rung. So there may have been no task yet, and it began meanwhile.
-        self.stop_node(node).await;
-        let mut nodes = self.nodes.lock();
-        // One that was begun a moment ago is for hints that came behind the removal.
-        if nodes.get(&node).is_some_and(|it| it.stop.is_cancelled()) {
-            nodes.remove(&node);
+    /// Has the queues of nodes changed by `change`, with no task of theirs at work when it ends: nothing is sent or acknowledged
+    /// any more. One change at a time. The next hint, or [`wake`](Replays::wake), starts a new task.
+    pub async fn without_nodes<T>(&self, nodes: &[NodeId], change: impl Future<Output = T>) -> T {
+        for node in nodes {
+            // One without a task gets none meanwhile: its bell is rung in vain.
+            self.nodes.lock().entry(*node).or_insert_with(|| {
+                let handle = self.new_handle(*node);
+                handle.ended.cancel();
+                handle
+            });
+            self.stop_node(*node).await;
         }
-        removed
+        let changed = change.await;
+        for node in nodes {
+            self.nodes.lock().remove(node);
+        }
+        changed
     }
 
     /// Stops a node's task and waits for its end.
@@ -261,7 +269,7 @@ mod tests {
         let replays = Replays::new(&config.manual_nodes);
         let runtime = tokio::runtime::Handle::current();
         replays.begin::<String, _>(&config, &store, Nobody, runtime, None);
-        let begun = replays.without_node(NODE, async {
+        let begun = replays.without_nodes(&[NODE], async {
             replays.wake(&BTreeSet::from([NODE]));
             replays.get(NODE).unwrap()
         });

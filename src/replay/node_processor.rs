@@ -88,6 +88,10 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 Ok(End::CaughtUp) => self.caught_up(),
                 Ok(End::Failing(failing)) => self.failing(failing),
                 Err(Interrupted::Reopened) => continue,
+                Err(Interrupted::Held) => Pause {
+                    most: None,
+                    hears_after: Some(Duration::ZERO),
+                },
                 Err(Interrupted::Stopped) => return,
                 Err(Interrupted::Store(HandoffError::ShutDown)) => {
                     return handle.stop.cancelled().await;
@@ -119,6 +123,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
 
     /// Sends until nothing is pending.
     async fn round(&mut self) -> Result<End, Interrupted> {
+        self.line.check_held()?;
         // Before anything is read: a node that does not answer costs neither a read nor memory.
         if !self.line.store.has_pending(self.line.node) {
             return Ok(End::CaughtUp);

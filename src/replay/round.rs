@@ -57,6 +57,8 @@ pub struct Failing {
 pub enum Interrupted {
     /// The node does not answer. Try again after a while.
     Retry(WriteError),
+    /// The host paused or parked the node. A bell rings when it is to go on.
+    Held,
     /// Told to stop.
     Stopped,
     /// The store was opened again: acknowledgements may have been undone.
@@ -140,6 +142,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
 
     async fn work(&mut self) -> Result<End, Interrupted> {
         loop {
+            self.line.check_held()?;
             self.judge_damage().await?;
             self.start_sends();
             self.start_read();

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::rate_limit::RateLimit;
+use super::{rate_limit::RateLimit, round::Interrupted};
 use crate::{
     admission::{Admission, Sending},
     error::HandoffError,
@@ -30,6 +30,16 @@ pub struct Line<W> {
     pub timeout: Duration,
     /// Told of every send, if direct writes keep behind them.
     pub admission: Option<Arc<Admission>>,
+}
+
+impl<W> Line<W> {
+    /// Before a round begins, and before anything more is sent.
+    pub fn check_held(&self) -> Result<(), Interrupted> {
+        match self.store.hold(self.node).is_held() {
+            true => Err(Interrupted::Held),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What one send is to carry.

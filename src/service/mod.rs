@@ -1,19 +1,23 @@
 //! The service: a store, the replay of every node, and the handle that the host holds.
 
+mod nodes;
 mod open;
+mod purge;
 
 use std::{
-    collections::BTreeSet,
     marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 
 use crate::{
     admission::{Admission, OnItsWay, Place, Turn},
@@ -21,8 +25,8 @@ use crate::{
     payload::Payload,
     replay::Replays,
     stats::{Health, NodeState, NodeStats, Stats, WriteStats},
-    store::{NewHint, Store},
-    types::{Amount, Durability, HintId, NodeId, ShardId},
+    store::{Hold, NewHint, Store},
+    types::{Durability, HintId, NodeId, ShardId},
 };
 
 /// Payload bytes that may be in the pipeline at a time; more wait for room before they enter it.
@@ -59,11 +63,14 @@ struct Inner {
     max_entry_bytes: u64,
     batch_bytes: u64,
     write_timeout: Duration,
+    opened: Instant,
     runtime: tokio::runtime::Handle,
     /// One permit a payload byte: bounds what waits for the disk.
     room: Arc<Semaphore>,
     /// One permit a transaction, all of them for one that runs alone.
     turns: Arc<Semaphore>,
+    /// A permit for whoever changes the queues of nodes, since their tasks must not be started meanwhile.
+    changes: Semaphore,
     closed: AtomicBool,
     shutdown: OnceCell<Result<(), HandoffError>>,
     writes: WriteCounters,
@@ -222,11 +229,10 @@ impl<P: Payload> HintedHandoff<P> {
         if length > max {
             return Err(EnqueueError::EntryTooLarge { bytes: length, max });
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(NewHint {
             shard,
             format: P::FORMAT,
-            enqueued_unix_ms: now.map_or(0, |since| since.as_millis() as u64),
+            enqueued_unix_ms: purge::now_unix_ms(),
             payload: Bytes::from(bytes),
             origin: None,
         })
@@ -261,50 +267,23 @@ impl<P: Payload> HintedHandoff<P> {
         pollster::block_on(self.sync())
     }
 
-    /// Forgets a node: its replay stops, its hints are discarded (counted and logged with their range), its space is
-    /// given back bit by bit. Returns what was discarded. A later hint for the node starts anew.
-    ///
-    /// # Errors
-    /// [`HandoffError::UnknownNode`] if it was never hinted, or why the store does not serve.
-    pub async fn remove_node(&self, node: NodeId) -> Result<Amount, HandoffError> {
-        let inner = &self.inner;
-        inner.store.check_serving()?;
-        let removal = async {
-            let (tell, told) = oneshot::channel();
-            inner.store.remove_node(node, move |result| {
-                let _ = tell.send(result);
-            });
-            told.await.unwrap_or(Err(HandoffError::ShutDown))
-        };
-        let removed = inner.replays.without_node(node, removal).await;
-        // A hint that came in right behind the removal rang the bell of the task that was stopped.
-        let nodes = inner.store.nodes();
-        if nodes.iter().any(|(known, _)| *known == node) {
-            inner.replays.wake(&BTreeSet::from([node]));
-        }
-        removed
-    }
-
-    /// [`remove_node`](HintedHandoff::remove_node) for any thread. Blocks it.
-    ///
-    /// # Errors
-    /// As `remove_node`.
-    pub fn remove_node_blocking(&self, node: NodeId) -> Result<Amount, HandoffError> {
-        pollster::block_on(self.remove_node(node))
-    }
-
     /// Depth and progress of every node, and counters of the store, without a scan.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
         let nodes = inner.store.nodes().into_iter().map(|(node, queues)| {
             let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
+            let Hold { paused, parked } = inner.store.hold(node);
             NodeStats {
                 node,
                 state: match &seen {
                     _ if inner.replays.manual(node).is_some() => NodeState::Manual,
+                    _ if parked.is_some() => NodeState::Parked,
+                    _ if paused.is_some() => NodeState::Paused,
                     Some(seen) => seen.state,
                     None => NodeState::CaughtUp,
                 },
+                paused,
+                parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
                 pending: queues.pending(),
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
@@ -318,6 +297,7 @@ impl<P: Payload> HintedHandoff<P> {
         let writes = &inner.writes;
         Stats {
             nodes: nodes.collect(),
+            paused_all: inner.store.paused_all(),
             store: inner.store.stats(),
             writes: WriteStats {
                 direct: writes.direct.load(Relaxed),

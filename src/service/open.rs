@@ -13,9 +13,10 @@ use tokio::{
     runtime::Handle,
     sync::{OnceCell, Semaphore},
     task::JoinHandle,
+    time::Instant,
 };
 
-use super::{HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters};
+use super::{HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters, purge::keep_house};
 use crate::{
     admission::Admission,
     config::Config,
@@ -123,22 +124,31 @@ impl<P: Payload> HintedHandoff<P> {
             admission.look(&store);
         }
         replays.begin(&config, &store, writer, runtime.clone(), admission.clone());
+        let inner = Arc::new(Inner {
+            store,
+            replays,
+            admission,
+            durability: config.durability,
+            max_entry_bytes: config.max_entry_bytes,
+            batch_bytes: config.batch_bytes,
+            write_timeout: config.write_timeout,
+            opened: Instant::now(),
+            runtime,
+            room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
+            turns: Arc::new(Semaphore::new(TURNS as usize)),
+            changes: Semaphore::new(1),
+            closed: AtomicBool::new(false),
+            shutdown: OnceCell::new(),
+            writes: WriteCounters::default(),
+        });
+        if !config.purge_after.is_zero() {
+            let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());
+            inner
+                .runtime
+                .spawn(keep_house(weak, stop, config.purge_after));
+        }
         Ok(HintedHandoff {
-            inner: Arc::new(Inner {
-                store,
-                replays,
-                admission,
-                durability: config.durability,
-                max_entry_bytes: config.max_entry_bytes,
-                batch_bytes: config.batch_bytes,
-                write_timeout: config.write_timeout,
-                runtime,
-                room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
-                turns: Arc::new(Semaphore::new(TURNS as usize)),
-                closed: AtomicBool::new(false),
-                shutdown: OnceCell::new(),
-                writes: WriteCounters::default(),
-            }),
+            inner,
             reopens_told: AtomicU64::new(0),
             payload: PhantomData,
         })

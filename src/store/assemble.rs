@@ -45,6 +45,8 @@ pub fn assemble(
             reserve_bytes: config.free_space_reserve_bytes,
         },
     ));
+    let paused = recovered.paused_all;
+    shared.holds.lock().reload(paused, &recovered.records);
     let (tails, trimmer, dirty) = take_over(&shared, &recovered);
     let committer = Committer {
         shared: Arc::clone(&shared),
