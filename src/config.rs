@@ -116,8 +116,8 @@ pub struct Config {
 
     /// New hints, and transactions and batches that write rows, are refused while less than this is free on the store's file system,
     /// so that draining always has room. What a transaction makes of hints that it acknowledges may use half of it. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns the check off.
-    #[serde(default = "defaults::free_space_reserve_bytes")]
-    pub free_space_reserve_bytes: u64,
+    #[serde(default = "defaults::min_free_disk")]
+    pub min_free_disk: u64,
 
     /// Nodes whose hints are never replayed: they wait until the host takes them with a
     /// [`Consumer`](crate::Consumer). Default: none.
@@ -222,7 +222,7 @@ mod defaults {
     pub fn commit_timeout() -> Duration {
         Duration::from_secs(30)
     }
-    pub fn free_space_reserve_bytes() -> u64 {
+    pub fn min_free_disk() -> u64 {
         128 * MIB
     }
 }
@@ -248,7 +248,7 @@ impl Config {
             max_dead_letter_bytes: defaults::max_dead_letter_bytes(),
             shutdown_grace: defaults::shutdown_grace(),
             commit_timeout: defaults::commit_timeout(),
-            free_space_reserve_bytes: defaults::free_space_reserve_bytes(),
+            min_free_disk: defaults::min_free_disk(),
             manual_nodes: BTreeSet::new(),
             on_unopenable: OnUnopenable::default(),
             ordering: WriteOrdering::default(),
@@ -355,9 +355,9 @@ impl Config {
                 "at least 1s",
             ),
             (
-                "free_space_reserve_bytes",
-                self.free_space_reserve_bytes == 0 || self.free_space_reserve_bytes >= 64 * MIB,
-                self.free_space_reserve_bytes.to_string(),
+                "min_free_disk",
+                self.min_free_disk == 0 || self.min_free_disk >= 64 * MIB,
+                self.min_free_disk.to_string(),
                 "0 (off) or at least 67108864",
             ),
         ];
@@ -398,7 +398,7 @@ mod tests {
         assert_eq!(config.max_dead_letter_bytes, 256 << 20);
         assert_eq!(config.shutdown_grace, Duration::from_secs(5));
         assert_eq!(config.commit_timeout, Duration::from_secs(30));
-        assert_eq!(config.free_space_reserve_bytes, 128 << 20);
+        assert_eq!(config.min_free_disk, 128 << 20);
         assert!(config.manual_nodes.is_empty());
         assert_eq!(config.on_unopenable, OnUnopenable::Fail);
         assert_eq!(config.ordering, WriteOrdering::Bypass);
@@ -426,7 +426,7 @@ mod tests {
             max_dead_letter_bytes = 7000
             shutdown_grace = "0s"
             commit_timeout = "1m"
-            free_space_reserve_bytes = 0
+            min_free_disk = 0
             manual_nodes = [3, 9]
             on_unopenable = "start_empty"
             ordering = "strict"
@@ -478,11 +478,11 @@ mod tests {
             ("commit_timeout", |c| {
                 c.commit_timeout = Duration::from_millis(999);
             }),
-            ("free_space_reserve_bytes", |c| {
-                c.free_space_reserve_bytes = 1;
+            ("min_free_disk", |c| {
+                c.min_free_disk = 1;
             }),
-            ("free_space_reserve_bytes", |c| {
-                c.free_space_reserve_bytes = (64 << 20) - 1;
+            ("min_free_disk", |c| {
+                c.min_free_disk = (64 << 20) - 1;
             }),
         ];
         for (field, break_it) in broken {

@@ -42,7 +42,7 @@ pub fn assemble(
         matches!(home, Home::Owned { .. }),
         Space {
             dir: config.dir.clone(),
-            reserve_bytes: config.free_space_reserve_bytes,
+            reserve_bytes: config.min_free_disk,
         },
     ));
     let (tails, trimmer, dirty) = take_over(&shared, &recovered);
