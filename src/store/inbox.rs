@@ -18,6 +18,7 @@ use super::{
     in_flight::{Done, Waiting},
     keys::{Place, QueueRef},
     proposal::{Draft, Proposal, Refusal},
+    quota::Reservation,
     reader::PeekedHint,
 };
 use crate::{
@@ -53,6 +54,8 @@ pub struct Append {
     pub hint: NewHint,
     /// The caller was told already that it is in the pipeline, so it is not refused any more.
     pub answered: bool,
+    /// Room for it.
+    pub reserved: Reservation,
     pub done: AppendDone,
 }
 
@@ -87,6 +90,7 @@ impl Entry {
                 node,
                 hint,
                 answered,
+                reserved,
                 done,
             }) => {
                 let part = Part::Hint {
@@ -94,11 +98,12 @@ impl Entry {
                     hint,
                     answered,
                 };
-                (part, Waiting::new(1, Done::Append(done)))
+                (part, Waiting::new(1, reserved, Done::Append(done)))
             }
             Entry::Proposal(Proposal {
                 draft,
                 answer_early: early,
+                reserved,
                 done,
             }) => {
                 let done = Done::Transaction {
@@ -106,7 +111,7 @@ impl Entry {
                     early,
                     only_asks: draft.changes_nothing(),
                 };
-                let waiting = Waiting::new(draft.hints.len(), done);
+                let waiting = Waiting::new(draft.hints.len(), reserved, done);
                 (Part::Transaction(draft), waiting)
             }
             Entry::Departure(Departure {
@@ -116,7 +121,10 @@ impl Entry {
                 done,
             }) => {
                 let part = Part::Departure { node, hints, fate };
-                (part, Waiting::new(0, Done::Left(done)))
+                (
+                    part,
+                    Waiting::new(0, Reservation::default(), Done::Left(done)),
+                )
             }
             Entry::Discard(Discard {
                 node,
@@ -124,7 +132,10 @@ impl Entry {
                 done,
             }) => {
                 let part = Part::Discard { node, letters };
-                (part, Waiting::new(0, Done::Left(done)))
+                (
+                    part,
+                    Waiting::new(0, Reservation::default(), Done::Left(done)),
+                )
             }
             Entry::Redrive(Redrive {
                 node,
@@ -133,7 +144,10 @@ impl Entry {
                 done,
             }) => {
                 let part = Part::Redrive { node, letter, hint };
-                (part, Waiting::new(1, Done::Redriven(done)))
+                (
+                    part,
+                    Waiting::new(1, Reservation::default(), Done::Redriven(done)),
+                )
             }
         }
     }
@@ -141,8 +155,14 @@ impl Entry {
     /// Tells whoever waits that it will not be done.
     pub fn refuse(self, error: EnqueueError) {
         match self {
-            Entry::Append(append) => (append.done)(Err(error)),
-            Entry::Proposal(proposal) => (proposal.done)(Err(Refusal::Enqueue(error))),
+            Entry::Append(Append { reserved, done, .. }) => {
+                drop(reserved);
+                done(Err(error));
+            }
+            Entry::Proposal(Proposal { reserved, done, .. }) => {
+                drop(reserved);
+                done(Err(Refusal::Enqueue(error)));
+            }
             Entry::Departure(Departure { done, .. }) | Entry::Discard(Discard { done, .. }) => {
                 done(Err(error.into()));
             }
@@ -418,6 +438,7 @@ mod tests {
                 origin: None,
             },
             answered: false,
+            reserved: Reservation::default(),
             done: Box::new(|_| {}),
         })
     }
