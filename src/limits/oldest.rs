@@ -66,9 +66,13 @@ pub async fn lose(
     let (tell, told) = oneshot::channel();
     // Counted where it is done, since the caller may give up.
     let counting: Weak<Store> = Arc::downgrade(store);
+    let claimed = hints.clone();
     let done = move |result: Result<Amount, HandoffError>| {
-        if let (Ok(left), Some(store)) = (&result, counting.upgrade()) {
-            store.note_taken(node, reason, *left);
+        match (&result, counting.upgrade()) {
+            (Ok(left), Some(store)) => store.note_taken(node, reason, *left),
+            // A store that failed forgets all claims when it is opened again; one that serves would keep this for ever.
+            (Err(_), Some(store)) if store.check_serving().is_ok() => store.release(node, &claimed),
+            _ => {}
         }
         let _ = tell.send(result);
     };
