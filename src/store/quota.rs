@@ -186,14 +186,17 @@ pub struct Wanted {
     pub pending: Amount,
 }
 
+/// How much, by node; each node once.
+type Amounts = Vec<(NodeId, Amount)>;
+
 /// Room that was promised; given back when it is dropped, unless its hints were published.
 #[derive(Default)]
 pub struct Reservation {
-    held: Option<(Weak<Shared>, Vec<(NodeId, Amount)>)>,
+    held: Option<(Weak<Shared>, Amounts)>,
 }
 
 impl Reservation {
-    pub(super) fn new(shared: Weak<Shared>, held: Vec<(NodeId, Amount)>) -> Self {
+    pub(super) fn new(shared: Weak<Shared>, held: Amounts) -> Self {
         Reservation {
             held: Some((shared, held)),
         }
