@@ -334,7 +334,7 @@ mod tests {
     fn gate() -> (Arc<Admission>, Store, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let config = Config {
-            free_space_reserve_bytes: 0,
+            min_free_disk: 0,
             ..Config::new(dir.path())
         };
         let store = Store::open(&config, Box::new(|_| {})).unwrap();

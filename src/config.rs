@@ -115,10 +115,49 @@ pub struct Config {
     #[serde(default = "defaults::commit_timeout", with = "humantime_serde")]
     pub commit_timeout: Duration,
 
-    /// New hints, and transactions and batches that write rows, are refused while less than this is free on the store's file system,
-    /// so that draining always has room. What a transaction makes of hints that it acknowledges may use half of it. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns the check off.
-    #[serde(default = "defaults::free_space_reserve_bytes")]
-    pub free_space_reserve_bytes: u64,
+    /// New hints, and transactions and batches that write rows, are refused while less bytes than this are free on the store's file system,
+    /// so that draining always has room; with [`WhenFull::Block`] hints wait for it first. What a transaction makes of hints that it acknowledges may use half of it. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns the check off.
+    #[serde(default = "defaults::min_free_disk")]
+    pub min_free_disk: u64,
+
+    /// Hints older than this leave undelivered, whether their node is up or down, and are counted
+    /// ([`NodeStats::expired`](crate::NodeStats::expired)) and logged. A hint's age is counted from its enqueue by the wall clock; it
+    /// may outlive this by a second or so, longer while its node is being sent to, and while expiry is suspended
+    /// ([`expiry_grace`](Config::expiry_grace)). 0 is no limit. Default 0, minimum 1 s: a write that a node missed is kept until it
+    /// can be delivered, unless you say otherwise.
+    #[serde(default, with = "humantime_serde")]
+    pub max_age: Duration,
+
+    /// How long nothing expires after open, and after the wall clock jumped against the monotonic one (by more than a second, and a
+    /// thousandth of the time between two looks, which are a minute apart at most): time for the clock to be set right. Default 60 s,
+    /// maximum 1 day, minimum 0.
+    #[serde(default = "defaults::expiry_grace", with = "humantime_serde")]
+    pub expiry_grace: Duration,
+
+    /// Hints that may be pending for one node. All four such limits count what is durable and not acknowledged, and what is on its way
+    /// there. Default: none, minimum 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_hints_per_node: Option<u64>,
+
+    /// Payload bytes that may be pending for one node. Default: none, minimum 1. A hint larger than this is always refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes_per_node: Option<u64>,
+
+    /// Hints that may be pending for all nodes together. Default: none, minimum 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_hints: Option<u64>,
+
+    /// Payload bytes that may be pending for all nodes together. Default: none, minimum 1. A hint larger than this is always refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+
+    /// What becomes of a hint that a limit has no room for. Default: `"reject"`.
+    #[serde(default)]
+    pub when_full: WhenFull,
+
+    /// How long a write waits for room with [`WhenFull::Block`]. Default 10 s, minimum 1 ms, maximum 1 day.
+    #[serde(default = "defaults::block_timeout", with = "humantime_serde")]
+    pub block_timeout: Duration,
 
     /// Nodes whose hints are never replayed: they wait until the host takes them with a
     /// [`Consumer`](crate::Consumer). Default: none.
@@ -144,6 +183,25 @@ pub struct Config {
     /// backup, since receivers have seen its sequences before. Default: false.
     #[serde(default)]
     pub reset_identity: bool,
+}
+
+/// What becomes of a hint that one of the limits `max_hints_per_node`, `max_bytes_per_node`, `max_hints` and `max_bytes` has no room for.
+///
+/// A hint that is being sent, or held by a consumer, is never taken to make room. With too little disk ([`Config::min_free_disk`]) hints are
+/// refused with `Reject` and `DropOldest` alike, since what is dropped frees no space on the disk; `Block` waits for that too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// It is refused with [`EnqueueError::QueueFull`](crate::EnqueueError::QueueFull), and what is pending stays.
+    #[default]
+    Reject,
+    /// As many of the oldest hints leave undelivered as make room for it, and no more: of the same node if its own limit is met, of the
+    /// node with the oldest hint if a limit of the store is. They are counted ([`NodeStats::dropped`](crate::NodeStats::dropped)) and
+    /// gone durably before the new hint enters. If all are being sent this is as `Reject`.
+    DropOldest,
+    /// The write waits, before it enters the pipeline, until hints have left; after [`Config::block_timeout`] it is refused as by `Reject`.
+    /// Others pass who find room: the wait is no queue.
+    Block,
 }
 
 /// What to do with a store that cannot be opened. Neither choice deletes anything.
@@ -227,10 +285,16 @@ mod defaults {
     pub fn shutdown_grace() -> Duration {
         Duration::from_secs(5)
     }
+    pub fn expiry_grace() -> Duration {
+        Duration::from_secs(60)
+    }
+    pub fn block_timeout() -> Duration {
+        Duration::from_secs(10)
+    }
     pub fn commit_timeout() -> Duration {
         Duration::from_secs(30)
     }
-    pub fn free_space_reserve_bytes() -> u64 {
+    pub fn min_free_disk() -> u64 {
         128 * MIB
     }
     pub fn purge_after() -> Duration {
@@ -259,7 +323,15 @@ impl Config {
             max_dead_letter_bytes: defaults::max_dead_letter_bytes(),
             shutdown_grace: defaults::shutdown_grace(),
             commit_timeout: defaults::commit_timeout(),
-            free_space_reserve_bytes: defaults::free_space_reserve_bytes(),
+            min_free_disk: defaults::min_free_disk(),
+            max_age: Duration::ZERO,
+            expiry_grace: defaults::expiry_grace(),
+            max_hints_per_node: None,
+            max_bytes_per_node: None,
+            max_hints: None,
+            max_bytes: None,
+            when_full: WhenFull::default(),
+            block_timeout: defaults::block_timeout(),
             manual_nodes: BTreeSet::new(),
             purge_after: defaults::purge_after(),
             on_unopenable: OnUnopenable::default(),
@@ -367,9 +439,9 @@ impl Config {
                 "at least 1s",
             ),
             (
-                "free_space_reserve_bytes",
-                self.free_space_reserve_bytes == 0 || self.free_space_reserve_bytes >= 64 * MIB,
-                self.free_space_reserve_bytes.to_string(),
+                "min_free_disk",
+                self.min_free_disk == 0 || self.min_free_disk >= 64 * MIB,
+                self.min_free_disk.to_string(),
                 "0 (off) or at least 67108864",
             ),
             (
@@ -379,12 +451,51 @@ impl Config {
                 "0s (never) or at least 1m",
             ),
         ];
-        for (field, holds, value, rule) in rules {
+        for (field, holds, value, rule) in rules.into_iter().chain(self.limit_rules()) {
             if !holds {
                 return Err(ConfigError { field, value, rule });
             }
         }
         Ok(())
+    }
+
+    /// The rules of what bounds a queue. A limit of zero would refuse everything: whoever wants none leaves it out.
+    fn limit_rules(&self) -> [(&'static str, bool, String, &'static str); 7] {
+        let duration = |value: Duration| humantime::format_duration(value).to_string();
+        let day = Duration::from_secs(86_400);
+        let limit = |field: &'static str, value: Option<u64>| {
+            let text = value.map_or("none".to_owned(), |value| value.to_string());
+            (
+                field,
+                value != Some(0),
+                text,
+                "at least 1, or left out for no limit",
+            )
+        };
+        [
+            (
+                "max_age",
+                self.max_age.is_zero() || self.max_age >= Duration::from_secs(1),
+                duration(self.max_age),
+                "0s (no limit) or at least 1s",
+            ),
+            (
+                "expiry_grace",
+                self.expiry_grace <= day,
+                duration(self.expiry_grace),
+                "at most 1day",
+            ),
+            limit("max_hints_per_node", self.max_hints_per_node),
+            limit("max_bytes_per_node", self.max_bytes_per_node),
+            limit("max_hints", self.max_hints),
+            limit("max_bytes", self.max_bytes),
+            (
+                "block_timeout",
+                (Duration::from_millis(1)..=day).contains(&self.block_timeout),
+                duration(self.block_timeout),
+                "between 1ms and 1day",
+            ),
+        ]
     }
 }
 
@@ -416,7 +527,15 @@ mod tests {
         assert_eq!(config.max_dead_letter_bytes, 256 << 20);
         assert_eq!(config.shutdown_grace, Duration::from_secs(5));
         assert_eq!(config.commit_timeout, Duration::from_secs(30));
-        assert_eq!(config.free_space_reserve_bytes, 128 << 20);
+        assert_eq!(config.min_free_disk, 128 << 20);
+        assert_eq!(config.max_age, Duration::ZERO);
+        assert_eq!(config.expiry_grace, Duration::from_secs(60));
+        assert_eq!(config.max_hints_per_node, None);
+        assert_eq!(config.max_bytes_per_node, None);
+        assert_eq!(config.max_hints, None);
+        assert_eq!(config.max_bytes, None);
+        assert_eq!(config.when_full, WhenFull::Reject);
+        assert_eq!(config.block_timeout, Duration::from_secs(10));
         assert!(config.manual_nodes.is_empty());
         assert_eq!(config.purge_after, Duration::from_secs(7 * 24 * 3600));
         assert_eq!(config.on_unopenable, OnUnopenable::Fail);
@@ -445,7 +564,15 @@ mod tests {
             max_dead_letter_bytes = 7000
             shutdown_grace = "0s"
             commit_timeout = "1m"
-            free_space_reserve_bytes = 0
+            min_free_disk = 0
+            max_age = "7days"
+            expiry_grace = "0s"
+            max_hints_per_node = 1000
+            max_bytes_per_node = 1000000
+            max_hints = 5000
+            max_bytes = 5000000
+            when_full = "drop_oldest"
+            block_timeout = "2s"
             manual_nodes = [3, 9]
             purge_after = "2days"
             on_unopenable = "start_empty"
@@ -458,6 +585,9 @@ mod tests {
         assert_eq!(config.manual_nodes, [NodeId(3), NodeId(9)].into());
         assert_eq!(config.on_unopenable, OnUnopenable::StartEmpty);
         assert_eq!(config.ordering, WriteOrdering::Strict);
+        assert_eq!(config.max_age, Duration::from_secs(7 * 86_400));
+        assert_eq!(config.max_hints, Some(5000));
+        assert_eq!(config.when_full, WhenFull::DropOldest);
         let again = parsed(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
     }
@@ -473,7 +603,7 @@ mod tests {
     #[test]
     fn each_rule_names_its_field() {
         type Break = fn(&mut Config);
-        let broken: [(&str, Break); 23] = [
+        let broken: [(&str, Break); 31] = [
             ("dir", |c| c.dir = PathBuf::new()),
             ("retry_interval", |c| c.retry_interval = Duration::ZERO),
             ("retry_max_interval", |c| {
@@ -498,11 +628,19 @@ mod tests {
             ("commit_timeout", |c| {
                 c.commit_timeout = Duration::from_millis(999);
             }),
-            ("free_space_reserve_bytes", |c| {
-                c.free_space_reserve_bytes = 1;
+            ("max_age", |c| c.max_age = Duration::from_millis(999)),
+            ("expiry_grace", |c| c.expiry_grace = Duration::MAX),
+            ("max_hints_per_node", |c| c.max_hints_per_node = Some(0)),
+            ("max_bytes_per_node", |c| c.max_bytes_per_node = Some(0)),
+            ("max_hints", |c| c.max_hints = Some(0)),
+            ("max_bytes", |c| c.max_bytes = Some(0)),
+            ("block_timeout", |c| c.block_timeout = Duration::ZERO),
+            ("block_timeout", |c| c.block_timeout = Duration::MAX),
+            ("min_free_disk", |c| {
+                c.min_free_disk = 1;
             }),
-            ("free_space_reserve_bytes", |c| {
-                c.free_space_reserve_bytes = (64 << 20) - 1;
+            ("min_free_disk", |c| {
+                c.min_free_disk = (64 << 20) - 1;
             }),
             ("purge_after", |c| c.purge_after = Duration::from_secs(59)),
         ];

@@ -10,9 +10,11 @@
 )]
 
 mod admission;
+mod clock;
 mod config;
 mod consumer;
 mod error;
+mod limits;
 mod payload;
 mod points_writer;
 mod replay;
@@ -25,11 +27,11 @@ pub mod testkit;
 mod transaction;
 mod types;
 
-pub use config::{Config, MAX_ENTRY_BYTES_CEILING, OnUnopenable, WriteOrdering};
+pub use config::{Config, MAX_ENTRY_BYTES_CEILING, OnUnopenable, WhenFull, WriteOrdering};
 pub use consumer::{Consumer, PeekedPoints};
 pub use error::{
     ConfigError, DatabaseProblem, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError,
-    LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
+    Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
 pub use payload::{Payload, PayloadError, Postcard};
 pub use points_writer::{

@@ -1,6 +1,6 @@
 //! What can be seen from outside: depth, progress, health.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
@@ -67,10 +67,20 @@ pub struct NodeStats {
     pub enqueued: Amount,
     /// Hints acknowledged by it since open.
     pub delivered: Amount,
-    /// Hints that left undelivered since open: damage, obsolete shards, removal of the node.
+    /// Age of the oldest pending hint, by the wall clock, or a little more; `None` if there is none, or for a moment after open, before
+    /// it was read.
+    #[serde(with = "humantime_serde")]
+    pub oldest_age: Option<Duration>,
+    /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room.
     pub lost: Amount,
     /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
     pub buried: Amount,
+    /// Of these, the ones that were older than [`Config::max_age`](crate::Config::max_age).
+    pub expired: Amount,
+    /// Of these, the ones that made room for newer ones ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
+    pub dropped: Amount,
+    /// Hints refused since open because a limit had no room for them, if the node had any before.
+    pub refused: u64,
     /// Failed pings and sends since open.
     pub failures: u64,
     /// What the last failure said, with its causes, where the node has taken nothing since.
@@ -102,6 +112,10 @@ pub struct StoreStats {
     pub reopened: u64,
     /// Hints refused because of the free-space reserve since open, those of transactions too.
     pub refused_for_space: u64,
+    /// Hints refused since open because a limit had no room for them, those of transactions too.
+    pub refused_when_full: u64,
+    /// Durable and not yet acknowledged, of all nodes together.
+    pub pending: Amount,
     /// Damage found at open or since; each is logged with its range.
     pub damage: Vec<Damage>,
     /// Damage records that no longer fit into `damage`.

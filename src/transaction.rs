@@ -14,7 +14,10 @@ use crate::{
     error::{EnqueueError, StorageError, TransactionError},
     payload::Payload,
     service::HintedHandoff,
-    store::{Ack, Budget, Draft, NewHint, Proposal, Refusal, RowBatch, Rows, Tree, panic_text},
+    store::{
+        Ack, Budget, Draft, NewHint, Proposal, Refusal, Reservation, RowBatch, Rows, Tree,
+        panic_text,
+    },
     types::{Durability, HintId, NodeId, ShardId},
 };
 
@@ -368,6 +371,30 @@ impl<P: Payload> HintedHandoff<P> {
         Ran { outcome, draft }
     }
 
+    /// Room for all hints of a run, together.
+    ///
+    /// Who waits for room, or drops hints for it, has no turn meanwhile: those who make room may need it. What the run read may
+    /// have changed when it goes on; then it has lost a race.
+    async fn admit_draft(
+        &self,
+        draft: &Draft,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<(Reservation, OwnedSemaphorePermit), Lost> {
+        let refused = |error: EnqueueError| Lost::Final(error.into());
+        if draft.hints.is_empty() || !self.has_door() {
+            return Ok((Reservation::default(), turn));
+        }
+        let wanted = draft.amounts();
+        if let Some(reserved) = self.admit_now(&wanted) {
+            return Ok((reserved, turn));
+        }
+        let turns = u32::try_from(turn.num_permits()).unwrap_or(TURNS);
+        drop(turn);
+        let reserved = self.admit(wanted).await.map_err(refused)?;
+        let turn = self.turns(turns).await.map_err(Lost::Final)?;
+        Ok((reserved, turn))
+    }
+
     /// Has a run committed, and waits for the answer.
     async fn commit<T>(
         &self,
@@ -380,6 +407,7 @@ impl<P: Payload> HintedHandoff<P> {
         {
             return Err(Lost::Final(error));
         }
+        let (reserved, turn) = self.admit_draft(&draft, turn).await?;
         let room = self.room(draft.bytes + draft.read_bytes).await;
         let room = room.map_err(|error| Lost::Final(error.into()))?;
         let hints = draft.hints.iter();
@@ -401,6 +429,7 @@ impl<P: Payload> HintedHandoff<P> {
         self.store().propose(Proposal {
             draft,
             answer_early,
+            reserved,
             done: Box::new(done),
         });
         match told.await {

@@ -42,7 +42,7 @@ struct Host {
 fn host() -> Host {
     let (dir, runtime) = (tempfile::tempdir().unwrap(), Runtime::new().unwrap());
     let config = Config {
-        free_space_reserve_bytes: 0,
+        min_free_disk: 0,
         ..Config::new(dir.path().join("db"))
     };
     let db = open_database(&database_config(&config.dir)).unwrap();

@@ -294,7 +294,7 @@ fn a_current_file_that_names_nothing_is_an_error_not_a_fresh_start() {
 fn a_disk_below_its_reserve_refuses_hints_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let everything = Config {
-        free_space_reserve_bytes: u64::MAX,
+        min_free_disk: u64::MAX,
         ..config(dir.path())
     };
     let store = try_open(&everything).unwrap();

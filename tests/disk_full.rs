@@ -76,7 +76,7 @@ struct Story {
 impl Story {
     async fn open(dir: &Path, reserve: u64) -> Outcome<Self> {
         let config = Config {
-            free_space_reserve_bytes: reserve,
+            min_free_disk: reserve,
             retry_interval: Duration::from_millis(5),
             retry_max_interval: Duration::from_millis(20),
             ..Config::new(dir.join("hints"))

@@ -548,8 +548,8 @@ async fn below_the_reserve_only_what_makes_room_goes_on() {
     host.handoff.apply(batch).await.unwrap();
     host.close().await;
 
-    let with_reserve = |free_space_reserve_bytes| Config {
-        free_space_reserve_bytes,
+    let with_reserve = |min_free_disk| Config {
+        min_free_disk,
         ..config(&path)
     };
     let host = Host::open_as(with_reserve(u64::MAX)).await;

@@ -3,7 +3,7 @@
 mod open;
 mod transaction;
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, UnopenableReason};
 pub use transaction::{TransactionError, TreeProblem};
@@ -86,6 +86,41 @@ pub enum EnqueueError {
         /// The configured reserve.
         reserve_bytes: u64,
     },
+    /// A limit has no room for it: see [`WhenFull`](crate::WhenFull). What was pending stays.
+    #[error(
+        "refused: {limit} = {max} has no room for {wanted} more, {pending} are pending{}{}; let the node be reached, raise the limit, or \
+         choose when_full", oldest_text(*.oldest_age), waited_text(*.waited)
+    )]
+    QueueFull {
+        /// The node that it was for.
+        node: NodeId,
+        /// Which limit.
+        limit: Limit,
+        /// What it is set to.
+        max: u64,
+        /// Hints or bytes, as the limit counts, that are pending or on their way there.
+        pending: u64,
+        /// What it, or all hints of its transaction together, would have added.
+        wanted: u64,
+        /// Age of the oldest hint among those that the limit counts, where it is known.
+        oldest_age: Option<Duration>,
+        /// How long it waited for room, with [`WhenFull::Block`](crate::WhenFull::Block).
+        waited: Option<Duration>,
+    },
+    /// It, or all hints of its transaction together, would not even fit if nothing were pending.
+    #[error(
+        "refused: {wanted} hints or bytes at once are over {limit} = {max}; split the write or raise the limit"
+    )]
+    OverLimit {
+        /// The node that it was for.
+        node: NodeId,
+        /// Which limit.
+        limit: Limit,
+        /// What it is set to.
+        max: u64,
+        /// What was to be added.
+        wanted: u64,
+    },
     /// The store failed earlier and is not mended yet; [`health`](crate::HintedHandoff::health) says how bad it is.
     #[error(
         "refused: the store has failed; it is opened again by itself, or health() says what must be done"
@@ -96,6 +131,45 @@ pub enum EnqueueError {
         "outcome unknown: the store failed while committing the hint; it may still be delivered"
     )]
     Unknown(#[source] StorageError),
+}
+
+/// A bound on what is pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Limit {
+    /// [`Config::max_hints_per_node`](crate::Config::max_hints_per_node).
+    NodeHints,
+    /// [`Config::max_bytes_per_node`](crate::Config::max_bytes_per_node).
+    NodeBytes,
+    /// [`Config::max_hints`](crate::Config::max_hints).
+    StoreHints,
+    /// [`Config::max_bytes`](crate::Config::max_bytes).
+    StoreBytes,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::NodeHints => "max_hints_per_node",
+            Limit::NodeBytes => "max_bytes_per_node",
+            Limit::StoreHints => "max_hints",
+            Limit::StoreBytes => "max_bytes",
+        })
+    }
+}
+
+/// In whole seconds: nobody acts on less.
+fn oldest_text(age: Option<Duration>) -> String {
+    let whole = |age: Duration| humantime::format_duration(Duration::from_secs(age.as_secs()));
+    age.map_or(String::new(), |age| {
+        format!(", the oldest since {}", whole(age))
+    })
+}
+
+fn waited_text(waited: Option<Duration>) -> String {
+    waited.map_or(String::new(), |waited| {
+        format!(", after waiting for {}", humantime::format_duration(waited))
+    })
 }
 
 impl From<HandoffError> for EnqueueError {

@@ -159,6 +159,15 @@ impl Replays {
         self.wake(&store.nodes().into_iter().map(|(node, _)| node).collect());
     }
 
+    /// Has another task end with these: it is given [`stop`](Replays::stop), and a shutdown waits for it.
+    pub fn spawn(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        runtime: &tokio::runtime::Handle,
+    ) {
+        self.tasks.spawn_on(task, runtime);
+    }
+
     /// New hints are durable for these nodes: at once, no polling. The first hint of a node starts its task.
     pub fn wake(&self, woken: &BTreeSet<NodeId>) {
         for node in woken {

@@ -1,5 +1,7 @@
 //! The service: a store, the replay of every node, and the handle that the host holds.
 
+mod door;
+mod dropping;
 mod nodes;
 mod open;
 mod purge;
@@ -19,8 +21,11 @@ use tokio::{
     time::Instant,
 };
 
+use door::Door;
+
 use crate::{
     admission::{Admission, OnItsWay, Place, Turn},
+    clock::Clock,
     error::{EnqueueError, HandoffError, StorageError},
     payload::Payload,
     replay::Replays,
@@ -71,6 +76,9 @@ struct Inner {
     turns: Arc<Semaphore>,
     /// A permit for whoever changes the queues of nodes, since their tasks must not be started meanwhile.
     changes: Semaphore,
+    /// What bounds the queues, and what becomes of a hint that does not fit.
+    door: Door,
+    clock: Clock,
     closed: AtomicBool,
     shutdown: OnceCell<Result<(), HandoffError>>,
     writes: WriteCounters,
@@ -123,7 +131,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// Queues `points` for `node`, to be delivered in order with all other hints of (`node`, `shard`).
     ///
     /// Returns when [`Config::durability`](crate::Config::durability) is met. Dropping the future after it was polled once does not withdraw the
-    /// hint, unless it still waited for room in a pipeline that was full.
+    /// hint, unless it still waited for room: below a limit, or in a pipeline that was full.
     ///
     /// # Errors
     /// [`EnqueueError`], whose [`outcome`](EnqueueError::outcome) says whether the hint is refused or its fate unknown.
@@ -147,6 +155,7 @@ impl<P: Payload> HintedHandoff<P> {
     ) -> Result<HandedIn, EnqueueError> {
         let inner = &self.inner;
         let shard = hint.shard;
+        let reserved = self.admit_hint(node, hint.payload.len()).await?;
         let permit = self.room(hint.payload.len()).await?;
         let on_its_way = self.on_its_way(node, shard);
         let noted = move |result: &Result<HintId, EnqueueError>| {
@@ -163,7 +172,10 @@ impl<P: Payload> HintedHandoff<P> {
                     tracing::error!(node = node.0, shard = shard.0, %error, "a buffered hint was lost");
                 }
             };
-            inner.store.append_buffered(node, hint, Box::new(done))?;
+            let done = Box::new(done);
+            inner
+                .store
+                .append_buffered_within(reserved, node, hint, done)?;
             return Ok(HandedIn::Buffered);
         }
         let (tell, told) = oneshot::channel();
@@ -173,7 +185,8 @@ impl<P: Payload> HintedHandoff<P> {
             // Nobody listens if the caller gave up; the hint stays.
             let _ = tell.send(result);
         };
-        inner.store.append(node, hint, Box::new(done));
+        let done = Box::new(done);
+        inner.store.append_within(reserved, node, hint, done);
         Ok(HandedIn::Waiting(told))
     }
 
@@ -232,7 +245,7 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(NewHint {
             shard,
             format: P::FORMAT,
-            enqueued_unix_ms: purge::now_unix_ms(),
+            enqueued_unix_ms: self.inner.clock.unix_ms(),
             payload: Bytes::from(bytes),
             origin: None,
         })
@@ -287,8 +300,12 @@ impl<P: Payload> HintedHandoff<P> {
                 pending: queues.pending(),
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
+                oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
                 lost: queues.lost,
                 buried: queues.buried,
+                expired: queues.limited.expired,
+                dropped: queues.limited.dropped,
+                refused: queues.limited.refused,
                 failures: seen.as_ref().map_or(0, |seen| seen.failures),
                 stalled_by: seen.as_ref().and_then(|seen| seen.stalled_by),
                 last_error: seen.and_then(|seen| seen.last_error),
@@ -378,6 +395,13 @@ impl<P: Payload> HintedHandoff<P> {
 
     pub(crate) fn write_counters(&self) -> &WriteCounters {
         &self.inner.writes
+    }
+
+    /// The store by itself, for tests that claim hints or look at what is pending.
+    #[cfg(feature = "testkit")]
+    #[doc(hidden)]
+    pub fn store_below(&self) -> &Store {
+        &self.inner.store
     }
 
     /// Makes the next commits of the store fail.

@@ -16,11 +16,15 @@ use tokio::{
     time::Instant,
 };
 
-use super::{HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters, purge::keep_house};
+use super::{
+    HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters, door::Door, purge::keep_house,
+};
 use crate::{
     admission::Admission,
+    clock::Clock,
     config::Config,
     error::{OpenError, StorageError},
+    limits::Housekeeper,
     payload::Payload,
     replay::Replays,
     shard_writer::ShardWriter,
@@ -53,7 +57,7 @@ impl<P: Payload> HintedHandoff<P> {
         writer: W,
         runtime: Handle,
     ) -> Result<Self, OpenError> {
-        Self::start(config, writer, runtime, Store::open)
+        Self::start(config, Clock::System, writer, runtime, Store::open)
     }
 
     /// Opens a store in a database that the host keeps its own rows in, so that a hint can be enqueued in the same
@@ -100,7 +104,21 @@ impl<P: Payload> HintedHandoff<P> {
         runtime: Handle,
     ) -> Result<Self, OpenError> {
         let open = |config: &Config, on_durable| Store::open_in(db, config, on_durable);
-        Self::start(config, writer, runtime, open)
+        Self::start(config, Clock::System, writer, runtime, open)
+    }
+
+    /// [`open`](HintedHandoff::open) with a wall clock that a test can set.
+    #[cfg(feature = "testkit")]
+    #[doc(hidden)]
+    pub async fn open_by_clock<W: ShardWriter<P>>(
+        config: Config,
+        clock: crate::clock::WallClock,
+        writer: W,
+    ) -> Result<Self, OpenError> {
+        let runtime = Handle::current();
+        let (on_runtime, clock) = (runtime.clone(), Clock::Scripted(clock));
+        let work = move || Self::start(config, clock, writer, on_runtime, Store::open);
+        Self::opened(runtime.spawn_blocking(work)).await
     }
 
     async fn opened(opening: JoinHandle<Result<Self, OpenError>>) -> Result<Self, OpenError> {
@@ -111,6 +129,7 @@ impl<P: Payload> HintedHandoff<P> {
 
     fn start<W: ShardWriter<P>>(
         config: Config,
+        clock: Clock,
         writer: W,
         runtime: Handle,
         open: impl FnOnce(&Config, OnDurable) -> Result<Store, OpenError>,
@@ -124,6 +143,11 @@ impl<P: Payload> HintedHandoff<P> {
             admission.look(&store);
         }
         replays.begin(&config, &store, writer, runtime.clone(), admission.clone());
+        let door = Door::new(&config, &store);
+        if let Some(keeper) = Housekeeper::new(&config, &store, clock.clone(), runtime.clone()) {
+            let stop = replays.stop().clone();
+            replays.spawn(keeper.run(stop), &runtime);
+        }
         let inner = Arc::new(Inner {
             store,
             replays,
@@ -133,6 +157,8 @@ impl<P: Payload> HintedHandoff<P> {
             batch_bytes: config.batch_bytes,
             write_timeout: config.write_timeout,
             opened: Instant::now(),
+            door,
+            clock,
             runtime,
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),

@@ -1,9 +1,6 @@
 //! Housekeeping: purges nodes that were parked for too long.
 
-use std::{
-    sync::Weak,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Weak, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -34,14 +31,8 @@ impl Inner {
     /// This moment, by both clocks.
     pub(super) fn now(&self) -> Now {
         Now {
-            unix_ms: now_unix_ms(),
+            unix_ms: self.clock.unix_ms(),
             open_for: self.opened.elapsed(),
         }
     }
-}
-
-/// The wall clock, in milliseconds since 1970.
-pub(crate) fn now_unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as u64)
 }

@@ -12,6 +12,7 @@ use super::{
     heal::Healing,
     home::Home,
     inbox::Dirty,
+    quota::Limits,
     recovery::Recovered,
     shared::{OnDurable, Shared, Space},
     trim::{Letters, Trimmer},
@@ -33,6 +34,7 @@ pub fn assemble(
         database = %home.database().display(), store = %recovered.store,
         nodes = recovered.registry.nodes.len(), "store opened"
     );
+    recovered.registry.limit(Limits::of(config));
     let engine = Arc::new(engine);
     let shared = Arc::new(Shared::new(
         recovered.store,
@@ -42,7 +44,7 @@ pub fn assemble(
         matches!(home, Home::Owned { .. }),
         Space {
             dir: config.dir.clone(),
-            reserve_bytes: config.free_space_reserve_bytes,
+            reserve_bytes: config.min_free_disk,
         },
     ));
     let paused = recovered.paused_all;

@@ -365,7 +365,7 @@ impl Committer {
         for queue in queues {
             self.trimmer.whole(node, queue, Letters::Go);
         }
-        self.shared.registry.lock().nodes.remove(&node);
+        self.shared.registry.lock().remove(node);
         Ok(pending)
     }
 

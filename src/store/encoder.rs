@@ -20,6 +20,8 @@ pub struct EncodedBlock {
     pub queue: QueueRef,
     pub header: Header,
     shelf: Shelf,
+    /// The earliest enqueue time of its hints.
+    pub oldest_unix_ms: u64,
     chunks: Vec<Vec<u8>>,
 }
 
@@ -91,9 +93,10 @@ impl Encoder {
         self.raw.clear();
         let hints = hints.into_iter();
         let with_origins = hints.clone().any(|hint| hint.origin.is_some());
-        let mut count = 0;
+        let (mut count, mut oldest_unix_ms) = (0, u64::MAX);
         for hint in hints {
             count += 1;
+            oldest_unix_ms = oldest_unix_ms.min(hint.enqueued_unix_ms);
             self.raw.put_u8(0);
             self.raw.put_u16(hint.format);
             self.raw.put_u64(hint.shard.0);
@@ -136,6 +139,7 @@ impl Encoder {
             queue,
             header,
             shelf,
+            oldest_unix_ms,
             chunks,
         };
         self.give_back_after_a_large_hint();

@@ -25,6 +25,7 @@ use super::{
     meta,
     node_record::NodeRecord,
     proposal::Refusal,
+    quota::Reservation,
     status::Status,
     trim::Letters,
 };
@@ -55,6 +56,8 @@ struct Written {
     watermark: Sequence,
     bytes_through: u64,
     added: Amount,
+    first: Sequence,
+    oldest_unix_ms: u64,
 }
 
 impl Written {
@@ -78,6 +81,8 @@ impl Written {
                 hints: u64::from(header.hints),
                 bytes: bytes_through - header.bytes_before,
             },
+            first: header.first,
+            oldest_unix_ms: block.oldest_unix_ms,
         }
     }
 }
@@ -113,7 +118,7 @@ impl Committer {
             point("append: planned")?;
         }
         let written = self.write(plan, accepted)?;
-        self.shared.in_flight.answer_early();
+        let reserved = self.shared.in_flight.answer_early();
         let moved = self.write_cursors()?;
         self.write_statuses()?;
         self.trim()?;
@@ -121,7 +126,7 @@ impl Committer {
         if self.handed_bytes > 0 && !is_off(Safeguard::GroupCommits) {
             self.commit()?;
         }
-        self.publish(written, moved);
+        self.publish(written, moved, reserved);
         point("commit: published")
     }
 
@@ -354,7 +359,7 @@ impl Committer {
         Ok(())
     }
 
-    fn publish(&mut self, written: Vec<Written>, moved: Vec<Moved>) {
+    fn publish(&mut self, written: Vec<Written>, moved: Vec<Moved>, reserved: Vec<Reservation>) {
         // The watchdog may have given up on this group, or a read failed the store; in between nobody was told who had just begun to wait.
         if let Err(error) = self.shared.check_serving() {
             let cause = match error {
@@ -369,12 +374,18 @@ impl Committer {
                 false => self.trimmer.below(moved.queue, moved.next),
             }
         }
+        // From here on it is a success, whatever befalls the store: all of it is durable.
+        let mut answers = self.shared.in_flight.take();
         let mut nodes = BTreeSet::new();
         let counters = &self.shared.counters;
         {
             let mut registry = self.shared.registry.lock();
+            for reservation in reserved.into_iter().chain(answers.take_reserved()) {
+                reservation.settle(&mut registry.quota);
+            }
             for it in written {
                 registry.publish(it.node, it.queue, it.watermark, it.bytes_through, it.added);
+                registry.note_stored(it.node, it.queue, it.first, it.oldest_unix_ms);
                 counters.enqueued_hints.fetch_add(it.added.hints, Relaxed);
                 counters.enqueued_bytes.fetch_add(it.added.bytes, Relaxed);
                 nodes.insert(it.node);
@@ -383,7 +394,6 @@ impl Committer {
                 registry.drop_queue(moved.node, moved.queue);
             }
         }
-        let answers = self.shared.in_flight.take();
         self.shared.inbox.expect_back(answers.len());
         answers.succeed();
         if !nodes.is_empty() {

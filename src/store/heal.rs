@@ -196,6 +196,7 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
         queues.delivered = known.delivered;
         queues.buried = known.buried;
         queues.lost = known.lost;
+        queues.limited = known.limited;
         for queue in &queues.queues {
             if let Some(before) = known.queues.iter().find(|it| it.at == queue.at) {
                 let (before, now) = (&before.cursor, &queue.cursor);
@@ -206,6 +207,13 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
             }
         }
     }
+    found.quota = old.quota;
+    found.ages = old.ages;
+    let queues = found.nodes.values().flat_map(|node| &node.queues);
+    let queues: BTreeSet<QueueRef> = queues.map(|queue| queue.at).collect();
+    found.ages.retain(|at, _| queues.contains(at));
+    // Room was promised to hints that still wait in the inbox; what is pending is what was found.
+    found.recount();
     let later = mem::replace(&mut found.damage, old.damage);
     found.damage_not_listed = old.damage_not_listed;
     *registry = found;

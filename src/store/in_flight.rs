@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::{
     inbox::{AppendDone, ControlDone},
     proposal::{ProposalDone, Refusal},
+    quota::Reservation,
 };
 use crate::{
     error::{EnqueueError, StorageError},
@@ -38,6 +39,8 @@ pub struct Waiting {
     refusal: Option<Refusal>,
     /// What left with it.
     left: Amount,
+    /// Room for its hints. Given back before it is told that they are not stored, so that it finds it when it tries again.
+    reserved: Reservation,
     done: Done,
 }
 
@@ -50,11 +53,12 @@ pub struct InFlight {
 }
 
 impl Waiting {
-    pub fn new(hints: usize, done: Done) -> Self {
+    pub fn new(hints: usize, reserved: Reservation, done: Done) -> Self {
         Waiting {
             ids: vec![None; hints],
             refusal: None,
             left: Amount::default(),
+            reserved,
             done,
         }
     }
@@ -84,6 +88,7 @@ impl Waiting {
 
     /// It may be stored, or not.
     fn fail(self, cause: &StorageError) {
+        drop(self.reserved);
         let unknown = EnqueueError::Unknown(cause.clone());
         match self.done {
             Done::Append(done) => match self.refusal {
@@ -112,9 +117,14 @@ impl InFlight {
 
     /// Nothing of this entry comes into effect.
     pub fn refuse(&self, entry: usize, refusal: Refusal) {
-        if let Some(waiting) = self.waiting.lock().get_mut(entry) {
-            waiting.refusal = Some(refusal);
-        }
+        // Bound to be dropped when the lock is released: that takes another.
+        let _reserved = {
+            let mut all = self.waiting.lock();
+            all.get_mut(entry).map(|waiting| {
+                waiting.refusal = Some(refusal);
+                mem::take(&mut waiting.reserved)
+            })
+        };
     }
 
     /// So much left with this entry.
@@ -136,12 +146,17 @@ impl InFlight {
 
     /// Tells those who wait for no fsync: transactions that were asked to be answered early, and those that lost. These are told only
     /// now that what they lost against can be seen: told before, they would run again and see what they saw then.
-    pub fn answer_early(&self) {
-        let early: Vec<_> = {
+    ///
+    /// Returns the room of the others, whose hints are not published yet.
+    pub fn answer_early(&self) -> Vec<Reservation> {
+        let mut early: Vec<_> = {
             let mut waiting = self.waiting.lock();
             waiting.extract_if(.., Waiting::is_told_early).collect()
         };
+        let reserved = early.iter_mut().map(|it| mem::take(&mut it.reserved));
+        let reserved = reserved.collect();
         early.into_iter().for_each(Waiting::succeed);
+        reserved
     }
 
     /// Everybody who still waits. To be told that it is durable, or that it failed.
@@ -156,6 +171,11 @@ pub struct Answers(Vec<Waiting>);
 impl Answers {
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// The room of those whose hints are about to be published.
+    pub fn take_reserved(&mut self) -> impl Iterator<Item = Reservation> {
+        self.0.iter_mut().map(|it| mem::take(&mut it.reserved))
     }
 
     pub fn succeed(self) {

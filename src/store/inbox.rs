@@ -19,6 +19,7 @@ use super::{
     keys::{Place, QueueRef},
     membership::Request as NodesRequest,
     proposal::{Draft, Proposal, Refusal},
+    quota::Reservation,
     reader::PeekedHint,
 };
 use crate::{
@@ -54,6 +55,8 @@ pub struct Append {
     pub hint: NewHint,
     /// The caller was told already that it is in the pipeline, so it is not refused any more.
     pub answered: bool,
+    /// Room for it.
+    pub reserved: Reservation,
     pub done: AppendDone,
 }
 
@@ -88,6 +91,7 @@ impl Entry {
                 node,
                 hint,
                 answered,
+                reserved,
                 done,
             }) => {
                 let part = Part::Hint {
@@ -95,11 +99,12 @@ impl Entry {
                     hint,
                     answered,
                 };
-                (part, Waiting::new(1, Done::Append(done)))
+                (part, Waiting::new(1, reserved, Done::Append(done)))
             }
             Entry::Proposal(Proposal {
                 draft,
                 answer_early: early,
+                reserved,
                 done,
             }) => {
                 let done = Done::Transaction {
@@ -107,7 +112,7 @@ impl Entry {
                     early,
                     only_asks: draft.changes_nothing(),
                 };
-                let waiting = Waiting::new(draft.hints.len(), done);
+                let waiting = Waiting::new(draft.hints.len(), reserved, done);
                 (Part::Transaction(draft), waiting)
             }
             Entry::Departure(Departure {
@@ -117,7 +122,10 @@ impl Entry {
                 done,
             }) => {
                 let part = Part::Departure { node, hints, fate };
-                (part, Waiting::new(0, Done::Left(done)))
+                (
+                    part,
+                    Waiting::new(0, Reservation::default(), Done::Left(done)),
+                )
             }
             Entry::Discard(Discard {
                 node,
@@ -125,7 +133,10 @@ impl Entry {
                 done,
             }) => {
                 let part = Part::Discard { node, letters };
-                (part, Waiting::new(0, Done::Left(done)))
+                (
+                    part,
+                    Waiting::new(0, Reservation::default(), Done::Left(done)),
+                )
             }
             Entry::Redrive(Redrive {
                 node,
@@ -134,7 +145,10 @@ impl Entry {
                 done,
             }) => {
                 let part = Part::Redrive { node, letter, hint };
-                (part, Waiting::new(1, Done::Redriven(done)))
+                (
+                    part,
+                    Waiting::new(1, Reservation::default(), Done::Redriven(done)),
+                )
             }
         }
     }
@@ -142,8 +156,14 @@ impl Entry {
     /// Tells whoever waits that it will not be done.
     pub fn refuse(self, error: EnqueueError) {
         match self {
-            Entry::Append(append) => (append.done)(Err(error)),
-            Entry::Proposal(proposal) => (proposal.done)(Err(Refusal::Enqueue(error))),
+            Entry::Append(Append { reserved, done, .. }) => {
+                drop(reserved);
+                done(Err(error));
+            }
+            Entry::Proposal(Proposal { reserved, done, .. }) => {
+                drop(reserved);
+                done(Err(Refusal::Enqueue(error)));
+            }
             Entry::Departure(Departure { done, .. }) | Entry::Discard(Discard { done, .. }) => {
                 done(Err(error.into()));
             }
@@ -419,6 +439,7 @@ mod tests {
                 origin: None,
             },
             answered: false,
+            reserved: Reservation::default(),
             done: Box::new(|_| {}),
         })
     }

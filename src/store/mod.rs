@@ -5,6 +5,7 @@
 //! the next group.
 
 mod accept;
+mod ages;
 mod applied;
 mod assemble;
 mod block;
@@ -22,6 +23,7 @@ mod engine;
 mod exposed;
 mod faults;
 mod group;
+mod guarded;
 mod heal;
 mod holds;
 mod home;
@@ -31,6 +33,7 @@ mod inbox;
 mod keys;
 mod letter;
 mod letters;
+mod limiting;
 mod losses;
 mod membership;
 mod meta;
@@ -39,6 +42,7 @@ mod open;
 mod overlay;
 mod prepare;
 mod proposal;
+mod quota;
 mod ranges;
 mod reader;
 mod rebuild;
@@ -79,6 +83,7 @@ pub use losses::{Loss, Losses, LostOfQueue};
 pub use membership::Retained;
 pub use overlay::{Budget, RowBatch, Rows};
 pub use proposal::{Ack, Draft, Proposal, Refusal};
+pub use quota::{Full, Reservation};
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
@@ -116,6 +121,7 @@ use crate::{
 };
 use committer::Committer;
 use inbox::{Append, Control, ControlDone, Entry};
+use quota::Limits;
 use shared::Shared;
 use watchdog::StopSignal;
 
@@ -126,6 +132,8 @@ pub struct Store {
     /// Taken by whoever closes first, who holds the lock until all is done; only closers take it.
     threads: Mutex<Option<Threads>>,
     commit_timeout: Duration,
+    /// Whether there is a limit; does not change.
+    limited: bool,
 }
 
 struct Threads {
@@ -194,6 +202,7 @@ impl Store {
                 watchdog,
             })),
             commit_timeout: config.commit_timeout,
+            limited: Limits::of(config).is_any(),
         })
     }
 
@@ -204,14 +213,29 @@ impl Store {
 
     /// Hands a hint to the pipeline. `done` is called once, with its id as soon as it is durable, on the commit thread
     /// or on this one; it must not block.
+    ///
+    /// No limit is asked: see [`reserve`](Store::reserve) and [`append_within`](Store::append_within).
     pub fn append(&self, node: NodeId, hint: NewHint, done: AppendDone) {
+        self.append_within(Reservation::default(), node, hint, done);
+    }
+
+    /// The same for a hint that room was reserved for.
+    pub fn append_within(
+        &self,
+        reserved: Reservation,
+        node: NodeId,
+        hint: NewHint,
+        done: AppendDone,
+    ) {
         if let Err(error) = self.shared.check_serving() {
+            drop(reserved);
             return done(Err(error.into()));
         }
         let append = Append {
             node,
             hint,
             answered: false,
+            reserved,
             done,
         };
         self.hand_in(Entry::Append(append));
@@ -249,6 +273,17 @@ impl Store {
         hint: NewHint,
         done: AppendDone,
     ) -> Result<(), EnqueueError> {
+        self.append_buffered_within(Reservation::default(), node, hint, done)
+    }
+
+    /// The same for a hint that room was reserved for.
+    pub fn append_buffered_within(
+        &self,
+        reserved: Reservation,
+        node: NodeId,
+        hint: NewHint,
+        done: AppendDone,
+    ) -> Result<(), EnqueueError> {
         self.shared.check_serving()?;
         if let Some(shortage) = self.shared.space.shortage() {
             let refused = &self.shared.counters.refused_for_space;
@@ -259,6 +294,7 @@ impl Store {
             node,
             hint,
             answered: true,
+            reserved,
             done,
         };
         self.shared

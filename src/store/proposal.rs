@@ -1,16 +1,19 @@
 //! A transaction on its way to the commit thread: what its closure read, and what is to become of that.
 
+use std::collections::BTreeMap;
+
 use sled::{IVec, transaction::Transactional};
 
 use super::{
     block::NewHint,
     engine::{Engine, HINTS, LOSSES, META, NODES},
     overlay::{Budget, TreeChanges},
+    quota::Reservation,
     reader::Mark,
 };
 use crate::{
     error::{EnqueueError, StorageError, TransactionError, TreeProblem},
-    types::{HintId, NodeId, Sequence},
+    types::{Amount, HintId, NodeId, Sequence},
 };
 
 /// Told the outcome of a transaction: the ids of its hints, in the order of its hints. Dropped untold, it is unknown.
@@ -21,6 +24,8 @@ pub struct Proposal {
     pub draft: Draft,
     /// Answered when it is seen by all, rather than when it is durable.
     pub answer_early: bool,
+    /// Room for its hints.
+    pub reserved: Reservation,
     pub done: ProposalDone,
 }
 
@@ -65,6 +70,19 @@ impl Draft {
             read_bytes: budget.read_bytes(),
             ..Draft::default()
         }
+    }
+
+    /// What its hints add, by node.
+    pub fn amounts(&self) -> Vec<(NodeId, Amount)> {
+        let mut by_node = BTreeMap::new();
+        for (node, hint) in &self.hints {
+            let amount: &mut Amount = by_node.entry(*node).or_default();
+            *amount = amount.plus(Amount {
+                hints: 1,
+                bytes: hint.payload.len() as u64,
+            });
+        }
+        by_node.into_iter().collect()
     }
 
     /// Whether it only makes room.

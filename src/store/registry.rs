@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
+    ages::Ages,
     clean::CleanQueue,
     cursor::{Cursor, Leave},
     keys::{Place, QueueRef},
+    quota::{Full, Limits, Quota, Wanted},
     ranges::Range,
     reader::PeekedHint,
     status::Status,
@@ -26,6 +28,10 @@ pub struct Registry {
     pub nodes: BTreeMap<NodeId, NodeQueues>,
     pub damage: Vec<Damage>,
     pub damage_not_listed: u64,
+    /// What is pending in all, and the limits of that.
+    pub quota: Quota,
+    /// Since when the hints of each queue wait, as far as that is known.
+    pub ages: BTreeMap<QueueRef, Ages>,
 }
 
 /// A node's queues and what went through them since open.
@@ -45,6 +51,19 @@ pub struct NodeQueues {
     pub buried: Amount,
     /// Gone undelivered since open.
     pub lost: Amount,
+    /// What limits did since open.
+    pub limited: Limited,
+}
+
+/// What limits did to a node's hints since open.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    /// Left because they were too old.
+    pub expired: Amount,
+    /// Left to make room.
+    pub dropped: Amount,
+    /// Not taken in for want of room.
+    pub refused: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +148,36 @@ impl NodeQueues {
         self.queues.iter().any(|queue| !queue.is_drained())
     }
 
+    /// The first pending hint from a place on that nobody has claimed.
+    fn unclaimed(&self, from: Option<Place>) -> Option<Place> {
+        let known = from.and_then(|place| self.queues.iter().position(|it| it.at == place.queue));
+        let queues = self.queues.iter().skip(known.unwrap_or(0));
+        queues.into_iter().find_map(|queue| {
+            let at_least = match (known, from) {
+                (Some(_), Some(place)) if place.queue == queue.at => place.sequence,
+                _ => Sequence(1),
+            };
+            let mut next = queue.cursor.next.max(at_least);
+            let mut claimed = queue.claimed.range(next..).peekable();
+            loop {
+                if let Some(gone) = queue.cursor.above.holding(next) {
+                    next = Sequence(gone.last.0.saturating_add(1));
+                    continue;
+                }
+                while claimed.next_if(|claimed| **claimed < next).is_some() {}
+                match claimed.next_if(|claimed| **claimed == next) {
+                    Some(_) => next = Sequence(next.0.saturating_add(1)),
+                    None => break,
+                }
+            }
+            let place = Place {
+                queue: queue.at,
+                sequence: next,
+            };
+            (next <= queue.watermark).then_some(place)
+        })
+    }
+
     /// What is there to read from a place on, or from the head of the first queue with anything in it.
     pub fn stretch(&self, from: Option<Place>) -> Option<Stretch> {
         // A queue that is gone by now was drained, and what came before it too.
@@ -168,10 +217,16 @@ impl Registry {
         queues.enqueued = queues.enqueued.plus(added);
         match queues.queues.iter_mut().find(|queue| queue.at == at) {
             Some(queue) => {
+                let before = queue.pending();
                 queue.watermark = watermark;
                 queue.bytes = bytes;
+                self.quota.changed(before, queue.pending());
             }
-            None => queues.queues.push_back(Queue::new(at, watermark, bytes)),
+            None => {
+                let queue = Queue::new(at, watermark, bytes);
+                self.quota.changed(Amount::default(), queue.pending());
+                queues.queues.push_back(queue);
+            }
         }
     }
 
@@ -242,8 +297,9 @@ impl Registry {
             };
             queue.claimed.remove(&sequence);
             if sequence <= queue.watermark {
-                let bytes = hint.hint.payload_bytes();
+                let (bytes, before) = (hint.hint.payload_bytes(), queue.pending());
                 left = left.plus(queue.cursor.leave(sequence, bytes, leave));
+                self.quota.changed(before, queue.pending());
             }
         }
         queues.count(left, leave);
@@ -268,8 +324,9 @@ impl Registry {
         if through > queue.watermark {
             return Amount::default();
         }
-        let bytes_through = bytes_through.min(queue.bytes);
+        let (bytes_through, before) = (bytes_through.min(queue.bytes), queue.pending());
         let left = queue.cursor.advance(through, bytes_through, leave);
+        self.quota.changed(before, queue.pending());
         queue.claimed = queue.claimed.split_off(&queue.cursor.next);
         queues.count(left, leave);
         left
@@ -277,8 +334,89 @@ impl Registry {
 
     pub fn drop_queue(&mut self, node: NodeId, at: QueueRef) {
         if let Some(queues) = self.nodes.get_mut(&node) {
+            if let Some(queue) = queues.queue_mut(at) {
+                self.quota.changed(queue.pending(), Amount::default());
+            }
             queues.queues.retain(|queue| queue.at != at);
         }
+        self.ages.remove(&at);
+    }
+
+    /// Forgets a node; returns what it had.
+    pub fn remove(&mut self, node: NodeId) -> Option<NodeQueues> {
+        let removed = self.nodes.remove(&node)?;
+        self.quota.changed(removed.pending(), Amount::default());
+        for queue in &removed.queues {
+            self.ages.remove(&queue.at);
+        }
+        Some(removed)
+    }
+
+    /// Says what the limits are, and counts anew what they count.
+    pub fn limit(&mut self, limits: Limits) {
+        self.quota.limits = limits;
+        self.recount();
+    }
+
+    /// Counts anew what the limits count: queues were found rather than filled.
+    pub fn recount(&mut self) {
+        self.quota.pending = self.sum();
+        self.quota.freed = true;
+    }
+
+    fn sum(&self) -> Amount {
+        let nodes = self.nodes.values().map(NodeQueues::pending);
+        nodes.fold(Amount::default(), Amount::plus)
+    }
+
+    /// Promises room for hints, each node once, or says which limit has none.
+    pub fn reserve(&mut self, wanted: &[(NodeId, Amount)]) -> Result<(), Full> {
+        debug_assert_eq!(self.quota.pending, self.sum(), "the account is off");
+        let pending = |node| self.nodes.get(node).map(NodeQueues::pending);
+        let wanted: Vec<Wanted> = wanted
+            .iter()
+            .map(|(node, amount)| Wanted {
+                node: *node,
+                amount: *amount,
+                pending: pending(node).unwrap_or_default(),
+            })
+            .collect();
+        self.quota.reserve(&wanted)
+    }
+
+    /// A block was stored: from `first` on, no hint of it was enqueued before `unix_ms`.
+    pub fn note_stored(&mut self, node: NodeId, at: QueueRef, first: Sequence, unix_ms: u64) {
+        let queues = self.nodes.get(&node).map(|node| &node.queues);
+        let queue = queues.and_then(|queues| queues.iter().find(|queue| queue.at == at));
+        if let Some(queue) = queue {
+            let ages = self.ages.entry(at).or_default();
+            ages.push(first, unix_ms, queue.cursor.next);
+        }
+    }
+
+    /// A hint was read, which was enqueued at `unix_ms`.
+    pub fn note_read(&mut self, node: NodeId, place: Place, unix_ms: u64) {
+        let queues = self.nodes.get(&node).map(|node| &node.queues);
+        let queue = queues.and_then(|queues| queues.iter().find(|it| it.at == place.queue));
+        if let Some(queue) = queue {
+            let ages = self.ages.entry(place.queue).or_default();
+            ages.read(place.sequence, unix_ms, queue.cursor.next);
+        }
+    }
+
+    /// When the node's oldest pending hint was enqueued, or a moment before that.
+    pub fn oldest(&self, node: NodeId) -> Option<u64> {
+        let queues = &self.nodes.get(&node)?.queues;
+        let waiting = queues.iter().filter(|queue| !queue.is_drained());
+        let known = waiting.filter_map(|queue| self.ages.get(&queue.at)?.at(queue.cursor.next));
+        known.min()
+    }
+
+    /// The first hint from a place on that is nobody's, and when it was enqueued, or a moment before that.
+    pub fn unclaimed(&self, node: NodeId, from: Option<Place>) -> Option<(Place, Option<u64>)> {
+        let place = self.nodes.get(&node)?.unclaimed(from)?;
+        let ages = self.ages.get(&place.queue);
+        Some((place, ages.and_then(|ages| ages.at(place.sequence))))
     }
 
     pub fn note_damage(&mut self, damage: Damage) {

@@ -24,8 +24,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    engine::Engine, faults::Faults, holds::Holds, in_flight::InFlight, inbox::Inbox,
-    registry::Registry,
+    engine::Engine, faults::Faults, guarded::Guarded, holds::Holds, in_flight::InFlight,
+    inbox::Inbox, registry::Registry,
 };
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
@@ -39,7 +39,7 @@ pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
 pub struct Shared {
     pub store: StoreId,
     pub inbox: Inbox,
-    pub registry: Mutex<Registry>,
+    pub registry: Guarded,
     pub holds: Mutex<Holds>,
     engine: RwLock<Option<Arc<Engine>>>,
     pub in_flight: InFlight,
@@ -82,6 +82,7 @@ pub struct Counters {
     pub refused_for_space: AtomicU64,
     pub fsyncs_of_closed_engines: AtomicU64,
     pub reopened: AtomicU64,
+    pub refused_when_full: AtomicU64,
 }
 
 /// Less is free than the reserve.
@@ -155,7 +156,7 @@ impl Shared {
             faults: Arc::clone(&engine.faults),
             store,
             inbox: Inbox::default(),
-            registry: Mutex::new(registry),
+            registry: Guarded::new(registry),
             holds: Mutex::default(),
             engine: RwLock::new(Some(engine)),
             in_flight: InFlight::default(),
@@ -258,6 +259,8 @@ impl Shared {
             }
         }
         self.in_flight.take().fail(&cause);
+        // Nobody waits for room in a store that failed.
+        self.registry.ring();
         // The commit thread mends what can be mended.
         self.inbox.nudge();
     }
@@ -281,6 +284,7 @@ impl Shared {
         }
         drop(condition);
         self.serving.store(false, Release);
+        self.registry.ring();
     }
 
     pub fn stats(&self) -> StoreStats {
@@ -302,6 +306,8 @@ impl Shared {
             engine_bytes: counters.engine_bytes.load(Relaxed),
             reopened: counters.reopened.load(Relaxed),
             refused_for_space: counters.refused_for_space.load(Relaxed),
+            refused_when_full: counters.refused_when_full.load(Relaxed),
+            pending: registry.quota.pending,
             damage: registry.damage.clone(),
             damage_not_listed: registry.damage_not_listed,
             moved_aside,

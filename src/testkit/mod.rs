@@ -15,6 +15,7 @@ mod scripted_writer;
 mod transactional;
 mod workload;
 
+pub use crate::clock::WallClock;
 pub use crate::store::{
     AppendDone, Burial, CommitFault, Dead, Hold, Leave, Mark, NewHint, NodeQueues, Now, OnDurable,
     POINTS, Parked, Peek, PeekLimits, PeekedHint, Place, QueueRef, Reader, SCHEMA_VERSION, Store,

@@ -37,7 +37,7 @@ pub struct HintNumber(u64);
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
-/// let config = Config { free_space_reserve_bytes: 0, ..Config::new(dir.path().join("hints")) };
+/// let config = Config { min_free_disk: 0, ..Config::new(dir.path().join("hints")) };
 /// let store = Store::open(&config, Box::new(|_| {}))?;
 /// let mut model = QueueModel::new(store.id());
 /// let hint = NewHint { shard: ShardId(7), format: 1, enqueued_unix_ms: 0, payload: "points".into(), origin: None };

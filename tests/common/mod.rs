@@ -17,7 +17,7 @@ pub const EVERYTHING: PeekLimits = PeekLimits {
 
 pub fn config(dir: &Path) -> Config {
     Config {
-        free_space_reserve_bytes: 0,
+        min_free_disk: 0,
         ..Config::new(dir)
     }
 }

@@ -37,7 +37,7 @@ pub struct Story {
 
 fn config(dir: &Path) -> Config {
     Config {
-        free_space_reserve_bytes: 0,
+        min_free_disk: 0,
         max_dead_letters: LETTERS,
         ..Config::new(dir)
     }

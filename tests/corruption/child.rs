@@ -66,7 +66,7 @@ fn tell(fact: &Fact) {
 
 fn work(role: Role, dir: &Path) {
     let config = Config {
-        free_space_reserve_bytes: 0,
+        min_free_disk: 0,
         commit_timeout: Duration::from_secs(5),
         on_unopenable: match role {
             Role::StartEmpty => OnUnopenable::StartEmpty,

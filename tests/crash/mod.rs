@@ -102,7 +102,7 @@ pub fn as_child() -> Option<ExitCode> {
         },
         retry_interval: Duration::from_millis(2),
         retry_max_interval: Duration::from_millis(10),
-        free_space_reserve_bytes: 0,
+        min_free_disk: 0,
         ..Config::new(dir)
     };
     let (drain, syncs_percent) = (drain == "true", number(syncs_percent) as u8);

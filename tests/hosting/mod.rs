@@ -25,7 +25,7 @@ pub type Handoff = HintedHandoff<Bytes>;
 pub fn config(dir: &Path) -> Config {
     Config {
         manual_nodes: [MANUAL].into(),
-        free_space_reserve_bytes: 0,
+        min_free_disk: 0,
         retry_interval: Duration::from_secs(3600),
         retry_max_interval: Duration::from_secs(3600),
         ..Config::new(dir)

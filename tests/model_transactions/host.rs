@@ -126,7 +126,7 @@ pub fn config(dir: &std::path::Path, durability: Durability) -> Config {
         manual_nodes: MANUAL.map(NodeId).collect(),
         retry_interval: Duration::from_millis(1),
         retry_max_interval: Duration::from_millis(4),
-        free_space_reserve_bytes: 0,
+        min_free_disk: 0,
         ..Config::new(dir)
     }
 }

@@ -17,7 +17,7 @@ struct Both {
 fn both() -> Both {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {
-        free_space_reserve_bytes: 0,
+        min_free_disk: 0,
         ..Config::new(dir.path().join("store"))
     };
     let store = Store::open(&config, Box::new(|_| {})).unwrap();

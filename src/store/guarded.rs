@@ -1,0 +1,91 @@
+//! The registry behind its lock. Whoever makes room under the lock tells those who wait for room, right after it lets go of it.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::OnceLock,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::registry::Registry;
+
+/// Called when there may be room where there was none, or nothing to wait for any more. Must not block.
+pub type OnRoom = Box<dyn Fn() + Send + Sync>;
+
+/// One mutex over the registry; nothing is taken while it is held, and nobody is told.
+pub struct Guarded {
+    registry: Mutex<Registry>,
+    on_room: OnceLock<OnRoom>,
+}
+
+/// The registry, until it is dropped.
+pub struct RegistryGuard<'a> {
+    // Dropped in this order: the lock is released before the bell is rung.
+    registry: MutexGuard<'a, Registry>,
+    bell: Bell<'a>,
+}
+
+/// Rings when it is dropped, if it is to.
+struct Bell<'a> {
+    guarded: &'a Guarded,
+    rings: bool,
+}
+
+impl Guarded {
+    pub fn new(registry: Registry) -> Self {
+        Guarded {
+            registry: Mutex::new(registry),
+            on_room: OnceLock::new(),
+        }
+    }
+
+    pub fn lock(&self) -> RegistryGuard<'_> {
+        RegistryGuard {
+            registry: self.registry.lock(),
+            bell: Bell {
+                guarded: self,
+                rings: false,
+            },
+        }
+    }
+
+    /// Says whom to tell; the first word counts.
+    pub fn on_room(&self, on_room: OnRoom) {
+        let _ = self.on_room.set(on_room);
+    }
+
+    /// Tells those who wait for room to look again.
+    pub fn ring(&self) {
+        if let Some(on_room) = self.on_room.get() {
+            on_room();
+        }
+    }
+}
+
+impl Deref for RegistryGuard<'_> {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl DerefMut for RegistryGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+}
+
+impl Drop for RegistryGuard<'_> {
+    fn drop(&mut self) {
+        self.bell.rings = std::mem::take(&mut self.registry.quota.freed);
+    }
+}
+
+impl Drop for Bell<'_> {
+    fn drop(&mut self) {
+        if self.rings {
+            self.guarded.ring();
+        }
+    }
+}

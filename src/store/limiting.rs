@@ -1,0 +1,143 @@
+//! What the layers above need to keep limits: room before the pipeline, the oldest hints, and the account of what limits did.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use super::{
+    Store,
+    departure::LossReason,
+    guarded::OnRoom,
+    keys::Place,
+    quota::{Full, Reservation},
+};
+use crate::{
+    error::EnqueueError,
+    types::{Amount, NodeId},
+};
+
+/// A hint that nobody has claimed, at the head of what a node has of such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The node.
+    pub node: NodeId,
+    /// Where it stands.
+    pub place: Place,
+    /// When it was enqueued, or a moment before that; `None` if it was not read yet.
+    pub unix_ms: Option<u64>,
+}
+
+impl Store {
+    /// Whether anything bounds what is pending.
+    pub fn is_limited(&self) -> bool {
+        self.limited
+    }
+
+    /// Reserves room for hints, each node once: for all of them or for none. To be done before they are handed in, and to be handed in
+    /// with them.
+    pub fn reserve(&self, wanted: Vec<(NodeId, Amount)>) -> Result<Reservation, Full> {
+        if !self.limited || wanted.is_empty() {
+            return Ok(Reservation::default());
+        }
+        self.shared.registry.lock().reserve(&wanted)?;
+        Ok(Reservation::new(Arc::downgrade(&self.shared), wanted))
+    }
+
+    /// `ring` is called when hints have left, when room was given back, and when the store serves no more; the first caller is
+    /// heard. It must not block.
+    pub fn when_room(&self, ring: OnRoom) {
+        self.shared.registry.on_room(ring);
+    }
+
+    /// What refuses hints for want of space on the disk.
+    pub fn disk_shortage(&self) -> Option<EnqueueError> {
+        let shortage = self.shared.space.shortage()?;
+        Some(shortage.refusal())
+    }
+
+    /// Counts hints that a limit had no room for.
+    pub fn note_refused(&self, node: NodeId, hints: u64) {
+        let refused = &self.shared.counters.refused_when_full;
+        refused.fetch_add(hints, Relaxed);
+        if let Some(queues) = self.shared.registry.lock().nodes.get_mut(&node) {
+            queues.limited.refused += hints;
+        }
+    }
+
+    /// Counts hints that a limit had leave.
+    pub fn note_taken(&self, node: NodeId, reason: LossReason, left: Amount) {
+        if let Some(queues) = self.shared.registry.lock().nodes.get_mut(&node) {
+            let limited = &mut queues.limited;
+            let account = match reason {
+                LossReason::Expired => &mut limited.expired,
+                _ => &mut limited.dropped,
+            };
+            *account = account.plus(left);
+        }
+    }
+
+    /// When the oldest pending hint of a node was enqueued, or a moment before that, in milliseconds since 1970.
+    pub fn oldest(&self, node: NodeId) -> Option<u64> {
+        self.shared.registry.lock().oldest(node)
+    }
+
+    /// The same of all nodes together.
+    pub fn oldest_of_all(&self) -> Option<u64> {
+        let registry = self.shared.registry.lock();
+        let nodes = registry.nodes.keys();
+        nodes.filter_map(|node| registry.oldest(*node)).min()
+    }
+
+    /// The first hint of each node that nobody has claimed.
+    pub fn heads(&self) -> Vec<Head> {
+        let registry = self.shared.registry.lock();
+        let heads = registry.nodes.keys().filter_map(|node| {
+            let (place, unix_ms) = registry.unclaimed(*node, None)?;
+            Some(Head {
+                node: *node,
+                place,
+                unix_ms,
+            })
+        });
+        heads.collect()
+    }
+
+    /// The same of one node, from a place on.
+    pub fn head(&self, node: NodeId, from: Option<Place>) -> Option<Head> {
+        let (place, unix_ms) = self.shared.registry.lock().unclaimed(node, from)?;
+        Some(Head {
+            node,
+            place,
+            unix_ms,
+        })
+    }
+
+    /// The node, of those not named, that has the oldest hint of all that nobody has claimed. One that is not known yet is from before
+    /// this life, so it comes first.
+    pub fn oldest_node(&self, except: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let heads = self.heads().into_iter();
+        let heads = heads.filter(|head| !except.contains(&head.node));
+        heads.min_by_key(|head| head.unix_ms).map(|head| head.node)
+    }
+
+    /// A hint was read, which was enqueued then.
+    pub fn note_read(&self, node: NodeId, place: Place, unix_ms: u64) {
+        let mut registry = self.shared.registry.lock();
+        registry.note_read(node, place, unix_ms);
+    }
+
+    /// When a hint was enqueued or first seen, or a moment before that.
+    pub fn first_seen(&self, place: Place) -> Option<u64> {
+        let registry = self.shared.registry.lock();
+        registry.ages.get(&place.queue)?.at(place.sequence)
+    }
+
+    /// The wall clock shows `now`: no hint was enqueued later, whatever it showed then.
+    pub fn bound_ages(&self, now_unix_ms: u64) {
+        let mut registry = self.shared.registry.lock();
+        for ages in registry.ages.values_mut() {
+            ages.bound(now_unix_ms);
+        }
+    }
+}
