@@ -14,6 +14,7 @@ mod clock;
 mod config;
 mod consumer;
 mod error;
+mod events;
 mod limits;
 mod payload;
 mod points_writer;
@@ -33,6 +34,7 @@ pub use error::{
     ConfigError, DatabaseProblem, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError,
     Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
+pub use events::Event;
 pub use payload::{Payload, PayloadError, Postcard};
 pub use points_writer::{
     ConsistencyLevel, OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome,

@@ -85,6 +85,17 @@ pub struct NodeStats {
     pub failures: u64,
     /// What the last failure said, with its causes, where the node has taken nothing since.
     pub last_error: Option<String>,
+    /// When that was, by the wall clock, in milliseconds since 1970.
+    pub last_error_unix_ms: Option<u64>,
+    /// Pings and sends that failed since the node last took something. Survives a restart, as the last error does.
+    pub attempts: u64,
+    /// Hints that are being sent, or about to leave.
+    pub in_flight: u64,
+    /// Hints a second that the node took lately, over some ten seconds.
+    pub delivery_rate: f64,
+    /// How long it will take at that rate until nothing waits; `None` where nothing was taken lately.
+    #[serde(with = "humantime_serde")]
+    pub caught_up_in: Option<Duration>,
     /// The shard of the oldest hint that waits, while that shard is left alone after a failed send: nothing goes further beyond this
     /// hint than [`Config::window_hints`](crate::Config::window_hints) and [`Config::window_bytes`](crate::Config::window_bytes).
     pub stalled_by: Option<ShardId>,

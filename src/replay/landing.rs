@@ -89,7 +89,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
             }
             WriteError::Reject { .. } => {
                 self.node_answers();
-                self.handle.progress.failed(text.clone());
+                self.line.failed(&self.handle.progress, text.clone());
                 if sent == 1 {
                     self.bury(shard, claim, DeadReason::Rejected, text);
                 } else {
@@ -122,6 +122,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         self.window.done(shard, hints.len());
         self.troubles.taken(shard, hints.len());
         self.window.free(shard);
+        self.handle.progress.took(hints.len() as u64);
+        self.line.note_status(&self.handle.progress, self.troubles);
         Ok(())
     }
 
@@ -140,13 +142,14 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         error: String,
     ) {
         tracing::debug!(node = self.line.node.0, shard = shard.0, %error, "a send failed");
-        self.handle.progress.failed(error.clone());
+        self.line.failed(&self.handle.progress, error.clone());
         self.wish = wish;
         *self.failing.entry(shard).or_default() += 1;
         let Some(head) = claim.hints.first().map(|hint| hint.mark.place()) else {
             return self.window.free(shard);
         };
         let attempts = self.troubles.failed(shard, head, wish);
+        self.line.note_status(&self.handle.progress, self.troubles);
         if (1..=attempts).contains(&self.settings.max_attempts) {
             self.bury(shard, claim, DeadReason::Attempts, error);
         } else {

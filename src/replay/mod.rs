@@ -5,6 +5,7 @@ mod give_up;
 mod landing;
 mod node_processor;
 mod progress;
+mod rate;
 mod rate_limit;
 mod reading;
 mod round;
@@ -19,13 +20,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
+    clock::Clock,
     config::Config,
     error::HandoffError,
+    events::Event,
     payload::Payload,
     shard_writer::ShardWriter,
     store::{QueueRef, Store},
@@ -51,6 +54,8 @@ pub struct Replays {
     start: OnceLock<Start>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Told what becomes of nodes.
+    events: broadcast::Sender<Event>,
 }
 
 /// A node whose hints the host takes itself.
@@ -82,6 +87,7 @@ struct Settings {
     window_bytes: u64,
     max_attempts: u32,
     shutdown_grace: Duration,
+    clock: Clock,
     /// Told of every send, if direct writes keep behind them.
     admission: Option<Arc<Admission>>,
 }
@@ -102,7 +108,7 @@ pub async fn judge_damage(
 
 impl Replays {
     /// `manual` are the nodes whose hints the host takes itself.
-    pub fn new(manual: &BTreeSet<NodeId>) -> Self {
+    pub fn new(manual: &BTreeSet<NodeId>, events: broadcast::Sender<Event>) -> Self {
         let manual = manual.iter().map(|node| (*node, ManualNode::default()));
         Replays {
             manual: manual.collect(),
@@ -110,6 +116,7 @@ impl Replays {
             start: OnceLock::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            events,
         }
     }
 
@@ -120,6 +127,7 @@ impl Replays {
         store: &Arc<Store>,
         writer: W,
         runtime: tokio::runtime::Handle,
+        clock: Clock,
         admission: Option<Arc<Admission>>,
     ) {
         let settings = Settings {
@@ -133,6 +141,7 @@ impl Replays {
             window_bytes: config.window_bytes,
             max_attempts: config.max_attempts,
             shutdown_grace: config.shutdown_grace,
+            clock,
             admission,
         };
         let writer = Arc::new(writer);
@@ -194,7 +203,7 @@ impl Replays {
 
     fn new_handle(&self, node: NodeId) -> Arc<NodeHandle> {
         Arc::new(NodeHandle {
-            progress: Progress::new(node),
+            progress: Progress::new(node, self.events.clone()),
             stop: self.stop.child_token(),
             ended: CancellationToken::new(),
         })
@@ -275,9 +284,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::new(dir.path());
         let store = Arc::new(Store::open(&config, Box::new(|_| {})).unwrap());
-        let replays = Replays::new(&config.manual_nodes);
+        let replays = Replays::new(&config.manual_nodes, broadcast::Sender::new(1));
         let runtime = tokio::runtime::Handle::current();
-        replays.begin::<String, _>(&config, &store, Nobody, runtime, None);
+        replays.begin::<String, _>(&config, &store, Nobody, runtime, Clock::System, None);
         let begun = replays.without_nodes(&[NODE], async {
             replays.wake(&BTreeSet::from([NODE]));
             replays.get(NODE).unwrap()

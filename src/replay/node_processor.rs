@@ -53,6 +53,10 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         reads: Reads,
     ) -> Self {
         let (interval, max) = (settings.retry_interval, settings.retry_max_interval);
+        let status = store.status(node);
+        let mut troubles = Troubles::new(settings.clock.clone(), interval, max);
+        troubles.restore(&status.heads);
+        handle.progress.restore(status.attempts, status.last_error);
         NodeProcessor {
             line: Arc::new(Line {
                 node,
@@ -60,10 +64,11 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 writer,
                 limit: RateLimit::new(settings.rate_limit, settings.batch_bytes),
                 timeout: settings.send_timeout,
+                clock: settings.clock.clone(),
                 admission: settings.admission.clone(),
             }),
             backoff: Backoff::new(interval, max),
-            troubles: Troubles::new(interval, max),
+            troubles,
             settings,
             handle,
             reads,
@@ -165,6 +170,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         self.backoff.reset();
         self.troubles.clear();
         self.handle.progress.well(NodeState::CaughtUp);
+        self.line.note_status(&self.handle.progress, &self.troubles);
         // Something may be in the hands of a limit, which keeps it if the store fails then, and rings no bell.
         let is_kept = self.line.store.has_pending(self.line.node);
         Pause {
@@ -208,8 +214,9 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
 
     fn is_down(&self, error: &dyn std::error::Error) {
         let progress = &self.handle.progress;
-        progress.failed(with_causes(error));
+        self.line.failed(progress, with_causes(error));
         progress.down();
+        self.line.note_status(progress, &self.troubles);
         progress.stalled_by(None);
     }
 }

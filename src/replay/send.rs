@@ -11,13 +11,14 @@ use std::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{rate_limit::RateLimit, round::Interrupted};
+use super::{progress::Progress, rate_limit::RateLimit, round::Interrupted, shard::Troubles};
 use crate::{
     admission::{Admission, Sending},
+    clock::Clock,
     error::HandoffError,
     payload::{Payload, PayloadError, decode},
     shard_writer::{Batch, ShardWrite, ShardWriter, WriteError},
-    store::{PeekedHint, Store, panic_text},
+    store::{PeekedHint, Status, Store, panic_text},
     types::{HintId, NodeId, QueueId, ShardId},
 };
 
@@ -28,11 +29,29 @@ pub struct Line<W> {
     pub writer: Arc<W>,
     pub limit: RateLimit,
     pub timeout: Duration,
+    pub clock: Clock,
     /// Told of every send, if direct writes keep behind them.
     pub admission: Option<Arc<Admission>>,
 }
 
 impl<W> Line<W> {
+    /// An attempt failed.
+    pub fn failed(&self, progress: &Progress, error: String) {
+        progress.failed(error, self.clock.unix_ms());
+    }
+
+    /// Has the store remember how it goes, over restarts.
+    pub fn note_status(&self, progress: &Progress, troubles: &Troubles) {
+        let heads = troubles.heads();
+        let seen = progress.seen();
+        let status = Status {
+            attempts: seen.attempts,
+            last_error: seen.last_error,
+            heads,
+        };
+        self.store.set_status(self.node, status);
+    }
+
     /// Before a round begins, and before anything more is sent.
     pub fn check_held(&self) -> Result<(), Interrupted> {
         match self.store.hold(self.node).is_held() {

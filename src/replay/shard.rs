@@ -1,16 +1,14 @@
 //! What is remembered of a shard that is in trouble: how long to leave it alone, how often its first hint was tried, and which
 //! of its hints the node may have rejected.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use crate::{
-    store::{Burial, DeadReason, Place},
+    clock::Clock,
+    store::{Burial, DeadReason, HeadStatus, Place, QueueRef},
     types::ShardId,
 };
 
@@ -18,6 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Troubles {
     shards: HashMap<ShardId, Trouble>,
+    clock: Clock,
     retry_interval: Duration,
     retry_max_interval: Duration,
 }
@@ -42,12 +41,51 @@ struct Tried {
 }
 
 impl Troubles {
-    pub fn new(retry_interval: Duration, retry_max_interval: Duration) -> Self {
+    pub fn new(clock: Clock, retry_interval: Duration, retry_max_interval: Duration) -> Self {
         Troubles {
             shards: HashMap::new(),
+            clock,
             retry_interval,
             retry_max_interval,
         }
+    }
+
+    /// What was known of hints that were tried before a restart.
+    pub fn restore(&mut self, heads: &[HeadStatus]) {
+        for head in heads {
+            let queue = QueueRef {
+                node: head.meant_for,
+                queue: head.queue,
+            };
+            self.trouble(head.shard).tried = Some(Tried {
+                place: Place {
+                    queue,
+                    sequence: head.sequence,
+                },
+                attempts: head.attempts,
+                first_failed_unix_ms: head.first_failed_unix_ms,
+                last_failed_unix_ms: head.last_failed_unix_ms,
+            });
+        }
+    }
+
+    /// What is to be known of hints that were tried after a restart, by shard.
+    pub fn heads(&self) -> Vec<HeadStatus> {
+        let tried = self.shards.iter().filter_map(|(shard, trouble)| {
+            let tried = trouble.tried.as_ref()?;
+            Some(HeadStatus {
+                shard: *shard,
+                queue: tried.place.queue.queue,
+                meant_for: tried.place.queue.node,
+                sequence: tried.place.sequence,
+                attempts: tried.attempts,
+                first_failed_unix_ms: tried.first_failed_unix_ms,
+                last_failed_unix_ms: tried.last_failed_unix_ms,
+            })
+        });
+        let mut heads: Vec<_> = tried.collect();
+        heads.sort_unstable_by_key(|head| head.shard);
+        heads
     }
 
     /// Nothing waits for the node any more.
@@ -80,7 +118,7 @@ impl Troubles {
 
     /// A send failed in a way that is worth a retry. Returns how often it did with this hint in front.
     pub fn failed(&mut self, shard: ShardId, head: Place, wish: Option<Duration>) -> u32 {
-        let now = unix_ms();
+        let now = self.clock.unix_ms();
         let trouble = self.trouble(shard);
         trouble.until = Instant::now() + trouble.backoff.next(wish);
         let before = trouble.tried.take().filter(|it| it.place == head);
@@ -131,7 +169,7 @@ impl Troubles {
     pub fn burial(&self, shard: ShardId, head: Place, reason: DeadReason, error: String) -> Burial {
         let tried = self.shards.get(&shard).and_then(|it| it.tried.as_ref());
         let tried = tried.filter(|it| it.place == head);
-        let now = unix_ms();
+        let now = self.clock.unix_ms();
         let attempts = tried.map_or(0, |it| it.attempts);
         Burial {
             reason,
@@ -159,23 +197,19 @@ impl Troubles {
     }
 }
 
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        store::QueueRef,
-        types::{NodeId, QueueId, Sequence},
-    };
+    use crate::types::{NodeId, QueueId, Sequence};
 
     const SHARD: ShardId = ShardId(7);
 
     fn troubles() -> Troubles {
-        Troubles::new(Duration::from_secs(1), Duration::from_secs(60))
+        Troubles::new(
+            Clock::System,
+            Duration::from_secs(1),
+            Duration::from_secs(60),
+        )
     }
 
     fn place(sequence: u64) -> Place {
@@ -276,5 +310,19 @@ mod tests {
         assert_eq!(waits(&troubles), None);
         troubles.failed(SHARD, place(2), Some(Duration::from_secs(300)));
         assert_eq!(waits(&troubles), Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn what_was_tried_is_known_after_a_restart() {
+        let mut before = troubles();
+        before.failed(SHARD, place(5), None);
+        before.failed(SHARD, place(5), None);
+        let mut after = troubles();
+        after.restore(&before.heads());
+        assert_eq!(after.heads(), before.heads());
+        assert!(after.backing_off(SHARD, Instant::now()).is_none());
+        assert_eq!(after.most_hints(SHARD, place(5), 3), 1, "the last try");
+        assert_eq!(after.failed(SHARD, place(5), None), 3);
+        assert_eq!(after.failed(SHARD, place(6), None), 1, "another hint");
     }
 }

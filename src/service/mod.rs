@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot},
     time::Instant,
 };
 
@@ -27,6 +27,7 @@ use crate::{
     admission::{Admission, OnItsWay, Place, Turn},
     clock::Clock,
     error::{EnqueueError, HandoffError, StorageError},
+    events::Event,
     payload::Payload,
     replay::Replays,
     stats::{Health, NodeState, NodeStats, Stats, WriteStats},
@@ -79,6 +80,7 @@ struct Inner {
     /// What bounds the queues, and what becomes of a hint that does not fit.
     door: Door,
     clock: Clock,
+    events: broadcast::Sender<Event>,
     closed: AtomicBool,
     shutdown: OnceCell<Result<(), HandoffError>>,
     writes: WriteCounters,
@@ -286,6 +288,12 @@ impl<P: Payload> HintedHandoff<P> {
         let nodes = inner.store.nodes().into_iter().map(|(node, queues)| {
             let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
             let Hold { paused, parked } = inner.store.hold(node);
+            let rate = seen
+                .as_ref()
+                .map(|seen| seen.rate.per_second(Instant::now()));
+            let rate = rate.unwrap_or_default();
+            let pending = queues.pending();
+            let last_error = seen.as_ref().and_then(|seen| seen.last_error.clone());
             NodeStats {
                 node,
                 state: match &seen {
@@ -297,7 +305,7 @@ impl<P: Payload> HintedHandoff<P> {
                 },
                 paused,
                 parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
-                pending: queues.pending(),
+                pending,
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
                 oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
@@ -308,7 +316,12 @@ impl<P: Payload> HintedHandoff<P> {
                 refused: queues.limited.refused,
                 failures: seen.as_ref().map_or(0, |seen| seen.failures),
                 stalled_by: seen.as_ref().and_then(|seen| seen.stalled_by),
-                last_error: seen.and_then(|seen| seen.last_error),
+                last_error_unix_ms: last_error.as_ref().map(|(_, at)| *at),
+                last_error: last_error.map(|(text, _)| text),
+                attempts: seen.map_or(queues.status.attempts, |seen| seen.attempts),
+                in_flight: queues.in_flight(),
+                delivery_rate: rate,
+                caught_up_in: caught_up_in(pending.hints, rate),
             }
         });
         let writes = &inner.writes;
@@ -324,6 +337,11 @@ impl<P: Payload> HintedHandoff<P> {
                 unstored: writes.unstored.load(Relaxed),
             },
         }
+    }
+
+    /// What happens from now on. A listener that is slow misses the oldest of more than 1,024 events, and is told how many.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
     }
 
     /// Whether the store serves, and if not, why.
@@ -416,6 +434,14 @@ impl<P: Payload> HintedHandoff<P> {
     #[doc(hidden)]
     pub fn heal_disk(&self) {
         self.inject(crate::store::CommitFault::None);
+    }
+}
+
+/// Where so many hints leave at such a rate.
+fn caught_up_in(hints: u64, rate: f64) -> Option<Duration> {
+    match hints {
+        0 => Some(Duration::ZERO),
+        _ => Duration::try_from_secs_f64(hints as f64 / rate).ok(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, broadcast},
     task::JoinHandle,
     time::Instant,
 };
@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     config::Config,
     error::{OpenError, StorageError},
+    events::EVENTS_KEPT,
     limits::Housekeeper,
     payload::Payload,
     replay::Replays,
@@ -134,7 +135,8 @@ impl<P: Payload> HintedHandoff<P> {
         runtime: Handle,
         open: impl FnOnce(&Config, OnDurable) -> Result<Store, OpenError>,
     ) -> Result<Self, OpenError> {
-        let replays = Arc::new(Replays::new(&config.manual_nodes));
+        let events = broadcast::Sender::new(EVENTS_KEPT);
+        let replays = Arc::new(Replays::new(&config.manual_nodes, events.clone()));
         let woken = Arc::clone(&replays);
         let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
         let store = Arc::new(open(&config, Box::new(on_durable))?);
@@ -142,7 +144,14 @@ impl<P: Payload> HintedHandoff<P> {
         if let Some(admission) = &admission {
             admission.look(&store);
         }
-        replays.begin(&config, &store, writer, runtime.clone(), admission.clone());
+        replays.begin(
+            &config,
+            &store,
+            writer,
+            runtime.clone(),
+            clock.clone(),
+            admission.clone(),
+        );
         let door = Door::new(&config, &store);
         if let Some(keeper) = Housekeeper::new(&config, &store, clock.clone(), runtime.clone()) {
             let stop = replays.stop().clone();
@@ -159,6 +168,7 @@ impl<P: Payload> HintedHandoff<P> {
             opened: Instant::now(),
             door,
             clock,
+            events,
             runtime,
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),
