@@ -25,8 +25,11 @@ pub enum Letter {
 /// A dead letter, but for its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dead {
+    /// The shard it is for.
     pub shard: ShardId,
+    /// Bytes that it counts for.
     pub payload_bytes: u64,
+    /// How it came to be one.
     pub burial: Burial,
 }
 

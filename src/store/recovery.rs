@@ -14,7 +14,7 @@ use super::{
     engine::Engine,
     faults::{Safeguard, is_off},
     keys::{Key, Place, QueueRef},
-    letters,
+    letters::{self, Mended},
     losses::Journal,
     meta::{self, MetaError},
     node_record::NodeRecord,
@@ -46,6 +46,7 @@ pub struct Recovered {
     pub stale: Vec<Place>,
     /// Blocks of what is no dead letter.
     pub letter_blocks: Vec<Place>,
+    pub mended: Mended,
 }
 
 /// Loads everything. `clean` is the summary of a clean shutdown, `None` after any other stop.
@@ -68,7 +69,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         .iter()
         .copied()
         .chain(waiting.map(|entry| entry.queue));
-    adopt_unlisted(engine, &mut records, known, &mut registry)?;
+    adopt_unlisted(&mut records, known, &mut registry);
     let mut rewritten = match clean {
         Some(_) => retire_unknown(&mut records, &summary, &mut registry),
         None => Vec::new(),
@@ -77,6 +78,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
     let (mut live, mut retired) = (Vec::new(), Vec::new());
     let (mut redriven, mut stale) = (Redriven::default(), Vec::new());
     let mut letter_blocks = Vec::new();
+    let (mut journal, mut mended) = (Journal::load(&engine.losses)?, Mended::default());
     for (node, record) in &mut records {
         let found = letters::find(engine, record)?;
         if found.queues != record.dead {
@@ -86,6 +88,9 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         redriven.extend(found.redriven);
         stale.extend(found.stale);
         letter_blocks.extend(found.blocks);
+        for damaged in found.damaged {
+            mended.take(*node, damaged, &mut journal, &mut registry);
+        }
         let mut queues = NodeQueues {
             letters: found.amount,
             ..NodeQueues::default()
@@ -103,6 +108,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         }
         retired.extend(record.retired.iter().map(|at| (*node, *at)));
     }
+    journal.fold(&engine.losses, &mut mended.losses)?;
     Ok(Recovered {
         store,
         next_queue: next_queue(engine, &records, &found, clean)?,
@@ -111,10 +117,11 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         registry,
         live,
         retired,
-        journal: Journal::load(&engine.losses)?,
+        journal,
         redriven,
         stale,
         letter_blocks,
+        mended,
     })
 }
 
@@ -168,11 +175,10 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
 
 /// Gives queues that no record lists back to the node that their hints were first meant for, oldest first.
 fn adopt_unlisted(
-    engine: &Engine,
     records: &mut HashMap<NodeId, NodeRecord>,
     known: impl Iterator<Item = QueueRef>,
     registry: &mut Registry,
-) -> Result<(), sled::Error> {
+) {
     let listed: BTreeSet<QueueRef> = records
         .values()
         .flat_map(|record| {
@@ -199,12 +205,7 @@ fn adopt_unlisted(
         record.removed = false;
         let place = record.live.partition_point(|other| other.queue < at.queue);
         record.live.insert(place, at);
-        let letters = engine.hints.range(at.letter_keys(Sequence(0))).next();
-        if letters.transpose()?.is_some() {
-            record.dead.push(at);
-        }
     }
-    Ok(())
 }
 
 /// Retires what `CLEAN` does not name. It names every queue that was not done with, so sled lost the records that
@@ -240,9 +241,13 @@ fn next_queue(
     found: &BTreeSet<QueueRef>,
     clean: Option<&Summary>,
 ) -> Result<u64, MetaError> {
-    let listed = records
-        .values()
-        .flat_map(|record| record.live.iter().chain(&record.retired));
+    let listed = records.values().flat_map(|record| {
+        record
+            .live
+            .iter()
+            .chain(&record.retired)
+            .chain(&record.dead)
+    });
     let highest = listed.chain(found).map(|at| at.queue.0).max().unwrap_or(0);
     let stored = meta::next_queue(engine)?;
     if stored.is_none() {
