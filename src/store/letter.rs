@@ -13,6 +13,8 @@ use super::{
 use crate::types::{QueueId, Sequence, ShardId};
 
 const VERSION: u8 = 1;
+/// What is kept of an error: the host may say any amount, and no value may be large (SLED.md rule 3).
+const ERROR_BYTES_MAX: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Letter {
@@ -31,6 +33,20 @@ pub struct Dead {
     pub payload_bytes: u64,
     /// How it came to be one.
     pub burial: Burial,
+}
+
+impl Dead {
+    pub(super) fn new(shard: ShardId, payload_bytes: u64, mut burial: Burial) -> Dead {
+        let error = &mut burial.error;
+        let mut ends = (0..=ERROR_BYTES_MAX.min(error.len())).rev();
+        let end = ends.find(|end| error.is_char_boundary(*end));
+        error.truncate(end.unwrap_or(0));
+        Dead {
+            shard,
+            payload_bytes,
+            burial,
+        }
+    }
 }
 
 impl Letter {

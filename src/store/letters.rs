@@ -172,17 +172,17 @@ fn find_blocks(engine: &Engine, queue: QueueRef, found: &mut FoundLetters) -> sl
 
 fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> sled::Result<DamagedLetter> {
     let left = match blocks::read_letter(&engine.hints, place) {
-        Ok(Some(hint)) => Left::Payload(Letter::Dead(Dead {
-            shard: hint.shard,
-            payload_bytes: hint.payload_bytes(),
-            burial: Burial {
+        Ok(Some(hint)) => {
+            let burial = Burial {
                 reason: DeadReason::Rejected,
                 error: format!("the record of how it became a dead letter is damaged: {why}"),
                 attempts: 0,
                 first_failed_unix_ms: 0,
                 last_failed_unix_ms: 0,
-            },
-        })),
+            };
+            let dead = Dead::new(hint.shard, hint.payload_bytes(), burial);
+            Left::Payload(Letter::Dead(dead))
+        }
         Ok(None) => Left::NoBlock,
         Err(ReadError::Damaged(_)) => Left::Nothing,
         Err(ReadError::Engine(error)) => return Err(error),

@@ -19,7 +19,7 @@ use sled::IVec;
 use super::{
     departure::LossReason,
     overlay::RowMap,
-    sealed::{seal_record, unseal_record},
+    sealed::{DecodeError, seal_record, unseal_record},
 };
 use crate::types::{Amount, NodeId, QueueId, Sequence, ShardId};
 
@@ -140,6 +140,8 @@ fn key(kind: u8, number: u64) -> [u8; 9] {
     key
 }
 
+const NOT_OURS: DecodeError = DecodeError::Invalid("its key is not of the loss journal");
+
 /// A record of the tree.
 enum Record {
     Folded(Folded),
@@ -148,25 +150,34 @@ enum Record {
 }
 
 impl Record {
-    /// `None` if it is damaged, or not ours.
-    fn read(key: &[u8], value: &[u8]) -> Option<Record> {
-        let (kind, number) = key.split_first()?;
-        let record = match *kind {
-            FOLDED if number.is_empty() => Record::Folded(unseal_record(key, VERSION, value).ok()?),
-            ENTRY => {
-                let index = u64::from_be_bytes(number.try_into().ok()?);
-                Record::Entry(index, unseal_record(key, VERSION, value).ok()?)
-            }
-            RANGE if number.len() == 8 => Record::Range(unseal_record(key, VERSION, value).ok()?),
-            _ => return None,
+    fn read(key: &[u8], value: &[u8]) -> Result<Record, DecodeError> {
+        let (kind, number) = match *key {
+            [kind] => (kind, None),
+            [kind, ref number @ ..] => (kind, number.try_into().ok().map(u64::from_be_bytes)),
+            [] => return Err(NOT_OURS),
         };
-        Some(record)
+        Ok(match (kind, number) {
+            (FOLDED, None) if key.len() == 1 => Record::Folded(unseal_record(key, VERSION, value)?),
+            (ENTRY, Some(index)) => Record::Entry(index, unseal_record(key, VERSION, value)?),
+            (RANGE, Some(_)) => Record::Range(unseal_record(key, VERSION, value)?),
+            _ => return Err(NOT_OURS),
+        })
     }
 }
 
 /// Whether this is a record of the journal, whole.
 pub fn is_record(key: &[u8], value: &[u8]) -> bool {
-    Record::read(key, value).is_some()
+    Record::read(key, value).is_ok()
+}
+
+/// A record, encoded again.
+#[cfg(feature = "testkit")]
+pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    Ok(match Record::read(key, value)? {
+        Record::Folded(folded) => seal_record(key, VERSION, &folded),
+        Record::Entry(_, loss) => seal_record(key, VERSION, &loss),
+        Record::Range(range) => seal_record(key, VERSION, &range),
+    })
 }
 
 /// Reads all of it. Damaged records are logged and left out.
@@ -176,14 +187,16 @@ pub fn read(tree: &sled::Tree) -> sled::Result<Losses> {
     for record in tree {
         let (key, value) = record?;
         match Record::read(&key, &value) {
-            Some(Record::Folded(folded)) => {
+            Ok(Record::Folded(folded)) => {
                 below = folded.below;
                 losses.folded_by_reason = folded.by_reason;
                 losses.forgotten_below = folded.forgotten_below;
             }
-            Some(Record::Entry(index, loss)) => losses.entries.push((index, loss)),
-            Some(Record::Range(range)) => losses.folded.push(range),
-            None => tracing::error!(key = ?key, "a record of the loss journal is damaged"),
+            Ok(Record::Entry(index, loss)) => losses.entries.push((index, loss)),
+            Ok(Record::Range(range)) => losses.folded.push(range),
+            Err(error) => {
+                tracing::error!(key = ?key, %error, "a record of the loss journal is damaged");
+            }
         }
     }
     losses.entries.retain(|(index, _)| *index >= below);
@@ -197,7 +210,7 @@ impl Journal {
         let kept: VecDeque<u64> = losses.entries.iter().map(|(index, _)| *index).collect();
         let folded = match tree.get([FOLDED])? {
             Some(value) => match Record::read(&[FOLDED], &value) {
-                Some(Record::Folded(folded)) => folded,
+                Ok(Record::Folded(folded)) => folded,
                 _ => Folded::default(),
             },
             None => Folded::default(),
@@ -260,7 +273,8 @@ impl Journal {
             self.open.retain(|_, (open, _)| *open != index);
             writes.insert(IVec::from(&key), None);
             self.folded.below = index + 1;
-            if let Some(Record::Entry(_, loss)) = value.and_then(|value| Record::read(&key, &value))
+            if let Some(Record::Entry(_, loss)) =
+                value.and_then(|value| Record::read(&key, &value).ok())
             {
                 self.fold_one(index, &loss, kept, writes);
             }
