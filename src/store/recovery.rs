@@ -33,7 +33,7 @@ pub struct Recovered {
     pub next_queue: u64,
     pub records: HashMap<NodeId, NodeRecord>,
     /// Nodes whose record is not what is on disk.
-    pub rewritten: Vec<NodeId>,
+    pub rewritten: BTreeSet<NodeId>,
     pub registry: Registry,
     /// Every queue on disk that is listed as live, with the node that drains it.
     pub live: Vec<(NodeId, QueueRef)>,
@@ -69,11 +69,10 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         .iter()
         .copied()
         .chain(waiting.map(|entry| entry.queue));
-    adopt_unlisted(&mut records, known, &mut registry);
-    let mut rewritten = match clean {
-        Some(_) => retire_unknown(&mut records, &summary, &mut registry),
-        None => Vec::new(),
-    };
+    let mut rewritten = adopt_unlisted(&mut records, known, &mut registry);
+    if clean.is_some() {
+        rewritten.extend(retire_unknown(&mut records, &summary, &mut registry));
+    }
 
     let (mut live, mut retired) = (Vec::new(), Vec::new());
     let (mut redriven, mut stale) = (Redriven::default(), Vec::new());
@@ -83,7 +82,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         let found = letters::find(engine, record)?;
         if found.queues != record.dead {
             record.dead = found.queues;
-            rewritten.push(*node);
+            rewritten.insert(*node);
         }
         redriven.extend(found.redriven);
         stale.extend(found.stale);
@@ -173,12 +172,14 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
     Ok(found)
 }
 
-/// Gives queues that no record lists back to the node that their hints were first meant for, oldest first.
+/// Gives queues that no record lists back to the node that their hints were first meant for, oldest first. Returns the nodes that got
+/// some.
 fn adopt_unlisted(
     records: &mut HashMap<NodeId, NodeRecord>,
     known: impl Iterator<Item = QueueRef>,
     registry: &mut Registry,
-) {
+) -> BTreeSet<NodeId> {
+    let mut adopted = BTreeSet::new();
     let listed: BTreeSet<QueueRef> = records
         .values()
         .flat_map(|record| {
@@ -205,7 +206,11 @@ fn adopt_unlisted(
         record.removed = false;
         let place = record.live.partition_point(|other| other.queue < at.queue);
         record.live.insert(place, at);
+        // It may have dead letters; whether it does is looked up with those of the node.
+        record.dead.push(at);
+        adopted.insert(at.node);
     }
+    adopted
 }
 
 /// Retires what `CLEAN` does not name. It names every queue that was not done with, so sled lost the records that
