@@ -1,5 +1,5 @@
 //! The bytes on disk are the documented ones: what the store writes is held against fixtures that were made from the
-//! documents alone (`tests/golden/make.py`), and what an earlier release wrote still reads.
+//! documents alone (`tests/golden/make.py`), and what an earlier release wrote still reads. `migration.rs` is about whole stores.
 
 mod common;
 
@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use common::*;
 use hinted_handoff::{
-    AppliedHints, HintId, NodeId, QueueId, Sequence, ShardId, StoreId,
+    AppliedHints, HintId, LossReason, NodeId, QueueId, Sequence, ShardId, StoreId,
     sled::{self, Transactional, transaction::ConflictableTransactionError},
-    testkit::Leave,
+    testkit::{Leave, QueueRef, Store, decoders},
 };
 
 const NODE: u64 = 258;
@@ -29,11 +29,9 @@ fn fixture(name: &str) -> String {
 }
 
 /// Name to (key, value).
-fn documented() -> BTreeMap<String, (Vec<u8>, Vec<u8>)> {
-    records("bytes.txt")
-}
+type Records = BTreeMap<String, (Vec<u8>, Vec<u8>)>;
 
-fn records(name: &str) -> BTreeMap<String, (Vec<u8>, Vec<u8>)> {
+fn records(name: &str) -> Records {
     let text = fixture(name);
     let lines: Vec<_> = text.lines().collect();
     let records = lines.chunks(3).map(|record| {
@@ -43,39 +41,75 @@ fn records(name: &str) -> BTreeMap<String, (Vec<u8>, Vec<u8>)> {
     records.collect()
 }
 
-fn hint(payload: &'static [u8]) -> hinted_handoff::testkit::NewHint {
-    common::hint(7, payload)
+/// The hints of `schema2.txt`.
+fn nine_hints(dir: &Path) -> Store {
+    let store = open(dir);
+    let letter = |number: u64| char::from(96 + number as u8);
+    for n in 1..=8_u64 {
+        let bangs = "!".repeat(n as usize);
+        let payload = format!("cpu,host={} v={n} {n}{bangs}", letter(n));
+        try_append(&store, NODE, vec![common::hint(7, payload)])
+            .remove(0)
+            .unwrap();
+    }
+    for sequence in [1, 3] {
+        let taken = claim(&store, NODE, sequence);
+        store.deliver(NodeId(NODE), &[taken]).unwrap();
+    }
+    bury(&store, NODE, 4, "no such field: \u{fc}");
+    let again = bury(&store, NODE, 6, "another");
+    lose(&store, NODE, 8, LossReason::Expired);
+    assert_eq!(redrive(&store, NODE, again).sequence, Sequence(9));
+    store
+}
+
+/// The one loss was at that time, not when the fixture says.
+fn at_the_fixtures_time(key: &[u8], value: &[u8], at_unix_ms: u64) -> Vec<u8> {
+    let number = |mut value: u64| {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let (now, then) = (number(at_unix_ms), number(1_700_000_000_000));
+    let twice = |time: &[u8]| [time, time].concat();
+    let at = value
+        .windows(now.len() * 2)
+        .position(|bytes| bytes == twice(&now))
+        .unwrap();
+    let mut value = value[..value.len() - 4].to_vec();
+    value.splice(at..at + now.len() * 2, twice(&then));
+    decoders::seal_again(key, &[&value, [0; 4].as_slice()].concat())
 }
 
 #[test]
 fn the_store_writes_the_documented_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    for payload in [b"cpu,host=a v=1 1".as_slice(), b"mem v=2 2"] {
-        try_append(&store, NODE, vec![hint(payload)])
-            .remove(0)
-            .unwrap();
-    }
-    let first = hints(&store, NODE).remove(0).mark;
-    store.ack(NodeId(NODE), first, Leave::Delivered).unwrap();
+    let store = nine_hints(dir.path());
+    let lost_at = store.losses().unwrap().entries[0].1.since_unix_ms;
     store.close().unwrap();
 
     let clean = fs::read(generation(dir.path()).join("CLEAN")).unwrap();
     behind_its_back(dir.path(), |db| {
-        let documented = documented();
-        assert_eq!(documented.len(), 7);
+        let documented = records("schema2.txt");
+        assert_eq!(documented.len(), 17);
         for (name, (key, value)) in documented {
             let found = match name.split_once(' ').unwrap() {
                 ("file", _) => clean.clone(),
-                // The first block is done, so it may be trimmed by now; the test below reads it.
-                (_, "first block") => continue,
                 (tree, _) => db
                     .open_tree(tree)
                     .unwrap()
                     .get(&key)
                     .unwrap()
-                    .unwrap()
+                    .unwrap_or_else(|| panic!("{name} is not there"))
                     .to_vec(),
+            };
+            let found = match name.as_str() {
+                "hh/losses entry" => at_the_fixtures_time(&key, &found, lost_at),
+                _ => found,
             };
             assert_eq!(found, value, "{name}");
         }
@@ -91,35 +125,147 @@ fn the_store_writes_the_documented_bytes() {
             .into_iter()
             .filter(|name| name.starts_with(b"hh/"))
             .collect();
-        assert_eq!(trees.len(), 3, "few, fixed trees");
+        assert_eq!(trees.len(), 4, "few, fixed trees");
     });
+}
+
+/// A store of these records, as after an unclean stop.
+fn store_of(dir: &Path, records: &Records, wanted: impl Fn(&str) -> bool) -> Store {
+    open(dir).close().unwrap();
+    behind_its_back(dir, |db| {
+        for (name, (key, value)) in records {
+            let (tree, _) = name.split_once(' ').unwrap();
+            if tree != "file" && wanted(name) {
+                let tree = db.open_tree(tree).unwrap();
+                tree.insert(key, value.as_slice()).unwrap();
+            }
+        }
+    });
+    fs::remove_file(generation(dir).join("CLEAN")).unwrap();
+    open(dir)
 }
 
 #[test]
 fn the_store_reads_the_documented_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    open(dir.path()).close().unwrap();
-    let documented = documented();
-    behind_its_back(dir.path(), |db| {
-        for (name, (key, value)) in &documented {
-            let (tree, what) = name.split_once(' ').unwrap();
-            if tree != "file" && what != "cursor" {
-                db.open_tree(tree)
-                    .unwrap()
-                    .insert(key, value.as_slice())
-                    .unwrap();
-            }
-        }
-    });
-    fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
-    let store = open(dir.path());
+    let store = store_of(dir.path(), &records("schema2.txt"), |_| true);
     assert_eq!(store.stats().damage, []);
-    assert_eq!(payloads(&store, NODE), ["cpu,host=a v=1 1", "mem v=2 2"]);
-    let read = hints(&store, NODE).remove(0).hint;
+    let found = hints(&store, NODE);
+    let seen: Vec<_> = found
+        .iter()
+        .map(|it| (it.mark.sequence.0, it.hint.origin))
+        .collect();
+    let origin = (QueueId(1), Sequence(6));
+    assert_eq!(seen, [(2, None), (5, None), (7, None), (9, Some(origin))]);
+    assert_eq!(found[3].hint.payload, "cpu,host=f v=6 6!!!!!!");
     assert_eq!(
-        (read.shard.0, read.format, read.enqueued_unix_ms),
-        (7, 0, 1_700_000_000_000)
+        (found[0].hint.shard.0, found[0].hint.enqueued_unix_ms),
+        (7, 1_700_000_000_000)
     );
+    let (_, queues) = store.nodes().remove(0);
+    assert_eq!(queues.pending().hints, 4);
+    assert_eq!(letters(&store, NODE), [(4, "cpu,host=d v=4 4!!!!".into())]);
+    let (_, dead) = store.letters(NodeId(NODE), None, 9).unwrap().remove(0);
+    assert_eq!(dead.burial, burial("no such field: \u{fc}"));
+    let losses = store.losses().unwrap();
+    let (0, loss) = &losses.entries[0] else {
+        panic!("{losses:?}");
+    };
+    assert_eq!(
+        (loss.node, loss.shard, loss.queue, loss.first, loss.last),
+        (
+            NodeId(NODE),
+            Some(ShardId(7)),
+            QueueId(1),
+            Sequence(8),
+            Sequence(8)
+        )
+    );
+    assert_eq!(
+        (loss.reason, loss.since_unix_ms, loss.redriven_from),
+        (LossReason::Expired, 1_700_000_000_000, None)
+    );
+
+    // What is done with is pointed to no longer.
+    store
+        .ack(NodeId(NODE), found[3].mark, Leave::Delivered)
+        .unwrap();
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let (pointer, _) = &records("schema2.txt")["hh/hints letter 6"];
+        let hints = db.open_tree("hh/hints").unwrap();
+        assert_eq!(hints.get(pointer).unwrap(), None);
+    });
+}
+
+/// Those that take more to come to than a test of the whole store.
+#[test]
+fn records_read_and_are_written_as_documented() {
+    let documented = records("schema2_more.txt");
+    assert_eq!(documented.len(), 4);
+    for (name, (key, value)) in documented {
+        let again = match name.starts_with("record") {
+            true => decoders::node_record(NodeId(NODE), &value),
+            false => decoders::loss(&key, &value),
+        };
+        assert_eq!(again, Ok(value), "{name}");
+    }
+}
+
+#[test]
+fn what_schema_1_wrote_reads_and_is_written_anew_in_version_2_when_it_changes() {
+    let documented = records("schema1.txt");
+    assert_eq!(documented.len(), 7);
+    let (cursor_key, cursor) = &documented["hh/hints cursor"];
+    let (record_key, record) = &documented["hh/nodes record"];
+    assert_eq!((cursor[0], record[0]), (1, 1));
+    for with_cursor in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = |name: &str| with_cursor || name != "hh/hints cursor";
+        let store = store_of(dir.path(), &documented, wanted);
+        assert_eq!(store.stats().damage, []);
+        let expected = ["cpu,host=a v=1 1", "mem v=2 2"];
+        let left = &expected[usize::from(with_cursor)..];
+        assert_eq!(payloads(&store, NODE), left);
+        let read = hints(&store, NODE).remove(0).hint;
+        assert_eq!(
+            (read.shard.0, read.format, read.enqueued_unix_ms),
+            (7, 0, 1_700_000_000_000)
+        );
+        // Its record is written anew by a new queue, its cursor by a hint that leaves.
+        append(&store, NODE, "a new queue");
+        if with_cursor {
+            bury(&store, NODE, 2, "rejected");
+        }
+        store.close().unwrap();
+        behind_its_back(dir.path(), |db| {
+            let schema = db.open_tree("hh/meta").unwrap().get("schema");
+            assert_eq!(schema.unwrap().unwrap()[..4], [0, 0, 0, 2]);
+            let record = db.open_tree("hh/nodes").unwrap().get(record_key);
+            assert_eq!(record.unwrap().unwrap()[0], 2);
+            let hints = db.open_tree("hh/hints").unwrap();
+            if with_cursor {
+                // Its queue is empty now, but for the dead letter.
+                assert_eq!(hints.get(cursor_key).unwrap(), None);
+            }
+        });
+        let store = open(dir.path());
+        assert_eq!(store.stats().damage, []);
+        let buried = if with_cursor {
+            vec![(2, "mem v=2 2".into())]
+        } else {
+            vec![]
+        };
+        assert_eq!(letters(&store, NODE), buried);
+    }
+    // The same fields in version 2.
+    let queue = QueueRef {
+        node: NodeId(NODE),
+        queue: QueueId(1),
+    };
+    let again = decoders::cursor(queue, cursor).unwrap();
+    assert_eq!((again[0], &again[1..60]), (2, &cursor[1..60]));
+    assert_eq!(decoders::cursor(queue, &again), Ok(again));
 }
 
 #[test]
@@ -131,8 +277,10 @@ fn a_compressed_block_of_the_first_release_still_reads() {
     let value = hex(&fixture("zstd_block.hex"));
     assert_eq!(value[2], 1, "the codec is zstd");
     assert!(value.len() < payload.len());
-    let (record_key, record) = documented().remove("hh/nodes record").unwrap();
-    let (block_key, _) = documented().remove("hh/hints first block").unwrap();
+    let (record_key, record) = records("schema1.txt").remove("hh/nodes record").unwrap();
+    let (block_key, _) = records("schema1.txt")
+        .remove("hh/hints first block")
+        .unwrap();
     behind_its_back(dir.path(), |db| {
         db.open_tree("hh/nodes")
             .unwrap()

@@ -50,8 +50,8 @@ fn read(queue: QueueRef, first: Sequence, bytes: &[u8]) -> Result<(), String> {
             format: hint.format,
             enqueued_unix_ms: hint.enqueued_unix_ms,
             payload: hint.payload,
-origin: None,
-});
+            origin: hint.origin,
+        });
         let hints: Vec<_> = hints.collect();
         let again = decoders::encode_block(queue, first, *bytes_before, &hints);
         assert_eq!(decoders::block(queue, first, &again)?, block);

@@ -28,6 +28,7 @@ struct Hint {
     format: u16,
     enqueued_unix_ms: u64,
     payload: Payload,
+    origin: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -68,8 +69,10 @@ impl Hint {
             format: self.format,
             enqueued_unix_ms: self.enqueued_unix_ms,
             payload: payload.into(),
-origin: None,
-}
+            origin: self
+                .origin
+                .map(|(queue, sequence)| (QueueId(queue.max(1)), Sequence(sequence))),
+        }
     }
 }
 
@@ -114,7 +117,7 @@ libfuzzer_sys::fuzz_target!(|written: Written| {
     let same = |(hint, stored): (&NewHint, &StoredHint)| {
         assert_eq!((hint.shard, hint.format), (stored.shard, stored.format));
         assert_eq!(hint.enqueued_unix_ms, stored.enqueued_unix_ms);
-        assert_eq!(hint.payload, stored.payload);
+        assert_eq!((&hint.payload, hint.origin), (&stored.payload, stored.origin));
     };
     assert_eq!(hints.len(), read.hints.len());
     hints.iter().zip(&read.hints).for_each(same);

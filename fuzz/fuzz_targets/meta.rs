@@ -1,5 +1,5 @@
 //! The records of `hh/meta` and a node's record; the first byte says which. What reads is what would be written, but for
-//! the order in which a node lists queues in use and retired ones, and reads under no other key.
+//! a node record's version and the order in which it lists queues, and reads under no other key.
 
 #![no_main]
 
@@ -20,7 +20,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }),
         None => raw_and_sealed(&QUEUE.node.0.to_be_bytes(), bytes, |value| {
             let again = decoders::node_record(QUEUE.node, value)?;
-            assert_eq!(again.len(), value.len());
+            // Version 1 lacks flags, and since when it is parked.
+            let more = if value.first() == Some(&1) { 9 } else { 0 };
+            assert_eq!(again.len(), value.len() + more);
             assert_eq!(decoders::node_record(QUEUE.node, &again)?, again);
             assert!(decoders::node_record(OTHER.node, value).is_err());
             Ok(())

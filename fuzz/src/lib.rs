@@ -22,6 +22,17 @@ pub fn raw_and_sealed(key: &[u8], bytes: &[u8], read: impl Fn(&[u8]) -> Result<(
     passes_the_checksum(read(&decoders::seal_again(key, bytes)));
 }
 
+/// What reads is encoded to something that reads the same, and is no longer.
+pub fn is_written_again(
+    value: &[u8],
+    again: impl Fn(&[u8]) -> Result<Vec<u8>, String>,
+) -> Result<(), String> {
+    let first = again(value)?;
+    assert!(first.len() <= value.len());
+    assert_eq!(again(&first)?, first);
+    Ok(())
+}
+
 /// A refusal of sealed bytes must be for another reason. If it is not, a decoder checks other bytes than it was given.
 pub fn passes_the_checksum<T>(read: Result<T, String>) {
     if let Err(why) = read {

@@ -232,7 +232,6 @@ impl Committer {
         ]
         .into_iter()
         .chain(rows)
-        .filter(|(_, rows)| !rows.is_empty())
         .collect();
 
         // SLED.md rule 2.
@@ -325,13 +324,15 @@ struct Ours {
     nodes: RowMap,
 }
 
-fn apply(writes: &[(&Tree, &RowMap)]) -> sled::Result<()> {
+/// Writes to several trees as one, and nothing if there is nothing.
+pub fn apply(writes: &[(&Tree, &RowMap)]) -> sled::Result<()> {
+    let writes: Vec<_> = writes.iter().filter(|(_, rows)| !rows.is_empty()).collect();
     let trees: Vec<&Tree> = writes.iter().map(|(tree, _)| *tree).collect();
     if trees.is_empty() {
         return Ok(());
     }
     let applied = trees.as_slice().transaction(|views| {
-        for (view, (_, rows)) in views.iter().zip(writes) {
+        for (view, (_, rows)) in views.iter().zip(&writes) {
             for (key, value) in rows.iter() {
                 match value {
                     Some(value) => view.insert(key, value)?,

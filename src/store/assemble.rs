@@ -84,7 +84,13 @@ pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
         trimmer.letter(*place);
     }
     for (node, queue) in &recovered.retired {
-        trimmer.whole(*node, *queue, Letters::Stay);
+        // A node that was removed lists no dead letters any more; what is there of them goes.
+        let record = recovered.records.get(node);
+        let letters = match record.is_some_and(|record| record.dead.contains(queue)) {
+            true => Letters::Stay,
+            false => Letters::Go,
+        };
+        trimmer.whole(*node, *queue, letters);
     }
     let registry = shared.registry.lock();
     let mut dirty = BTreeSet::new();

@@ -143,11 +143,8 @@ impl Committer {
             bytes: payload_bytes,
         };
         self.make_room_for_letter(accepted, node, more)?;
-        let letter = Letter::Dead(Dead {
-            shard: hint.hint.shard,
-            payload_bytes,
-            burial: burial.clone(),
-        });
+        let dead = Dead::new(hint.hint.shard, payload_bytes, burial.clone());
+        let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
         let block = self.encoder.encode_letter(
             place,

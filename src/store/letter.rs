@@ -13,6 +13,8 @@ use super::{
 use crate::types::{QueueId, Sequence, ShardId};
 
 const VERSION: u8 = 1;
+/// What is kept of an error: the host may say any amount, and no value may be large (SLED.md rule 3).
+const ERROR_BYTES_MAX: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Letter {
@@ -25,12 +27,26 @@ pub enum Letter {
 /// A dead letter, but for its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dead {
-    /// Its shard.
+    /// The shard it is for.
     pub shard: ShardId,
-    /// Bytes of its payload.
+    /// Bytes that it counts for.
     pub payload_bytes: u64,
     /// How it came to be one.
     pub burial: Burial,
+}
+
+impl Dead {
+    pub(super) fn new(shard: ShardId, payload_bytes: u64, mut burial: Burial) -> Dead {
+        let error = &mut burial.error;
+        let mut ends = (0..=ERROR_BYTES_MAX.min(error.len())).rev();
+        let end = ends.find(|end| error.is_char_boundary(*end));
+        error.truncate(end.unwrap_or(0));
+        Dead {
+            shard,
+            payload_bytes,
+            burial,
+        }
+    }
 }
 
 impl Letter {
@@ -48,5 +64,90 @@ impl Letter {
             Letter::Dead(dead) => Some(dead),
             Letter::Redriven { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::{departure::DeadReason, keys::QueueRef, sealed::seal},
+        types::NodeId,
+    };
+
+    const PLACE: Place = Place {
+        queue: QueueRef {
+            node: NodeId(2),
+            queue: QueueId(3),
+        },
+        sequence: Sequence(300),
+    };
+
+    fn dead(error: &str) -> Letter {
+        let burial = Burial {
+            reason: DeadReason::Undecodable,
+            error: error.to_owned(),
+            attempts: 7,
+            first_failed_unix_ms: 1_700_000_000_000,
+            last_failed_unix_ms: u64::MAX,
+        };
+        Letter::Dead(Dead::new(ShardId(u64::MAX), 1 << 40, burial))
+    }
+
+    #[test]
+    fn a_record_reads_back_and_damage_anywhere_and_another_place_are_noticed() {
+        let redriven = Letter::Redriven {
+            queue: QueueId(1 << 30),
+            sequence: Sequence(1),
+        };
+        for letter in [dead("no such field: \u{fc}"), dead(""), redriven] {
+            let value = letter.encode(PLACE);
+            assert_eq!(Letter::decode(PLACE, &value), Ok(letter));
+            assert!(Letter::decode(PLACE.next(), &value).is_err());
+            for bit in 0..value.len() * 8 {
+                let mut flipped = value.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(Letter::decode(PLACE, &flipped).is_err(), "bit {bit}");
+            }
+            for cut in 0..value.len() {
+                assert!(Letter::decode(PLACE, &value[..cut]).is_err(), "cut {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_claims_more_than_it_holds_and_what_is_no_letter_is_refused() {
+        let key = PLACE.letter_key();
+        let endless = [VERSION, 0, 1, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, b'x'];
+        let unknown_variant = [VERSION, 2, 1, 1];
+        let unknown_reason = [VERSION, 0, 1, 1, 3, 0, 0, 0, 0];
+        let no_text = [VERSION, 0, 1, 1, 0, 1, 0xff, 0, 0, 0];
+        let too_long = [VERSION, 1, 1, 1, 0];
+        let newer = [VERSION + 1, 1, 1, 1];
+        let refused: [&[u8]; 7] = [
+            &endless,
+            &unknown_variant,
+            &unknown_reason,
+            &no_text,
+            &too_long,
+            &newer,
+            &[],
+        ];
+        for bytes in refused {
+            let value = seal(&key, bytes.to_vec());
+            assert!(Letter::decode(PLACE, &value).is_err(), "{bytes:?}");
+        }
+        let right = seal(&key, vec![VERSION, 1, 1, 1]);
+        assert!(Letter::decode(PLACE, &right).is_ok());
+    }
+
+    #[test]
+    fn a_long_error_is_cut_between_two_characters() {
+        let cut = |error: &str| dead(error).dead().unwrap().burial.error.len();
+        assert_eq!(cut(&"x".repeat(4096)), 4096);
+        assert_eq!(cut(&"x".repeat(4097)), 4096);
+        assert_eq!(cut(&"\u{fc}".repeat(4096)), 4096);
+        assert_eq!(cut(&"\u{20ac}".repeat(4096)), 4095);
+        assert_eq!(cut(""), 0);
     }
 }

@@ -19,7 +19,7 @@ use sled::IVec;
 use super::{
     departure::LossReason,
     overlay::RowMap,
-    sealed::{seal_record, unseal_record},
+    sealed::{DecodeError, seal_record, unseal_record},
 };
 use crate::types::{Amount, NodeId, QueueId, Sequence, ShardId};
 
@@ -140,6 +140,8 @@ fn key(kind: u8, number: u64) -> [u8; 9] {
     key
 }
 
+const NOT_OURS: DecodeError = DecodeError::Invalid("its key is not of the loss journal");
+
 /// A record of the tree.
 enum Record {
     Folded(Folded),
@@ -148,25 +150,34 @@ enum Record {
 }
 
 impl Record {
-    /// `None` if it is damaged, or not ours.
-    fn read(key: &[u8], value: &[u8]) -> Option<Record> {
-        let (kind, number) = key.split_first()?;
-        let record = match *kind {
-            FOLDED if number.is_empty() => Record::Folded(unseal_record(key, VERSION, value).ok()?),
-            ENTRY => {
-                let index = u64::from_be_bytes(number.try_into().ok()?);
-                Record::Entry(index, unseal_record(key, VERSION, value).ok()?)
-            }
-            RANGE if number.len() == 8 => Record::Range(unseal_record(key, VERSION, value).ok()?),
-            _ => return None,
+    fn read(key: &[u8], value: &[u8]) -> Result<Record, DecodeError> {
+        let (kind, number) = match *key {
+            [kind] => (kind, None),
+            [kind, ref number @ ..] => (kind, number.try_into().ok().map(u64::from_be_bytes)),
+            [] => return Err(NOT_OURS),
         };
-        Some(record)
+        Ok(match (kind, number) {
+            (FOLDED, None) if key.len() == 1 => Record::Folded(unseal_record(key, VERSION, value)?),
+            (ENTRY, Some(index)) => Record::Entry(index, unseal_record(key, VERSION, value)?),
+            (RANGE, Some(_)) => Record::Range(unseal_record(key, VERSION, value)?),
+            _ => return Err(NOT_OURS),
+        })
     }
 }
 
 /// Whether this is a record of the journal, whole.
 pub fn is_record(key: &[u8], value: &[u8]) -> bool {
-    Record::read(key, value).is_some()
+    Record::read(key, value).is_ok()
+}
+
+/// A record, encoded again.
+#[cfg(feature = "testkit")]
+pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    Ok(match Record::read(key, value)? {
+        Record::Folded(folded) => seal_record(key, VERSION, &folded),
+        Record::Entry(_, loss) => seal_record(key, VERSION, &loss),
+        Record::Range(range) => seal_record(key, VERSION, &range),
+    })
 }
 
 /// Reads all of it. Damaged records are logged and left out.
@@ -176,14 +187,16 @@ pub fn read(tree: &sled::Tree) -> sled::Result<Losses> {
     for record in tree {
         let (key, value) = record?;
         match Record::read(&key, &value) {
-            Some(Record::Folded(folded)) => {
+            Ok(Record::Folded(folded)) => {
                 below = folded.below;
                 losses.folded_by_reason = folded.by_reason;
                 losses.forgotten_below = folded.forgotten_below;
             }
-            Some(Record::Entry(index, loss)) => losses.entries.push((index, loss)),
-            Some(Record::Range(range)) => losses.folded.push(range),
-            None => tracing::error!(key = ?key, "a record of the loss journal is damaged"),
+            Ok(Record::Entry(index, loss)) => losses.entries.push((index, loss)),
+            Ok(Record::Range(range)) => losses.folded.push(range),
+            Err(error) => {
+                tracing::error!(key = ?key, %error, "a record of the loss journal is damaged");
+            }
         }
     }
     losses.entries.retain(|(index, _)| *index >= below);
@@ -197,7 +210,7 @@ impl Journal {
         let kept: VecDeque<u64> = losses.entries.iter().map(|(index, _)| *index).collect();
         let folded = match tree.get([FOLDED])? {
             Some(value) => match Record::read(&[FOLDED], &value) {
-                Some(Record::Folded(folded)) => folded,
+                Ok(Record::Folded(folded)) => folded,
                 _ => Folded::default(),
             },
             None => Folded::default(),
@@ -260,7 +273,8 @@ impl Journal {
             self.open.retain(|_, (open, _)| *open != index);
             writes.insert(IVec::from(&key), None);
             self.folded.below = index + 1;
-            if let Some(Record::Entry(_, loss)) = value.and_then(|value| Record::read(&key, &value))
+            if let Some(Record::Entry(_, loss)) =
+                value.and_then(|value| Record::read(&key, &value).ok())
             {
                 self.fold_one(index, &loss, kept, writes);
             }
@@ -312,105 +326,4 @@ fn joined(known: Loss, more: Loss) -> Loss {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn loss(queue: u64, shard: u64, sequence: u64) -> Loss {
-        Loss {
-            node: NodeId(1),
-            shard: Some(ShardId(shard)),
-            queue: QueueId(queue),
-            first: Sequence(sequence),
-            last: Sequence(sequence),
-            amount: Amount {
-                hints: 1,
-                bytes: 10,
-            },
-            reason: LossReason::Expired,
-            since_unix_ms: sequence,
-            until_unix_ms: sequence,
-            redriven_from: None,
-        }
-    }
-
-    fn write(tree: &sled::Tree, writes: RowMap) {
-        for (key, value) in writes {
-            match value {
-                Some(value) => tree.insert(key, value).unwrap(),
-                None => tree.remove(key).unwrap(),
-            };
-        }
-    }
-
-    fn tree() -> (tempfile::TempDir, sled::Tree) {
-        let dir = tempfile::tempdir().unwrap();
-        let db = sled::open(dir.path()).unwrap();
-        (dir, db.open_tree(LOSSES).unwrap())
-    }
-
-    fn record(journal: &mut Journal, tree: &sled::Tree, loss: Loss, kept: usize) {
-        let mut writes = RowMap::new();
-        journal.record(loss, &mut writes);
-        journal.fold_to(kept, tree, &mut writes).unwrap();
-        write(tree, writes);
-    }
-
-    #[test]
-    fn losses_of_a_shard_grow_into_one_entry_until_entries_are_closed() {
-        let (_dir, tree) = tree();
-        let mut journal = Journal::load(&tree).unwrap();
-        for sequence in [5, 6, 9] {
-            record(&mut journal, &tree, loss(1, 1, sequence), 100);
-        }
-        record(&mut journal, &tree, loss(1, 2, 7), 100);
-        assert_eq!(journal.close_entries(), 2);
-        record(&mut journal, &tree, loss(1, 1, 10), 100);
-        let losses = read(&tree).unwrap();
-        let seen: Vec<_> = losses
-            .entries
-            .iter()
-            .map(|(index, it)| (*index, it.first.0, it.last.0, it.amount.hints))
-            .collect();
-        assert_eq!(seen, [(0, 5, 9, 3), (1, 7, 7, 1), (2, 10, 10, 1)]);
-        assert_eq!(losses.entries[0].1.until_unix_ms, 9);
-        // What is found again after a restart goes on behind it.
-        assert_eq!(Journal::load(&tree).unwrap().close_entries(), 3);
-    }
-
-    #[test]
-    fn nothing_is_lost_of_the_sums_however_little_is_kept() {
-        let (_dir, tree) = tree();
-        let mut journal = Journal::load(&tree).unwrap();
-        for number in 1..=50 {
-            record(&mut journal, &tree, loss(number % 7 + 1, number, number), 5);
-            if number % 9 == 0 {
-                journal = Journal::load(&tree).unwrap();
-            }
-        }
-        let losses = read(&tree).unwrap();
-        assert_eq!((losses.entries.len(), losses.folded.len()), (5, 5));
-        assert_eq!(
-            losses.total(),
-            Amount {
-                hints: 50,
-                bytes: 500
-            }
-        );
-        assert_eq!(losses.forgotten_below, Some(QueueId(3)));
-        let of_queue_4 = losses.folded.iter().find(|it| it.queue.0 == 4).unwrap();
-        assert_eq!((of_queue_4.first.0, of_queue_4.last.0), (3, 45));
-    }
-
-    #[test]
-    fn a_damaged_record_is_left_out_and_the_rest_is_there() {
-        let (_dir, tree) = tree();
-        let mut journal = Journal::load(&tree).unwrap();
-        for shard in 1..=3 {
-            record(&mut journal, &tree, loss(1, shard, shard), 100);
-        }
-        let mut value = tree.get(key(ENTRY, 1)).unwrap().unwrap().to_vec();
-        value[5] ^= 1;
-        tree.insert(key(ENTRY, 1), value).unwrap();
-        assert_eq!(read(&tree).unwrap().entries.len(), 2);
-    }
-}
+mod tests;

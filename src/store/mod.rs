@@ -107,6 +107,8 @@ pub(crate) mod formats {
         clean::{decode as decode_clean, encode as encode_clean},
         cursor::Cursor,
         encoder::Encoder,
+        letter::Letter,
+        losses::encode_again as encode_loss_again,
         meta::decode as decode_meta,
         node_record::NodeRecord,
         sealed::{checksum, seal},

@@ -6,9 +6,11 @@ use std::{
 };
 
 use super::{
+    accept,
     clean::Summary,
     engine::{Engine, classify, panic_text, unopenable},
     faults::point,
+    letters::Mended,
     meta::{self, MetaError},
     node_record::NodeRecord,
     recovery::{Recovered, recover},
@@ -81,6 +83,9 @@ fn prepare(
             insert.map_err(|error| classify(path, error, "write"))?;
         }
     }
+    let Mended { hints, losses } = &recovered.mended;
+    accept::apply(&[(&engine.hints, hints), (&engine.losses, losses)])
+        .map_err(|error| classify(path, error, "write"))?;
     for place in &recovered.stale {
         let removed = engine.hints.remove(place.letter_key());
         removed.map_err(|error| classify(path, error, "write"))?;

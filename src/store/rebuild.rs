@@ -86,7 +86,7 @@ pub fn write(
     alive: &dyn Fn(),
 ) -> Result<(), OpenError> {
     let log = from.join("db");
-    let known = Known::read(&log)?;
+    let mut known = Known::read(&log)?;
     alive();
     for record in [meta::SCHEMA, meta::STORE] {
         if !known.meta.contains_key(record.as_bytes()) {
@@ -98,6 +98,7 @@ pub fn write(
         }
     }
     let wanted = known.wanted(clean);
+    known.forget_letters_of_removed(&wanted);
     let engine = Engine::open(into, Arc::default())?;
     let mut writer = Writer {
         engine: &engine,
@@ -142,6 +143,21 @@ impl Known {
         {
             self.cursors.insert(queue, (cursor, value.to_vec()));
         }
+    }
+
+    /// Letters of a node that was removed stand in the log still. A record that is older than what it is asked about lists a queue as
+    /// live at least, or not at all if `CLEAN` knows it.
+    fn forget_letters_of_removed(&mut self, wanted: &Wanted) {
+        let records = self.records.values();
+        let listed: BTreeSet<QueueRef> = records
+            .flat_map(|(record, _)| record.live.iter().chain(&record.dead))
+            .copied()
+            .collect();
+        let records = &self.records;
+        self.letters.retain(|Place { queue, .. }, _| {
+            let has_record = records.contains_key(&queue.node);
+            listed.contains(queue) || !has_record || wanted.from(*queue).is_some()
+        });
     }
 
     fn is_dead(&self, place: Place) -> bool {

@@ -14,7 +14,7 @@ use super::{
     engine::Engine,
     faults::{Safeguard, is_off},
     keys::{Key, Place, QueueRef},
-    letters,
+    letters::{self, Mended},
     losses::Journal,
     meta::{self, MetaError},
     node_record::NodeRecord,
@@ -36,7 +36,7 @@ pub struct Recovered {
     /// All replay is paused, to last.
     pub paused_all: bool,
     /// Nodes whose record is not what is on disk.
-    pub rewritten: Vec<NodeId>,
+    pub rewritten: BTreeSet<NodeId>,
     pub registry: Registry,
     /// Every queue on disk that is listed as live, with the node that drains it.
     pub live: Vec<(NodeId, QueueRef)>,
@@ -49,6 +49,7 @@ pub struct Recovered {
     pub stale: Vec<Place>,
     /// Blocks of what is no dead letter.
     pub letter_blocks: Vec<Place>,
+    pub mended: Mended,
 }
 
 /// Loads everything. `clean` is the summary of a clean shutdown, `None` after any other stop.
@@ -72,23 +73,27 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         .copied()
         .chain(waiting.map(|entry| entry.queue));
     let mut rewritten = list_once(&mut records, &mut registry);
-    adopt_unlisted(engine, &mut records, known, &mut registry)?;
+    rewritten.extend(adopt_unlisted(&mut records, known, &mut registry));
     if clean.is_some() {
-        rewritten.append(&mut retire_unknown(&mut records, &summary, &mut registry));
+        rewritten.extend(retire_unknown(&mut records, &summary, &mut registry));
     }
 
     let (mut live, mut retired) = (Vec::new(), Vec::new());
     let (mut redriven, mut stale) = (Redriven::default(), Vec::new());
     let mut letter_blocks = Vec::new();
+    let (mut journal, mut mended) = (Journal::load(&engine.losses)?, Mended::default());
     for (node, record) in &mut records {
         let found = letters::find(engine, record)?;
         if found.queues != record.dead {
             record.dead = found.queues;
-            rewritten.push(*node);
+            rewritten.insert(*node);
         }
         redriven.extend(found.redriven);
         stale.extend(found.stale);
         letter_blocks.extend(found.blocks);
+        for damaged in found.damaged {
+            mended.take(*node, damaged, &mut journal, &mut registry);
+        }
         let mut queues = NodeQueues {
             letters: found.amount,
             status: load_status(engine, *node)?,
@@ -107,6 +112,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         }
         retired.extend(record.retired.iter().map(|at| (*node, *at)));
     }
+    journal.fold(&engine.losses, &mut mended.losses)?;
     Ok(Recovered {
         store,
         next_queue: next_queue(engine, &records, &found, clean)?,
@@ -116,10 +122,11 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         registry,
         live,
         retired,
-        journal: Journal::load(&engine.losses)?,
+        journal,
         redriven,
         stale,
         letter_blocks,
+        mended,
     })
 }
 
@@ -181,13 +188,14 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
     Ok(found)
 }
 
-/// Gives queues that no record lists back to the node that their hints were first meant for, oldest first.
+/// Gives queues that no record lists back to the node that their hints were first meant for, oldest first. Returns the nodes that got
+/// some.
 fn adopt_unlisted(
-    engine: &Engine,
     records: &mut HashMap<NodeId, NodeRecord>,
     known: impl Iterator<Item = QueueRef>,
     registry: &mut Registry,
-) -> Result<(), sled::Error> {
+) -> BTreeSet<NodeId> {
+    let mut adopted = BTreeSet::new();
     let listed: BTreeSet<QueueRef> = records
         .values()
         .flat_map(|record| {
@@ -216,19 +224,21 @@ fn adopt_unlisted(
         let later = |other: &QueueRef| other.node == at.node && other.queue > at.queue;
         let place = record.live.iter().position(later);
         record.live.insert(place.unwrap_or(record.live.len()), at);
-        let letters = engine.hints.range(at.letter_keys(Sequence(0))).next();
-        if letters.transpose()?.is_some() {
-            record.dead.push(at);
-        }
+        // It may have dead letters; whether it does is looked up with those of the node.
+        record.dead.push(at);
+        adopted.insert(at.node);
     }
-    Ok(())
+    adopted
 }
 
 /// A queue has one node. Records that a rename changed as one can only contradict each other where the disk gave back an old one.
 ///
 /// Then what one of them lists as retired is done with: that is never undone. Else the queue belongs to the node that is not the
 /// one in its keys, since it was moved there at some time.
-fn list_once(records: &mut HashMap<NodeId, NodeRecord>, registry: &mut Registry) -> Vec<NodeId> {
+fn list_once(
+    records: &mut HashMap<NodeId, NodeRecord>,
+    registry: &mut Registry,
+) -> BTreeSet<NodeId> {
     let retired: BTreeSet<QueueRef> = records
         .values()
         .flat_map(|it| &it.retired)
@@ -245,7 +255,7 @@ fn list_once(records: &mut HashMap<NodeId, NodeRecord>, registry: &mut Registry)
             }
         }
     }
-    let mut rewritten = Vec::new();
+    let mut rewritten = BTreeSet::new();
     for node in nodes {
         let Some(record) = records.get_mut(&node) else {
             continue;
@@ -264,7 +274,7 @@ fn list_once(records: &mut HashMap<NodeId, NodeRecord>, registry: &mut Registry)
             });
         }
         if !gone.is_empty() {
-            rewritten.push(node);
+            rewritten.insert(node);
         }
     }
     rewritten
@@ -318,9 +328,13 @@ fn next_queue(
     found: &BTreeSet<QueueRef>,
     clean: Option<&Summary>,
 ) -> Result<u64, MetaError> {
-    let listed = records
-        .values()
-        .flat_map(|record| record.live.iter().chain(&record.retired));
+    let listed = records.values().flat_map(|record| {
+        record
+            .live
+            .iter()
+            .chain(&record.retired)
+            .chain(&record.dead)
+    });
     let highest = listed.chain(found).map(|at| at.queue.0).max().unwrap_or(0);
     let stored = meta::next_queue(engine)?;
     if stored.is_none() {

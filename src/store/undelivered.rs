@@ -101,13 +101,19 @@ impl Store {
             queue,
             sequence: id.sequence,
         };
-        let record = engine.hints.get(place.letter_key()).map_err(unread)?;
-        let letter = record.and_then(|value| Letter::decode(place, &value).ok());
-        let Some(dead) = letter.and_then(Letter::dead) else {
+        let dead = || -> Result<Option<Dead>, HandoffError> {
+            let record = engine.hints.get(place.letter_key()).map_err(unread)?;
+            let letter = record.and_then(|value| Letter::decode(place, &value).ok());
+            Ok(letter.and_then(Letter::dead))
+        };
+        let Some(known) = dead()? else {
             return Ok(None);
         };
         match blocks::read_letter(&engine.hints, place) {
-            Ok(hint) => Ok(hint.map(|hint| (place, dead, hint))),
+            Ok(Some(hint)) => Ok(Some((place, known, hint))),
+            // It may have been sent on or discarded in between.
+            Ok(None) if dead()?.is_none() => Ok(None),
+            Ok(None) => Err(unread("the dead letter's payload is missing")),
             Err(ReadError::Engine(error)) => Err(unread(error)),
             Err(ReadError::Damaged(error)) => Err(unread(error)),
         }

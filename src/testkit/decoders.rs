@@ -5,12 +5,12 @@
 
 use std::cell::RefCell;
 
-use super::{NewHint, QueueRef, StoredHint};
+use super::{NewHint, Place, QueueRef, StoredHint};
 use crate::{
     store::formats::{
-        CHUNK_BYTES, Cursor, Encoder, Header, NodeRecord, Prefixes, body_of_chunk0, carve_segment,
-        checksum, decode_block, decode_clean, decode_mark, decode_meta, encode_clean, encode_mark,
-        message, seal,
+        CHUNK_BYTES, Cursor, Encoder, Header, Letter, NodeRecord, Prefixes, body_of_chunk0,
+        carve_segment, checksum, decode_block, decode_clean, decode_mark, decode_meta,
+        encode_clean, encode_loss_again, encode_mark, message, seal,
     },
     types::{NodeId, Sequence},
 };
@@ -28,7 +28,7 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// A cursor, encoded again.
+/// A cursor, encoded again, in the newest version.
 ///
 /// # Errors
 /// Why it was refused.
@@ -37,13 +37,30 @@ pub fn cursor(queue: QueueRef, value: &[u8]) -> Result<Vec<u8>, String> {
     Ok(cursor.encode(queue))
 }
 
-/// A node's record, encoded again: queues in use first, retired ones behind them.
+/// A node's record, encoded again in the newest version: queues in use first, retired ones behind them, then those with dead letters.
 ///
 /// # Errors
 /// Why it was refused.
 pub fn node_record(node: NodeId, value: &[u8]) -> Result<Vec<u8>, String> {
     let record = NodeRecord::decode(node, value).map_err(text)?;
     Ok(record.encode(node))
+}
+
+/// What is known of a dead letter, encoded again.
+///
+/// # Errors
+/// Why it was refused.
+pub fn letter(place: Place, value: &[u8]) -> Result<Vec<u8>, String> {
+    let letter = Letter::decode(place, value).map_err(text)?;
+    Ok(letter.encode(place))
+}
+
+/// A record of the loss journal, encoded again.
+///
+/// # Errors
+/// Why it was refused.
+pub fn loss(key: &[u8], value: &[u8]) -> Result<Vec<u8>, String> {
+    encode_loss_again(key, value).map_err(text)
 }
 
 /// A mark of applied hints, encoded again.

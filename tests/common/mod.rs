@@ -6,8 +6,8 @@ use std::{path::Path, sync::mpsc, time::Duration};
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Config, EnqueueError, HintId, NodeId, ShardId,
-    testkit::{NewHint, Peek, PeekLimits, PeekedHint, Reader, Store},
+    Config, DeadReason, EnqueueError, HintId, LossReason, NodeId, ShardId,
+    testkit::{Burial, NewHint, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
 };
 
 pub const EVERYTHING: PeekLimits = PeekLimits {
@@ -96,9 +96,82 @@ pub fn judge(store: &Store, node: u64) {
 }
 
 pub fn sync(store: &Store) {
+    told(|done| store.sync(done)).unwrap();
+}
+
+/// Asks something, and waits for the answer.
+pub fn told<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
     let (tell, told) = mpsc::channel();
-    store.sync(move |result| tell.send(result).unwrap());
-    told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    ask(Box::new(move |answer| tell.send(answer).unwrap()));
+    told.recv_timeout(Duration::from_secs(20)).unwrap()
+}
+
+/// What failed, as a node might say it.
+pub fn burial(error: &str) -> Burial {
+    Burial {
+        reason: DeadReason::Rejected,
+        error: error.to_owned(),
+        attempts: 3,
+        first_failed_unix_ms: 1_700_000_000_001,
+        last_failed_unix_ms: 1_700_000_000_200,
+    }
+}
+
+/// Claims one of the hints that are pending, by its sequence.
+pub fn claim(store: &Store, node: u64, sequence: u64) -> PeekedHint {
+    let mut claimed = hints(store, node);
+    claimed.retain(|it| it.mark.sequence.0 == sequence);
+    claimed.truncate(1);
+    store.claim(NodeId(node), &mut claimed);
+    claimed.pop().unwrap()
+}
+
+/// Makes a hint a dead letter.
+pub fn bury(store: &Store, node: u64, sequence: u64, error: &str) -> Place {
+    let hint = claim(store, node, sequence);
+    let place = hint.mark.place();
+    told(|done| store.bury(NodeId(node), hint, burial(error), done)).unwrap();
+    place
+}
+
+pub fn lose(store: &Store, node: u64, sequence: u64, reason: LossReason) {
+    let hint = claim(store, node, sequence);
+    let left = told(|done| store.lose(NodeId(node), vec![hint], reason, done));
+    assert_eq!(left.unwrap().hints, 1);
+}
+
+/// Sends a dead letter on.
+pub fn redrive(store: &Store, node: u64, letter: Place) -> HintId {
+    let id = HintId {
+        store: store.id(),
+        queue: letter.queue.queue,
+        sequence: letter.sequence,
+    };
+    let (_, _, stored) = store.letter(NodeId(node), id).unwrap().unwrap();
+    let hint = NewHint {
+        shard: stored.shard,
+        format: stored.format,
+        enqueued_unix_ms: stored.enqueued_unix_ms,
+        payload: stored.payload,
+        origin: Some(stored.origin.unwrap_or((id.queue, id.sequence))),
+    };
+    let now = told(|done| store.redrive(NodeId(node), letter, hint, done));
+    now.unwrap().unwrap()
+}
+
+/// The sequences of a node's dead letters with their payloads.
+pub fn letters(store: &Store, node: u64) -> Vec<(u64, Bytes)> {
+    let found = store.letters(NodeId(node), None, usize::MAX).unwrap();
+    let read = |(place, _): &(Place, _)| {
+        let id = HintId {
+            store: store.id(),
+            queue: place.queue.queue,
+            sequence: place.sequence,
+        };
+        let (_, _, hint) = store.letter(NodeId(node), id).unwrap().unwrap();
+        (place.sequence.0, hint.payload)
+    };
+    found.iter().map(read).collect()
 }
 
 pub fn generation(dir: &Path) -> std::path::PathBuf {

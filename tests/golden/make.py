@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Writes bytes.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged; and applied.txt: what a
-receiver remembers of hint 258.
+"""Writes schema1.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged; schema2.txt: what schema 2
+does for nine, of which two were delivered, one was lost, one is a dead letter and one was a dead letter and is the ninth now;
+schema2_more.txt: records that take more to come to; and applied.txt: what a receiver remembers of hint 258.
 
-Written from the layouts in src/store/{keys,block,cursor,node_record,clean,meta,applied}.rs, without using their code.
+Written from the layouts in src/store/{keys,block,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
+their code.
 """
 import struct
 from pathlib import Path
@@ -83,5 +85,112 @@ def write(name, records):
     Path(__file__).with_name(name).write_text("".join(lines))
 
 
-write("bytes.txt", records)
+# Schema 2. Postcard: integers but u8 as LEB128, a byte 0 or 1 before what is optional, a variant's number before its fields, lengths
+# before strings and maps.
+
+
+def number(value):
+    out = b""
+    while value >= 0x80:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def numbers(*values):
+    return b"".join(map(number, values))
+
+
+def some(*values):
+    return b"\1" + numbers(*values)
+
+
+NONE = b"\0"
+EXPIRED, DISCARDED = 2, 4
+REJECTED = 0
+
+
+def hint_with_origin(payload, origin):
+    return struct.pack(">BHQQIQQ", 0, FORMAT, SHARD, TIME, len(payload), *origin) + payload
+
+
+def block2(kind, sequence, bytes_before, payload, origin=None):
+    key = struct.pack(">QQBQH", NODE, QUEUE, kind, sequence, 0)
+    body = hint_with_origin(payload, origin) if origin else hint(payload)
+    flags = 1 if origin else 0
+    head = struct.pack(">BBBBQQIHIIQ", 1, 46, 0, flags, QUEUE, sequence, 1, 1, len(body), len(body), bytes_before)
+    return key, head + struct.pack(">I", crc32c(key + head + body)) + body
+
+
+def cursor2(next_sequence, amounts, ranges):
+    key = struct.pack(">QQB", NODE, QUEUE, 0)
+    value = struct.pack(">BBHQ6Q", 2, 0, len(ranges), next_sequence, *amounts)
+    return key, sealed(key, value + b"".join(numbers(*it) for it in ranges))
+
+
+def node_record2(queues, state=0, flags=0, parked_since=0):
+    key = struct.pack(">Q", NODE)
+    value = struct.pack(">BBBQI", 2, state, flags, parked_since, len(queues))
+    return key, sealed(key, value + b"".join(struct.pack(">QQB", NODE, queue, life) for queue, life in queues))
+
+
+def letter(sequence, fields):
+    key = struct.pack(">QQBQ", NODE, QUEUE, 3, sequence)
+    return key, sealed(key, b"\1" + fields)
+
+
+def dead(payload, reason, error, attempts, first_failed, last_failed):
+    error = error.encode()
+    burial = numbers(reason, len(error)) + error + numbers(attempts, first_failed, last_failed)
+    return numbers(0, SHARD, len(payload)) + burial
+
+
+def loss(index, shard, first, last, hints, byte_count, reason, origin=NONE):
+    key = struct.pack(">BQ", 1, index)
+    fields = number(NODE) + shard + numbers(QUEUE, first, last, hints, byte_count, reason, TIME, TIME) + origin
+    return key, sealed(key, b"\1" + fields)
+
+
+PAYLOADS2 = [b"cpu,host=%c v=%d %d" % (96 + n, n, n) + b"!" * n for n in range(1, 9)]
+PAYLOADS2.append(PAYLOADS2[5])
+size = [None] + [len(it) for it in PAYLOADS2]
+before = [None] + [sum(size[1:n]) for n in range(1, 11)]
+# Hints 1 and 3 were delivered, 4 and 6 rejected, 8 expired, 6 was sent on as 9.
+gone = (2, size[1] + size[3], 2, size[4] + size[6], 1, size[8])
+ranges = [(1, 2, size[3] + size[4]), (1, 1, size[6]), (1, 1, size[8])]
+
+
+def clean2():
+    value = struct.pack(">8sQIQQQQQQB", b"HHCLEAN1", QUEUE + 1, 1, NODE, QUEUE, 10, before[10], 2, size[1], 0)
+    return b"CLEAN", sealed(b"", value)
+
+
+records2 = {f"hh/hints block {n}": block2(1, n, before[n], PAYLOADS2[n - 1]) for n in range(2, 9)}
+records2 |= {
+    "hh/hints block 9": block2(1, 9, before[9], PAYLOADS2[8], (QUEUE, 6)),
+    "hh/hints cursor": cursor2(2, gone, ranges),
+    "hh/hints letter block 4": block2(2, 4, 0, PAYLOADS2[3]),
+    "hh/hints letter 4": letter(4, dead(PAYLOADS2[3], REJECTED, "no such field: \u00fc", 3, TIME + 1, TIME + 200)),
+    "hh/hints letter 6": letter(6, numbers(1, QUEUE, 9)),
+    "hh/nodes record": node_record2([(QUEUE, 0), (QUEUE, 2)]),
+    "hh/losses entry": loss(0, some(SHARD), 8, 8, 1, size[8], EXPIRED),
+    "hh/meta schema": meta("schema", struct.pack(">I", 2)),
+    "hh/meta next queue": meta("next_queue", struct.pack(">Q", 2)),
+    "file CLEAN": clean2(),
+}
+
+folded_key = b"\0"
+folded_fields = numbers(3, 2, EXPIRED, 5, 500, DISCARDED, 1, 1 << 40) + some(7)
+range_key = struct.pack(">BQ", 2, QUEUE)
+range_fields = numbers(NODE, QUEUE, 3, 1000, 6, 600, 2)
+more = {
+    "record removed, paused and parked": node_record2([(1, 0), (3, 1), (3, 2)], 1, 1, TIME),
+    "loss of a redriven one, shard unknown": loss(300, NONE, 9, 128, 120, 70_000, DISCARDED, some(QUEUE, 6)),
+    "loss folded": (folded_key, sealed(folded_key, b"\1" + folded_fields)),
+    "loss range": (range_key, sealed(range_key, b"\1" + range_fields)),
+}
+
+write("schema1.txt", records)
+write("schema2.txt", records2)
+write("schema2_more.txt", more)
 write("applied.txt", applied_records)

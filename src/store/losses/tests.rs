@@ -1,0 +1,162 @@
+use super::*;
+
+fn loss(queue: u64, shard: u64, sequence: u64) -> Loss {
+    Loss {
+        node: NodeId(1),
+        shard: Some(ShardId(shard)),
+        queue: QueueId(queue),
+        first: Sequence(sequence),
+        last: Sequence(sequence),
+        amount: Amount {
+            hints: 1,
+            bytes: 10,
+        },
+        reason: LossReason::Expired,
+        since_unix_ms: sequence,
+        until_unix_ms: sequence,
+        redriven_from: None,
+    }
+}
+
+fn write(tree: &sled::Tree, writes: RowMap) {
+    for (key, value) in writes {
+        match value {
+            Some(value) => tree.insert(key, value).unwrap(),
+            None => tree.remove(key).unwrap(),
+        };
+    }
+}
+
+fn tree() -> (tempfile::TempDir, sled::Tree) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = sled::open(dir.path()).unwrap();
+    (dir, db.open_tree(LOSSES).unwrap())
+}
+
+fn record(journal: &mut Journal, tree: &sled::Tree, loss: Loss, kept: usize) {
+    let mut writes = RowMap::new();
+    journal.record(loss, &mut writes);
+    journal.fold_to(kept, tree, &mut writes).unwrap();
+    write(tree, writes);
+}
+
+#[test]
+fn losses_of_a_shard_grow_into_one_entry_until_entries_are_closed() {
+    let (_dir, tree) = tree();
+    let mut journal = Journal::load(&tree).unwrap();
+    for sequence in [5, 6, 9] {
+        record(&mut journal, &tree, loss(1, 1, sequence), 100);
+    }
+    record(&mut journal, &tree, loss(1, 2, 7), 100);
+    assert_eq!(journal.close_entries(), 2);
+    record(&mut journal, &tree, loss(1, 1, 10), 100);
+    let losses = read(&tree).unwrap();
+    let seen: Vec<_> = losses
+        .entries
+        .iter()
+        .map(|(index, it)| (*index, it.first.0, it.last.0, it.amount.hints))
+        .collect();
+    assert_eq!(seen, [(0, 5, 9, 3), (1, 7, 7, 1), (2, 10, 10, 1)]);
+    assert_eq!(losses.entries[0].1.until_unix_ms, 9);
+    // What is found again after a restart goes on behind it.
+    assert_eq!(Journal::load(&tree).unwrap().close_entries(), 3);
+}
+
+#[test]
+fn nothing_is_lost_of_the_sums_however_little_is_kept() {
+    let (_dir, tree) = tree();
+    let mut journal = Journal::load(&tree).unwrap();
+    for number in 1..=50 {
+        record(&mut journal, &tree, loss(number % 7 + 1, number, number), 5);
+        if number % 9 == 0 {
+            journal = Journal::load(&tree).unwrap();
+        }
+    }
+    let losses = read(&tree).unwrap();
+    assert_eq!((losses.entries.len(), losses.folded.len()), (5, 5));
+    assert_eq!(
+        losses.total(),
+        Amount {
+            hints: 50,
+            bytes: 500
+        }
+    );
+    assert_eq!(losses.forgotten_below, Some(QueueId(3)));
+    let of_queue_4 = losses.folded.iter().find(|it| it.queue.0 == 4).unwrap();
+    assert_eq!((of_queue_4.first.0, of_queue_4.last.0), (3, 45));
+}
+
+#[test]
+fn any_flipped_bit_a_cut_and_another_key_are_noticed() {
+    let folded = Folded {
+        below: 300,
+        by_reason: [(LossReason::Purged, loss(1, 1, 1).amount)].into(),
+        forgotten_below: Some(QueueId(9)),
+    };
+    let range = LostOfQueue {
+        node: NodeId(1),
+        queue: QueueId(7),
+        first: Sequence(1),
+        last: Sequence(u64::MAX),
+        amount: Amount::default(),
+        last_index: 299,
+    };
+    let entry = Loss {
+        shard: None,
+        redriven_from: Some((QueueId(1), Sequence(2))),
+        ..loss(7, 1, 1)
+    };
+    let records = [
+        (vec![FOLDED], seal_record(&[FOLDED], VERSION, &folded)),
+        (
+            key(ENTRY, 5).to_vec(),
+            seal_record(&key(ENTRY, 5), VERSION, &entry),
+        ),
+        (
+            key(RANGE, 7).to_vec(),
+            seal_record(&key(RANGE, 7), VERSION, &range),
+        ),
+    ];
+    for (key, value) in &records {
+        assert!(is_record(key, value), "{key:?}");
+        for bit in 0..value.len() * 8 {
+            let mut flipped = value.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_record(key, &flipped), "{key:?} bit {bit}");
+        }
+        for cut in 0..value.len() {
+            assert!(!is_record(key, &value[..cut]), "{key:?} cut {cut}");
+        }
+        for (other, _) in records.iter().filter(|(other, _)| other != key) {
+            assert!(!is_record(other, value), "{key:?} under {other:?}");
+        }
+        assert!(!is_record(&[key.as_slice(), &[0]].concat(), value));
+    }
+}
+
+/// Capacity for what these claim would end the process.
+#[test]
+fn a_record_that_claims_more_than_it_holds_is_refused_and_allocates_nothing() {
+    let mut bomb = vec![VERSION, 0];
+    bomb.extend([0xff; 9]);
+    bomb.push(1);
+    bomb.extend([2, 1, 1]);
+    let value = crate::store::sealed::seal(&[FOLDED], bomb);
+    assert!(matches!(
+        Record::read(&[FOLDED], &value),
+        Err(DecodeError::Postcard(_))
+    ));
+}
+
+#[test]
+fn a_damaged_record_is_left_out_and_the_rest_is_there() {
+    let (_dir, tree) = tree();
+    let mut journal = Journal::load(&tree).unwrap();
+    for shard in 1..=3 {
+        record(&mut journal, &tree, loss(1, shard, shard), 100);
+    }
+    let mut value = tree.get(key(ENTRY, 1)).unwrap().unwrap().to_vec();
+    value[5] ^= 1;
+    tree.insert(key(ENTRY, 1), value).unwrap();
+    assert_eq!(read(&tree).unwrap().entries.len(), 2);
+}

@@ -1,0 +1,428 @@
+//! Dead letters and the loss journal outlive what a disk and a crash do to them: what is intact is found, what is not is reported, and
+//! nothing is left behind that nobody looks at.
+
+mod common;
+
+use std::{fs, path::Path, process::Command};
+
+use common::*;
+use hinted_handoff::{
+    HintId, LossReason, NodeId, QueueId, Sequence, salvage, sled,
+    testkit::{Place, QueueRef, Store},
+};
+
+const NODE: u64 = 2;
+const QUEUE: QueueRef = QueueRef {
+    node: NodeId(NODE),
+    queue: QueueId(1),
+};
+const BLOCK: u8 = 2;
+const RECORD: u8 = 3;
+
+/// Hints in blocks of their own, each with bytes that stand nowhere else.
+fn payload(number: u64) -> Vec<u8> {
+    [format!("hint-{number}-").into_bytes(), noise(40, number)].concat()
+}
+
+fn id(store: &Store, sequence: u64) -> HintId {
+    HintId {
+        store: store.id(),
+        queue: QueueId(1),
+        sequence: Sequence(sequence),
+    }
+}
+
+fn key(kind: u8, sequence: u64) -> Vec<u8> {
+    let numbers = [NODE.to_be_bytes(), 1_u64.to_be_bytes()].concat();
+    let chunk: &[u8] = if kind == BLOCK { &[0, 0] } else { &[] };
+    [numbers.as_slice(), &[kind], &sequence.to_be_bytes(), chunk].concat()
+}
+
+/// Six hints: 3 and 5 are dead letters, 4 was one and is 7 now, 6 is lost.
+fn filled(dir: &Path) {
+    let store = open(dir);
+    for number in 1..=6 {
+        append(&store, NODE, payload(number));
+    }
+    for sequence in [3, 4, 5] {
+        bury(&store, NODE, sequence, "rejected");
+    }
+    let four = Place {
+        queue: QUEUE,
+        sequence: Sequence(4),
+    };
+    assert_eq!(redrive(&store, NODE, four).sequence, Sequence(7));
+    lose(&store, NODE, 6, LossReason::Expired);
+    store.close().unwrap();
+}
+
+fn pending(store: &Store) -> Vec<u64> {
+    let hints = hints(store, NODE);
+    hints.iter().map(|it| it.mark.sequence.0).collect()
+}
+
+fn deliver_all(store: &Store) {
+    let mut hints = hints(store, NODE);
+    store.claim(NodeId(NODE), &mut hints);
+    store.deliver(NodeId(NODE), &hints).unwrap();
+    for _ in 0..3 {
+        sync(store);
+        append(store, 9, "gives the commit thread something to trim with");
+    }
+}
+
+fn stop_uncleanly(store: &Store, dir: &Path) {
+    store.close().unwrap();
+    fs::remove_file(generation(dir).join("CLEAN")).unwrap();
+}
+
+/// How many keys of the node there are, by kind.
+fn keys(dir: &Path) -> [usize; 4] {
+    behind_its_back(dir, |db| {
+        let mut counts = [0; 4];
+        let hints = db.open_tree("hh/hints").unwrap();
+        for key in hints.scan_prefix(NODE.to_be_bytes()).keys() {
+            counts[usize::from(key.unwrap()[16])] += 1;
+        }
+        counts
+    })
+}
+
+fn flip(hints: &sled::Tree, key: &[u8]) {
+    let mut value = hints.get(key).unwrap().unwrap().to_vec();
+    let last = value.len() - 1;
+    value[last] ^= 0x10;
+    hints.insert(key, value).unwrap();
+}
+
+fn damaged(change: impl FnOnce(&sled::Tree)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    changed_for_good(dir.path(), |db| change(&db.open_tree("hh/hints").unwrap()));
+    dir
+}
+
+#[test]
+fn a_dead_letter_whose_record_is_damaged_is_one_still_and_only_how_it_came_to_be_is_lost() {
+    let dir = damaged(|hints| flip(hints, &key(RECORD, 3)));
+    let store = open(dir.path());
+    let damage = store.stats().damage;
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert_eq!((damage[0].queue, damage[0].lost), (QueueId(1), None));
+    let both = [(3, payload(3).into()), (5, payload(5).into())];
+    assert_eq!(letters(&store, NODE), both);
+    let (_, dead) = store.letters(NodeId(NODE), None, 1).unwrap().remove(0);
+    assert!(dead.burial.error.contains("damaged"), "{dead:?}");
+    assert_eq!(store.losses().unwrap().total().hints, 1);
+    let (_, queues) = store.nodes().remove(0);
+    let bytes = payload(3).len() + payload(5).len();
+    assert_eq!(
+        (queues.letters.hints, queues.letters.bytes),
+        (2, bytes as u64)
+    );
+
+    store.close().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.stats().damage, []);
+    assert_eq!(letters(&store, NODE), both);
+}
+
+#[test]
+fn a_dead_letter_of_which_nothing_reads_is_reported_and_recorded_as_lost() {
+    let dir = damaged(|hints| {
+        flip(hints, &key(RECORD, 3));
+        flip(hints, &key(BLOCK, 3));
+    });
+    for times in 0..2 {
+        let store = open(dir.path());
+        let damage = store.stats().damage;
+        let lost: Vec<_> = damage.iter().filter_map(|it| it.lost).collect();
+        let expected = [(Sequence(3), Sequence(3))];
+        assert_eq!(lost, expected[times..], "reported once");
+        assert_eq!(letters(&store, NODE), [(5, payload(5).into())]);
+        let losses = store.losses().unwrap();
+        assert_eq!(losses.entries.len(), 2);
+        let (_, loss) = &losses.entries[1];
+        assert_eq!(
+            (loss.reason, loss.first, loss.amount.hints),
+            (LossReason::Damaged, Sequence(3), 1)
+        );
+        deliver_all(&store);
+        store.close().unwrap();
+    }
+    let [_, _, blocks, records] = keys(dir.path());
+    assert_eq!((blocks, records), (1, 1), "only those of 5 are left");
+}
+
+#[test]
+fn a_pointer_that_is_damaged_costs_nothing_but_itself() {
+    let dir = damaged(|hints| flip(hints, &key(RECORD, 4)));
+    let store = open(dir.path());
+    let damage = store.stats().damage;
+    assert_eq!((damage.len(), damage[0].lost), (1, None), "{damage:?}");
+    assert_eq!(pending(&store), [1, 2, 7]);
+    assert_eq!(letters(&store, NODE).len(), 2);
+    assert_eq!(store.losses().unwrap().total().hints, 1);
+    deliver_all(&store);
+    store.close().unwrap();
+    assert_eq!(keys(dir.path())[usize::from(RECORD)], 2);
+}
+
+#[test]
+fn a_dead_letter_whose_payload_is_damaged_or_gone_says_so_and_can_be_discarded() {
+    for gone in [false, true] {
+        let dir = damaged(|hints| match gone {
+            true => drop(hints.remove(key(BLOCK, 3)).unwrap()),
+            false => flip(hints, &key(BLOCK, 3)),
+        });
+        let store = open(dir.path());
+        let listed = store.letters(NodeId(NODE), None, 9).unwrap();
+        assert_eq!(listed.len(), 2);
+        assert!(store.letter(NodeId(NODE), id(&store, 3)).is_err());
+        assert!(store.letter(NodeId(NODE), id(&store, 5)).unwrap().is_some());
+        assert!(store.letter(NodeId(NODE), id(&store, 4)).unwrap().is_none());
+        let places = vec![listed[0].0];
+        let left = told(|done| store.discard(NodeId(NODE), places, done)).unwrap();
+        assert_eq!((left.hints, left.bytes), (1, payload(3).len() as u64));
+        assert_eq!(letters(&store, NODE), [(5, payload(5).into())]);
+        assert_eq!(store.losses().unwrap().total().hints, 2);
+        assert!(store.letter(NodeId(NODE), id(&store, 3)).unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_lost_node_record_loses_no_dead_letter_whether_its_queue_is_drained_or_not() {
+    for (drained, clean) in [(false, false), (false, true), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        if drained {
+            stop_uncleanly(&open(dir.path()), dir.path());
+            let store = open(dir.path());
+            deliver_all(&store);
+            store.close().unwrap();
+            assert_eq!(keys(dir.path()), [0, 0, 2, 2], "but for dead letters");
+        }
+        changed_for_good(dir.path(), |db| {
+            let nodes = db.open_tree("hh/nodes").unwrap();
+            nodes.remove(NODE.to_be_bytes()).unwrap();
+        });
+        if !clean {
+            fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
+        }
+        let store = open(dir.path());
+        assert!(!store.stats().damage.is_empty());
+        let both = [(3, payload(3).into()), (5, payload(5).into())];
+        assert_eq!(letters(&store, NODE), both);
+        let left: &[u64] = if drained { &[] } else { &[1, 2, 7] };
+        assert_eq!(pending(&store), left);
+        deliver_all(&store);
+        store.close().unwrap();
+        let store = open(dir.path());
+        assert_eq!(store.stats().damage, [], "{drained} {clean}");
+        assert_eq!(letters(&store, NODE), both);
+    }
+}
+
+/// The first dead letter of its queue, so that no record says that the queue has any.
+#[test]
+fn a_block_that_a_crash_left_without_its_record_goes_and_its_queue_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, NODE, payload(1));
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        for chunk in [0, 1] {
+            let mut key = key(BLOCK, 1);
+            key[26] = chunk;
+            hints.insert(key, payload(1)).unwrap();
+        }
+    });
+    fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
+    let store = open(dir.path());
+    assert_eq!(letters(&store, NODE), []);
+    deliver_all(&store);
+    store.close().unwrap();
+    assert_eq!(keys(dir.path()), [0; 4]);
+    assert_eq!(open(dir.path()).stats().damage, []);
+}
+
+#[test]
+fn what_points_to_a_queue_that_is_gone_is_removed_by_an_open() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    // The pointer is moved to a queue of its own: 4 is to be found in queue 77, which is no more.
+    changed_for_good(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        let mut value = vec![1, 1, 77, 7];
+        let crc = crc32c::crc32c(&[key(RECORD, 4).as_slice(), &value].concat());
+        value.extend(crc.to_be_bytes());
+        hints.insert(key(RECORD, 4), value).unwrap();
+    });
+    let store = open(dir.path());
+    assert_eq!(store.stats().damage, []);
+    assert_eq!(letters(&store, NODE).len(), 2);
+    assert_eq!(pending(&store), [1, 2, 7]);
+    store.close().unwrap();
+    assert_eq!(keys(dir.path())[usize::from(RECORD)], 2);
+}
+
+/// Not a test of its own: the process that dies.
+#[test]
+fn child() {
+    let Ok(dir) = std::env::var("HH_DIES_IN") else {
+        return;
+    };
+    let store = open(Path::new(&dir));
+    match std::env::var("HH_FAILPOINT").unwrap().starts_with("drop") {
+        true => drop(told(|done| store.remove_node(NodeId(NODE), done))),
+        false => drop(bury(&store, NODE, 1, "rejected")),
+    }
+}
+
+fn dies(dir: &Path, failpoint: &str) {
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["child", "--exact"])
+        .env("HH_DIES_IN", dir)
+        .env("HH_FAILPOINT", failpoint)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert!(!status.unwrap().success(), "{failpoint}");
+}
+
+#[test]
+fn a_removal_that_is_cut_short_takes_dead_letters_with_it_and_the_node_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    dies(dir.path(), "drop: tombstone durable/abort/1");
+    for _ in 0..3 {
+        let store = open(dir.path());
+        assert_eq!(store.stats().damage, []);
+        assert!(store.nodes().iter().all(|(node, _)| node.0 != NODE));
+        // Five that waited or were dead letters, one before.
+        assert_eq!(store.losses().unwrap().total().hints, 6);
+        for _ in 0..3 {
+            append(&store, 9, "gives the commit thread something to trim with");
+        }
+        store.close().unwrap();
+    }
+    assert_eq!(keys(dir.path()), [0; 4]);
+}
+
+#[test]
+fn a_burial_is_whole_or_not_at_all() {
+    for failpoint in [
+        "letter: block written/abort/1",
+        "transaction: applied/abort/1",
+        "commit: durable/abort/1",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        append(&store, NODE, payload(1));
+        stop_uncleanly(&store, dir.path());
+        dies(dir.path(), failpoint);
+        let store = open(dir.path());
+        let (letters, pending) = (letters(&store, NODE).len(), pending(&store).len());
+        assert_eq!(letters + pending, 1, "{failpoint}");
+        if failpoint.starts_with("letter") {
+            assert_eq!(pending, 1);
+        }
+        deliver_all(&store);
+        store.close().unwrap();
+        let counts = keys(dir.path());
+        assert_eq!(counts, [0, 0, letters, letters], "{failpoint}");
+        assert_eq!(open(dir.path()).stats().damage, []);
+    }
+}
+
+/// The header of the log's segment: sled takes it for empty.
+fn destroy_log(dir: &Path) {
+    let log = generation_in_use(dir).join("db");
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[2] ^= 1;
+    fs::write(log, bytes).unwrap();
+}
+
+/// With dead letters, one of which the disk damages, and a node that had some and was removed.
+fn filled_and_damaged(dir: &Path) {
+    filled(dir);
+    let store = open(dir);
+    append(&store, 3, "for one that is removed");
+    append(&store, 3, "and still waits");
+    bury(&store, 3, 1, "rejected");
+    told(|done| store.remove_node(NodeId(3), done)).unwrap();
+    store.close().unwrap();
+    assert!(destroy(dir, &payload(5)) > 0);
+    destroy_log(dir);
+}
+
+fn check_kept(store: &Store) {
+    assert_eq!(pending(store), [1, 2, 7]);
+    let listed = store.letters(NodeId(NODE), None, 9).unwrap();
+    let sequences: Vec<_> = listed.iter().map(|(place, _)| place.sequence.0).collect();
+    assert_eq!(sequences, [3, 5]);
+    assert_eq!(listed[0].1.burial, burial("rejected"));
+    let (_, _, hint) = store.letter(NodeId(NODE), id(store, 3)).unwrap().unwrap();
+    assert_eq!(hint.payload, payload(3));
+    assert!(store.letter(NodeId(NODE), id(store, 5)).is_err());
+    let losses = store.losses().unwrap();
+    let reasons: Vec<_> = losses
+        .entries
+        .iter()
+        .map(|(index, it)| (*index, it.reason, it.amount.hints))
+        .collect();
+    let expected = [
+        (0, LossReason::Expired, 1),
+        (1, LossReason::Discarded, 1),
+        (2, LossReason::Discarded, 1),
+    ];
+    assert_eq!(reasons, expected);
+    assert!(store.letters(NodeId(3), None, 9).is_err(), "it was removed");
+    assert!(store.nodes().iter().all(|(node, _)| node.0 != 3));
+}
+
+#[test]
+fn a_rebuild_keeps_dead_letters_and_the_loss_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    filled_and_damaged(dir.path());
+    let store = open(dir.path());
+    assert!(store.stats().moved_aside.is_some());
+    check_kept(&store);
+    // The journal goes on behind what it had.
+    lose(&store, NODE, 2, LossReason::Quota);
+    assert_eq!(store.losses().unwrap().entries[3].0, 3);
+    let place = store.letters(NodeId(NODE), None, 1).unwrap()[0].0;
+    redrive(&store, NODE, place);
+    store.close().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.stats().damage, []);
+    assert_eq!(pending(&store), [1, 7, 8]);
+}
+
+#[test]
+fn salvage_keeps_dead_letters_and_the_loss_journal() {
+    for clean in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        filled_and_damaged(dir.path());
+        let from = generation(dir.path());
+        if !clean {
+            fs::remove_file(from.join("CLEAN")).unwrap();
+        }
+        let into = dir.path().join("salvaged");
+        salvage(&from, &into).unwrap();
+        check_kept(&open(&into));
+    }
+}
+
+/// What the host says may be of any length; a record of ours is small, whatever it says.
+#[test]
+fn an_endless_error_is_cut_and_the_dead_letter_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, NODE, payload(1));
+    let place = bury(&store, NODE, 1, &"\u{20ac}".repeat(100_000));
+    let (_, dead) = store.letters(NodeId(NODE), None, 1).unwrap().remove(0);
+    assert_eq!(dead.burial.error.len(), 4095, "whole characters only");
+    assert_eq!(redrive(&store, NODE, place).sequence, Sequence(2));
+}
