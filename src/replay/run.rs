@@ -59,6 +59,7 @@ pub fn next_run<P: Payload>(
                 queue: mark.queue.queue,
                 sequence: mark.sequence,
             }),
+            redriven_from: hint.redriven_from(store),
             points,
         };
         let run = run.get_or_insert_with(|| Run {

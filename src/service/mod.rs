@@ -1,5 +1,8 @@
 //! The service: a store, the replay of every node, and the handle that the host holds.
 
+mod barrier;
+mod dead_letters;
+mod losses;
 mod open;
 
 use std::{
@@ -13,7 +16,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
+pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
@@ -61,6 +65,8 @@ struct Inner {
     room: Arc<Semaphore>,
     /// One permit a transaction, all of them for one that runs alone.
     turns: Arc<Semaphore>,
+    /// Changes whenever hints may have left, or the store stopped or began to serve.
+    departures: watch::Sender<()>,
     closed: AtomicBool,
     shutdown: OnceCell<Result<(), HandoffError>>,
     writes: WriteCounters,
@@ -257,6 +263,7 @@ impl<P: Payload> HintedHandoff<P> {
                     None => NodeState::CaughtUp,
                 },
                 pending: queues.pending(),
+                dead_letters: queues.letters,
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
                 lost: queues.lost,
@@ -353,6 +360,13 @@ impl<P: Payload> HintedHandoff<P> {
     #[doc(hidden)]
     pub fn inject(&self, fault: crate::store::CommitFault) {
         self.inner.store.inject(fault);
+    }
+
+    /// The store below.
+    #[cfg(feature = "testkit")]
+    #[doc(hidden)]
+    pub fn store_below(&self) -> Arc<Store> {
+        Arc::clone(&self.inner.store)
     }
 
     /// Makes the commits of the store work again.

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, watch},
     task::JoinHandle,
 };
 
@@ -117,6 +117,9 @@ impl<P: Payload> HintedHandoff<P> {
         let woken = Arc::clone(&replays);
         let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
         let store = Arc::new(open(&config, Box::new(on_durable))?);
+        let departures = watch::Sender::new(());
+        let rung = departures.clone();
+        store.on_departed(Box::new(move || rung.send_modify(|()| {})));
         replays.begin(&config, &store, writer, runtime.clone());
         Ok(HintedHandoff {
             inner: Arc::new(Inner {
@@ -129,6 +132,7 @@ impl<P: Payload> HintedHandoff<P> {
                 runtime,
                 room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
                 turns: Arc::new(Semaphore::new(TURNS as usize)),
+                departures,
                 closed: AtomicBool::new(false),
                 shutdown: OnceCell::new(),
                 writes: WriteCounters::default(),

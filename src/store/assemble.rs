@@ -79,7 +79,9 @@ pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
         trimmer.letter(*place);
     }
     for (node, queue) in &recovered.retired {
-        trimmer.whole(*node, *queue, Letters::Stay);
+        // A node that was removed has no dead letters left, however far giving back their space had come.
+        let letters = Letters::of(recovered.records.get(node), *queue);
+        trimmer.whole(*node, *queue, letters);
     }
     let registry = shared.registry.lock();
     let mut dirty = BTreeSet::new();

@@ -11,7 +11,6 @@ use std::{
 
 use super::{
     clean,
-    depart::Redriven,
     departure::LossReason,
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
@@ -22,6 +21,7 @@ use super::{
     keys::QueueRef,
     losses::Journal,
     node_record::NodeRecord,
+    redrive::Redriven,
     shared::Shared,
     trim::Trimmer,
 };
@@ -89,6 +89,10 @@ impl Committer {
             match control {
                 None => {}
                 Some(Control::Sync(done)) => done(self.guarded(Self::settle)),
+                Some(Control::CloseEntries(done)) => done(self.guarded(|committer| {
+                    committer.settle()?;
+                    Ok(committer.journal.close_entries())
+                })),
                 Some(Control::RemoveNode(node, done)) => {
                     let removed =
                         self.guarded(|committer| committer.forsake(node, LossReason::Discarded));

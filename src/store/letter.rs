@@ -10,7 +10,7 @@ use super::{
     keys::Place,
     sealed::{DecodeError, seal_record, unseal_record},
 };
-use crate::types::{QueueId, Sequence, ShardId};
+use crate::types::{NodeId, QueueId, Sequence, ShardId};
 
 const VERSION: u8 = 1;
 
@@ -19,14 +19,22 @@ pub enum Letter {
     /// It is a dead letter.
     Dead(Dead),
     /// It was sent on, and is not done with yet: it is this one now.
-    Redriven { queue: QueueId, sequence: Sequence },
+    Redriven {
+        node: NodeId,
+        queue: QueueId,
+        sequence: Sequence,
+        payload_bytes: u64,
+    },
 }
 
 /// A dead letter, but for its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dead {
+    /// The shard it is for.
     pub shard: ShardId,
+    /// Bytes of its payload.
     pub payload_bytes: u64,
+    /// How it came to be one.
     pub burial: Burial,
 }
 

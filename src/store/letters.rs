@@ -2,11 +2,12 @@
 
 use super::{
     blocks::last_letter_block,
-    depart::{Redriven, one, read_letter},
+    depart::{one, read_letter},
     engine::Engine,
     keys::{Place, QueueRef},
     letter::Letter,
     node_record::NodeRecord,
+    redrive::{self, Redriven},
 };
 use crate::types::{Amount, Sequence};
 
@@ -34,26 +35,33 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> 
             is_empty = false;
             match read_letter(&key, &value) {
                 Some((_, Letter::Dead(dead))) => found.amount = found.amount.plus(one(&dead)),
-                Some((origin, Letter::Redriven { queue, sequence })) => {
-                    let queues = record.live.iter().chain(&record.dead);
-                    match queues.into_iter().find(|at| at.queue == queue) {
-                        Some(at) => {
-                            let now = Place {
-                                queue: *at,
-                                sequence,
-                            };
-                            found.redriven.insert(now, origin);
-                        }
-                        None => found.stale.push(origin),
+                Some((
+                    letter,
+                    Letter::Redriven {
+                        node,
+                        queue,
+                        sequence,
+                        ..
+                    },
+                )) => {
+                    let now = Place::of(node, queue, sequence);
+                    // In a queue that is gone it is done with, unless it is a dead letter again.
+                    let is_there = record.live.contains(&now.queue)
+                        || engine.hints.contains_key(now.letter_key())?;
+                    match is_there {
+                        true => redrive::found(&mut found.redriven, letter, now),
+                        false => found.stale.push(letter),
                     }
                 }
                 None => {}
             }
         }
-        if !is_empty {
+        let blocks = found.blocks.len();
+        find_blocks(engine, *queue, &mut found)?;
+        // One with such blocks is listed until they are gone, lest it look like a queue that lost its record.
+        if !is_empty || found.blocks.len() > blocks {
             found.queues.push(*queue);
         }
-        find_blocks(engine, *queue, &mut found)?;
     }
     Ok(found)
 }

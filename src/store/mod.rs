@@ -7,6 +7,7 @@
 mod accept;
 mod applied;
 mod assemble;
+mod barrier;
 mod block;
 mod blocks;
 mod carve;
@@ -41,6 +42,7 @@ mod ranges;
 mod reader;
 mod rebuild;
 mod recovery;
+mod redrive;
 mod registry;
 mod salvage;
 mod schema;
@@ -60,6 +62,7 @@ use std::{
 use parking_lot::Mutex;
 
 pub use applied::AppliedHints;
+pub use barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
 pub use block::NewHint;
 pub use block::StoredHint;
 pub use cursor::Leave;
@@ -75,7 +78,7 @@ pub use proposal::{Ack, Draft, Proposal, Refusal};
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
-pub use shared::OnDurable;
+pub use shared::{OnDeparted, OnDurable};
 pub use sled::{Db, Tree};
 #[cfg(feature = "testkit")]
 pub use {
@@ -187,6 +190,12 @@ impl Store {
             })),
             commit_timeout: config.commit_timeout,
         })
+    }
+
+    /// Has this called when hints may have left a queue or dead letters changed, and when the store stops or begins to serve: on any
+    /// thread, so it must not block. Only the first call counts.
+    pub fn on_departed(&self, on_departed: OnDeparted) {
+        let _ = self.shared.on_departed.set(on_departed);
     }
 
     /// The store's identity.
@@ -324,6 +333,7 @@ impl Store {
                     self.shared.inbox.mark_dirty((node, hint.mark.queue));
                 }
             }
+            self.shared.tell_departed();
         }
         Ok(left)
     }
@@ -341,6 +351,7 @@ impl Store {
         );
         if left.hints > 0 {
             self.shared.inbox.mark_dirty((node, mark.queue));
+            self.shared.tell_departed();
         }
         Ok(left)
     }

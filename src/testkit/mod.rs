@@ -16,8 +16,8 @@ mod transactional;
 mod workload;
 
 pub use crate::store::{
-    AppendDone, CommitFault, Leave, Mark, NewHint, NodeQueues, OnDurable, POINTS, Peek, PeekLimits,
-    PeekedHint, QueueRef, Reader, SCHEMA_VERSION, Store, StoredHint,
+    AppendDone, Burial, CommitFault, Dead, Leave, Mark, NewHint, NodeQueues, OnDurable, POINTS, Peek, PeekLimits,
+    PeekedHint, Place, QueueRef, Reader, SCHEMA_VERSION, Store, StoredHint,
 };
 pub use crash_loop::{CrashLoop, Ended, Kill, Stop};
 pub use event::{Event, NoEvent, tell};
