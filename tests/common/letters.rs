@@ -1,5 +1,7 @@
 //! Dead letters and barriers at the store itself, where a test says when each hint leaves and how.
 
+#![allow(dead_code)]
+
 use std::{sync::mpsc, time::Duration};
 
 use hinted_handoff::{
