@@ -70,6 +70,8 @@ pub struct PeekedPoints<P> {
     pub shard: ShardId,
     /// When it was enqueued, by the wall clock.
     pub enqueued: SystemTime,
+    /// If it was a dead letter and was sent on: the id that it had first.
+    pub redriven_from: Option<HintId>,
     /// The points.
     pub points: P,
     pub(crate) node: NodeId,
@@ -239,6 +241,7 @@ impl<P: Payload> Consumer<P> {
                 id,
                 shard: hint.shard,
                 enqueued: UNIX_EPOCH + Duration::from_millis(hint.enqueued_unix_ms),
+                redriven_from: hint.redriven_from(id.store),
                 points,
                 node: self.node,
                 mark,

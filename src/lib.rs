@@ -39,13 +39,14 @@ pub use payload::{Payload, PayloadError, Postcard};
 pub use points_writer::{
     ConsistencyLevel, OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome,
 };
-pub use service::{Accepted, HintedHandoff};
+pub use service::{Accepted, DeadLetter, DeadLetterContent, HintedHandoff, Redriven};
 pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
 pub use sled;
 pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
 pub use store::{
-    AppliedHints, DeadReason, Loss, LossReason, Losses, LostOfQueue, Retained, RowBatch, Rows,
-    database_config, make_durable, open_database, salvage,
+    AppliedHints, Barrier, BarrierLosses, BarrierQueue, BarrierState, DeadReason, Loss, LossReason,
+    Losses, LostOfQueue, Retained, RowBatch, Rows, database_config, make_durable, open_database,
+    salvage,
 };
 pub use transaction::{Abort, Committed, Hints};
 pub use types::{Amount, Durability, HintId, NodeId, Pause, QueueId, Sequence, ShardId, StoreId};

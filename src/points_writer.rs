@@ -338,7 +338,11 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
             node,
             shard,
             retired_below: None,
-            batches: vec![Batch { hint: None, points }],
+            batches: vec![Batch {
+                hint: None,
+                redriven_from: None,
+                points,
+            }],
         };
         // In a task of its own, so that a panic in the host's writer still ends in a hint.
         let mut sending = tokio::spawn(async move { writer.write_shard(write).await });

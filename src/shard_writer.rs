@@ -63,6 +63,8 @@ pub struct ShardWrite<P> {
 pub struct Batch<P> {
     /// The hint's id when this is a replay; `None` when it is a direct write.
     pub hint: Option<HintId>,
+    /// For a hint that was a dead letter and was sent on: the id that it had first.
+    pub redriven_from: Option<HintId>,
     /// The points themselves.
     pub points: P,
 }

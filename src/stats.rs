@@ -63,6 +63,8 @@ pub struct NodeStats {
     pub parked_since_unix_ms: Option<u64>,
     /// Durable and not yet acknowledged.
     pub pending: Amount,
+    /// Its dead letters: hints that it rejected, kept until somebody sends them on or discards them.
+    pub dead_letters: Amount,
     /// Hints stored for it since open.
     pub enqueued: Amount,
     /// Hints acknowledged by it since open.

@@ -89,7 +89,7 @@ fn at_the_fixtures_time(key: &[u8], value: &[u8], at_unix_ms: u64) -> Vec<u8> {
 fn the_store_writes_the_documented_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let store = nine_hints(dir.path());
-    let lost_at = store.losses().unwrap().entries[0].1.since_unix_ms;
+    let lost_at = store.losses(0).unwrap().entries[0].1.since_unix_ms;
     store.close().unwrap();
 
     let clean = fs::read(generation(dir.path()).join("CLEAN")).unwrap();
@@ -167,7 +167,7 @@ fn the_store_reads_the_documented_bytes() {
     assert_eq!(letters(&store, NODE), [(4, "cpu,host=d v=4 4!!!!".into())]);
     let (_, dead) = store.letters(NodeId(NODE), None, 9).unwrap().remove(0);
     assert_eq!(dead.burial, burial("no such field: \u{fc}"));
-    let losses = store.losses().unwrap();
+    let losses = store.losses(0).unwrap();
     let (0, loss) = &losses.entries[0] else {
         panic!("{losses:?}");
     };
@@ -182,8 +182,8 @@ fn the_store_reads_the_documented_bytes() {
         )
     );
     assert_eq!(
-        (loss.reason, loss.since_unix_ms, loss.redriven_from),
-        (LossReason::Expired, 1_700_000_000_000, None)
+        (loss.reason, loss.since_unix_ms, loss.redriven_from.clone()),
+        (LossReason::Expired, 1_700_000_000_000, Vec::new())
     );
 
     // What is done with is pointed to no longer.

@@ -113,7 +113,7 @@ fn a_dead_letter_whose_record_is_damaged_is_one_still_and_only_how_it_came_to_be
     assert_eq!(letters(&store, NODE), both);
     let (_, dead) = store.letters(NodeId(NODE), None, 1).unwrap().remove(0);
     assert!(dead.burial.error.contains("damaged"), "{dead:?}");
-    assert_eq!(store.losses().unwrap().total().hints, 1);
+    assert_eq!(store.losses(0).unwrap().total().hints, 1);
     let (_, queues) = store.nodes().remove(0);
     let bytes = payload(3).len() + payload(5).len();
     assert_eq!(
@@ -140,7 +140,7 @@ fn a_dead_letter_of_which_nothing_reads_is_reported_and_recorded_as_lost() {
         let expected = [(Sequence(3), Sequence(3))];
         assert_eq!(lost, expected[times..], "reported once");
         assert_eq!(letters(&store, NODE), [(5, payload(5).into())]);
-        let losses = store.losses().unwrap();
+        let losses = store.losses(0).unwrap();
         assert_eq!(losses.entries.len(), 2);
         let (_, loss) = &losses.entries[1];
         assert_eq!(
@@ -162,7 +162,7 @@ fn a_pointer_that_is_damaged_costs_nothing_but_itself() {
     assert_eq!((damage.len(), damage[0].lost), (1, None), "{damage:?}");
     assert_eq!(pending(&store), [1, 2, 7]);
     assert_eq!(letters(&store, NODE).len(), 2);
-    assert_eq!(store.losses().unwrap().total().hints, 1);
+    assert_eq!(store.losses(0).unwrap().total().hints, 1);
     deliver_all(&store);
     store.close().unwrap();
     assert_eq!(keys(dir.path())[usize::from(RECORD)], 2);
@@ -185,7 +185,7 @@ fn a_dead_letter_whose_payload_is_damaged_or_gone_says_so_and_can_be_discarded()
         let left = told(|done| store.discard(NodeId(NODE), places, done)).unwrap();
         assert_eq!((left.hints, left.bytes), (1, payload(3).len() as u64));
         assert_eq!(letters(&store, NODE), [(5, payload(5).into())]);
-        assert_eq!(store.losses().unwrap().total().hints, 2);
+        assert_eq!(store.losses(0).unwrap().total().hints, 2);
         assert!(store.letter(NodeId(NODE), id(&store, 3)).unwrap().is_none());
     }
 }
@@ -301,7 +301,7 @@ fn a_removal_that_is_cut_short_takes_dead_letters_with_it_and_the_node_does_not_
         assert_eq!(store.stats().damage, []);
         assert!(store.nodes().iter().all(|(node, _)| node.0 != NODE));
         // Five that waited or were dead letters, one before.
-        assert_eq!(store.losses().unwrap().total().hints, 6);
+        assert_eq!(store.losses(0).unwrap().total().hints, 6);
         for _ in 0..3 {
             append(&store, 9, "gives the commit thread something to trim with");
         }
@@ -366,7 +366,7 @@ fn check_kept(store: &Store) {
     let (_, _, hint) = store.letter(NodeId(NODE), id(store, 3)).unwrap().unwrap();
     assert_eq!(hint.payload, payload(3));
     assert!(store.letter(NodeId(NODE), id(store, 5)).is_err());
-    let losses = store.losses().unwrap();
+    let losses = store.losses(0).unwrap();
     let reasons: Vec<_> = losses
         .entries
         .iter()
@@ -391,7 +391,7 @@ fn a_rebuild_keeps_dead_letters_and_the_loss_journal() {
     check_kept(&store);
     // The journal goes on behind what it had.
     lose(&store, NODE, 2, LossReason::Quota);
-    assert_eq!(store.losses().unwrap().entries[3].0, 3);
+    assert_eq!(store.losses(0).unwrap().entries[3].0, 3);
     let place = store.letters(NodeId(NODE), None, 1).unwrap()[0].0;
     redrive(&store, NODE, place);
     store.close().unwrap();

@@ -169,7 +169,7 @@ fn a_migrated_store_works_with_all_that_is_new() {
         let dir = dir.path().join("store");
         unpack(variant, &dir);
         let store = open(&dir);
-        assert_eq!(store.losses().unwrap().entries, []);
+        assert_eq!(store.losses(0).unwrap().entries, []);
         let first = hints(&store, 1);
         assert_eq!(first[0].mark.sequence.0, 7);
         // Out of order, in a queue whose cursor is of version 1.
@@ -189,7 +189,7 @@ fn a_migrated_store_works_with_all_that_is_new() {
             .collect();
         assert_eq!(left, [7, 10, 12]);
         assert_eq!(letters(&store, 1).len(), 1);
-        assert_eq!(store.losses().unwrap().total().hints, 1);
+        assert_eq!(store.losses(0).unwrap().total().hints, 1);
         let now = redrive(&store, 1, buried);
         assert!(now.queue > buried.queue.queue);
         store.close().unwrap();

@@ -10,7 +10,7 @@ pub use transaction::{TransactionError, TreeProblem};
 
 use crate::{
     payload::PayloadError,
-    types::{Amount, HintId, NodeId},
+    types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
 
 /// A failure of the storage below: the disk, the file system or the engine.
@@ -246,6 +246,61 @@ pub enum HandoffError {
     /// A dead letter was not taken back into its node's queue, for the reason that a hint would not be.
     #[error("the dead letter stays where it is")]
     Refused(#[source] EnqueueError),
+    /// The id was given out by another store, or by this one before its identity was reset.
+    #[error("hint {hint} is not one of store {store}; ask the store that gave out its id")]
+    HintOfAnotherStore {
+        /// The id asked for.
+        hint: HintId,
+        /// This store.
+        store: StoreId,
+    },
+    /// There is no such dead letter, or no longer: it was sent on or discarded.
+    #[error(
+        "hint {hint} is no dead letter of node {node}; it may have been sent on or discarded meanwhile"
+    )]
+    NoDeadLetter {
+        /// The node asked for.
+        node: NodeId,
+        /// The id asked for.
+        hint: HintId,
+    },
+    /// The disk gave a dead letter back damaged.
+    #[error(
+        "the payload of dead letter {hint} does not read; the disk damaged it: discard it, and repair what it was for"
+    )]
+    DamagedLetter {
+        /// The dead letter.
+        hint: HintId,
+    },
+    /// A barrier was made by another store, or by this one before its identity was reset.
+    #[error(
+        "the barrier is one of store {barrier}, this is {store}; wait for it at the store that made it"
+    )]
+    BarrierOfAnotherStore {
+        /// The store that made it.
+        barrier: StoreId,
+        /// This store.
+        store: StoreId,
+    },
+    /// A barrier was made by a version of this library that knows more.
+    #[error(
+        "the barrier has version {found}, which this library does not know; wait for it with a newer one"
+    )]
+    BarrierVersion {
+        /// Its version.
+        found: u8,
+    },
+    /// A barrier names what this store has not given out yet: the store was restored from a backup that is older.
+    #[error(
+        "the barrier names hint {sequence} of queue {queue}, which this store has not given out: it was restored from an older backup; \
+         write again what the barrier stood for"
+    )]
+    BarrierAhead {
+        /// The queue.
+        queue: QueueId,
+        /// The hint.
+        sequence: Sequence,
+    },
     /// The node was never hinted, or removed or renamed since.
     #[error("node {node} has no queue; nothing was ever hinted for it")]
     UnknownNode {

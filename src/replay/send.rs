@@ -207,6 +207,7 @@ fn batches<P: Payload>(
         };
         batches.push(Batch {
             hint: Some(id),
+            redriven_from: hint.redriven_from(store),
             points,
         });
     }

@@ -1,7 +1,10 @@
 //! The service: a store, the replay of every node, and the handle that the host holds.
 
+mod barrier;
+mod dead_letters;
 mod door;
 mod dropping;
+mod losses;
 mod nodes;
 mod open;
 mod purge;
@@ -16,8 +19,9 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
 use tokio::{
-    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch},
     time::Instant,
 };
 
@@ -81,6 +85,8 @@ struct Inner {
     door: Door,
     clock: Clock,
     events: broadcast::Sender<Event>,
+    /// Changes whenever hints may have left, or the store stopped or began to serve.
+    departures: watch::Sender<()>,
     closed: AtomicBool,
     shutdown: OnceCell<Result<(), HandoffError>>,
     writes: WriteCounters,
@@ -306,6 +312,7 @@ impl<P: Payload> HintedHandoff<P> {
                 paused,
                 parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
                 pending,
+                dead_letters: queues.letters,
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
                 oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
@@ -418,7 +425,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// The store by itself, for tests that claim hints or look at what is pending.
     #[cfg(feature = "testkit")]
     #[doc(hidden)]
-    pub fn store_below(&self) -> &Store {
+    pub fn store_below(&self) -> &Arc<Store> {
         &self.inner.store
     }
 

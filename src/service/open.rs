@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{OnceCell, Semaphore, broadcast},
+    sync::{OnceCell, Semaphore, broadcast, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -140,6 +140,9 @@ impl<P: Payload> HintedHandoff<P> {
         let woken = Arc::clone(&replays);
         let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
         let store = Arc::new(open(&config, Box::new(on_durable))?);
+        let departures = watch::Sender::new(());
+        let rung = departures.clone();
+        store.on_departed(Box::new(move || rung.send_modify(|()| {})));
         let admission = Admission::of(config.ordering);
         if let Some(admission) = &admission {
             admission.look(&store);
@@ -169,6 +172,7 @@ impl<P: Payload> HintedHandoff<P> {
             door,
             clock,
             events,
+            departures,
             runtime,
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),

@@ -62,8 +62,8 @@ pub struct Accepted {
     pub letters_gone: Vec<Place>,
     /// Dead letters that become hints again, by whom that concerns.
     pub redriven: HashMap<Owner, Place>,
-    /// Of these: where it stood, where it is now, where it stood first.
-    pub pointed: Vec<(Place, Place, Place)>,
+    /// Of these: where it stood, where it is now, and all places where it stood.
+    pub pointed: Vec<(Place, Place, Vec<Place>)>,
     /// A node that is forgotten, with its status.
     pub status_gone: Option<NodeId>,
     /// Nodes whose record changes.
@@ -289,17 +289,27 @@ impl Committer {
 
     /// Seen at once, as with any acknowledgement; what it lets be trimmed waits until it is durable.
     fn show(&mut self, accepted: Accepted) {
-        for (letter, now, origin) in accepted.pointed {
+        for (letter, now, stood) in accepted.pointed {
             self.redriven.remove(&letter);
-            self.redriven.insert(now, origin);
+            self.redriven.insert(now, stood);
         }
         for place in accepted.letters_gone {
             self.redriven.remove(&place);
             self.trimmer.letter(place);
         }
         self.dirty.extend(accepted.cursors.into_keys());
+        self.show_in_registry(accepted.acked, accepted.departed, accepted.letters);
+        self.shared.tell_departed();
+    }
+
+    fn show_in_registry(
+        &self,
+        acked: Vec<(NodeId, Mark)>,
+        departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+        letters: HashMap<NodeId, LettersChange>,
+    ) {
         let mut registry = self.shared.registry.lock();
-        for (node, mark) in accepted.acked {
+        for (node, mark) in acked {
             let Mark {
                 queue,
                 sequence,
@@ -307,10 +317,10 @@ impl Committer {
             } = mark;
             registry.advance(node, queue, sequence, bytes_through, Leave::Delivered);
         }
-        for (node, hints, leave) in accepted.departed {
+        for (node, hints, leave) in departed {
             registry.leave(node, &hints, leave);
         }
-        for (node, change) in accepted.letters {
+        for (node, change) in letters {
             if let Some(queues) = registry.nodes.get_mut(&node) {
                 queues.letters = change.of(queues.letters);
             }

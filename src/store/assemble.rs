@@ -84,12 +84,8 @@ pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
         trimmer.letter(*place);
     }
     for (node, queue) in &recovered.retired {
-        // A node that was removed lists no dead letters any more; what is there of them goes.
-        let record = recovered.records.get(node);
-        let letters = match record.is_some_and(|record| record.dead.contains(queue)) {
-            true => Letters::Stay,
-            false => Letters::Go,
-        };
+        // A node that was removed has no dead letters left, however far giving back their space had come.
+        let letters = Letters::of(recovered.records.get(node), *queue);
         trimmer.whole(*node, *queue, letters);
     }
     let registry = shared.registry.lock();

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::MAX_ENTRY_BYTES_CEILING,
-    types::{QueueId, Sequence, ShardId},
+    types::{HintId, QueueId, Sequence, ShardId, StoreId},
 };
 
 const VERSION: u8 = 1;
@@ -89,6 +89,16 @@ pub struct StoredHint {
 }
 
 impl StoredHint {
+    /// The id that it had before it was a dead letter the first time, if it was.
+    pub fn redriven_from(&self, store: StoreId) -> Option<HintId> {
+        let (queue, sequence) = self.origin?;
+        Some(HintId {
+            store,
+            queue,
+            sequence,
+        })
+    }
+
     /// Bytes that it counts for.
     pub fn payload_bytes(&self) -> u64 {
         self.payload.len() as u64

@@ -11,7 +11,6 @@ use std::{
 
 use super::{
     clean,
-    depart::Redriven,
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
     faults::{Safeguard, is_off, point},
@@ -21,6 +20,7 @@ use super::{
     keys::QueueRef,
     losses::Journal,
     node_record::NodeRecord,
+    redrive::Redriven,
     shared::Shared,
     trim::Trimmer,
 };
@@ -90,6 +90,10 @@ impl Committer {
             match control {
                 None => {}
                 Some(Control::Sync(done)) => done(self.guarded(Self::settle)),
+                Some(Control::CloseEntries(done)) => done(self.guarded(|committer| {
+                    committer.settle()?;
+                    Ok(committer.journal.close_entries())
+                })),
                 Some(Control::Nodes(request)) => self.about_nodes(request),
                 Some(Control::JudgeDamage(node, at, done)) => {
                     done(self.guarded(|committer| committer.judge_damage(node, at)));

@@ -70,10 +70,10 @@ impl Committer {
             reason: LossReason::Damaged,
             since_unix_ms: now,
             until_unix_ms: now,
-            redriven_from: None,
+            redriven_from: Vec::new(),
         };
         let mut accepted = Accepted::default();
-        self.journal.record(loss, &mut accepted.losses);
+        self.record_unread(&mut accepted, queue, loss);
         accepted.cursors.insert((node, at), cursor);
         self.write_as_one(Vec::new(), accepted)?;
         let mut registry = self.shared.registry.lock();
@@ -85,6 +85,7 @@ impl Committer {
             lost: Some((first, range.last)),
         });
         drop(registry);
+        self.shared.tell_departed();
         self.settle()
     }
 

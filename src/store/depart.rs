@@ -2,7 +2,7 @@
 //! one with all else of the group.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -20,7 +20,6 @@ use super::{
     letter::{Dead, Letter},
     losses::Loss,
     reader::PeekedHint,
-    registry::Queue,
     trim::Letters,
 };
 use crate::{
@@ -34,7 +33,7 @@ pub fn now_unix_ms() -> u64 {
     now.map_or(0, |since| since.as_millis() as u64)
 }
 
-fn failed(error: sled::Error) -> StorageError {
+pub fn failed(error: sled::Error) -> StorageError {
     StorageError::new("read a dead letter", error)
 }
 
@@ -105,7 +104,7 @@ impl Committer {
         let now = now_unix_ms();
         for PeekedHint { mark, hint } in hints {
             let kind = (mark.queue.queue, hint.shard, hint.origin);
-            let loss = lost.entry(kind).or_insert(Loss {
+            let loss = lost.entry(kind).or_insert_with(|| Loss {
                 node,
                 shard: Some(hint.shard),
                 queue: mark.queue.queue,
@@ -115,7 +114,7 @@ impl Committer {
                 reason,
                 since_unix_ms: now,
                 until_unix_ms: now,
-                redriven_from: hint.origin,
+                redriven_from: self.stood(mark.place(), hint.origin),
             });
             loss.first = loss.first.min(mark.sequence);
             loss.last = loss.last.max(mark.sequence);
@@ -186,26 +185,53 @@ impl Committer {
         if !over(there) {
             return Ok(());
         }
-        let engine = self.engine()?;
-        let queues = self.records.get(&node).map(|record| record.dead.clone());
-        let letters = queues.unwrap_or_default().into_iter();
-        let letters: Vec<_> = letters
-            .flat_map(|queue| letters_of(&engine, queue, Sequence(0)))
-            .filter_map(Result::transpose)
-            .take_while(|letter| match letter {
-                Ok((_, dead)) => {
-                    let goes_on = over(there);
-                    there = there.less(one(dead));
-                    goes_on
-                }
-                Err(_) => true,
-            })
-            .collect::<sled::Result<_>>()
-            .map_err(failed)?;
+        let letters = self.oldest_letters(accepted, node)?.take_while(|letter| {
+            let goes_on = over(there);
+            if let Ok((_, dead)) = letter {
+                there = there.less(one(dead));
+            }
+            goes_on
+        });
+        let letters: Vec<_> = letters.collect::<sled::Result<_>>().map_err(failed)?;
         for (place, dead) in letters {
             self.discard_one(accepted, node, place, &dead, LossReason::DeadLetterQuota);
         }
         Ok(())
+    }
+
+    /// A node's dead letters as they are at this point of the group, by queue and by their order there; those of the group come last.
+    fn oldest_letters(
+        &self,
+        accepted: &Accepted,
+        node: NodeId,
+    ) -> Result<impl Iterator<Item = sled::Result<(Place, Dead)>>, StorageError> {
+        let engine = self.engine()?;
+        let queues = self.records.get(&node).map(|record| record.dead.clone());
+        let mut queues = queues.unwrap_or_default();
+        queues.sort_by_key(|at| at.queue);
+        let changed: BTreeMap<Place, Option<Dead>> = accepted
+            .hints
+            .iter()
+            .filter_map(|(key, value)| match Key::parse(key)? {
+                Key::Letter(place) if queues.contains(&place.queue) => {
+                    let letter = value.as_ref().and_then(|it| read_letter(key, it));
+                    Some((place, letter.and_then(|(_, letter)| letter.dead())))
+                }
+                _ => None,
+            })
+            .collect();
+        let new = changed.clone().into_iter();
+        let new = new.filter_map(|(place, dead)| Some(Ok((place, dead?))));
+        let stored = queues
+            .into_iter()
+            .flat_map(move |queue| letters_of(&engine, queue, Sequence(0)))
+            .filter_map(Result::transpose)
+            .filter(move |letter| {
+                letter
+                    .as_ref()
+                    .map_or(true, |(place, _)| !changed.contains_key(place))
+            });
+        Ok(stored.chain(new))
     }
 
     /// Takes into the group that dead letters are discarded. Returns what is: those that are there still.
@@ -235,7 +261,7 @@ impl Committer {
         reason: LossReason,
     ) {
         let now = now_unix_ms();
-        let origin = self.redriven.get(&place).copied();
+        let stood = self.redriven.get(&place).cloned().unwrap_or_default();
         let loss = Loss {
             node,
             shard: Some(dead.shard),
@@ -246,38 +272,29 @@ impl Committer {
             reason,
             since_unix_ms: now,
             until_unix_ms: now,
-            redriven_from: origin.map(|origin| (origin.queue.queue, origin.sequence)),
+            redriven_from: stood.iter().map(|it| it.named()).collect(),
         };
         self.journal.record(loss, &mut accepted.losses);
-        if let Some(origin) = origin {
-            accepted.set(&origin.letter_key(), None);
+        for place in stood {
+            accepted.set(&place.letter_key(), None);
         }
         self.take_letter(accepted, node, place, dead);
     }
 
-    /// Takes into the group that a dead letter becomes a hint again; false if it is none any more.
-    pub fn redrive(
+    pub fn take_letter(
         &mut self,
         accepted: &mut Accepted,
         node: NodeId,
         place: Place,
-    ) -> Result<bool, StorageError> {
-        let Some(dead) = self.dead_letter(accepted, node, place)? else {
-            return Ok(false);
-        };
-        self.take_letter(accepted, node, place, &dead);
-        accepted.steps += 1;
-        Ok(true)
-    }
-
-    fn take_letter(&mut self, accepted: &mut Accepted, node: NodeId, place: Place, dead: &Dead) {
+        dead: &Dead,
+    ) {
         accepted.set(&place.letter_key(), None);
         accepted.letters(node).less(one(dead));
         accepted.letters_gone.push(place);
     }
 
     /// A dead letter of a node as it is at this point of the group.
-    fn dead_letter(
+    pub fn dead_letter(
         &self,
         accepted: &Accepted,
         node: NodeId,
@@ -295,47 +312,9 @@ impl Committer {
         let letter = value.and_then(|value| Letter::decode(place, &value).ok());
         Ok(letter.and_then(Letter::dead))
     }
-
-    /// A dead letter was sent on as `now`: whoever looks for it is pointed there.
-    pub fn point_to(&mut self, accepted: &mut Accepted, letter: Place, now: Place) {
-        // One that was sent on before is pointed to from where it stood first.
-        let origin = self.redriven.get(&letter).copied().unwrap_or(letter);
-        let pointer = Letter::Redriven {
-            queue: now.queue.queue,
-            sequence: now.sequence,
-        };
-        accepted.set(&origin.letter_key(), Some(pointer.encode(origin)));
-        accepted.pointed.push((letter, now, origin));
-    }
 }
 
 impl Committer {
-    /// Removes what points to hints of a queue that are done with. Call it once the queue's cursor is written.
-    pub fn forget_redriven(&mut self, queue: &Queue) -> Result<(), StorageError> {
-        if self.redriven.is_empty() {
-            return Ok(());
-        }
-        let is_gone = |now: &Place| now.queue == queue.at && queue.cursor.is_gone(now.sequence);
-        let gone: Vec<_> = self.redriven.extract_if(|now, _| is_gone(now)).collect();
-        let engine = self.engine()?;
-        for (now, origin) in gone {
-            // It is pointed to while it is a dead letter again, too.
-            if engine
-                .hints
-                .contains_key(now.letter_key())
-                .map_err(failed)?
-            {
-                self.redriven.insert(now, origin);
-                continue;
-            }
-            let key = origin.letter_key();
-            self.handed_bytes += key.len();
-            engine.hints.remove(key).map_err(failed)?;
-            point("letter: pointer removed")?;
-        }
-        Ok(())
-    }
-
     /// Discards all that a node has, in one step with the record of it and with its tombstone.
     pub fn forsake(&mut self, node: NodeId, reason: LossReason) -> Result<Amount, StorageError> {
         let record = self.records.entry(node).or_default();
@@ -357,12 +336,15 @@ impl Committer {
         self.commit()?;
         point("drop: tombstone durable")?;
         self.tails.remove(&node);
-        self.redriven
-            .retain(|now, origin| !queues.contains(&now.queue) && !queues.contains(&origin.queue));
+        self.redriven.retain(|now, stood| {
+            stood.retain(|place| !queues.contains(&place.queue));
+            !queues.contains(&now.queue) && !stood.is_empty()
+        });
         for queue in queues {
             self.trimmer.whole(node, queue, Letters::Go);
         }
         self.shared.registry.lock().remove(node);
+        self.shared.tell_departed();
         Ok(pending)
     }
 
@@ -388,7 +370,7 @@ impl Committer {
                 reason,
                 since_unix_ms: now,
                 until_unix_ms: now,
-                redriven_from: None,
+                redriven_from: Vec::new(),
             };
             tracing::warn!(
                 node = node.0,
@@ -400,7 +382,7 @@ impl Committer {
                 ?reason,
                 "node removed; its hints are discarded"
             );
-            self.journal.record(loss, &mut accepted.losses);
+            self.record_unread(accepted, queue, loss);
         }
         let engine = self.engine()?;
         for queue in dead {
@@ -474,6 +456,3 @@ impl LettersChange {
         amount.plus(self.more).less(self.less)
     }
 }
-
-/// By where they are now, where hints stood that were dead letters and are not done with.
-pub type Redriven = HashMap<Place, Place>;

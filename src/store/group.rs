@@ -191,13 +191,13 @@ impl Committer {
                 queue: tail.queue.queue,
                 sequence: Sequence(sequence),
             });
-            for (owner, id) in owners.iter().zip(ids.clone()) {
+            for ((owner, hint), id) in owners.iter().zip(&hints).zip(ids.clone()) {
                 if let Some(letter) = accepted.redriven.remove(owner) {
                     let now = Place {
                         queue: tail.queue,
                         sequence: id.sequence,
                     };
-                    self.point_to(accepted, letter, now);
+                    self.point_to(accepted, letter, now, hint.payload.len() as u64);
                 }
             }
             self.shared.in_flight.identify(owners.into_iter().zip(ids));
@@ -370,7 +370,11 @@ impl Committer {
         }
         for moved in &moved {
             match moved.retired {
-                true => self.trimmer.whole(moved.node, moved.queue, Letters::Stay),
+                true => {
+                    let record = self.records.get(&moved.node);
+                    let letters = Letters::of(record, moved.queue);
+                    self.trimmer.whole(moved.node, moved.queue, letters);
+                }
                 false => self.trimmer.below(moved.queue, moved.next),
             }
         }

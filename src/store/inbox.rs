@@ -201,6 +201,8 @@ pub enum Part {
 pub enum Control {
     /// Answered when all that came before is durable, acks too.
     Sync(ControlDone<()>),
+    /// The same, and the entries of the loss journal are closed: answered with the index of the next one.
+    CloseEntries(ControlDone<u64>),
     /// Pauses, renames, parks or removes nodes.
     Nodes(NodesRequest),
     /// Somebody could not read the hint at the cursor of this queue of this node.
@@ -256,6 +258,7 @@ impl Control {
             Control::Sync(done) | Control::JudgeDamage(_, _, done) | Control::Close(done) => {
                 done(Err(error));
             }
+            Control::CloseEntries(done) => done(Err(error)),
             Control::Nodes(request) => request.refuse(error),
         }
     }

@@ -10,7 +10,7 @@ use super::{
     keys::Place,
     sealed::{DecodeError, seal_record, unseal_record},
 };
-use crate::types::{QueueId, Sequence, ShardId};
+use crate::types::{NodeId, QueueId, Sequence, ShardId};
 
 const VERSION: u8 = 1;
 /// What is kept of an error: the host may say any amount, and no value may be large (SLED.md rule 3).
@@ -21,7 +21,12 @@ pub enum Letter {
     /// It is a dead letter.
     Dead(Dead),
     /// It was sent on, and is not done with yet: it is this one now.
-    Redriven { queue: QueueId, sequence: Sequence },
+    Redriven {
+        node: NodeId,
+        queue: QueueId,
+        sequence: Sequence,
+        payload_bytes: u64,
+    },
 }
 
 /// A dead letter, but for its payload.
@@ -70,10 +75,7 @@ impl Letter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        store::{departure::DeadReason, keys::QueueRef, sealed::seal},
-        types::NodeId,
-    };
+    use crate::store::{departure::DeadReason, keys::QueueRef, sealed::seal};
 
     const PLACE: Place = Place {
         queue: QueueRef {
@@ -97,6 +99,8 @@ mod tests {
     #[test]
     fn a_record_reads_back_and_damage_anywhere_and_another_place_are_noticed() {
         let redriven = Letter::Redriven {
+            node: NodeId(2),
+            payload_bytes: 300,
             queue: QueueId(1 << 30),
             sequence: Sequence(1),
         };
@@ -122,7 +126,7 @@ mod tests {
         let unknown_variant = [VERSION, 2, 1, 1];
         let unknown_reason = [VERSION, 0, 1, 1, 3, 0, 0, 0, 0];
         let no_text = [VERSION, 0, 1, 1, 0, 1, 0xff, 0, 0, 0];
-        let too_long = [VERSION, 1, 1, 1, 0];
+        let too_long = [VERSION, 1, 1, 1, 1, 1, 0];
         let newer = [VERSION + 1, 1, 1, 1];
         let refused: [&[u8]; 7] = [
             &endless,
@@ -137,7 +141,7 @@ mod tests {
             let value = seal(&key, bytes.to_vec());
             assert!(Letter::decode(PLACE, &value).is_err(), "{bytes:?}");
         }
-        let right = seal(&key, vec![VERSION, 1, 1, 1]);
+        let right = seal(&key, vec![VERSION, 1, 1, 1, 1, 1]);
         assert!(Letter::decode(PLACE, &right).is_ok());
     }
 

@@ -4,7 +4,7 @@ use sled::IVec;
 
 use super::{
     blocks::{self, ReadError, last_letter_block},
-    depart::{Redriven, now_unix_ms, one},
+    depart::{now_unix_ms, one},
     departure::{Burial, DeadReason, LossReason},
     engine::Engine,
     keys::{Key, Place, QueueRef},
@@ -12,6 +12,7 @@ use super::{
     losses::{Journal, Loss},
     node_record::NodeRecord,
     overlay::RowMap,
+    redrive::{self, Redriven},
     registry::Registry,
     sealed::DecodeError,
 };
@@ -88,7 +89,7 @@ impl Mended {
                     reason: LossReason::Damaged,
                     since_unix_ms: now,
                     until_unix_ms: now,
-                    redriven_from: None,
+                    redriven_from: Vec::new(),
                 };
                 journal.record(loss, &mut self.losses);
                 (
@@ -125,17 +126,19 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> 
             is_empty = false;
             match Letter::decode(place, &value) {
                 Ok(Letter::Dead(dead)) => found.amount = found.amount.plus(one(&dead)),
-                Ok(Letter::Redriven { queue, sequence }) => {
-                    let queues = record.live.iter().chain(&record.dead);
-                    match queues.into_iter().find(|at| at.queue == queue) {
-                        Some(at) => {
-                            let now = Place {
-                                queue: *at,
-                                sequence,
-                            };
-                            found.redriven.insert(now, place);
-                        }
-                        None => found.stale.push(place),
+                Ok(Letter::Redriven {
+                    node,
+                    queue,
+                    sequence,
+                    ..
+                }) => {
+                    let now = Place::of(node, queue, sequence);
+                    // In a queue that is gone it is done with, unless it is a dead letter again.
+                    let is_there = record.live.contains(&now.queue)
+                        || engine.hints.contains_key(now.letter_key())?;
+                    match is_there {
+                        true => redrive::found(&mut found.redriven, place, now),
+                        false => found.stale.push(place),
                     }
                 }
                 Err(why) => {
@@ -147,10 +150,12 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> 
                 }
             }
         }
-        if !is_empty {
+        let blocks = found.blocks.len();
+        find_blocks(engine, *queue, &mut found)?;
+        // One with such blocks is listed until they are gone, lest it look like a queue that lost its record.
+        if !is_empty || found.blocks.len() > blocks {
             found.queues.push(*queue);
         }
-        find_blocks(engine, *queue, &mut found)?;
     }
     Ok(found)
 }

@@ -11,7 +11,10 @@
 //! Entries are kept up to a number; beyond it the oldest is folded into a range of its queue and into sums by reason, in the same
 //! step that adds the newest. The ranges are bounded in the same way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 use sled::IVec;
@@ -56,8 +59,20 @@ pub struct Loss {
     pub since_unix_ms: u64,
     /// When the last of them left.
     pub until_unix_ms: u64,
-    /// For one that had been a dead letter and was sent on: where it stood before.
-    pub redriven_from: Option<(QueueId, Sequence)>,
+    /// For one that had been a dead letter and was sent on, once or more often: where it stood before, the first place first.
+    pub redriven_from: Vec<(QueueId, Sequence)>,
+}
+
+impl Loss {
+    /// When the first of them left, by the wall clock.
+    pub fn since(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.since_unix_ms)
+    }
+
+    /// When the last of them left.
+    pub fn until(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.until_unix_ms)
+    }
 }
 
 /// What the loss journal no longer has as entries, of a queue.
@@ -70,44 +85,51 @@ pub struct LostOfQueue {
     pub queue: QueueId,
     /// The first that was lost.
     pub first: Sequence,
-    /// The last that was lost.
+    /// The last that was lost; others between the two may have been delivered.
     pub last: Sequence,
-    /// How many, and their payload bytes.
+    /// How many, and their payload bytes. What was a dead letter here, was sent on and then lost is within the range, and counts in
+    /// the queue that it was lost from.
     pub amount: Amount,
     /// The index of the newest entry among them.
     pub last_index: u64,
 }
 
-/// Everything that the loss journal holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+/// What the loss journal holds, from an index on.
+///
+/// A host that keeps [`next`](Losses::next) with what it made of this, and asks from there the next time, learns of every loss once.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Losses {
-    /// Oldest first, each with its index. The index grows with every entry and is never reused.
+    /// Oldest first, each with its index. The index grows with every entry and is never reused; an entry that was given out does
+    /// not change any more.
     pub entries: Vec<(u64, Loss)>,
-    /// What is no longer listed, by queue.
+    /// Indexes of entries that the disk gave back damaged: something was lost, and nobody knows what.
+    pub unreadable: Vec<u64>,
+    /// What is no longer listed, by queue: the journal keeps 10,000 entries, and as many of these. Those with an entry at or above the
+    /// index asked for.
     pub folded: Vec<LostOfQueue>,
-    /// Sums of what is no longer listed, by reason.
-    pub folded_by_reason: BTreeMap<LossReason, Amount>,
-    /// Of queues below this, what is no longer listed may be missing in `folded` too, though not in the sums.
-    pub forgotten_below: Option<QueueId>,
+    /// Of queues below the first of these, what is no longer listed may be missing in `folded` too, up to the second, an index. Only if
+    /// that is at or above the one asked for.
+    pub forgotten: Option<(QueueId, u64)>,
+    /// All that was ever lost, by reason, whatever index was asked for.
+    pub by_reason: BTreeMap<LossReason, Amount>,
+    /// Ask from this index on the next time.
+    pub next: u64,
 }
 
 impl Losses {
-    /// All that was ever lost, by reason.
-    pub fn by_reason(&self) -> BTreeMap<LossReason, Amount> {
-        let mut sums = self.folded_by_reason.clone();
-        for (_, loss) in &self.entries {
-            let sum = sums.entry(loss.reason).or_default();
-            *sum = sum.plus(loss.amount);
-        }
-        sums
+    /// All that was ever lost, whatever index was asked for.
+    pub fn total(&self) -> Amount {
+        let sums = self.by_reason.values();
+        sums.fold(Amount::default(), |sum, it| sum.plus(*it))
     }
 
-    /// All that was ever lost.
-    pub fn total(&self) -> Amount {
-        let sums = self.by_reason();
-        sums.values()
-            .fold(Amount::default(), |sum, it| sum.plus(*it))
+    /// Keeps only what concerns a node; the sums stay those of all nodes, and what is unreadable may concern any.
+    #[must_use]
+    pub fn of_node(mut self, node: NodeId) -> Losses {
+        self.entries.retain(|(_, loss)| loss.node == node);
+        self.folded.retain(|lost| lost.node == node);
+        self
     }
 }
 
@@ -116,7 +138,8 @@ struct Folded {
     /// Entries below this are folded, whether they are still there or not.
     below: u64,
     by_reason: BTreeMap<LossReason, Amount>,
-    forgotten_below: Option<QueueId>,
+    /// Of queues below the first the range may be forgotten; the second is the newest index in any of these.
+    forgotten: Option<(QueueId, u64)>,
 }
 
 /// What tells entries apart that do not grow into one.
@@ -180,46 +203,91 @@ pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
     })
 }
 
-/// Reads all of it. Damaged records are logged and left out.
-pub fn read(tree: &sled::Tree) -> sled::Result<Losses> {
+/// Reads what there is from an index on. Damaged records are logged.
+pub fn read_since(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
+    let mut losses = scan(tree, 0)?;
+    losses.entries.retain(|(index, _)| *index >= since);
+    losses.unreadable.retain(|index| *index >= since);
+    losses.folded.retain(|it| it.last_index >= since);
+    let is_since = |(_, last_index): &(QueueId, u64)| *last_index >= since;
+    losses.forgotten = losses.forgotten.filter(is_since);
+    Ok(losses)
+}
+
+/// Reads what there is from an index on, and nothing of what is before it: so the sums are not those of all.
+///
+/// Folding goes on meanwhile, an entry and the range it becomes part of at once. Ranges are read after entries, and what is forgotten
+/// after both, so nothing slips through.
+pub fn scan(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
     let mut losses = Losses::default();
-    let mut below = 0;
-    for record in tree {
+    let folded = read_folded(tree)?;
+    losses.by_reason = folded.by_reason;
+    for record in tree.range(key(ENTRY, folded.below.max(since))..key(RANGE, 0)) {
+        let (key, value) = record?;
+        match (index_of(&key), Record::read(&key, &value)) {
+            (_, Ok(Record::Entry(index, loss))) => {
+                let sum = losses.by_reason.entry(loss.reason).or_default();
+                *sum = sum.plus(loss.amount);
+                losses.next = index + 1;
+                losses.entries.push((index, loss));
+            }
+            (Some(index), _) => {
+                tracing::error!(index, "an entry of the loss journal is damaged");
+                losses.next = index + 1;
+                losses.unreadable.push(index);
+            }
+            _ => tracing::error!(key = ?key, "a record of the loss journal is not ours"),
+        }
+    }
+    losses.next = losses.next.max(folded.below);
+    let mut damaged = None;
+    for record in tree.range(key(RANGE, 0)..) {
         let (key, value) = record?;
         match Record::read(&key, &value) {
-            Ok(Record::Folded(folded)) => {
-                below = folded.below;
-                losses.folded_by_reason = folded.by_reason;
-                losses.forgotten_below = folded.forgotten_below;
-            }
-            Ok(Record::Entry(index, loss)) => losses.entries.push((index, loss)),
             Ok(Record::Range(range)) => losses.folded.push(range),
-            Err(error) => {
-                tracing::error!(key = ?key, %error, "a record of the loss journal is damaged");
+            _ => {
+                tracing::error!(key = ?key, "a range of the loss journal is damaged");
+                damaged = index_of(&key).map(|queue| (QueueId(queue.saturating_add(1)), u64::MAX));
             }
         }
     }
-    losses.entries.retain(|(index, _)| *index >= below);
+    losses.folded.retain(|it| it.last_index >= since);
+    let forgotten = damaged.max(read_folded(tree)?.forgotten);
+    losses.forgotten = forgotten.filter(|(_, last_index)| *last_index >= since);
     Ok(losses)
+}
+
+fn read_folded(tree: &sled::Tree) -> sled::Result<Folded> {
+    let Some(value) = tree.get([FOLDED])? else {
+        return Ok(Folded::default());
+    };
+    match Record::read(&[FOLDED], &value) {
+        Ok(Record::Folded(folded)) => Ok(folded),
+        _ => {
+            tracing::error!("the sums of the loss journal are damaged; they begin anew");
+            Ok(Folded::default())
+        }
+    }
+}
+
+/// The number in a key.
+fn index_of(key: &[u8]) -> Option<u64> {
+    let (_, number) = key.split_first()?;
+    number.try_into().ok().map(u64::from_be_bytes)
 }
 
 impl Journal {
     pub fn load(tree: &sled::Tree) -> sled::Result<Journal> {
-        let losses = read(tree)?;
+        let losses = read_since(tree, 0)?;
         let ranges = losses.folded.into_iter().map(|it| (it.queue, it));
-        let kept: VecDeque<u64> = losses.entries.iter().map(|(index, _)| *index).collect();
-        let folded = match tree.get([FOLDED])? {
-            Some(value) => match Record::read(&[FOLDED], &value) {
-                Ok(Record::Folded(folded)) => folded,
-                _ => Folded::default(),
-            },
-            None => Folded::default(),
-        };
+        let entries = losses.entries.iter().map(|(index, _)| *index);
+        let mut kept: Vec<u64> = entries.chain(losses.unreadable).collect();
+        kept.sort_unstable();
         Ok(Journal {
-            next: kept.back().map_or(folded.below, |last| last + 1),
-            kept,
+            next: losses.next,
+            kept: kept.into(),
             open: BTreeMap::new(),
-            folded,
+            folded: read_folded(tree)?,
             ranges: ranges.collect(),
         })
     }
@@ -233,8 +301,12 @@ impl Journal {
     /// Records a loss: says what to write for it.
     pub fn record(&mut self, loss: Loss, writes: &mut RowMap) {
         let kind = (loss.node, loss.queue, loss.shard, loss.reason);
-        let grows = loss.redriven_from.is_none();
-        let (index, loss) = match self.open.remove(&kind).filter(|_| grows) {
+        let grows = loss.redriven_from.is_empty();
+        let known = match grows {
+            true => self.open.remove(&kind),
+            false => None,
+        };
+        let (index, loss) = match known {
             Some((index, known)) => (index, joined(known, loss)),
             None => {
                 let index = self.next;
@@ -273,9 +345,8 @@ impl Journal {
             self.open.retain(|_, (open, _)| *open != index);
             writes.insert(IVec::from(&key), None);
             self.folded.below = index + 1;
-            if let Some(Record::Entry(_, loss)) =
-                value.and_then(|value| Record::read(&key, &value).ok())
-            {
+            let record = value.and_then(|value| Record::read(&key, &value).ok());
+            if let Some(Record::Entry(_, loss)) = record {
                 self.fold_one(index, &loss, kept, writes);
             }
         }
@@ -286,27 +357,38 @@ impl Journal {
     fn fold_one(&mut self, index: u64, loss: &Loss, kept: usize, writes: &mut RowMap) {
         let sum = self.folded.by_reason.entry(loss.reason).or_default();
         *sum = sum.plus(loss.amount);
-        // One that was sent on is looked for where it stood first, too.
-        let range = self.ranges.entry(loss.queue).or_insert(LostOfQueue {
-            node: loss.node,
-            queue: loss.queue,
-            first: loss.first,
-            last: loss.last,
-            amount: Amount::default(),
-            last_index: index,
-        });
-        range.first = range.first.min(loss.first);
-        range.last = range.last.max(loss.last);
+        let range = self.range_of(loss.node, loss.queue, loss.first);
         range.amount = range.amount.plus(loss.amount);
-        range.last_index = index;
-        put(writes, &key(RANGE, loss.queue.0), range);
-        if self.ranges.len() > kept
-            && let Some((lowest, _)) = self.ranges.pop_first()
+        let mut places = vec![(loss.queue, loss.first), (loss.queue, loss.last)];
+        // One that was sent on is looked for where it stood before, too.
+        places.extend(&loss.redriven_from);
+        for (queue, sequence) in places {
+            let range = self.range_of(loss.node, queue, sequence);
+            range.first = range.first.min(sequence);
+            range.last = range.last.max(sequence);
+            range.last_index = range.last_index.max(index);
+            put(writes, &key(RANGE, queue.0), range);
+        }
+        while self.ranges.len() > kept
+            && let Some((lowest, range)) = self.ranges.pop_first()
         {
             writes.insert(IVec::from(&key(RANGE, lowest.0)), None);
             let above = QueueId(lowest.0.saturating_add(1));
-            self.folded.forgotten_below = self.folded.forgotten_below.max(Some(above));
+            let (queue, last_index) = self.folded.forgotten.unwrap_or((above, 0));
+            let last_index = last_index.max(range.last_index);
+            self.folded.forgotten = Some((queue.max(above), last_index));
         }
+    }
+
+    fn range_of(&mut self, node: NodeId, queue: QueueId, sequence: Sequence) -> &mut LostOfQueue {
+        self.ranges.entry(queue).or_insert(LostOfQueue {
+            node,
+            queue,
+            first: sequence,
+            last: sequence,
+            amount: Amount::default(),
+            last_index: 0,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod accept;
 mod ages;
 mod applied;
 mod assemble;
+mod barrier;
 mod block;
 mod blocks;
 mod carve;
@@ -47,6 +48,7 @@ mod ranges;
 mod reader;
 mod rebuild;
 mod recovery;
+mod redrive;
 mod registry;
 mod removal;
 mod rename;
@@ -69,6 +71,7 @@ use std::{
 use parking_lot::Mutex;
 
 pub use applied::AppliedHints;
+pub use barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
 pub use block::NewHint;
 pub use block::StoredHint;
 pub use cursor::Leave;
@@ -87,7 +90,7 @@ pub use quota::{Full, Reservation};
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
-pub use shared::OnDurable;
+pub use shared::{OnDeparted, OnDurable};
 pub use sled::{Db, Tree};
 pub use status::{HeadStatus, Status};
 #[cfg(feature = "testkit")]
@@ -206,6 +209,12 @@ impl Store {
             commit_timeout: config.commit_timeout,
             limited: Limits::of(config).is_any(),
         })
+    }
+
+    /// Has this called when hints may have left a queue or dead letters changed, and when the store stops or begins to serve: on any
+    /// thread, so it must not block. Only the first call counts.
+    pub fn on_departed(&self, on_departed: OnDeparted) {
+        let _ = self.shared.on_departed.set(on_departed);
     }
 
     /// The store's identity.
@@ -394,6 +403,7 @@ impl Store {
                     self.shared.inbox.mark_dirty((node, hint.mark.queue));
                 }
             }
+            self.shared.tell_departed();
         }
         Ok(left)
     }
@@ -411,6 +421,7 @@ impl Store {
         );
         if left.hints > 0 {
             self.shared.inbox.mark_dirty((node, mark.queue));
+            self.shared.tell_departed();
         }
         Ok(left)
     }

@@ -10,7 +10,6 @@ use super::{
     blocks::{self, ReadError},
     clean::{CleanQueue, Summary},
     cursor::{Cursor, Leave},
-    depart::Redriven,
     engine::Engine,
     faults::{Safeguard, is_off},
     keys::{Key, Place, QueueRef},
@@ -18,6 +17,7 @@ use super::{
     losses::Journal,
     meta::{self, MetaError},
     node_record::NodeRecord,
+    redrive::{self, Redriven},
     registry::{NodeQueues, Queue, Registry},
     status::Status,
 };
@@ -88,7 +88,11 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
             record.dead = found.queues;
             rewritten.insert(*node);
         }
-        redriven.extend(found.redriven);
+        for (now, stood) in found.redriven {
+            for place in stood {
+                redrive::found(&mut redriven, place, now);
+            }
+        }
         stale.extend(found.stale);
         letter_blocks.extend(found.blocks);
         for damaged in found.damaged {

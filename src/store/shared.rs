@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -36,6 +36,9 @@ use crate::{
 /// Called on the commit thread with the nodes that have new durable hints.
 pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
 
+/// Called, on any thread, when hints may have left a queue or dead letters changed, and when the store stops or begins to serve.
+pub type OnDeparted = Box<dyn Fn() + Send + Sync>;
+
 pub struct Shared {
     pub store: StoreId,
     pub inbox: Inbox,
@@ -48,6 +51,8 @@ pub struct Shared {
     pub busy: Busy,
     pub counters: Counters,
     pub on_durable: OnDurable,
+    /// Set once, by whoever wants to know.
+    pub on_departed: OnceLock<OnDeparted>,
     /// Where a damaged store was moved to; guards nothing else.
     pub moved_aside: Mutex<Option<PathBuf>>,
     /// Whether the commit thread can drop the database and open it again: it cannot if that is the host's.
@@ -168,6 +173,7 @@ impl Shared {
             },
             counters: Counters::default(),
             on_durable,
+            on_departed: OnceLock::new(),
             moved_aside: Mutex::default(),
             mends_itself,
             space,
@@ -183,6 +189,13 @@ impl Shared {
                 self.check_serving()?;
                 Err(HandoffError::ShutDown)
             }
+        }
+    }
+
+    /// To be called with no lock held, and after what it tells of can be seen.
+    pub fn tell_departed(&self) {
+        if let Some(on_departed) = self.on_departed.get() {
+            on_departed();
         }
     }
 
@@ -261,6 +274,7 @@ impl Shared {
         self.in_flight.take().fail(&cause);
         // Nobody waits for room in a store that failed.
         self.registry.ring();
+        self.tell_departed();
         // The commit thread mends what can be mended.
         self.inbox.nudge();
     }
@@ -285,6 +299,7 @@ impl Shared {
         drop(condition);
         self.serving.store(false, Release);
         self.registry.ring();
+        self.tell_departed();
     }
 
     pub fn stats(&self) -> StoreStats {

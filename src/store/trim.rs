@@ -11,6 +11,7 @@ use super::{
     blocks,
     engine::Engine,
     keys::{Place, QueueRef},
+    node_record::NodeRecord,
 };
 use crate::types::{NodeId, Sequence};
 
@@ -30,7 +31,18 @@ enum Extent {
 pub enum Letters {
     /// They are there still, and so are what points to them.
     Stay,
+    /// There are none, but perhaps what a crash left of one.
     Go,
+}
+
+impl Letters {
+    /// What a node's record says of a queue.
+    pub fn of(record: Option<&NodeRecord>, queue: QueueRef) -> Letters {
+        match record.is_some_and(|record| record.dead.contains(&queue)) {
+            true => Letters::Stay,
+            false => Letters::Go,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +89,13 @@ impl Trimmer {
         let mut trimmed = Trimmed::default();
         while let Some(place) = self.letters.first() {
             let range = place.block_keys();
-            if let Removed::Some = remove(engine, range, budget, &mut trimmed.bytes)? {
-                return Ok(trimmed);
+            match remove(engine, range, budget, &mut trimmed.bytes) {
+                Ok(Removed::Some) => return Ok(trimmed),
+                Ok(Removed::All) => {}
+                Err(error @ sled::Error::Corruption { .. }) => {
+                    tracing::error!(queue = place.queue.queue.0, sequence = place.sequence.0, %error, "trimming gave up on a damaged dead letter");
+                }
+                Err(error) => return Err(error),
             }
             self.letters.pop_first();
         }

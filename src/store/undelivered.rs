@@ -8,7 +8,7 @@ use super::{
     depart::letters_of,
     departure::{Burial, Departure, Discard, Fate, LossReason, Redrive},
     engine::Engine,
-    inbox::Entry,
+    inbox::{Control, Entry},
     keys::{Place, QueueRef},
     letter::{Dead, Letter},
     losses::{self, Losses},
@@ -19,6 +19,9 @@ use crate::{
     error::{HandoffError, StorageError},
     types::{Amount, HintId, NodeId, Sequence},
 };
+
+/// Of what was said at the last attempt this much is kept.
+const ERROR_BYTES: usize = 4096;
 
 fn unread(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HandoffError {
     StorageError::new("read dead letters", error).into()
@@ -31,9 +34,15 @@ impl Store {
         &self,
         node: NodeId,
         hint: PeekedHint,
-        burial: Burial,
+        mut burial: Burial,
         done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
     ) {
+        // What an error says is the host's to choose, and a record must stay small (SLED.md rule 3).
+        while burial.error.len() > ERROR_BYTES {
+            let end = burial.error.char_indices().map(|(at, _)| at);
+            let end = end.take_while(|at| *at <= ERROR_BYTES).last();
+            burial.error.truncate(end.unwrap_or(0));
+        }
         self.hand_in_checked(Entry::Departure(Departure {
             node,
             hints: vec![hint],
@@ -59,11 +68,17 @@ impl Store {
         }));
     }
 
-    /// All that the loss journal holds.
-    pub fn losses(&self) -> Result<Losses, HandoffError> {
+    /// What the loss journal holds from an index on.
+    pub fn losses(&self, since: u64) -> Result<Losses, HandoffError> {
         let engine = self.shared.engine()?;
-        let losses = losses::read(&engine.losses);
+        let losses = losses::read_since(&engine.losses, since);
         Ok(losses.map_err(|error| StorageError::new("read the loss journal", error))?)
+    }
+
+    /// Makes everything durable and lets no entry of the loss journal grow any more; `done` is told the index that the next one will
+    /// have, on the commit thread.
+    pub fn close_entries(&self, done: impl FnOnce(Result<u64, HandoffError>) + Send + 'static) {
+        self.control(done, Control::CloseEntries);
     }
 
     /// Dead letters of a node, by queue and by their order there: at most `max`, from the one behind `after` on.
@@ -75,8 +90,9 @@ impl Store {
     ) -> Result<Vec<(Place, Dead)>, HandoffError> {
         let engine = self.shared.engine()?;
         let queues = queues_with_letters(&engine, node)?;
-        let reached = after.and_then(|id| queues.iter().position(|at| at.queue == id.queue));
-        let queues = queues.iter().skip(reached.unwrap_or(0));
+        let queues = queues.iter();
+        // The queue that was reached may be listed no more.
+        let queues = queues.skip_while(|at| after.is_some_and(|id| at.queue < id.queue));
         let found = queues.flat_map(|queue| {
             let after = after.filter(|id| id.queue == queue.queue);
             let from = after.map_or(0, |id| id.sequence.0.saturating_add(1));
@@ -101,22 +117,32 @@ impl Store {
             queue,
             sequence: id.sequence,
         };
-        let dead = || -> Result<Option<Dead>, HandoffError> {
-            let record = engine.hints.get(place.letter_key()).map_err(unread)?;
-            let letter = record.and_then(|value| Letter::decode(place, &value).ok());
-            Ok(letter.and_then(Letter::dead))
-        };
-        let Some(known) = dead()? else {
+        let Some(dead) = dead_letter(&engine, place)? else {
             return Ok(None);
         };
         match blocks::read_letter(&engine.hints, place) {
-            Ok(Some(hint)) => Ok(Some((place, known, hint))),
-            // It may have been sent on or discarded in between.
-            Ok(None) if dead()?.is_none() => Ok(None),
-            Ok(None) => Err(unread("the dead letter's payload is missing")),
+            Ok(Some(hint)) => Ok(Some((place, dead, hint))),
             Err(ReadError::Engine(error)) => Err(unread(error)),
-            Err(ReadError::Damaged(error)) => Err(unread(error)),
+            // It may have been sent on or discarded a moment ago.
+            Ok(None) | Err(ReadError::Damaged(_)) => match dead_letter(&engine, place)? {
+                Some(_) => Err(HandoffError::DamagedLetter { hint: id }),
+                None => Ok(None),
+            },
         }
+    }
+
+    /// Where those of these ids stand whose queues have any dead letters of the node.
+    pub fn places(&self, node: NodeId, ids: &[HintId]) -> Result<Vec<Place>, HandoffError> {
+        let engine = self.shared.engine()?;
+        let queues = queues_with_letters(&engine, node)?;
+        let places = ids.iter().filter_map(|id| {
+            let queue = queues.iter().find(|at| at.queue == id.queue)?;
+            Some(Place {
+                queue: *queue,
+                sequence: id.sequence,
+            })
+        });
+        Ok(places.collect())
     }
 
     /// Discards dead letters, and records that in the loss journal in the same step. `done` is told how much was still there, once
@@ -152,11 +178,19 @@ impl Store {
     }
 }
 
+fn dead_letter(engine: &Engine, place: Place) -> Result<Option<Dead>, HandoffError> {
+    let record = engine.hints.get(place.letter_key()).map_err(unread)?;
+    let letter = record.and_then(|value| Letter::decode(place, &value).ok());
+    Ok(letter.and_then(Letter::dead))
+}
+
 /// What a node's record says; the commit thread's own copy is not for others.
 fn queues_with_letters(engine: &Engine, node: NodeId) -> Result<Vec<QueueRef>, HandoffError> {
     let record = engine.nodes.get(NodeRecord::key(node)).map_err(unread)?;
     let record = record.and_then(|value| NodeRecord::decode(node, &value).ok());
     let record = record.filter(|record| !record.removed);
     let record = record.ok_or(HandoffError::UnknownNode { node })?;
-    Ok(record.dead)
+    let mut queues = record.dead;
+    queues.sort_by_key(|at| at.queue);
+    Ok(queues)
 }

@@ -171,7 +171,7 @@ records2 |= {
     "hh/hints cursor": cursor2(2, gone, ranges),
     "hh/hints letter block 4": block2(2, 4, 0, PAYLOADS2[3]),
     "hh/hints letter 4": letter(4, dead(PAYLOADS2[3], REJECTED, "no such field: \u00fc", 3, TIME + 1, TIME + 200)),
-    "hh/hints letter 6": letter(6, numbers(1, QUEUE, 9)),
+    "hh/hints letter 6": letter(6, numbers(1, NODE, QUEUE, 9, size[6])),
     "hh/nodes record": node_record2([(QUEUE, 0), (QUEUE, 2)]),
     "hh/losses entry": loss(0, some(SHARD), 8, 8, 1, size[8], EXPIRED),
     "hh/meta schema": meta("schema", struct.pack(">I", 2)),
@@ -180,12 +180,12 @@ records2 |= {
 }
 
 folded_key = b"\0"
-folded_fields = numbers(3, 2, EXPIRED, 5, 500, DISCARDED, 1, 1 << 40) + some(7)
+folded_fields = numbers(3, 2, EXPIRED, 5, 500, DISCARDED, 1, 1 << 40) + some(7, 2)
 range_key = struct.pack(">BQ", 2, QUEUE)
 range_fields = numbers(NODE, QUEUE, 3, 1000, 6, 600, 2)
 more = {
     "record removed, paused and parked": node_record2([(1, 0), (3, 1), (3, 2)], 1, 1, TIME),
-    "loss of a redriven one, shard unknown": loss(300, NONE, 9, 128, 120, 70_000, DISCARDED, some(QUEUE, 6)),
+    "loss of a redriven one, shard unknown": loss(300, NONE, 9, 128, 120, 70_000, DISCARDED, numbers(1, QUEUE, 6)),
     "loss folded": (folded_key, sealed(folded_key, b"\1" + folded_fields)),
     "loss range": (range_key, sealed(range_key, b"\1" + range_fields)),
 }

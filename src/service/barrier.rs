@@ -1,0 +1,159 @@
+//! Making barriers and waiting for them.
+
+use std::{pin::pin, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::HintedHandoff;
+use crate::{
+    error::HandoffError,
+    payload::Payload,
+    store::{Barrier, BarrierState},
+    types::NodeId,
+};
+
+/// Hints leave in batches, one after the other: what a barrier has become of is looked up this far apart at least.
+const LOOKS_APART: Duration = Duration::from_millis(10);
+
+impl<P: Payload> HintedHandoff<P> {
+    /// Marks this moment in the queues of some nodes: everything that was answered before the call, [`Buffered`] answers included, and has
+    /// not left yet. [`wait`](HintedHandoff::wait) tells what has become of that, after a restart of the process too.
+    ///
+    /// Dead letters are part of it if they stand behind the first hint of their queue that waits; older ones are not.
+    ///
+    /// # Errors
+    /// [`HandoffError::UnknownNode`] if one of the nodes has no queue, or why the store does not serve.
+    ///
+    /// [`Buffered`]: crate::Durability::Buffered
+    pub async fn barrier(&self, nodes: &[NodeId]) -> Result<Barrier, HandoffError> {
+        let (tell, told) = oneshot::channel();
+        let nodes = nodes.iter().copied().collect();
+        self.inner.store.barrier(nodes, move |made| {
+            // Nobody listens if the caller gave up.
+            let _ = tell.send(made);
+        });
+        told.await.unwrap_or(Err(HandoffError::ShutDown))
+    }
+
+    /// [`barrier`](HintedHandoff::barrier) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `barrier`.
+    pub fn barrier_blocking(&self, nodes: &[NodeId]) -> Result<Barrier, HandoffError> {
+        pollster::block_on(self.barrier(nodes))
+    }
+
+    /// Waits until every hint of a barrier is delivered, or some are lost, for at most `timeout`; with none it only looks. To be polled
+    /// on a tokio runtime.
+    ///
+    /// - [`Delivered`](BarrierState::Delivered): every one was taken by its node. What was a dead letter and was sent on counts as what
+    ///   it became.
+    /// - [`Waiting`](BarrierState::Waiting): the time is over. Dead letters do not move by themselves.
+    /// - [`Lost`](BarrierState::Lost): told at once, however much still waits, since it is final. Where the journal has folded the
+    ///   entries in question into ranges, or a dead letter older than the barrier and one younger were discarded, this may be said
+    ///   though all of the barrier's own hints were delivered; never the other way round.
+    ///
+    /// `Delivered` and `Lost` are durable when they are told: no crash takes them back. After an unclean stop what was acknowledged a moment
+    /// before it, and not told of here, is delivered again, so a barrier may wait for more than it did.
+    ///
+    /// # Errors
+    /// [`HandoffError::BarrierOfAnotherStore`], [`HandoffError::BarrierVersion`] or [`HandoffError::BarrierAhead`] for a barrier that
+    /// this store cannot know; why the store does not serve, also if it stops serving meanwhile.
+    pub async fn wait(
+        &self,
+        barrier: &Barrier,
+        timeout: Duration,
+    ) -> Result<BarrierState, HandoffError> {
+        let inner = &self.inner;
+        let mut departures = inner.departures.subscribe();
+        let mut deadline = pin!(tokio::time::sleep(timeout));
+        let stop = inner.replays.stop();
+        let mut is_over = timeout.is_zero();
+        loop {
+            // Whatever leaves from here on rings.
+            departures.mark_unchanged();
+            let state = self.look_at(barrier).await?;
+            if is_over || !matches!(state, BarrierState::Waiting { .. }) {
+                return Ok(state);
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(HandoffError::ShutDown),
+                () = &mut deadline => return Ok(state),
+                // The sender is in the service, so it does not end.
+                _ = departures.changed() => {}
+            }
+            tokio::select! {
+                biased;
+                () = &mut deadline => is_over = true,
+                () = tokio::time::sleep(LOOKS_APART) => {}
+            }
+        }
+    }
+
+    /// [`wait`](HintedHandoff::wait) for a thread outside of any runtime. Blocks it.
+    ///
+    /// # Errors
+    /// As `wait`.
+    ///
+    /// # Panics
+    /// On a thread that drives a runtime.
+    pub fn wait_blocking(
+        &self,
+        barrier: &Barrier,
+        timeout: Duration,
+    ) -> Result<BarrierState, HandoffError> {
+        self.inner.runtime.block_on(self.wait(barrier, timeout))
+    }
+
+    /// Waits until everything that waits for a node now is delivered: a [`barrier`](HintedHandoff::barrier) of it, and the
+    /// [`wait`](HintedHandoff::wait) for that.
+    ///
+    /// # Errors
+    /// As these.
+    pub async fn drain(
+        &self,
+        node: NodeId,
+        timeout: Duration,
+    ) -> Result<BarrierState, HandoffError> {
+        let barrier = self.barrier(&[node]).await?;
+        self.wait(&barrier, timeout).await
+    }
+
+    /// [`drain`](HintedHandoff::drain) for a thread outside of any runtime. Blocks it.
+    ///
+    /// # Errors
+    /// As `drain`.
+    ///
+    /// # Panics
+    /// On a thread that drives a runtime.
+    pub fn drain_blocking(
+        &self,
+        node: NodeId,
+        timeout: Duration,
+    ) -> Result<BarrierState, HandoffError> {
+        self.inner.runtime.block_on(self.drain(node, timeout))
+    }
+
+    /// What has become of a barrier, durably if that is final.
+    async fn look_at(&self, barrier: &Barrier) -> Result<BarrierState, HandoffError> {
+        let store = &self.inner.store;
+        loop {
+            let reopens = store.reopens();
+            let looked_at = barrier.clone();
+            let state = self.read(move |store| store.look_at(&looked_at)).await?;
+            if matches!(state, BarrierState::Waiting { .. }) {
+                return Ok(state);
+            }
+            let (tell, told) = oneshot::channel();
+            store.sync(move |synced| {
+                let _ = tell.send(synced);
+            });
+            told.await.unwrap_or(Err(HandoffError::ShutDown))?;
+            // One that failed and mended itself in between may have undone what was seen.
+            if store.reopens() == reopens {
+                return Ok(state);
+            }
+        }
+    }
+}
