@@ -254,7 +254,7 @@ fn what_points_to_a_queue_that_is_gone_is_removed_by_an_open() {
     // The pointer is moved to a queue of its own: 4 is to be found in queue 77, which is no more.
     changed_for_good(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
-        let mut value = vec![1, 1, 77, 7];
+        let mut value = vec![1, 1, 2, 77, 7, 100];
         let crc = crc32c::crc32c(&[key(RECORD, 4).as_slice(), &value].concat());
         value.extend(crc.to_be_bytes());
         hints.insert(key(RECORD, 4), value).unwrap();
