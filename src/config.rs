@@ -44,8 +44,9 @@ pub struct Config {
     #[serde(default)]
     pub durability: Durability,
 
-    /// First wait after a failed attempt to reach a node; doubles up to `retry_max_interval`. The wait itself is
-    /// drawn between half and the whole of this. Default 1 s, minimum 1 ms.
+    /// First wait after a ping that failed, for the node, or after a send that failed, for its shard; doubles up to
+    /// `retry_max_interval`. The wait itself is drawn between half and the whole of this. A node whose shards all fail waits as one.
+    /// Default 1 s, minimum 1 ms.
     #[serde(default = "defaults::retry_interval", with = "humantime_serde")]
     pub retry_interval: Duration,
 
@@ -58,8 +59,8 @@ pub struct Config {
     #[serde(default)]
     pub retry_rate_limit: u64,
 
-    /// Payload bytes that replay reads at a time, and so the most that one send carries, unless a single hint is
-    /// larger. While hints are sent to many nodes at once, all their batches share 32 MiB. Default 512,000, minimum 1, maximum 64 MiB.
+    /// The most payload bytes that one send of replay carries, all of one shard, unless a single hint is larger. Default 512,000,
+    /// minimum 1, maximum 64 MiB.
     #[serde(default = "defaults::batch_bytes")]
     pub batch_bytes: u64,
 
@@ -81,7 +82,7 @@ pub struct Config {
     pub max_in_flight: usize,
 
     /// How many hints replay may look ahead of the oldest one that a node has not taken: a shard that stalls holds up others of its
-    /// node only beyond this, and at most so many come again after a crash. Default 8,192, minimum 1, maximum 16,384.
+    /// node only beyond this, and at most so many come again after a crash, besides what was acknowledged in the moment before it. Default 8,192, minimum 1, maximum 16,384.
     #[serde(default = "defaults::window_hints")]
     pub window_hints: usize,
 
@@ -91,7 +92,7 @@ pub struct Config {
     pub window_bytes: u64,
 
     /// A hint whose sends have failed this often becomes a dead letter; the last try is for it alone. 0 is no limit. A ping that
-    /// fails is no attempt. Default 0.
+    /// fails is no attempt, but a node that answers pings and fails all sends uses them up. With 1 every hint is sent alone. Default 0.
     #[serde(default)]
     pub max_attempts: u32,
 
@@ -162,6 +163,13 @@ pub struct Config {
     /// [`Consumer`](crate::Consumer). Default: none.
     #[serde(default)]
     pub manual_nodes: BTreeSet<NodeId>,
+
+    /// How long the hints of a node are kept that [`retain_nodes`](crate::HintedHandoff::retain_nodes) did not name; then they are
+    /// discarded. Looked at once a minute, and not before a minute after an open, so that the host can say first who is in the
+    /// cluster. For a node that was parked before the last open this goes by the wall clock, or, if that was set back behind the
+    /// moment of parking, by how long the store has been open. 0 keeps them for ever. Default 7 days, minimum 1 minute.
+    #[serde(default = "defaults::purge_after", with = "humantime_serde")]
+    pub purge_after: Duration,
 
     /// What to do when the store on disk cannot be opened. Default: `"fail"`.
     #[serde(default)]
@@ -289,6 +297,9 @@ mod defaults {
     pub fn min_free_disk() -> u64 {
         128 * MIB
     }
+    pub fn purge_after() -> Duration {
+        Duration::from_secs(7 * 86_400)
+    }
 }
 
 impl Config {
@@ -322,6 +333,7 @@ impl Config {
             when_full: WhenFull::default(),
             block_timeout: defaults::block_timeout(),
             manual_nodes: BTreeSet::new(),
+            purge_after: defaults::purge_after(),
             on_unopenable: OnUnopenable::default(),
             ordering: WriteOrdering::default(),
             reset_identity: false,
@@ -335,7 +347,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let millisecond = Duration::from_millis(1);
         let duration = |value: Duration| humantime::format_duration(value).to_string();
-        let rules: [(&'static str, bool, String, &'static str); 16] = [
+        let rules: [(&'static str, bool, String, &'static str); 17] = [
             (
                 "dir",
                 !self.dir.as_os_str().is_empty(),
@@ -432,6 +444,12 @@ impl Config {
                 self.min_free_disk.to_string(),
                 "0 (off) or at least 67108864",
             ),
+            (
+                "purge_after",
+                self.purge_after.is_zero() || self.purge_after >= Duration::from_secs(60),
+                duration(self.purge_after),
+                "0s (never) or at least 1m",
+            ),
         ];
         for (field, holds, value, rule) in rules.into_iter().chain(self.limit_rules()) {
             if !holds {
@@ -519,6 +537,7 @@ mod tests {
         assert_eq!(config.when_full, WhenFull::Reject);
         assert_eq!(config.block_timeout, Duration::from_secs(10));
         assert!(config.manual_nodes.is_empty());
+        assert_eq!(config.purge_after, Duration::from_secs(7 * 24 * 3600));
         assert_eq!(config.on_unopenable, OnUnopenable::Fail);
         assert_eq!(config.ordering, WriteOrdering::Bypass);
         assert!(!config.reset_identity);
@@ -555,6 +574,7 @@ mod tests {
             when_full = "drop_oldest"
             block_timeout = "2s"
             manual_nodes = [3, 9]
+            purge_after = "2days"
             on_unopenable = "start_empty"
             ordering = "strict"
             reset_identity = true
@@ -583,7 +603,7 @@ mod tests {
     #[test]
     fn each_rule_names_its_field() {
         type Break = fn(&mut Config);
-        let broken: [(&str, Break); 30] = [
+        let broken: [(&str, Break); 31] = [
             ("dir", |c| c.dir = PathBuf::new()),
             ("retry_interval", |c| c.retry_interval = Duration::ZERO),
             ("retry_max_interval", |c| {
@@ -622,6 +642,7 @@ mod tests {
             ("min_free_disk", |c| {
                 c.min_free_disk = (64 << 20) - 1;
             }),
+            ("purge_after", |c| c.purge_after = Duration::from_secs(59)),
         ];
         for (field, break_it) in broken {
             let mut config = Config::new("d");

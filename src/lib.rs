@@ -14,6 +14,7 @@ mod clock;
 mod config;
 mod consumer;
 mod error;
+mod events;
 mod limits;
 mod payload;
 mod points_writer;
@@ -33,6 +34,7 @@ pub use error::{
     ConfigError, DatabaseProblem, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError,
     Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
+pub use events::Event;
 pub use payload::{Payload, PayloadError, Postcard};
 pub use points_writer::{
     ConsistencyLevel, OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome,
@@ -42,8 +44,8 @@ pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
 pub use sled;
 pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
 pub use store::{
-    AppliedHints, DeadReason, Loss, LossReason, Losses, LostOfQueue, RowBatch, Rows,
+    AppliedHints, DeadReason, Loss, LossReason, Losses, LostOfQueue, Retained, RowBatch, Rows,
     database_config, make_durable, open_database, salvage,
 };
 pub use transaction::{Abort, Committed, Hints};
-pub use types::{Amount, Durability, HintId, NodeId, QueueId, Sequence, ShardId, StoreId};
+pub use types::{Amount, Durability, HintId, NodeId, Pause, QueueId, Sequence, ShardId, StoreId};

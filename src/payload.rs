@@ -7,7 +7,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// Bytes that could not be turned back into points.
 ///
-/// A hint whose payload does not decode stays in the queue: it is reported, not lost.
+/// A hint whose payload does not decode when it is replayed becomes a dead letter; a [`Consumer`](crate::Consumer) keeps it in the
+/// queue and says so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {

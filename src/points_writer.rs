@@ -344,7 +344,11 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
         let mut sending = tokio::spawn(async move { writer.write_shard(write).await });
         let limit = self.handoff.write_timeout();
         match timeout(limit, &mut sending).await {
-            Ok(Ok(result)) => result.map_err(OwnerError::Write),
+            // One batch: it was taken, or it was not.
+            Ok(Ok(answer)) => match WriteError::settle(answer, 1) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(OwnerError::Write(error)),
+            },
             Ok(Err(panicked)) => Err(OwnerError::Panicked(panicked.into())),
             Err(_) => {
                 sending.abort();

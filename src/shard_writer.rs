@@ -9,8 +9,12 @@ use crate::{
 
 /// How the host reaches a node. One implementation serves direct writes and replay alike.
 ///
-/// Both calls are given at most [`Config::write_timeout`](crate::Config::write_timeout) and are cancelled by dropping
-/// their future. A panic inside counts as a failure that is worth a retry.
+/// A direct write is given at most [`Config::write_timeout`](crate::Config::write_timeout), a ping and a send of replay
+/// [`Config::send_timeout`](crate::Config::send_timeout); what takes longer is cancelled by dropping its future. A panic inside
+/// counts as a failure that is worth a retry.
+///
+/// Replay calls it for several shards of a node at once ([`Config::max_in_flight`](crate::Config::max_in_flight)), but never twice at
+/// a time for one shard of it.
 pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
     /// Is the node worth trying? Called before a replay round. The default says yes.
     fn ping(&self, node: NodeId) -> impl Future<Output = Result<(), WriteError>> + Send {
@@ -20,7 +24,7 @@ pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
 
     /// Writes the batches (one or more, all of the same shard, in order) to the node.
     ///
-    /// `Ok` means that all of them are safe there: replay then forgets the hints.
+    /// `Ok` means that all of them are safe there: replay then forgets the hints. [`WriteError`] says what becomes of them otherwise.
     fn write_shard(
         &self,
         write: ShardWrite<P>,
@@ -75,15 +79,16 @@ impl<P> ShardWrite<P> {
 #[non_exhaustive]
 pub enum WriteError {
     /// The node may take it later. `after`, where given, is the node's own wish (a `Retry-After`) and overrules the
-    /// backoff once.
+    /// backoff once. In replay only this shard waits, unless sends fail whatever the shard; a hint whose sends failed
+    /// [`Config::max_attempts`](crate::Config::max_attempts) times becomes a dead letter.
     Retry {
         /// How long the node asks to be left alone.
         after: Option<Duration>,
         /// What went wrong.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The node will never accept this write. It is not hinted when sent directly. A hint that is rejected in replay
-    /// is kept and tried again at the longest interval, and the node is reported as stalled.
+    /// The node will never accept this write. It is not hinted when sent directly. When several hints are rejected together, replay
+    /// sends them again in halves until it knows which one it is; that one becomes a dead letter, and the others are delivered.
     Reject {
         /// What the node said.
         source: Box<dyn Error + Send + Sync>,
@@ -91,6 +96,14 @@ pub enum WriteError {
     /// The shard is gone, nobody needs the write any more. Hints are discarded, counted and logged with their range.
     Obsolete {
         /// How that is known.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The node took the first `taken` batches, and the others not. Replay forgets those and goes on with the next one at once.
+    /// Nothing taken is a [`Retry`](WriteError::Retry), everything taken is `Ok`; so a direct write, which is one batch, is one of these.
+    Partial {
+        /// How many of the batches are safe at the node, from the first one on.
+        taken: usize,
+        /// Why the next one is not.
         source: Box<dyn Error + Send + Sync>,
     },
 }
@@ -126,16 +139,41 @@ impl WriteError {
         }
     }
 
-    /// Whether the same write may succeed later.
+    /// A write of which the first `taken` batches are safe at the node.
+    pub fn partial(taken: usize, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        WriteError::Partial {
+            taken,
+            source: source.into(),
+        }
+    }
+
+    /// Whether the same write, or what is left of it, may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, WriteError::Retry { .. })
+        matches!(self, WriteError::Retry { .. } | WriteError::Partial { .. })
+    }
+
+    /// What an answer to a write of so many batches comes to: how many were taken, or why none was.
+    pub(crate) fn settle(answer: Result<(), WriteError>, batches: usize) -> Result<usize, Self> {
+        match answer {
+            Ok(()) => Ok(batches),
+            Err(WriteError::Partial { taken: 0, source }) => Err(WriteError::Retry {
+                after: None,
+                source,
+            }),
+            Err(WriteError::Partial { taken, source }) => {
+                tracing::debug!(taken, batches, error = %source, "a write was taken in part");
+                Ok(taken.min(batches))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn cause(&self) -> &(dyn Error + Send + Sync + 'static) {
         match self {
             WriteError::Retry { source, .. }
             | WriteError::Reject { source }
-            | WriteError::Obsolete { source } => source.as_ref(),
+            | WriteError::Obsolete { source }
+            | WriteError::Partial { source, .. } => source.as_ref(),
         }
     }
 }
@@ -153,6 +191,9 @@ impl fmt::Display for WriteError {
             ),
             WriteError::Reject { .. } => f.write_str("the node will never accept it"),
             WriteError::Obsolete { .. } => f.write_str("the shard is gone"),
+            WriteError::Partial { taken, .. } => {
+                write!(f, "the node took the first {taken} batches only")
+            }
         }
     }
 }

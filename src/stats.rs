@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     error::StorageError,
-    types::{Amount, NodeId, Sequence, StoreId},
+    types::{Amount, NodeId, Pause, Sequence, ShardId, StoreId},
 };
 
 /// How the store is.
@@ -38,12 +38,15 @@ pub enum NodeState {
     CaughtUp,
     /// Hints are being sent.
     Replaying,
-    /// The last attempt failed; it is tried again after a while.
+    /// It does not answer its ping, or has taken nothing since: it is tried again after a while.
     Down,
+    /// The host paused its replay: hints are accepted, and wait.
+    Paused,
+    /// The host said who is in the cluster, and did not name it: hints are accepted, and wait, until it is named again, removed, or
+    /// purged after [`Config::purge_after`](crate::Config::purge_after).
+    Parked,
     /// Its hints are not replayed: the host takes them with a [`Consumer`](crate::Consumer).
     Manual,
-    /// The node answers, but rejects the hint at the head of the queue, or the hint does not decode here.
-    Stalled,
 }
 
 /// One node's queue and its replay.
@@ -54,6 +57,10 @@ pub struct NodeStats {
     pub node: NodeId,
     /// What its replay is doing.
     pub state: NodeState,
+    /// How its replay is paused, if it is, by itself or with all others. Said of a parked node too.
+    pub paused: Option<Pause>,
+    /// Since when it is parked, if it is: by the wall clock, in milliseconds since 1970.
+    pub parked_since_unix_ms: Option<u64>,
     /// Durable and not yet acknowledged.
     pub pending: Amount,
     /// Hints stored for it since open.
@@ -66,6 +73,8 @@ pub struct NodeStats {
     pub oldest_age: Option<Duration>,
     /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room.
     pub lost: Amount,
+    /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
+    pub buried: Amount,
     /// Of these, the ones that were older than [`Config::max_age`](crate::Config::max_age).
     pub expired: Amount,
     /// Of these, the ones that made room for newer ones ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
@@ -74,8 +83,22 @@ pub struct NodeStats {
     pub refused: u64,
     /// Failed pings and sends since open.
     pub failures: u64,
-    /// What the last failure said, with its causes, where the node has not been reached since.
+    /// What the last failure said, with its causes, where the node has taken nothing since.
     pub last_error: Option<String>,
+    /// When that was, by the wall clock, in milliseconds since 1970.
+    pub last_error_unix_ms: Option<u64>,
+    /// Pings and sends that failed since the node last took something. Survives a restart, as the last error does.
+    pub attempts: u64,
+    /// Hints that are being sent, or about to leave.
+    pub in_flight: u64,
+    /// Hints a second that the node took lately, over some ten seconds.
+    pub delivery_rate: f64,
+    /// How long it will take at that rate until nothing waits; `None` where nothing was taken lately.
+    #[serde(with = "humantime_serde")]
+    pub caught_up_in: Option<Duration>,
+    /// The shard of the oldest hint that waits, while that shard is left alone after a failed send: nothing goes further beyond this
+    /// hint than [`Config::window_hints`](crate::Config::window_hints) and [`Config::window_bytes`](crate::Config::window_bytes).
+    pub stalled_by: Option<ShardId>,
 }
 
 /// The store below all queues.
@@ -133,6 +156,8 @@ pub struct Damage {
 pub struct Stats {
     /// Ordered by node.
     pub nodes: Vec<NodeStats>,
+    /// How all replay is paused, if it is.
+    pub paused_all: Option<Pause>,
     /// The store below.
     pub store: StoreStats,
     /// Direct writes and hints made by every [`PointsWriter`](crate::PointsWriter) on this handoff.

@@ -109,3 +109,13 @@ impl Amount {
         }
     }
 }
+
+/// How long a pause of replay lasts, unless it is ended before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pause {
+    /// Until the store is opened the next time. A store that failed and mended itself was not opened in this sense.
+    UntilRestart,
+    /// Until it is resumed: it is on disk, and survives restarts and crashes.
+    Lasting,
+}

@@ -1,5 +1,5 @@
-//! Abort, error and panic at every step of opening, migrating, appending, acknowledging, dropping, trimming, committing and
-//! closing.
+//! Abort, error and panic at every step of opening, migrating, appending, acknowledging, dropping, pausing, parking, renaming,
+//! trimming, committing and closing.
 //!
 //! Goal and rules as in `crash_kill`. Method: for each point and each way to stop there a store is made, one life is killed
 //! (so that there is a sealed queue to retire), the next comes to the point the first, the second or the fifth time and stops
@@ -65,6 +65,8 @@ fn run(
     seed: u64,
     sum: &mut Counts,
 ) -> Result<bool, String> {
+    let operates = ["pause", "park", "rename"].iter();
+    let operates = operates.copied().any(|it| point.starts_with(it));
     let series = crash::Series {
         host,
         seed,
@@ -75,7 +77,8 @@ fn run(
             Durability::Sync
         },
         payload_bytes_max: 300_000,
-        syncs_percent: 60,
+        // What is neither a sync nor a removal is an operator's.
+        syncs_percent: if operates { 5 } else { 60 },
         switched_off: "",
         while_opening_percent: 0,
         removals_percent: if point.starts_with("drop") { 40 } else { 3 },

@@ -318,3 +318,16 @@ fn a_thread_without_a_runtime_writes_too() {
     cluster.replies.lock().unwrap().insert(3, UP);
     cluster.handoff.shutdown_blocking().unwrap();
 }
+
+/// A direct write is one batch: what took none of it failed in a way that is worth a retry, what took it took all of it.
+#[tokio::test]
+async fn a_direct_write_that_is_taken_in_part_is_taken_or_hinted() {
+    let cluster = cluster(&[Reply::Partial(1), Reply::Partial(0), Reply::Partial(2)]).await;
+    let error = cluster.write(All).await.unwrap_err();
+    let PointsWriteError::PartiallyWritten(tally) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!((tally.written, tally.hinted), (2, 1));
+    assert_eq!(tally.node, NodeId(2));
+    cluster.hinted(1).await;
+}

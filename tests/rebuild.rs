@@ -46,9 +46,9 @@ fn drain(store: &Store) -> Vec<Vec<u8>> {
                 taken.extend(hints.iter().map(|it| it.hint.payload.to_vec()));
                 store.ack(NodeId(NODE), last, Leave::Delivered).unwrap();
             }
-            Ok(Peek::Damaged(queue)) => {
+            Ok(Peek::Damaged(place)) => {
                 let (tell, told) = std::sync::mpsc::channel();
-                store.judge_damage(NodeId(NODE), queue.queue, move |result| {
+                store.judge_damage(NodeId(NODE), place.queue, move |result| {
                     tell.send(result).unwrap()
                 });
                 let _failed_meanwhile = told.recv_timeout(Duration::from_secs(20)).unwrap();

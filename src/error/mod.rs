@@ -10,7 +10,7 @@ pub use transaction::{TransactionError, TreeProblem};
 
 use crate::{
     payload::PayloadError,
-    types::{HintId, NodeId},
+    types::{Amount, HintId, NodeId},
 };
 
 /// A failure of the storage below: the disk, the file system or the engine.
@@ -246,10 +246,47 @@ pub enum HandoffError {
     /// A dead letter was not taken back into its node's queue, for the reason that a hint would not be.
     #[error("the dead letter stays where it is")]
     Refused(#[source] EnqueueError),
-    /// The node was never hinted.
+    /// The node was never hinted, or removed or renamed since.
     #[error("node {node} has no queue; nothing was ever hinted for it")]
     UnknownNode {
         /// The node asked for.
         node: NodeId,
+    },
+    /// A node was to be merged into itself.
+    #[error("node {node} was to be renamed to itself; name another one")]
+    SameNode {
+        /// The node named twice.
+        node: NodeId,
+    },
+    /// The node was to be removed once nothing is pending, and something still is. It stays as it is.
+    #[error(
+        "node {node} is not drained: {} hints ({} bytes) are pending; give it more time, or discard them with remove_node", pending.hints,
+        pending.bytes
+    )]
+    NotDrained {
+        /// The node asked for.
+        node: NodeId,
+        /// What is pending.
+        pending: Amount,
+    },
+    /// Nothing is replayed to the node, so there is nothing to pause.
+    #[error(
+        "node {node} is in Config::manual_nodes: nothing is replayed to it, so there is nothing to pause"
+    )]
+    TakenByHand {
+        /// The node asked for.
+        node: NodeId,
+    },
+    /// So many queues cannot be one node's: it was renamed and hinted again and again with nothing delivered.
+    #[error(
+        "node {node} would have {queues} queues, {max} at most; let some of its hints be delivered first"
+    )]
+    TooManyQueues {
+        /// The node that they would be put together for.
+        node: NodeId,
+        /// How many they are, with those that wait to be trimmed.
+        queues: usize,
+        /// How many may be.
+        max: usize,
     },
 }

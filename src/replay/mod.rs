@@ -1,10 +1,17 @@
-//! Replay: one task a node that sends what waits, in order, until nothing does.
+//! Replay: one task a node that sends what waits, several shards at a time, each in order, until nothing does.
 
 mod backoff;
+mod give_up;
+mod landing;
 mod node_processor;
 mod progress;
+mod rate;
 mod rate_limit;
-mod run;
+mod reading;
+mod round;
+mod send;
+mod shard;
+mod window;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,13 +20,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
+    clock::Clock,
     config::Config,
     error::HandoffError,
+    events::Event,
     payload::Payload,
     shard_writer::ShardWriter,
     store::{QueueRef, Store},
@@ -29,11 +38,7 @@ use node_processor::NodeProcessor;
 pub use progress::Progress;
 #[cfg(feature = "testkit")]
 pub use progress::with_causes;
-
-/// Blocks are read on tokio's blocking threads, this many at a time for all nodes together: no thread a node.
-const READS_AT_A_TIME: usize = 2;
-/// Payload bytes of the batches of all nodes together: the more nodes are being sent to, the smaller each batch.
-const BATCHES_BYTES: u64 = 32 * 1024 * 1024;
+use reading::Reads;
 
 /// Starts the task of a node.
 type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
@@ -49,6 +54,8 @@ pub struct Replays {
     start: OnceLock<Start>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Told what becomes of nodes.
+    events: broadcast::Sender<Event>,
 }
 
 /// A node whose hints the host takes itself.
@@ -74,8 +81,13 @@ struct Settings {
     retry_max_interval: Duration,
     rate_limit: u64,
     batch_bytes: u64,
-    write_timeout: Duration,
+    send_timeout: Duration,
+    max_in_flight: usize,
+    window_hints: usize,
+    window_bytes: u64,
+    max_attempts: u32,
     shutdown_grace: Duration,
+    clock: Clock,
     /// Told of every send, if direct writes keep behind them.
     admission: Option<Arc<Admission>>,
 }
@@ -96,7 +108,7 @@ pub async fn judge_damage(
 
 impl Replays {
     /// `manual` are the nodes whose hints the host takes itself.
-    pub fn new(manual: &BTreeSet<NodeId>) -> Self {
+    pub fn new(manual: &BTreeSet<NodeId>, events: broadcast::Sender<Event>) -> Self {
         let manual = manual.iter().map(|node| (*node, ManualNode::default()));
         Replays {
             manual: manual.collect(),
@@ -104,6 +116,7 @@ impl Replays {
             start: OnceLock::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            events,
         }
     }
 
@@ -114,6 +127,7 @@ impl Replays {
         store: &Arc<Store>,
         writer: W,
         runtime: tokio::runtime::Handle,
+        clock: Clock,
         admission: Option<Arc<Admission>>,
     ) {
         let settings = Settings {
@@ -121,13 +135,17 @@ impl Replays {
             retry_max_interval: config.retry_max_interval,
             rate_limit: config.retry_rate_limit,
             batch_bytes: config.batch_bytes,
-            write_timeout: config.write_timeout,
+            send_timeout: config.send_timeout,
+            max_in_flight: config.max_in_flight,
+            window_hints: config.window_hints,
+            window_bytes: config.window_bytes,
+            max_attempts: config.max_attempts,
             shutdown_grace: config.shutdown_grace,
+            clock,
             admission,
         };
         let writer = Arc::new(writer);
-        let reads = Arc::new(Semaphore::new(READS_AT_A_TIME));
-        let sending = Arc::default();
+        let reads = Reads::new();
         let tasks = self.tasks.clone();
         // The store calls back into `self`: a strong handle here would keep both alive for ever.
         let weak = Arc::downgrade(store);
@@ -141,8 +159,7 @@ impl Replays {
                 Arc::clone(&writer),
                 settings.clone(),
                 handle,
-                Arc::clone(&reads),
-                Arc::clone(&sending),
+                reads.clone(),
             );
             tasks.spawn_on(processor.run(), &runtime);
         });
@@ -175,17 +192,21 @@ impl Replays {
             if self.stop.is_cancelled() {
                 return;
             }
-            let handle = Arc::new(NodeHandle {
-                progress: Progress::new(*node),
-                stop: self.stop.child_token(),
-                ended: CancellationToken::new(),
-            });
+            let handle = self.new_handle(*node);
             nodes.insert(*node, Arc::clone(&handle));
             drop(nodes);
             if let Some(start) = self.start.get() {
                 start(*node, handle);
             }
         }
+    }
+
+    fn new_handle(&self, node: NodeId) -> Arc<NodeHandle> {
+        Arc::new(NodeHandle {
+            progress: Progress::new(node, self.events.clone()),
+            stop: self.stop.child_token(),
+            ended: CancellationToken::new(),
+        })
     }
 
     /// A node whose hints the host takes itself; `None` for any other.
@@ -203,19 +224,23 @@ impl Replays {
         self.nodes.lock().get(&node).cloned()
     }
 
-    /// Has a node's hints taken away by `removal`, with no task of the node's at work when it ends: nothing is sent or acknowledged
-    /// any more. The next hint starts a new task.
-    pub async fn without_node<T>(&self, node: NodeId, removal: impl Future<Output = T>) -> T {
-        self.stop_node(node).await;
-        let removed = removal.await;
-        // Writers are answered before the bell is rung. So there may have been no task yet, and it began meanwhile.
-        self.stop_node(node).await;
-        let mut nodes = self.nodes.lock();
-        // One that was begun a moment ago is for hints that came behind the removal.
-        if nodes.get(&node).is_some_and(|it| it.stop.is_cancelled()) {
-            nodes.remove(&node);
+    /// Has the queues of nodes changed by `change`, with no task of theirs at work when it ends: nothing is sent or acknowledged
+    /// any more. One change at a time. The next hint, or [`wake`](Replays::wake), starts a new task.
+    pub async fn without_nodes<T>(&self, nodes: &[NodeId], change: impl Future<Output = T>) -> T {
+        for node in nodes {
+            // One without a task gets none meanwhile: its bell is rung in vain.
+            self.nodes.lock().entry(*node).or_insert_with(|| {
+                let handle = self.new_handle(*node);
+                handle.ended.cancel();
+                handle
+            });
+            self.stop_node(*node).await;
         }
-        removed
+        let changed = change.await;
+        for node in nodes {
+            self.nodes.lock().remove(node);
+        }
+        changed
     }
 
     /// Stops a node's task and waits for its end.
@@ -259,10 +284,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::new(dir.path());
         let store = Arc::new(Store::open(&config, Box::new(|_| {})).unwrap());
-        let replays = Replays::new(&config.manual_nodes);
+        let replays = Replays::new(&config.manual_nodes, broadcast::Sender::new(1));
         let runtime = tokio::runtime::Handle::current();
-        replays.begin::<String, _>(&config, &store, Nobody, runtime, None);
-        let begun = replays.without_node(NODE, async {
+        replays.begin::<String, _>(&config, &store, Nobody, runtime, Clock::System, None);
+        let begun = replays.without_nodes(&[NODE], async {
             replays.wake(&BTreeSet::from([NODE]));
             replays.get(NODE).unwrap()
         });

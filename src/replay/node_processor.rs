@@ -1,79 +1,46 @@
-//! The replay task of one node: ping, peek, limit, send, acknowledge; back off when that fails.
+//! The replay task of one node: ping, a round of sends, and a while of leaving it alone if that fails.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::{
     NodeHandle, Settings,
     backoff::Backoff,
+    progress::with_causes,
     rate_limit::RateLimit,
-    run::{Run, Undecodable, next_run},
+    reading::Reads,
+    round::{End, Failing, Interrupted, Round},
+    send::{Line, answered},
+    shard::Troubles,
 };
 use crate::{
     error::HandoffError,
     payload::Payload,
     shard_writer::{ShardWriter, WriteError},
     stats::NodeState,
-    store::{Leave, Peek, PeekLimits, QueueRef, Reader, Store},
+    store::Store,
     types::NodeId,
 };
 
-/// Hints of a batch, beside `batch_bytes`: bounds what a batch of tiny hints takes in memory.
-const BATCH_HINTS: usize = 8192;
-
 pub struct NodeProcessor<P, W> {
-    node: NodeId,
-    store: Arc<Store>,
-    writer: Arc<W>,
+    line: Arc<Line<W>>,
     settings: Settings,
     handle: Arc<NodeHandle>,
-    /// Permits to read on a blocking thread, shared by all nodes.
-    reads: Arc<Semaphore>,
-    /// Nodes that have a batch in memory, or are about to.
-    sending: Arc<AtomicU64>,
-    limit: RateLimit,
+    reads: Reads,
     backoff: Backoff,
-    reader: Reader,
+    troubles: Troubles,
     payload: std::marker::PhantomData<fn() -> P>,
 }
 
-/// Counts a node among those that hold a batch, until it is dropped.
-struct Sending(Arc<AtomicU64>);
-
-impl Sending {
-    fn begin(count: &Arc<AtomicU64>) -> Self {
-        count.fetch_add(1, Relaxed);
-        Sending(Arc::clone(count))
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Why a round ended before the queue was empty.
-enum Interrupted {
-    /// The node did not take it. Try again after a while.
-    Retry(WriteError),
-    /// The node, or this host, will not take it as it is.
-    Stalled(Box<dyn std::error::Error + Send + Sync>),
-    /// Told to stop, at a safe point: nothing is in flight.
-    Stopped,
-    /// The store failed or was closed.
-    Store(HandoffError),
+/// What to wait for after a round.
+struct Pause {
+    /// At most so long.
+    most: Option<Duration>,
+    /// The bell ends it, but not before this.
+    hears_after: Option<Duration>,
 }
 
 impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
@@ -83,20 +50,28 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         writer: Arc<W>,
         settings: Settings,
         handle: Arc<NodeHandle>,
-        reads: Arc<Semaphore>,
-        sending: Arc<AtomicU64>,
+        reads: Reads,
     ) -> Self {
+        let (interval, max) = (settings.retry_interval, settings.retry_max_interval);
+        let status = store.status(node);
+        let mut troubles = Troubles::new(settings.clock.clone(), interval, max);
+        troubles.restore(&status.heads);
+        handle.progress.restore(status.attempts, status.last_error);
         NodeProcessor {
-            node,
-            store,
-            writer,
-            limit: RateLimit::new(settings.rate_limit, settings.batch_bytes),
-            backoff: Backoff::new(settings.retry_interval, settings.retry_max_interval),
+            line: Arc::new(Line {
+                node,
+                store,
+                writer,
+                limit: RateLimit::new(settings.rate_limit, settings.batch_bytes),
+                timeout: settings.send_timeout,
+                clock: settings.clock.clone(),
+                admission: settings.admission.clone(),
+            }),
+            backoff: Backoff::new(interval, max),
+            troubles,
             settings,
             handle,
             reads,
-            sending,
-            reader: Reader::default(),
             payload: std::marker::PhantomData,
         }
     }
@@ -108,225 +83,140 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         loop {
             let span = tracing::debug_span!(
                 "replay_round",
-                node = self.node.0,
+                node = self.line.node.0,
                 queue = tracing::field::Empty,
                 first = tracing::field::Empty,
                 last = tracing::field::Empty,
                 bytes = tracing::field::Empty
             );
-            // How long to wait at most, and whether the bell ends the wait.
-            let (delay, listens) = match self.round().instrument(span).await {
-                Ok(()) => {
-                    self.backoff.reset();
-                    handle.progress.well(NodeState::CaughtUp);
-                    (None, true)
-                }
-                Err(Interrupted::Retry(error)) => {
-                    handle.progress.failed(NodeState::Down, &error);
-                    let wish = match error {
-                        WriteError::Retry { after, .. } => after,
-                        _ => None,
-                    };
-                    (Some(self.backoff.next(wish)), false)
-                }
-                Err(Interrupted::Stalled(error)) => {
-                    handle.progress.failed(NodeState::Stalled, error.as_ref());
-                    (Some(self.backoff.longest()), false)
-                }
+            let pause = match self.round().instrument(span).await {
+                Ok(End::CaughtUp) => self.caught_up(),
+                Ok(End::Failing(failing)) => self.failing(failing),
+                Err(Interrupted::Reopened) => continue,
+                Err(Interrupted::Held) => Pause {
+                    most: None,
+                    hears_after: Some(Duration::ZERO),
+                },
                 Err(Interrupted::Stopped) => return,
                 Err(Interrupted::Store(HandoffError::ShutDown)) => {
                     return handle.stop.cancelled().await;
                 }
+                Err(Interrupted::Retry(error)) => self.unreachable(&error),
                 Err(Interrupted::Store(error)) => {
                     // A failed store sends and acknowledges nothing; it rings when it is mended.
-                    handle.progress.failed(NodeState::Down, &error);
-                    (Some(self.backoff.longest()), true)
+                    self.is_down(&error);
+                    Pause {
+                        most: Some(self.backoff.longest()),
+                        hears_after: Some(Duration::ZERO),
+                    }
                 }
             };
-            // A node that is down keeps no block in memory.
-            self.reader.forget();
+            let heard = async {
+                match pause.hears_after {
+                    Some(first) => sleep(first).await,
+                    None => std::future::pending().await,
+                }
+                handle.progress.woken().await;
+            };
             tokio::select! {
                 () = handle.stop.cancelled() => return,
-                () = sleep(delay.unwrap_or_default()), if delay.is_some() => {}
-                () = handle.progress.woken(), if listens => {}
+                () = sleep(pause.most.unwrap_or_default()), if pause.most.is_some() => {}
+                () = heard => {}
             }
         }
     }
 
     /// Sends until nothing is pending.
-    async fn round(&mut self) -> Result<(), Interrupted> {
-        // Held to the end of the round.
-        let mut _counted = None;
-        let mut pinged = false;
-        let mut sent_bytes = 0;
-        loop {
-            // Before anything is read: a node that is down, or does not answer, costs neither a read nor memory.
-            if !pinged {
-                if !self.store.has_pending(self.node) {
-                    return Ok(());
-                }
-                self.ping().await?;
-                pinged = true;
-                _counted = Some(Sending::begin(&self.sending));
-            }
-            let hints = match self.peek().await? {
-                Peek::Empty => return Ok(()),
-                Peek::Damaged(place) => {
-                    self.judge_damage(place.queue).await?;
-                    continue;
-                }
-                Peek::Hints(hints) => hints,
-            };
-            let mut hints = hints.into_iter().peekable();
-            let (store, retired_below) = (self.store.id(), self.store.retired_below());
-            loop {
-                let run = match next_run::<P>(store, self.node, retired_below, &mut hints) {
-                    Ok(Some(run)) => run,
-                    Ok(None) => break,
-                    Err(error @ Undecodable { .. }) => {
-                        return Err(Interrupted::Stalled(error.into()));
-                    }
-                };
-                let span = tracing::Span::current();
-                if sent_bytes == 0 {
-                    span.record("queue", run.last.queue.queue.0);
-                    span.record("first", run.first.0);
-                }
-                sent_bytes += run.payload_bytes;
-                span.record("last", run.last.sequence.0);
-                span.record("bytes", sent_bytes);
-                self.deliver(run).await?;
-            }
+    async fn round(&mut self) -> Result<End, Interrupted> {
+        self.line.check_held()?;
+        // Before anything is read: a node that does not answer costs neither a read nor memory.
+        if !self.line.store.has_pending(self.line.node) {
+            return Ok(End::CaughtUp);
         }
+        self.ping().await?;
+        let _counted = self.reads.begin();
+        let troubles = &mut self.troubles;
+        let (line, settings, reads) = (&self.line, &self.settings, &self.reads);
+        let round = Round::<P, W>::new(line, settings, &self.handle, reads, troubles);
+        round.run().await
     }
 
-    /// One send and its acknowledgement.
-    async fn deliver(&mut self, run: Run<P>) -> Result<(), Interrupted> {
-        let handle = Arc::clone(&self.handle);
-        tokio::select! {
-            () = handle.stop.cancelled() => return Err(Interrupted::Stopped),
-            () = self.limit.wait(run.payload_bytes) => {}
-        }
-        let (first, last) = (run.first, run.last);
-        // Until it is acknowledged, or known not to be.
-        let admission = self.settings.admission.as_ref();
-        let _sending = admission.map(|it| it.send(self.node, run.write.shard));
-        let leave = match self.send(run).await? {
-            Ok(()) => {
-                self.backoff.reset();
-                handle.progress.well(NodeState::Replaying);
-                Leave::Delivered
-            }
-            Err(error @ WriteError::Obsolete { .. }) => {
-                tracing::warn!(
-                    node = self.node.0, queue = last.queue.queue.0,
-                    first_lost = first.0, last_lost = last.sequence.0,
-                    error = %super::progress::with_causes(&error),
-                    "hints of a shard that is gone are discarded"
-                );
-                Leave::Lost
-            }
-            Err(error @ WriteError::Reject { .. }) => {
-                return Err(Interrupted::Stalled(error.into()));
-            }
-            Err(error @ WriteError::Retry { .. }) => return Err(Interrupted::Retry(error)),
+    /// In a task of its own, so that whatever the host's code does there ends with it.
+    async fn ping(&self) -> Result<(), Interrupted> {
+        let line = Arc::clone(&self.line);
+        let pinging = async move {
+            let ping = async { line.writer.ping(line.node).await };
+            answered("ping", line.timeout, ping).await
         };
-        self.store
-            .ack(self.node, last, leave)
-            .map_err(Interrupted::Store)?;
-        Ok(())
-    }
-
-    /// In a task of its own, so that a panic in the host's writer is a failed send. Told to stop, it lets the send
-    /// finish for a while and then abandons it: it was not acknowledged, so it will be sent again.
-    async fn send(&mut self, run: Run<P>) -> Result<Result<(), WriteError>, Interrupted> {
-        // A failed store sends nothing new: what it could not acknowledge would only arrive twice.
-        self.store.check_serving().map_err(Interrupted::Store)?;
-        let writer = Arc::clone(&self.writer);
-        let sending = async move { writer.write_shard(run.write).await };
-        self.call("send", sending, self.settings.shutdown_grace)
-            .await
-    }
-
-    async fn ping(&mut self) -> Result<(), Interrupted> {
-        let (writer, node) = (Arc::clone(&self.writer), self.node);
-        let pinging = async move { writer.ping(node).await };
-        match self.call("ping", pinging, Duration::ZERO).await? {
-            Ok(()) => Ok(()),
-            Err(error @ WriteError::Retry { .. }) => Err(Interrupted::Retry(error)),
-            // A ping is about the node, not about a hint: whatever it says, trying later is all there is to do.
-            Err(error) => Err(Interrupted::Retry(WriteError::retry(error))),
-        }
-    }
-
-    async fn call(
-        &self,
-        what: &'static str,
-        work: impl Future<Output = Result<(), WriteError>> + Send + 'static,
-        grace: Duration,
-    ) -> Result<Result<(), WriteError>, Interrupted> {
-        let limit = self.settings.write_timeout;
-        let mut task = tokio::spawn(work);
-        let abort = task.abort_handle();
-        let answered = async {
-            match timeout(limit, &mut task).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(error)) => Err(WriteError::retry(format!("the {what} panicked: {error}"))),
-                Err(_) => {
-                    let limit = humantime::format_duration(limit);
-                    Err(WriteError::retry(format!(
-                        "the {what} was not answered within write_timeout = {limit}"
-                    )))
-                }
-            }
-        };
-        let grace_is_over = async {
-            self.handle.stop.cancelled().await;
-            sleep(grace).await;
-        };
-        let result = tokio::select! {
+        let pinging = AbortOnDropHandle::new(tokio::spawn(pinging));
+        let answer = tokio::select! {
             biased;
-            result = answered => Ok(result),
-            () = grace_is_over => Err(Interrupted::Stopped),
+            answer = pinging => answer,
+            () = self.handle.stop.cancelled() => return Err(Interrupted::Stopped),
         };
-        abort.abort();
-        result
-    }
-
-    /// Reads the next batch on a blocking thread.
-    async fn peek(&mut self) -> Result<Peek, Interrupted> {
-        if self.handle.stop.is_cancelled() {
-            return Err(Interrupted::Stopped);
+        match answer {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error @ WriteError::Retry { .. })) => Err(Interrupted::Retry(error)),
+            // A ping is about the node, not about a hint: whatever it says, trying later is all there is to do.
+            Ok(Err(error)) => Err(Interrupted::Retry(WriteError::retry(error))),
+            Err(error) => {
+                let error = format!("the ping panicked: {error}");
+                Err(Interrupted::Retry(WriteError::retry(error)))
+            }
         }
-        // The semaphore is never closed; if it were, stopping is right.
-        let permit = self
-            .reads
-            .acquire()
-            .await
-            .map_err(|_| Interrupted::Stopped)?;
-        let (store, node) = (Arc::clone(&self.store), self.node);
-        let mut reader = std::mem::take(&mut self.reader);
-        let limits = PeekLimits {
-            hints: BATCH_HINTS,
-            payload_bytes: self
-                .settings
-                .batch_bytes
-                .min(super::BATCHES_BYTES / self.sending.load(Relaxed).max(1)),
-        };
-        let reading = tokio::task::spawn_blocking(move || {
-            let peeked = store.peek(&mut reader, node, limits);
-            (reader, peeked)
-        });
-        // A panic in a read is caught below; what is left is a runtime that shuts down.
-        let (reader, peeked) = reading.await.map_err(|_| Interrupted::Stopped)?;
-        drop(permit);
-        self.reader = reader;
-        peeked.map_err(Interrupted::Store)
     }
 
-    async fn judge_damage(&mut self, queue: QueueRef) -> Result<(), Interrupted> {
-        self.reader.forget();
-        let judged = super::judge_damage(&self.store, self.node, queue).await;
-        judged.map_err(Interrupted::Store)
+    fn caught_up(&mut self) -> Pause {
+        self.backoff.reset();
+        self.troubles.clear();
+        self.handle.progress.well(NodeState::CaughtUp);
+        self.line.note_status(&self.handle.progress, &self.troubles);
+        // Something may be in the hands of a limit, which keeps it if the store fails then, and rings no bell.
+        let is_kept = self.line.store.has_pending(self.line.node);
+        Pause {
+            most: is_kept.then_some(self.settings.retry_interval),
+            hears_after: Some(Duration::ZERO),
+        }
+    }
+
+    /// All shards with hints are left alone, and so is the node: without this each of them would come back by itself, however many
+    /// they are. A new hint may be for another shard, but one that is not is not worth a round at once.
+    fn failing(&mut self, failing: Failing) -> Pause {
+        let mut most = Duration::ZERO;
+        if failing.answered {
+            self.backoff.reset();
+        }
+        if failing.failed {
+            self.handle.progress.down();
+            most = self.backoff.next(failing.wish);
+        }
+        if let Some(until) = failing.until {
+            most = most.max(until.saturating_duration_since(Instant::now()));
+        }
+        let hears_after = failing.hears.then_some(self.settings.retry_interval);
+        Pause {
+            most: Some(most),
+            hears_after,
+        }
+    }
+
+    fn unreachable(&mut self, error: &WriteError) -> Pause {
+        self.is_down(error);
+        let wish = match error {
+            WriteError::Retry { after, .. } => *after,
+            _ => None,
+        };
+        Pause {
+            most: Some(self.backoff.next(wish)),
+            hears_after: None,
+        }
+    }
+
+    fn is_down(&self, error: &dyn std::error::Error) {
+        let progress = &self.handle.progress;
+        self.line.failed(progress, with_causes(error));
+        progress.down();
+        self.line.note_status(progress, &self.troubles);
+        progress.stalled_by(None);
     }
 }

@@ -2,10 +2,11 @@
 
 mod door;
 mod dropping;
+mod nodes;
 mod open;
+mod purge;
 
 use std::{
-    collections::BTreeSet,
     marker::PhantomData,
     sync::{
         Arc,
@@ -15,7 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot},
+    time::Instant,
+};
 
 use door::Door;
 
@@ -23,11 +27,12 @@ use crate::{
     admission::{Admission, OnItsWay, Place, Turn},
     clock::Clock,
     error::{EnqueueError, HandoffError, StorageError},
+    events::Event,
     payload::Payload,
     replay::Replays,
     stats::{Health, NodeState, NodeStats, Stats, WriteStats},
-    store::{NewHint, Store},
-    types::{Amount, Durability, HintId, NodeId, ShardId},
+    store::{Hold, NewHint, Store},
+    types::{Durability, HintId, NodeId, ShardId},
 };
 
 /// Payload bytes that may be in the pipeline at a time; more wait for room before they enter it.
@@ -64,14 +69,18 @@ struct Inner {
     max_entry_bytes: u64,
     batch_bytes: u64,
     write_timeout: Duration,
+    opened: Instant,
     runtime: tokio::runtime::Handle,
     /// One permit a payload byte: bounds what waits for the disk.
     room: Arc<Semaphore>,
     /// One permit a transaction, all of them for one that runs alone.
     turns: Arc<Semaphore>,
+    /// A permit for whoever changes the queues of nodes, since their tasks must not be started meanwhile.
+    changes: Semaphore,
     /// What bounds the queues, and what becomes of a hint that does not fit.
     door: Door,
     clock: Clock,
+    events: broadcast::Sender<Event>,
     closed: AtomicBool,
     shutdown: OnceCell<Result<(), HandoffError>>,
     writes: WriteCounters,
@@ -273,65 +282,52 @@ impl<P: Payload> HintedHandoff<P> {
         pollster::block_on(self.sync())
     }
 
-    /// Forgets a node: its replay stops, its hints are discarded (counted and logged with their range), its space is
-    /// given back bit by bit. Returns what was discarded. A later hint for the node starts anew.
-    ///
-    /// # Errors
-    /// [`HandoffError::UnknownNode`] if it was never hinted, or why the store does not serve.
-    pub async fn remove_node(&self, node: NodeId) -> Result<Amount, HandoffError> {
-        let inner = &self.inner;
-        inner.store.check_serving()?;
-        let removal = async {
-            let (tell, told) = oneshot::channel();
-            inner.store.remove_node(node, move |result| {
-                let _ = tell.send(result);
-            });
-            told.await.unwrap_or(Err(HandoffError::ShutDown))
-        };
-        let removed = inner.replays.without_node(node, removal).await;
-        // A hint that came in right behind the removal rang the bell of the task that was stopped.
-        let nodes = inner.store.nodes();
-        if nodes.iter().any(|(known, _)| *known == node) {
-            inner.replays.wake(&BTreeSet::from([node]));
-        }
-        removed
-    }
-
-    /// [`remove_node`](HintedHandoff::remove_node) for any thread. Blocks it.
-    ///
-    /// # Errors
-    /// As `remove_node`.
-    pub fn remove_node_blocking(&self, node: NodeId) -> Result<Amount, HandoffError> {
-        pollster::block_on(self.remove_node(node))
-    }
-
     /// Depth and progress of every node, and counters of the store, without a scan.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
         let nodes = inner.store.nodes().into_iter().map(|(node, queues)| {
             let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
+            let Hold { paused, parked } = inner.store.hold(node);
+            let rate = seen
+                .as_ref()
+                .map(|seen| seen.rate.per_second(Instant::now()));
+            let rate = rate.unwrap_or_default();
+            let pending = queues.pending();
+            let last_error = seen.as_ref().and_then(|seen| seen.last_error.clone());
             NodeStats {
                 node,
                 state: match &seen {
                     _ if inner.replays.manual(node).is_some() => NodeState::Manual,
+                    _ if parked.is_some() => NodeState::Parked,
+                    _ if paused.is_some() => NodeState::Paused,
                     Some(seen) => seen.state,
                     None => NodeState::CaughtUp,
                 },
-                pending: queues.pending(),
+                paused,
+                parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
+                pending,
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
                 oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
                 lost: queues.lost,
+                buried: queues.buried,
                 expired: queues.limited.expired,
                 dropped: queues.limited.dropped,
                 refused: queues.limited.refused,
                 failures: seen.as_ref().map_or(0, |seen| seen.failures),
-                last_error: seen.and_then(|seen| seen.last_error),
+                stalled_by: seen.as_ref().and_then(|seen| seen.stalled_by),
+                last_error_unix_ms: last_error.as_ref().map(|(_, at)| *at),
+                last_error: last_error.map(|(text, _)| text),
+                attempts: seen.map_or(queues.status.attempts, |seen| seen.attempts),
+                in_flight: queues.in_flight(),
+                delivery_rate: rate,
+                caught_up_in: caught_up_in(pending.hints, rate),
             }
         });
         let writes = &inner.writes;
         Stats {
             nodes: nodes.collect(),
+            paused_all: inner.store.paused_all(),
             store: inner.store.stats(),
             writes: WriteStats {
                 direct: writes.direct.load(Relaxed),
@@ -341,6 +337,11 @@ impl<P: Payload> HintedHandoff<P> {
                 unstored: writes.unstored.load(Relaxed),
             },
         }
+    }
+
+    /// What happens from now on. A listener that is slow misses the oldest of more than 1,024 events, and is told how many.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
     }
 
     /// Whether the store serves, and if not, why.
@@ -433,6 +434,14 @@ impl<P: Payload> HintedHandoff<P> {
     #[doc(hidden)]
     pub fn heal_disk(&self) {
         self.inject(crate::store::CommitFault::None);
+    }
+}
+
+/// Where so many hints leave at such a rate.
+fn caught_up_in(hints: u64, rate: f64) -> Option<Duration> {
+    match hints {
+        0 => Some(Duration::ZERO),
+        _ => Duration::try_from_secs_f64(hints as f64 / rate).ok(),
     }
 }
 

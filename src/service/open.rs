@@ -11,16 +11,20 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, broadcast},
     task::JoinHandle,
+    time::Instant,
 };
 
-use super::{HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters, door::Door};
+use super::{
+    HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters, door::Door, purge::keep_house,
+};
 use crate::{
     admission::Admission,
     clock::Clock,
     config::Config,
     error::{OpenError, StorageError},
+    events::EVENTS_KEPT,
     limits::Housekeeper,
     payload::Payload,
     replay::Replays,
@@ -131,7 +135,8 @@ impl<P: Payload> HintedHandoff<P> {
         runtime: Handle,
         open: impl FnOnce(&Config, OnDurable) -> Result<Store, OpenError>,
     ) -> Result<Self, OpenError> {
-        let replays = Arc::new(Replays::new(&config.manual_nodes));
+        let events = broadcast::Sender::new(EVENTS_KEPT);
+        let replays = Arc::new(Replays::new(&config.manual_nodes, events.clone()));
         let woken = Arc::clone(&replays);
         let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
         let store = Arc::new(open(&config, Box::new(on_durable))?);
@@ -139,30 +144,47 @@ impl<P: Payload> HintedHandoff<P> {
         if let Some(admission) = &admission {
             admission.look(&store);
         }
-        replays.begin(&config, &store, writer, runtime.clone(), admission.clone());
+        replays.begin(
+            &config,
+            &store,
+            writer,
+            runtime.clone(),
+            clock.clone(),
+            admission.clone(),
+        );
         let door = Door::new(&config, &store);
         if let Some(keeper) = Housekeeper::new(&config, &store, clock.clone(), runtime.clone()) {
             let stop = replays.stop().clone();
             replays.spawn(keeper.run(stop), &runtime);
         }
+        let inner = Arc::new(Inner {
+            store,
+            replays,
+            admission,
+            durability: config.durability,
+            max_entry_bytes: config.max_entry_bytes,
+            batch_bytes: config.batch_bytes,
+            write_timeout: config.write_timeout,
+            opened: Instant::now(),
+            door,
+            clock,
+            events,
+            runtime,
+            room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
+            turns: Arc::new(Semaphore::new(TURNS as usize)),
+            changes: Semaphore::new(1),
+            closed: AtomicBool::new(false),
+            shutdown: OnceCell::new(),
+            writes: WriteCounters::default(),
+        });
+        if !config.purge_after.is_zero() {
+            let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());
+            inner
+                .runtime
+                .spawn(keep_house(weak, stop, config.purge_after));
+        }
         Ok(HintedHandoff {
-            inner: Arc::new(Inner {
-                store,
-                replays,
-                admission,
-                durability: config.durability,
-                max_entry_bytes: config.max_entry_bytes,
-                batch_bytes: config.batch_bytes,
-                write_timeout: config.write_timeout,
-                door,
-                clock,
-                runtime,
-                room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
-                turns: Arc::new(Semaphore::new(TURNS as usize)),
-                closed: AtomicBool::new(false),
-                shutdown: OnceCell::new(),
-                writes: WriteCounters::default(),
-            }),
+            inner,
             reopens_told: AtomicU64::new(0),
             payload: PhantomData,
         })

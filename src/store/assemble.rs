@@ -47,6 +47,8 @@ pub fn assemble(
             reserve_bytes: config.min_free_disk,
         },
     ));
+    let paused = recovered.paused_all;
+    shared.holds.lock().reload(paused, &recovered.records);
     let (tails, trimmer, dirty) = take_over(&shared, &recovered);
     let committer = Committer {
         shared: Arc::clone(&shared),

@@ -12,7 +12,6 @@ use std::{
 use super::{
     clean,
     depart::Redriven,
-    departure::LossReason,
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
     faults::{Safeguard, is_off, point},
@@ -91,13 +90,7 @@ impl Committer {
             match control {
                 None => {}
                 Some(Control::Sync(done)) => done(self.guarded(Self::settle)),
-                Some(Control::RemoveNode(node, done)) => {
-                    let removed =
-                        self.guarded(|committer| committer.forsake(node, LossReason::Discarded));
-                    done(
-                        removed.and_then(|amount| amount.ok_or(HandoffError::UnknownNode { node })),
-                    );
-                }
+                Some(Control::Nodes(request)) => self.about_nodes(request),
                 Some(Control::JudgeDamage(node, at, done)) => {
                     done(self.guarded(|committer| committer.judge_damage(node, at)));
                 }
@@ -124,7 +117,7 @@ impl Committer {
 
     /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the outcome of what was
     /// handed over is unknown; rule 10, a damaged file may make the engine panic.
-    fn guarded<T>(
+    pub fn guarded<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, StorageError>,
     ) -> Result<T, HandoffError> {

@@ -340,14 +340,8 @@ impl Committer {
     }
 
     /// Discards all that a node has, in one step with the record of it and with its tombstone.
-    pub fn forsake(
-        &mut self,
-        node: NodeId,
-        reason: LossReason,
-    ) -> Result<Option<Amount>, StorageError> {
-        let Some(record) = self.records.get_mut(&node) else {
-            return Ok(None);
-        };
+    pub fn forsake(&mut self, node: NodeId, reason: LossReason) -> Result<Amount, StorageError> {
+        let record = self.records.entry(node).or_default();
         let had = std::mem::take(record);
         let queues: BTreeSet<QueueRef> = had
             .live
@@ -372,7 +366,7 @@ impl Committer {
             self.trimmer.whole(node, queue, Letters::Go);
         }
         self.shared.registry.lock().remove(node);
-        Ok(Some(pending))
+        Ok(pending)
     }
 
     /// Of hints that wait the shards are not looked up: that would take reading all of them.

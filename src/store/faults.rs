@@ -107,7 +107,7 @@ pub fn is_off(_safeguard: Safeguard) -> bool {
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
 #[cfg(feature = "testkit")]
-pub const POINTS: [&str; 33] = [
+pub const POINTS: [&str; 41] = [
     "open: locked",
     "open: attempt counted",
     "open: engine open",
@@ -134,6 +134,14 @@ pub const POINTS: [&str; 33] = [
     "ack: queue retired",
     "drop: tombstone written",
     "drop: tombstone durable",
+    "pause: record written",
+    "pause: durable",
+    "pause: all written",
+    "pause: all durable",
+    "park: record written",
+    "park: durable",
+    "rename: records written",
+    "rename: durable",
     "trim: removed",
     "commit: before flush",
     "commit: before fsync",

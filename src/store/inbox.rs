@@ -17,13 +17,14 @@ use super::{
     engine::GROUP_BYTES,
     in_flight::{Done, Waiting},
     keys::{Place, QueueRef},
+    membership::Request as NodesRequest,
     proposal::{Draft, Proposal, Refusal},
     quota::Reservation,
     reader::PeekedHint,
 };
 use crate::{
     error::{EnqueueError, HandoffError},
-    types::{Amount, HintId, NodeId},
+    types::{HintId, NodeId},
 };
 
 /// Told the outcome of an append. Dropped untold, the outcome is unknown.
@@ -200,8 +201,8 @@ pub enum Part {
 pub enum Control {
     /// Answered when all that came before is durable, acks too.
     Sync(ControlDone<()>),
-    /// Discards all hints of a node.
-    RemoveNode(NodeId, ControlDone<Amount>),
+    /// Pauses, renames, parks or removes nodes.
+    Nodes(NodesRequest),
     /// Somebody could not read the hint at the cursor of this queue of this node.
     JudgeDamage(NodeId, QueueRef, ControlDone<()>),
     /// The last request: commit all, leave `CLEAN`, drop the engine.
@@ -255,7 +256,7 @@ impl Control {
             Control::Sync(done) | Control::JudgeDamage(_, _, done) | Control::Close(done) => {
                 done(Err(error));
             }
-            Control::RemoveNode(_, done) => done(Err(error)),
+            Control::Nodes(request) => request.refuse(error),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The records of the tree `hh/meta`: schema version, store id, next queue id. Each is sealed with a checksum.
+//! The records of the tree `hh/meta`: schema version, store id, next queue id, whether all replay is paused
+//! (u8, 0 no, 1 yes; absent: no). Each is sealed with a checksum.
 
 use super::{
     engine::Engine,
@@ -9,6 +10,7 @@ use crate::types::StoreId;
 pub const SCHEMA: &str = "schema";
 pub const STORE: &str = "store";
 const NEXT_QUEUE: &str = "next_queue";
+const PAUSED: &str = "paused";
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
@@ -40,7 +42,7 @@ pub fn decode<const N: usize>(record: &'static str, value: &[u8]) -> Result<[u8;
 
 /// Whether this is one of the records, whole.
 pub fn is_record(key: &[u8], value: &[u8]) -> bool {
-    [SCHEMA, STORE, NEXT_QUEUE]
+    [SCHEMA, STORE, NEXT_QUEUE, PAUSED]
         .map(str::as_bytes)
         .contains(&key)
         && unseal(key, value).is_ok()
@@ -81,4 +83,22 @@ pub fn next_queue(engine: &Engine) -> Result<Option<u64>, MetaError> {
 /// Returns the bytes handed to the engine.
 pub fn set_next_queue(engine: &Engine, next: u64) -> sled::Result<usize> {
     put(engine, NEXT_QUEUE, next.to_be_bytes().to_vec())
+}
+
+/// Whether all replay is paused, to last.
+pub fn paused(engine: &Engine) -> Result<bool, MetaError> {
+    let damaged = |detail: String| MetaError::Damaged {
+        record: PAUSED,
+        detail,
+    };
+    match get(engine, PAUSED)? {
+        None | Some([0]) => Ok(false),
+        Some([1]) => Ok(true),
+        Some([other]) => Err(damaged(format!("it says {other}"))),
+    }
+}
+
+/// Returns the bytes handed to the engine. Kept when it ends: a rebuild takes what the log has, and would find an older one.
+pub fn set_paused(engine: &Engine, paused: bool) -> sled::Result<usize> {
+    put(engine, PAUSED, vec![u8::from(paused)])
 }

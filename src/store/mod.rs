@@ -25,6 +25,7 @@ mod faults;
 mod group;
 mod guarded;
 mod heal;
+mod holds;
 mod home;
 mod host_database;
 mod in_flight;
@@ -34,6 +35,7 @@ mod letter;
 mod letters;
 mod limiting;
 mod losses;
+mod membership;
 mod meta;
 mod node_record;
 mod open;
@@ -46,6 +48,8 @@ mod reader;
 mod rebuild;
 mod recovery;
 mod registry;
+mod removal;
+mod rename;
 mod salvage;
 mod schema;
 mod sealed;
@@ -70,11 +74,13 @@ pub use block::StoredHint;
 pub use cursor::Leave;
 pub use departure::{Burial, DeadReason, LossReason};
 pub use engine::panic_text;
+pub use holds::{Hold, Now, Parked};
 pub use host_database::{database_config, make_durable, open_database};
 pub use inbox::AppendDone;
 pub use keys::{Place, QueueRef};
 pub use letter::Dead;
 pub use losses::{Loss, Losses, LostOfQueue};
+pub use membership::Retained;
 pub use overlay::{Budget, RowBatch, Rows};
 pub use proposal::{Ack, Draft, Proposal, Refusal};
 pub use quota::{Full, Reservation};
@@ -322,6 +328,18 @@ impl Store {
         registry.is_gone_through(node, queue, sequence)
     }
 
+    /// What is durable and waits for the node; reads nothing.
+    pub fn pending(&self, node: NodeId) -> Amount {
+        let registry = self.shared.registry.lock();
+        let queues = registry.nodes.get(&node);
+        queues.map(NodeQueues::pending).unwrap_or_default()
+    }
+
+    /// Whether the node has queues, or had some and was not removed.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.shared.registry.lock().nodes.contains_key(&node)
+    }
+
     /// All queues below this one are retired, durably and for good; `None` if there is no queue.
     pub fn retired_below(&self) -> Option<QueueId> {
         self.shared.registry.lock().lowest_queue()
@@ -403,15 +421,6 @@ impl Store {
         done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
     ) {
         self.control(done, |done| Control::JudgeDamage(node, queue, done));
-    }
-
-    /// Discards all hints of a node and forgets its queues. Tells how much was pending.
-    pub fn remove_node(
-        &self,
-        node: NodeId,
-        done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
-    ) {
-        self.control(done, |done| Control::RemoveNode(node, done));
     }
 
     /// Tells when everything handed in so far is durable, acks too.

@@ -33,6 +33,8 @@ pub struct Recovered {
     pub store: StoreId,
     pub next_queue: u64,
     pub records: HashMap<NodeId, NodeRecord>,
+    /// All replay is paused, to last.
+    pub paused_all: bool,
     /// Nodes whose record is not what is on disk.
     pub rewritten: Vec<NodeId>,
     pub registry: Registry,
@@ -69,11 +71,11 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         .iter()
         .copied()
         .chain(waiting.map(|entry| entry.queue));
+    let mut rewritten = list_once(&mut records, &mut registry);
     adopt_unlisted(engine, &mut records, known, &mut registry)?;
-    let mut rewritten = match clean {
-        Some(_) => retire_unknown(&mut records, &summary, &mut registry),
-        None => Vec::new(),
-    };
+    if clean.is_some() {
+        rewritten.append(&mut retire_unknown(&mut records, &summary, &mut registry));
+    }
 
     let (mut live, mut retired) = (Vec::new(), Vec::new());
     let (mut redriven, mut stale) = (Redriven::default(), Vec::new());
@@ -109,6 +111,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         store,
         next_queue: next_queue(engine, &records, &found, clean)?,
         records,
+        paused_all: paused_all(engine)?,
         rewritten,
         registry,
         live,
@@ -209,14 +212,77 @@ fn adopt_unlisted(
         });
         let record = records.entry(at.node).or_default();
         record.removed = false;
-        let place = record.live.partition_point(|other| other.queue < at.queue);
-        record.live.insert(place, at);
+        // Before those that were begun later for the same node. What came by a rename has its own order.
+        let later = |other: &QueueRef| other.node == at.node && other.queue > at.queue;
+        let place = record.live.iter().position(later);
+        record.live.insert(place.unwrap_or(record.live.len()), at);
         let letters = engine.hints.range(at.letter_keys(Sequence(0))).next();
         if letters.transpose()?.is_some() {
             record.dead.push(at);
         }
     }
     Ok(())
+}
+
+/// A queue has one node. Records that a rename changed as one can only contradict each other where the disk gave back an old one.
+///
+/// Then what one of them lists as retired is done with: that is never undone. Else the queue belongs to the node that is not the
+/// one in its keys, since it was moved there at some time.
+fn list_once(records: &mut HashMap<NodeId, NodeRecord>, registry: &mut Registry) -> Vec<NodeId> {
+    let retired: BTreeSet<QueueRef> = records
+        .values()
+        .flat_map(|it| &it.retired)
+        .copied()
+        .collect();
+    let mut nodes: Vec<NodeId> = records.keys().copied().collect();
+    nodes.sort_unstable();
+    let mut owners: BTreeMap<QueueRef, NodeId> = BTreeMap::new();
+    for node in &nodes {
+        for at in records.get(node).into_iter().flat_map(|it| &it.live) {
+            let owner = owners.entry(*at).or_insert(*node);
+            if *owner == at.node {
+                *owner = *node;
+            }
+        }
+    }
+    let mut rewritten = Vec::new();
+    for node in nodes {
+        let Some(record) = records.get_mut(&node) else {
+            continue;
+        };
+        let foreign = |at: &mut QueueRef| {
+            retired.contains(at) || owners.get(at).is_some_and(|it| *it != node)
+        };
+        let gone: Vec<QueueRef> = record.live.extract_if(.., foreign).collect();
+        for at in &gone {
+            registry.note_damage(Damage {
+                node,
+                queue: at.queue,
+                what: "two nodes listed the queue; it was left to the one that got it later"
+                    .to_owned(),
+                lost: None,
+            });
+        }
+        if !gone.is_empty() {
+            rewritten.push(node);
+        }
+    }
+    rewritten
+}
+
+/// A pause of all that does not read is none: what waits must not wait for ever, and it is told.
+fn paused_all(engine: &Engine) -> Result<bool, MetaError> {
+    match meta::paused(engine) {
+        Err(MetaError::Damaged { record, detail }) => {
+            tracing::error!(
+                record,
+                detail,
+                "whether all replay is paused is not known; it is not"
+            );
+            Ok(false)
+        }
+        other => other,
+    }
 }
 
 /// Retires what `CLEAN` does not name. It names every queue that was not done with, so sled lost the records that

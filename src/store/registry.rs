@@ -143,6 +143,14 @@ impl NodeQueues {
             .fold(Amount::default(), |sum, queue| sum.plus(queue.pending()))
     }
 
+    /// Hints that somebody is about to let leave.
+    pub fn in_flight(&self) -> u64 {
+        self.queues
+            .iter()
+            .map(|queue| queue.claimed.len() as u64)
+            .sum()
+    }
+
     /// Whether anything is.
     pub fn has_pending(&self) -> bool {
         self.queues.iter().any(|queue| !queue.is_drained())

@@ -5,6 +5,7 @@
 //! - `registry`: cursors, watermarks and depth of every queue.
 //! - `engine`: the handles of the generation in use; taken out at close.
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread, after a reopen, better.
+//! - `holds`: which nodes are not replayed, and why.
 //! - the inbox and `in_flight` have their own.
 
 use std::{
@@ -23,8 +24,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    engine::Engine, faults::Faults, guarded::Guarded, in_flight::InFlight, inbox::Inbox,
-    registry::Registry,
+    engine::Engine, faults::Faults, guarded::Guarded, holds::Holds, in_flight::InFlight,
+    inbox::Inbox, registry::Registry,
 };
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
@@ -39,6 +40,7 @@ pub struct Shared {
     pub store: StoreId,
     pub inbox: Inbox,
     pub registry: Guarded,
+    pub holds: Mutex<Holds>,
     engine: RwLock<Option<Arc<Engine>>>,
     pub in_flight: InFlight,
     condition: Mutex<Health>,
@@ -155,6 +157,7 @@ impl Shared {
             store,
             inbox: Inbox::default(),
             registry: Guarded::new(registry),
+            holds: Mutex::default(),
             engine: RwLock::new(Some(engine)),
             in_flight: InFlight::default(),
             condition: Mutex::new(Health::Serving),

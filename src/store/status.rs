@@ -36,14 +36,18 @@ pub struct Status {
 pub struct HeadStatus {
     /// The shard.
     pub shard: ShardId,
-    /// The hint's queue.
+    /// The hint's queue, and the node in its keys.
     pub queue: QueueId,
+    /// See `queue`.
+    pub meant_for: NodeId,
     /// The hint's position there.
     pub sequence: Sequence,
     /// Sends that failed.
     pub attempts: u32,
     /// When the first of them failed, by the wall clock, in milliseconds since 1970.
     pub first_failed_unix_ms: u64,
+    /// When the last of them failed.
+    pub last_failed_unix_ms: u64,
 }
 
 impl Status {
@@ -99,9 +103,11 @@ mod tests {
                 .map(|shard| HeadStatus {
                     shard: ShardId(shard),
                     queue: QueueId(1),
+                    meant_for: NodeId(7),
                     sequence: Sequence(shard + 1),
                     attempts: 2,
                     first_failed_unix_ms: 5,
+                    last_failed_unix_ms: 6,
                 })
                 .collect(),
         };

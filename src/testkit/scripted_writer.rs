@@ -26,6 +26,8 @@ pub enum Reply {
     Reject,
     /// Say that the shard is gone.
     Obsolete,
+    /// Take the first so many batches only.
+    Partial(usize),
     /// Never answer.
     Hang,
     /// Panic.
@@ -47,6 +49,25 @@ pub struct Seen {
     pub points: Vec<Bytes>,
     /// What was answered.
     pub reply: Reply,
+}
+
+impl Seen {
+    /// The payloads that were taken, once the reply is given.
+    pub fn taken(&self) -> &[Bytes] {
+        let taken = self.reply.taken().min(self.points.len());
+        self.points.split_at(taken).0
+    }
+}
+
+impl Reply {
+    /// How many batches it takes at most.
+    fn taken(self) -> usize {
+        match self {
+            Reply::Take | Reply::Slow(_) => usize::MAX,
+            Reply::Partial(taken) => taken,
+            _ => 0,
+        }
+    }
 }
 
 type Script = Box<dyn FnMut(&ShardWrite<Bytes>) -> Reply + Send>;
@@ -115,10 +136,7 @@ impl ScriptedWriter {
     /// The payloads that were taken, in order.
     pub fn taken(&self) -> Vec<Bytes> {
         let seen = self.seen.lock();
-        let taken = seen
-            .iter()
-            .filter(|seen| matches!(seen.reply, Reply::Take | Reply::Slow(_)));
-        taken.flat_map(|seen| seen.points.clone()).collect()
+        seen.iter().flat_map(Seen::taken).cloned().collect()
     }
 
     /// Waits until `payloads` were taken. The caller bounds the wait.
@@ -139,6 +157,7 @@ impl ScriptedWriter {
             Reply::RetryAfter(after) => Err(WriteError::retry_after(after, "scripted: busy")),
             Reply::Reject => Err(WriteError::reject("scripted: field type conflict")),
             Reply::Obsolete => Err(WriteError::obsolete("scripted: shard dropped")),
+            Reply::Partial(taken) => Err(WriteError::partial(taken, "scripted: disk full")),
             Reply::Hang => std::future::pending().await,
             #[allow(clippy::panic)]
             Reply::Panic => panic!("scripted: panic"),
@@ -172,8 +191,9 @@ impl ShardWriter<Bytes> for ScriptedWriter {
                 .collect(),
             reply,
         });
-        Self::answer(reply).await?;
+        let answer = Self::answer(reply).await;
+        let payloads = reply.taken().min(payloads);
         self.taken.send_modify(|taken| *taken += payloads);
-        Ok(())
+        answer
     }
 }

@@ -1,4 +1,5 @@
-//! The host under test, as a child process: writes, replays, settles, removes nodes, shuts down, and tells its parent.
+//! The host under test, as a child process: writes, replays, settles, pauses, parks, renames and removes nodes, shuts down, and
+//! tells its parent.
 
 use std::{
     process::ExitCode,
@@ -19,7 +20,8 @@ use crate::{
     error::FailedOutcome,
     service::{Accepted, HintedHandoff},
     shard_writer::{ShardWrite, ShardWriter, WriteError},
-    types::{NodeId, ShardId},
+    stats::Health,
+    types::{NodeId, Pause, ShardId},
 };
 
 /// What a child is told to do.
@@ -48,6 +50,14 @@ pub struct Workload {
 
 /// Of a payload: the number, the node and the shard.
 const HEADER_BYTES: usize = 24;
+
+/// A node goes by its number and this while it is renamed, which is nothing that the oracle need know.
+const ALIAS: u64 = 1 << 32;
+
+/// The node that is meant, whatever name it goes by.
+fn by_first_name(node: NodeId) -> NodeId {
+    NodeId(node.0 % ALIAS)
+}
 
 /// A payload that says which write it is, the rest of which hardly compresses.
 pub(super) fn payload(number: u64, node: NodeId, shard: ShardId, bytes: usize) -> Bytes {
@@ -158,11 +168,11 @@ impl ShardWriter<Bytes> for Arc<Node> {
             // It will be sent again, behind what else came back.
             return Err(WriteError::retry("the store failed meanwhile"));
         }
+        let node = by_first_name(write.node);
         for batch in write.batches {
-            let (Some(id), Some(number)) = (
-                batch.hint,
-                read_payload(&batch.points, write.node, write.shard),
-            ) else {
+            let (Some(id), Some(number)) =
+                (batch.hint, read_payload(&batch.points, node, write.shard))
+            else {
                 // Told as a delivery of a write that nobody tried.
                 return Err(WriteError::reject(format!(
                     "a payload that nobody wrote: {:?}",
@@ -172,7 +182,7 @@ impl ShardWriter<Bytes> for Arc<Node> {
             let delivered = Event::Delivered {
                 id,
                 number,
-                node: write.node,
+                node,
                 shard: write.shard,
             };
             tell(&delivered).map_err(WriteError::retry)?;
@@ -243,6 +253,7 @@ impl Workload {
             handoff,
             node,
         });
+        host.put_right().await;
         if host.workload.drain {
             host.drain().await?;
         } else {
@@ -352,11 +363,65 @@ impl Host {
                 it if it < self.workload.removals_percent + self.workload.syncs_percent => {
                     self.node.settle(&handoff).await
                 }
-                _ => Ok(()),
+                _ => {
+                    self.operate(&mut random).await;
+                    Ok(())
+                }
             };
             if told.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Does what an operator may, and puts it right again: nothing of it loses a hint, or changes the order of a shard.
+    async fn operate(&self, random: &mut fastrand::Rng) {
+        let index = random.u64(..self.workload.nodes);
+        let Some(removal) = self.removals.get(index as usize) else {
+            return;
+        };
+        let node = NodeId(index + 1);
+        // What fails here is put right below, or in the next life.
+        match random.u8(..4) {
+            0 => drop(self.handoff.pause(node, Pause::Lasting).await),
+            1 => drop(self.handoff.pause_all(Pause::Lasting).await),
+            2 => drop(self.handoff.retain_nodes(&[node]).await),
+            _ => {
+                let _no_writes = removal.write().await;
+                let alias = NodeId(node.0 + ALIAS);
+                let _ = self.handoff.rename_node(node, alias).await;
+                tokio::time::sleep(Duration::from_micros(random.u64(..3_000))).await;
+                return self.put_right().await;
+            }
+        }
+        tokio::time::sleep(Duration::from_micros(random.u64(..3_000))).await;
+        self.put_right().await;
+    }
+
+    /// Gives every node its first name back, and ends pauses and parking. Tried until the store does all of it, or is done for.
+    async fn put_right(&self) {
+        let handoff = &self.handoff;
+        for _ in 0..2_000 {
+            let mut well = handoff.resume_all().await.is_ok();
+            // Only a store that serves shows which names came of what failed.
+            let nodes: Vec<_> = handoff
+                .stats()
+                .nodes
+                .into_iter()
+                .map(|it| it.node)
+                .collect();
+            well &= handoff.retain_nodes(&nodes).await.is_ok();
+            for node in nodes {
+                well &= handoff.resume(node).await.is_ok();
+                if node != by_first_name(node) {
+                    let back = handoff.rename_node(node, by_first_name(node)).await;
+                    well &= back.is_ok();
+                }
+            }
+            if well || matches!(handoff.health(), Health::RestartRequired(_)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 

@@ -72,7 +72,7 @@ pub fn hints(store: &Store, node: u64) -> Vec<PeekedHint> {
     match peek(store, node) {
         Peek::Empty => Vec::new(),
         Peek::Hints(hints) => hints,
-        Peek::Damaged(queue) => panic!("{queue:?} is damaged"),
+        Peek::Damaged(place) => panic!("{place:?} is damaged"),
     }
 }
 
@@ -85,11 +85,11 @@ pub fn payloads(store: &Store, node: u64) -> Vec<Bytes> {
 
 /// Lets the commit thread judge what a peek found damaged.
 pub fn judge(store: &Store, node: u64) {
-    let Peek::Damaged(queue) = peek(store, node) else {
+    let Peek::Damaged(place) = peek(store, node) else {
         panic!("nothing is damaged");
     };
     let (tell, told) = mpsc::channel();
-    store.judge_damage(NodeId(node), queue.queue, move |result| {
+    store.judge_damage(NodeId(node), place.queue, move |result| {
         tell.send(result).unwrap()
     });
     told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();

@@ -158,9 +158,9 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
         };
         match peeked {
             Peek::Empty => break,
-            Peek::Damaged(queue) => {
+            Peek::Damaged(place) => {
                 let (sender, told) = mpsc::channel();
-                store.judge_damage(NodeId(node), queue.queue, move |result| {
+                store.judge_damage(NodeId(node), place.queue, move |result| {
                     drop(sender.send(result));
                 });
                 match told.recv_timeout(ANSWER_WITHIN) {

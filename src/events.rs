@@ -1,0 +1,54 @@
+//! What happens, for whoever listens.
+
+use crate::{
+    error::StorageError,
+    store::{DeadReason, Loss},
+    types::{HintId, NodeId, ShardId},
+};
+
+/// Something happened that an operator may want to know at once. What it led to is in [`Stats`](crate::Stats), in the dead letters and in
+/// the loss journal, which miss nothing; this is to be told without asking.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A node does not answer its ping, or has taken nothing since: it is tried again after a while.
+    NodeDown {
+        /// The node.
+        node: NodeId,
+        /// What was said, with its causes.
+        error: String,
+    },
+    /// Hints are being sent to a node.
+    Replaying {
+        /// The node.
+        node: NodeId,
+    },
+    /// Nothing waits for a node any more. A node that is up goes to and fro between this and [`Replaying`](Event::Replaying) with every
+    /// hint that it gets.
+    CaughtUp {
+        /// The node.
+        node: NodeId,
+    },
+    /// A hint became a dead letter, durably: its node rejected it, for example.
+    Rejected {
+        /// The node.
+        node: NodeId,
+        /// The hint.
+        hint: HintId,
+        /// Its shard.
+        shard: ShardId,
+        /// Why.
+        reason: DeadReason,
+        /// What was said, with its causes.
+        error: String,
+    },
+    /// Hints left undelivered, durably. An entry of the loss journal that grows is told of each time, with what it grew by.
+    Lost(Loss),
+    /// The store failed; [`health`](crate::HintedHandoff::health) says how bad it is.
+    StoreFailed(StorageError),
+    /// The store failed and serves again.
+    Reopened,
+}
+
+/// Events that are kept for a listener that is slow.
+pub(crate) const EVENTS_KEPT: usize = 1024;

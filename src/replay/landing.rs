@@ -1,0 +1,194 @@
+//! What becomes of each send of a round.
+
+use tokio::{task::JoinError, time::sleep};
+
+use super::{
+    give_up::{bury, lose},
+    progress::with_causes,
+    round::{Interrupted, Round},
+    send::{Claim, Landed, Outcome},
+};
+use crate::{
+    payload::Payload,
+    shard_writer::{ShardWriter, WriteError},
+    stats::NodeState,
+    store::DeadReason,
+    types::ShardId,
+};
+
+impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
+    /// A task has ended. An error ends the round.
+    pub(super) fn landed(&mut self, landed: Result<Landed, JoinError>) -> Result<(), Interrupted> {
+        let Landed {
+            shard,
+            tried,
+            outcome,
+        } = match landed {
+            Ok(landed) => landed,
+            Err(error) if error.is_cancelled() => return Err(Interrupted::Stopped),
+            // Not the call, which is guarded, but what it left behind; which shard it was is not known any more.
+            Err(error) => {
+                let error = WriteError::retry(format!("the send panicked: {error}"));
+                return Err(Interrupted::Retry(error));
+            }
+        };
+        if !matches!(outcome, Outcome::GivenUp(..)) {
+            self.sends -= 1;
+        }
+        match outcome {
+            Outcome::NotBegun => self.window.free(shard),
+            Outcome::Store(error) => return Err(Interrupted::Store(error)),
+            Outcome::Nothing => {
+                self.window.keep_only(shard, tried, &[]);
+                self.window.free(shard);
+            }
+            Outcome::Undecodable(claim, error) => {
+                self.check_reopens()?;
+                self.still_there(shard, tried, &claim);
+                self.bury(shard, claim, DeadReason::Undecodable, with_causes(&error));
+            }
+            Outcome::Sent(claim, sent, answer) => {
+                // What an earlier acknowledgement let go of may be back, and is to come before this.
+                self.check_reopens()?;
+                self.still_there(shard, tried, &claim);
+                self.answered(shard, claim, sent, answer)?;
+            }
+            Outcome::GivenUp(claim, result) => {
+                result.map_err(Interrupted::Store)?;
+                self.window.done(shard, claim.hints.len());
+                self.troubles.left(shard, claim.hints.len());
+                self.window.free(shard);
+            }
+        }
+        Ok(())
+    }
+
+    /// What could not be claimed is somebody else's, who lets it leave.
+    fn still_there(&mut self, shard: ShardId, tried: usize, claim: &Claim) {
+        if claim.hints.len() < tried {
+            self.window.keep_only(shard, tried, &claim.hints);
+        }
+    }
+
+    fn answered(
+        &mut self,
+        shard: ShardId,
+        claim: Claim,
+        sent: usize,
+        answer: Result<usize, WriteError>,
+    ) -> Result<(), Interrupted> {
+        let error = match answer {
+            Ok(taken) => return self.taken(shard, claim, taken),
+            Err(error) => error,
+        };
+        let text = with_causes(&error);
+        match error {
+            WriteError::Obsolete { .. } => {
+                self.node_answers();
+                self.tasks.spawn(lose(shard, claim.first(sent), text));
+            }
+            WriteError::Reject { .. } => {
+                self.node_answers();
+                self.line.failed(&self.handle.progress, text.clone());
+                if sent == 1 {
+                    self.bury(shard, claim, DeadReason::Rejected, text);
+                } else {
+                    self.troubles.rejected(shard, sent);
+                    self.window.free(shard);
+                }
+            }
+            WriteError::Retry { after, .. } => self.failed(shard, claim, after, text),
+            // Was settled into one of the others.
+            WriteError::Partial { .. } => self.failed(shard, claim, None, text),
+        }
+        Ok(())
+    }
+
+    fn taken(&mut self, shard: ShardId, mut claim: Claim, taken: usize) -> Result<(), Interrupted> {
+        self.node_answers();
+        let hints: Vec<_> = claim.hints.drain(..taken.min(claim.hints.len())).collect();
+        let left = self.line.store.deliver(self.line.node, &hints);
+        left.map_err(Interrupted::Store)?;
+        if let (Some(first), Some(last)) = (hints.first(), hints.last()) {
+            let span = tracing::Span::current();
+            if self.sent_bytes == 0 {
+                span.record("queue", first.mark.queue.queue.0);
+                span.record("first", first.mark.sequence.0);
+            }
+            self.sent_bytes += hints.iter().map(|it| it.hint.payload_bytes()).sum::<u64>();
+            span.record("last", last.mark.sequence.0);
+            span.record("bytes", self.sent_bytes);
+        }
+        self.window.done(shard, hints.len());
+        self.troubles.taken(shard, hints.len());
+        self.window.free(shard);
+        self.handle.progress.took(hints.len() as u64);
+        self.line.note_status(&self.handle.progress, self.troubles);
+        Ok(())
+    }
+
+    fn node_answers(&mut self) {
+        self.has_answered = true;
+        self.failing.clear();
+        self.wish = None;
+        self.handle.progress.well(NodeState::Replaying);
+    }
+
+    fn failed(
+        &mut self,
+        shard: ShardId,
+        claim: Claim,
+        wish: Option<std::time::Duration>,
+        error: String,
+    ) {
+        tracing::debug!(node = self.line.node.0, shard = shard.0, %error, "a send failed");
+        self.line.failed(&self.handle.progress, error.clone());
+        self.wish = wish;
+        *self.failing.entry(shard).or_default() += 1;
+        let Some(head) = claim.hints.first().map(|hint| hint.mark.place()) else {
+            return self.window.free(shard);
+        };
+        let attempts = self.troubles.failed(shard, head, wish);
+        self.line.note_status(&self.handle.progress, self.troubles);
+        if (1..=attempts).contains(&self.settings.max_attempts) {
+            self.bury(shard, claim, DeadReason::Attempts, error);
+        } else {
+            self.window.free(shard);
+        }
+    }
+
+    /// Buries the first hint of the claim; the shard waits until that is durable.
+    fn bury(&mut self, shard: ShardId, claim: Claim, reason: DeadReason, error: String) {
+        let claim = claim.first(1);
+        if let Some(head) = claim.hints.first().map(|hint| hint.mark.place()) {
+            let burial = self.troubles.burial(shard, head, reason, error);
+            self.tasks.spawn(bury(shard, claim, burial));
+        }
+    }
+
+    /// Begins no send any more, and lets those under way finish: within their time, and told to stop for a while only. What is
+    /// abandoned then was not acknowledged, so it will be sent again.
+    pub(super) async fn settle(&mut self) {
+        self.quit.cancel();
+        let (stop, grace) = (self.handle.stop.clone(), self.settings.shutdown_grace);
+        let over = async move {
+            stop.cancelled().await;
+            sleep(grace).await;
+        };
+        let mut over = std::pin::pin!(over);
+        loop {
+            let landed = tokio::select! {
+                biased;
+                landed = self.tasks.join_next() => landed,
+                () = &mut over => None,
+            };
+            let Some(landed) = landed else { break };
+            // The round has its end already; one that the store has a part in ends all that follow in the same way.
+            let _ = self.landed(landed);
+        }
+        self.tasks.abort_all();
+        if let Some(reading) = self.reading.take() {
+            reading.await;
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One round with a node that answered its ping: read ahead, send to several shards at once, and see what becomes of each send.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    NodeHandle, Settings,
+    reading::{Read, Reads},
+    send::{Landed, Line, Load, send},
+    shard::Troubles,
+    window::Window,
+};
+use crate::{
+    error::HandoffError,
+    payload::Payload,
+    shard_writer::{ShardWriter, WriteError},
+    store::{Peek, PeekLimits, QueueRef, Reader},
+    types::{Amount, QueueId, ShardId},
+};
+
+/// Hints of a send, beside `batch_bytes`: bounds what a batch of tiny hints takes in memory.
+const BATCH_HINTS: u64 = 8192;
+/// Shards whose sends fail, one after the other, before the node is taken for down; more if more are sent to at once.
+const FAILING_SHARDS_MIN: usize = 4;
+
+/// How a round ended well, or at least not of itself.
+pub enum End {
+    /// Nothing waits.
+    CaughtUp,
+    /// All shards that have something to send are to be left alone.
+    Failing(Failing),
+}
+
+pub struct Failing {
+    /// Whether a send failed in this round, not only before.
+    pub failed: bool,
+    /// Whether the node took or refused anything in this round.
+    pub answered: bool,
+    /// What the node asked for last.
+    pub wish: Option<Duration>,
+    /// When the first of the shards may be sent to again; `None` if others may be at once.
+    pub until: Option<Instant>,
+    /// Whether a new hint may be one that can be sent.
+    pub hears: bool,
+}
+
+/// Why a round ended before that.
+pub enum Interrupted {
+    /// The node does not answer. Try again after a while.
+    Retry(WriteError),
+    /// The host paused or parked the node. A bell rings when it is to go on.
+    Held,
+    /// Told to stop.
+    Stopped,
+    /// The store was opened again: acknowledgements may have been undone.
+    Reopened,
+    /// The store failed or was closed.
+    Store(HandoffError),
+}
+
+pub struct Round<'a, P, W> {
+    pub(super) line: &'a Arc<Line<W>>,
+    pub(super) settings: &'a Settings,
+    pub(super) handle: &'a Arc<NodeHandle>,
+    reads: &'a Reads,
+    pub(super) troubles: &'a mut Troubles,
+    pub(super) window: Window,
+    pub(super) tasks: JoinSet<Landed>,
+    /// Sends among the tasks.
+    pub(super) sends: usize,
+    /// Cancelled when no send is to begin any more.
+    pub(super) quit: CancellationToken,
+    reader: Reader,
+    pub(super) reading: Option<Read>,
+    /// Nothing more was there to read, and no bell has rung since.
+    is_at_end: bool,
+    /// What does not read, and is judged once nothing is in front of it.
+    damaged: Option<QueueRef>,
+    /// Shards that are left alone until then.
+    waiting: BTreeSet<(Instant, ShardId)>,
+    /// Shards whose sends failed since the node took anything, and how often.
+    pub(super) failing: HashMap<ShardId, u32>,
+    pub(super) wish: Option<Duration>,
+    /// Whether the node answered a send in this round, other than by a failure.
+    pub(super) has_answered: bool,
+    stalled_by: Option<ShardId>,
+    reopens: u64,
+    retired_below: Option<QueueId>,
+    pub(super) sent_bytes: u64,
+    payload: std::marker::PhantomData<fn() -> P>,
+}
+
+impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
+    pub fn new(
+        line: &'a Arc<Line<W>>,
+        settings: &'a Settings,
+        handle: &'a Arc<NodeHandle>,
+        reads: &'a Reads,
+        troubles: &'a mut Troubles,
+    ) -> Self {
+        Round {
+            line,
+            settings,
+            handle,
+            reads,
+            troubles,
+            window: Window::default(),
+            tasks: JoinSet::new(),
+            sends: 0,
+            quit: handle.stop.child_token(),
+            reader: Reader::default(),
+            reading: None,
+            is_at_end: false,
+            damaged: None,
+            waiting: BTreeSet::new(),
+            failing: HashMap::new(),
+            wish: None,
+            has_answered: false,
+            stalled_by: None,
+            reopens: line.store.reopens(),
+            retired_below: None,
+            sent_bytes: 0,
+            payload: std::marker::PhantomData,
+        }
+    }
+
+    /// Sends until nothing is pending, or until there is a reason not to go on; then nothing is in flight any more.
+    pub async fn run(mut self) -> Result<End, Interrupted> {
+        let ended = self.work().await;
+        self.settle().await;
+        ended
+    }
+
+    async fn work(&mut self) -> Result<End, Interrupted> {
+        loop {
+            self.line.check_held()?;
+            self.judge_damage().await?;
+            self.start_sends();
+            self.start_read();
+            self.tell_who_stalls();
+            if let Some(end) = self.end() {
+                return Ok(end);
+            }
+            let handle = Arc::clone(self.handle);
+            let (quit, wake) = (&self.handle.stop, self.waiting.first().map(|(at, _)| *at));
+            tokio::select! {
+                biased;
+                () = quit.cancelled() => return Err(Interrupted::Stopped),
+                read = async { self.reading.as_mut()?.await }, if self.reading.is_some() => {
+                    self.reading = None;
+                    let (reader, peeked) = read.ok_or(Interrupted::Stopped)?;
+                    self.reader = reader;
+                    self.peeked(peeked.map_err(Interrupted::Store)?)?;
+                }
+                Some(landed) = self.tasks.join_next() => self.landed(landed)?,
+                () = handle.progress.woken(), if self.is_at_end => {
+                    self.check_reopens()?;
+                    self.is_at_end = false;
+                }
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    self.free_waiting();
+                }
+            }
+        }
+    }
+
+    /// Sends to as many shards as may be sent to at once.
+    fn start_sends(&mut self) {
+        let now = Instant::now();
+        // Those that failed count, so that a node that is down is not tried with twice as many before that is seen.
+        while self.sends < self.settings.max_in_flight
+            && self.sends + self.failing.len() < self.failing_most()
+        {
+            let Some(shard) = self.window.ready() else {
+                return;
+            };
+            self.window.hold(shard);
+            if let Some(until) = self.troubles.backing_off(shard, now) {
+                self.waiting.insert((until, shard));
+                continue;
+            }
+            let most = Amount {
+                hints: BATCH_HINTS,
+                bytes: self.settings.batch_bytes,
+            };
+            let mut hints = self.window.next_of(shard, most);
+            let Some(head) = hints.first().map(|hint| hint.mark.place()) else {
+                continue;
+            };
+            let max_attempts = self.settings.max_attempts;
+            hints.truncate(self.troubles.most_hints(shard, head, max_attempts));
+            let load = Load {
+                shard,
+                hints,
+                retired_below: self.retired_below,
+                reopens: self.reopens,
+            };
+            let sending = send::<P, W>(Arc::clone(self.line), load, self.quit.clone());
+            self.sends += 1;
+            self.tasks.spawn(sending);
+        }
+    }
+
+    /// Reads on while sends are under way.
+    fn start_read(&mut self) {
+        let is_stopped = self.is_at_end || self.damaged.is_some() || self.is_storm();
+        if is_stopped || self.reading.is_some() {
+            return;
+        }
+        let most = self.most();
+        let Some(room) = self.window.room(most) else {
+            return;
+        };
+        // Rather a large piece than many small ones, as long as there is something to send.
+        let is_little = room.hints < most.hints / 4 || room.bytes < most.bytes / 4;
+        if is_little && self.sends > 0 && self.window.ready().is_some() {
+            return;
+        }
+        // A part of the window, and the first part a small one, so that sends begin before it is full.
+        let piece = match self.window.is_empty() {
+            true => self.settings.batch_bytes,
+            false => self.settings.batch_bytes.max(most.bytes / 8),
+        };
+        let limits = PeekLimits {
+            hints: usize::try_from(room.hints).unwrap_or(usize::MAX),
+            payload_bytes: room.bytes.min(piece),
+        };
+        let reader = std::mem::take(&mut self.reader);
+        let (store, node, from) = (&self.line.store, self.line.node, self.window.position());
+        let quit = self.quit.clone();
+        self.reading = Some(self.reads.read(store, reader, node, from, limits, quit));
+    }
+
+    fn most(&self) -> Amount {
+        self.reads.share(Amount {
+            hints: self.settings.window_hints as u64,
+            bytes: self.settings.window_bytes,
+        })
+    }
+
+    fn peeked(&mut self, peeked: Peek) -> Result<(), Interrupted> {
+        self.check_reopens()?;
+        match peeked {
+            Peek::Empty => self.is_at_end = true,
+            Peek::Damaged(place) => self.damaged = Some(place.queue),
+            Peek::Hints(hints) => {
+                self.retired_below = self.line.store.retired_below();
+                let most = self.most();
+                self.window.push(hints, most);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has what does not read judged once nothing is in front of it any more, and reads on from there.
+    async fn judge_damage(&mut self) -> Result<(), Interrupted> {
+        if let Some(queue) = self.damaged.take_if(|_| self.window.is_empty()) {
+            self.reader.forget();
+            self.window = Window::default();
+            let judged = super::judge_damage(&self.line.store, self.line.node, queue).await;
+            judged.map_err(Interrupted::Store)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_reopens(&self) -> Result<(), Interrupted> {
+        match self.line.store.reopens() == self.reopens {
+            true => Ok(()),
+            false => Err(Interrupted::Reopened),
+        }
+    }
+
+    /// Shards that have been left alone for long enough may be sent to again.
+    fn free_waiting(&mut self) {
+        let now = Instant::now();
+        while let Some((until, shard)) = self.waiting.pop_first() {
+            if until > now {
+                self.waiting.insert((until, shard));
+                return;
+            }
+            self.window.free(shard);
+        }
+    }
+
+    /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried one by one.
+    fn is_storm(&self) -> bool {
+        self.failing.len() >= self.failing_most()
+    }
+
+    fn failing_most(&self) -> usize {
+        self.settings.max_in_flight.max(FAILING_SHARDS_MIN)
+    }
+
+    /// Whether the round is over, now that all is begun that can be.
+    fn end(&self) -> Option<End> {
+        if !self.tasks.is_empty() || self.reading.is_some() {
+            return None;
+        }
+        if self.window.is_empty() {
+            return self.is_at_end.then_some(End::CaughtUp);
+        }
+        let is_storm = self.is_storm();
+        if !is_storm && self.waiting.len() < self.window.shards().len() {
+            return None;
+        }
+        // A node that took something is not down before all that is left has failed twice: until then its new hints are not
+        // kept waiting because of a shard that stalls.
+        let has_failed = |shard| self.failing.get(&shard).is_some_and(|times| *times > 1);
+        if !is_storm && self.has_answered && !self.window.shards().all(has_failed) {
+            return None;
+        }
+        let first = self.waiting.first().map(|(until, _)| *until);
+        Some(End::Failing(Failing {
+            failed: !self.failing.is_empty(),
+            answered: self.has_answered,
+            wish: self.wish,
+            until: first.filter(|_| !is_storm),
+            hears: self.is_at_end && !is_storm,
+        }))
+    }
+
+    fn tell_who_stalls(&mut self) {
+        let oldest = self.window.oldest();
+        let now = Instant::now();
+        let stalls = oldest.filter(|shard| self.troubles.backing_off(*shard, now).is_some());
+        if self.stalled_by != stalls {
+            self.stalled_by = stalls;
+            self.handle.progress.stalled_by(stalls);
+        }
+    }
+}

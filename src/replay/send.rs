@@ -1,0 +1,244 @@
+//! One send, in a task of its own: wait for the rate, claim, decode, call the host's writer.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{progress::Progress, rate_limit::RateLimit, round::Interrupted, shard::Troubles};
+use crate::{
+    admission::{Admission, Sending},
+    clock::Clock,
+    error::HandoffError,
+    payload::{Payload, PayloadError, decode},
+    shard_writer::{Batch, ShardWrite, ShardWriter, WriteError},
+    store::{PeekedHint, Status, Store, panic_text},
+    types::{HintId, NodeId, QueueId, ShardId},
+};
+
+/// What all sends to a node have in common.
+pub struct Line<W> {
+    pub node: NodeId,
+    pub store: Arc<Store>,
+    pub writer: Arc<W>,
+    pub limit: RateLimit,
+    pub timeout: Duration,
+    pub clock: Clock,
+    /// Told of every send, if direct writes keep behind them.
+    pub admission: Option<Arc<Admission>>,
+}
+
+impl<W> Line<W> {
+    /// An attempt failed.
+    pub fn failed(&self, progress: &Progress, error: String) {
+        progress.failed(error, self.clock.unix_ms());
+    }
+
+    /// Has the store remember how it goes, over restarts.
+    pub fn note_status(&self, progress: &Progress, troubles: &Troubles) {
+        let heads = troubles.heads();
+        let seen = progress.seen();
+        let status = Status {
+            attempts: seen.attempts,
+            last_error: seen.last_error,
+            heads,
+        };
+        self.store.set_status(self.node, status);
+    }
+
+    /// Before a round begins, and before anything more is sent.
+    pub fn check_held(&self) -> Result<(), Interrupted> {
+        match self.store.hold(self.node).is_held() {
+            true => Err(Interrupted::Held),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What one send is to carry.
+pub struct Load {
+    pub shard: ShardId,
+    pub hints: Vec<PeekedHint>,
+    pub retired_below: Option<QueueId>,
+    /// How often the store had been opened again when they were read.
+    pub reopens: u64,
+}
+
+/// Hints that nobody else may let leave until this is dropped.
+pub struct Claim {
+    pub store: Arc<Store>,
+    pub node: NodeId,
+    reopens: u64,
+    pub hints: Vec<PeekedHint>,
+    /// No direct write goes past it, until it is acknowledged, or known not to be.
+    _sending: Option<Sending>,
+}
+
+impl Claim {
+    /// Claims those that are still there.
+    fn of(line: &Line<impl Sized>, load: &mut Load) -> Self {
+        let admission = line.admission.as_ref();
+        let mut claim = Claim {
+            store: Arc::clone(&line.store),
+            node: line.node,
+            reopens: load.reopens,
+            hints: Vec::new(),
+            _sending: admission.map(|it| it.send(line.node, load.shard)),
+        };
+        let mut hints = std::mem::take(&mut load.hints);
+        line.store.claim(line.node, &mut hints);
+        claim.hints = hints;
+        claim
+    }
+
+    /// Gives all back but the first so many.
+    pub fn first(mut self, hints: usize) -> Self {
+        let others = self.hints.split_off(self.hints.len().min(hints));
+        drop(Claim {
+            store: Arc::clone(&self.store),
+            node: self.node,
+            reopens: self.reopens,
+            hints: others,
+            _sending: None,
+        });
+        self
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A store that was opened again knows nothing of it; what is claimed there is somebody else's.
+        if !self.hints.is_empty() && self.store.reopens() == self.reopens {
+            self.store.release(self.node, &self.hints);
+        }
+    }
+}
+
+/// How a task of the node's ended.
+pub struct Landed {
+    pub shard: ShardId,
+    /// How many of the shard's first hints it tried to claim.
+    pub tried: usize,
+    pub outcome: Outcome,
+}
+
+pub enum Outcome {
+    /// Told not to begin.
+    NotBegun,
+    /// The store does not serve.
+    Store(HandoffError),
+    /// None of the hints was there any more.
+    Nothing,
+    /// The first hint does not turn back into points.
+    Undecodable(Claim, PayloadError),
+    /// The writer was given so many of them, and took so many or failed.
+    Sent(Claim, usize, Result<usize, WriteError>),
+    /// All that was claimed is to leave undelivered, and that is durable now.
+    GivenUp(Claim, Result<(), HandoffError>),
+}
+
+/// Sends, unless `quit` comes before it begins.
+pub async fn send<P: Payload, W: ShardWriter<P>>(
+    line: Arc<Line<W>>,
+    mut load: Load,
+    quit: CancellationToken,
+) -> Landed {
+    let shard = load.shard;
+    let ended = |tried, outcome| Landed {
+        shard,
+        tried,
+        outcome,
+    };
+    let bytes = load.hints.iter().map(|it| it.hint.payload_bytes()).sum();
+    tokio::select! {
+        biased;
+        () = quit.cancelled() => return ended(0, Outcome::NotBegun),
+        () = line.limit.wait(bytes) => {}
+    }
+    // A failed store sends nothing new: what it could not acknowledge would only arrive twice.
+    if let Err(error) = line.store.check_serving() {
+        return ended(0, Outcome::Store(error));
+    }
+    let tried = load.hints.len();
+    let claim = Claim::of(&line, &mut load);
+    if claim.hints.is_empty() {
+        return ended(tried, Outcome::Nothing);
+    }
+    let batches = match batches::<P>(&line, &claim.hints) {
+        Ok(batches) => batches,
+        Err(error) => return ended(tried, Outcome::Undecodable(claim, error)),
+    };
+    let sent = batches.len();
+    let write = ShardWrite {
+        node: line.node,
+        shard,
+        retired_below: load.retired_below,
+        batches,
+    };
+    let work = async { line.writer.write_shard(write).await };
+    let answer = answered("send", line.timeout, work).await;
+    let answer = WriteError::settle(answer, sent);
+    ended(tried, Outcome::Sent(claim, sent, answer))
+}
+
+/// The points of the first hints: all up to one that does not decode, which is an error once it comes first.
+fn batches<P: Payload>(
+    line: &Line<impl Sized>,
+    hints: &[PeekedHint],
+) -> Result<Vec<Batch<P>>, PayloadError> {
+    let store = line.store.id();
+    let mut batches = Vec::with_capacity(hints.len());
+    for PeekedHint { mark, hint } in hints {
+        let points = match decode(hint.format, &hint.payload) {
+            Ok(points) => points,
+            Err(_) if !batches.is_empty() => break,
+            Err(error) => return Err(error),
+        };
+        let id = HintId {
+            store,
+            queue: mark.queue.queue,
+            sequence: mark.sequence,
+        };
+        batches.push(Batch {
+            hint: Some(id),
+            points,
+        });
+    }
+    Ok(batches)
+}
+
+/// What the host's code answers. A panic in it, or no answer in time, is worth a retry.
+pub async fn answered(
+    what: &'static str,
+    limit: Duration,
+    work: impl Future<Output = Result<(), WriteError>>,
+) -> Result<(), WriteError> {
+    match timeout(limit, caught(work)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => Err(WriteError::retry(format!("the {what} panicked: {panic}"))),
+        Err(_) => {
+            let limit = humantime::format_duration(limit);
+            Err(WriteError::retry(format!(
+                "the {what} was not answered within send_timeout = {limit}"
+            )))
+        }
+    }
+}
+
+/// The output, or the text of a panic.
+async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic_text(panic.as_ref()))),
+        }
+    })
+    .await
+}

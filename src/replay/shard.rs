@@ -1,0 +1,328 @@
+//! What is remembered of a shard that is in trouble: how long to leave it alone, how often its first hint was tried, and which
+//! of its hints the node may have rejected.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use crate::{
+    clock::Clock,
+    store::{Burial, DeadReason, HeadStatus, Place, QueueRef},
+    types::ShardId,
+};
+
+/// The shards of a node that are in trouble. They outlive the window, which is dropped whenever the node is down.
+#[derive(Debug)]
+pub struct Troubles {
+    shards: HashMap<ShardId, Trouble>,
+    clock: Clock,
+    retry_interval: Duration,
+    retry_max_interval: Duration,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    backoff: Backoff,
+    /// Not to be sent to before.
+    until: Instant,
+    /// Of the next hints, how many were in a send that the node rejected: the one that it will never take is among them.
+    suspects: usize,
+    tried: Option<Tried>,
+}
+
+/// Failed sends in which a hint was the first of its shard.
+#[derive(Debug)]
+struct Tried {
+    place: Place,
+    attempts: u32,
+    first_failed_unix_ms: u64,
+    last_failed_unix_ms: u64,
+}
+
+impl Troubles {
+    pub fn new(clock: Clock, retry_interval: Duration, retry_max_interval: Duration) -> Self {
+        Troubles {
+            shards: HashMap::new(),
+            clock,
+            retry_interval,
+            retry_max_interval,
+        }
+    }
+
+    /// What was known of hints that were tried before a restart.
+    pub fn restore(&mut self, heads: &[HeadStatus]) {
+        for head in heads {
+            let queue = QueueRef {
+                node: head.meant_for,
+                queue: head.queue,
+            };
+            self.trouble(head.shard).tried = Some(Tried {
+                place: Place {
+                    queue,
+                    sequence: head.sequence,
+                },
+                attempts: head.attempts,
+                first_failed_unix_ms: head.first_failed_unix_ms,
+                last_failed_unix_ms: head.last_failed_unix_ms,
+            });
+        }
+    }
+
+    /// What is to be known of hints that were tried after a restart, by shard.
+    pub fn heads(&self) -> Vec<HeadStatus> {
+        let tried = self.shards.iter().filter_map(|(shard, trouble)| {
+            let tried = trouble.tried.as_ref()?;
+            Some(HeadStatus {
+                shard: *shard,
+                queue: tried.place.queue.queue,
+                meant_for: tried.place.queue.node,
+                sequence: tried.place.sequence,
+                attempts: tried.attempts,
+                first_failed_unix_ms: tried.first_failed_unix_ms,
+                last_failed_unix_ms: tried.last_failed_unix_ms,
+            })
+        });
+        let mut heads: Vec<_> = tried.collect();
+        heads.sort_unstable_by_key(|head| head.shard);
+        heads
+    }
+
+    /// Nothing waits for the node any more.
+    pub fn clear(&mut self) {
+        self.shards.clear();
+    }
+
+    /// When the shard may be sent to, if that is not now.
+    pub fn backing_off(&self, shard: ShardId, now: Instant) -> Option<Instant> {
+        let until = self.shards.get(&shard)?.until;
+        (until > now).then_some(until)
+    }
+
+    /// How many hints the next send to the shard may carry, whose next hint is `head`.
+    pub fn most_hints(&self, shard: ShardId, head: Place, max_attempts: u32) -> usize {
+        let trouble = self.shards.get(&shard);
+        let tried = trouble.and_then(|it| it.tried.as_ref());
+        let attempts = tried
+            .filter(|it| it.place == head)
+            .map_or(0, |it| it.attempts);
+        if max_attempts > 0 && attempts + 1 >= max_attempts {
+            return 1;
+        }
+        match trouble.map_or(0, |it| it.suspects) {
+            0 => usize::MAX,
+            // The first half: if that is taken, it is in the other one.
+            suspects => (suspects / 2).max(1),
+        }
+    }
+
+    /// A send failed in a way that is worth a retry. Returns how often it did with this hint in front.
+    pub fn failed(&mut self, shard: ShardId, head: Place, wish: Option<Duration>) -> u32 {
+        let now = self.clock.unix_ms();
+        let trouble = self.trouble(shard);
+        trouble.until = Instant::now() + trouble.backoff.next(wish);
+        let before = trouble.tried.take().filter(|it| it.place == head);
+        let tried = Tried {
+            place: head,
+            attempts: before
+                .as_ref()
+                .map_or(0, |it| it.attempts)
+                .saturating_add(1),
+            first_failed_unix_ms: before.map_or(now, |it| it.first_failed_unix_ms),
+            last_failed_unix_ms: now,
+        };
+        trouble.tried.insert(tried).attempts
+    }
+
+    /// The node rejected a send of several: the next ones narrow down which of them it was.
+    pub fn rejected(&mut self, shard: ShardId, sent: usize) {
+        self.trouble(shard).suspects = sent;
+    }
+
+    /// The shard's next hints left: the node took them, or they are given up.
+    pub fn left(&mut self, shard: ShardId, hints: usize) {
+        let Some(trouble) = self.shards.get_mut(&shard) else {
+            return;
+        };
+        trouble.suspects = trouble.suspects.saturating_sub(hints);
+        trouble.tried = None;
+    }
+
+    /// The node took something of the shard.
+    pub fn taken(&mut self, shard: ShardId, hints: usize) {
+        self.left(shard, hints);
+        let Some(trouble) = self.shards.get_mut(&shard) else {
+            return;
+        };
+        match trouble.suspects {
+            0 => {
+                self.shards.remove(&shard);
+            }
+            _ => {
+                trouble.backoff.reset();
+                trouble.until = Instant::now();
+            }
+        }
+    }
+
+    /// What to write on the grave of the hint `head`. The send that decided it counts if it was rejected.
+    pub fn burial(&self, shard: ShardId, head: Place, reason: DeadReason, error: String) -> Burial {
+        let tried = self.shards.get(&shard).and_then(|it| it.tried.as_ref());
+        let tried = tried.filter(|it| it.place == head);
+        let now = self.clock.unix_ms();
+        let attempts = tried.map_or(0, |it| it.attempts);
+        Burial {
+            reason,
+            error,
+            attempts: match reason {
+                DeadReason::Rejected => attempts.saturating_add(1),
+                _ => attempts,
+            },
+            first_failed_unix_ms: tried.map_or(now, |it| it.first_failed_unix_ms),
+            last_failed_unix_ms: match reason {
+                DeadReason::Attempts => tried.map_or(now, |it| it.last_failed_unix_ms),
+                _ => now,
+            },
+        }
+    }
+
+    fn trouble(&mut self, shard: ShardId) -> &mut Trouble {
+        let (interval, max) = (self.retry_interval, self.retry_max_interval);
+        self.shards.entry(shard).or_insert_with(|| Trouble {
+            backoff: Backoff::new(interval, max),
+            until: Instant::now(),
+            suspects: 0,
+            tried: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{NodeId, QueueId, Sequence};
+
+    const SHARD: ShardId = ShardId(7);
+
+    fn troubles() -> Troubles {
+        Troubles::new(
+            Clock::System,
+            Duration::from_secs(1),
+            Duration::from_secs(60),
+        )
+    }
+
+    fn place(sequence: u64) -> Place {
+        Place {
+            queue: QueueRef {
+                node: NodeId(1),
+                queue: QueueId(1),
+            },
+            sequence: Sequence(sequence),
+        }
+    }
+
+    /// Sends a shard of so many hints, the poisoned ones by their numbers, until nothing is left; how long each send was.
+    fn narrowed(hints: usize, poison: &[usize]) -> (Vec<usize>, Vec<usize>) {
+        let mut troubles = troubles();
+        let (mut next, mut sends, mut buried) = (0, Vec::new(), Vec::new());
+        while next < hints {
+            let most = troubles.most_hints(SHARD, place(next as u64), 0);
+            let sent = most.min(hints - next);
+            sends.push(sent);
+            if !(next..next + sent).any(|hint| poison.contains(&hint)) {
+                troubles.taken(SHARD, sent);
+                next += sent;
+            } else if sent > 1 {
+                troubles.rejected(SHARD, sent);
+            } else {
+                buried.push(next);
+                troubles.left(SHARD, 1);
+                next += 1;
+            }
+        }
+        (sends, buried)
+    }
+
+    #[tokio::test]
+    async fn halves_find_the_rejected_one_and_all_goes_on_behind_it_as_before() {
+        assert_eq!(narrowed(8, &[0]), (vec![8, 4, 2, 1, 1, 6], vec![0]));
+        assert_eq!(narrowed(8, &[7]), (vec![8, 4, 2, 1, 1], vec![7]));
+        assert_eq!(narrowed(8, &[5]), (vec![8, 4, 2, 1, 1, 2], vec![5]));
+        for poison in 0..100 {
+            let (sends, buried) = narrowed(100, &[poison]);
+            assert_eq!(buried, [poison]);
+            assert!(sends.len() <= 11, "{sends:?}");
+        }
+        assert_eq!(narrowed(9, &[2, 3, 8]).1, [2, 3, 8]);
+        let all: Vec<_> = (0..20).collect();
+        assert_eq!(narrowed(20, &all).1, all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_are_those_of_the_hint_in_front_and_the_last_one_is_for_it_alone() {
+        let mut troubles = troubles();
+        assert_eq!(troubles.failed(SHARD, place(1), None), 1);
+        assert_eq!(troubles.most_hints(SHARD, place(1), 3), usize::MAX);
+        assert_eq!(troubles.failed(SHARD, place(1), None), 2);
+        assert_eq!(troubles.most_hints(SHARD, place(1), 3), 1);
+        assert_eq!(
+            troubles.most_hints(SHARD, place(1), 0),
+            usize::MAX,
+            "no limit"
+        );
+        assert_eq!(
+            troubles.most_hints(SHARD, place(2), 3),
+            usize::MAX,
+            "another hint"
+        );
+        let burial =
+            |troubles: &Troubles, reason| troubles.burial(SHARD, place(1), reason, String::new());
+        assert_eq!(burial(&troubles, DeadReason::Attempts).attempts, 2);
+        assert_eq!(
+            burial(&troubles, DeadReason::Rejected).attempts,
+            3,
+            "with the rejected one"
+        );
+        assert_eq!(troubles.failed(SHARD, place(2), None), 1);
+        assert_eq!(burial(&troubles, DeadReason::Undecodable).attempts, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_is_left_alone_for_growing_times_until_it_takes_something() {
+        let mut troubles = troubles();
+        let waits = |troubles: &Troubles| {
+            let now = Instant::now();
+            troubles.backing_off(SHARD, now).map(|until| until - now)
+        };
+        assert_eq!(waits(&troubles), None);
+        for nominal in [1, 2, 4] {
+            troubles.failed(SHARD, place(1), None);
+            let waits = waits(&troubles).unwrap().as_secs_f64();
+            assert!(
+                (nominal as f64 / 2.0..=nominal as f64).contains(&waits),
+                "{waits}"
+            );
+        }
+        troubles.left(SHARD, 1);
+        assert!(waits(&troubles).is_some(), "a burial is no success");
+        troubles.taken(SHARD, 1);
+        assert_eq!(waits(&troubles), None);
+        troubles.failed(SHARD, place(2), Some(Duration::from_secs(300)));
+        assert_eq!(waits(&troubles), Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn what_was_tried_is_known_after_a_restart() {
+        let mut before = troubles();
+        before.failed(SHARD, place(5), None);
+        before.failed(SHARD, place(5), None);
+        let mut after = troubles();
+        after.restore(&before.heads());
+        assert_eq!(after.heads(), before.heads());
+        assert!(after.backing_off(SHARD, Instant::now()).is_none());
+        assert_eq!(after.most_hints(SHARD, place(5), 3), 1, "the last try");
+        assert_eq!(after.failed(SHARD, place(5), None), 3);
+        assert_eq!(after.failed(SHARD, place(6), None), 1, "another hint");
+    }
+}

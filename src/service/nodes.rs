@@ -1,0 +1,390 @@
+//! Operating nodes: pause, rename, remove, and say who is in the cluster.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{HintedHandoff, Inner};
+use crate::{
+    error::HandoffError,
+    payload::Payload,
+    replay::Replays,
+    store::{Now, Parked, Retained},
+    types::{Amount, NodeId, Pause},
+};
+
+/// How often a removal that waits for a node to be drained looks whether it is.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+type Told<T> = oneshot::Receiver<Result<T, HandoffError>>;
+
+/// A way to be told, and a place to hear it.
+fn channel<T: Send + 'static>() -> (impl FnOnce(Result<T, HandoffError>) + Send, Told<T>) {
+    let (tell, told) = oneshot::channel();
+    let tell = move |result| {
+        // Nobody listens if the caller gave up; what was asked for is done all the same.
+        let _ = tell.send(result);
+    };
+    (tell, told)
+}
+
+async fn heard<T>(told: Told<T>) -> Result<T, HandoffError> {
+    told.await.unwrap_or(Err(HandoffError::ShutDown))
+}
+
+impl<P: Payload> HintedHandoff<P> {
+    /// Pauses the replay of a node: its hints are accepted and wait. A send that is under way may still finish; no other is begun, and
+    /// the node is not pinged. A second call replaces the first, so this also makes a pause last, or end with this life.
+    ///
+    /// When it returns, a [`Pause::Lasting`] is durable. Removing the node ends it.
+    ///
+    /// # Errors
+    /// [`HandoffError::UnknownNode`] if it was never hinted: the first hint makes a node known, so to hold back nodes that are not yet,
+    /// use [`pause_all`](HintedHandoff::pause_all). [`HandoffError::TakenByHand`] if nothing is replayed to it anyway. Or why the
+    /// store does not serve.
+    pub async fn pause(&self, node: NodeId, pause: Pause) -> Result<(), HandoffError> {
+        if self.inner.replays.manual(node).is_some() {
+            return Err(HandoffError::TakenByHand { node });
+        }
+        let (tell, told) = channel();
+        self.inner.store.pause(node, Some(pause), tell);
+        heard(told).await
+    }
+
+    /// Ends the pause of a node, durably; if there is none, nothing happens. While all are paused it stays so, and a parked node is
+    /// not replayed either.
+    ///
+    /// # Errors
+    /// [`HandoffError::UnknownNode`] if it was never hinted, or why the store does not serve.
+    pub async fn resume(&self, node: NodeId) -> Result<(), HandoffError> {
+        let (tell, told) = channel();
+        let tell = self.and_wake(tell, move |()| [node].into());
+        self.inner.store.pause(node, None, tell);
+        heard(told).await
+    }
+
+    /// Pauses the replay of all nodes, those too that are hinted for the first time later. As [`pause`](HintedHandoff::pause) does for one.
+    /// Nodes whose hints are taken by hand are not concerned.
+    ///
+    /// # Errors
+    /// Why the store does not serve.
+    pub async fn pause_all(&self, pause: Pause) -> Result<(), HandoffError> {
+        let (tell, told) = channel();
+        self.inner.store.pause_all(Some(pause), tell);
+        heard(told).await
+    }
+
+    /// Ends the pause of all nodes. Those that were paused by themselves stay so.
+    ///
+    /// # Errors
+    /// Why the store does not serve.
+    pub async fn resume_all(&self) -> Result<(), HandoffError> {
+        let (tell, told) = channel();
+        let known = self.inner.store.nodes().into_iter();
+        let known: BTreeSet<NodeId> = known.map(|(node, _)| node).collect();
+        let tell = self.and_wake(tell, move |()| known);
+        self.inner.store.pause_all(None, tell);
+        heard(told).await
+    }
+
+    /// Says who is in the cluster. Every other node that is known is *parked*: its hints are accepted and wait, and are discarded when that
+    /// has lasted for [`Config::purge_after`](crate::Config::purge_after). Nodes that are named and were parked go on.
+    ///
+    /// It says so of this moment: a node that is hinted for the first time afterwards is not parked before the next call. Naming a
+    /// node that is not known means nothing. Nodes in [`Config::manual_nodes`](crate::Config::manual_nodes) are never
+    /// parked. Since when a node is parked outlives restarts. When it returns, all is durable.
+    ///
+    /// # Errors
+    /// Why the store does not serve. Then some may be parked and others not: say it again.
+    pub async fn retain_nodes(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
+        let (tell, told) = channel();
+        let members = members.iter().copied().collect();
+        let unparked = |it: &Retained| it.unparked.iter().copied().collect();
+        let tell = self.and_wake(tell, unparked);
+        let now = self.inner.now();
+        self.inner.store.retain_nodes(members, now, tell);
+        heard(told).await
+    }
+
+    /// Gives the hints of `from` to `to`, in one step that a crash cannot halve: a node goes by a new name, or is merged into another.
+    /// Returns how much was pending for `from`.
+    ///
+    /// Hints keep their ids, and those of each shard their order; those of `to` come before those of `from`. What was handed in
+    /// for `from` before this takes its turn moves along, what comes later makes `from` a node of its own again, under ids that were never
+    /// used. The replay of both is stopped meanwhile, after what is in flight. Dead letters move along, and what was counted of `from`
+    /// counts for `to`.
+    ///
+    /// A pause of `from` goes with it to a name that was not known; otherwise `to` is what it was: paused or not, parked or not. A
+    /// node whose hints are taken by hand can be either side, but not while it has a consumer; what a transaction peeked at before cannot be
+    /// acknowledged any more.
+    ///
+    /// # Errors
+    /// [`HandoffError::UnknownNode`] if `from` was never hinted, [`HandoffError::SameNode`], [`HandoffError::Consumed`],
+    /// [`HandoffError::TooManyQueues`], or why the store does not serve. A storage error leaves open whether it came into effect.
+    pub async fn rename_node(&self, from: NodeId, to: NodeId) -> Result<Amount, HandoffError> {
+        self.inner.store.check_serving()?;
+        if from == to {
+            return Err(HandoffError::SameNode { node: from });
+        }
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let _no_consumers = [
+                Untaken::take(&inner.replays, from)?,
+                Untaken::take(&inner.replays, to)?,
+            ];
+            inner
+                .change(&[from, to], |tell| inner.store.rename_node(from, to, tell))
+                .await
+        })
+        .await
+    }
+
+    /// Forgets a node: its replay stops, its hints are discarded (counted and logged with their range), its space is
+    /// given back bit by bit. Returns what was discarded. A later hint for the node starts anew, neither paused nor parked.
+    ///
+    /// # Errors
+    /// [`HandoffError::UnknownNode`] if it was never hinted, or why the store does not serve.
+    pub async fn remove_node(&self, node: NodeId) -> Result<Amount, HandoffError> {
+        self.inner.store.check_serving()?;
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let nodes = [node];
+            let removed = inner.change(&nodes, |tell| inner.store.remove_node(node, tell));
+            removed.await
+        })
+        .await
+    }
+
+    /// Waits until all hints of a node are delivered, and forgets it: it leaves the cluster in peace. A hint that slips in before the
+    /// end is waited for too, so stop writing first; whether anything is pending is decided in order with the writes. The replay of a
+    /// node that is paused or parked goes on only if it is resumed or named meanwhile.
+    ///
+    /// # Errors
+    /// [`HandoffError::NotDrained`] with what is pending when `timeout` is over, and then nothing has changed;
+    /// [`HandoffError::UnknownNode`] if it was never hinted, or was removed; or why the store does not serve.
+    pub async fn drain_and_remove(
+        &self,
+        node: NodeId,
+        timeout: Duration,
+    ) -> Result<(), HandoffError> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            self.inner.store.check_serving()?;
+            if !self.inner.store.has_pending(node) {
+                let removed = self.remove_drained(node).await;
+                if !matches!(removed, Err(HandoffError::NotDrained { .. })) {
+                    return removed;
+                }
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let pending = self.inner.store.pending(node);
+                return Err(HandoffError::NotDrained { node, pending });
+            }
+            tokio::select! {
+                () = self.inner.replays.stop().cancelled() => return Err(HandoffError::ShutDown),
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    async fn remove_drained(&self, node: NodeId) -> Result<(), HandoffError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let nodes = [node];
+            let removed = inner.change(&nodes, |tell| inner.store.remove_drained(node, tell));
+            removed.await
+        })
+        .await
+    }
+
+    /// Has nodes replayed again once something has come into effect, also if nobody listens any more.
+    ///
+    /// It is told on the commit thread, which must not be the one to drop the last handle of the service.
+    fn and_wake<T: 'static>(
+        &self,
+        tell: impl FnOnce(Result<T, HandoffError>) + Send + 'static,
+        woken: impl FnOnce(&T) -> BTreeSet<NodeId> + Send + 'static,
+    ) -> Box<dyn FnOnce(Result<T, HandoffError>) + Send> {
+        let replays = Arc::clone(&self.inner.replays);
+        Box::new(move |result| {
+            if let Ok(changed) = &result {
+                replays.wake(&woken(changed));
+            }
+            tell(result);
+        })
+    }
+
+    /// In a task of its own, so that a caller who gives up does not leave the work half done: a node would be left without its task.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, HandoffError>> + Send + 'static,
+    ) -> Result<T, HandoffError> {
+        let done = self.inner.runtime.spawn(work).await;
+        done.unwrap_or(Err(HandoffError::ShutDown))
+    }
+}
+
+/// The blocking twins: for any thread that does not drive the runtime of the service.
+impl<P: Payload> HintedHandoff<P> {
+    /// [`pause`](HintedHandoff::pause) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `pause`.
+    pub fn pause_blocking(&self, node: NodeId, pause: Pause) -> Result<(), HandoffError> {
+        pollster::block_on(self.pause(node, pause))
+    }
+
+    /// [`resume`](HintedHandoff::resume) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `resume`.
+    pub fn resume_blocking(&self, node: NodeId) -> Result<(), HandoffError> {
+        pollster::block_on(self.resume(node))
+    }
+
+    /// [`pause_all`](HintedHandoff::pause_all) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `pause_all`.
+    pub fn pause_all_blocking(&self, pause: Pause) -> Result<(), HandoffError> {
+        pollster::block_on(self.pause_all(pause))
+    }
+
+    /// [`resume_all`](HintedHandoff::resume_all) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `resume_all`.
+    pub fn resume_all_blocking(&self) -> Result<(), HandoffError> {
+        pollster::block_on(self.resume_all())
+    }
+
+    /// [`retain_nodes`](HintedHandoff::retain_nodes) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `retain_nodes`.
+    pub fn retain_nodes_blocking(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
+        pollster::block_on(self.retain_nodes(members))
+    }
+
+    /// [`rename_node`](HintedHandoff::rename_node) for any thread that does not drive the runtime of this service. Blocks it.
+    ///
+    /// # Errors
+    /// As `rename_node`.
+    pub fn rename_node_blocking(&self, from: NodeId, to: NodeId) -> Result<Amount, HandoffError> {
+        pollster::block_on(self.rename_node(from, to))
+    }
+
+    /// [`remove_node`](HintedHandoff::remove_node) for any thread that does not drive the runtime of this service. Blocks it.
+    ///
+    /// # Errors
+    /// As `remove_node`.
+    pub fn remove_node_blocking(&self, node: NodeId) -> Result<Amount, HandoffError> {
+        pollster::block_on(self.remove_node(node))
+    }
+
+    /// [`drain_and_remove`](HintedHandoff::drain_and_remove) for any thread that does not drive the runtime of this service. Blocks
+    /// it.
+    ///
+    /// # Errors
+    /// As `drain_and_remove`.
+    pub fn drain_and_remove_blocking(
+        &self,
+        node: NodeId,
+        timeout: Duration,
+    ) -> Result<(), HandoffError> {
+        // Its waits need the runtime's clock, whatever thread they are on.
+        let _entered = self.inner.runtime.enter();
+        pollster::block_on(self.drain_and_remove(node, timeout))
+    }
+}
+
+impl Inner {
+    /// Changes the queues of nodes while none of them is replayed, and has them replayed again.
+    pub(super) async fn change<T: Send + 'static>(
+        &self,
+        nodes: &[NodeId],
+        ask: impl FnOnce(Box<dyn FnOnce(Result<T, HandoffError>) + Send>),
+    ) -> Result<T, HandoffError> {
+        // Never closed. Each change is bounded: by the grace of what is in flight, and by the watchdog over commits.
+        let turn = self.changes.acquire().await;
+        let _turn = turn.map_err(|_| HandoffError::ShutDown)?;
+        let change = async {
+            let (tell, told) = channel();
+            ask(Box::new(tell));
+            heard(told).await
+        };
+        let changed = self.replays.without_nodes(nodes, change).await;
+        // Those that are left, and those whose hints came in right behind the change: they rang the bell of a task that was stopped.
+        self.wake_known(nodes.iter().copied().collect());
+        changed
+    }
+
+    fn wake_known(&self, mut nodes: BTreeSet<NodeId>) {
+        nodes.retain(|node| self.store.knows(*node));
+        self.replays.wake(&nodes);
+    }
+
+    /// Discards the hints of nodes that were parked for too long.
+    pub(super) async fn purge_parked(&self, now: Now, after: Duration) {
+        for (node, since) in self.store.parked_too_long(now, after) {
+            // It was parked before the host began to take its hints by hand.
+            if self.replays.manual(node).is_some() {
+                continue;
+            }
+            match self.purge(node, since).await {
+                Ok(purged) => tracing::warn!(
+                    node = node.0,
+                    hints = purged.hints,
+                    bytes = purged.bytes,
+                    "a node that is not in the cluster was purged"
+                ),
+                Err(HandoffError::ShutDown) => return,
+                Err(error) => {
+                    tracing::error!(node = node.0, %error, "a node could not be purged yet");
+                }
+            }
+        }
+    }
+
+    async fn purge(&self, node: NodeId, since: Parked) -> Result<Amount, HandoffError> {
+        self.change(&[node], |tell| self.store.purge_node(node, since, tell))
+            .await
+    }
+}
+
+/// Keeps consumers away from a node whose hints are taken by hand.
+struct Untaken {
+    replays: Arc<Replays>,
+    node: NodeId,
+}
+
+impl Untaken {
+    /// Nothing to keep away for a node that is replayed.
+    fn take(replays: &Arc<Replays>, node: NodeId) -> Result<Option<Self>, HandoffError> {
+        let Some(manual) = replays.manual(node) else {
+            return Ok(None);
+        };
+        match manual.is_taken.swap(true, Ordering::Acquire) {
+            true => Err(HandoffError::Consumed { node }),
+            false => Ok(Some(Untaken {
+                replays: Arc::clone(replays),
+                node,
+            })),
+        }
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        if let Some(manual) = self.replays.manual(self.node) {
+            manual.is_taken.store(false, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Which nodes are not replayed, and why: they are paused, or parked since they are not in the cluster.
+//!
+//! What lasts is in the nodes' records and in `hh/meta`; this is what the tasks of the nodes ask before each send.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    time::Duration,
+};
+
+use super::node_record::NodeRecord;
+use crate::types::{NodeId, Pause};
+
+/// A moment, by both clocks, which come in as arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// By the wall clock, in milliseconds since 1970. May be set back and forth.
+    pub unix_ms: u64,
+    /// Since the store was opened, by a clock that only goes forward.
+    pub open_for: Duration,
+}
+
+/// Since when a node is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parked {
+    /// By the wall clock, in milliseconds since 1970: what its record says.
+    pub since_unix_ms: u64,
+    /// How long the store was open then; `None` for one that was parked before it was opened.
+    pub open_for: Option<Duration>,
+}
+
+/// Why a node is not replayed. Nothing of it: it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hold {
+    /// The host paused it, or all.
+    pub paused: Option<Pause>,
+    /// The host said that it is not in the cluster.
+    pub parked: Option<Parked>,
+}
+
+#[derive(Debug, Default)]
+pub struct Holds {
+    /// The host paused all nodes.
+    pub all: Option<Pause>,
+    /// Those that are held by themselves.
+    nodes: BTreeMap<NodeId, Hold>,
+}
+
+impl Parked {
+    /// Whether it has been so for `limit`.
+    ///
+    /// For a node that was parked in this life the wall clock is not asked: it may have been put right meanwhile. For any other
+    /// it must be; where it stands before the moment of parking it was set back, and this whole life has to do instead.
+    pub fn is_over(&self, now: Now, limit: Duration) -> bool {
+        let parked_for = match self.open_for {
+            Some(then) => now.open_for.saturating_sub(then),
+            None => match now.unix_ms.checked_sub(self.since_unix_ms) {
+                Some(millis) => Duration::from_millis(millis),
+                None => now.open_for,
+            },
+        };
+        parked_for >= limit
+    }
+}
+
+impl Hold {
+    /// Whether anything does.
+    pub fn is_held(&self) -> bool {
+        *self != Hold::default()
+    }
+}
+
+impl Holds {
+    /// What the disk says. Pauses until restart stay where this is not the first time.
+    pub fn reload(&mut self, all: bool, records: &HashMap<NodeId, NodeRecord>) {
+        let paused = |lasts: bool, before: Option<Pause>| match lasts {
+            true => Some(Pause::Lasting),
+            false => before.filter(|pause| *pause == Pause::UntilRestart),
+        };
+        self.all = paused(all, self.all);
+        let before = mem::take(&mut self.nodes);
+        for (node, record) in records.iter().filter(|(_, record)| !record.removed) {
+            let before = before.get(node).copied().unwrap_or_default();
+            let parked = record.parked_since.map(|since_unix_ms| {
+                let known = before.parked.filter(|it| it.since_unix_ms == since_unix_ms);
+                known.unwrap_or(Parked {
+                    since_unix_ms,
+                    open_for: None,
+                })
+            });
+            let paused = paused(record.paused, before.paused);
+            self.set(*node, Hold { paused, parked });
+        }
+    }
+
+    /// Why a node is not replayed, with what holds all of them.
+    pub fn of(&self, node: NodeId) -> Hold {
+        let own = self.own(node);
+        Hold {
+            paused: own.paused.or(self.all),
+            ..own
+        }
+    }
+
+    /// Why a node is not replayed, by itself.
+    fn own(&self, node: NodeId) -> Hold {
+        self.nodes.get(&node).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, node: NodeId, hold: Hold) {
+        match hold.is_held() {
+            true => self.nodes.insert(node, hold),
+            false => self.nodes.remove(&node),
+        };
+    }
+
+    pub fn pause(&mut self, node: NodeId, paused: Option<Pause>) {
+        let own = self.own(node);
+        self.set(node, Hold { paused, ..own });
+    }
+
+    pub fn park(&mut self, node: NodeId, parked: Option<Parked>) {
+        let own = self.own(node);
+        self.set(node, Hold { parked, ..own });
+    }
+
+    /// The node was removed: one of its name that comes later begins anew.
+    pub fn forget(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+    }
+
+    /// `from` goes by the name of `to`, of which nothing was known before.
+    pub fn rename(&mut self, from: NodeId, to: NodeId) {
+        let paused = self.own(from).paused;
+        self.pause(to, paused);
+    }
+
+    /// Nodes that have been parked for `limit`, and since when.
+    pub fn parked_too_long(&self, now: Now, limit: Duration) -> Vec<(NodeId, Parked)> {
+        let parked = self.nodes.iter();
+        let parked = parked.filter_map(|(node, hold)| Some((*node, hold.parked?)));
+        parked
+            .filter(|(_, parked)| parked.is_over(now, limit))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn now(unix_days: u64, open_for_days: u32) -> Now {
+        Now {
+            unix_ms: unix_days * DAY.as_millis() as u64,
+            open_for: DAY * open_for_days,
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_purges_nothing_before_its_time() {
+        let parked = |unix_days, open_for_days: Option<u32>| Parked {
+            since_unix_ms: now(unix_days, 0).unix_ms,
+            open_for: open_for_days.map(|days| DAY * days),
+        };
+        // Parked in this life: the wall clock may say what it will.
+        let here = parked(100, Some(3));
+        assert!(!here.is_over(now(9_000, 9), DAY * 7));
+        assert!(here.is_over(now(9_000, 10), DAY * 7));
+        assert!(here.is_over(now(1, 10), DAY * 7));
+        // Parked before: the wall clock, unless it was set back.
+        let before = parked(100, None);
+        assert!(!before.is_over(now(106, 0), DAY * 7));
+        assert!(before.is_over(now(107, 0), DAY * 7));
+        assert!(!before.is_over(now(99, 6), DAY * 7));
+        assert!(before.is_over(now(99, 7), DAY * 7));
+    }
+
+    #[test]
+    fn a_reload_keeps_what_was_for_this_life_and_takes_what_lasts_from_the_disk() {
+        let record = |paused, parked_since| NodeRecord {
+            paused,
+            parked_since,
+            ..NodeRecord::default()
+        };
+        let mut holds = Holds::default();
+        for node in 1..=4 {
+            holds.pause(NodeId(node), Some(Pause::UntilRestart));
+        }
+        holds.pause(NodeId(2), Some(Pause::Lasting));
+        holds.all = Some(Pause::UntilRestart);
+        let parked = Parked {
+            since_unix_ms: 5,
+            open_for: Some(DAY),
+        };
+        holds.park(NodeId(1), Some(parked));
+        let removed = NodeRecord {
+            removed: true,
+            ..record(true, Some(5))
+        };
+        let records = HashMap::from([
+            (NodeId(1), record(false, Some(5))),
+            (NodeId(2), record(false, None)),
+            (NodeId(3), record(true, Some(6))),
+            (NodeId(4), removed),
+        ]);
+        holds.reload(false, &records);
+        assert_eq!(holds.own(NodeId(1)).paused, Some(Pause::UntilRestart));
+        assert_eq!(holds.own(NodeId(1)).parked, Some(parked));
+        assert_eq!(holds.own(NodeId(2)), Hold::default());
+        assert_eq!(holds.own(NodeId(3)).paused, Some(Pause::Lasting));
+        assert_eq!(holds.own(NodeId(4)), Hold::default());
+        assert_eq!(holds.of(NodeId(4)).paused, Some(Pause::UntilRestart));
+        holds.reload(true, &records);
+        assert_eq!(holds.all, Some(Pause::Lasting));
+    }
+}

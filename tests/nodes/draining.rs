@@ -1,0 +1,126 @@
+//! A node that leaves the cluster in peace: removed once nothing is pending.
+
+use std::{collections::BTreeSet, sync::mpsc, time::Duration};
+
+use hinted_handoff::{
+    HandoffError, NodeId, NodeState, Pause,
+    testkit::{Reply, ScriptedWriter},
+};
+
+use crate::{
+    common,
+    host::{Host, texts, within},
+};
+
+const NODE: NodeId = NodeId(2);
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_node_is_removed_once_all_is_delivered() {
+    let host = Host::new(ScriptedWriter::down()).await;
+    for text in ["a", "b"] {
+        host.write(NODE, 1, text).await;
+    }
+    let handoff = host.handoff.clone();
+    let removal = tokio::spawn(async move { handoff.drain_and_remove(NODE, LONG).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!removal.is_finished());
+    host.writer.follow_pings(|_| Reply::Take);
+    host.writer.follow(|_| Reply::Take);
+    within(removal).await.unwrap().unwrap();
+    assert_eq!(texts(&host.sent(NODE)), ["a", "b"]);
+    assert!(host.stats(NODE).is_none());
+    let again = host.handoff.drain_and_remove(NODE, LONG).await;
+    assert!(matches!(
+        again,
+        Err(HandoffError::UnknownNode { node: NODE })
+    ));
+    // Another of this name begins anew.
+    host.write(NODE, 1, "c").await;
+    host.taken(3).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_drained_in_time_stays_and_is_replayed() {
+    let host = Host::new(ScriptedWriter::down()).await;
+    host.write(NODE, 1, "four").await;
+    let short = Duration::from_millis(50);
+    for timeout in [Duration::ZERO, short] {
+        let left = host.handoff.drain_and_remove(NODE, timeout).await;
+        let Err(HandoffError::NotDrained {
+            node: NODE,
+            pending,
+        }) = left
+        else {
+            panic!("{left:?}");
+        };
+        assert_eq!((pending.hints, pending.bytes), (1, 4));
+    }
+    host.handoff.pause(NODE, Pause::Lasting).await.unwrap();
+    let held = host.handoff.drain_and_remove(NODE, short).await;
+    assert!(matches!(held, Err(HandoffError::NotDrained { .. })));
+    assert_eq!(host.state(NODE), NodeState::Paused);
+    host.writer.follow_pings(|_| Reply::Take);
+    host.writer.follow(|_| Reply::Take);
+    host.handoff.resume(NODE).await.unwrap();
+    host.until("delivery", |it| it.pending(NODE) == 0).await;
+    let unknown = host.handoff.drain_and_remove(NodeId(7), LONG).await;
+    assert!(matches!(unknown, Err(HandoffError::UnknownNode { .. })));
+    host.handoff.shutdown().await.unwrap();
+    let late = host.handoff.drain_and_remove(NODE, LONG).await;
+    assert!(matches!(late, Err(HandoffError::ShutDown)));
+}
+
+/// It is decided in order with the hints: one that was handed in before counts, though nobody has seen it yet.
+#[test]
+fn a_hint_that_slips_in_keeps_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = common::open(dir.path());
+    let first = common::append(&store, NODE.0, "delivered");
+    let last = common::hints(&store, NODE.0).pop().unwrap().mark;
+    store
+        .ack(NODE, last, hinted_handoff::testkit::Leave::Delivered)
+        .unwrap();
+    assert!(!store.has_pending(NODE));
+    store.append(NODE, common::hint(1, "slips in"), Box::new(|_| {}));
+    let (tell, told) = mpsc::channel();
+    store.remove_drained(NODE, move |result| tell.send(result).unwrap());
+    let removed = told.recv_timeout(LONG).unwrap();
+    assert!(matches!(removed, Err(HandoffError::NotDrained { pending, .. }) if pending.hints == 1));
+    assert_eq!(common::payloads(&store, NODE.0), ["slips in"]);
+    // Nothing changed: the queue goes on.
+    let next = common::append(&store, NODE.0, "behind");
+    assert_eq!(next.queue, first.queue);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_answered_is_lost_while_a_node_is_drained_and_removed_under_writes() {
+    let host = Host::new(ScriptedWriter::taking()).await;
+    host.write(NODE, 1, "first").await;
+    let handoff = host.handoff.clone();
+    let removals = tokio::spawn(async move {
+        let mut removed = 0;
+        for _ in 0..20 {
+            match handoff.drain_and_remove(NODE, Duration::from_secs(1)).await {
+                Ok(()) => removed += 1,
+                Err(HandoffError::UnknownNode { .. } | HandoffError::NotDrained { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        removed
+    });
+    let mut written = BTreeSet::from(["first".to_owned()]);
+    let mut ids = BTreeSet::new();
+    while !removals.is_finished() {
+        let text = written.len().to_string();
+        let id = host.write(NODE, 1, &text).await;
+        assert!(ids.insert((id.queue, id.sequence)), "{id} was used twice");
+        written.insert(text);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(within(removals).await.unwrap() > 0);
+    host.taken(written.len()).await;
+    let taken: Vec<_> = host.writer.taken();
+    assert_eq!(taken.len(), written.len(), "something came twice");
+    host.handoff.shutdown().await.unwrap();
+}

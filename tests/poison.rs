@@ -1,0 +1,518 @@
+//! A hint that its node will not take holds up nobody: it becomes a dead letter, its shard goes on behind it, and the other shards
+//! never noticed. And a shard that stalls holds up others only as far as the window says.
+//!
+//! On paused time, as in `replay.rs`.
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    ops::RangeInclusive,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hinted_handoff::{
+    Amount, Config, Durability, HintedHandoff, NodeId, NodeState, NodeStats, Payload, PayloadError,
+    ShardId, ShardWrite, ShardWriter, WriteError,
+    testkit::{CommitFault, Reply, ScriptedWriter, Seen},
+};
+use parking_lot::Mutex;
+use tracing::{Subscriber, field::Visit};
+use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
+
+const NODE: NodeId = NodeId(3);
+const SHARDS: u64 = 4;
+
+fn config(dir: &tempfile::TempDir) -> Config {
+    Config {
+        durability: Durability::Buffered,
+        ..common::config(dir.path())
+    }
+}
+
+async fn open(config: &Config, writer: &Arc<ScriptedWriter>) -> HintedHandoff<Bytes> {
+    HintedHandoff::open(config.clone(), Arc::clone(writer))
+        .await
+        .unwrap()
+}
+
+/// Queues "0", "1", ... for the given shards, with nobody to deliver them, and closes the store.
+async fn queue_up(config: &Config, shards: impl IntoIterator<Item = u64>) {
+    let handoff = HintedHandoff::open(config.clone(), ScriptedWriter::down())
+        .await
+        .unwrap();
+    for (number, shard) in shards.into_iter().enumerate() {
+        let points = Bytes::from(number.to_string());
+        handoff
+            .write_shard(ShardId(shard), NODE, &points)
+            .await
+            .unwrap();
+    }
+    handoff.sync().await.unwrap();
+    handoff.shutdown().await.unwrap();
+}
+
+async fn until(handoff: &HintedHandoff<Bytes>, wished: impl Fn(&NodeStats) -> bool) -> NodeStats {
+    for _ in 0..100_000 {
+        let node = handoff.stats().nodes.into_iter().find(|it| it.node == NODE);
+        if let Some(node) = node.filter(&wished) {
+            return node;
+        }
+        // Real time for the commit thread, a moment of tokio's clock for the tasks.
+        std::thread::sleep(Duration::from_micros(50));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the node never got there: {:?}", handoff.stats().nodes);
+}
+
+async fn until_caught_up(handoff: &HintedHandoff<Bytes>) -> NodeStats {
+    until(handoff, |node| {
+        node.pending == Amount::default() && node.state == NodeState::CaughtUp
+    })
+    .await
+}
+
+fn number(points: &Bytes) -> usize {
+    std::str::from_utf8(points).unwrap().parse().unwrap()
+}
+
+fn numbers(seen: &Seen) -> Vec<usize> {
+    seen.points.iter().map(number).collect()
+}
+
+/// What was taken, by shard.
+fn taken(writer: &ScriptedWriter) -> BTreeMap<u64, Vec<usize>> {
+    let mut taken = BTreeMap::<_, Vec<usize>>::new();
+    for seen in writer.seen() {
+        let numbers = seen.taken().iter().map(number);
+        taken.entry(seen.shard.0).or_default().extend(numbers);
+    }
+    taken.retain(|_, taken| !taken.is_empty());
+    taken
+}
+
+/// All of them in their order, but for those.
+fn all_but(hints: usize, shards: u64, but: &[usize]) -> BTreeMap<u64, Vec<usize>> {
+    let of_shard = |shard| {
+        let all = (0..hints).filter(move |number| *number as u64 % shards == shard);
+        all.filter(|number| !but.contains(number)).collect()
+    };
+    (0..shards).map(|shard| (shard, of_shard(shard))).collect()
+}
+
+/// What is said of hints that become dead letters, on this thread: `sequence=7 reason=Rejected ...`.
+#[derive(Clone, Default)]
+struct Burials(Arc<Mutex<Vec<String>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, " {}={value:?}", field.name()).unwrap();
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Burials {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        if line.0.contains("becomes a dead letter") {
+            self.0.lock().push(line.0);
+        }
+    }
+}
+
+impl Burials {
+    fn watched() -> (Burials, tracing::subscriber::DefaultGuard) {
+        let burials = Burials::default();
+        let subscriber = tracing_subscriber::registry().with(burials.clone());
+        (burials, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// Those hints were buried, in whatever order and for that reason, and no other; the first one is 0.
+    fn are(&self, hints: &[usize], parts: &[&str]) {
+        let lines = self.0.lock();
+        assert_eq!(lines.len(), hints.len(), "{lines:#?}");
+        for hint in hints {
+            let sequence = format!(" sequence={} ", hint + 1);
+            let line = lines.iter().find(|line| line.contains(&sequence)).unwrap();
+            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+        }
+    }
+}
+
+/// Rejects every send with one of those in it.
+fn rejects(poison: &[usize]) -> impl FnMut(&ShardWrite<Bytes>) -> Reply + Send + 'static {
+    let poison: Vec<usize> = poison.to_vec();
+    move |write| {
+        let mut numbers = write.batches.iter().map(|batch| number(&batch.points));
+        match numbers.any(|number| poison.contains(&number)) {
+            true => Reply::Reject,
+            false => Reply::Take,
+        }
+    }
+}
+
+fn files_of(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => files_of(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn among_ten_thousand_hints_the_poisoned_ones_are_buried_and_all_others_delivered_in_order() {
+    const HINTS: usize = 10_000;
+    let backlog = tempfile::tempdir().unwrap();
+    queue_up(&config(&backlog), (0..HINTS as u64).map(|it| it % SHARDS)).await;
+    let (mut sends_most, mut took_most) = (0, Duration::ZERO);
+    for poison in [
+        &[0][..],
+        &[5_000],
+        &[9_999],
+        // Several in a batch, side by side in it, and in several shards.
+        &[0, 4, 8, 12, 400, 401, 402, 403, 2_000, 2_008, 9_996, 9_999],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        files_of(backlog.path(), dir.path());
+        let (burials, _watch) = Burials::watched();
+        let writer = Arc::new(ScriptedWriter::new(rejects(poison)));
+        let began = tokio::time::Instant::now();
+        let handoff = open(&config(&dir), &writer).await;
+        let node = until_caught_up(&handoff).await;
+        assert_eq!(taken(&writer), all_but(HINTS, SHARDS, poison), "{poison:?}");
+        assert_eq!(node.buried.hints, poison.len() as u64);
+        assert_eq!(node.delivered.hints, (HINTS - poison.len()) as u64);
+        burials.are(
+            poison,
+            &["reason=Rejected", "field type conflict", " attempts=1 "],
+        );
+        let rejected = writer
+            .seen()
+            .iter()
+            .filter(|it| it.reply == Reply::Reject)
+            .count();
+        // By halves: 8,192 at once take thirteen, if they come to that.
+        assert!(rejected <= poison.len() * 14, "{rejected} rejected sends");
+        sends_most = sends_most.max(rejected);
+        took_most = took_most.max(began.elapsed());
+        handoff.shutdown().await.unwrap();
+        // Nothing of it comes back.
+        let again = Arc::new(ScriptedWriter::taking());
+        let handoff = open(&config(&dir), &again).await;
+        assert_eq!(until_caught_up(&handoff).await.pending, Amount::default());
+        assert!(again.seen().is_empty());
+        handoff.shutdown().await.unwrap();
+    }
+    println!(
+        "{HINTS} hints of {SHARDS} shards with up to 12 poisoned: {sends_most} rejected sends at most, {took_most:?} at most, none waited"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_took_in_part_goes_on_behind_that_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, (0..100).map(|it| it % SHARDS)).await;
+    let writer = Arc::new(ScriptedWriter::new(|write| match write.batches.len() {
+        // More than it was given is all of it.
+        1 => Reply::Partial(7),
+        _ => Reply::Partial(3),
+    }));
+    let began = tokio::time::Instant::now();
+    let handoff = open(&config, &writer).await;
+    let node = until_caught_up(&handoff).await;
+    assert_eq!(taken(&writer), all_but(100, SHARDS, &[]));
+    assert_eq!((node.delivered.hints, node.failures), (100, 0));
+    assert!(began.elapsed() < Duration::from_millis(500), "nobody waits");
+
+    // Nothing taken is a failure like any other.
+    let calls = AtomicUsize::new(0);
+    writer.follow(move |_| match calls.fetch_add(1, Relaxed) {
+        0 => Reply::Partial(0),
+        _ => Reply::Take,
+    });
+    let points = Bytes::from_static(b"100");
+    handoff
+        .write_shard(ShardId(0), NODE, &points)
+        .await
+        .unwrap();
+    let node = until(&handoff, |node| node.delivered.hints == 101).await;
+    assert_eq!(node.failures, 1);
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_of_a_shard_that_is_gone_are_lost_and_the_others_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, (0..1000).map(|it| it % SHARDS)).await;
+    let writer = Arc::new(ScriptedWriter::new(|write| match write.shard {
+        ShardId(2) => Reply::Obsolete,
+        _ => Reply::Take,
+    }));
+    let handoff = open(&config, &writer).await;
+    let node = until_caught_up(&handoff).await;
+    let mut expected = all_but(1000, SHARDS, &[]);
+    expected.remove(&2);
+    assert_eq!(taken(&writer), expected);
+    assert_eq!(
+        (node.delivered.hints, node.lost.hints, node.buried.hints),
+        (750, 250, 0)
+    );
+    handoff.shutdown().await.unwrap();
+}
+
+/// The node takes it for a failure of its own, again and again: only who counts finds out. Failures of every kind count.
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_was_tried_as_often_as_it_may_be_is_buried_and_the_last_try_is_for_it_alone() {
+    for (reply, says) in [
+        (Reply::Retry, "scripted: down"),
+        (Reply::Panic, "scripted: panic"),
+        (Reply::Hang, "send_timeout = 2s"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            max_attempts: 3,
+            send_timeout: Duration::from_secs(2),
+            ..config(&dir)
+        };
+        queue_up(&config, (0..40).map(|it| it % SHARDS)).await;
+        let (burials, _watch) = Burials::watched();
+        let poison = 6;
+        let pings = AtomicUsize::new(0);
+        let writer = ScriptedWriter::new(move |write| {
+            let mut numbers = write.batches.iter().map(|batch| number(&batch.points));
+            match numbers.any(|number| number == poison) {
+                true => reply,
+                false => Reply::Take,
+            }
+        });
+        // Pings that fail are no attempt.
+        let writer = Arc::new(
+            writer.with_pings(move |_| match pings.fetch_add(1, Relaxed) {
+                0..5 => Reply::Retry,
+                _ => Reply::Take,
+            }),
+        );
+        let handoff = open(&config, &writer).await;
+        let node = until_caught_up(&handoff).await;
+        assert_eq!(taken(&writer), all_but(40, SHARDS, &[poison]));
+        assert_eq!(node.buried.hints, 1);
+        burials.are(&[poison], &["reason=Attempts", " attempts=3 ", says]);
+        let seen = writer.seen();
+        // Those in front of it share its fate until their own last try, which is for them alone.
+        let last = seen
+            .iter()
+            .rfind(|it| numbers(it).contains(&poison))
+            .unwrap();
+        assert_eq!(numbers(last), [poison]);
+        let in_front = seen
+            .iter()
+            .filter(|it| numbers(it).first() == Some(&poison));
+        assert_eq!(in_front.count(), 3);
+        handoff.shutdown().await.unwrap();
+    }
+}
+
+/// A host after a downgrade: it reads the formats up to its own.
+#[derive(Debug)]
+struct Versioned<const WRITES: u16>(Bytes);
+
+impl<const WRITES: u16> Payload for Versioned<WRITES> {
+    const FORMAT: u16 = WRITES;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+
+    fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError> {
+        match format <= WRITES {
+            true => Ok(Versioned(bytes)),
+            false => Err(PayloadError::UnknownFormat {
+                found: format,
+                written: WRITES,
+            }),
+        }
+    }
+}
+
+/// Takes all, or nothing.
+struct Counting(Option<Arc<AtomicUsize>>);
+
+impl<const WRITES: u16> ShardWriter<Versioned<WRITES>> for Counting {
+    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+        match self.0 {
+            Some(_) => Ok(()),
+            None => Err(WriteError::retry("down")),
+        }
+    }
+
+    async fn write_shard(&self, write: ShardWrite<Versioned<WRITES>>) -> Result<(), WriteError> {
+        let count = self.0.as_ref().ok_or_else(|| WriteError::retry("down"))?;
+        count.fetch_add(write.batches.len(), Relaxed);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_does_not_decode_here_is_buried_and_those_around_it_are_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    queue_up(&config, [1, 1, 1]).await;
+    let newer = HintedHandoff::open(config.clone(), Counting(None))
+        .await
+        .unwrap();
+    let points = Versioned::<2>(Bytes::from_static(b"new"));
+    newer.write_shard(ShardId(1), NODE, &points).await.unwrap();
+    newer.sync().await.unwrap();
+    newer.shutdown().await.unwrap();
+    queue_up(&config, [1]).await;
+
+    let (burials, _watch) = Burials::watched();
+    let delivered = Arc::new(AtomicUsize::new(0));
+    let counting = Counting(Some(Arc::clone(&delivered)));
+    let older = HintedHandoff::<Versioned<1>>::open(config, counting)
+        .await
+        .unwrap();
+    for _ in 0..100_000 {
+        if older.stats().nodes[0].pending.hints == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(delivered.load(Relaxed), 4);
+    assert_eq!(older.stats().nodes[0].buried.hints, 1);
+    burials.are(
+        &[3],
+        &["reason=Undecodable", "payload format 2", " attempts=0 "],
+    );
+    older.shutdown().await.unwrap();
+}
+
+/// The first hint of a shard stalls; how far the other shard gets with a window of so many hints and bytes.
+async fn stalled(config: Config) -> (Arc<ScriptedWriter>, HintedHandoff<Bytes>) {
+    queue_up(&config, std::iter::once(1).chain([2; 300])).await;
+    let writer = Arc::new(ScriptedWriter::new(|write| match write.shard {
+        ShardId(1) => Reply::Retry,
+        _ => Reply::Take,
+    }));
+    let handoff = open(&config, &writer).await;
+    until(&handoff, |node| node.failures > 3).await;
+    (writer, handoff)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_stalls_holds_up_the_others_from_the_end_of_the_window_on() {
+    for (window_hints, window_bytes, gets_to) in [
+        (100, 1 << 20, 99),
+        // "0" to "9", "10" to "99", "100" and so on: the bytes of the first 155.
+        (1000, 10 + 180 + 3 * 55, 154),
+        (1, 1 << 20, 0),
+        (1000, 1 << 20, 300),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            window_hints,
+            window_bytes,
+            ..config(&dir)
+        };
+        let (writer, handoff) = stalled(config).await;
+        let delivered: RangeInclusive<usize> = 1..=gets_to;
+        let taken_so_far = taken(&writer).remove(&2).unwrap_or_default();
+        assert_eq!(taken_so_far, delivered.collect::<Vec<_>>());
+        let node = until(&handoff, |node| node.stalled_by.is_some()).await;
+        assert_eq!(node.stalled_by, Some(ShardId(1)));
+
+        writer.follow(|_| Reply::Take);
+        let node = until_caught_up(&handoff).await;
+        assert_eq!(node.stalled_by, None);
+        assert_eq!(taken(&writer)[&1], [0]);
+        assert_eq!(taken(&writer)[&2], (1..=300).collect::<Vec<_>>());
+        handoff.shutdown().await.unwrap();
+    }
+}
+
+/// What was acknowledged and never became durable comes again, and that is less than the window.
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_at_most_the_window_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        window_hints: 100,
+        commit_timeout: Duration::from_secs(1),
+        ..config(&dir)
+    };
+    queue_up(&config, std::iter::once(1).chain([2; 300])).await;
+    let writer = Arc::new(ScriptedWriter::down());
+    let handoff = open(&config, &writer).await;
+    until(&handoff, |node| node.failures > 0).await;
+    // No acknowledgement becomes durable from here on.
+    handoff.inject(CommitFault::Hang);
+    writer.follow(|write| match write.shard {
+        ShardId(1) => Reply::Retry,
+        _ => Reply::Take,
+    });
+    writer.follow_pings(|_| Reply::Take);
+    writer.until_taken(99).await;
+    let crashed = tempfile::tempdir().unwrap();
+    files_of(dir.path(), crashed.path());
+    assert_eq!(taken(&writer)[&2], (1..=99).collect::<Vec<_>>());
+    handoff.shutdown().await.unwrap_err();
+
+    let config = Config {
+        dir: crashed.path().to_owned(),
+        ..config
+    };
+    let again = Arc::new(ScriptedWriter::taking());
+    let handoff = open(&config, &again).await;
+    until_caught_up(&handoff).await;
+    let taken = taken(&again);
+    assert_eq!(taken[&1], [0]);
+    let came_again = taken[&2].len() - (300 - 99);
+    assert!((1..=100).contains(&came_again), "{came_again} came again");
+    let all: Vec<_> = (1..=300).collect();
+    assert!(all.ends_with(&taken[&2]), "in order: {:?}", taken[&2]);
+    println!("{came_again} of 99 came again after a crash, within a window of 100");
+    handoff.shutdown().await.unwrap();
+}
+
+/// The same with acknowledgements that are durable: what left in front of a stalled shard does not come again.
+#[tokio::test(start_paused = true)]
+async fn what_left_beyond_a_stalled_hint_does_not_come_again_after_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        window_hints: 100,
+        ..config(&dir)
+    };
+    let (writer, handoff) = stalled(config.clone()).await;
+    handoff.shutdown().await.unwrap();
+    assert_eq!(taken(&writer)[&2].len(), 99);
+
+    let writer = Arc::new(ScriptedWriter::new(|write| match write.shard {
+        ShardId(1) => Reply::Retry,
+        _ => Reply::Take,
+    }));
+    let handoff = open(&config, &writer).await;
+    until(&handoff, |node| node.failures > 3).await;
+    assert_eq!(
+        taken(&writer),
+        BTreeMap::new(),
+        "the window is full of what left"
+    );
+    writer.follow(|_| Reply::Take);
+    until_caught_up(&handoff).await;
+    assert_eq!(taken(&writer)[&2], (100..=300).collect::<Vec<_>>());
+    handoff.shutdown().await.unwrap();
+}
