@@ -231,13 +231,14 @@ async fn a_full_queue_is_full_after_a_restart_too() {
     let handoff = open(limited.clone()).await;
     fill(&handoff, MANUAL, 0..5).await;
     take(&handoff, MANUAL, 1).await;
+    fill(&handoff, MANUAL, 5..6).await;
     handoff.shutdown().await.unwrap();
     let handoff = open(limited).await;
-    fill(&handoff, MANUAL, 5..6).await;
-    assert_eq!(
-        limit_of(&write(&handoff, OTHER, 6).await.unwrap_err()),
-        Limit::StoreHints
-    );
+    let full = write(&handoff, OTHER, 6).await.unwrap_err();
+    assert_eq!(limit_of(&full), Limit::StoreHints);
+    take(&handoff, MANUAL, 1).await;
+    fill(&handoff, OTHER, 6..7).await;
+    assert!(write(&handoff, OTHER, 7).await.is_err());
     handoff.shutdown().await.unwrap();
 }
 

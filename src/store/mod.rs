@@ -226,6 +226,7 @@ impl Store {
     /// or on this one; it must not block.
     ///
     /// No limit is asked: see [`reserve`](Store::reserve) and [`append_within`](Store::append_within).
+    #[cfg(any(test, feature = "testkit"))]
     pub fn append(&self, node: NodeId, hint: NewHint, done: AppendDone) {
         self.append_within(Reservation::default(), node, hint, done);
     }
@@ -278,6 +279,7 @@ impl Store {
 
     /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the store fails before.
     /// `done` is called as by [`append`](Store::append), unless this refuses the hint.
+    #[cfg(any(test, feature = "testkit"))]
     pub fn append_buffered(
         &self,
         node: NodeId,
