@@ -187,7 +187,8 @@ pub struct Config {
 
 /// What becomes of a hint that one of the limits `max_hints_per_node`, `max_bytes_per_node`, `max_hints` and `max_bytes` has no room for.
 ///
-/// A hint that is being sent, or held by a consumer, is never taken to make room. With too little disk ([`Config::min_free_disk`]) hints are
+/// A hint that is being sent is never taken to make room; one that a [`Consumer`](crate::Consumer) has peeked at may be, and is not the
+/// next one any more when it is acknowledged. With too little disk ([`Config::min_free_disk`]) hints are
 /// refused with `Reject` and `DropOldest` alike, since what is dropped frees no space on the disk; `Block` waits for that too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -2,7 +2,7 @@
 
 use crate::{
     error::StorageError,
-    store::{DeadReason, Loss},
+    store::{DeadReason, Loss, StoreEvent},
     types::{HintId, NodeId, ShardId},
 };
 
@@ -48,6 +48,28 @@ pub enum Event {
     StoreFailed(StorageError),
     /// The store failed and serves again.
     Reopened,
+}
+
+impl From<StoreEvent> for Event {
+    fn from(event: StoreEvent) -> Self {
+        match event {
+            StoreEvent::Lost(loss) => Event::Lost(loss),
+            StoreEvent::Buried {
+                node,
+                hint,
+                shard,
+                burial,
+            } => Event::Rejected {
+                node,
+                hint,
+                shard,
+                reason: burial.reason,
+                error: burial.error,
+            },
+            StoreEvent::Failed(cause) => Event::StoreFailed(cause),
+            StoreEvent::Reopened => Event::Reopened,
+        }
+    }
 }
 
 /// Events that are kept for a listener that is slow.

@@ -143,6 +143,11 @@ impl<P: Payload> HintedHandoff<P> {
         let departures = watch::Sender::new(());
         let rung = departures.clone();
         store.on_departed(Box::new(move || rung.send_modify(|()| {})));
+        let told = events.clone();
+        store.on_event(Box::new(move |event| {
+            // Nobody may listen.
+            let _ = told.send(event.into());
+        }));
         let admission = Admission::of(config.ordering);
         if let Some(admission) = &admission {
             admission.look(&store);

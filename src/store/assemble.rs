@@ -65,6 +65,7 @@ pub fn assemble(
         next_queue: recovered.next_queue,
         trimmer,
         journal: recovered.journal,
+        buried: Vec::new(),
         redriven: recovered.redriven,
         dirty,
         statuses: BTreeSet::new(),

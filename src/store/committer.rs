@@ -21,7 +21,7 @@ use super::{
     losses::Journal,
     node_record::NodeRecord,
     redrive::Redriven,
-    shared::Shared,
+    shared::{Shared, StoreEvent},
     trim::Trimmer,
 };
 use crate::{
@@ -55,6 +55,8 @@ pub struct Committer {
     pub next_queue: u64,
     pub trimmer: Trimmer,
     pub journal: Journal,
+    /// Hints that became dead letters, to be told of once that is durable.
+    pub buried: Vec<StoreEvent>,
     /// By where they are now, where hints stood that were dead letters and are not done with.
     pub redriven: Redriven,
     /// Cursors that moved and are not written yet.
@@ -176,6 +178,14 @@ impl Committer {
         tree.insert(key, value)
             .map_err(|error| StorageError::new("write to the engine", error))?;
         Ok(())
+    }
+
+    /// Tells what was lost and buried, now that it is durable.
+    pub fn tell_what_left(&mut self) {
+        let lost = self.journal.untold().into_iter().map(StoreEvent::Lost);
+        for event in self.buried.drain(..).chain(lost) {
+            self.shared.tell(event);
+        }
     }
 
     /// Makes everything durable, acks too.

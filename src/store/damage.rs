@@ -86,7 +86,9 @@ impl Committer {
         });
         drop(registry);
         self.shared.tell_departed();
-        self.settle()
+        self.settle()?;
+        self.tell_what_left();
+        Ok(())
     }
 
     /// Everybody waits for a search. A log of our own is as long as hints wait for it; the host's may be of any length.

@@ -20,11 +20,12 @@ use super::{
     letter::{Dead, Letter},
     losses::Loss,
     reader::PeekedHint,
+    shared::StoreEvent,
     trim::Letters,
 };
 use crate::{
     error::StorageError,
-    types::{Amount, NodeId, QueueId, Sequence, ShardId},
+    types::{Amount, HintId, NodeId, QueueId, Sequence, ShardId},
 };
 
 /// Milliseconds since 1970 by the wall clock.
@@ -157,6 +158,16 @@ impl Committer {
         );
         accepted.letter_blocks.push(block);
         accepted.letters(node).plus(more);
+        self.buried.push(StoreEvent::Buried {
+            node,
+            hint: HintId {
+                store: self.shared.store,
+                queue: place.queue.queue,
+                sequence: place.sequence,
+            },
+            shard: hint.hint.shard,
+            burial: burial.clone(),
+        });
         let record = self.records.entry(node).or_default();
         if !record.dead.contains(&place.queue) {
             record.dead.push(place.queue);
@@ -345,6 +356,7 @@ impl Committer {
         }
         self.shared.registry.lock().remove(node);
         self.shared.tell_departed();
+        self.tell_what_left();
         Ok(pending)
     }
 

@@ -400,6 +400,7 @@ impl Committer {
         }
         self.shared.inbox.expect_back(answers.len());
         answers.succeed();
+        self.tell_what_left();
         if !nodes.is_empty() {
             (self.shared.on_durable)(&nodes);
         }

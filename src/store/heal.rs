@@ -22,6 +22,7 @@ use super::{
     keys::QueueRef,
     open::{Opened, reopen},
     registry::Registry,
+    shared::StoreEvent,
 };
 use crate::{error::StorageError, stats::Health};
 
@@ -174,7 +175,9 @@ impl Committer {
         tracing::info!("the store was opened again and serves");
         let nodes = self.shared.registry.lock().nodes.keys().copied().collect();
         (self.shared.on_durable)(&nodes);
+        self.buried.clear();
         self.shared.tell_departed();
+        self.shared.tell(StoreEvent::Reopened);
         Ok(())
     }
 }

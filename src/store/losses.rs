@@ -148,6 +148,8 @@ type Kind = (NodeId, QueueId, Option<ShardId>, LossReason);
 /// The commit thread's view: it alone writes the journal.
 #[derive(Debug, Default)]
 pub struct Journal {
+    /// Recorded, and not told of yet.
+    untold: Vec<Loss>,
     next: u64,
     /// Indexes of the entries that are kept, oldest first.
     kept: VecDeque<u64>,
@@ -284,6 +286,7 @@ impl Journal {
         let mut kept: Vec<u64> = entries.chain(losses.unreadable).collect();
         kept.sort_unstable();
         Ok(Journal {
+            untold: Vec::new(),
             next: losses.next,
             kept: kept.into(),
             open: BTreeMap::new(),
@@ -298,8 +301,14 @@ impl Journal {
         self.next
     }
 
+    /// What was recorded since this was asked last, to be told of once it is durable.
+    pub fn untold(&mut self) -> Vec<Loss> {
+        std::mem::take(&mut self.untold)
+    }
+
     /// Records a loss: says what to write for it.
     pub fn record(&mut self, loss: Loss, writes: &mut RowMap) {
+        self.untold.push(loss.clone());
         let kind = (loss.node, loss.queue, loss.shard, loss.reason);
         let grows = loss.redriven_from.is_empty();
         let known = match grows {

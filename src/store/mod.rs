@@ -90,7 +90,7 @@ pub use quota::{Full, Reservation};
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
-pub use shared::{OnDeparted, OnDurable};
+pub use shared::{OnDeparted, OnDurable, OnEvent, StoreEvent};
 pub use sled::{Db, Tree};
 pub use status::{HeadStatus, Status};
 #[cfg(feature = "testkit")]
@@ -215,6 +215,11 @@ impl Store {
     /// thread, so it must not block. Only the first call counts.
     pub fn on_departed(&self, on_departed: OnDeparted) {
         let _ = self.shared.on_departed.set(on_departed);
+    }
+
+    /// Has this called when something happens to hints or to the store: on any thread, so it must not block. Only the first call counts.
+    pub fn on_event(&self, on_event: OnEvent) {
+        let _ = self.shared.on_event.set(on_event);
     }
 
     /// The store's identity.

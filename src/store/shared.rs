@@ -24,13 +24,13 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    engine::Engine, faults::Faults, guarded::Guarded, holds::Holds, in_flight::InFlight,
-    inbox::Inbox, registry::Registry,
+    departure::Burial, engine::Engine, faults::Faults, guarded::Guarded, holds::Holds,
+    in_flight::InFlight, inbox::Inbox, losses::Loss, registry::Registry,
 };
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
     stats::{Health, StoreStats},
-    types::{NodeId, StoreId},
+    types::{HintId, NodeId, ShardId, StoreId},
 };
 
 /// Called on the commit thread with the nodes that have new durable hints.
@@ -38,6 +38,27 @@ pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
 
 /// Called, on any thread, when hints may have left a queue or dead letters changed, and when the store stops or begins to serve.
 pub type OnDeparted = Box<dyn Fn() + Send + Sync>;
+
+/// Something happened to hints, or to the store.
+#[derive(Debug)]
+pub enum StoreEvent {
+    /// Hints left undelivered, durably.
+    Lost(Loss),
+    /// A hint became a dead letter, durably.
+    Buried {
+        node: NodeId,
+        hint: HintId,
+        shard: ShardId,
+        burial: Burial,
+    },
+    /// It serves no more.
+    Failed(StorageError),
+    /// It serves again.
+    Reopened,
+}
+
+/// Called, on any thread, when something happens; it must not block.
+pub type OnEvent = Box<dyn Fn(StoreEvent) + Send + Sync>;
 
 pub struct Shared {
     pub store: StoreId,
@@ -53,6 +74,8 @@ pub struct Shared {
     pub on_durable: OnDurable,
     /// Set once, by whoever wants to know.
     pub on_departed: OnceLock<OnDeparted>,
+    /// The same.
+    pub on_event: OnceLock<OnEvent>,
     /// Where a damaged store was moved to; guards nothing else.
     pub moved_aside: Mutex<Option<PathBuf>>,
     /// Whether the commit thread can drop the database and open it again: it cannot if that is the host's.
@@ -174,6 +197,7 @@ impl Shared {
             counters: Counters::default(),
             on_durable,
             on_departed: OnceLock::new(),
+            on_event: OnceLock::new(),
             moved_aside: Mutex::default(),
             mends_itself,
             space,
@@ -189,6 +213,13 @@ impl Shared {
                 self.check_serving()?;
                 Err(HandoffError::ShutDown)
             }
+        }
+    }
+
+    /// To be called with no lock held.
+    pub fn tell(&self, event: StoreEvent) {
+        if let Some(on_event) = self.on_event.get() {
+            on_event(event);
         }
     }
 
@@ -252,7 +283,7 @@ impl Shared {
             }
             Health::Serving | Health::ShutDown => return,
         };
-        {
+        let is_worse = {
             let mut condition = self.condition.lock();
             let worse = match *condition {
                 Health::Serving => true,
@@ -270,6 +301,10 @@ impl Shared {
                 *condition = health;
                 self.serving.store(false, Release);
             }
+            worse
+        };
+        if is_worse {
+            self.tell(StoreEvent::Failed(cause.clone()));
         }
         self.in_flight.take().fail(&cause);
         // Nobody waits for room in a store that failed.
