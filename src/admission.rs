@@ -13,7 +13,7 @@
 //! writes that begin after its call has returned, and of those under way at the same time either may be first.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -49,6 +49,8 @@ struct State {
     lanes: HashMap<Key, Lane>,
     /// What was pending of a node when the store was opened: queues, and how far they got.
     found: HashMap<NodeId, Vec<Position>>,
+    /// Nodes whose list of queues is being changed.
+    moving: BTreeSet<NodeId>,
     /// Reopens of the store after which it was last looked what there is; `None` before the first look.
     found_after: Option<u64>,
     /// So many lanes are worth looking for those that can be forgotten.
@@ -210,6 +212,27 @@ impl Admission {
         }
     }
 
+    /// A node gets the queues of another: nothing is written to it directly while it does.
+    pub fn begin_move(&self, to: NodeId) {
+        self.state.lock().moving.insert(to);
+    }
+
+    /// What waits for the node by now, whoever it was for before, must be gone first; nobody has read which shards that is for.
+    pub fn end_move(&self, store: &Store, to: NodeId) {
+        let nodes = store.nodes().into_iter();
+        let queues = nodes.filter(|(node, _)| *node == to);
+        let ends: Vec<Position> = queues
+            .flat_map(|(_, queues)| queues.queues)
+            .filter(|queue| !queue.is_drained())
+            .map(|queue| (queue.at.queue, queue.watermark))
+            .collect();
+        let mut state = self.state.lock();
+        if !ends.is_empty() {
+            state.found.insert(to, ends);
+        }
+        state.moving.remove(&to);
+    }
+
     /// Whether nothing older is on its way to the node. Asked by whoever has the turn.
     fn is_clear(&self, store: &Store, key: Key) -> bool {
         self.look(store);
@@ -217,6 +240,9 @@ impl Admission {
             let state = self.state.lock();
             let lane = state.lanes.get(&key);
             if lane.is_none_or(|lane| lane.in_pipeline > 0 || lane.sends > 0) {
+                return false;
+            }
+            if state.moving.contains(&key.0) {
                 return false;
             }
             let found = state.found.get(&key.0).cloned();
@@ -233,7 +259,7 @@ impl Admission {
                 return false;
             }
             let mut state = self.state.lock();
-            if state.found_after == found_after {
+            if state.found_after == found_after && state.found.get(&key.0) == Some(&found) {
                 state.found.remove(&key.0);
             }
         }

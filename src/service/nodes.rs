@@ -139,9 +139,16 @@ impl<P: Payload> HintedHandoff<P> {
                 Untaken::take(&inner.replays, from)?,
                 Untaken::take(&inner.replays, to)?,
             ];
-            inner
-                .change(&[from, to], |tell| inner.store.rename_node(from, to, tell))
-                .await
+            if let Some(admission) = &inner.admission {
+                admission.begin_move(to);
+            }
+            let nodes = [from, to];
+            let renamed = inner.change(&nodes, |tell| inner.store.rename_node(from, to, tell));
+            let renamed = renamed.await;
+            if let Some(admission) = &inner.admission {
+                admission.end_move(&inner.store, to);
+            }
+            renamed
         })
         .await
     }

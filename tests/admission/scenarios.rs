@@ -22,7 +22,7 @@ use crate::world::{Answer, Calls, World, config, points, shard, taken, taken_by}
 
 type Scenario = (&'static str, fn());
 
-pub const SCENARIOS: [Scenario; 15] = [
+pub const SCENARIOS: [Scenario; 16] = [
     ("by default a new write overtakes those that wait", || {
         paused(bypass())
     }),
@@ -49,6 +49,9 @@ pub const SCENARIOS: [Scenario; 15] = [
         "what was found at open holds up every shard of its node",
         || paused(open_tail()),
     ),
+    ("a node that another is renamed to has its backlog", || {
+        paused(renamed())
+    }),
     ("a node that was removed has no backlog", || {
         paused(removed())
     }),
@@ -311,6 +314,31 @@ async fn open_tail() {
     assert_eq!(written.unwrap(), WRITTEN);
     world.close().await;
     calls.check(&writer);
+}
+
+async fn renamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = direct(DOWN);
+    let (world, _) = open(config(dir.path()), &writer).await;
+    world
+        .write(&shard(7, &[1]), Any, points(0, 1))
+        .await
+        .unwrap();
+    world
+        .handoff
+        .rename_node(NodeId(1), NodeId(2))
+        .await
+        .unwrap();
+    // The node is up by now, under its new name; what it missed under the old one comes first.
+    writer.follow(|_| UP);
+    let written = world.write(&shard(7, &[2]), One, points(0, 2)).await;
+    assert!(is_backlogged(&written), "{written:?}");
+    up(&writer);
+    world.caught_up().await;
+    assert_eq!(taken_by(&writer, 2, 7), [1, 2]);
+    let written = world.write(&shard(7, &[2]), One, points(0, 3)).await;
+    assert_eq!(written.unwrap(), WRITTEN);
+    world.close().await;
 }
 
 async fn removed() {
