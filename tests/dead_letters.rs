@@ -4,6 +4,8 @@
 //! files of a store that is open. The last test kills a child at every step on the way.
 
 mod common;
+#[path = "common/copy.rs"]
+mod copy;
 #[path = "dead_letters/crash.rs"]
 mod crash;
 #[path = "common/letters.rs"]
@@ -16,6 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use common::*;
+use copy::copy_of;
 use hinted_handoff::{
     Amount, Config, DeadReason, HandoffError, HintId, HintedHandoff, LossReason, NodeId, QueueId,
     Sequence, ShardId, ShardWrite, ShardWriter, StoreId, WriteError,
@@ -364,7 +367,7 @@ fn the_oldest_make_room_for_new_ones_and_the_journal_says_so() {
         );
     };
     check(&store);
-    let copy = crash::copy_of(dir.path());
+    let copy = copy_of(dir.path());
     store.close().unwrap();
     let store = reopened();
     assert_eq!(seen(&store), [8, 9, 10]);
@@ -403,7 +406,7 @@ fn large_ones_are_kept_over_restarts_and_come_back_whole() {
         append(&store, 7, payload.clone());
     }
     bury_all(&store);
-    let copy = crash::copy_of(dir.path());
+    let copy = copy_of(dir.path());
     store.close().unwrap();
     for dir in [dir.path(), copy.path()] {
         let store = open(dir);
@@ -477,7 +480,7 @@ fn space_is_given_back_when_they_are_discarded_or_sent_on_or_their_node_is_remov
     // A removal is not yet trimmed when the process dies: the rest goes later, and nothing comes back.
     let store = open(dir.path());
     assert_eq!(remove_node(&store, 7).hints, 10);
-    let copy = crash::copy_of(dir.path());
+    let copy = copy_of(dir.path());
     settled(&store);
     let losses = store.losses(0).unwrap();
     assert_eq!(losses.total().hints, 30);
@@ -509,7 +512,7 @@ fn letters_of_a_retired_queue_stay_and_its_last_trace_goes_with_them() {
     let store = open(dir.path());
     append(&store, 7, "one");
     append(&store, 7, "two");
-    let copy = crash::copy_of(dir.path());
+    let copy = copy_of(dir.path());
     store.close().unwrap();
     // The queue is sealed there, and retires once it is drained.
     let store = open(copy.path());

@@ -58,7 +58,7 @@ fn pending(handoff: &Handoff) -> u64 {
 }
 
 fn payloads(handoff: &Handoff) -> Vec<Bytes> {
-    common::payloads(handoff.store_below(), NODE.0)
+    common::payloads(&handoff.store_below(), NODE.0)
 }
 
 /// Something is so within a few looks. The task may have been at work when the clock was last moved, and is due again after that.
@@ -125,7 +125,7 @@ async fn a_long_backlog_that_is_too_old_leaves_whole_for_every_node() {
         let mut old: Vec<_> = (0..2500).map(|_| common::hint(1, "old")).collect();
         old.iter_mut()
             .for_each(|hint| hint.enqueued_unix_ms = START);
-        common::try_append(handoff.store_below(), node, old);
+        common::try_append(&handoff.store_below(), node, old);
     }
     pass_in_steps(30 * MINUTE).await;
     for node in 1..=3 {

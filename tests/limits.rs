@@ -823,7 +823,7 @@ async fn the_store_itself_takes_what_no_room_was_reserved_for() {
     })
     .await;
     let store = handoff.store_below();
-    let results = common::try_append(store, MANUAL.0, vec![hint(1, "a"), hint(1, "b")]);
+    let results = common::try_append(&store, MANUAL.0, vec![hint(1, "a"), hint(1, "b")]);
     assert!(results.iter().all(Result::is_ok));
     assert!(write(&handoff, MANUAL, 0).await.is_err());
     handoff.shutdown().await.unwrap();

@@ -425,8 +425,8 @@ impl<P: Payload> HintedHandoff<P> {
     /// The store by itself, for tests that claim hints or look at what is pending.
     #[cfg(feature = "testkit")]
     #[doc(hidden)]
-    pub fn store_below(&self) -> &Arc<Store> {
-        &self.inner.store
+    pub fn store_below(&self) -> Arc<Store> {
+        Arc::clone(&self.inner.store)
     }
 
     /// Makes the next commits of the store fail.

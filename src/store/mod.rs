@@ -415,6 +415,7 @@ impl Store {
         Ok(left)
     }
 
+    #[cfg(feature = "testkit")]
     /// Lets everything up to and including `mark` leave its queue. Seen at once by peeks and stats, durable with the
     /// next group; a crash before that brings it back. Returns what left: nothing if it had left before.
     pub fn ack(&self, node: NodeId, mark: Mark, leave: Leave) -> Result<Amount, HandoffError> {
