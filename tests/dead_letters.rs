@@ -568,8 +568,7 @@ async fn one_that_does_not_decode_or_does_not_read_is_told_apart() {
             .iter()
             .keys()
             .map(Result::unwrap)
-            .filter(|key| key[16] == 2)
-            .last()
+            .rfind(|key| key[16] == 2)
             .unwrap();
         let mut value = hints.get(&key).unwrap().unwrap().to_vec();
         *value.last_mut().unwrap() ^= 1;
