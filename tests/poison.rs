@@ -19,8 +19,8 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Config, Durability, HintedHandoff, NodeId, NodeState, NodeStats, Payload, PayloadError,
-    ShardId, ShardWrite, ShardWriter, WriteError,
+    Amount, Config, DeadReason, Durability, HintedHandoff, NodeId, NodeState, NodeStats, Payload,
+    PayloadError, ShardId, ShardWrite, ShardWriter, WriteError,
     testkit::{CommitFault, Reply, ScriptedWriter, Seen},
 };
 use parking_lot::Mutex;
@@ -171,6 +171,19 @@ fn files_of(from: &Path, to: &Path) {
     }
 }
 
+/// The numbers of the hints among the dead letters, each of which says why.
+async fn dead(handoff: &HintedHandoff<Bytes>) -> Vec<usize> {
+    let mut numbers = Vec::new();
+    for letter in handoff.dead_letters(NODE, None, 100).await.unwrap() {
+        assert_eq!((letter.reason, letter.attempts), (DeadReason::Rejected, 1));
+        assert!(letter.error.contains("field type conflict"), "{letter:?}");
+        let content = handoff.dead_letter(NODE, letter.id).await.unwrap();
+        numbers.push(number(&content.raw));
+    }
+    numbers.sort_unstable();
+    numbers
+}
+
 #[tokio::test(start_paused = true)]
 async fn among_ten_thousand_hints_the_poisoned_ones_are_buried_and_all_others_delivered_in_order() {
     const HINTS: usize = 10_000;
@@ -207,13 +220,26 @@ async fn among_ten_thousand_hints_the_poisoned_ones_are_buried_and_all_others_de
         assert!(rejected <= poison.len() * 14, "{rejected} rejected sends");
         sends_most = sends_most.max(rejected);
         took_most = took_most.max(began.elapsed());
+        handoff.sync().await.unwrap();
+        // What an unclean stop would leave now.
+        let copy = tempfile::tempdir().unwrap();
+        files_of(dir.path(), copy.path());
         handoff.shutdown().await.unwrap();
-        // Nothing of it comes back.
-        let again = Arc::new(ScriptedWriter::taking());
-        let handoff = open(&config(&dir), &again).await;
-        assert_eq!(until_caught_up(&handoff).await.pending, Amount::default());
-        assert!(again.seen().is_empty());
-        handoff.shutdown().await.unwrap();
+        for dir in [dir, copy] {
+            let again = Arc::new(ScriptedWriter::taking());
+            let handoff = open(&config(&dir), &again).await;
+            let node = until_caught_up(&handoff).await;
+            assert_eq!(node.pending, Amount::default());
+            assert!(again.seen().is_empty(), "nothing of it comes back");
+            assert_eq!(dead(&handoff).await, poison);
+            // Its cause is mended, so they are sent on.
+            let sent_on = handoff.redrive_all(NODE).await.unwrap();
+            assert_eq!(sent_on.hints.len(), poison.len());
+            until_caught_up(&handoff).await;
+            assert_eq!(taken(&again).into_values().flatten().count(), poison.len());
+            assert_eq!(dead(&handoff).await, [0; 0]);
+            handoff.shutdown().await.unwrap();
+        }
     }
     println!(
         "{HINTS} hints of {SHARDS} shards with up to 12 poisoned: {sends_most} rejected sends at most, {took_most:?} at most, none waited"
