@@ -2,8 +2,10 @@
 //! pending, delivered, a dead letter or in the loss journal, and nowhere twice; so
 //! *enqueued = delivered + pending + dead + journalled*.
 //!
-//! `HH_CASES` stories (40 by default) of `HH_STEPS` steps (60); each prints its seed if it fails, `HH_SEED` runs that one.
+//! `HH_CASES` stories (20 by default) of `HH_STEPS` steps (60); each prints its seed if it fails, `HH_SEED` runs that one.
 
+#[path = "conservation/barriers.rs"]
+mod barriers;
 mod common;
 #[path = "conservation/ledger.rs"]
 mod ledger;
@@ -24,7 +26,7 @@ fn every_hint_is_pending_delivered_dead_or_journalled_after_every_step() {
     let steps = setting("HH_STEPS", 60);
     let seeds: Vec<u64> = match std::env::var("HH_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..setting("HH_CASES", 40))
+        Err(_) => (0..setting("HH_CASES", 20))
             .map(|_| fastrand::u64(..))
             .collect(),
     };

@@ -99,14 +99,16 @@ impl Ledger {
     fn check_pending(&self, store: &Store, node: u64) {
         let hints = pending(store, node);
         let found: Vec<u64> = hints.iter().map(number).collect();
-        let mut by_shard: BTreeMap<ShardId, Vec<HintId>> = BTreeMap::new();
+        // A node that got another's queues has the hints of both, each in its own order.
+        let mut by_stream: BTreeMap<(ShardId, NodeId), Vec<HintId>> = BTreeMap::new();
         for hint in &hints {
             let entry = &self.hints[&number(hint)];
             assert_eq!(entry.id.sequence, hint.mark.sequence);
             assert_eq!(entry.id.queue, hint.mark.queue.queue);
             let origin = entry.origin.map(|id| (id.queue, id.sequence));
             assert_eq!(hint.hint.origin, origin);
-            by_shard.entry(hint.hint.shard).or_default().push(entry.id);
+            let stream = (hint.hint.shard, hint.mark.queue.node);
+            by_stream.entry(stream).or_default().push(entry.id);
         }
         let mut sorted = found.clone();
         sorted.sort_unstable();
@@ -115,7 +117,7 @@ impl Ledger {
             self.all(node, Whereabouts::Pending),
             "pending for {node}"
         );
-        for ids in by_shard.values() {
+        for ids in by_stream.values() {
             let places: Vec<_> = ids.iter().map(|id| (id.queue, id.sequence)).collect();
             assert!(places.is_sorted(), "{places:?}");
         }

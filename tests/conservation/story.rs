@@ -15,6 +15,7 @@ use hinted_handoff::{
 use tempfile::TempDir;
 
 use crate::{
+    barriers::Marked,
     common::sync,
     ledger::{Entry, Ledger, Whereabouts, id, number, pending},
 };
@@ -32,6 +33,7 @@ pub struct Story {
     lives: u64,
     next: u64,
     ledger: Ledger,
+    barriers: Vec<Marked>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -69,6 +71,7 @@ impl Story {
             lives: 0,
             next: 1,
             ledger: Ledger::default(),
+            barriers: Vec::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -82,14 +85,52 @@ impl Story {
             58..66 => self.lose(node),
             66..72 => self.redrive(node),
             72..77 => self.discard(node),
-            77..82 => sync(self.store()),
-            82..87 => self.take_back(node),
-            87..91 => self.reopen(),
+            77..79 => sync(self.store()),
+            79..82 => self.mark_barrier(node),
+            82..84 => self.take_back(node),
+            84..88 => self.rename(node),
+            88..91 => self.reopen(),
             91..94 => self.crash(),
             94..97 => self.fail(node),
             _ => self.remove(node),
         }
-        self.ledger.check(self.store.as_ref().unwrap(), &NODES);
+        let store = self.store.as_ref().unwrap();
+        self.ledger.check(store, &NODES);
+        for marked in &self.barriers {
+            marked.check(store, &self.ledger);
+        }
+    }
+
+    fn mark_barrier(&mut self, node: u64) {
+        let made = self.told(|store, done| store.barrier([NodeId(node)].into(), done));
+        match made {
+            Ok(barrier) => self.barriers.push(Marked::new(barrier, &self.ledger)),
+            Err(HandoffError::UnknownNode { .. }) => return,
+            Err(error) => panic!("{error}"),
+        }
+        self.count("barriers", 1);
+        // The newest few are enough to look at after every step.
+        if self.barriers.len() > 8 {
+            self.barriers.remove(self.random.usize(..8));
+        }
+    }
+
+    /// The hints of one node become another's, with its dead letters.
+    fn rename(&mut self, from: u64) {
+        let to = NODES[self.random.usize(..NODES.len())];
+        let pending = self.ledger.all(from, Whereabouts::Pending).len() as u64;
+        let renamed = self.told(|store, done| store.rename_node(NodeId(from), NodeId(to), done));
+        match renamed {
+            Ok(moved) => assert_eq!(moved.hints, pending),
+            Err(HandoffError::SameNode { .. }) => return assert_eq!(from, to),
+            Err(HandoffError::UnknownNode { .. }) => return assert_eq!(pending, 0),
+            Err(error) => panic!("{error}"),
+        }
+        let moves =
+            |it: &&mut Entry| it.node == from && !matches!(it.at, Whereabouts::Journalled(_));
+        let hints = self.ledger.hints.values_mut();
+        hints.filter(moves).for_each(|it| it.node = to);
+        self.count("renamed nodes", 1);
     }
 
     pub fn end(mut self) -> BTreeMap<&'static str, u64> {

@@ -1,0 +1,79 @@
+//! What a barrier must say, by what the ledger knows of its hints.
+
+use std::collections::BTreeSet;
+
+use hinted_handoff::{Barrier, BarrierState, testkit::Store};
+
+use crate::ledger::{Ledger, Whereabouts};
+
+/// A barrier, and the hints it stands for.
+pub struct Marked {
+    barrier: Barrier,
+    hints: BTreeSet<u64>,
+    /// Dead letters of its queues that are older than it: a range that was lost may reach from one of them to a hint that came later.
+    older: BTreeSet<u64>,
+}
+
+impl Marked {
+    pub fn new(barrier: Barrier, ledger: &Ledger) -> Marked {
+        let (mut hints, mut older) = (BTreeSet::new(), BTreeSet::new());
+        for (number, entry) in &ledger.hints {
+            let queues = barrier.queues.iter();
+            let Some(queue) = queues.into_iter().find(|it| it.queue == entry.id.queue) else {
+                continue;
+            };
+            let is_there = matches!(entry.at, Whereabouts::Pending | Whereabouts::Dead);
+            if is_there && entry.id.sequence >= queue.from {
+                assert!(entry.id.sequence <= queue.through);
+                hints.insert(*number);
+            } else if entry.at == Whereabouts::Dead {
+                older.insert(*number);
+            }
+        }
+        Marked {
+            barrier,
+            hints,
+            older,
+        }
+    }
+
+    pub fn check(&self, store: &Store, ledger: &Ledger) {
+        let count = |wanted: fn(Whereabouts) -> bool| {
+            let hints = self.hints.iter().filter(|it| wanted(ledger.hints[it].at));
+            hints.count() as u64
+        };
+        let waiting = count(|at| at == Whereabouts::Pending);
+        let dead = count(|at| at == Whereabouts::Dead);
+        let lost = count(|at| matches!(at, Whereabouts::Journalled(_)));
+        let state = store.look_at(&self.barrier).unwrap();
+        let wanted = (waiting, dead, lost);
+        match &state {
+            BarrierState::Delivered => assert_eq!(wanted, (0, 0, 0), "{:?}", self.barrier),
+            BarrierState::Waiting {
+                pending,
+                dead_letters,
+            } => assert_eq!(
+                (pending.hints, *dead_letters, 0),
+                wanted,
+                "{:?}",
+                self.barrier
+            ),
+            BarrierState::Lost {
+                pending,
+                dead_letters,
+                ..
+            } => {
+                let is_gone = |it: &u64| matches!(ledger.hints[it].at, Whereabouts::Journalled(_));
+                let may_be_mistaken = self.older.iter().any(is_gone);
+                assert!(lost > 0 || may_be_mistaken, "{state:?} {:?}", self.barrier);
+                assert_eq!(
+                    (pending.hints, *dead_letters),
+                    (waiting, dead),
+                    "{:?}",
+                    self.barrier
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
