@@ -55,7 +55,14 @@ async fn it_adds_its_own_trees_and_files_and_touches_no_other() {
     let hints = consumer.peek(2).await.unwrap();
     consumer.ack(&hints).await.unwrap();
     drop(consumer);
-    let trees = ["__sled__default", "rows", "hh/meta", "hh/nodes", "hh/hints"];
+    let trees = [
+        "__sled__default",
+        "rows",
+        "hh/meta",
+        "hh/nodes",
+        "hh/hints",
+        "hh/losses",
+    ];
     assert_eq!(names(&host.db), set(trees));
     host.handoff.shutdown().await.unwrap();
     let expected = ["db", "conf", "blobs", "hh-LOCK", "hh-STORE", "hh-CLEAN"];

@@ -117,7 +117,10 @@ libfuzzer_sys::fuzz_target!(|written: Written| {
     let same = |(hint, stored): (&NewHint, &StoredHint)| {
         assert_eq!((hint.shard, hint.format), (stored.shard, stored.format));
         assert_eq!(hint.enqueued_unix_ms, stored.enqueued_unix_ms);
-        assert_eq!((&hint.payload, hint.origin), (&stored.payload, stored.origin));
+        assert_eq!(
+            (&hint.payload, hint.origin),
+            (&stored.payload, stored.origin)
+        );
     };
     assert_eq!(hints.len(), read.hints.len());
     hints.iter().zip(&read.hints).for_each(same);

@@ -6,7 +6,11 @@
 use hinted_handoff::testkit::decoders;
 use hinted_handoff_fuzz::{is_written_again, raw_and_sealed};
 
-const KEYS: [&[u8]; 3] = [&[0], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[2, 0, 0, 0, 0, 0, 0, 0, 1]];
+const KEYS: [&[u8]; 3] = [
+    &[0],
+    &[1, 0, 0, 0, 0, 0, 0, 0, 0],
+    &[2, 0, 0, 0, 0, 0, 0, 0, 1],
+];
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((which, bytes)) = bytes.split_first() else {
