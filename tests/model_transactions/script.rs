@@ -15,7 +15,10 @@ use hinted_handoff::{
     sled::{IVec, Tree},
 };
 
-use crate::operation::{Ending, Row, Script, Step, TREES, TooLarge};
+use crate::{
+    operation::{Ending, Row, Script, Step, TREES, TooLarge},
+    world::shard_of,
+};
 
 pub const KEY_BYTES_MAX: usize = 4096;
 pub const VALUE_BYTES_MAX: usize = 65_536;
@@ -203,7 +206,7 @@ impl<'b> Within<'_, 'b, '_, '_> {
 
     fn enqueue(&mut self, node: u64, bytes: usize) -> Result<(), TransactionError> {
         let payload = Bytes::from(self.context.content(bytes));
-        let shard = node * 10 + bytes as u64 % 2;
+        let shard = shard_of(node, bytes as u64);
         self.hints.enqueue(NodeId(node), ShardId(shard), &payload)?;
         self.run.hints.push((node, shard, payload));
         Ok(())

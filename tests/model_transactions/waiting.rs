@@ -21,6 +21,7 @@ use crate::{
     history::Judged,
     operation::{Ending, Interference, Request, Row, Script, Step},
     script::{Context, KEY_BYTES_MAX, Reads, Run, VALUE_BYTES_MAX},
+    world::shard_of,
 };
 
 /// What it came to: what a closure returned, and the ids of the hints.
@@ -68,7 +69,7 @@ impl Waiting {
             }
             Request::Hint { node, bytes } => {
                 let (node, payload) = (*node, Bytes::from(context.content(*bytes)));
-                let shard = node * 10 + *bytes as u64 % 2;
+                let shard = shard_of(node, *bytes as u64);
                 let run = Run {
                     hints: vec![(node, shard, payload.clone())],
                     is_plain_hint: true,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use hinted_handoff::sled::IVec;
 
-use crate::operation::Row;
+use crate::operation::{REPLAYED, Row};
 
 /// A queue in the model. The store's own id of it may come later, or never.
 pub type QueueNumber = u64;
@@ -73,5 +73,14 @@ impl World {
 impl Change {
     pub fn changes_nothing(&self) -> bool {
         self.writes.is_empty() && self.hints.is_empty() && self.acks.is_empty()
+    }
+}
+
+/// Replay sends the shards of a node in any order, so one that is replayed has a single one here: then what was taken is known by its
+/// number. What is taken by hand comes in order whatever its shard.
+pub fn shard_of(node: u64, bytes: u64) -> u64 {
+    match REPLAYED.contains(&node) {
+        true => node * 10,
+        false => node * 10 + bytes % 2,
     }
 }
