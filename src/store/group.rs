@@ -399,8 +399,9 @@ impl Committer {
             }
         }
         self.shared.inbox.expect_back(answers.len());
-        answers.succeed();
+        // Before the answers: whoever gives hints up goes on with them, and may be told of as caught up.
         self.tell_what_left();
+        answers.succeed();
         if !nodes.is_empty() {
             (self.shared.on_durable)(&nodes);
         }
