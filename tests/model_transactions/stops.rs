@@ -20,7 +20,7 @@ use hinted_handoff::{
 
 use crate::{
     copy::Copy,
-    history::{ShownHints, Verdict},
+    history::{Shown, ShownHints, Verdict},
     host::{Host, Open, PATIENCE, RUNTIME, config},
     operation::{MANUAL, REPLAYED, Request, Row},
     valves::Valves,
@@ -87,7 +87,9 @@ impl Host {
         }
         self.handoff().inject(CommitFault::Hang);
         if let Some((node, replies)) = delivered {
+            self.hanging = true;
             self.deliver(*node, replies);
+            self.hanging = false;
         }
         let mut waiting = self.hand_in(in_flight);
         thread::sleep(TOO_EARLY);
@@ -256,11 +258,22 @@ impl Host {
     /// Opens what a stop that was not clean left. Queues and cursors are looked at before anything is replayed.
     fn go_on(&mut self, contents: Arc<AtomicU64>) {
         let db = open_database(&database_config(&self.dir)).unwrap();
-        let shown = self.shown_by_store(&db);
+        let pending = self.shown_by_store(&db);
         self.open_in(db, contents);
+        let letters = REPLAYED.map(|node| {
+            let ids = self.letters(node).into_iter();
+            (node, ids.map(|id| (id.queue, id.sequence.0)).collect())
+        });
+        let letters = letters.collect();
         let rows = self.open().rows();
-        match rows.and_then(|rows| self.history.resolve(&rows, &shown)) {
+        let shown = rows.map(|rows| Shown {
+            rows,
+            pending,
+            letters,
+        });
+        match shown.and_then(|shown| self.history.resolve(&shown)) {
             Ok(resolved) => {
+                self.check_losses();
                 self.count("uncertain and there", resolved.there as u64);
                 self.count("uncertain and gone", resolved.gone as u64);
                 self.count("acknowledgements undone", resolved.undone as u64);
