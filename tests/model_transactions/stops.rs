@@ -40,6 +40,7 @@ impl Host {
         self.drive(waiting);
         self.failing = false;
         self.history.synced();
+        self.take_in_sent();
         let (db, contents) = self.close();
         let db = match database {
             true => {
@@ -57,7 +58,6 @@ impl Host {
 
     /// Drops all but the database.
     fn close(&mut self) -> (Db, Arc<AtomicU64>) {
-        self.take_in_sent();
         let Open { context, db, .. } = self.open.take().unwrap();
         (db, context.contents)
     }
@@ -96,7 +96,8 @@ impl Host {
         waiting.iter_mut().for_each(|it| self.poll(it));
         self.expect_nothing_answered(&waiting);
         self.expect_nothing_shown();
-        // From here on nobody listens.
+        self.take_in_sent();
+        // From here on nobody listens: what is durable and sent now is not so in the copy.
         let copy = Copy::of(&self.dir);
         self.handoff().inject(CommitFault::None);
         drop(waiting);
@@ -198,6 +199,7 @@ impl Host {
             },
             1,
         );
+        self.take_in_sent();
         let (db, contents) = self.close();
         drop(db);
         self.failing = false;
