@@ -91,6 +91,7 @@ fn run(
     let (dir, log) = crash::dirs().map_err(|error| error.to_string())?;
     let store = dir.path().join("store");
     let mut crash_loop = CrashLoop::new(Kill, log.clone());
+    crash_loop.once_open = true;
     // A new store comes to its migration; the others have a past.
     let armed = if point.starts_with("migrate") || point == "open: named" {
         0

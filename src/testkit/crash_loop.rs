@@ -67,6 +67,8 @@ pub struct CrashLoop<S> {
     pub log: PathBuf,
     /// Whether the time until a stop begins when the store is open, however long that takes, rather than at the start.
     pub once_open: bool,
+    /// How long it took until the store was open, counted from the start of the last life in which it came to that.
+    pub opened_after: Option<Duration>,
 }
 
 impl<S: Stop> CrashLoop<S> {
@@ -77,6 +79,7 @@ impl<S: Stop> CrashLoop<S> {
             oracle: Oracle::default(),
             log,
             once_open: false,
+            opened_after: None,
         }
     }
 
@@ -134,7 +137,8 @@ impl<S: Stop> CrashLoop<S> {
     ) -> io::Result<Ended> {
         let in_time = || after.map(|after| Instant::now() + after);
         let mut stop_at = if self.once_open { None } else { in_time() };
-        let mut last_word = Instant::now();
+        let started = Instant::now();
+        let mut last_word = started;
         loop {
             let now = Instant::now();
             if stop_at.is_some_and(|at| now >= at) {
@@ -151,6 +155,7 @@ impl<S: Stop> CrashLoop<S> {
                 Ok(event) => {
                     last_word = Instant::now();
                     if matches!(event, Event::Opened { .. }) {
+                        self.opened_after = Some(started.elapsed());
                         stop_at = stop_at.or_else(in_time);
                     }
                     self.oracle.see(event);

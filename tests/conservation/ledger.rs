@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hinted_handoff::{
-    Amount, HintId, LossReason, Losses, NodeId, ShardId,
+    Amount, HintId, LossReason, Losses, NodeId, QueueId,
     testkit::{Peek, PeekLimits, PeekedHint, Reader, Store},
 };
 
@@ -31,6 +31,8 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub hints: BTreeMap<u64, Entry>,
+    /// Each node's queues in the order in which they are drained.
+    queues: BTreeMap<u64, Vec<QueueId>>,
 }
 
 /// A small part at a time, so that pages end within blocks.
@@ -63,6 +65,24 @@ pub fn pending(store: &Store, node: u64) -> Vec<PeekedHint> {
 }
 
 impl Ledger {
+    /// A hint was stored for a node, or a dead letter of its again.
+    pub fn stored(&mut self, node: u64, id: HintId) {
+        let queues = self.queues.entry(node).or_default();
+        if !queues.contains(&id.queue) {
+            queues.push(id.queue);
+        }
+    }
+
+    /// The hints of one node became another's: those of `to` come before those of `from`.
+    pub fn renamed(&mut self, from: u64, to: u64) {
+        let moved = self.queues.remove(&from).unwrap_or_default();
+        self.queues.entry(to).or_default().extend(moved);
+        let moves =
+            |it: &&mut Entry| it.node == from && !matches!(it.at, Whereabouts::Journalled(_));
+        let hints = self.hints.values_mut();
+        hints.filter(moves).for_each(|it| it.node = to);
+    }
+
     pub fn all(&self, node: u64, at: Whereabouts) -> Vec<u64> {
         let wanted = self
             .hints
@@ -99,17 +119,18 @@ impl Ledger {
     fn check_pending(&self, store: &Store, node: u64) {
         let hints = pending(store, node);
         let found: Vec<u64> = hints.iter().map(number).collect();
-        // A node that got another's queues has the hints of both, each in its own order.
-        let mut by_stream: BTreeMap<(ShardId, NodeId), Vec<HintId>> = BTreeMap::new();
+        let order = self.queues.get(&node).map_or(&[][..], Vec::as_slice);
+        let mut places = Vec::new();
         for hint in &hints {
             let entry = &self.hints[&number(hint)];
             assert_eq!(entry.id.sequence, hint.mark.sequence);
             assert_eq!(entry.id.queue, hint.mark.queue.queue);
             let origin = entry.origin.map(|id| (id.queue, id.sequence));
             assert_eq!(hint.hint.origin, origin);
-            let stream = (hint.hint.shard, hint.mark.queue.node);
-            by_stream.entry(stream).or_default().push(entry.id);
+            let queue = order.iter().position(|queue| *queue == entry.id.queue);
+            places.push((queue.unwrap(), entry.id.sequence));
         }
+        assert!(places.is_sorted(), "{places:?} of {order:?}");
         let mut sorted = found.clone();
         sorted.sort_unstable();
         assert_eq!(
@@ -117,10 +138,6 @@ impl Ledger {
             self.all(node, Whereabouts::Pending),
             "pending for {node}"
         );
-        for ids in by_stream.values() {
-            let places: Vec<_> = ids.iter().map(|id| (id.queue, id.sequence)).collect();
-            assert!(places.is_sorted(), "{places:?}");
-        }
         let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
         let shown = shown.map_or_else(Amount::default, |(_, queues)| queues.pending());
         assert_eq!(shown, self.amount(&found), "pending for {node}");

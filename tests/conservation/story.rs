@@ -126,10 +126,7 @@ impl Story {
             Err(HandoffError::UnknownNode { .. }) => return assert_eq!(pending, 0),
             Err(error) => panic!("{error}"),
         }
-        let moves =
-            |it: &&mut Entry| it.node == from && !matches!(it.at, Whereabouts::Journalled(_));
-        let hints = self.ledger.hints.values_mut();
-        hints.filter(moves).for_each(|it| it.node = to);
+        self.ledger.renamed(from, to);
         self.count("renamed nodes", 1);
     }
 
@@ -202,6 +199,7 @@ impl Story {
                 at: Whereabouts::Pending,
                 fresh: false,
             };
+            self.ledger.stored(node, entry.id);
             self.ledger.hints.insert(number, entry);
         }
     }
@@ -319,6 +317,8 @@ impl Story {
         entry.origin = entry.origin.or(Some(entry.id));
         entry.id = redriven.unwrap().unwrap();
         entry.at = Whereabouts::Pending;
+        let id = entry.id;
+        self.ledger.stored(node, id);
         let twice = self.told(|store, done| store.redrive(NodeId(node), place, again, done));
         assert_eq!(twice.unwrap(), None, "it is no dead letter any more");
         self.count("redriven", 1);

@@ -17,8 +17,8 @@ use hinted_handoff::{
 /// Nothing told for so long is a hang. Generous: it only ever ends a run that is lost.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// By then a store of this size is open, in a debug build too.
-const OPENING_MS: u64 = 25;
+/// By then a small store is open, if nothing else is known.
+const OPENING: Duration = Duration::from_millis(25);
 
 /// Which host the children are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,18 +173,22 @@ pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Resu
         let _ = fs::remove_file(store.join("OPENING"));
         let last = life == series.lives;
         let while_opening = random.u64(..100) < series.while_opening_percent;
+        // How long an open takes depends on how busy the machine is, and on how much there is to read.
         let longest = match while_opening {
-            true => OPENING_MS,
-            false => series.life_ms_max,
+            true => crash_loop.opened_after.unwrap_or(OPENING).mul_f64(1.25),
+            false => Duration::from_millis(series.life_ms_max),
         };
-        // It reads all its rows at open, which takes as long as the machine is busy.
-        crash_loop.once_open = !while_opening && series.host != Host::Plain;
-        let after = (!last).then(|| Duration::from_micros(random.u64(..longest * 1000)));
+        crash_loop.once_open = !while_opening;
+        let after = (!last).then(|| longest.mul_f64(random.f64()));
         let lived = crash_loop.live(&mut child(store, &series, life, last), after, PATIENCE);
         match lived {
             Ok(Ended::Stopped | Ended::Finished) => {}
             Ok(Ended::Failed) => return Err(broken(format!("life {life} ended badly by itself"))),
-            Err(error) => return Err(broken(format!("life {life}: {error}"))),
+            Err(hang) if hang.kind() == io::ErrorKind::TimedOut => {
+                return Err(broken(format!("life {life}: {hang}")));
+            }
+            // Nothing that a store does. A control must not take it for what it is to see.
+            Err(error) => panic!("life {life}: {error}"),
         }
         if !crash_loop.oracle.violations().is_empty() {
             break;

@@ -13,7 +13,7 @@ use hinted_handoff::{HintId, QueueId, Sequence, StoreId, sled::IVec};
 use crate::{
     operation::{Ending, Row},
     script::{Reads, Run},
-    world::{Change, Hint, QueueNumber, World},
+    world::{Change, Hint, Left, QueueNumber, World},
 };
 
 /// What must come of a run.
@@ -41,6 +41,14 @@ pub struct Judged {
 /// Hints of each node as the store shows them, in order.
 pub type ShownHints = BTreeMap<u64, Vec<(QueueId, u64)>>;
 
+/// What a stop that was not clean left.
+#[derive(Debug)]
+pub struct Shown {
+    pub rows: BTreeMap<Row, IVec>,
+    pub pending: ShownHints,
+    pub letters: ShownHints,
+}
+
 /// What a stop that was not clean left open, and how it turned out.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Resolved {
@@ -58,7 +66,7 @@ pub struct History {
     /// `base` with all of `log`.
     pub now: World,
     /// Hints that left a queue by replay, which a stop may undo.
-    undoable: BTreeMap<u64, VecDeque<Hint>>,
+    undoable: BTreeMap<u64, VecDeque<(Hint, Left)>>,
     hinted: HashSet<u64>,
     ids: BTreeMap<QueueNumber, QueueId>,
     /// Of all queues that ever were.
@@ -161,7 +169,7 @@ impl History {
     }
 
     /// The store's id of a hint, if its queue's is known.
-    fn id(&self, hint: &Hint) -> Option<HintId> {
+    pub fn id(&self, hint: &Hint) -> Option<HintId> {
         let queue = *self.ids.get(&hint.queue)?;
         Some(HintId {
             store: self.store,
@@ -205,10 +213,11 @@ impl History {
     }
 
     /// The first hints of a node, which were shown, left by replay.
-    pub fn left(&mut self, node: u64, hints: usize) {
-        self.base.node(node).pending.drain(..hints);
-        let left = self.now.node(node).pending.drain(..hints);
-        self.undoable.entry(node).or_default().extend(left);
+    pub fn left(&mut self, node: u64, hints: usize, how: Left) {
+        self.base.leave(node, hints, how);
+        let left = self.now.leave(node, hints, how).into_iter();
+        let undoable = self.undoable.entry(node).or_default();
+        undoable.extend(left.map(|hint| (hint, how)));
     }
 
     /// This was refused, and so was all that was handed in behind it.
@@ -240,23 +249,19 @@ impl History {
 
     /// The node was removed, after a sync.
     pub fn removed(&mut self, node: u64) {
-        self.now.nodes.remove(&node);
+        self.now.remove(node);
         self.synced();
     }
 
     /// A stop that was not clean left this. Goes on from there, if it is one of the worlds that may be left.
-    pub fn resolve(
-        &mut self,
-        rows: &BTreeMap<Row, IVec>,
-        shown: &ShownHints,
-    ) -> Result<Resolved, String> {
+    pub fn resolve(&mut self, shown: &Shown) -> Result<Resolved, String> {
         let ends = (1..=self.log.len()).filter(|end| !self.log[end - 1].1.is_plain);
         let ends: Vec<usize> = std::iter::once(0).chain(ends).collect();
         let mut why = Vec::new();
         for end in ends.into_iter().rev() {
-            match self.world_after(end, rows, shown) {
+            match self.world_after(end, shown) {
                 Ok((world, resolved)) => {
-                    self.take_up(world, shown)?;
+                    self.take_up(world, &shown.pending)?;
                     return Ok(resolved);
                 }
                 Err(different) => why.push(format!("after {end} changes: {different}")),
@@ -269,24 +274,10 @@ impl History {
     }
 
     /// The world after so many changes, with what may be there besides.
-    fn world_after(
-        &self,
-        end: usize,
-        rows: &BTreeMap<Row, IVec>,
-        shown: &ShownHints,
-    ) -> Result<(World, Resolved), String> {
+    fn world_after(&self, end: usize, shown: &Shown) -> Result<(World, Resolved), String> {
         let mut world = self.base.clone();
         self.log[..end].iter().for_each(|(_, it)| world.apply(it));
-        if world.rows != *rows {
-            let differs = |row: &&Row| world.rows.get(*row) != rows.get(*row);
-            let differing: Vec<&Row> = world
-                .rows
-                .keys()
-                .chain(rows.keys())
-                .filter(differs)
-                .collect();
-            return Err(format!("rows differ: {differing:?}"));
-        }
+        same_rows(&world.rows, &shown.rows)?;
         let mut resolved = Resolved {
             there: end,
             gone: self.log.len() - end,
@@ -294,32 +285,52 @@ impl History {
         };
         let plain = self.log[end..].iter().take_while(|(_, it)| it.is_plain);
         let plain: Vec<&(u64, Hint)> = plain.flat_map(|(_, it)| &it.hints).collect();
-        let nodes: HashSet<u64> = world.nodes.keys().chain(shown.keys()).copied().collect();
-        let nodes: HashSet<u64> = nodes
-            .into_iter()
-            .chain(plain.iter().map(|it| it.0))
+        let nodes: HashSet<u64> = world
+            .nodes
+            .keys()
+            .chain(shown.pending.keys())
+            .chain(shown.letters.keys())
+            .chain(plain.iter().map(|it| &it.0))
+            .copied()
             .collect();
         for number in nodes {
-            let undoable = self.undoable.get(&number).into_iter().flatten();
-            let mut all: Vec<Hint> = undoable.cloned().collect();
-            let undoable = all.len();
+            let undoable: Vec<&(Hint, Left)> =
+                self.undoable.get(&number).into_iter().flatten().collect();
+            let mut all: Vec<Hint> = undoable.iter().map(|(hint, _)| hint.clone()).collect();
             all.extend(world.node(number).pending.iter().cloned());
             let certain = all.len();
             let behind = plain.iter().filter(|it| it.0 == number);
             all.extend(behind.map(|(_, hint)| hint.clone()));
-            let shown = shown.get(&number).map_or(&[][..], Vec::as_slice);
-            let Some(from) = self.place_of(shown, &all, undoable, certain) else {
+            let pending = shown.pending.get(&number).map_or(&[][..], Vec::as_slice);
+            let Some(from) = self.place_of(pending, &all, undoable.len(), certain) else {
                 return Err(format!(
-                    "node {number} shows {shown:?}, where {certain} are expected"
+                    "node {number} shows {pending:?}, where {certain} are expected"
                 ));
             };
-            resolved.undone += undoable.saturating_sub(from);
-            let moved = (from + shown.len()).saturating_sub(certain);
+            for (hint, how) in undoable.iter().skip(from) {
+                world.undo(number, hint, *how);
+                resolved.undone += 1;
+            }
+            let moved = (from + pending.len()).saturating_sub(certain);
             resolved.there += moved;
             resolved.gone -= moved;
-            world.node(number).pending = all[from..from + shown.len()].to_vec().into();
+            world.node(number).pending = all[from..from + pending.len()].to_vec().into();
+            self.same_letters(number, &world.node(number).letters, &shown.letters)?;
         }
         Ok((world, resolved))
+    }
+
+    /// A hint that left as a dead letter is one, whatever the stop undid, and one that is back is none.
+    fn same_letters(&self, node: u64, expected: &[Hint], shown: &ShownHints) -> Result<(), String> {
+        let ids = expected.iter().filter_map(|hint| self.id(hint));
+        let expected: Vec<_> = ids.map(|id| (id.queue, id.sequence.0)).collect();
+        let shown = shown.get(&node).map_or(&[][..], Vec::as_slice);
+        match expected == shown {
+            true => Ok(()),
+            false => Err(format!(
+                "node {node} has the dead letters {shown:?}, expected {expected:?}"
+            )),
+        }
     }
 
     /// Where in `all` what is shown begins: not behind `undoable`, and it reaches at least to `certain`.
@@ -362,5 +373,16 @@ impl History {
         self.now = world;
         self.synced();
         Ok(())
+    }
+}
+
+fn same_rows(expected: &BTreeMap<Row, IVec>, shown: &BTreeMap<Row, IVec>) -> Result<(), String> {
+    let all = expected.keys().chain(shown.keys());
+    let differing: Vec<&Row> = all
+        .filter(|row| expected.get(row) != shown.get(row))
+        .collect();
+    match differing.is_empty() {
+        true => Ok(()),
+        false => Err(format!("rows differ: {differing:?}")),
     }
 }

@@ -51,6 +51,8 @@ pub struct Host {
     pub went: BTreeMap<u64, Went>,
     /// The storage was told to fail, or the handoff is shut down: what is handed in may be refused.
     pub failing: bool,
+    /// Commits hang.
+    pub hanging: bool,
     pub broken: Vec<String>,
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -68,6 +70,9 @@ pub struct Went {
     pub enqueued: Amount,
     pub delivered: Amount,
     pub lost: Amount,
+    pub buried: Amount,
+    /// There now.
+    pub letters: Amount,
 }
 
 impl StateMachineTest for Model {
@@ -90,6 +95,7 @@ impl StateMachineTest for Model {
             valves,
             went: BTreeMap::new(),
             failing: false,
+            hanging: false,
             broken: Vec::new(),
             counts: BTreeMap::new(),
         }

@@ -1,4 +1,4 @@
-//! Looks at all that can be seen of a shared database: rows, pending hints, figures, and what is sent.
+//! Looks at all that can be seen of a shared database: rows, pending hints, dead letters, losses, figures, and what is sent.
 
 use std::{
     thread,
@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Durability, HandoffError, NodeId, PeekedPoints,
+    Amount, DeadReason, Durability, HandoffError, HintId, NodeId, PeekedPoints,
     testkit::{Reply, Seen},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     operation::{Ending, MANUAL, REPLAYED},
     script::Run,
     waiting::Done,
-    world::Hint,
+    world::{Hint, Left},
 };
 
 /// As `Config::batch_bytes`, which bounds a peek.
@@ -122,18 +122,36 @@ impl Host {
         }
         self.valves.lay_out(node, &[]);
         self.take_in_sent();
-        let went = self.went.get(&node).copied().unwrap_or_default();
-        while self.went_by_stats(node) != (went.delivered, went.lost) {
+        while !self.has_gone_by_stats(node) {
             let late = started.elapsed() > PATIENCE;
             assert!(!late, "node {node}: what it took stays in its queue");
             thread::sleep(Duration::from_micros(200));
         }
     }
 
-    fn went_by_stats(&self, node: u64) -> (Amount, Amount) {
+    /// While commits hang, what leaves undelivered may wait behind what was taken before it.
+    fn has_gone_by_stats(&self, node: u64) -> bool {
+        let expected = self.went.get(&node).copied().unwrap_or_default();
+        let (_, shown) = self.by_stats(node);
+        shown.delivered == expected.delivered
+            && (self.hanging || (shown.lost, shown.buried) == (expected.lost, expected.buried))
+    }
+
+    /// What is pending, and what went.
+    fn by_stats(&self, node: u64) -> (Amount, Went) {
         let stats = self.handoff().stats();
         let shown = stats.nodes.iter().find(|it| it.node == NodeId(node));
-        shown.map_or_else(Default::default, |it| (it.delivered, it.lost))
+        let shown = shown.map(|it| {
+            let went = Went {
+                enqueued: it.enqueued,
+                delivered: it.delivered,
+                lost: it.lost,
+                buried: it.buried,
+                letters: it.dead_letters,
+            };
+            (it.pending, went)
+        });
+        shown.unwrap_or_default()
     }
 
     /// Each send must be of the next hints of one shard.
@@ -160,23 +178,21 @@ impl Host {
             self.expect_ok("a send", learnt);
             self.history.shown(hint);
         }
-        let leave = |went: &mut Amount| {
-            expected
-                .iter()
-                .for_each(|it| add(went, amount(&it.payload)))
-        };
         let went = self.went.entry(node).or_default();
-        match sent.reply {
-            Reply::Take => leave(&mut went.delivered),
-            Reply::Obsolete => leave(&mut went.lost),
+        let (how, what, sum) = match sent.reply {
+            Reply::Take => (Left::Delivered, "delivered", &mut went.delivered),
+            Reply::Obsolete => (Left::Obsolete, "obsolete", &mut went.lost),
+            // Several are sent again in halves, until it is known which of them it was.
+            Reply::Reject if count == 1 => (Left::Dead, "dead", &mut went.buried),
             _ => return self.count("to be sent again", count as u64),
-        }
-        self.history.left(node, count);
-        let what = match sent.reply {
-            Reply::Take => "delivered",
-            _ => "obsolete",
         };
+        expected.iter().for_each(|it| add(sum, amount(&it.payload)));
+        self.history.left(node, count, how);
         self.count(what, count as u64);
+        if self.hanging && how != Left::Delivered {
+            // Nothing more of its shard is sent before that is durable.
+            self.valves.lay_out(node, &[]);
+        }
     }
 
     pub fn sync(&mut self) {
@@ -184,6 +200,18 @@ impl Host {
         self.expect_ok::<HandoffError>("sync", synced);
         self.history.synced();
         self.count("syncs", 1);
+        self.check_losses();
+    }
+
+    /// All that left undelivered is in the loss journal, and nothing else. Asking makes all durable.
+    pub fn check_losses(&mut self) {
+        let losses = self.handoff().losses_blocking(u64::MAX).unwrap();
+        let mut expected = self.history.now.lost.clone();
+        expected.retain(|_, lost| lost.hints > 0);
+        let shown = losses.by_reason;
+        self.expect(shown == expected, || {
+            format!("{shown:?} is in the loss journal, expected {expected:?}")
+        });
     }
 
     /// What is pending for the node is discarded, and its next hint starts a new queue.
@@ -223,6 +251,7 @@ impl Host {
             self.open().context.peeked.insert(node, peeked);
         }
         self.take_in_sent();
+        self.check_letters();
         self.check_stats();
         assert!(self.broken.is_empty(), "{:#?}", self.broken);
     }
@@ -241,29 +270,62 @@ impl Host {
         });
     }
 
+    /// Each dead letter is there with what was handed in.
+    fn check_letters(&mut self) {
+        for node in REPLAYED {
+            let handoff = self.handoff().clone();
+            let ids = self.letters(node);
+            let expected = self.history.now.node(node).letters.clone();
+            let known = expected.iter().map(|hint| self.history.id(hint));
+            let are_known = known.eq(ids.iter().copied().map(Some));
+            self.expect(are_known, || {
+                format!("node {node} has the dead letters {ids:?}, expected {expected:?}")
+            });
+            for (id, expected) in ids.into_iter().zip(expected) {
+                let content = handoff.dead_letter_blocking(NodeId(node), id).unwrap();
+                let letter = &content.letter;
+                let is_it = content
+                    .points
+                    .as_ref()
+                    .is_ok_and(|it| *it == expected.payload)
+                    && (letter.shard.0, letter.reason) == (expected.shard, DeadReason::Rejected);
+                self.expect(is_it, || {
+                    format!("node {node} has {content:?}, expected {expected:?}")
+                });
+            }
+        }
+    }
+
+    /// The dead letters of a node that has any.
+    pub fn letters(&self, node: u64) -> Vec<HintId> {
+        let letters = self
+            .handoff()
+            .dead_letters_blocking(NodeId(node), None, usize::MAX);
+        match letters {
+            Ok(letters) => letters.into_iter().map(|letter| letter.id).collect(),
+            Err(HandoffError::UnknownNode { .. }) => Vec::new(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     fn check_stats(&mut self) {
-        let stats = self.handoff().stats();
-        let store = &stats.store;
+        let store = &self.handoff().stats().store;
         let is_well = store.damage.is_empty() && store.reopened == 0;
         let is_it = store.store == self.history.store() && store.moved_aside.is_none();
         self.expect(is_well && is_it, || format!("{store:?}"));
         for node in *MANUAL.start()..=*REPLAYED.end() {
-            let shown = stats.nodes.iter().find(|it| it.node == NodeId(node));
-            let shown = shown.map(|it| {
-                let went = Went {
-                    enqueued: it.enqueued,
-                    delivered: it.delivered,
-                    lost: it.lost,
-                };
-                (it.pending, went)
-            });
-            let (pending, went) = shown.unwrap_or_default();
+            let (pending, went) = self.by_stats(node);
             let mut expected = Amount::default();
-            let hints = &self.history.now.node(node).pending;
+            let mut expected_went = self.went.get(&node).copied().unwrap_or_default();
+            let known = self.history.now.node(node);
+            let letters = &known.letters;
+            letters
+                .iter()
+                .for_each(|it| add(&mut expected_went.letters, amount(&it.payload)));
+            let hints = &known.pending;
             hints
                 .iter()
                 .for_each(|it| add(&mut expected, amount(&it.payload)));
-            let mut expected_went = self.went.get(&node).copied().unwrap_or_default();
             // With buffered answers some may not be durable yet.
             if self.durability == Durability::Buffered && pending.hints < expected.hints {
                 (expected, expected_went.enqueued) = (pending, went.enqueued);

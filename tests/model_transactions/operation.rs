@@ -234,7 +234,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         8 => Just(Reply::Take),
         2 => Just(Reply::Retry),
         1 => Just(Reply::Obsolete),
-        1 => Just(Reply::Reject),
+        2 => Just(Reply::Reject),
     ]
 }
 
@@ -262,7 +262,7 @@ impl ReferenceStateMachine for Plan {
 
     fn transitions(_: &Plan) -> BoxedStrategy<Operation> {
         let requests = |most: usize| prop::collection::vec(request(), 1..most);
-        let replies = || prop::collection::vec(reply(), 1..4);
+        let replies = || prop::collection::vec(reply(), 1..6);
         let delivered = prop::option::weighted(0.3, (REPLAYED, replies()));
         let log_percent = prop_oneof![Just(0_u8), 1_u8..100, Just(100_u8)];
         let interferences = prop::collection::vec(interference(), 1..=INTERFERENCES_MAX);

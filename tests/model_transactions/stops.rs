@@ -20,7 +20,7 @@ use hinted_handoff::{
 
 use crate::{
     copy::Copy,
-    history::{ShownHints, Verdict},
+    history::{Shown, ShownHints, Verdict},
     host::{Host, Open, PATIENCE, RUNTIME, config},
     operation::{MANUAL, REPLAYED, Request, Row},
     valves::Valves,
@@ -40,6 +40,7 @@ impl Host {
         self.drive(waiting);
         self.failing = false;
         self.history.synced();
+        self.take_in_sent();
         let (db, contents) = self.close();
         let db = match database {
             true => {
@@ -57,7 +58,6 @@ impl Host {
 
     /// Drops all but the database.
     fn close(&mut self) -> (Db, Arc<AtomicU64>) {
-        self.take_in_sent();
         let Open { context, db, .. } = self.open.take().unwrap();
         (db, context.contents)
     }
@@ -87,14 +87,17 @@ impl Host {
         }
         self.handoff().inject(CommitFault::Hang);
         if let Some((node, replies)) = delivered {
+            self.hanging = true;
             self.deliver(*node, replies);
+            self.hanging = false;
         }
         let mut waiting = self.hand_in(in_flight);
         thread::sleep(TOO_EARLY);
         waiting.iter_mut().for_each(|it| self.poll(it));
         self.expect_nothing_answered(&waiting);
         self.expect_nothing_shown();
-        // From here on nobody listens.
+        self.take_in_sent();
+        // From here on nobody listens: what is durable and sent now is not so in the copy.
         let copy = Copy::of(&self.dir);
         self.handoff().inject(CommitFault::None);
         drop(waiting);
@@ -196,6 +199,7 @@ impl Host {
             },
             1,
         );
+        self.take_in_sent();
         let (db, contents) = self.close();
         drop(db);
         self.failing = false;
@@ -256,11 +260,22 @@ impl Host {
     /// Opens what a stop that was not clean left. Queues and cursors are looked at before anything is replayed.
     fn go_on(&mut self, contents: Arc<AtomicU64>) {
         let db = open_database(&database_config(&self.dir)).unwrap();
-        let shown = self.shown_by_store(&db);
+        let pending = self.shown_by_store(&db);
         self.open_in(db, contents);
+        let letters = REPLAYED.map(|node| {
+            let ids = self.letters(node).into_iter();
+            (node, ids.map(|id| (id.queue, id.sequence.0)).collect())
+        });
+        let letters = letters.collect();
         let rows = self.open().rows();
-        match rows.and_then(|rows| self.history.resolve(&rows, &shown)) {
+        let shown = rows.map(|rows| Shown {
+            rows,
+            pending,
+            letters,
+        });
+        match shown.and_then(|shown| self.history.resolve(&shown)) {
             Ok(resolved) => {
+                self.check_losses();
                 self.count("uncertain and there", resolved.there as u64);
                 self.count("uncertain and gone", resolved.gone as u64);
                 self.count("acknowledgements undone", resolved.undone as u64);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use hinted_handoff::sled::IVec;
+use hinted_handoff::{Amount, LossReason, sled::IVec};
 
 use crate::operation::{REPLAYED, Row};
 
@@ -21,6 +21,8 @@ pub struct Hint {
 #[derive(Debug, Clone, Default)]
 pub struct Node {
     pub pending: VecDeque<Hint>,
+    /// Dead letters, in the order of their ids.
+    pub letters: Vec<Hint>,
     /// Where the next hint goes; `None` if that starts a new queue.
     pub tail: Option<(QueueNumber, u64)>,
 }
@@ -29,6 +31,18 @@ pub struct Node {
 pub struct World {
     pub rows: BTreeMap<Row, IVec>,
     pub nodes: BTreeMap<u64, Node>,
+    /// All that ever left undelivered.
+    pub lost: BTreeMap<LossReason, Amount>,
+}
+
+/// How a hint left by replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    Delivered,
+    /// Its shard is gone.
+    Obsolete,
+    /// It became a dead letter.
+    Dead,
 }
 
 /// What comes into effect as one.
@@ -45,6 +59,46 @@ pub struct Change {
 impl World {
     pub fn node(&mut self, node: u64) -> &mut Node {
         self.nodes.entry(node).or_default()
+    }
+
+    /// The first hints of a node leave.
+    pub fn leave(&mut self, node: u64, hints: usize, how: Left) -> Vec<Hint> {
+        let left: Vec<Hint> = self.node(node).pending.drain(..hints).collect();
+        match how {
+            Left::Delivered => {}
+            Left::Obsolete => self.lose(LossReason::Obsolete, &left),
+            Left::Dead => self.node(node).letters.extend(left.iter().cloned()),
+        }
+        left
+    }
+
+    /// One comes back.
+    pub fn undo(&mut self, node: u64, hint: &Hint, how: Left) {
+        match how {
+            Left::Delivered => {}
+            Left::Obsolete => {
+                let lost = self.lost.entry(LossReason::Obsolete).or_default();
+                lost.hints -= 1;
+                lost.bytes -= hint.payload.len() as u64;
+            }
+            Left::Dead => self.node(node).letters.retain(|it| it != hint),
+        }
+    }
+
+    /// The host discards all that a node has.
+    pub fn remove(&mut self, node: u64) {
+        let Node {
+            pending, letters, ..
+        } = self.nodes.remove(&node).unwrap_or_default();
+        self.lose(LossReason::Discarded, pending.iter().chain(&letters));
+    }
+
+    fn lose<'a>(&mut self, why: LossReason, hints: impl IntoIterator<Item = &'a Hint>) {
+        for hint in hints {
+            let lost = self.lost.entry(why).or_default();
+            lost.hints += 1;
+            lost.bytes += hint.payload.len() as u64;
+        }
     }
 
     /// The value of a row.
