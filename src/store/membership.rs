@@ -99,7 +99,7 @@ impl Store {
         self.ask(done, |done| Request::Retain { members, now, done });
     }
 
-    /// Puts the queues of `from` behind those of `to`, and forgets `from`. Tells how much was pending in them. No task may be at
+    /// Puts the queues of `from` among those of `to`, and forgets `from`. Tells how much was pending in them. No task may be at
     /// work for either.
     pub fn rename_node(
         &self,

@@ -1,4 +1,7 @@
-//! Renaming a node, or merging it into another: its queues go behind those of the other, in one step.
+//! Renaming a node, or merging it into another: the other gets its queues, in one step.
+//!
+//! Of the queues of both the one that was begun first comes first, so that the hints of a node that goes by another name for a while and
+//! comes back are sent in the order in which they came. Ids are given out in that order.
 //!
 //! Nothing is copied. A queue keeps its keys, which name the node that its hints were first meant for, its ids and its order; what
 //! changes is who lists it. Both records change in one batch of sled's (SLED.md rule 4: the only one of its group, with nothing
@@ -128,8 +131,9 @@ fn merge(
     drained: &BTreeSet<QueueRef>,
 ) -> (NodeRecord, NodeRecord) {
     let both = |to: Vec<QueueRef>, from: Vec<QueueRef>| to.into_iter().chain(from);
-    let (done, live): (Vec<_>, Vec<_>) =
+    let (done, mut live): (Vec<_>, Vec<_>) =
         both(to.live, from.live).partition(|queue| drained.contains(queue));
+    live.sort_by_key(|it| it.queue);
     let merged = NodeRecord {
         removed: false,
         live,
@@ -146,7 +150,7 @@ fn merge(
     (tombstone, merged)
 }
 
-/// Puts the queues of one node behind those of another, with what was counted of them.
+/// Puts the queues of one node among those of another, with what was counted of them.
 fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     for queue in &mut from.queues {
         // Whoever claimed hints under the old name gives them back under that, which nobody hears.
@@ -154,6 +158,8 @@ fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     }
     to.letters = to.letters.plus(from.letters);
     to.queues.append(&mut from.queues);
+    let queues = to.queues.make_contiguous();
+    queues.sort_by_key(|queue| queue.at.queue);
     for queue in &mut to.queues {
         queue.sealed = true;
     }

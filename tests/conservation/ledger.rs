@@ -73,10 +73,12 @@ impl Ledger {
         }
     }
 
-    /// The hints of one node became another's: those of `to` come before those of `from`.
+    /// The hints of one node became another's: what was begun first comes first.
     pub fn renamed(&mut self, from: u64, to: u64) {
         let moved = self.queues.remove(&from).unwrap_or_default();
-        self.queues.entry(to).or_default().extend(moved);
+        let all = self.queues.entry(to).or_default();
+        all.extend(moved);
+        all.sort_unstable();
         let moves =
             |it: &&mut Entry| it.node == from && !matches!(it.at, Whereabouts::Journalled(_));
         let hints = self.hints.values_mut();

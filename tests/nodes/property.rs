@@ -110,7 +110,9 @@ impl Run {
         }
         let mut moved = self.model.remove(&from).unwrap_or_default();
         assert_eq!(renamed.unwrap().hints, moved.len() as u64);
-        self.model.entry(to).or_default().append(&mut moved);
+        let all = self.model.entry(to).or_default();
+        all.append(&mut moved);
+        all.sort_by_key(|(id, _)| (id.queue, id.sequence));
         self.known.insert(to);
     }
 

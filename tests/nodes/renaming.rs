@@ -59,7 +59,7 @@ async fn a_merged_node_has_the_hints_of_both_in_order_under_their_ids() {
         host.writer.follow(|_| Reply::Take);
         host.taken(8).await;
         let sent = host.sent(TO);
-        let first = ["to 1", "to 2", "from 1", "from 3", "later", "last"];
+        let first = ["from 1", "from 3", "to 1", "to 2", "later", "last"];
         assert_eq!(of_shard(&sent, 1), first, "{stop:?}");
         assert_eq!(of_shard(&sent, 2), ["from 2", "from 4"], "{stop:?}");
         for (id, _, text) in &sent {
@@ -122,6 +122,25 @@ async fn nothing_comes_again_that_was_delivered_before_a_rename() {
         host.taken(2).await;
         a_while().await;
         assert_eq!(texts(&host.sent(TO)), ["4", "5"], "{stop:?}");
+        host.handoff.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_gets_its_old_name_back_is_sent_its_hints_in_the_order_in_which_they_came() {
+    for stop in [Stop::Clean, Stop::Unclean] {
+        let host = Host::new(ScriptedWriter::down()).await;
+        host.write(FROM, 1, "first").await;
+        host.handoff.rename_node(FROM, TO).await.unwrap();
+        host.write(TO, 1, "elsewhere").await;
+        host.write(FROM, 1, "second").await;
+        host.handoff.rename_node(TO, FROM).await.unwrap();
+        host.write(FROM, 1, "third").await;
+        let host = host.restart(stop, ScriptedWriter::taking()).await;
+        host.taken(4).await;
+        let sent = host.sent(FROM);
+        let sent = of_shard(&sent, 1);
+        assert_eq!(sent, ["first", "elsewhere", "second", "third"], "{stop:?}");
         host.handoff.shutdown().await.unwrap();
     }
 }
