@@ -170,7 +170,7 @@ fn main() -> ExitCode {
             let mut met = false;
             let wanted = in_turn.into_iter().take(crash::cycles(1).min(3) as usize);
             // What a life comes to is up to chance and to how busy the machine is, so a point that was not met is tried again.
-            for (try_nr, nth) in wanted.chain([in_turn[0]; 3]).enumerate() {
+            for (try_nr, nth) in wanted.chain([in_turn[0]; 9]).enumerate() {
                 if try_nr > 0 && nth == in_turn[0] && met {
                     break;
                 }

@@ -39,8 +39,8 @@ impl Host {
         self.failing = true;
         self.drive(waiting);
         self.failing = false;
-        self.history.synced();
         self.take_in_sent();
+        self.history.synced();
         let (db, contents) = self.close();
         let db = match database {
             true => {
