@@ -1,155 +1,161 @@
-//! Durable append with 1 and 64 producers, beside the raw file, in alternating rounds.
+//! Durable append beside the raw file, in alternating rounds.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Outcome, Settings,
-    entries::Entries,
-    machine::{Place, written_bytes},
-    ours::{Appender, check_pending, open_down},
-    producers::{Done, Until, produce},
-    raw::Grouped,
-    report::{Spread, Table, ratio, thousands},
+    Settings,
+    common::{
+        Outcome,
+        entries::{Entries, POINTS},
+        machine::Place,
+        producers::Until,
+        report::{Spread, Table, ratio, thousands},
+        rounds::{Round, our_round, raw_round},
+    },
+    figures::Figures,
 };
 
 const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_millis(2500);
+const ROUND: Duration = Duration::from_millis(1500);
+const ENTRIES: usize = 20_000;
+const LARGE_ENTRIES: usize = 256;
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// What is appended to.
+#[derive(Clone, Copy)]
+enum Side {
+    Raw,
+    RawDrained,
+    /// For so many nodes that are down, in turn.
+    Ours(u64),
+    OursDrained,
+}
 
 struct Load {
+    key: &'static str,
     producers: usize,
-    /// Entries go to this many nodes in turn.
-    nodes: u64,
-    goal: Option<f64>,
+    /// 64 KiB that no compression makes less, instead of line protocol.
+    is_large: bool,
+    side: Side,
+    reference: Side,
 }
 
-/// Spread over many nodes each hint is a block of its own, which is what the last row is about.
-const LOADS: [Load; 3] = [
-    Load {
-        producers: 1,
-        nodes: 1,
-        goal: Some(0.6),
-    },
-    Load {
-        producers: 64,
-        nodes: 1,
-        goal: Some(0.45),
-    },
-    Load {
-        producers: 64,
-        nodes: 64,
-        goal: None,
-    },
+pub const KEYS: [&str; 5] = [
+    "append_64",
+    "append_1",
+    "append_incompressible_16",
+    "append_while_draining",
+    "append_1000_nodes",
 ];
 
-struct Round {
-    done: Done,
-    /// Bytes sent to the disk for each byte of payload.
-    written: Option<f64>,
-    /// Bytes handed to sled for each byte of payload, where it is the store.
-    handed: Option<f64>,
-    entries_a_group: Option<f64>,
+fn load(key: &'static str) -> Load {
+    let ordinary = Load {
+        key,
+        producers: 64,
+        is_large: false,
+        side: Side::Ours(1),
+        reference: Side::Raw,
+    };
+    match key {
+        "append_1" => Load {
+            producers: 1,
+            ..ordinary
+        },
+        "append_incompressible_16" => Load {
+            producers: 16,
+            is_large: true,
+            ..ordinary
+        },
+        "append_while_draining" => Load {
+            side: Side::OursDrained,
+            reference: Side::RawDrained,
+            ..ordinary
+        },
+        // Each hint becomes a block of its own.
+        "append_1000_nodes" => Load {
+            side: Side::Ours(1000),
+            reference: Side::Ours(1),
+            ..ordinary
+        },
+        _ => ordinary,
+    }
 }
 
-pub async fn run(settings: &Settings, place: &Place, entries: &Arc<Entries>) -> Outcome<()> {
+/// Runs the loads of `keys`.
+pub async fn run(
+    settings: &Settings,
+    place: &Place,
+    keys: &[&'static str],
+    figures: &mut Figures,
+) -> Outcome<()> {
     let until = Until::Elapsed(ROUND.mul_f64(settings.scale));
+    let ordinary = Arc::new(Entries::line_protocol(ENTRIES, POINTS)?);
+    let large = Arc::new(Entries::incompressible(LARGE_ENTRIES, LARGE_BYTES));
     let mut rounds = Table::new(&[
-        "producers, nodes, round",
-        "raw/s",
+        "load, round",
+        "reference/s",
         "ours/s",
-        "ours of raw",
+        "ratio",
+        "delivered/s",
         "entries a group",
-        "raw written/B",
+        "reference written/B",
         "ours written/B",
         "ours handed to sled/B",
     ]);
-    let mut medians = Table::new(&[
-        "producers, nodes",
-        "raw/s",
-        "ours/s",
-        "ours of raw (min..max)",
-        "goal",
-    ]);
+    let mut medians = Table::new(&["load", "reference/s", "ours/s", "ratio (min..max)"]);
     // What the first of all rounds alone would pay for: cold code, a cold disk.
-    let warm_up = Until::Elapsed(ROUND.mul_f64(settings.scale / 5.0));
-    raw_round(place, entries, 64, warm_up).await?;
-    our_round(place, entries, 64, 1, warm_up).await?;
-    for load in &LOADS {
-        let (producers, nodes) = (load.producers, load.nodes);
-        let (mut raw_rates, mut our_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 1..=ROUNDS {
-            let raw = raw_round(place, entries, producers, until).await?;
-            let ours = our_round(place, entries, producers, nodes, until).await?;
-            let (raw_rate, our_rate) = (raw.done.per_second(), ours.done.per_second());
+    let warm_up = Until::Elapsed(ROUND.mul_f64(settings.scale / 3.0));
+    for side in [Side::Raw, Side::Ours(1)] {
+        run_round(side, place, &ordinary, 64, warm_up).await?;
+    }
+    for load in keys.iter().map(|key| load(key)) {
+        let entries = if load.is_large { &large } else { &ordinary };
+        let (mut references, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 1..=ROUNDS {
+            let producers = load.producers;
+            let reference = run_round(load.reference, place, entries, producers, until).await?;
+            let our = run_round(load.side, place, entries, producers, until).await?;
+            let rates = (reference.done.per_second(), our.done.per_second());
             rounds.row([
-                format!("{producers}, {nodes}, {round}"),
-                thousands(raw_rate),
-                thousands(our_rate),
-                ratio(Some(our_rate / raw_rate)),
-                ratio(ours.entries_a_group),
-                ratio(raw.written),
-                ratio(ours.written),
-                ratio(ours.handed),
+                format!("{}, {number}", load.key),
+                thousands(rates.0),
+                thousands(rates.1),
+                ratio(Some(rates.1 / rates.0)),
+                our.delivered.map_or("-".to_owned(), thousands),
+                ratio(our.entries_a_group),
+                ratio(reference.written),
+                ratio(our.written),
+                ratio(our.handed),
             ]);
-            raw_rates.push(raw_rate);
-            our_rates.push(our_rate);
-            ratios.push(our_rate / raw_rate);
+            references.push(rates.0);
+            ours.push(rates.1);
+            ratios.push(rates.1 / rates.0);
         }
+        let ratios = Spread::of(ratios);
         medians.row([
-            format!("{producers}, {nodes}"),
-            thousands(Spread::of(raw_rates).median),
-            thousands(Spread::of(our_rates).median),
-            Spread::of(ratios).ratio(),
-            ratio(load.goal),
+            load.key.to_owned(),
+            thousands(Spread::of(references).median),
+            thousands(Spread::of(ours).median),
+            ratios.ratio(),
         ]);
+        figures.note(load.key, ratios);
     }
     rounds.print("Durable append, round by round (/B: for each byte of payload)");
     medians.print("Durable append, medians");
     Ok(())
 }
 
-async fn raw_round(
+async fn run_round(
+    side: Side,
     place: &Place,
     entries: &Arc<Entries>,
     producers: usize,
     until: Until,
 ) -> Outcome<Round> {
-    let dir = place.fresh_dir()?;
-    let file = Grouped::file(&dir.path().join("log"))?;
-    let before = written_bytes();
-    let done = produce(&file.writer(), entries, producers, until).await?;
-    let written = written_since(before, &done);
-    file.close()?;
-    Ok(Round {
-        done,
-        written,
-        handed: None,
-        entries_a_group: None,
-    })
-}
-
-async fn our_round(
-    place: &Place,
-    entries: &Arc<Entries>,
-    producers: usize,
-    nodes: u64,
-    until: Until,
-) -> Outcome<Round> {
-    let dir = place.fresh_dir()?;
-    let handoff = open_down(&dir.path().join("store")).await?;
-    let before = written_bytes();
-    let target = Appender::new(&handoff, nodes);
-    let done = produce(&target, entries, producers, until).await?;
-    let written = written_since(before, &done);
-    let stats = check_pending(&handoff, &done)?.store;
-    handoff.shutdown().await?;
-    Ok(Round {
-        done,
-        written,
-        handed: Some(stats.engine_bytes as f64 / done.bytes as f64),
-        entries_a_group: Some(done.entries as f64 / stats.groups as f64),
-    })
-}
-
-fn written_since(before: Option<u64>, done: &Done) -> Option<f64> {
-    Some((written_bytes()? - before?) as f64 / done.bytes as f64)
+    match side {
+        Side::Raw => raw_round(place, entries, producers, until, false).await,
+        Side::RawDrained => raw_round(place, entries, producers, until, true).await,
+        Side::Ours(nodes) => our_round(place, entries, producers, until, nodes, false).await,
+        Side::OursDrained => our_round(place, entries, producers, until, 1, true).await,
+    }
 }

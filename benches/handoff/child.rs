@@ -8,7 +8,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use crate::Outcome;
+use crate::common::Outcome;
 
 /// The first argument of a child.
 pub const MARK: &str = "--child";

@@ -1,56 +1,61 @@
 //! How fast the store is, beside the fastest that the same disk allows. See `benches/README.md`.
 //!
 //! It prints, it decides nothing: the exit code is 1 only if something that was answered is missing or out of order,
-//! or if a scenario could not run.
+//! or if a scenario could not run. The table of all figures goes to the standard output, what they are made of to the other.
 
 mod append;
 mod child;
-mod entries;
-mod machine;
-mod memory;
+#[path = "../common/mod.rs"]
+mod common;
+mod figures;
+mod latency;
 mod nodes;
-mod ours;
-mod producers;
-mod raw;
-mod receiver;
-mod reopen;
+mod outage;
+mod peers;
+mod plain_sled;
 mod replay;
-mod report;
+mod sweep;
 mod transactions;
 
-use std::{error::Error, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
-use entries::{Entries, SEED};
-use machine::Place;
+use common::{
+    Outcome, WORKERS,
+    entries::{Entries, POINTS, SEED},
+    machine::Place,
+    runtime, scale,
+};
+use figures::Figures;
 
-/// What everything here returns.
-pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+/// Where stores are put if nothing else is said.
+pub const TEMPORARY_DIR: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// Bytes.
-pub const GIB: u64 = 1 << 30;
-
-const USAGE: &str = "scenarios: append transactions replay (the default), reopen memory nodes (large), all; \
-    HH_BENCH_SCALE=0.1 makes everything ten times smaller, HH_BENCH_DIR says where";
-
-const SCENARIOS: [&str; 6] = [
+const SCENARIOS: [&str; 8] = [
     "append",
-    "transactions",
+    "latency",
     "replay",
-    "reopen",
+    "peers",
+    "transactions",
     "nodes",
-    "memory",
+    "producers",
+    "outage",
 ];
+/// What runs if nothing is named: all figures but those that take 10 GiB.
+const QUICK: [&str; 4] = ["append", "latency", "replay", "peers"];
 
-/// As many as the machine that the figures in the documentation come from has cores.
-const WORKERS: usize = 2;
-const ENTRIES: usize = 20_000;
-/// Children have their memory looked at, so they keep few.
-const CHILD_ENTRIES: usize = 2_000;
+const USAGE: &str =
+    "HH_BENCH_SCALE=0.1 makes everything ten times smaller, HH_BENCH_DIR says where";
 
 /// What the caller chose.
 pub struct Settings {
     /// Sizes and durations are multiplied by this.
     pub scale: f64,
+    /// The build's directory, where results are left.
+    pub target: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -75,53 +80,68 @@ fn main() -> ExitCode {
     }
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
+/// The scenarios that were named, and the single loads of `append`.
+fn chosen(args: &[String]) -> Outcome<(Vec<&'static str>, Vec<&'static str>)> {
+    let named: Vec<&str> = match args {
+        [] => QUICK.to_vec(),
+        [all] if all == "all" => SCENARIOS.to_vec(),
+        named => named.iter().map(String::as_str).collect(),
+    };
+    let (mut scenarios, mut loads) = (Vec::new(), Vec::new());
+    for name in named {
+        let scenario = SCENARIOS.iter().find(|it| **it == name);
+        let load = append::KEYS.iter().find(|it| **it == name);
+        match (scenario, load) {
+            (Some(&"append"), _) => loads.extend(append::KEYS),
+            (Some(scenario), _) => scenarios.push(*scenario),
+            (_, Some(load)) => loads.push(*load),
+            _ => {
+                return Err(format!(
+                    "{name:?} is no scenario; there are {}, {} and all; {USAGE}",
+                    SCENARIOS.join(", "),
+                    append::KEYS.join(", ")
+                )
+                .into());
+            }
+        }
+    }
+    Ok((scenarios, loads))
 }
 
 fn run(args: &[String]) -> Outcome<()> {
-    let scale = match std::env::var("HH_BENCH_SCALE") {
-        Ok(text) => text.parse()?,
-        Err(_) => 1.0,
+    let target = Path::new(TEMPORARY_DIR).parent();
+    let settings = Settings {
+        scale: scale()?,
+        target: target.ok_or("the build's directory has no parent")?.into(),
     };
-    if !(scale > 0.0 && scale <= 100.0) {
-        return Err(format!("HH_BENCH_SCALE={scale} is not over 0 and at most 100").into());
-    }
-    let settings = Settings { scale };
-    let scenarios: Vec<&str> = match args.iter().map(String::as_str).collect::<Vec<_>>() {
-        none if none.is_empty() => vec!["append", "transactions", "replay"],
-        all if all == ["all"] => SCENARIOS.to_vec(),
-        named => named,
-    };
-    if let Some(unknown) = scenarios.iter().find(|it| !SCENARIOS.contains(it)) {
-        return Err(format!("{unknown:?} is no scenario; {USAGE}").into());
-    }
-
-    let place = Place::find()?;
-    let entries = Arc::new(Entries::generate(ENTRIES)?);
-    println!(
-        "{ENTRIES} entries of {} bytes in the mean, seed {SEED:#x}; {} cores, {WORKERS} runtime workers; scale {scale}",
-        entries.mean_bytes(),
+    let (scenarios, loads) = chosen(args)?;
+    let place = Place::find(TEMPORARY_DIR)?;
+    let mut figures = Figures::default();
+    eprintln!(
+        "seed {SEED:#x}; {} cores, {WORKERS} runtime workers; scale {}; on {place}",
         std::thread::available_parallelism()?,
+        settings.scale,
     );
-    println!("on {place}");
+    if !loads.is_empty() {
+        runtime()?.block_on(append::run(&settings, &place, &loads, &mut figures))?;
+    }
     for scenario in scenarios {
         match scenario {
-            "append" => runtime()?.block_on(append::run(&settings, &place, &entries))?,
-            "transactions" => {
-                runtime()?.block_on(transactions::run(&settings, &place, &entries))?;
-            }
-            "replay" => runtime()?.block_on(replay::run(&settings, &place, &entries))?,
-            "reopen" => reopen::run(&settings, &place, &entries)?,
-            "nodes" => nodes::run(&settings, &place)?,
-            _ => memory::run(&settings, &place, &entries)?,
+            "latency" => runtime()?.block_on(latency::run(&settings, &place, &mut figures))?,
+            "replay" => runtime()?.block_on(replay::run(&settings, &place, &mut figures))?,
+            "peers" => peers::run(&settings, &place, &mut figures)?,
+            "producers" => runtime()?.block_on(sweep::run(&settings, &place))?,
+            "outage" => outage::run(&settings, &place, &mut figures)?,
+            "transactions" => runtime()?.block_on(transactions::run(&settings, &place))?,
+            _ => nodes::run(&settings, &place)?,
         }
     }
-    Ok(())
+    figures.print();
+    figures.write(&settings.target.join("bench-ratios.json"))
 }
+
+/// Children have their memory looked at, so they keep few.
+const CHILD_ENTRIES: usize = 2_000;
 
 /// What a child is told: its part, the directory of the store, figures.
 fn run_child(args: &[String]) -> Outcome<()> {
@@ -133,18 +153,16 @@ fn run_child(args: &[String]) -> Outcome<()> {
         .iter()
         .map(|figure| figure.parse())
         .collect::<Result<_, _>>()?;
-    let entries = Arc::new(Entries::generate(CHILD_ENTRIES)?);
+    let entries = Arc::new(Entries::line_protocol(CHILD_ENTRIES, POINTS)?);
     runtime()?.block_on(async {
         match (part.as_str(), figures.as_slice()) {
-            ("reopen-fill", &[count]) => reopen::fill(dir, &entries, count).await,
-            ("reopen-first", &[]) => reopen::first(dir).await,
-            ("reopen-drain", &[count, bytes]) => reopen::drain(dir, count, bytes).await,
             ("nodes-fill", &[nodes, killed]) => {
                 nodes::fill(dir, &entries, nodes, killed != 0).await
             }
+            ("outage-fill", &[count]) => outage::fill(dir, &entries, count).await,
+            ("outage-first", &[]) => outage::first(dir).await,
+            ("outage-drain", &[count, bytes]) => outage::drain(dir, count, bytes).await,
             ("nodes-drain", &[nodes, bytes]) => nodes::drain(dir, nodes, bytes).await,
-            ("memory-fill", &[count]) => memory::fill(dir, &entries, count).await,
-            ("memory-drain", &[count, bytes]) => memory::drain(dir, count, bytes).await,
             _ => Err(format!("a child cannot do {part} {figures:?}").into()),
         }
     })

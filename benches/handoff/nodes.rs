@@ -11,14 +11,17 @@ use std::{
 };
 
 use crate::{
-    Outcome, Settings,
+    Settings,
     child::{Running, tell},
-    entries::Entries,
-    machine::{Place, threads},
-    ours::{Appender, check_pending, open_down, open_up, settle},
-    producers::{Until, produce},
-    receiver::Receiver,
-    report::{Table, thousands},
+    common::{
+        Outcome,
+        entries::Entries,
+        machine::{Place, threads},
+        ours::{Appender, check_pending, open_down, open_up, settle},
+        producers::{Until, produce},
+        receiver::Receiver,
+        report::{Table, thousands},
+    },
 };
 
 const NODES: f64 = 1000.0;

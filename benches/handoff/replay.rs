@@ -1,17 +1,24 @@
-//! Replay to a writer that answers at once, from the call of open to the last hint; and what the store takes on disk.
+//! Replay of a cold backlog to a writer that answers at once, from the call of open to the last hint, beside the raw file's reader;
+//! and what the store takes on disk and writes.
 
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    Outcome, Settings,
-    entries::Entries,
-    machine::{Place, allocated_bytes, written_bytes},
-    ours::{fill, open_up, settle},
-    receiver::Receiver,
-    report::{Spread, Table, ratio},
+    Settings,
+    common::{
+        Outcome,
+        entries::{Entries, POINTS},
+        machine::{Place, allocated_bytes, drop_cache, written_bytes},
+        ours::{fill, open_up, settle},
+        raw::{Reader, write_log},
+        receiver::Receiver,
+        report::{Spread, Table, ratio},
+    },
+    figures::Figures,
 };
 
 const ROUNDS: usize = 3;
+const ENTRIES: usize = 20_000;
 
 struct Backlog {
     name: &'static str,
@@ -19,7 +26,7 @@ struct Backlog {
     entries: f64,
 }
 
-/// One producer leaves a block for each hint: the worst case.
+/// One producer leaves a block for each hint: the worst case. The goals are about the first.
 const BACKLOGS: [Backlog; 2] = [
     Backlog {
         name: "written by 64 producers",
@@ -33,14 +40,27 @@ const BACKLOGS: [Backlog; 2] = [
     },
 ];
 
-pub async fn run(settings: &Settings, place: &Place, entries: &Arc<Entries>) -> Outcome<()> {
+/// What one round came to; bytes are for each byte of payload.
+struct Round {
+    raw_rate: f64,
+    rate: f64,
+    first_seconds: f64,
+    on_disk_full: f64,
+    on_disk_drained: f64,
+    handed: f64,
+    written_by_append: Option<f64>,
+    written_by_drain: Option<f64>,
+}
+
+pub async fn run(settings: &Settings, place: &Place, figures: &mut Figures) -> Outcome<()> {
+    let entries = Arc::new(Entries::line_protocol(ENTRIES, POINTS)?);
     let mut speed = Table::new(&[
         "backlog",
         "entries",
+        "raw entries/s",
         "entries/s, open included",
+        "of raw",
         "first delivery s",
-        "drained s",
-        "goal",
     ]);
     let mut space = Table::new(&[
         "backlog",
@@ -50,59 +70,94 @@ pub async fn run(settings: &Settings, place: &Place, entries: &Arc<Entries>) -> 
         "written by append",
         "written by drain",
     ]);
-    for backlog in &BACKLOGS {
-        let (mut rates, mut firsts, mut totals) = (Vec::new(), Vec::new(), Vec::new());
-        let mut on_disk: [Vec<f64>; 5] = Default::default();
+    for (number, backlog) in BACKLOGS.iter().enumerate() {
         let count = (backlog.entries * settings.scale).max(1.0) as u64;
+        let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            let temporary = place.fresh_dir()?;
-            let dir = temporary.path().join("store");
-            let before = written_bytes();
-            let (done, stats) = fill(&dir, entries, backlog.producers, count).await?;
-            let filled = written_bytes();
-            let full_bytes = allocated_bytes(&dir)?;
-
-            let receiver = Receiver::new(count, 1);
-            let opened = Instant::now();
-            let handoff = open_up(&dir, &receiver).await?;
-            let first = (receiver.first().await - opened).as_secs_f64();
-            let total = (receiver.all(done.bytes).await? - opened).as_secs_f64();
-            settle(&handoff).await?;
-            handoff.shutdown().await?;
-            rates.push(count as f64 / total);
-            firsts.push(first);
-            totals.push(total);
-
-            let written = |from: Option<u64>, to: Option<u64>| Some((to? - from?) as f64);
-            let bytes = [
-                Some(full_bytes as f64),
-                Some(allocated_bytes(&dir)? as f64),
-                Some(stats.store.engine_bytes as f64),
-                written(before, filled),
-                written(filled, written_bytes()),
-            ];
-            for (all, bytes) in on_disk.iter_mut().zip(bytes) {
-                all.extend(bytes.map(|bytes| bytes / done.bytes as f64));
-            }
+            let raw_rate = raw_rate(place, &entries, count)?;
+            rounds.push(round(place, &entries, backlog.producers, count, raw_rate).await?);
         }
+        let all = |of: fn(&Round) -> Option<f64>| Spread::of(rounds.iter().filter_map(of));
+        let of_raw = all(|it| Some(it.rate / it.raw_rate));
         speed.row([
             backlog.name.to_owned(),
             count.to_string(),
-            Spread::of(rates).rate(),
-            Spread::of(firsts).seconds(),
-            Spread::of(totals).seconds(),
-            match backlog.producers {
-                1 => "-".to_owned(),
-                _ => "200,000/s".to_owned(),
-            },
+            all(|it| Some(it.raw_rate)).rate(),
+            all(|it| Some(it.rate)).rate(),
+            of_raw.ratio(),
+            all(|it| Some(it.first_seconds)).seconds(),
         ]);
-        let medians = on_disk.map(|all| match all.is_empty() {
-            true => ratio(None),
-            false => ratio(Some(Spread::of(all).median)),
-        });
-        space.row([backlog.name.to_owned()].into_iter().chain(medians));
+        let median = |of| ratio(Some(all(of).median).filter(|it| it.is_finite()));
+        space.row([
+            backlog.name.to_owned(),
+            median(|it| Some(it.on_disk_full)),
+            median(|it| Some(it.on_disk_drained)),
+            median(|it| Some(it.handed)),
+            median(|it| it.written_by_append),
+            median(|it| it.written_by_drain),
+        ]);
+        if number == 0 {
+            figures.note("replay_of_raw", of_raw);
+            let written = all(|it| Some(it.written_by_append? + it.written_by_drain?));
+            if written.median.is_finite() {
+                figures.note("bytes_written_per_logical_byte", written);
+            }
+        }
     }
-    speed.print("Replay to a writer that answers at once (min..max)");
+    speed.print("Replay of a cold backlog to a writer that answers at once (min..max)");
     space.print("Bytes for each byte of payload");
     Ok(())
+}
+
+/// Entries a second of the raw file's reader.
+fn raw_rate(place: &Place, entries: &Entries, count: u64) -> Outcome<f64> {
+    let dir = place.fresh_dir()?;
+    let bytes = write_log(dir.path(), entries, count)?;
+    drop_cache(dir.path())?;
+    let started = Instant::now();
+    let mut reader = Reader::open(dir.path())?;
+    reader.read_all()?;
+    let elapsed = started.elapsed();
+    if (reader.entries, reader.bytes) != (count, bytes) {
+        return Err("LOST: the raw reader has not seen all".into());
+    }
+    Ok(count as f64 / elapsed.as_secs_f64())
+}
+
+async fn round(
+    place: &Place,
+    entries: &Arc<Entries>,
+    producers: usize,
+    count: u64,
+    raw_rate: f64,
+) -> Outcome<Round> {
+    let temporary = place.fresh_dir()?;
+    let dir = temporary.path().join("store");
+    let before = written_bytes();
+    let (done, stats) = fill(&dir, entries, producers, count).await?;
+    let filled = written_bytes();
+    let full_bytes = allocated_bytes(&dir)?;
+    drop_cache(&dir)?;
+
+    let receiver = Receiver::new(count, 1);
+    let opened = Instant::now();
+    let handoff = open_up(&dir, &receiver).await?;
+    let first = receiver.first().await - opened;
+    let total = receiver.all(done.bytes).await? - opened;
+    settle(&handoff).await?;
+    handoff.shutdown().await?;
+    let drained = written_bytes();
+
+    let of_payload = |bytes: u64| bytes as f64 / done.bytes as f64;
+    let written = |from: Option<u64>, to: Option<u64>| Some(of_payload(to? - from?));
+    Ok(Round {
+        raw_rate,
+        rate: count as f64 / total.as_secs_f64(),
+        first_seconds: first.as_secs_f64(),
+        on_disk_full: of_payload(full_bytes),
+        on_disk_drained: of_payload(allocated_bytes(&dir)?),
+        handed: of_payload(stats.store.engine_bytes),
+        written_by_append: written(before, filled),
+        written_by_drain: written(filled, drained),
+    })
 }

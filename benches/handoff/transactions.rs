@@ -12,18 +12,22 @@ use bytes::Bytes;
 use hinted_handoff::{Abort, NodeId, sled::Tree};
 
 use crate::{
-    Outcome, Settings,
-    entries::Entries,
-    machine::Place,
-    ours::{Appender, Handoff, SHARD, check_pending, open_down, open_down_shared},
-    producers::{Done, Target, Until, produce},
-    raw::{Grouped, row_key},
-    report::{Spread, Table, ratio, thousands},
+    Settings,
+    common::{
+        Outcome,
+        entries::{Entries, POINTS},
+        machine::Place,
+        ours::{Appender, Handoff, SHARD, check_pending, open_down, open_down_shared},
+        producers::{Done, Target, Until, produce},
+        report::{Spread, Table, ratio, thousands},
+    },
+    plain_sled::{self, row_key},
 };
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(2500);
 const TASKS: usize = 64;
+const ENTRIES: usize = 20_000;
 const ROW_BYTES: usize = 200;
 /// Rows that a task changes in turn.
 const ROWS_A_TASK: u64 = 256;
@@ -100,7 +104,8 @@ struct Round {
     slowest_task: Option<f64>,
 }
 
-pub async fn run(settings: &Settings, place: &Place, entries: &Arc<Entries>) -> Outcome<()> {
+pub async fn run(settings: &Settings, place: &Place) -> Outcome<()> {
+    let entries = &Arc::new(Entries::line_protocol(ENTRIES, POINTS)?);
     let until = Until::Elapsed(ROUND.mul_f64(settings.scale));
     let mut rounds = Table::new(&[
         "load, round",
@@ -182,7 +187,7 @@ async fn append_round(place: &Place, entries: &Arc<Entries>, until: Until) -> Ou
 
 async fn sled_round(place: &Place, entries: &Arc<Entries>, until: Until) -> Outcome<Round> {
     let dir = place.fresh_dir()?;
-    let database = Grouped::sled(&dir.path().join("db"), TASKS as u64, ROW_BYTES)?;
+    let database = plain_sled::start(&dir.path().join("db"), TASKS as u64, ROW_BYTES)?;
     let done = produce(&database.writer(), entries, TASKS, until).await?;
     database.close()?;
     Ok(Round {

@@ -13,11 +13,10 @@ use hinted_handoff::{HintId, NodeId, Sequence, ShardWrite, ShardWriter, WriteErr
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::Outcome;
+use super::Outcome;
 
 /// Reports when the first hint, the first of every node, and the last one arrived.
 pub struct Receiver {
-    expected_hints: u64,
     expected_nodes: usize,
     /// Takes nothing: the first send is noted and never answered.
     holds: bool,
@@ -27,6 +26,7 @@ pub struct Receiver {
 
 #[derive(Default)]
 struct Seen {
+    expected_hints: u64,
     hints: u64,
     bytes: u64,
     last: BTreeMap<NodeId, HintId>,
@@ -48,14 +48,30 @@ impl Receiver {
         Self::with(u64::MAX, usize::MAX, true)
     }
 
+    /// One that is told by [`expect`](Self::expect) how many will come.
+    pub fn unending() -> Arc<Self> {
+        Self::with(u64::MAX, usize::MAX, false)
+    }
+
     fn with(expected_hints: u64, expected_nodes: usize, holds: bool) -> Arc<Self> {
-        Arc::new(Receiver {
+        let seen = Seen {
             expected_hints,
+            ..Seen::default()
+        };
+        Arc::new(Receiver {
             expected_nodes,
             holds,
-            seen: Mutex::default(),
+            seen: Mutex::new(seen),
             changed: Notify::new(),
         })
+    }
+
+    pub fn expect(&self, hints: u64) {
+        let mut seen = self.seen.lock();
+        seen.expected_hints = hints;
+        if seen.hints >= hints {
+            seen.all = Some(Instant::now());
+        }
     }
 
     async fn wait(&self, of: impl Fn(&Seen) -> Option<Instant>) -> Instant {
@@ -85,9 +101,9 @@ impl Receiver {
             match tokio::time::timeout(Duration::from_secs(10), self.wait(|seen| seen.all)).await {
                 Ok(at) => break at,
                 Err(_) => {
-                    let hints = self.seen.lock().hints;
+                    let seen = self.seen.lock();
+                    let (hints, expected) = (seen.hints, seen.expected_hints);
                     if hints == before {
-                        let expected = self.expected_hints;
                         return Err(
                             format!("LOST: {hints} of {expected} hints came, then none").into()
                         );
@@ -97,10 +113,10 @@ impl Receiver {
             }
         };
         let seen = self.seen.lock();
-        if seen.misplaced > 0 || seen.bytes != bytes || seen.hints != self.expected_hints {
+        if seen.misplaced > 0 || seen.bytes != bytes || seen.hints != seen.expected_hints {
             return Err(format!(
                 "LOST: {} hints of {} bytes came ({} not right behind the one before), {} of {bytes} were answered",
-                seen.hints, seen.bytes, seen.misplaced, self.expected_hints
+                seen.hints, seen.bytes, seen.misplaced, seen.expected_hints
             )
             .into());
         }
@@ -120,7 +136,7 @@ impl ShardWriter<Bytes> for Receiver {
             if seen.nodes.len() >= self.expected_nodes {
                 seen.all_nodes.get_or_insert(now);
             }
-            if seen.hints >= self.expected_hints {
+            if seen.hints >= seen.expected_hints {
                 seen.all.get_or_insert(now);
             }
         }

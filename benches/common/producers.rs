@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::{Outcome, entries::Entries};
+use super::{Outcome, entries::Entries};
 
 /// Where entries go.
 pub trait Target: Clone + Send + Sync + 'static {

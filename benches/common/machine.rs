@@ -10,17 +10,18 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::Outcome;
+use super::Outcome;
 
-/// A disk to measure on: the build's own temporary directory, or `HH_BENCH_DIR`.
+/// A disk to measure on.
 pub struct Place {
     dir: PathBuf,
 }
 
 impl Place {
-    pub fn find() -> Outcome<Self> {
+    /// `HH_BENCH_DIR`, or else `otherwise`.
+    pub fn find(otherwise: &str) -> Outcome<Self> {
         let dir = std::env::var_os("HH_BENCH_DIR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+            .map_or_else(|| PathBuf::from(otherwise), PathBuf::from);
         fs::create_dir_all(&dir)?;
         let place = Place {
             dir: dir.canonicalize()?,
@@ -55,6 +56,10 @@ impl Place {
         tempfile::Builder::new()
             .prefix("hh-bench-")
             .tempdir_in(&self.dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.dir
     }
 
     pub fn free_bytes(&self) -> Outcome<u64> {

@@ -79,8 +79,13 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
+    /// Prints it to the standard error: details.
     pub fn print(&self, title: &str) {
-        println!("\n### {title}\n");
+        eprintln!("\n### {title}\n\n{}", self.markdown());
+    }
+
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
             .map(|column| {
@@ -102,7 +107,7 @@ impl Table {
                     _ => format!("{cell:>width$}"),
                 })
                 .collect();
-            println!("| {} |", cells.join(" | "));
+            text.push_str(&format!("| {} |\n", cells.join(" | ")));
             if number == 0 {
                 let rules: Vec<String> = widths
                     .iter()
@@ -112,8 +117,9 @@ impl Table {
                         _ => format!("{}:", "-".repeat(width - 1)),
                     })
                     .collect();
-                println!("| {} |", rules.join(" | "));
+                text.push_str(&format!("| {} |\n", rules.join(" | ")));
             }
         }
+        text
     }
 }

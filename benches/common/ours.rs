@@ -15,7 +15,7 @@ use hinted_handoff::{
     database_config, open_database, sled::Db,
 };
 
-use crate::{
+use super::{
     Outcome,
     entries::Entries,
     producers::{Done, Target, Until, produce},

@@ -1,4 +1,4 @@
-//! What is appended: line protocol, ten points an entry, about 1.8 KB, the same at every run.
+//! What is appended, the same at every run: line protocol of ten points, about 1.8 KB, or of one; and bytes at random.
 
 use std::{
     fmt::{self, Write},
@@ -8,7 +8,8 @@ use std::{
 use bytes::Bytes;
 
 pub const SEED: u64 = 0x1ead_beef_cafe_f00d;
-const POINTS: u64 = 10;
+/// Points of an entry, where nothing else is said.
+pub const POINTS: u64 = 10;
 const FIELDS: [&str; 9] = [
     "user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest",
 ];
@@ -21,13 +22,29 @@ pub struct Entries {
 }
 
 impl Entries {
-    pub fn generate(count: usize) -> Result<Self, fmt::Error> {
+    /// Line protocol, `points` an entry.
+    pub fn line_protocol(count: usize, points: u64) -> Result<Self, fmt::Error> {
         let mut random = SplitMix(SEED);
-        let made = (0..count).map(|number| entry(number as u64, &mut random));
+        let made = (0..count).map(|number| entry(number as u64, points, &mut random));
         Ok(Entries {
             made: made.collect::<Result<_, _>>()?,
             next: AtomicUsize::new(0),
         })
+    }
+
+    /// Entries of `bytes` each, of which no compression makes less.
+    pub fn incompressible(count: usize, bytes: usize) -> Self {
+        let mut random = SplitMix(SEED);
+        let made = (0..count).map(|_| {
+            let words = (0..bytes.div_ceil(8)).map(|_| random.next().to_be_bytes());
+            let mut entry: Vec<u8> = words.flatten().collect();
+            entry.truncate(bytes);
+            entry.into()
+        });
+        Entries {
+            made: made.collect(),
+            next: AtomicUsize::new(0),
+        }
     }
 
     pub fn next(&self) -> Bytes {
@@ -42,10 +59,10 @@ impl Entries {
     }
 }
 
-fn entry(number: u64, random: &mut SplitMix) -> Result<Bytes, fmt::Error> {
+fn entry(number: u64, points: u64, random: &mut SplitMix) -> Result<Bytes, fmt::Error> {
     const REGIONS: [&str; 4] = ["eu-west-1", "eu-north-1", "us-east-2", "ap-south-1"];
     let mut text = String::with_capacity(2048);
-    for point in 0..POINTS {
+    for point in 0..points {
         let host = random.below(1000);
         let region = REGIONS.get(host as usize % REGIONS.len());
         let core = random.below(16);
@@ -60,7 +77,7 @@ fn entry(number: u64, random: &mut SplitMix) -> Result<Bytes, fmt::Error> {
             write!(text, "{comma}{field}={whole}.{fraction:03}")?;
         }
         let unix_ns = 1_700_000_000_000_000_000
-            + (number * POINTS + point) * 10_000_000
+            + (number * points + point) * 10_000_000
             + random.below(10_000_000);
         writeln!(text, " {unix_ns}")?;
     }
@@ -72,10 +89,14 @@ struct SplitMix(u64);
 
 impl SplitMix {
     fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+        mixed ^ (mixed >> 31)
     }
 }
