@@ -25,6 +25,9 @@ impl Spread {
     }
 
     pub fn ratio(&self) -> String {
+        if self.min == self.max {
+            return format!("{:.2}", self.median);
+        }
         format!("{:.2} ({:.2}..{:.2})", self.median, self.min, self.max)
     }
 

@@ -24,9 +24,9 @@ use crate::{
     figures::Figures,
 };
 
-const ROUNDS: usize = 5;
-const SEARCH: Duration = Duration::from_millis(1000);
-const ROUND: Duration = Duration::from_millis(2000);
+const ROUNDS: usize = 9;
+const SEARCH: Duration = Duration::from_millis(700);
+const ROUND: Duration = Duration::from_millis(1500);
 const PRODUCERS: usize = 64;
 const ENTRIES: usize = 20_000;
 

@@ -22,7 +22,7 @@ pub fn run(settings: &Settings, place: &Place, figures: &mut Figures) -> Outcome
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let run = Command::new(cargo)
-        .args(["run", "--release", "--locked", "--manifest-path", MANIFEST])
+        .args(["run", "--release", "--manifest-path", MANIFEST])
         .arg("--target-dir")
         .arg(settings.target.join("peers"))
         .arg("--")

@@ -138,8 +138,11 @@ impl Reader {
         // Afterwards an fdatasync of it has only the data to write.
         cursor.write_all_at(&0u64.to_be_bytes(), 0)?;
         cursor.sync_all()?;
+        let log = File::open(dir.join(LOG))?;
+        #[cfg(target_os = "linux")]
+        rustix::fs::fadvise(&log, 0, None, rustix::fs::Advice::Sequential)?;
         Ok(Reader {
-            log: File::open(dir.join(LOG))?,
+            log,
             cursor,
             chunk: vec![0; CHUNK_BYTES],
             at: 0,

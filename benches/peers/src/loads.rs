@@ -10,7 +10,7 @@ use crate::{
     common::{
         Outcome,
         entries::Entries,
-        machine::Place,
+        machine::{Place, drop_cache},
         ours,
         producers::Until,
         raw::{Reader, write_log},
@@ -32,7 +32,7 @@ pub enum Load {
     Append(usize),
     /// The same while a consumer takes away what it finds.
     Draining(usize),
-    /// A backlog is taken away, from the call of open on.
+    /// A backlog of which nothing is cached is taken away, from the call of open on.
     Drain,
 }
 
@@ -98,6 +98,7 @@ impl Bench {
             Kind::Peer(open) => {
                 let dir = dir.path().join("queue");
                 let bytes = open(&dir)?.fill(&self.entries, self.backlog)?;
+                drop_cache(&dir)?;
                 let started = Instant::now();
                 let peer = open(&dir)?;
                 let limit = DRAIN_LIMIT.mul_f64(self.scale);
@@ -113,6 +114,7 @@ impl Bench {
 
     fn drain_raw(&self, dir: &Path) -> Outcome<f64> {
         let bytes = write_log(dir, &self.entries, self.backlog)?;
+        drop_cache(dir)?;
         let started = Instant::now();
         let mut reader = Reader::open(dir)?;
         reader.read_all()?;
@@ -125,6 +127,7 @@ impl Bench {
 
     async fn drain_ours(&self, dir: &Path) -> Outcome<f64> {
         let (done, _) = ours::fill(dir, &self.entries, 64, self.backlog).await?;
+        drop_cache(dir)?;
         let receiver = Receiver::new(self.backlog, 1);
         let started = Instant::now();
         let handoff = ours::open_up(dir, &receiver).await?;

@@ -26,7 +26,7 @@ use common::{
 use loads::{Bench, Load};
 use subjects::{Kind, Subject, subjects};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const ENTRIES: usize = 20_000;
 const LARGE_ENTRIES: usize = 256;
 const LARGE_BYTES: usize = 64 * 1024;

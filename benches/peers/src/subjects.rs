@@ -25,7 +25,7 @@ pub struct Subject {
     pub name: &'static str,
     /// What its acknowledgement means.
     pub ack: &'static str,
-    /// Whether what was acknowledged survives a power cut.
+    /// Whether both an entry that was answered and its removal survive a power cut.
     pub is_durable: bool,
     pub is_queue: bool,
     pub kind: Kind,
@@ -91,8 +91,8 @@ pub fn subjects() -> Vec<Subject> {
         ),
         peer(
             "the same, its acks not durable",
-            "fsync; of acks: none",
-            true,
+            "fsync; removals **not synced**",
+            false,
             true,
             |dir| Ok(Box::new(persistent::over_redb(dir, false)?)),
         ),
