@@ -116,9 +116,9 @@ impl<P: Payload> HintedHandoff<P> {
     /// Gives the hints of `from` to `to`, in one step that a crash cannot halve: a node goes by a new name, or is merged into another.
     /// Returns how much was pending for `from`.
     ///
-    /// Hints keep their ids, and those of each shard their order: of the queues of both the one that was begun first is sent first. What was handed in
-    /// for `from` before this takes its turn moves along, what comes later makes `from` a node of its own again, under ids that were never
-    /// used. The replay of both is stopped meanwhile, after what is in flight. Dead letters move along, and what was counted of `from`
+    /// Hints keep their ids, and those of each shard their order: of the queues of both the one that was begun first is sent first. What
+    /// was handed in for `from` before this takes its turn moves along, what comes later makes `from` a node of its own again, under ids
+    /// that were never used. The replay of both is stopped meanwhile, after what is in flight. Dead letters move along, and what was counted of `from`
     /// counts for `to`.
     ///
     /// A pause of `from` goes with it to a name that was not known; otherwise `to` is what it was: paused or not, parked or not. A

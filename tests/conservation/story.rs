@@ -199,7 +199,6 @@ impl Story {
                 at: Whereabouts::Pending,
                 fresh: false,
             };
-            self.ledger.stored(node, entry.id);
             self.ledger.hints.insert(number, entry);
         }
     }
@@ -317,8 +316,6 @@ impl Story {
         entry.origin = entry.origin.or(Some(entry.id));
         entry.id = redriven.unwrap().unwrap();
         entry.at = Whereabouts::Pending;
-        let id = entry.id;
-        self.ledger.stored(node, id);
         let twice = self.told(|store, done| store.redrive(NodeId(node), place, again, done));
         assert_eq!(twice.unwrap(), None, "it is no dead letter any more");
         self.count("redriven", 1);

@@ -49,30 +49,26 @@ struct Entered {
     loads: &'static [&'static str],
 }
 
+const SMALL_LOADS: [&str; 5] = [
+    "append-1",
+    "append-64",
+    "draining-1",
+    "draining-64",
+    "drain",
+];
+
 const ENTERED: [Entered; 3] = [
     Entered {
         name: "line-protocol",
         generate: || Ok(Entries::line_protocol(ENTRIES, POINTS)?),
         backlog: 60_000.0,
-        loads: &[
-            "append-1",
-            "append-64",
-            "draining-1",
-            "draining-64",
-            "drain",
-        ],
+        loads: &SMALL_LOADS,
     },
     Entered {
         name: "short",
         generate: || Ok(Entries::line_protocol(ENTRIES, 1)?),
         backlog: 100_000.0,
-        loads: &[
-            "append-1",
-            "append-64",
-            "draining-1",
-            "draining-64",
-            "drain",
-        ],
+        loads: &SMALL_LOADS,
     },
     Entered {
         name: "incompressible",
