@@ -203,6 +203,27 @@ fn every_way_to_be_lost_is_told_from_the_journal() {
     println!("barrier: 5 hints lost in 5 ways");
 }
 
+/// Their records are trimmed bit by bit, behind the loss.
+#[test]
+fn dead_letters_of_a_removed_node_are_lost_and_not_counted_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for number in 0..200 {
+        append(&store, 7, noise(16 * 1024, number));
+    }
+    let made = barrier(&store, &[7]).unwrap();
+    for hint in &hints(&store, 7) {
+        bury(&store, 7, hint).unwrap();
+    }
+    assert_eq!(store.look_at(&made).unwrap(), waiting(0, 0, 200));
+    remove_node(&store, 7);
+    // As often as it takes until the last of them is gone, and more.
+    for _ in 0..50 {
+        let (.., pending, dead_letters) = lost(store.look_at(&made).unwrap());
+        assert_eq!((pending, dead_letters), (Amount::default(), 0));
+    }
+}
+
 #[test]
 fn what_was_sent_on_and_is_removed_or_damaged_is_missed_by_the_barrier_of_its_first_place() {
     for damage in [false, true] {

@@ -17,6 +17,7 @@ use super::{
     losses::{self, Loss, LostOfQueue},
     meta,
     registry::Queue,
+    undelivered::queues_with_letters_of_all,
 };
 use crate::{
     error::{HandoffError, StorageError},
@@ -214,17 +215,19 @@ impl Store {
                 return Err(ahead(named));
             }
         }
-        let rest = self.rest(&engine, barrier, &queues)?;
         let Rest {
             pending,
             dead_letters,
-        } = rest;
+        } = self.rest(&engine, barrier, &queues, |_| true)?;
         let losses = losses_of(&engine, barrier)?;
         if !losses.is_none() {
+            // The records of a removed node's dead letters go bit by bit, behind their loss.
+            let listed = queues_with_letters_of_all(&engine)?;
+            let rest = self.rest(&engine, barrier, &queues, |at| listed.contains(&at))?;
             return Ok(BarrierState::Lost {
                 losses,
-                pending,
-                dead_letters,
+                pending: rest.pending,
+                dead_letters: rest.dead_letters,
             });
         }
         Ok(match (pending.hints, dead_letters) {
@@ -270,6 +273,7 @@ impl Store {
         engine: &Engine,
         barrier: &Barrier,
         queues: &HashMap<QueueId, Queue>,
+        has_letters: impl Fn(QueueRef) -> bool,
     ) -> Result<Rest, HandoffError> {
         let by_id: HashMap<QueueId, &BarrierQueue> =
             barrier.queues.iter().map(|it| (it.queue, it)).collect();
@@ -280,6 +284,9 @@ impl Store {
             let queue = queues.get(&named.queue);
             let pending = queue.map(|queue| named.pending(queue));
             rest.pending = rest.pending.plus(pending.unwrap_or_default());
+            if !has_letters(named.at()) {
+                continue;
+            }
             let end = Place {
                 queue: named.at(),
                 sequence: named.through,

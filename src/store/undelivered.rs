@@ -1,6 +1,8 @@
 //! What the layers above ask of the store about hints that are not delivered: to let them leave, to look at what became of them, and to
 //! bring dead letters back.
 
+use std::collections::BTreeSet;
+
 use super::{
     Store,
     block::{NewHint, StoredHint},
@@ -192,5 +194,19 @@ fn queues_with_letters(engine: &Engine, node: NodeId) -> Result<Vec<QueueRef>, H
     let record = record.ok_or(HandoffError::UnknownNode { node })?;
     let mut queues = record.dead;
     queues.sort_by_key(|at| at.queue);
+    Ok(queues)
+}
+
+/// The same of all nodes. One that is renamed meanwhile may be missed.
+pub(super) fn queues_with_letters_of_all(
+    engine: &Engine,
+) -> Result<BTreeSet<QueueRef>, HandoffError> {
+    let mut queues = BTreeSet::new();
+    for record in engine.nodes.iter() {
+        let (key, value) = record.map_err(unread)?;
+        let node = <[u8; 8]>::try_from(&*key).map(u64::from_be_bytes);
+        let record = node.map(|node| NodeRecord::decode(NodeId(node), &value));
+        queues.extend(record.into_iter().flatten().flat_map(|record| record.dead));
+    }
     Ok(queues)
 }
