@@ -2,7 +2,7 @@
 //!
 //! For hosts that need order between direct writes and hints ([`WriteOrdering::Strict`]). Each (node, shard) has a lane. Writers line
 //! up in it in the order in which they were called, and whoever's turn it is looks whether the lane is clear: no hint of it is in the pipeline,
-//! the last one that became durable has left its queue, and none is being sent. Only then it sends directly, and the turn passes on
+//! the last one that became durable has left its queue with all before it, and none is being sent. Only then it sends directly, and the turn passes on
 //! with the reply; else it hands in a hint. So there is one direct write a lane at a time, and whatever comes behind one that
 //! failed finds its hint in the way.
 //!
@@ -266,9 +266,10 @@ impl Admission {
         last.is_none_or(|last| self.is_gone(store, key, last))
     }
 
-    /// Whether a lane's last hint has left its queue; then it is forgotten.
+    /// Whether a lane's last hint has left its queue, with all older ones of the lane; then it is forgotten. Those in other queues are in
+    /// what was found.
     fn is_gone(&self, store: &Store, key: Key, last: Position) -> bool {
-        let is_gone = store.is_gone(key.0, last.0, last.1);
+        let is_gone = store.is_gone_in_order(key.0, last.0, last.1);
         if is_gone {
             let forget = |lane: &mut Lane| lane.last = lane.last.filter(|it| *it != last);
             self.state.lock().change(key, forget);

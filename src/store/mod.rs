@@ -334,10 +334,11 @@ impl Store {
         queues.is_some_and(NodeQueues::has_pending)
     }
 
-    /// Whether a hint that became durable has left its queue, in whatever way; one of a node that was removed has.
-    pub fn is_gone(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
+    /// Whether a hint that became durable has left its queue, in whatever way, and every older one of its shard there; one of a
+    /// node that was removed has. Where a limit took it, this may be said late, but not too early.
+    pub fn is_gone_in_order(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
         let registry = self.shared.registry.lock();
-        registry.is_gone(node, queue, sequence)
+        registry.is_gone_in_order(node, queue, sequence)
     }
 
     /// Whether every hint of a queue up to this one has.

@@ -80,6 +80,8 @@ pub struct Queue {
     pub sealed: bool,
     /// Hints that somebody is about to let leave: nobody else may.
     pub claimed: BTreeSet<Sequence>,
+    /// Limits took hints up to here, perhaps past older ones of their shards that were claimed.
+    pub limited_through: Sequence,
 }
 
 /// A queue from some hint on.
@@ -103,6 +105,7 @@ impl Queue {
             bytes,
             sealed: false,
             claimed: BTreeSet::new(),
+            limited_through: Sequence(0),
         }
     }
 
@@ -254,10 +257,16 @@ impl Registry {
         queues.find(|it| it.at.queue == queue)
     }
 
-    /// Whether a hint has left its queue, in whatever way, or the queue its node.
-    pub fn is_gone(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
+    /// Whether a hint has left its queue, and with it every older one of its shard there, or the queue its node.
+    ///
+    /// Replay lets the hints of a shard leave in order. Limits do not: they pass over those that are being sent, which stay if that
+    /// fails. So of what a limit may have taken, this says so only once all of the queue up to there is gone.
+    pub fn is_gone_in_order(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
         let queue = self.numbered(node, queue);
-        queue.is_none_or(|queue| queue.cursor.is_gone(sequence))
+        queue.is_none_or(|queue| match sequence <= queue.limited_through {
+            true => sequence < queue.cursor.next,
+            false => queue.cursor.is_gone(sequence),
+        })
     }
 
     /// Whether every hint up to this one has.
@@ -277,6 +286,19 @@ impl Registry {
                 !queue.cursor.is_gone(sequence) && queue.claimed.insert(sequence)
             })
         });
+    }
+
+    /// A limit is about to let claimed hints leave.
+    pub fn note_limited(&mut self, node: NodeId, hints: &[PeekedHint]) {
+        let Some(queues) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        for hint in hints {
+            let Place { queue, sequence } = hint.mark.place();
+            if let Some(queue) = queues.queue_mut(queue) {
+                queue.limited_through = queue.limited_through.max(sequence);
+            }
+        }
     }
 
     /// Gives hints back that were claimed.

@@ -62,6 +62,9 @@ impl Store {
         reason: LossReason,
         done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
     ) {
+        if matches!(reason, LossReason::Expired | LossReason::Quota) {
+            self.shared.registry.lock().note_limited(node, &hints);
+        }
         self.hand_in_checked(Entry::Departure(Departure {
             node,
             hints,

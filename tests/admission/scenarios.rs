@@ -13,8 +13,8 @@ use hinted_handoff::{
     Config,
     ConsistencyLevel::{Any, One},
     Durability, EnqueueError, Health, HintedHandoff, NodeId, OwnerError, PointsWriteError, ShardId,
-    ShardWrite, WriteOrdering, WriteOutcome, database_config, open_database,
-    testkit::{CommitFault, Reply, ScriptedWriter},
+    ShardWrite, WhenFull, WriteOrdering, WriteOutcome, database_config, open_database,
+    testkit::{CommitFault, Peek, PeekLimits, Reader, Reply, ScriptedWriter},
 };
 use tokio::runtime::Builder;
 
@@ -22,7 +22,7 @@ use crate::world::{Answer, Calls, World, config, points, shard, taken, taken_by}
 
 type Scenario = (&'static str, fn());
 
-pub const SCENARIOS: [Scenario; 16] = [
+pub const SCENARIOS: [Scenario; 17] = [
     ("by default a new write overtakes those that wait", || {
         paused(bypass())
     }),
@@ -77,6 +77,10 @@ pub const SCENARIOS: [Scenario; 16] = [
     ("a shard whose replay is under way is not clear", || {
         on_threads(being_sent())
     }),
+    (
+        "a limit that takes the newest hint of a shard lets nobody past an older one",
+        || paused(passed_over()),
+    ),
 ];
 
 /// On tokio's clock, which jumps when nothing else is to be done.
@@ -560,6 +564,49 @@ async fn being_sent() {
     assert!(is_backlogged(&queued), "{queued:?}");
     world.caught_up().await;
     assert_eq!(taken(&writer, 7), [1, 2]);
+    world.close().await;
+    calls.check(&writer);
+}
+
+/// The older one was being sent, so the limit could not have it; then the send failed.
+async fn passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        max_hints_per_node: Some(3),
+        when_full: WhenFull::DropOldest,
+        ..config(dir.path())
+    };
+    let writer = direct(DOWN);
+    let (world, calls) = open(config, &writer).await;
+    let (contested, other) = (shard(7, &[1]), shard(8, &[1]));
+    for (number, shard) in [(1, &contested), (2, &contested), (3, &other)] {
+        let queued = world.write(shard, Any, points(0, number)).await;
+        assert_eq!(queued.unwrap(), QUEUED);
+    }
+    let store = world.handoff.store_below();
+    let one = PeekLimits {
+        hints: 1,
+        payload_bytes: 1,
+    };
+    let peeked = store.peek(&mut Reader::default(), NodeId(1), one);
+    let Ok(Peek::Hints(mut sent)) = peeked else {
+        panic!("{peeked:?}")
+    };
+    store.claim(NodeId(1), &mut sent);
+    let queued = world.write(&other, Any, points(0, 4)).await;
+    assert_eq!(queued.unwrap(), QUEUED);
+    assert_eq!(world.handoff.stats().nodes[0].dropped.hints, 1);
+    store.release(NodeId(1), &sent);
+
+    writer.follow(|_| UP);
+    let queued = world.write(&contested, One, points(0, 5)).await;
+    assert!(is_backlogged(&queued), "{queued:?}");
+    up(&writer);
+    world.caught_up().await;
+    for (number, shard) in [(6, &contested), (7, &other)] {
+        let written = world.write(shard, One, points(0, number)).await;
+        assert_eq!(written.unwrap(), WRITTEN, "nothing waits any more");
+    }
     world.close().await;
     calls.check(&writer);
 }
