@@ -359,7 +359,7 @@ fn the_oldest_make_room_for_new_ones_and_the_journal_says_so() {
             [&LossReason::DeadLetterQuota]
         );
         assert_eq!(
-            store.nodes()[0].1.letters,
+            store.nodes()[0].1.letters(),
             Amount {
                 hints: 3,
                 bytes: 24

@@ -241,6 +241,34 @@ fn what_is_intact_in_an_unopenable_store_can_be_salvaged() {
     assert!(salvage(&nothing, dir.path().join("other")).is_err());
 }
 
+/// Its own record is damaged, and that of the name it had before says only that it is no more.
+#[test]
+fn salvage_takes_the_queues_of_a_renamed_node_whose_record_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 3);
+    let store = open(dir.path());
+    told(|done| store.rename_node(NodeId(NODE), NodeId(5), done)).unwrap();
+    append(&store, 4, "for a removed one");
+    told(|done| store.remove_node(NodeId(4), done)).unwrap();
+    store.close().unwrap();
+    let damaged = generation(dir.path());
+    fs::remove_file(damaged.join("CLEAN")).unwrap();
+    changed_for_good(dir.path(), |db| {
+        let nodes = db.open_tree("hh/nodes").unwrap();
+        nodes.insert(5_u64.to_be_bytes(), "nonsense").unwrap();
+    });
+    let into = dir.path().join("salvaged");
+    salvage(&damaged, &into).unwrap();
+    let store = open(&into);
+    let expected: Vec<_> = (1..=3).map(payload).collect();
+    assert_eq!(
+        payloads(&store, NODE),
+        expected,
+        "with the node in their keys"
+    );
+    assert_eq!(payloads(&store, 4), [""; 0]);
+}
+
 #[test]
 fn what_a_crash_left_of_a_rebuild_is_moved_aside_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();

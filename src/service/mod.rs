@@ -312,7 +312,7 @@ impl<P: Payload> HintedHandoff<P> {
                 paused,
                 parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
                 pending,
-                dead_letters: queues.letters,
+                dead_letters: queues.letters(),
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
                 oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),

@@ -14,13 +14,13 @@ use super::{
     block::NewHint,
     committer::Committer,
     cursor::{Cursor, Leave},
-    depart::LettersChange,
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
     in_flight::Owner,
     inbox::Part,
     keys::{Place, QueueRef},
+    letter_tally::LettersChange,
     node_record::NodeRecord,
     overlay::{RowMap, TreeChanges, read_row},
     proposal::{Ack, Draft, Refusal},
@@ -322,7 +322,7 @@ impl Committer {
         }
         for (node, change) in letters {
             if let Some(queues) = registry.nodes.get_mut(&node) {
-                queues.letters = change.of(queues.letters);
+                change.apply(&mut queues.letters);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    clean,
+    clean::{self, CleanLetters},
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, panic_text},
     faults::{Safeguard, is_off, point},
@@ -18,6 +18,7 @@ use super::{
     home::Home,
     inbox::{Control, Dirty, Entry, Work},
     keys::QueueRef,
+    letter_tally::LetterTally,
     losses::Journal,
     node_record::NodeRecord,
     redrive::Redriven,
@@ -211,9 +212,11 @@ impl Committer {
     }
 
     fn close_engine(mut self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
+        let letters = self.clean_letters();
         let summary = clean::Summary {
             next_queue: self.next_queue,
             queues: self.shared.registry.lock().clean_queues(),
+            letters,
         };
         point("close: settled")?;
         self.let_go_of_engine()?;
@@ -223,6 +226,25 @@ impl Committer {
             .write_clean_summary(&summary)
             .map_err(|error| StorageError::new("write the CLEAN summary", error))?;
         Ok(())
+    }
+
+    /// What `CLEAN` says of dead letters: of every queue that a node lists for them.
+    pub fn clean_letters(&self) -> Vec<CleanLetters> {
+        let registry = self.shared.registry.lock();
+        let listed = self.records.iter();
+        let listed = listed.flat_map(|(node, record)| record.dead.iter().map(|at| (*node, *at)));
+        let letters = listed.map(|(node, queue)| {
+            let known = registry.nodes.get(&node);
+            let tally = known.and_then(|queues| queues.letters.get(&queue));
+            CleanLetters {
+                queue,
+                node,
+                tally: tally.copied().unwrap_or_else(LetterTally::none),
+            }
+        });
+        let mut letters: Vec<_> = letters.collect();
+        letters.sort_unstable_by_key(|it| it.queue);
+        letters
     }
 
     /// Closes the engine once no read holds it any more. Kept, to be tried again, if one still does after a while.

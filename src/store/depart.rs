@@ -157,7 +157,7 @@ impl Committer {
             },
         );
         accepted.letter_blocks.push(block);
-        accepted.letters(node).plus(more);
+        accepted.letters(node).add(place, more);
         self.buried.push(StoreEvent::Buried {
             node,
             hint: HintId {
@@ -300,7 +300,7 @@ impl Committer {
         dead: &Dead,
     ) {
         accepted.set(&place.letter_key(), None);
-        accepted.letters(node).less(one(dead));
+        accepted.letters(node).take(place, one(dead));
         accepted.letters_gone.push(place);
     }
 
@@ -445,26 +445,5 @@ pub fn read_letter(key: &IVec, value: &IVec) -> Option<(Place, Letter)> {
             );
             None
         }
-    }
-}
-
-/// How the dead letters of a node change with a group.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LettersChange {
-    more: Amount,
-    less: Amount,
-}
-
-impl LettersChange {
-    fn plus(&mut self, amount: Amount) {
-        self.more = self.more.plus(amount);
-    }
-
-    fn less(&mut self, amount: Amount) {
-        self.less = self.less.plus(amount);
-    }
-
-    pub fn of(self, amount: Amount) -> Amount {
-        amount.plus(self.more).less(self.less)
     }
 }

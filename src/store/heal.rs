@@ -103,13 +103,15 @@ impl Committer {
         let mut queues = self.shared.registry.lock().clean_queues();
         let named: BTreeSet<QueueRef> = queues.iter().map(|it| it.queue).collect();
         // Queues whose first group failed.
-        let begun = self.records.values().flat_map(|record| &record.live);
-        let begun = begun.filter(|queue| !named.contains(queue));
-        queues.extend(begun.map(|queue| CleanQueue::begun(*queue)));
+        for (node, record) in &self.records {
+            let begun = record.live.iter().filter(|queue| !named.contains(queue));
+            queues.extend(begun.map(|queue| CleanQueue::begun(*node, *queue)));
+        }
         queues.iter_mut().for_each(|queue| queue.sealed = true);
         Summary {
             next_queue: self.next_queue,
             queues,
+            letters: self.clean_letters(),
         }
     }
 

@@ -4,11 +4,13 @@ use sled::IVec;
 
 use super::{
     blocks::{self, ReadError, last_letter_block},
+    clean::CleanLetters,
     depart::{now_unix_ms, one},
     departure::{Burial, DeadReason, LossReason},
     engine::Engine,
     keys::{Key, Place, QueueRef},
     letter::{Dead, Letter},
+    letter_tally::{LetterTallies, LetterTally},
     losses::{Journal, Loss},
     node_record::NodeRecord,
     overlay::RowMap,
@@ -24,7 +26,7 @@ use crate::{
 /// The dead letters of a node, and what is left of those that are none any more.
 #[derive(Debug, Default)]
 pub struct FoundLetters {
-    pub amount: Amount,
+    pub tallies: LetterTallies,
     /// By where they are now, where hints stood that were dead letters and are not done with.
     pub redriven: Redriven,
     /// What points to a queue that is gone.
@@ -63,7 +65,63 @@ pub struct Mended {
     pub losses: RowMap,
 }
 
+impl FoundLetters {
+    fn count(&mut self, place: Place, one: Amount) {
+        let tally = self.tallies.entry(place.queue);
+        tally
+            .or_insert_with(LetterTally::none)
+            .add(place.sequence, one);
+    }
+
+    /// What is not there of the dead letters that `CLEAN` says a queue had, and not told of one by one either: sled lost it.
+    pub fn missing(&self, named: &CleanLetters) -> Option<CleanLetters> {
+        let there = self.tallies.get(&named.queue);
+        let there = there.map_or_else(Amount::default, |tally| tally.amount);
+        let is_told =
+            |it: &&DamagedLetter| it.place.queue == named.queue && matches!(it.left, Left::Nothing);
+        let told = self.damaged.iter().filter(is_told).count();
+        let mut missing = *named;
+        let amount = &mut missing.tally.amount;
+        *amount = amount.less(there);
+        amount.hints = amount.hints.saturating_sub(told as u64);
+        (amount.hints > 0).then_some(missing)
+    }
+}
+
 impl Mended {
+    /// Records dead letters as lost that are not there. An open that dies before `CLEAN` is gone may record them once more.
+    pub fn note_missing(
+        &mut self,
+        missing: CleanLetters,
+        journal: &mut Journal,
+        registry: &mut Registry,
+    ) {
+        let CleanLetters { queue, node, tally } = missing;
+        let now = now_unix_ms();
+        let loss = Loss {
+            node,
+            shard: None,
+            queue: queue.queue,
+            first: tally.first,
+            last: tally.last,
+            amount: tally.amount,
+            reason: LossReason::Damaged,
+            since_unix_ms: now,
+            until_unix_ms: now,
+            redriven_from: Vec::new(),
+        };
+        journal.record(loss, &mut self.losses);
+        registry.note_damage(Damage {
+            node: queue.node,
+            queue: queue.queue,
+            what: format!(
+                "{} dead letters of it are gone that CLEAN counts",
+                tally.amount.hints
+            ),
+            lost: Some((tally.first, tally.last)),
+        });
+    }
+
     pub fn take(
         &mut self,
         node: NodeId,
@@ -125,7 +183,7 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> 
             };
             is_empty = false;
             match Letter::decode(place, &value) {
-                Ok(Letter::Dead(dead)) => found.amount = found.amount.plus(one(&dead)),
+                Ok(Letter::Dead(dead)) => found.count(place, one(&dead)),
                 Ok(Letter::Redriven {
                     node,
                     queue,
@@ -144,7 +202,7 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> 
                 Err(why) => {
                     let damaged = what_is_left(engine, place, why)?;
                     if let Left::Payload(Letter::Dead(dead)) = &damaged.left {
-                        found.amount = found.amount.plus(one(dead));
+                        found.count(place, one(dead));
                     }
                     found.damaged.push(damaged);
                 }

@@ -71,6 +71,8 @@ pub fn replace(
 struct Known {
     meta: BTreeMap<Vec<u8>, Vec<u8>>,
     records: BTreeMap<NodeId, (NodeRecord, Vec<u8>)>,
+    /// Queues that any record lists as retired, also one that was written over since: that is never undone.
+    retired: BTreeSet<QueueRef>,
     cursors: HashMap<QueueRef, (Cursor, Vec<u8>)>,
     /// What is known of dead letters: one that was discarded may come back with this.
     letters: BTreeMap<Place, (Letter, Vec<u8>)>,
@@ -98,7 +100,7 @@ pub fn write(
         }
     }
     let wanted = known.wanted(clean);
-    known.forget_letters_of_removed(&wanted);
+    known.forget_letters(clean, &wanted);
     let engine = Engine::open(into, Arc::default())?;
     let mut writer = Writer {
         engine: &engine,
@@ -126,6 +128,7 @@ impl Known {
             self.meta.insert(key.to_vec(), value.to_vec());
         } else if let Ok(node) = key.try_into().map(u64::from_be_bytes).map(NodeId) {
             if let Ok(record) = NodeRecord::decode(node, value) {
+                self.retired.extend(&record.retired);
                 self.records.insert(node, (record, value.to_vec()));
             }
         } else if losses::is_record(key, value) {
@@ -145,9 +148,13 @@ impl Known {
         }
     }
 
-    /// Letters of a node that was removed stand in the log still. A record that is older than what it is asked about lists a queue as
-    /// live at least, or not at all if `CLEAN` knows it.
-    fn forget_letters_of_removed(&mut self, wanted: &Wanted) {
+    /// Letters of a node that was removed stand in the log still. `CLEAN` names all queues that have any; without it, a record that is
+    /// older than what it is asked about lists a queue as live at least.
+    fn forget_letters(&mut self, clean: Option<&Summary>, wanted: &Wanted) {
+        if let Some(clean) = clean {
+            let named: BTreeSet<QueueRef> = clean.letters.iter().map(|it| it.queue).collect();
+            return self.letters.retain(|place, _| named.contains(&place.queue));
+        }
         let records = self.records.values();
         let listed: BTreeSet<QueueRef> = records
             .flat_map(|(record, _)| record.live.iter().chain(&record.dead))
@@ -177,13 +184,18 @@ impl Known {
                 queues: named
                     .map(|it| (it.queue, it.cursor.max(cursor(&it.queue))))
                     .collect(),
-                nodes_that_know: None,
+                without_clean: None,
             };
         }
         let live = self.records.values().flat_map(|(record, _)| &record.live);
+        // A node that went by another name is a tombstone, and does not say who got its queues: that record may be damaged.
+        let known = self.records.iter().filter(|(_, (it, _))| !it.removed);
         Wanted {
             queues: live.map(|queue| (*queue, cursor(queue))).collect(),
-            nodes_that_know: Some(self.records.keys().copied().collect()),
+            without_clean: Some(Doubt {
+                nodes_that_know: known.map(|(node, _)| *node).collect(),
+                retired: self.retired.clone(),
+            }),
         }
     }
 }
@@ -191,15 +203,23 @@ impl Known {
 struct Wanted {
     /// With the sequence below which all is done with.
     queues: HashMap<QueueRef, Sequence>,
-    /// Without `CLEAN`: nodes whose record says which queues there are. A queue of any other node is wanted.
-    nodes_that_know: Option<BTreeSet<NodeId>>,
+    without_clean: Option<Doubt>,
+}
+
+/// What tells which queues are done with where there is no `CLEAN`.
+struct Doubt {
+    /// Nodes whose record says which queues there are. A queue of any other node is wanted.
+    nodes_that_know: BTreeSet<NodeId>,
+    /// But these are not.
+    retired: BTreeSet<QueueRef>,
 }
 
 impl Wanted {
     /// The sequence from which on the queue's hints are wanted, `None` if none is.
     fn from(&self, queue: QueueRef) -> Option<Sequence> {
-        let unknown = self.nodes_that_know.as_ref();
-        let unknown = unknown.is_some_and(|nodes| !nodes.contains(&queue.node));
+        let unknown = self.without_clean.as_ref().is_some_and(|doubt| {
+            !doubt.nodes_that_know.contains(&queue.node) && !doubt.retired.contains(&queue)
+        });
         self.queues
             .get(&queue)
             .copied()

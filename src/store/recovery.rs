@@ -16,6 +16,7 @@ use super::{
     letters::{self, Mended},
     losses::Journal,
     meta::{self, MetaError},
+    named::list_as_named,
     node_record::NodeRecord,
     redrive::{self, Redriven},
     registry::{NodeQueues, Queue, Registry},
@@ -67,16 +68,14 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         .collect();
 
     let found = queues_on_disk(engine)?;
-    let waiting = summary.values().filter(|entry| entry.cursor < entry.next);
-    let known = found
-        .iter()
-        .copied()
-        .chain(waiting.map(|entry| entry.queue));
-    let mut rewritten = list_once(&mut records, &mut registry);
-    rewritten.extend(adopt_unlisted(&mut records, known, &mut registry));
-    if clean.is_some() {
-        rewritten.extend(retire_unknown(&mut records, &summary, &mut registry));
-    }
+    let mut rewritten = match clean {
+        Some(clean) => list_as_named(&mut records, &found, clean, &mut registry),
+        None => {
+            let mut rewritten = list_once(&mut records, &mut registry);
+            rewritten.extend(adopt_unlisted(&mut records, &found, &mut registry));
+            rewritten
+        }
+    };
 
     let (mut live, mut retired) = (Vec::new(), Vec::new());
     let (mut redriven, mut stale) = (Redriven::default(), Vec::new());
@@ -84,6 +83,12 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
     let (mut journal, mut mended) = (Journal::load(&engine.losses)?, Mended::default());
     for (node, record) in &mut records {
         let found = letters::find(engine, record)?;
+        let named = clean.into_iter().flat_map(|clean| &clean.letters);
+        for named in named.filter(|it| it.node == *node) {
+            if let Some(missing) = found.missing(named) {
+                mended.note_missing(missing, &mut journal, &mut registry);
+            }
+        }
         if found.queues != record.dead {
             record.dead = found.queues;
             rewritten.insert(*node);
@@ -99,7 +104,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
             mended.take(*node, damaged, &mut journal, &mut registry);
         }
         let mut queues = NodeQueues {
-            letters: found.amount,
+            letters: found.tallies,
             status: load_status(engine, *node)?,
             ..NodeQueues::default()
         };
@@ -196,7 +201,7 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
 /// some.
 fn adopt_unlisted(
     records: &mut HashMap<NodeId, NodeRecord>,
-    known: impl Iterator<Item = QueueRef>,
+    found: &BTreeSet<QueueRef>,
     registry: &mut Registry,
 ) -> BTreeSet<NodeId> {
     let mut adopted = BTreeSet::new();
@@ -211,10 +216,7 @@ fn adopt_unlisted(
         })
         .copied()
         .collect();
-    for at in known
-        .filter(|at| !listed.contains(at))
-        .collect::<BTreeSet<_>>()
-    {
+    for at in found.difference(&listed).copied() {
         registry.note_damage(Damage {
             node: at.node,
             queue: at.queue,
@@ -297,33 +299,6 @@ fn paused_all(engine: &Engine) -> Result<bool, MetaError> {
         }
         other => other,
     }
-}
-
-/// Retires what `CLEAN` does not name. It names every queue that was not done with, so sled lost the records that
-/// retired or removed this one: its hints were delivered or discarded, and must not come again.
-fn retire_unknown(
-    records: &mut HashMap<NodeId, NodeRecord>,
-    summary: &BTreeMap<QueueRef, &CleanQueue>,
-    registry: &mut Registry,
-) -> Vec<NodeId> {
-    let mut rewritten = Vec::new();
-    for (node, record) in records {
-        let unknown = |at: &mut QueueRef| !summary.contains_key(at);
-        let gone: Vec<QueueRef> = record.live.extract_if(.., unknown).collect();
-        for at in &gone {
-            registry.note_damage(Damage {
-                node: at.node,
-                queue: at.queue,
-                what: "the queue came back; CLEAN knows that it was done with".to_owned(),
-                lost: None,
-            });
-        }
-        if !gone.is_empty() {
-            record.retired.extend(gone);
-            rewritten.push(*node);
-        }
-    }
-    rewritten
 }
 
 fn next_queue(

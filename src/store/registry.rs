@@ -10,6 +10,7 @@ use super::{
     clean::CleanQueue,
     cursor::{Cursor, Leave},
     keys::{Place, QueueRef},
+    letter_tally::{self, LetterTallies},
     quota::{Full, Limits, Quota, Wanted},
     ranges::Range,
     reader::PeekedHint,
@@ -39,8 +40,8 @@ pub struct Registry {
 pub struct NodeQueues {
     /// Drained in this order; only the last may take new hints.
     pub queues: VecDeque<Queue>,
-    /// Its dead letters.
-    pub letters: Amount,
+    /// Its dead letters, by queue: those too of which nothing else is left.
+    pub letters: LetterTallies,
     /// How delivery goes.
     pub status: Status,
     /// Stored since open.
@@ -146,6 +147,11 @@ impl NodeQueues {
             .fold(Amount::default(), |sum, queue| sum.plus(queue.pending()))
     }
 
+    /// Its dead letters.
+    pub fn letters(&self) -> Amount {
+        letter_tally::sum(&self.letters)
+    }
+
     /// Hints that somebody is about to let leave.
     pub fn in_flight(&self) -> u64 {
         self.queues
@@ -244,7 +250,7 @@ impl Registry {
     /// The dead letters of a node.
     pub fn letters(&self, node: NodeId) -> Amount {
         let queues = self.nodes.get(&node);
-        queues.map_or_else(Amount::default, |queues| queues.letters)
+        queues.map_or_else(Amount::default, NodeQueues::letters)
     }
 
     pub fn queue(&self, node: NodeId, at: QueueRef) -> Option<Queue> {
@@ -473,13 +479,14 @@ impl Registry {
         queues.map(|queue| queue.at.queue).min()
     }
 
-    /// What the `CLEAN` file says of every queue.
+    /// What the `CLEAN` file says of every queue: those of a node one behind the other, in their order.
     pub fn clean_queues(&self) -> Vec<CleanQueue> {
         self.nodes
-            .values()
-            .flat_map(|node| &node.queues)
-            .map(|queue| CleanQueue {
+            .iter()
+            .flat_map(|(node, queues)| queues.queues.iter().map(move |queue| (*node, queue)))
+            .map(|(node, queue)| CleanQueue {
                 queue: queue.at,
+                node,
                 next: Sequence(queue.watermark.0 + 1),
                 bytes: queue.bytes,
                 cursor: queue.cursor.next,

@@ -156,7 +156,7 @@ fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
         // Whoever claimed hints under the old name gives them back under that, which nobody hears.
         queue.claimed.clear();
     }
-    to.letters = to.letters.plus(from.letters);
+    to.letters.append(&mut from.letters);
     to.queues.append(&mut from.queues);
     let queues = to.queues.make_contiguous();
     queues.sort_by_key(|queue| queue.at.queue);

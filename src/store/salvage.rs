@@ -17,7 +17,7 @@ use crate::error::{DirectoryProblem, OpenError};
 ///
 /// The log is read record by record, past what is damaged. If the store had been shut down cleanly, what is missing is reported
 /// as lost when replay comes to it. Otherwise the end of a queue may be missing without a word, and hints may come once more
-/// that were delivered before.
+/// that were delivered before, or whose node was removed.
 ///
 /// ```no_run
 /// # async fn salvage<W: hinted_handoff::ShardWriter<bytes::Bytes>>(writer: W) -> Result<(), Box<dyn std::error::Error>> {

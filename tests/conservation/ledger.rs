@@ -147,7 +147,7 @@ impl Ledger {
             assert_eq!(dead.payload_bytes, self.hints[number].bytes);
         }
         let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
-        let shown = shown.map_or_else(Amount::default, |(_, queues)| queues.letters);
+        let shown = shown.map_or_else(Amount::default, |(_, queues)| queues.letters());
         assert_eq!(shown, self.amount(&wanted), "dead letters of {node}");
     }
 

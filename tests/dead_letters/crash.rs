@@ -220,7 +220,7 @@ pub fn at_every_step() {
                 }
                 let letters = kept(&store).len() as u64;
                 if let Some((_, queues)) = store.nodes().first() {
-                    assert_eq!(queues.letters.hints, letters, "{step} {nth}");
+                    assert_eq!(queues.letters().hints, letters, "{step} {nth}");
                 }
                 store.close().unwrap();
             }

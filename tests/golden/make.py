@@ -161,7 +161,10 @@ ranges = [(1, 2, size[3] + size[4]), (1, 1, size[6]), (1, 1, size[8])]
 
 
 def clean2():
-    value = struct.pack(">8sQIQQQQQQB", b"HHCLEAN1", QUEUE + 1, 1, NODE, QUEUE, 10, before[10], 2, size[1], 0)
+    value = struct.pack(">8sQII", b"HHCLEAN2", QUEUE + 1, 1, 1)
+    value += struct.pack(">QQQQQQQB", NODE, QUEUE, NODE, 10, before[10], 2, size[1], 0)
+    # What were dead letters in this life stands between 4 and 6; one of them is one still.
+    value += struct.pack(">QQQQQQQ", NODE, QUEUE, NODE, 1, size[4], 4, 6)
     return b"CLEAN", sealed(b"", value)
 
 
