@@ -5,7 +5,10 @@ mod common;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hinted_handoff::{Accepted, HintedHandoff, NodeId, ShardId, testkit::ScriptedWriter};
+use hinted_handoff::{
+    Accepted, HintedHandoff, NodeId, ShardId,
+    testkit::{ScriptedWriter, Status},
+};
 
 async fn fsyncs_for(tasks: u64, appends_each: u64) -> u64 {
     let dir = tempfile::tempdir().unwrap();
@@ -49,4 +52,33 @@ async fn sixty_four_tasks_share_fsyncs_and_a_lone_one_pays_for_each() {
         "1 task: {alone} fsyncs for 50 appends; 64 tasks: {shared} fsyncs for {} appends",
         64 * 50
     );
+}
+
+#[test]
+fn what_is_to_be_remembered_of_a_thousand_nodes_that_go_down_together_shares_fsyncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = common::open(dir.path());
+    let (tell, told) = std::sync::mpsc::channel();
+    for node in 0..1000 {
+        let tell = tell.clone();
+        let done = move |stored: Result<_, _>| tell.send(stored.map(drop)).unwrap();
+        store.append(NodeId(node), common::hint(1, "waits"), Box::new(done));
+    }
+    (0..1000).for_each(|_| told.recv().unwrap().unwrap());
+    common::sync(&store);
+    let before = store.stats().groups;
+    let down = Status {
+        attempts: 1,
+        last_error: Some(("connection refused".to_owned(), 1_700_000_000_000)),
+        heads: Vec::new(),
+    };
+    for node in 0..1000 {
+        store.set_status(NodeId(node), down.clone());
+    }
+    common::sync(&store);
+    let groups = store.stats().groups - before;
+    assert!(groups < 25, "{groups} groups for 1,000 nodes");
+    store.close().unwrap();
+    let store = common::open(dir.path());
+    assert!((0..1000).all(|node| store.status(NodeId(node)) == down));
 }

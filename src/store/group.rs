@@ -36,8 +36,8 @@ use crate::{
 
 /// Cursors beyond this wait for the next group.
 const CURSORS_PER_GROUP: usize = 500;
-/// Each may take some kilobytes.
-const STATUSES_PER_GROUP: usize = 20;
+/// Statuses beyond this wait for the next group; each may take some kilobytes.
+const STATUS_BYTES_PER_GROUP: usize = 128 * 1024;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
 
@@ -286,7 +286,8 @@ impl Committer {
 
     fn write_statuses(&mut self) -> Result<(), StorageError> {
         let engine = self.engine()?;
-        for _ in 0..STATUSES_PER_GROUP {
+        let mut written = 0;
+        while written < STATUS_BYTES_PER_GROUP {
             let Some(node) = self.statuses.pop_first() else {
                 break;
             };
@@ -296,6 +297,7 @@ impl Committer {
             };
             // A node that was removed has none.
             if let Some(status) = status {
+                written += status.len();
                 self.insert(&engine.nodes, &Status::key(node), status)?;
             }
         }
