@@ -2,14 +2,12 @@
 
 use std::{
     collections::BTreeSet,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{HintedHandoff, Inner};
 use crate::{
@@ -19,9 +17,6 @@ use crate::{
     store::{Now, Parked, Retained},
     types::{Amount, NodeId, Pause},
 };
-
-/// How often a removal that waits for a node to be drained looks whether it is.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 type Told<T> = oneshot::Receiver<Result<T, HandoffError>>;
 
@@ -181,8 +176,12 @@ impl<P: Payload> HintedHandoff<P> {
         node: NodeId,
         timeout: Duration,
     ) -> Result<(), HandoffError> {
-        let deadline = Instant::now().checked_add(timeout);
+        let mut departures = self.inner.departures.subscribe();
+        let mut deadline = pin!(sleep(timeout));
+        let mut is_over = timeout.is_zero();
         loop {
+            // Whatever leaves from here on rings.
+            departures.mark_unchanged();
             self.inner.store.check_serving()?;
             if !self.inner.store.has_pending(node) {
                 let removed = self.remove_drained(node).await;
@@ -190,13 +189,16 @@ impl<P: Payload> HintedHandoff<P> {
                     return removed;
                 }
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if is_over {
                 let pending = self.inner.store.pending(node);
                 return Err(HandoffError::NotDrained { node, pending });
             }
             tokio::select! {
+                biased;
                 () = self.inner.replays.stop().cancelled() => return Err(HandoffError::ShutDown),
-                () = sleep(LOOK_EVERY) => {}
+                () = &mut deadline => is_over = true,
+                // The sender is in the service, so it does not end.
+                _ = departures.changed() => {}
             }
         }
     }

@@ -112,6 +112,8 @@ impl Committer {
         absorb(known, moved);
         known.queues.retain(|queue| !drained.contains(&queue.at));
         drop(registry);
+        // Nothing waits for `from` any more.
+        self.shared.tell_departed();
         tracing::info!(
             from = from.0,
             to = to.0,

@@ -41,6 +41,22 @@ async fn a_node_is_removed_once_all_is_delivered() {
 }
 
 #[tokio::test]
+async fn a_removal_that_waits_hears_that_its_node_went_by_another_name() {
+    let host = Host::new(ScriptedWriter::down()).await;
+    host.write(NODE, 1, "moves").await;
+    let handoff = host.handoff.clone();
+    let removal = tokio::spawn(async move { handoff.drain_and_remove(NODE, LONG * 10).await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    host.handoff.rename_node(NODE, NodeId(3)).await.unwrap();
+    let unknown = within(removal).await.unwrap();
+    assert!(matches!(
+        unknown,
+        Err(HandoffError::UnknownNode { node: NODE })
+    ));
+    assert_eq!(host.pending(NodeId(3)), 1);
+}
+
+#[tokio::test]
 async fn a_node_that_is_not_drained_in_time_stays_and_is_replayed() {
     let host = Host::new(ScriptedWriter::down()).await;
     host.write(NODE, 1, "four").await;
