@@ -358,9 +358,10 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
                 sending.abort();
                 // It may be at work this very moment. Nobody else's turn comes before it is over, if order matters.
                 if self.handoff.keeps_order()
-                    && let Ok(Ok(result)) = timeout(limit, sending).await
+                    && let Ok(Ok(answer)) = timeout(limit, sending).await
                 {
-                    return result.map_err(OwnerError::Write);
+                    let taken = WriteError::settle(answer, 1);
+                    return taken.map(drop).map_err(OwnerError::Write);
                 }
                 Err(OwnerError::TimedOut(limit))
             }
