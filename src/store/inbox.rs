@@ -39,6 +39,8 @@ const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
 pub const APPEND_OVERHEAD_BYTES: usize = 256;
 /// Beside payloads that are moved: a cursor with all that left out of order, and records of the loss journal.
 const DEPARTURE_SHARE: usize = 64 * 1024;
+/// A record of a dead letter that goes, with the error in it.
+const LETTER_SHARE: usize = 4500;
 /// So that a group looks at some 13,000 rows at most, unless one transaction alone has read more.
 const READ_SHARE: usize = 64;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
@@ -79,7 +81,9 @@ impl Entry {
                 let payload: u64 = hints.iter().map(|hint| hint.hint.payload_bytes()).sum();
                 DEPARTURE_SHARE + payload as usize
             }
-            Entry::Discard(_) => DEPARTURE_SHARE,
+            Entry::Discard(Discard { letters, .. }) => {
+                DEPARTURE_SHARE + letters.len() * LETTER_SHARE
+            }
             Entry::Redrive(Redrive { hint, .. }) => hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
         }
     }
