@@ -273,3 +273,52 @@ async fn a_failed_store_sends_and_acknowledges_nothing_more() {
     let _ = handoff.shutdown().await;
     reopened(&dir).await;
 }
+
+/// Such a send claims what it is about to send only after its wait: then the store is another, and no round may be left that gives
+/// the claim back.
+#[tokio::test]
+async fn a_send_that_waits_for_its_rate_while_the_store_is_mended_keeps_no_hint_to_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    // The first hint is the burst, every other waits for a second; the window is full, so nothing rings that wait.
+    let config = Config {
+        retry_interval: Duration::from_millis(10),
+        retry_rate_limit: 10,
+        batch_bytes: 10,
+        window_hints: 2,
+        ..common::config(dir.path())
+    };
+    let writer = Arc::new(ScriptedWriter::down());
+    let handoff = HintedHandoff::open(config, Arc::clone(&writer))
+        .await
+        .unwrap();
+    for shard in 1..=4 {
+        let points = Bytes::from(format!("ten bytes{shard}"));
+        let written = handoff.write_shard(ShardId(shard), NODE, &points).await;
+        written.unwrap();
+    }
+    writer.follow_pings(|_| Reply::Take);
+    writer.follow(|_| Reply::Take);
+    tokio::time::timeout(Duration::from_secs(30), writer.until_taken(1))
+        .await
+        .unwrap();
+    handoff.inject(CommitFault::Fail);
+    let other = Bytes::from_static(b"fails");
+    let failed = handoff.write_shard(SHARD, NodeId(9), &other).await;
+    failed.unwrap_err();
+    handoff.heal_disk();
+    until(&handoff, |health| matches!(health, Health::Serving)).await;
+    let delivered = async {
+        let pending = || {
+            let nodes = handoff.stats().nodes;
+            nodes
+                .iter()
+                .any(|it| it.node == NODE && it.pending.hints > 0)
+        };
+        while pending() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let delivered = tokio::time::timeout(Duration::from_secs(60), delivered).await;
+    delivered.unwrap_or_else(|_| panic!("{:?}", handoff.stats()));
+    handoff.shutdown().await.unwrap();
+}

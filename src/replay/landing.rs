@@ -1,6 +1,11 @@
 //! What becomes of each send of a round.
 
-use tokio::{task::JoinError, time::sleep};
+use std::time::Duration;
+
+use tokio::{
+    task::JoinError,
+    time::{sleep, timeout},
+};
 
 use super::{
     give_up::{bury, lose},
@@ -15,6 +20,9 @@ use crate::{
     store::DeadReason,
     types::ShardId,
 };
+
+/// A send that is abandoned ends at once, unless the host's code blocks its thread; that is not waited for longer than this.
+const ABORTED_WITHIN: Duration = Duration::from_secs(1);
 
 impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
     /// A task has ended. An error ends the round.
@@ -36,7 +44,10 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
             self.sends -= 1;
         }
         match outcome {
-            Outcome::NotBegun => self.window.free(shard),
+            Outcome::NotBegun => {
+                self.check_reopens()?;
+                self.window.free(shard);
+            }
             Outcome::Store(error) => return Err(Interrupted::Store(error)),
             Outcome::Nothing => {
                 self.window.keep_only(shard, tried, &[]);
@@ -134,13 +145,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         self.handle.progress.well(NodeState::Replaying);
     }
 
-    fn failed(
-        &mut self,
-        shard: ShardId,
-        claim: Claim,
-        wish: Option<std::time::Duration>,
-        error: String,
-    ) {
+    fn failed(&mut self, shard: ShardId, claim: Claim, wish: Option<Duration>, error: String) {
         tracing::debug!(node = self.line.node.0, shard = shard.0, %error, "a send failed");
         self.line.failed(&self.handle.progress, error.clone());
         self.wish = wish;
@@ -186,7 +191,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
             // The round has its end already; one that the store has a part in ends all that follow in the same way.
             let _ = self.landed(landed);
         }
-        self.tasks.abort_all();
+        // Ended for good, so that what they claimed is free when the node's next task reads it.
+        let _ = timeout(ABORTED_WITHIN, self.tasks.shutdown()).await;
         if let Some(reading) = self.reading.take() {
             reading.await;
         }

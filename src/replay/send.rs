@@ -74,6 +74,7 @@ pub struct Load {
 pub struct Claim {
     pub store: Arc<Store>,
     pub node: NodeId,
+    /// How often the store had been opened again when they were claimed.
     reopens: u64,
     pub hints: Vec<PeekedHint>,
     /// No direct write goes past it, until it is acknowledged, or known not to be.
@@ -87,12 +88,12 @@ impl Claim {
         let mut claim = Claim {
             store: Arc::clone(&line.store),
             node: line.node,
-            reopens: load.reopens,
+            reopens: 0,
             hints: Vec::new(),
             _sending: admission.map(|it| it.send(line.node, load.shard)),
         };
         let mut hints = std::mem::take(&mut load.hints);
-        line.store.claim(line.node, &mut hints);
+        claim.reopens = line.store.claim(line.node, &mut hints);
         claim.hints = hints;
         claim
     }
@@ -113,9 +114,9 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // A store that was opened again knows nothing of it; what is claimed there is somebody else's.
-        if !self.hints.is_empty() && self.store.reopens() == self.reopens {
-            self.store.release(self.node, &self.hints);
+        if !self.hints.is_empty() {
+            self.store
+                .release_claimed(self.node, &self.hints, self.reopens);
         }
     }
 }
@@ -129,7 +130,7 @@ pub struct Landed {
 }
 
 pub enum Outcome {
-    /// Told not to begin.
+    /// Told not to begin, or the store was opened again since the hints were read.
     NotBegun,
     /// The store does not serve.
     Store(HandoffError),
@@ -167,6 +168,9 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     }
     let tried = load.hints.len();
     let claim = Claim::of(&line, &mut load);
+    if claim.reopens != load.reopens {
+        return ended(0, Outcome::NotBegun);
+    }
     if claim.hints.is_empty() {
         return ended(tried, Outcome::Nothing);
     }

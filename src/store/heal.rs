@@ -213,6 +213,7 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
             }
         }
     }
+    found.reopens = old.reopens + 1;
     found.quota = old.quota;
     found.ages = old.ages;
     let queues = found.nodes.values().flat_map(|node| &node.queues);

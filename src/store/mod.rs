@@ -388,9 +388,20 @@ impl Store {
     }
 
     /// Claims those hints that are pending and nobody else's, and keeps only them in the list: until they are released, delivered, or
-    /// buried or lost, no limit takes them.
-    pub fn claim(&self, node: NodeId, hints: &mut Vec<PeekedHint>) {
-        self.shared.registry.lock().claim(node, hints);
+    /// buried or lost, no limit takes them. Returns how often the store was opened again before this claim; the next time forgets it.
+    pub fn claim(&self, node: NodeId, hints: &mut Vec<PeekedHint>) -> u64 {
+        let mut registry = self.shared.registry.lock();
+        registry.claim(node, hints);
+        registry.reopens
+    }
+
+    /// Gives hints back that were claimed when the store had been opened again so often, unless it was since: then what is claimed is
+    /// somebody else's.
+    pub fn release_claimed(&self, node: NodeId, hints: &[PeekedHint], reopens: u64) {
+        let mut registry = self.shared.registry.lock();
+        if registry.reopens == reopens {
+            registry.release(node, hints);
+        }
     }
 
     /// Gives hints back that were claimed; they stay where they are.

@@ -33,6 +33,8 @@ pub struct Registry {
     pub quota: Quota,
     /// Since when the hints of each queue wait, as far as that is known.
     pub ages: BTreeMap<QueueRef, Ages>,
+    /// How often the store was opened again before this was found; all claims were forgotten each time.
+    pub reopens: u64,
 }
 
 /// A node's queues and what went through them since open.
