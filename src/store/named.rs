@@ -46,6 +46,15 @@ pub fn list_as_named(
                 record.retired.push(at);
             }
         }
+        for at in self::missing(live, &record.live) {
+            registry.note_damage(Damage {
+                node,
+                queue: at.queue,
+                what: "the node listed a queue that it had no more; CLEAN says whose it is"
+                    .to_owned(),
+                lost: None,
+            });
+        }
         record.live = live.to_vec();
         record.dead = dead.to_vec();
         record.removed = false;

@@ -348,28 +348,38 @@ fn a_queue_that_two_records_list_is_drained_for_the_node_that_got_it() {
     }
 }
 
-/// The other way round: the disk lost the record of the node that a queue was moved to.
+/// The other way round: the disk lost the record of the node that a queue was moved to. After a clean stop it is known who that was.
 #[test]
-fn a_queue_whose_new_node_lost_its_record_goes_back_to_the_one_in_its_keys() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = common::open(dir.path());
-    common::append(&store, FROM.0, "moved");
-    let (tell, told) = std::sync::mpsc::channel();
-    store.rename_node(FROM, TO, move |result| tell.send(result).unwrap());
-    told.recv().unwrap().unwrap();
-    common::append(&store, FROM.0, "anew");
-    store.close().unwrap();
-    common::changed_for_good(dir.path(), |db| {
-        let nodes = db.open_tree("hh/nodes").unwrap();
-        nodes.remove(TO.0.to_be_bytes()).unwrap();
-    });
-    let store = common::open(dir.path());
-    assert_eq!(store.stats().damage.len(), 1);
-    let first = common::hints(&store, FROM.0).remove(0);
-    assert_eq!(first.hint.payload, "moved");
-    store
-        .ack(FROM, first.mark, hinted_handoff::testkit::Leave::Delivered)
-        .unwrap();
-    assert_eq!(common::payloads(&store, FROM.0), ["anew"]);
-    store.close().unwrap();
+fn a_queue_whose_new_node_lost_its_record_is_that_nodes_still_or_goes_back_to_the_one_in_its_keys()
+{
+    for stop in STOPS {
+        let dir = tempfile::tempdir().unwrap();
+        let store = common::open(dir.path());
+        common::append(&store, FROM.0, "moved");
+        let (tell, told) = std::sync::mpsc::channel();
+        store.rename_node(FROM, TO, move |result| tell.send(result).unwrap());
+        told.recv().unwrap().unwrap();
+        common::append(&store, FROM.0, "anew");
+        store.close().unwrap();
+        common::changed_for_good(dir.path(), |db| {
+            let nodes = db.open_tree("hh/nodes").unwrap();
+            nodes.remove(TO.0.to_be_bytes()).unwrap();
+        });
+        if stop == Stop::Unclean {
+            std::fs::remove_file(common::generation(dir.path()).join("CLEAN")).unwrap();
+        }
+        let store = common::open(dir.path());
+        assert_eq!(store.stats().damage.len(), 1, "{stop:?}");
+        let node = match stop {
+            Stop::Clean => TO,
+            Stop::Unclean => FROM,
+        };
+        let first = common::hints(&store, node.0).remove(0);
+        assert_eq!(first.hint.payload, "moved", "{stop:?}");
+        store
+            .ack(node, first.mark, hinted_handoff::testkit::Leave::Delivered)
+            .unwrap();
+        assert_eq!(common::payloads(&store, FROM.0), ["anew"], "{stop:?}");
+        store.close().unwrap();
+    }
 }
