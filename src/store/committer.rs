@@ -100,6 +100,7 @@ impl Committer {
                 Some(Control::JudgeDamage(node, at, done)) => {
                     done(self.guarded(|committer| committer.judge_damage(node, at)));
                 }
+                Some(Control::Switch(copy, done)) => done(self.switch(&copy)),
                 Some(Control::Close(done)) => return done(self.close()),
             }
         }

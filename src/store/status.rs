@@ -51,7 +51,7 @@ pub struct HeadStatus {
 }
 
 impl Status {
-    pub fn key(node: NodeId) -> [u8; 9] {
+    pub(super) fn key(node: NodeId) -> [u8; 9] {
         let mut key = [KIND; 9];
         let (prefix, _) = key.split_at_mut(8);
         prefix.copy_from_slice(&node.0.to_be_bytes());
@@ -64,7 +64,7 @@ impl Status {
         (kind == [KIND]).then(|| NodeId(u64::from_be_bytes(*node)))
     }
 
-    pub fn encode(&self, node: NodeId) -> Vec<u8> {
+    pub(super) fn encode(&self, node: NodeId) -> Vec<u8> {
         let bounded = Status {
             attempts: self.attempts,
             last_error: self
@@ -76,7 +76,7 @@ impl Status {
         seal_record(&Self::key(node), VERSION, &bounded)
     }
 
-    pub fn decode(node: NodeId, value: &[u8]) -> Result<Status, DecodeError> {
+    pub(super) fn decode(node: NodeId, value: &[u8]) -> Result<Status, DecodeError> {
         unseal_record(&Self::key(node), VERSION, value)
     }
 }

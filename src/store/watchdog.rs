@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     faults::{Safeguard, is_off},
-    shared::Shared,
+    shared::{Busy, Shared},
 };
 use crate::error::StorageError;
 
@@ -19,6 +19,19 @@ pub struct StopSignal {
 }
 
 impl StopSignal {
+    /// Waits so long, or until it is stopped; says whether it is.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let mut stopped = self.stopped.lock();
+        if !*stopped {
+            self.changed.wait_for(&mut stopped, timeout);
+        }
+        *stopped
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        *self.stopped.lock()
+    }
+
     pub fn stop(&self) {
         *self.stopped.lock() = true;
         self.changed.notify_all();
@@ -28,11 +41,17 @@ impl StopSignal {
 /// Looks every quarter of `timeout`, at most every second, until it is stopped.
 pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
     let every = (timeout / 4).min(Duration::from_secs(1));
+    let mut rewrite_hangs = false;
     let mut stopped = stop.stopped.lock();
     while !*stopped {
         stop.changed.wait_for(&mut stopped, every);
-        let hangs = u128::from(shared.busy.for_ms()) > timeout.as_millis();
-        if hangs && !is_off(Safeguard::Watchdog) {
+        let hangs = |busy: &Busy| u128::from(busy.for_ms()) > timeout.as_millis();
+        // A rewrite that hangs is in nobody's way, until the store must be opened again or closed.
+        if hangs(&shared.rewriting) && !rewrite_hangs {
+            rewrite_hangs = true;
+            tracing::error!("writing the store anew hangs; restart the process when you can");
+        }
+        if hangs(&shared.busy) && !is_off(Safeguard::Watchdog) {
             let text = format!(
                 "it did not come back within {}; restart the process",
                 humantime::format_duration(timeout)
