@@ -2,6 +2,9 @@
 //! but the disk can tell.
 
 mod common;
+#[allow(dead_code)]
+#[path = "common/copy.rs"]
+mod copy;
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +14,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use common::*;
+use copy::copy_files;
 use hinted_handoff::{
-    Config, Health, HintedHandoff, LossReason, NodeId, Pause, ShardId,
-    testkit::{Reply, ScriptedWriter, Status, Store},
+    Config, Health, HintedHandoff, LossReason, NodeId, OpenError, Pause, ShardId,
+    testkit::{CommitFault, Leave, Reply, ScriptedWriter, Status, Store},
 };
 
 const MIB: u64 = 1 << 20;
@@ -207,14 +211,174 @@ fn whatever_is_in_a_store_is_the_same_after_it_was_written_anew() {
     );
     sync(&store);
     let before = shown(&store);
-    store.rewrite_eagerly(true);
-    while store.stats().rewritten < 3 {
-        std::thread::sleep(Duration::from_millis(5));
+    for _ in 0..3 {
+        rewrites_once_more(&store);
     }
-    store.rewrite_eagerly(false);
     assert_eq!(shown(&store), before);
     store.close().unwrap();
     let store = open(dir.path());
     assert_eq!(shown(&store), before);
     assert!(store.stats().damage.is_empty());
+}
+
+fn rewrites_once_more(store: &Store) {
+    let before = store.stats().rewritten;
+    store.rewrite_eagerly(true);
+    let started = Instant::now();
+    while store.stats().rewritten == before {
+        assert!(started.elapsed() < PATIENCE, "it is not written anew");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    store.rewrite_eagerly(false);
+}
+
+#[test]
+fn a_copy_that_fails_is_given_up_and_the_store_goes_on_with_what_it_has() {
+    for fault in [CommitFault::Fail, CommitFault::Panic] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        append(&store, 1, "kept");
+        // Nobody else commits meanwhile.
+        store.inject(fault);
+        store.rewrite_eagerly(true);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(matches!(store.health(), Health::Serving), "{fault:?}");
+        assert_eq!(store.stats().rewritten, 0);
+        store.inject(CommitFault::None);
+        rewrites_once_more(&store);
+        append(&store, 1, "works");
+        store.close().unwrap();
+        let names = names(dir.path());
+        assert_eq!(names.len(), 3, "nothing is left behind: {names:?}");
+        assert_eq!(payloads(&open(dir.path()), 1), ["kept", "works"]);
+    }
+}
+
+#[test]
+fn a_store_that_fails_while_it_is_written_anew_mends_itself_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.rewrite_eagerly(true);
+    let mut answered = Vec::new();
+    // The waits before it is opened again grow.
+    for round in 0..5 {
+        append(&store, 1, format!("{round} before"));
+        answered.push(format!("{round} before"));
+        store.inject(CommitFault::Fail);
+        let unknown = format!("{round} unknown");
+        let result = try_append(&store, 1, vec![hint(1, unknown)]).remove(0);
+        assert!(result.is_err());
+        store.inject(CommitFault::None);
+        let started = Instant::now();
+        while !matches!(store.health(), Health::Serving) {
+            assert!(started.elapsed() < PATIENCE, "{:?}", store.health());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    rewrites_once_more(&store);
+    let mut found: Vec<Bytes> = Vec::new();
+    // One queue after the other: each failure began a new one.
+    while let Some(last) = hints(&store, 1).last().cloned() {
+        found.extend(payloads(&store, 1));
+        store.ack(NodeId(1), last.mark, Leave::Delivered).unwrap();
+    }
+    found.retain(|text| !text.ends_with(b"unknown"));
+    assert_eq!(found, answered);
+    assert!(store.stats().reopened > 0 && store.stats().damage.is_empty());
+    store.close().unwrap();
+}
+
+#[test]
+fn a_copy_that_hangs_is_in_nobodys_way_but_keeps_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        commit_timeout: Duration::from_secs(1),
+        ..config(dir.path())
+    };
+    let try_open = || Store::open(&config, Box::new(|_| {}));
+    let store = try_open().unwrap();
+    append(&store, 1, "kept");
+    store.inject(CommitFault::Hang);
+    store.rewrite_eagerly(true);
+    // Long enough for the watchdog to see it.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(payloads(&store, 1), ["kept"]);
+    assert!(matches!(store.health(), Health::Serving));
+    store.close().unwrap();
+    let held = try_open().err().unwrap();
+    assert!(matches!(held, OpenError::Locked { .. }), "{held:?}");
+    store.inject(CommitFault::None);
+    let started = Instant::now();
+    let store = loop {
+        match try_open() {
+            Ok(store) => break store,
+            Err(error) => assert!(started.elapsed() < PATIENCE, "{error:?}"),
+        }
+    };
+    assert_eq!(payloads(&store, 1), ["kept"]);
+    store.close().unwrap();
+    assert_eq!(names(dir.path()).len(), 3);
+}
+
+/// sled dropped a block that is in its log still; replay will find it there, so that log must stay.
+#[test]
+fn a_store_that_misses_hints_is_not_written_anew_before_they_were_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for text in ["first", "missing", "last"] {
+        append(&store, 1, text);
+    }
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        let key = chunk_keys(&hints, 1).remove(1);
+        hints.remove(key).unwrap();
+    });
+    let store = open(dir.path());
+    store.rewrite_eagerly(true);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(store.stats().rewritten, 0);
+    let first = hints(&store, 1).remove(0);
+    store.ack(NodeId(1), first.mark, Leave::Delivered).unwrap();
+    judge(&store, 1);
+    assert_eq!(payloads(&store, 1), ["missing", "last"]);
+    rewrites_once_more(&store);
+    assert_eq!(payloads(&store, 1), ["missing", "last"]);
+}
+
+#[test]
+fn what_a_rewrite_left_is_removed_by_the_next_open_and_nothing_else_is() {
+    let copied = |left: &str, current: &str, rewrite: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        append(&store, 1, "kept");
+        store.close().unwrap();
+        let left = dir.path().join(left);
+        fs::create_dir(&left).unwrap();
+        copy_files(&generation(dir.path()), &left);
+        fs::write(dir.path().join("CURRENT"), format!("{current}\n")).unwrap();
+        fs::write(dir.path().join("REWRITE"), rewrite).unwrap();
+        let store = open(dir.path());
+        assert_eq!(payloads(&store, 1), ["kept"]);
+        store.close().unwrap();
+        let names = names(dir.path());
+        names
+            .into_iter()
+            .filter(|it| !["CURRENT", "LOCK"].contains(&it.as_str()))
+            .collect::<Vec<_>>()
+    };
+    let marker = "gen-000001 gen-000002\n";
+    assert_eq!(copied("gen-000002", "gen-000001", marker), ["gen-000001"]);
+    assert_eq!(copied("gen-000002", "gen-000002", marker), ["gen-000002"]);
+    let marker = "gen-999999 gen-1000000\n";
+    assert_eq!(copied("gen-1000000", "gen-000001", marker), ["gen-000001"]);
+    // What it does not name is no rewrite's: it is moved aside, as after any other change.
+    for marker in ["", "gen-000001", "gen-000001 ../hints", "gen-000001 notes"] {
+        let left = copied("gen-000002", "gen-000001", marker);
+        assert_eq!(left.len(), 2, "{marker}: {left:?}");
+        assert!(
+            left[0].starts_with("aside-") && left[1] == "gen-000001",
+            "{left:?}"
+        );
+    }
 }

@@ -16,6 +16,7 @@ mod receiver;
 mod reopen;
 mod replay;
 mod report;
+mod space;
 mod transactions;
 
 use std::{error::Error, path::Path, process::ExitCode, sync::Arc};
@@ -29,16 +30,17 @@ pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// Bytes.
 pub const GIB: u64 = 1 << 30;
 
-const USAGE: &str = "scenarios: append transactions replay (the default), reopen memory nodes (large), all; \
+const USAGE: &str = "scenarios: append transactions replay (the default), reopen memory nodes space (large), all; \
     HH_BENCH_SCALE=0.1 makes everything ten times smaller, HH_BENCH_DIR says where";
 
-const SCENARIOS: [&str; 6] = [
+const SCENARIOS: [&str; 7] = [
     "append",
     "transactions",
     "replay",
     "reopen",
     "nodes",
     "memory",
+    "space",
 ];
 
 /// As many as the machine that the figures in the documentation come from has cores.
@@ -117,6 +119,7 @@ fn run(args: &[String]) -> Outcome<()> {
             "replay" => runtime()?.block_on(replay::run(&settings, &place, &entries))?,
             "reopen" => reopen::run(&settings, &place, &entries)?,
             "nodes" => nodes::run(&settings, &place)?,
+            "space" => runtime()?.block_on(space::run(&settings, &place, &entries))?,
             _ => memory::run(&settings, &place, &entries)?,
         }
     }

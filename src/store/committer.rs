@@ -74,6 +74,8 @@ impl Committer {
     /// Works until it is told to close.
     pub fn run(mut self) {
         loop {
+            let trims = self.trimmer.has_work();
+            self.shared.trimming.store(trims, Relaxed);
             let by = match self.shared.health() {
                 Health::Failed(_) => Some(self.heal()),
                 // What cannot be mended here is not tried again and again either.

@@ -12,7 +12,6 @@ use super::{
     blocks::{self, ReadError},
     engine::{Engine, GROUP_BYTES},
     faults::{Safeguard, is_off},
-    keys::Place,
     registry::Queue,
 };
 use crate::{error::StorageError, types::Sequence};
@@ -137,9 +136,9 @@ impl Copy {
         }
     }
 
-    /// The first hint of a queue, up to its watermark, that cannot be read in the copy, from a place on.
-    pub fn unread(&self, queue: &Queue, from: Sequence) -> Result<Option<Place>, StorageError> {
-        let mut next = from.max(queue.cursor.next);
+    /// The first hint of a queue from `from` on, up to its watermark, that cannot be read in the copy.
+    pub fn unread(&self, queue: &Queue, from: Sequence) -> Result<Option<Sequence>, StorageError> {
+        let mut next = from;
         while next <= queue.watermark {
             if let Some(gone) = queue.cursor.above.holding(next) {
                 next = Sequence(gone.last.0.saturating_add(1));
@@ -148,12 +147,7 @@ impl Copy {
             match blocks::read_covering(&self.engine.hints, queue.at, next) {
                 Ok(block) => next = Sequence(block.header.last().0.saturating_add(1)),
                 Err(ReadError::Engine(error)) => return Err(failed(error)),
-                Err(ReadError::Damaged(_)) => {
-                    return Ok(Some(Place {
-                        queue: queue.at,
-                        sequence: next,
-                    }));
-                }
+                Err(ReadError::Damaged(_)) => return Ok(Some(next)),
             }
         }
         Ok(None)

@@ -337,9 +337,7 @@ impl Committer {
 
     /// Removes what the rest of the group allows.
     fn trim(&mut self) -> Result<(), StorageError> {
-        let has_work = self.trimmer.has_work();
-        self.shared.trimming.store(has_work, Relaxed);
-        if !has_work {
+        if !self.trimmer.has_work() {
             return Ok(());
         }
         let budget = GROUP_BYTES.saturating_sub(self.handed_bytes + TRIM_MARGIN_BYTES);

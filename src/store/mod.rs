@@ -63,6 +63,7 @@ mod switch;
 mod trim;
 mod undelivered;
 mod watchdog;
+mod worth;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

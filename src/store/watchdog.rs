@@ -9,7 +9,7 @@ use super::{
     faults::{Safeguard, is_off},
     shared::{Busy, Shared},
 };
-use crate::error::StorageError;
+use crate::{error::StorageError, stats::Health};
 
 /// `stopped` guards only the stop flag; the condition variable wakes the watchdog to see it.
 #[derive(Default)]
@@ -46,10 +46,16 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
     while !*stopped {
         stop.changed.wait_for(&mut stopped, every);
         let hangs = |busy: &Busy| u128::from(busy.for_ms()) > timeout.as_millis();
-        // A rewrite that hangs is in nobody's way, until the store must be opened again or closed.
-        if hangs(&shared.rewriting) && !rewrite_hangs {
-            rewrite_hangs = true;
-            tracing::error!("writing the store anew hangs; restart the process when you can");
+        // A rewrite that hangs is in nobody's way while the store serves; but what failed cannot be opened again beside it.
+        if hangs(&shared.rewriting) {
+            let text = "writing the store anew hangs; restart the process";
+            if !std::mem::replace(&mut rewrite_hangs, true) {
+                tracing::error!("{text}");
+            }
+            if matches!(shared.health(), Health::Failed(_)) {
+                let cause = StorageError::new("open the store again", text);
+                shared.fail(Health::RestartRequired(cause));
+            }
         }
         if hangs(&shared.busy) && !is_off(Safeguard::Watchdog) {
             let text = format!(
