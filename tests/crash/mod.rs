@@ -70,7 +70,7 @@ impl Series {
             switched_off: "",
             removals_percent: 3,
             while_opening_percent: 50,
-            rewrites: number % 3 > 0,
+            rewrites: !number.is_multiple_of(3),
             life_ms_max: 400,
         }
     }
