@@ -123,6 +123,10 @@ pub struct StoreStats {
     pub engine_bytes: u64,
     /// Times it failed and was opened again by itself since open.
     pub reopened: u64,
+    /// Times it was written anew since open, to give disk space back.
+    pub rewritten: u64,
+    /// Length of the engine's log in bytes, which is nearly all that the store takes on the disk; 0 while it is closed.
+    pub log_bytes: u64,
     /// Hints refused because of the free-space reserve since open, those of transactions too.
     pub refused_for_space: u64,
     /// Hints refused since open because a limit had no room for them, those of transactions too.

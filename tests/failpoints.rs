@@ -5,7 +5,8 @@
 //! (so that there is a sealed queue to retire), the next comes to the point the first, the second or the fifth time and stops
 //! there, one more is killed, and the last delivers all that is left. An abort ends the process. An error fails the store,
 //! which mends itself. A panic of the engine is final for the process. A point that no life comes to fails the suite. For the
-//! steps of a rebuild the first life ends well, and then a segment's header is damaged. `HH_POINT` runs only the points whose names
+//! steps of a rebuild the first life ends well, and then a segment's header is damaged; for those of a rewrite all lives rewrite all
+//! the time. `HH_POINT` runs only the points whose names
 //! begin so.
 //!
 //! The points of transactions, and those of committing, appending, acknowledging and closing again, are come to by a host that shares
@@ -85,6 +86,7 @@ fn run(
         syncs_percent: if operates { 5 } else { 60 },
         switched_off: "",
         while_opening_percent: 0,
+        rewrites: point.starts_with("rewrite"),
         removals_percent: if point.starts_with("drop") { 40 } else { 3 },
         life_ms_max: 0,
     };

@@ -14,6 +14,7 @@ mod outage;
 mod peers;
 mod plain_sled;
 mod replay;
+mod space;
 mod sweep;
 mod transactions;
 
@@ -34,7 +35,7 @@ use figures::Figures;
 /// Where stores are put if nothing else is said.
 pub const TEMPORARY_DIR: &str = env!("CARGO_TARGET_TMPDIR");
 
-const SCENARIOS: [&str; 8] = [
+const SCENARIOS: [&str; 9] = [
     "append",
     "latency",
     "replay",
@@ -43,6 +44,7 @@ const SCENARIOS: [&str; 8] = [
     "nodes",
     "producers",
     "outage",
+    "space",
 ];
 /// What runs if nothing is named: all figures but those that take 10 GiB.
 const QUICK: [&str; 4] = ["append", "latency", "replay", "peers"];
@@ -131,6 +133,7 @@ fn run(args: &[String]) -> Outcome<()> {
             "replay" => runtime()?.block_on(replay::run(&settings, &place, &mut figures))?,
             "peers" => peers::run(&settings, &place, &mut figures)?,
             "producers" => runtime()?.block_on(sweep::run(&settings, &place))?,
+            "space" => runtime()?.block_on(space::run(&settings, &place))?,
             "outage" => outage::run(&settings, &place, &mut figures)?,
             "transactions" => runtime()?.block_on(transactions::run(&settings, &place))?,
             _ => nodes::run(&settings, &place)?,

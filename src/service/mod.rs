@@ -436,6 +436,13 @@ impl<P: Payload> HintedHandoff<P> {
         self.inner.store.inject(fault);
     }
 
+    /// Has the store written anew all the time, or no longer.
+    #[cfg(feature = "testkit")]
+    #[doc(hidden)]
+    pub fn rewrite_eagerly(&self, eager: bool) {
+        self.inner.store.rewrite_eagerly(eager);
+    }
+
     /// Makes the commits of the store work again.
     #[cfg(feature = "testkit")]
     #[doc(hidden)]

@@ -75,6 +75,8 @@ impl Committer {
     /// Works until it is told to close.
     pub fn run(mut self) {
         loop {
+            let trims = self.trimmer.has_work();
+            self.shared.trimming.store(trims, Relaxed);
             let by = match self.shared.health() {
                 Health::Failed(_) => Some(self.heal()),
                 // What cannot be mended here is not tried again and again either.
@@ -101,6 +103,7 @@ impl Committer {
                 Some(Control::JudgeDamage(node, at, done)) => {
                     done(self.guarded(|committer| committer.judge_damage(node, at)));
                 }
+                Some(Control::Switch(copy, done)) => done(self.switch(&copy)),
                 Some(Control::Close(done)) => return done(self.close()),
             }
         }

@@ -1,4 +1,4 @@
-//! The store's directory: `LOCK`, `CURRENT`, `OPENING`, the generations, and what is moved aside.
+//! The store's directory: `LOCK`, `CURRENT`, `OPENING`, `REWRITE`, the generations, and what is moved aside.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     clean,
@@ -18,11 +20,15 @@ use crate::error::{DirectoryProblem, LockKind, OpenError};
 const LOCK: &str = "LOCK";
 const CURRENT: &str = "CURRENT";
 const OPENING: &str = "OPENING";
+/// Names the generation that is written anew and the one that it is written into, while both may be there.
+const REWRITE: &str = "REWRITE";
 pub const CLEAN: &str = "CLEAN";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
 /// A process that was just killed, or a handle just dropped, may need a moment to let go.
 const LINGERING_LOCK: Duration = Duration::from_millis(500);
+/// A file of gigabytes is given back in steps of this: the file system holds up whoever fsyncs while it frees one.
+const FREED_AT_ONCE: u64 = 128 * 1024 * 1024;
 
 /// A directory that we hold the lock of.
 #[derive(Debug)]
@@ -30,6 +36,7 @@ pub struct Directory {
     path: PathBuf,
     /// Held until this value is dropped.
     _lock: File,
+    changing: Mutex<()>,
 }
 
 impl Directory {
@@ -43,7 +50,14 @@ impl Directory {
         Ok(Directory {
             path: path.to_owned(),
             _lock: take_lock(&path.join(LOCK))?,
+            changing: Mutex::new(()),
         })
+    }
+
+    /// The right to put one generation in the place of another while the store is open: held for the whole of a rewrite, or of a reopen.
+    /// `None` if somebody has it for longer than this.
+    pub fn change(&self, patience: Duration) -> Option<MutexGuard<'_, ()>> {
+        self.changing.try_lock_for(patience)
     }
 
     pub fn generation(&self, name: &str) -> PathBuf {
@@ -83,7 +97,7 @@ impl Directory {
     pub fn unused_generation(&self) -> Result<String, OpenError> {
         let number = |name: &String| {
             let (_, digits) = name.rsplit_once(GENERATION)?;
-            digits.get(..6)?.parse::<u32>().ok()
+            digits.parse::<u64>().ok()
         };
         let highest = self.entries()?.iter().filter_map(number).max();
         Ok(format!("{GENERATION}{:06}", highest.unwrap_or(0) + 1))
@@ -154,13 +168,66 @@ impl Directory {
         Ok(name)
     }
 
-    /// Moves aside what a crash left while one generation took the place of another: the old one, or a new one that was never
+    /// Says durably that the generation `of` is going to be written anew, and into which one; returns the name of that.
+    pub fn begin_rewrite(&self, of: &str) -> Result<String, OpenError> {
+        let into = self.unused_generation()?;
+        self.replace(REWRITE, format!("{of} {into}\n").as_bytes())?;
+        Ok(into)
+    }
+
+    /// Removes what a rewrite leaves: the old generation once `CURRENT` names the new one, else the new one. Does nothing if there was
+    /// no rewrite. Not to be called while it is in doubt what `CURRENT` names.
+    pub fn end_rewrite(&self) -> Result<(), OpenError> {
+        let path = self.path.join(REWRITE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(failed("read", &path, source)),
+        };
+        let current = fs::read_to_string(self.path.join(CURRENT))
+            .map_err(|source| failed("read", &self.path.join(CURRENT), source))?;
+        if let Some((of, into)) = text
+            .trim_end()
+            .split_once(' ')
+            .filter(|(of, into)| ours(of) && ours(into))
+        {
+            let done_with = if current.trim_end() == into { of } else { into };
+            self.remove_generation(done_with)?;
+        }
+        remove_if_there(&path)?;
+        sync_path(&self.path)
+    }
+
+    /// Takes a rewrite back: `of` is the one in use, as it was. If this fails it is in doubt which one `CURRENT` will name after a
+    /// crash, and both are left.
+    pub fn abandon_rewrite(&self, of: &str) -> Result<(), OpenError> {
+        self.set_current(of)?;
+        self.end_rewrite()
+    }
+
+    fn remove_generation(&self, name: &str) -> Result<(), OpenError> {
+        let path = self.generation(name);
+        // What does not shrink is removed whole.
+        if let Ok(log) = File::options().write(true).open(path.join("db")) {
+            let mut length = log.metadata().map_or(0, |log| log.len());
+            while length > FREED_AT_ONCE {
+                length -= FREED_AT_ONCE;
+                if log.set_len(length).is_err() {
+                    break;
+                }
+            }
+        }
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves aside what a crash left while one generation took the place of a damaged one: the old one, or a new one that was never
     /// in use. Whatever else an operator keeps here is left alone.
     pub fn tidy(&self, current: &str) -> Result<(), OpenError> {
-        let ours = |name: &String| {
-            let digits = name.strip_prefix(GENERATION).unwrap_or_default();
-            digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
-        };
         for name in self.generations()?.iter().filter(|name| ours(name)) {
             if name != current {
                 let aside = self.move_aside(name)?;
@@ -215,6 +282,12 @@ pub fn read_summary(path: &Path) -> Result<Option<clean::Summary>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(failed("read", path, source)),
     }
+}
+
+/// Whether this is the name of a generation that we gave.
+fn ours(name: &str) -> bool {
+    let digits = name.strip_prefix(GENERATION).unwrap_or_default();
+    digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 pub fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {

@@ -88,6 +88,26 @@ impl Engine {
         Ok(engine)
     }
 
+    /// All our trees, in an order of no meaning that is always the same.
+    pub fn trees(&self) -> [&sled::Tree; 4] {
+        let Engine {
+            meta,
+            nodes,
+            hints,
+            losses,
+            db: _,
+            log: _,
+            fsyncs: _,
+            faults: _,
+        } = self;
+        [meta, nodes, hints, losses]
+    }
+
+    /// Length of the log, which is nearly all that the database takes on the disk.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.metadata().map_or(0, |log| log.len())
+    }
+
     pub fn db(&self) -> &sled::Db {
         &self.db
     }

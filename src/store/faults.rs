@@ -1,7 +1,7 @@
 //! Switches by which tests make the storage fail. They are off, and only tests and the `testkit` feature can reach them.
 
 #[cfg(feature = "testkit")]
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 /// What the next commits do instead of their work.
 #[cfg(feature = "testkit")]
@@ -22,12 +22,34 @@ pub enum CommitFault {
 pub struct Faults {
     #[cfg(feature = "testkit")]
     commit: AtomicU8,
+    #[cfg(feature = "testkit")]
+    rewrites: AtomicBool,
 }
 
 impl Faults {
     #[cfg(feature = "testkit")]
     pub fn on_commit(&self, fault: CommitFault) {
         self.commit.store(fault as u8, Relaxed);
+    }
+
+    /// Has the store written anew all the time, whatever is in it, or no longer.
+    #[cfg(feature = "testkit")]
+    pub fn on_rewrites(&self, eager: bool) {
+        self.rewrites.store(eager, Relaxed);
+    }
+
+    /// Whether the store is to be written anew all the time: a test says so, for this store or, by `HH_REWRITES=eager`, for all.
+    #[cfg(feature = "testkit")]
+    pub fn rewrites_eagerly(&self) -> bool {
+        static ALL: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        let all = ALL.get_or_init(|| std::env::var("HH_REWRITES").is_ok_and(|it| it == "eager"));
+        *all || self.rewrites.load(Relaxed)
+    }
+
+    /// Only tests ask for it.
+    #[cfg(not(feature = "testkit"))]
+    pub fn rewrites_eagerly(&self) -> bool {
+        false
     }
 
     /// Called where a commit would flush. Nothing without the feature `testkit`.
@@ -86,6 +108,8 @@ pub enum Safeguard {
     NewQueues,
     /// Counting attempts to open.
     OpeningCount,
+    /// Making the copy of a generation durable before it is in use.
+    CopyCommits,
     /// Finding out whether what a transaction has read is still so.
     Validation,
 }
@@ -107,7 +131,7 @@ pub fn is_off(_safeguard: Safeguard) -> bool {
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
 #[cfg(feature = "testkit")]
-pub const POINTS: [&str; 41] = [
+pub const POINTS: [&str; 49] = [
     "open: locked",
     "open: attempt counted",
     "open: engine open",
@@ -147,6 +171,14 @@ pub const POINTS: [&str; 41] = [
     "commit: before fsync",
     "commit: durable",
     "commit: published",
+    "rewrite: announced",
+    "rewrite: begun",
+    "rewrite: copied",
+    "rewrite: caught up",
+    "rewrite: named",
+    "rewrite: taken up",
+    "rewrite: old closed",
+    "rewrite: old removed",
     "close: settled",
     "close: engine closed",
 ];

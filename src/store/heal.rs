@@ -31,6 +31,9 @@ const ATTEMPTS_APART_MAX: Duration = Duration::from_secs(10);
 /// A store that fails again sooner than this was not well: its waits go on growing, so that it does not flap.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
+/// How long an attempt waits for a rewrite under way. What the rewrite asks of the commit thread meanwhile is refused after it.
+const REWRITE_ENDS_WITHIN: Duration = Duration::from_millis(200);
+
 /// A disk that damages a store more often than this is not worth filling with what was moved aside.
 const REBUILDS_MAX: u32 = 3;
 
@@ -116,6 +119,15 @@ impl Committer {
     }
 
     fn reopen(&mut self) -> Result<(), StorageError> {
+        let directory = self.home.directory();
+        // A rewrite ends as soon as the store fails, unless it hangs.
+        let changing = directory.as_ref().map(|it| it.change(REWRITE_ENDS_WITHIN));
+        if let Some(None) = changing {
+            return Err(StorageError::new(
+                "open the store again",
+                "it is being written anew",
+            ));
+        }
         if let Some(engine) = &self.engine {
             let fsyncs = &self.shared.counters.fsyncs_of_closed_engines;
             fsyncs.fetch_add(engine.fsyncs(), Relaxed);

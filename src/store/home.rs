@@ -1,14 +1,15 @@
 //! Where a store lives: in a directory of its own, or in a database of the host's.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{clean::Summary, directory::Directory, host_database::HostDatabase};
 use crate::error::OpenError;
 
 pub enum Home {
-    /// A directory of its own, and the generation in use.
+    /// A directory of its own, and the generation in use. Whoever rewrites generations has the directory, too, so that its lock is held
+    /// until that is over.
     Owned {
-        directory: Directory,
+        directory: Arc<Directory>,
         generation: String,
     },
     /// A database that the host opened and keeps: the store cannot close it, open it again or replace it.
@@ -24,6 +25,14 @@ impl Home {
                 generation,
             } => directory.generation(generation),
             Home::Shared(database) => database.path().to_owned(),
+        }
+    }
+
+    /// The directory of its own, if it has one.
+    pub fn directory(&self) -> Option<Arc<Directory>> {
+        match self {
+            Home::Owned { directory, .. } => Some(Arc::clone(directory)),
+            Home::Shared(_) => None,
         }
     }
 

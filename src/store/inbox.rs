@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     mem,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,8 +14,9 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     block::NewHint,
+    copy::Copy,
     departure::{Departure, Discard, Fate, Redrive},
-    engine::GROUP_BYTES,
+    engine::{Engine, GROUP_BYTES},
     in_flight::{Done, Waiting},
     keys::{Place, QueueRef},
     membership::Request as NodesRequest,
@@ -211,6 +213,8 @@ pub enum Control {
     Nodes(NodesRequest),
     /// Somebody could not read the hint at the cursor of this queue of this node.
     JudgeDamage(NodeId, QueueRef, ControlDone<()>),
+    /// Go on with this copy of the generation in use: answered with the old engine, or with none if the copy is too far behind.
+    Switch(Arc<Copy>, ControlDone<Option<Arc<Engine>>>),
     /// The last request: commit all, leave `CLEAN`, drop the engine.
     Close(ControlDone<()>),
 }
@@ -263,6 +267,7 @@ impl Control {
                 done(Err(error));
             }
             Control::CloseEntries(done) => done(Err(error)),
+            Control::Switch(_, done) => done(Err(error)),
             Control::Nodes(request) => request.refuse(error),
         }
     }

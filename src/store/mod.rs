@@ -14,6 +14,7 @@ mod blocks;
 mod carve;
 mod clean;
 mod committer;
+mod copy;
 mod cursor;
 mod damage;
 mod depart;
@@ -54,20 +55,23 @@ mod redrive;
 mod registry;
 mod removal;
 mod rename;
+mod rewrite;
 mod salvage;
 mod schema;
 mod sealed;
 mod shared;
 mod status;
+mod switch;
 mod trim;
 mod undelivered;
 mod watchdog;
+mod worth;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -129,6 +133,7 @@ use crate::{
 use committer::Committer;
 use inbox::{Append, Control, ControlDone, Entry};
 use quota::Limits;
+use rewrite::Rewriter;
 use shared::Shared;
 use watchdog::StopSignal;
 
@@ -136,6 +141,7 @@ use watchdog::StopSignal;
 pub struct Store {
     shared: Arc<Shared>,
     stop_watchdog: Arc<StopSignal>,
+    stop_rewriter: Arc<StopSignal>,
     /// Taken by whoever closes first, who holds the lock until all is done; only closers take it.
     threads: Mutex<Option<Threads>>,
     commit_timeout: Duration,
@@ -146,6 +152,8 @@ pub struct Store {
 struct Threads {
     committer: JoinHandle<()>,
     watchdog: JoinHandle<()>,
+    /// None in a shared database, which is never written anew.
+    rewriter: Option<JoinHandle<()>>,
 }
 
 impl Store {
@@ -191,6 +199,15 @@ impl Store {
                 Box::new(move || watchdog::run(&shared, &stop, timeout)),
             )?
         };
+        let stop_rewriter = Arc::new(StopSignal::default());
+        let rewriter = match committer.home.directory() {
+            Some(directory) => {
+                let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop_rewriter));
+                let rewriter = Rewriter::new(shared, directory, stop);
+                Some(spawn("hh-rewrite", Box::new(move || rewriter.run()))?)
+            }
+            None => None,
+        };
         let committer = {
             let shared = Arc::clone(&shared);
             let work = move || {
@@ -204,9 +221,11 @@ impl Store {
         Ok(Store {
             shared,
             stop_watchdog,
+            stop_rewriter,
             threads: Mutex::new(Some(Threads {
                 committer,
                 watchdog,
+                rewriter,
             })),
             commit_timeout: config.commit_timeout,
             limited: Limits::of(config).is_any(),
@@ -538,6 +557,7 @@ impl Store {
         let Some(threads) = threads.take() else {
             return Ok(());
         };
+        self.stop_rewriter.stop();
         let (tell, told) = mpsc::channel();
         let closing = Control::Close(Box::new(move |result| {
             // Nobody listens any more if the wait below gave up.
@@ -558,6 +578,9 @@ impl Store {
                 }
             }
         };
+        if let Some(rewriter) = threads.rewriter {
+            self.await_rewriter(rewriter);
+        }
         self.stop_watchdog.stop();
         // A hung thread cannot be joined. It keeps the lock, as it should: its writes may yet land.
         if !matches!(self.health(), Health::RestartRequired(_)) || threads.committer.is_finished() {
@@ -566,6 +589,26 @@ impl Store {
             let _ = threads.watchdog.join();
         }
         result
+    }
+
+    /// Has the store written anew all the time, or no longer.
+    #[cfg(feature = "testkit")]
+    pub fn rewrite_eagerly(&self, eager: bool) {
+        self.shared.faults.on_rewrites(eager);
+    }
+
+    /// Waits until the directory is left as it is, but not for one that hangs: that keeps the directory's lock.
+    fn await_rewriter(&self, rewriter: JoinHandle<()>) {
+        let started = Instant::now();
+        while !rewriter.is_finished() {
+            if started.elapsed() > self.commit_timeout {
+                tracing::error!("writing the store anew hangs; it keeps the directory's lock");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // What panics inside was caught there.
+        let _ = rewriter.join();
     }
 
     /// Makes the next commits fail in the given way.

@@ -86,6 +86,8 @@ pub fn reopen(
     known: Option<&Summary>,
     alive: &dyn Fn(),
 ) -> Result<Opened, OpenError> {
+    // After a switch that failed it is in doubt which one it names.
+    directory.set_current(generation)?;
     counted(directory, |_died| {
         let (name, faults) = (generation.to_owned(), Arc::clone(faults));
         let Some(known) = known else {
@@ -111,7 +113,7 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
         open_or_replace(config, &directory, directory.current()?, died)
     })?;
     let home = Home::Owned {
-        directory,
+        directory: Arc::new(directory),
         generation,
     };
     let opened = assemble(config, engine, recovered, home, on_durable);
@@ -148,6 +150,7 @@ fn open_or_replace(
         return open_generation(config, directory, first, Origin::New, Arc::default());
     };
     if is_named {
+        directory.end_rewrite()?;
         directory.tidy(&generation)?;
     }
     let tried = if died > DEATHS_TOLERATED {

@@ -70,6 +70,10 @@ pub struct Shared {
     condition: Mutex<Health>,
     serving: AtomicBool,
     pub busy: Busy,
+    /// The same of the thread that writes the store anew.
+    pub rewriting: Busy,
+    /// Whether space of hints that are done with waits to be trimmed; written by the commit thread.
+    pub trimming: AtomicBool,
     pub counters: Counters,
     pub on_durable: OnDurable,
     /// Set once, by whoever wants to know.
@@ -92,7 +96,7 @@ pub struct Space {
     pub reserve_bytes: u64,
 }
 
-/// Since when the commit thread has been busy with one turn, for the watchdog.
+/// Since when a thread has been busy with one turn, for the watchdog.
 pub struct Busy {
     origin: Instant,
     /// Milliseconds since `origin`, plus one; 0 when idle.
@@ -110,6 +114,7 @@ pub struct Counters {
     pub refused_for_space: AtomicU64,
     pub fsyncs_of_closed_engines: AtomicU64,
     pub reopened: AtomicU64,
+    pub rewritten: AtomicU64,
     pub refused_when_full: AtomicU64,
 }
 
@@ -140,16 +145,33 @@ impl Space {
             return None;
         }
         // A file system that does not answer is no reason to refuse; if it is broken the commit will tell.
-        let space = rustix::fs::statvfs(&self.dir).ok()?;
-        let available_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+        let available_bytes = self.available_bytes()?;
         (available_bytes < self.reserve_bytes).then_some(Shortage {
             available_bytes,
             reserve_bytes: self.reserve_bytes,
         })
     }
+
+    /// Whether there is room for something that will give space back: it may use half of the reserve.
+    pub fn has_for(&self, bytes: u64) -> bool {
+        let available = self.available_bytes();
+        available.is_none_or(|available| available >= self.reserve_bytes / 2 + bytes)
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        let space = rustix::fs::statvfs(&self.dir).ok()?;
+        Some(space.f_bavail.saturating_mul(space.f_frsize))
+    }
 }
 
 impl Busy {
+    fn new() -> Busy {
+        Busy {
+            origin: Instant::now(),
+            since_ms: AtomicU64::new(0),
+        }
+    }
+
     fn now_ms(&self) -> u64 {
         self.origin.elapsed().as_millis() as u64 + 1
     }
@@ -190,10 +212,10 @@ impl Shared {
             in_flight: InFlight::default(),
             condition: Mutex::new(Health::Serving),
             serving: AtomicBool::new(true),
-            busy: Busy {
-                origin: Instant::now(),
-                since_ms: AtomicU64::new(0),
-            },
+            busy: Busy::new(),
+            rewriting: Busy::new(),
+            // Until the commit thread has looked.
+            trimming: AtomicBool::new(true),
             counters: Counters::default(),
             on_durable,
             on_departed: OnceLock::new(),
@@ -239,6 +261,11 @@ impl Shared {
             *condition = Health::Serving;
             self.serving.store(true, Release);
         }
+    }
+
+    /// Reads go on with this engine; those under way end with the old one.
+    pub fn swap_engine(&self, engine: Arc<Engine>) {
+        *self.engine.write() = Some(engine);
     }
 
     /// Takes the shared handle away, so that no new read starts.
@@ -339,8 +366,9 @@ impl Shared {
 
     pub fn stats(&self) -> StoreStats {
         let counters = &self.counters;
-        let fsyncs = self.engine.read().as_ref().map_or(0, |it| it.fsyncs())
-            + counters.fsyncs_of_closed_engines.load(Relaxed);
+        let engine = self.engine.read().clone();
+        let (fsyncs, log_bytes) = engine.map_or((0, 0), |it| (it.fsyncs(), it.log_bytes()));
+        let fsyncs = fsyncs + counters.fsyncs_of_closed_engines.load(Relaxed);
         let moved_aside = self.moved_aside.lock().clone();
         let registry = self.registry.lock();
         StoreStats {
@@ -355,6 +383,8 @@ impl Shared {
             conflicts: counters.conflicts.load(Relaxed),
             engine_bytes: counters.engine_bytes.load(Relaxed),
             reopened: counters.reopened.load(Relaxed),
+            rewritten: counters.rewritten.load(Relaxed),
+            log_bytes,
             refused_for_space: counters.refused_for_space.load(Relaxed),
             refused_when_full: counters.refused_when_full.load(Relaxed),
             pending: registry.quota.pending,

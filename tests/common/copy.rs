@@ -9,7 +9,7 @@ pub fn copy_of(dir: &Path) -> tempfile::TempDir {
     copy
 }
 
-fn copy_files(from: &Path, to: &Path) {
+pub fn copy_files(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let into = to.join(entry.file_name());

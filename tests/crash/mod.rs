@@ -51,12 +51,14 @@ pub struct Series {
     pub removals_percent: u8,
     /// Of a hundred stops, how many come while the store is opening or just open.
     pub while_opening_percent: u64,
+    /// Whether the store is written anew all the time.
+    pub rewrites: bool,
     /// Longest time to let the other lives go on.
     pub life_ms_max: u64,
 }
 
 impl Series {
-    /// By turns in both durabilities, and with small hints and large ones.
+    /// By turns in both durabilities, with small hints and large ones, and most of them with rewrites.
     pub fn by_turns(seed: u64, number: u64, lives: u64) -> Self {
         Series {
             host: Host::Plain,
@@ -68,6 +70,7 @@ impl Series {
             switched_off: "",
             removals_percent: 3,
             while_opening_percent: 50,
+            rewrites: !number.is_multiple_of(3),
             life_ms_max: 400,
         }
     }
@@ -146,6 +149,9 @@ pub fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
         series.removals_percent.to_string(),
     ]);
     command.env("RUST_BACKTRACE", "0");
+    if series.rewrites {
+        command.env("HH_REWRITES", "eager");
+    }
     if !series.switched_off.is_empty() {
         command.env("HH_SWITCHED_OFF", series.switched_off);
     }

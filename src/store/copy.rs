@@ -1,0 +1,155 @@
+//! A copy of a generation that is in use: going through both in the order of keys, and making the copy's trees equal.
+//!
+//! What is in use changes meanwhile, so the first pass copies and each later one brings over what has changed since; the one that
+//! finds the rest is made while nothing changes. A pass goes in short ranges: reads of sled take a lock of the process's for each
+//! step, and whoever waits to drop the generation in use waits for a range at most.
+
+use std::{cmp::Ordering, ops::Bound, sync::Arc};
+
+use sled::IVec;
+
+use super::{
+    blocks::{self, ReadError},
+    engine::{Engine, GROUP_BYTES},
+    faults::{Safeguard, is_off},
+    registry::Queue,
+};
+use crate::{error::StorageError, types::Sequence};
+
+/// Keys that are looked at between two moments at which others get their turn.
+const KEYS_IN_A_RANGE: usize = 2_000;
+
+/// A generation that is made equal to another.
+pub struct Copy {
+    pub engine: Arc<Engine>,
+    /// Its name.
+    pub generation: String,
+    /// The name of what it is a copy of.
+    pub of: String,
+}
+
+/// How far a pass has come, and what it has done.
+#[derive(Default)]
+pub struct Pass {
+    tree: usize,
+    after: Option<IVec>,
+    /// Bytes handed to the copy.
+    pub bytes: usize,
+}
+
+/// What differs in a range of a tree: key, and the value to be, or none.
+pub struct Changes {
+    tree: usize,
+    rows: Vec<(IVec, Option<IVec>)>,
+    bytes: usize,
+}
+
+fn failed(error: sled::Error) -> StorageError {
+    StorageError::new("write the store anew", error)
+}
+
+fn next(entries: &mut sled::Iter) -> Result<Option<(IVec, IVec)>, StorageError> {
+    entries.next().transpose().map_err(failed)
+}
+
+impl Copy {
+    /// Finds what differs in the next range of a pass; `None` behind the last.
+    pub fn differences(
+        &self,
+        in_use: &Engine,
+        pass: &mut Pass,
+    ) -> Result<Option<Changes>, StorageError> {
+        let trees = in_use.trees().into_iter().zip(self.engine.trees());
+        let Some((theirs, ours)) = trees.into_iter().nth(pass.tree) else {
+            return Ok(None);
+        };
+        let from = match &pass.after {
+            Some(key) => Bound::Excluded(key.clone()),
+            None => Bound::Unbounded,
+        };
+        let mut theirs = theirs.range::<IVec, _>((from.clone(), Bound::Unbounded));
+        let mut ours = ours.range::<IVec, _>((from, Bound::Unbounded));
+        let (mut wanted, mut there) = (next(&mut theirs)?, next(&mut ours)?);
+        let mut changes = Changes {
+            tree: pass.tree,
+            rows: Vec::new(),
+            bytes: 0,
+        };
+        for _ in 0..KEYS_IN_A_RANGE {
+            let order = match (&wanted, &there) {
+                (Some((wanted, _)), Some((there, _))) => wanted.cmp(there),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => {
+                    pass.tree += 1;
+                    pass.after = None;
+                    return Ok(Some(changes));
+                }
+            };
+            let (lower, value) = match order {
+                Ordering::Greater => (&there, None),
+                _ => (&wanted, wanted.as_ref().map(|(_, value)| value)),
+            };
+            let Some((key, known)) = lower else {
+                break;
+            };
+            let is_same =
+                order == Ordering::Equal && there.as_ref().map(|(_, value)| value) == value;
+            if !is_same {
+                // A removal counts as what it removes.
+                let bytes = key.len() + value.unwrap_or(known).len();
+                // SLED.md rule 2 holds here too.
+                if changes.bytes + bytes > GROUP_BYTES && !changes.rows.is_empty() {
+                    break;
+                }
+                changes.bytes += bytes;
+                changes.rows.push((key.clone(), value.cloned()));
+            }
+            pass.after = Some(key.clone());
+            if order != Ordering::Greater {
+                wanted = next(&mut theirs)?;
+            }
+            if order != Ordering::Less {
+                there = next(&mut ours)?;
+            }
+        }
+        Ok(Some(changes))
+    }
+
+    /// Carries changes out, durably. SLED.md rule 4: plain inserts and removals, flushed before the next come.
+    pub fn apply(&self, changes: Changes, pass: &mut Pass) -> Result<(), StorageError> {
+        let trees = self.engine.trees();
+        let Some(tree) = trees.get(changes.tree).filter(|_| !changes.rows.is_empty()) else {
+            return Ok(());
+        };
+        for (key, value) in changes.rows {
+            match value {
+                Some(value) => tree.insert(key, value),
+                None => tree.remove(key),
+            }
+            .map_err(failed)?;
+        }
+        pass.bytes += changes.bytes;
+        match is_off(Safeguard::CopyCommits) {
+            true => Ok(()),
+            false => self.engine.commit(),
+        }
+    }
+
+    /// The first hint of a queue from `from` on, up to its watermark, that cannot be read in the copy.
+    pub fn unread(&self, queue: &Queue, from: Sequence) -> Result<Option<Sequence>, StorageError> {
+        let mut next = from;
+        while next <= queue.watermark {
+            if let Some(gone) = queue.cursor.above.holding(next) {
+                next = Sequence(gone.last.0.saturating_add(1));
+                continue;
+            }
+            match blocks::read_covering(&self.engine.hints, queue.at, next) {
+                Ok(block) => next = Sequence(block.header.last().0.saturating_add(1)),
+                Err(ReadError::Engine(error)) => return Err(failed(error)),
+                Err(ReadError::Damaged(_)) => return Ok(Some(next)),
+            }
+        }
+        Ok(None)
+    }
+}
