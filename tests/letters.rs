@@ -249,6 +249,25 @@ fn a_rename_that_the_disk_forgot_after_a_clean_stop_holds() {
 }
 
 #[test]
+fn a_rename_that_the_disk_forgot_holds_for_a_queue_that_has_nothing_but_dead_letters() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = open(dir.path());
+    deliver_all(&store);
+    store.close().unwrap();
+    forgotten(dir.path(), |store| {
+        told(|done| store.rename_node(NodeId(NODE), NodeId(5), done)).unwrap();
+    });
+    for _ in 0..2 {
+        let store = open(dir.path());
+        let both = [(3, payload(3).into()), (5, payload(5).into())];
+        assert_eq!(letters(&store, 5), both);
+        assert_eq!((letters(&store, NODE), hints(&store, 5).len()), (vec![], 0));
+        store.close().unwrap();
+    }
+}
+
+#[test]
 fn a_removal_that_the_disk_forgot_after_a_clean_stop_holds_for_dead_letters_too() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());

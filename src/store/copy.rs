@@ -153,3 +153,60 @@ impl Copy {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: u32 = 5_000;
+
+    fn key(number: u32) -> [u8; 4] {
+        number.to_be_bytes()
+    }
+
+    /// One pass.
+    fn pass(copy: &Copy, in_use: &Engine) -> usize {
+        let mut pass = Pass::default();
+        while let Some(changes) = copy.differences(in_use, &mut pass).unwrap() {
+            assert!(changes.bytes <= GROUP_BYTES);
+            copy.apply(changes, &mut pass).unwrap();
+        }
+        pass.bytes
+    }
+
+    fn all(engine: &Engine) -> Vec<Vec<(IVec, IVec)>> {
+        let trees = engine.trees().into_iter();
+        trees
+            .map(|tree| tree.iter().map(Result::unwrap).collect())
+            .collect()
+    }
+
+    #[test]
+    fn a_copy_has_what_is_there_and_what_was_changed_and_nothing_that_was_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name| Engine::open(&dir.path().join(name), Arc::default()).unwrap();
+        let in_use = open("gen-000001");
+        for number in 0..KEYS {
+            in_use.hints.insert(key(number), vec![1; 1000]).unwrap();
+        }
+        in_use.nodes.insert("a", "node").unwrap();
+        let copy = Copy {
+            engine: Arc::new(open("gen-000002")),
+            generation: "gen-000002".to_owned(),
+            of: "gen-000001".to_owned(),
+        };
+        assert!(pass(&copy, &in_use) > KEYS as usize * 1000);
+        assert_eq!(all(&copy.engine), all(&in_use));
+        assert_eq!(pass(&copy, &in_use), 0, "nothing is brought over twice");
+
+        for number in (0..KEYS).step_by(3) {
+            in_use.hints.remove(key(number)).unwrap();
+        }
+        in_use.hints.insert(key(7), vec![2; 1000]).unwrap();
+        in_use.hints.insert(key(KEYS + 1), vec![3; 1000]).unwrap();
+        in_use.nodes.remove("a").unwrap();
+        in_use.losses.insert("last", "of all").unwrap();
+        pass(&copy, &in_use);
+        assert_eq!(all(&copy.engine), all(&in_use));
+    }
+}
