@@ -260,6 +260,7 @@ fn a_rename_that_the_disk_forgot_holds_for_a_queue_that_has_nothing_but_dead_let
     });
     for _ in 0..2 {
         let store = open(dir.path());
+        deliver_all(&store);
         let both = [(3, payload(3).into()), (5, payload(5).into())];
         assert_eq!(letters(&store, 5), both);
         assert_eq!((letters(&store, NODE), hints(&store, 5).len()), (vec![], 0));

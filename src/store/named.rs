@@ -80,6 +80,7 @@ fn forget_the_rest(
         clean.letters.iter().map(|it| (it.queue, it.node)).collect();
     let mut rewritten = BTreeSet::new();
     let mut retired: BTreeSet<QueueRef> = BTreeSet::new();
+    let mut moved: Vec<(NodeId, QueueRef)> = Vec::new();
     for (node, record) in records.iter_mut() {
         let is_done = |at: &mut QueueRef| !live.contains(at);
         let done: Vec<QueueRef> = record.live.extract_if(.., is_done).collect();
@@ -97,8 +98,19 @@ fn forget_the_rest(
         record.dead.retain(|at| dead.get(at) == Some(node));
         record.retired.retain(|at| !live.contains(at));
         retired.extend(&record.retired);
+        // Its dead letters are another's by now, so they must not go with it.
+        let is_anothers = |at: &mut QueueRef| dead.get(at).is_some_and(|it| it != node);
+        let theirs = record.retired.extract_if(.., is_anothers);
+        moved.extend(theirs.filter_map(|at| Some((*dead.get(&at)?, at))));
         if record.dead.len() + record.retired.len() < before {
             rewritten.insert(*node);
+        }
+    }
+    for (node, at) in moved {
+        let record = records.entry(node).or_default();
+        if !record.retired.contains(&at) {
+            record.retired.push(at);
+            rewritten.insert(node);
         }
     }
     let is_named = |at: &QueueRef| live.contains(at) || dead.contains_key(at);
