@@ -430,9 +430,9 @@ fn large_ones_are_kept_over_restarts_and_come_back_whole() {
         settled(&store);
         store.close().unwrap();
         assert_eq!(letter_keys(dir), 0);
-        // The last block of a queue stays.
+        // The last block of a queue stays, with the spacers behind it.
         assert!(
-            keys(dir).len() <= (900_000 / 16_384) + 3,
+            keys(dir).len() <= (900_000 / 16_384) + 3 + 9,
             "{}",
             keys(dir).len()
         );

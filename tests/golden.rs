@@ -35,7 +35,8 @@ fn records(name: &str) -> Records {
     let text = fixture(name);
     let lines: Vec<_> = text.lines().collect();
     let records = lines.chunks(3).map(|record| {
-        let field = |line: &str| hex(line.trim().split_once(' ').unwrap().1);
+        // The values of spacers are empty.
+        let field = |line: &str| hex(line.trim().split_once(' ').map_or("", |it| it.1));
         (record[0].to_owned(), (field(record[1]), field(record[2])))
     });
     records.collect()
@@ -127,6 +128,38 @@ fn the_store_writes_the_documented_bytes() {
             .collect();
         assert_eq!(trees.len(), 4, "few, fixed trees");
     });
+}
+
+#[test]
+fn spacers_are_written_where_they_are_documented_and_read_past() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for (number, bytes) in [(1, 20_000), (2, 10_000), (3, 20_000)] {
+        append(&store, NODE, noise(bytes, number));
+    }
+    store.close().unwrap();
+    let documented = records("schema2_spacers.txt");
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        let rows = hints.iter().map(Result::unwrap);
+        let empty = rows.filter(|(_, value)| value.is_empty());
+        let mut wanted: Vec<_> = documented.values().map(|(key, _)| key.clone()).collect();
+        wanted.sort();
+        assert_eq!(Vec::from_iter(empty.map(|(key, _)| key.to_vec())), wanted);
+    });
+
+    let mut both = records("schema2.txt");
+    both.extend(documented);
+    let dir = tempfile::tempdir().unwrap();
+    store_of(dir.path(), &both, |_| true).close().unwrap();
+    for _ in 0..2 {
+        let store = open(dir.path());
+        assert_eq!(store.stats().damage, []);
+        let found = hints(&store, NODE);
+        let found: Vec<_> = found.iter().map(|it| it.mark.sequence.0).collect();
+        assert_eq!(found, [2, 5, 7, 9]);
+        store.close().unwrap();
+    }
 }
 
 /// A store of these records, as after an unclean stop.

@@ -268,7 +268,7 @@ impl Committer {
                     let engine = self.engine()?;
                     self.insert(&engine.hints, &key, value)?;
                 } else {
-                    hints.insert(IVec::from(&key), Some(value.into()));
+                    hints.insert(IVec::from(&key), Some(value));
                 }
             }
             if is_large {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     committer::{Committer, Tail},
-    encoder::Encoder,
+    encoding::Encoding,
     engine::Engine,
     heal::Healing,
     home::Home,
@@ -15,6 +15,7 @@ use super::{
     quota::Limits,
     recovery::Recovered,
     shared::{OnDurable, Shared, Space},
+    spacers::Spacing,
     trim::{Letters, Trimmer},
 };
 use crate::{
@@ -59,7 +60,7 @@ pub fn assemble(
             ..config.clone()
         },
         home,
-        encoder: Encoder::new(),
+        encoding: Encoding::new(),
         records: recovered.records,
         tails,
         next_queue: recovered.next_queue,
@@ -109,6 +110,7 @@ pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
             queue: queue.at,
             next: Sequence(queue.watermark.0 + 1),
             bytes: queue.bytes,
+            spacing: Spacing::default(),
         };
         Some((*node, tail))
     });

@@ -9,9 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sled::IVec;
+
 use super::{
     clean::{self, CleanLetters},
-    encoder::Encoder,
+    encoding::Encoding,
     engine::{Engine, GROUP_BYTES, panic_text},
     faults::{Safeguard, is_off, point},
     heal::Healing,
@@ -23,6 +25,7 @@ use super::{
     node_record::NodeRecord,
     redrive::Redriven,
     shared::{Shared, StoreEvent},
+    spacers::Spacing,
     trim::Trimmer,
 };
 use crate::{
@@ -41,6 +44,7 @@ pub struct Tail {
     pub queue: QueueRef,
     pub next: Sequence,
     pub bytes: u64,
+    pub spacing: Spacing,
 }
 
 /// All that only the commit thread touches.
@@ -50,7 +54,7 @@ pub struct Committer {
     pub engine: Option<Arc<Engine>>,
     pub config: Config,
     pub home: Home,
-    pub encoder: Encoder,
+    pub encoding: Encoding,
     pub records: HashMap<NodeId, NodeRecord>,
     pub tails: HashMap<NodeId, Tail>,
     pub next_queue: u64,
@@ -172,8 +176,9 @@ impl Committer {
         &mut self,
         tree: &sled::Tree,
         key: &[u8],
-        value: Vec<u8>,
+        value: impl Into<IVec>,
     ) -> Result<(), StorageError> {
+        let value = value.into();
         let bytes = key.len() + value.len();
         if self.handed_bytes + bytes > GROUP_BYTES && !is_off(Safeguard::GroupCommits) {
             self.commit()?;

@@ -114,7 +114,9 @@ impl Committer {
             else {
                 return Ok(());
             };
+            // A spacer is no chunk.
             if at != queue.at
+                || value.is_empty()
                 || first > queue.watermark
                 || !may_be_wanted(queue, first, chunk, value)
             {

@@ -146,7 +146,7 @@ impl Committer {
         let dead = Dead::new(hint.hint.shard, payload_bytes, burial.clone());
         let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
-        let block = self.encoder.encode_letter(
+        let block = self.encoding.own.encode_letter(
             place,
             &NewHint {
                 shard: hint.hint.shard,

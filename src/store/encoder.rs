@@ -1,6 +1,8 @@
 //! Making blocks: hints become a body, the body is compressed, header and body are cut into chunks.
 
 use bytes::BufMut;
+use sled::IVec;
+use zstd::zstd_safe::CParameter;
 
 use super::{
     block::{CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, NewHint, WITH_ORIGINS, chunk_bytes},
@@ -11,6 +13,8 @@ use crate::types::{QueueId, Sequence};
 
 /// Level 1 gives 0.18 of line protocol; higher levels cost more time than they save in writing.
 const ZSTD_LEVEL: i32 = 1;
+/// Level 1's table of matches is 64 KiB and more; one that stays in the processor's first cache is 6% to 16% faster and finds as much.
+const ZSTD_HASH_LOG: u32 = 12;
 /// Below this zstd's own frame eats what it saves.
 const COMPRESS_FROM_BYTES: usize = 128;
 
@@ -22,7 +26,7 @@ pub struct EncodedBlock {
     shelf: Shelf,
     /// The earliest enqueue time of its hints.
     pub oldest_unix_ms: u64,
-    chunks: Vec<Vec<u8>>,
+    chunks: Vec<IVec>,
 }
 
 impl EncodedBlock {
@@ -36,7 +40,7 @@ impl EncodedBlock {
 
     /// Keys and values in the order of writing: from the last chunk down, so that chunk 0, which makes the block
     /// valid, comes last.
-    pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], Vec<u8>)> {
+    pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], IVec)> {
         let (shelf, queue, first) = (self.shelf, self.queue, self.header.first);
         let numbered = (0..=u16::MAX).zip(self.chunks);
         let mut writes: Vec<_> = numbered
@@ -48,9 +52,12 @@ impl EncodedBlock {
 }
 
 /// Encodes blocks; keeps its zstd context and its buffers, since making a context costs 3% at group size 1.
+///
+/// Both buffers begin with room for the header, so that the chunks are cut out of one of them as they are.
 pub struct Encoder {
     zstd: Option<zstd::bulk::Compressor<'static>>,
     raw: Vec<u8>,
+    /// Never shorter than what was compressed before: only its beginning counts.
     compressed: Vec<u8>,
 }
 
@@ -58,7 +65,7 @@ impl Encoder {
     pub fn new() -> Self {
         Encoder {
             // Without a context blocks are stored as they are: larger, but right.
-            zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL).ok(),
+            zstd: compressor().ok(),
             raw: Vec::new(),
             compressed: Vec::new(),
         }
@@ -91,6 +98,7 @@ impl Encoder {
         hints: impl IntoIterator<Item = &'a NewHint, IntoIter: Clone>,
     ) -> EncodedBlock {
         self.raw.clear();
+        self.raw.resize(HEADER_BYTES, 0);
         let hints = hints.into_iter();
         let with_origins = hints.clone().any(|hint| hint.origin.is_some());
         let (mut count, mut oldest_unix_ms) = (0, u64::MAX);
@@ -109,32 +117,33 @@ impl Encoder {
             }
             self.raw.put_slice(&hint.payload);
         }
-        let (codec, body) = match self.compress() {
-            true => (CODEC_ZSTD, &self.compressed),
-            false => (CODEC_NONE, &self.raw),
+        let raw_bytes = self.raw.len() - HEADER_BYTES;
+        let (codec, stored) = match self.compress() {
+            Some(length) => (CODEC_ZSTD, self.compressed.get_mut(..HEADER_BYTES + length)),
+            None => (CODEC_NONE, Some(self.raw.as_mut_slice())),
         };
+        let stored = stored.unwrap_or_default();
+        let stored_bytes = stored.len().saturating_sub(HEADER_BYTES);
         let mut header = Header {
             codec,
             flags: if with_origins { WITH_ORIGINS } else { 0 },
             queue: queue.queue,
             first,
             hints: count,
-            chunks: (HEADER_BYTES + body.len()).div_ceil(chunk_bytes()) as u16,
-            stored_bytes: body.len() as u32,
-            raw_bytes: self.raw.len() as u32,
+            chunks: stored.len().div_ceil(chunk_bytes()) as u16,
+            stored_bytes: stored_bytes as u32,
+            raw_bytes: raw_bytes as u32,
             bytes_before,
             crc: 0,
         };
         let head = header.encode();
-        header.crc = checksum(&[&queue.chunk_key_on(shelf, first, 0), &head, body]);
-
-        let (in_first, rest) = body.split_at(body.len().min(chunk_bytes() - HEADER_BYTES));
-        let mut chunk0 = Vec::with_capacity(HEADER_BYTES + in_first.len());
-        chunk0.put_slice(&head);
-        chunk0.put_u32(header.crc);
-        chunk0.put_slice(in_first);
-        let mut chunks = vec![chunk0];
-        chunks.extend(rest.chunks(chunk_bytes()).map(<[u8]>::to_vec));
+        if let Some((room, body)) = stored.split_at_mut_checked(HEADER_BYTES) {
+            header.crc = checksum(&[&queue.chunk_key_on(shelf, first, 0), &head, body]);
+            let mut room = room;
+            room.put_slice(&head);
+            room.put_u32(header.crc);
+        }
+        let chunks = stored.chunks(chunk_bytes()).map(IVec::from).collect();
         let block = EncodedBlock {
             queue,
             header,
@@ -146,19 +155,19 @@ impl Encoder {
         block
     }
 
-    /// Whether `compressed` now holds a shorter form of `raw`.
-    fn compress(&mut self) -> bool {
-        let Some(zstd) = self.zstd.as_mut() else {
-            return false;
-        };
-        if self.raw.len() < COMPRESS_FROM_BYTES {
-            return false;
+    /// The length of a shorter form of `raw`'s body, which stands in `compressed` then.
+    fn compress(&mut self) -> Option<usize> {
+        let body = self.raw.get(HEADER_BYTES..)?;
+        if body.len() < COMPRESS_FROM_BYTES {
+            return None;
         }
-        self.compressed.clear();
-        self.compressed
-            .reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
-        zstd.compress_to_buffer(&self.raw, &mut self.compressed)
-            .is_ok_and(|length| length < self.raw.len())
+        let most = HEADER_BYTES + zstd::zstd_safe::compress_bound(body.len());
+        if self.compressed.len() < most {
+            self.compressed.resize(most, 0);
+        }
+        let room = self.compressed.get_mut(HEADER_BYTES..)?;
+        let compressed = self.zstd.as_mut()?.compress_to_buffer(body, room);
+        compressed.ok().filter(|length| *length < body.len())
     }
 
     fn give_back_after_a_large_hint(&mut self) {
@@ -169,4 +178,10 @@ impl Encoder {
             }
         }
     }
+}
+
+fn compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {
+    let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+    zstd.set_parameter(CParameter::HashLog(ZSTD_HASH_LOG))?;
+    Ok(zstd)
 }

@@ -131,7 +131,7 @@ pub fn is_off(_safeguard: Safeguard) -> bool {
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
 #[cfg(feature = "testkit")]
-pub const POINTS: [&str; 49] = [
+pub const POINTS: [&str; 50] = [
     "open: locked",
     "open: attempt counted",
     "open: engine open",
@@ -151,6 +151,7 @@ pub const POINTS: [&str; 49] = [
     "transaction: applied",
     "append: queue counter written",
     "append: node record written",
+    "append: spacers written",
     "append: chunk written",
     "append: block written",
     "ack: cursor written",

@@ -7,23 +7,19 @@
 //! The rows of all transactions of a group, the cursors they move and the blocks with their hints are one transaction of
 //! sled's: one a group (SLED.md rule 4), so that it costs little more than the group itself.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering::Relaxed,
-};
+use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
 
 use super::{
     accept::{Accepted, Judged},
-    block::NewHint,
-    committer::{Committer, Tail},
+    committer::Committer,
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
-    in_flight::Owner,
     inbox::{Entry, Part},
-    keys::{Place, QueueRef},
+    keys::{CHUNK_KEY_BYTES, QueueRef},
     meta,
     node_record::NodeRecord,
+    plan::Plan,
     proposal::Refusal,
     quota::Reservation,
     status::Status,
@@ -31,7 +27,7 @@ use super::{
 };
 use crate::{
     error::{HandoffError, StorageError},
-    types::{Amount, HintId, NodeId, QueueId, Sequence},
+    types::{Amount, NodeId, Sequence},
 };
 
 /// Cursors beyond this wait for the next group.
@@ -40,14 +36,6 @@ const CURSORS_PER_GROUP: usize = 500;
 const STATUS_BYTES_PER_GROUP: usize = 128 * 1024;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
-
-/// The blocks of a group, encoded and not yet written.
-#[derive(Default)]
-struct Plan {
-    blocks: Vec<(NodeId, EncodedBlock)>,
-    /// Nodes whose block is the first of a new queue.
-    new_queues: Vec<NodeId>,
-}
 
 /// What becomes visible once the group is durable.
 struct Written {
@@ -113,7 +101,7 @@ impl Committer {
             bytes = tracing::field::Empty
         );
         let _entered = span.enter();
-        let plan = self.plan(hints, &mut accepted);
+        let plan = self.plan(hints, &mut accepted)?;
         if !plan.blocks.is_empty() {
             point("append: planned")?;
         }
@@ -165,72 +153,9 @@ impl Committer {
         places
     }
 
-    /// Gives out sequences and encodes one block a node.
-    fn plan(&mut self, hints: Vec<(Owner, NodeId, NewHint)>, accepted: &mut Accepted) -> Plan {
-        let mut by_node: BTreeMap<NodeId, (Vec<Owner>, Vec<NewHint>)> = BTreeMap::new();
-        for (owner, node, hint) in hints {
-            let (owners, hints) = by_node.entry(node).or_default();
-            owners.push(owner);
-            hints.push(hint);
-        }
-        let mut plan = Plan::default();
-        for (node, (owners, hints)) in by_node {
-            let tail = match self.tails.get(&node) {
-                Some(tail) => *tail,
-                None => {
-                    plan.new_queues.push(node);
-                    self.new_tail(node)
-                }
-            };
-            let block = self
-                .encoder
-                .encode(tail.queue, tail.next, tail.bytes, &hints);
-            let store = self.shared.store;
-            let ids = (tail.next.0..).map(|sequence| HintId {
-                store,
-                queue: tail.queue.queue,
-                sequence: Sequence(sequence),
-            });
-            for ((owner, hint), id) in owners.iter().zip(&hints).zip(ids.clone()) {
-                if let Some(letter) = accepted.redriven.remove(owner) {
-                    let now = Place {
-                        queue: tail.queue,
-                        sequence: id.sequence,
-                    };
-                    self.point_to(accepted, letter, now, hint.payload.len() as u64);
-                }
-            }
-            self.shared.in_flight.identify(owners.into_iter().zip(ids));
-            let tail = Tail {
-                queue: tail.queue,
-                next: Sequence(block.header.last().0 + 1),
-                bytes: block.header.bytes_through(),
-            };
-            self.tails.insert(node, tail);
-            plan.blocks.push((node, block));
-        }
-        plan
-    }
-
-    /// SLED.md rule 16: queue ids come from a counter of our own.
-    fn new_tail(&mut self, node: NodeId) -> Tail {
-        let queue = QueueRef {
-            node,
-            queue: QueueId(self.next_queue),
-        };
-        self.next_queue += 1;
-        let record = self.records.entry(node).or_default();
-        record.removed = false;
-        record.live.push(queue);
-        Tail {
-            queue,
-            next: Sequence(1),
-            bytes: 0,
-        }
-    }
-
     fn write(&mut self, plan: Plan, accepted: Accepted) -> Result<Vec<Written>, StorageError> {
         self.write_new_queues(&plan.new_queues)?;
+        self.write_spacers(&plan.spacers)?;
         let written = plan.blocks.iter().map(Written::of).collect();
         let blocks = plan.blocks.into_iter().map(|(_, block)| block);
         let counter = &self.shared.counters.transactions;
@@ -258,6 +183,18 @@ impl Committer {
             point("append: node record written")?;
         }
         Ok(())
+    }
+
+    /// Chunks of no block, so these need not be part of any transaction either.
+    fn write_spacers(&mut self, keys: &[[u8; CHUNK_KEY_BYTES]]) -> Result<(), StorageError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let engine = self.engine()?;
+        for key in keys {
+            self.insert(&engine.hints, key, Vec::new())?;
+        }
+        point("append: spacers written")
     }
 
     pub fn write_block(&mut self, block: EncodedBlock) -> Result<(), StorageError> {

@@ -3,6 +3,7 @@
 //! ```text
 //! <node u64 BE> <queue u64 BE> 00                                        cursor
 //! <node u64 BE> <queue u64 BE> 01 <first sequence u64 BE> <chunk u16 BE> a chunk of a block
+//! <node u64 BE> <queue u64 BE> 01 <sequence u64 BE> <chunk u16 BE>       empty: a spacer (`spacers.rs`), or a chunk that was to be filled
 //! <node u64 BE> <queue u64 BE> 02 <sequence u64 BE> <chunk u16 BE>       a chunk of the block that holds a dead letter
 //! <node u64 BE> <queue u64 BE> 03 <sequence u64 BE>                      what became of a hint that was a dead letter
 //! ```

@@ -253,6 +253,10 @@ impl Writer<'_> {
             self.insert(&self.engine.losses, key, value)?;
         }
         carve(log, |key, value| {
+            // Spacers are of use to the old log only, and a chunk's key may have been one.
+            if value.is_empty() {
+                return Ok(());
+            }
             let (queue, first, chunk) = match Key::parse(key) {
                 Some(Key::Chunk {
                     queue,

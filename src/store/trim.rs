@@ -150,9 +150,11 @@ fn remove(
             break;
         }
         *bytes += more;
-        keys.push(key);
+        keys.push((value.is_empty(), key));
     }
-    for key in keys {
+    // Spacers go last: while there are many, sled merges no leaf that still has chunks in it.
+    keys.sort_by_key(|(is_spacer, _)| *is_spacer);
+    for (_, key) in keys {
         engine.hints.remove(key)?;
     }
     Ok(removed)

@@ -175,7 +175,7 @@ pub fn encode_block(
     let block = ENCODER
         .with_borrow_mut(|encoder| encoder.encode(queue, first, bytes_before, hints))
         .into_writes();
-    let mut chunks: Vec<_> = block.map(|(_, value)| value).collect();
+    let mut chunks: Vec<_> = block.map(|(_, value)| value.to_vec()).collect();
     chunks.reverse();
     chunks
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes schema1.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged; schema2.txt: what schema 2
 does for nine, of which two were delivered, one was lost, one is a dead letter and one was a dead letter and is the ninth now;
-schema2_more.txt: records that take more to come to; and applied.txt: what a receiver remembers of hint 258.
+schema2_more.txt: records that take more to come to; schema2_spacers.txt: the empty keys around three blocks of 2, 1 and 2 chunks with a
+hint each; and applied.txt: what a receiver remembers of hint 258.
 
 Written from the layouts in src/store/{keys,block,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
 their code.
@@ -197,3 +198,14 @@ write("schema1.txt", records)
 write("schema2.txt", records2)
 write("schema2_more.txt", more)
 write("applied.txt", applied_records)
+
+
+def spacer(sequence, chunk):
+    return struct.pack(">QQBQH", NODE, QUEUE, 1, sequence, chunk), b""
+
+
+# Eight behind the first two blocks, which there is room for before the chunks are four, and eight behind the third; the last of all.
+spacers = {"hh/hints last spacer": spacer(2**64 - 1, 65535)}
+for sequence in (2, 4):
+    spacers |= {f"hh/hints spacer {sequence} {at}": spacer(sequence, 65527 + at) for at in range(8)}
+write("schema2_spacers.txt", spacers)

@@ -26,7 +26,9 @@ fn read_back(block: EncodedBlock) -> Result<Vec<StoredHint>, DecodeError> {
     let header = Header::parse(QUEUE, Sequence(5), &chunks[0].1)?;
     assert_eq!(usize::from(header.chunks), chunks.len());
     let mut body = body_of_chunk0(&chunks[0].1).to_vec();
-    chunks[1..].iter().for_each(|chunk| body.extend(&chunk.1));
+    chunks[1..]
+        .iter()
+        .for_each(|chunk| body.extend_from_slice(&chunk.1));
     decode(QUEUE, &header, &body)
 }
 

@@ -1,0 +1,233 @@
+//! Encoding the blocks of a group, half of them on a thread of its own.
+//!
+//! Compressing is what takes longest in a large group, and those who wait for the group do nothing meanwhile. So a group that is
+//! worth it is cut in two, with a block for each half where it is a single queue's. Nothing else of a group is done anywhere but on
+//! the commit thread, which waits for the other half before it goes on.
+
+use std::{
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+};
+
+use super::{
+    block::NewHint,
+    encoder::{EncodedBlock, Encoder},
+    keys::QueueRef,
+};
+use crate::{
+    error::StorageError,
+    types::{NodeId, Sequence},
+};
+
+/// Half a group of fewer bytes is encoded before another thread is awake.
+const HALF_BYTES: usize = 32 * 1024;
+
+/// A block to be.
+pub struct Draft {
+    pub node: NodeId,
+    pub queue: QueueRef,
+    pub first: Sequence,
+    /// Payload bytes of the queue before it.
+    pub bytes_before: u64,
+    pub hints: Vec<NewHint>,
+}
+
+type Blocks = Vec<(NodeId, EncodedBlock)>;
+
+pub struct Encoding {
+    pub own: Encoder,
+    helper: Option<Helper>,
+}
+
+/// The two ends of a thread that encodes what it is sent, and ends when these are dropped.
+struct Helper {
+    drafts: Sender<Vec<Draft>>,
+    blocks: Receiver<Blocks>,
+}
+
+impl Draft {
+    fn bytes(&self) -> usize {
+        self.hints.iter().map(NewHint::raw_bytes).sum()
+    }
+
+    /// Bytes of its payloads.
+    pub fn payload_bytes(&self) -> u64 {
+        self.hints
+            .iter()
+            .map(|hint| hint.payload.len() as u64)
+            .sum()
+    }
+
+    /// Cuts off what is over so many bytes, but for one hint at least.
+    fn split_off(&mut self, bytes: usize) -> Option<Draft> {
+        let mut before = 0;
+        let over = self.hints.iter().position(|hint| {
+            before += hint.raw_bytes();
+            before > bytes
+        });
+        let hints = self.hints.split_off(over?.max(1));
+        if hints.is_empty() {
+            return None;
+        }
+        Some(Draft {
+            node: self.node,
+            queue: self.queue,
+            first: Sequence(self.first.0 + self.hints.len() as u64),
+            bytes_before: self.bytes_before + self.payload_bytes(),
+            hints,
+        })
+    }
+}
+
+impl Encoding {
+    pub fn new() -> Self {
+        let has_core = thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        Encoding {
+            own: Encoder::new(),
+            // Without it all is done on the commit thread.
+            helper: has_core.then(Helper::start).flatten(),
+        }
+    }
+
+    /// Encodes what is drafted, in this order.
+    pub fn encode(&mut self, mut drafts: Vec<Draft>) -> Result<Blocks, StorageError> {
+        let all: usize = drafts.iter().map(Draft::bytes).sum();
+        let theirs = match self.helper.is_some() && all >= 2 * HALF_BYTES {
+            true => second_half(&mut drafts, all / 2),
+            false => Vec::new(),
+        };
+        let Some(helper) = self.helper.as_ref().filter(|_| !theirs.is_empty()) else {
+            return Ok(encode_all(&mut self.own, drafts));
+        };
+        let is_sent = helper.drafts.send(theirs).is_ok();
+        let mut blocks = encode_all(&mut self.own, drafts);
+        match helper.blocks.recv() {
+            Ok(theirs) if is_sent => {
+                blocks.extend(theirs);
+                Ok(blocks)
+            }
+            // It panicked, and what it had is lost with it. From now on it is done here.
+            _ => {
+                self.helper = None;
+                Err(StorageError::new("encode", "the encoding thread ended"))
+            }
+        }
+    }
+}
+
+/// Takes away what stands behind the first so many bytes.
+fn second_half(drafts: &mut Vec<Draft>, half: usize) -> Vec<Draft> {
+    let mut before = 0;
+    for index in 0..drafts.len() {
+        let Some(draft) = drafts.get_mut(index) else {
+            break;
+        };
+        let bytes = draft.bytes();
+        if before + bytes <= half {
+            before += bytes;
+            continue;
+        }
+        let cut = match draft.bytes() > HALF_BYTES {
+            true => draft.split_off(half - before),
+            false => None,
+        };
+        let rest = drafts.split_off(index + 1);
+        return cut.into_iter().chain(rest).collect();
+    }
+    Vec::new()
+}
+
+fn encode_all(encoder: &mut Encoder, drafts: Vec<Draft>) -> Blocks {
+    let blocks = drafts.into_iter().map(|it| {
+        let block = encoder.encode(it.queue, it.first, it.bytes_before, &it.hints);
+        (it.node, block)
+    });
+    blocks.collect()
+}
+
+impl Helper {
+    fn start() -> Option<Self> {
+        let (drafts, to_encode) = mpsc::channel::<Vec<Draft>>();
+        let (encoded, blocks) = mpsc::channel();
+        let work = move || {
+            let mut encoder = Encoder::new();
+            while let Ok(drafts) = to_encode.recv() {
+                if encoded.send(encode_all(&mut encoder, drafts)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("hh-encode".to_owned());
+        thread.spawn(work).ok()?;
+        Some(Helper { drafts, blocks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{QueueId, ShardId};
+
+    fn draft(node: u64, hints: usize, payload_bytes: usize) -> Draft {
+        let hint = NewHint {
+            shard: ShardId(1),
+            format: 0,
+            enqueued_unix_ms: 0,
+            payload: vec![7; payload_bytes].into(),
+            origin: None,
+        };
+        let node = NodeId(node);
+        Draft {
+            node,
+            queue: QueueRef {
+                node,
+                queue: QueueId(node.0),
+            },
+            first: Sequence(10),
+            bytes_before: 1000,
+            hints: vec![hint; hints],
+        }
+    }
+
+    /// Node, first sequence, hints, bytes before and bytes through, of every block.
+    fn encoded(helper: bool, drafts: Vec<Draft>) -> Vec<(u64, u64, u32, u64, u64)> {
+        let mut encoding = Encoding {
+            own: Encoder::new(),
+            helper: helper.then(Helper::start).flatten(),
+        };
+        assert_eq!(encoding.helper.is_some(), helper);
+        let blocks = encoding.encode(drafts).unwrap();
+        let told = blocks.iter().map(|(node, block)| {
+            let header = block.header;
+            let (before, through) = (header.bytes_before, header.bytes_through());
+            (node.0, header.first.0, header.hints, before, through)
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn a_large_block_is_cut_in_two_that_follow_one_another() {
+        let halves = encoded(true, vec![draft(1, 100, 1000)]);
+        assert_eq!(
+            halves,
+            [(1, 10, 50, 1000, 51_000), (1, 60, 50, 51_000, 101_000)]
+        );
+        let whole = encoded(false, vec![draft(1, 100, 1000)]);
+        assert_eq!(whole, [(1, 10, 100, 1000, 101_000)]);
+    }
+
+    #[test]
+    fn many_small_blocks_are_not_cut_and_stay_in_order() {
+        let drafts = || (1..=90).map(|node| draft(node, 2, 1000)).collect();
+        assert_eq!(encoded(true, drafts()), encoded(false, drafts()));
+    }
+
+    #[test]
+    fn what_is_small_or_one_hint_is_one_block() {
+        for (hints, payload_bytes) in [(1, 1), (30, 1000), (1, 2_000_000)] {
+            assert_eq!(encoded(true, vec![draft(1, hints, payload_bytes)]).len(), 1);
+        }
+        let uneven = encoded(true, vec![draft(1, 1, 2_000_000), draft(2, 1, 10)]);
+        assert_eq!(uneven.len(), 2);
+    }
+}
