@@ -53,7 +53,12 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::taking());
     writer.follow(|_| Reply::Retry);
-    let handoff = open(quick(dir.path()), &writer).await;
+    // Several sends, so that the node could be told of more than once.
+    let config = Config {
+        batch_bytes: 1,
+        ..quick(dir.path())
+    };
+    let handoff = open(config, &writer).await;
     let mut events = handoff.events();
     handoff
         .write_shard(SHARD, NODE, &Bytes::from_static(b"points"))
@@ -75,7 +80,6 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
     let ago = now.as_millis() as u64 - failed.last_error_unix_ms.unwrap();
     assert!(ago < 600_000, "{ago} ms ago");
 
-    // Several sends, so that the node could be told of more than once.
     for _ in 0..20 {
         let points = Bytes::from_static(b"more points");
         handoff.write_shard(SHARD, NODE, &points).await.unwrap();
@@ -140,6 +144,33 @@ async fn what_is_rejected_and_what_is_lost_is_told_of_once_it_is_durable() {
     let again = rest(&mut events);
     let is_loss = |it: &Event| matches!(it, Event::Lost(_) | Event::Rejected { .. });
     assert!(!again.iter().any(is_loss), "{again:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_what_left_before_that_is_durable() {
+    for reply in [Reply::Reject, Reply::Obsolete] {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Arc::new(ScriptedWriter::taking());
+        writer.follow(move |_| reply);
+        let handoff = open(quick(dir.path()), &writer).await;
+        handoff.pause_all(Pause::UntilRestart).await.unwrap();
+        let points = Bytes::from_static(b"points");
+        handoff.write_shard(SHARD, NODE, &points).await.unwrap();
+        let mut events = handoff.events();
+        // The commit with which it leaves is the first that there is.
+        handoff.inject(CommitFault::Fail);
+        handoff.resume_all().await.unwrap();
+        let mut told = Vec::new();
+        while !matches!(told.last(), Some(Event::StoreFailed(_))) {
+            told.push(next(&mut events).await);
+        }
+        let left = |it: &Event| matches!(it, Event::Lost(_) | Event::Rejected { .. });
+        assert!(!told.iter().any(left), "{told:?}");
+        assert_eq!(writer.seen().len(), 1, "it was sent");
+        handoff.heal_disk();
+        while !matches!(next(&mut events).await, Event::Reopened) {}
+        handoff.shutdown().await.unwrap();
+    }
 }
 
 #[tokio::test]
