@@ -12,6 +12,8 @@ mod letters;
 #[path = "barrier/waiting.rs"]
 mod waiting;
 
+use std::path::Path;
+
 use common::*;
 use copy::copy_of;
 use hinted_handoff::{
@@ -199,6 +201,59 @@ fn every_way_to_be_lost_is_told_from_the_journal() {
     println!("barrier: 5 hints lost in 5 ways");
 }
 
+#[test]
+fn what_was_lost_before_it_was_made_is_none_of_its_losses_though_it_stands_in_its_midst() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let all = fill(&store, 7, 4);
+    let before = barrier(&store, &[7]).unwrap();
+    lose(&store, 7, &all[2], LossReason::Quota);
+    let made = barrier(&store, &[7]).unwrap();
+    assert_eq!(made.queues, before.queues);
+    assert_eq!(store.look_at(&made).unwrap(), waiting(3, 30, 0));
+    // One of the same kind, which would make the older entry grow.
+    lose(&store, 7, &all[1], LossReason::Quota);
+    let check = |store: &Store| {
+        let entries = |made| lost(store.look_at(made).unwrap()).0;
+        let quota = LossReason::Quota;
+        assert_eq!(entries(&before), [(0, quota), (1, quota)]);
+        assert_eq!(entries(&made), [(1, quota)]);
+    };
+    check(&store);
+    store.close().unwrap();
+    check(&open(dir.path()));
+}
+
+/// Changes a bit of a record of the loss journal: 1 is an entry, 2 a range of a queue.
+fn flip_loss(dir: &Path, kind: u8, number: u64) {
+    changed_for_good(dir, |db| {
+        let losses = db.open_tree("hh/losses").unwrap();
+        let key = [&[kind], number.to_be_bytes().as_slice()].concat();
+        let mut value = losses.get(&key).unwrap().unwrap().to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        losses.insert(key, value).unwrap();
+    });
+}
+
+#[test]
+fn a_loss_that_does_not_read_any_more_may_be_one_of_any_barrier_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let all = fill(&store, 7, 3);
+    fill(&store, 8, 1);
+    let made = [7, 8].map(|node| barrier(&store, &[node]).unwrap());
+    lose(&store, 7, &all[1], LossReason::Expired);
+    let made_later = barrier(&store, &[7]).unwrap();
+    store.close().unwrap();
+    flip_loss(dir.path(), 1, 0);
+    let store = open(dir.path());
+    for made in made {
+        let (entries, folded, unknown, ..) = lost(store.look_at(&made).unwrap());
+        assert_eq!((entries, folded, unknown), (vec![], 0, true));
+    }
+    assert_eq!(store.look_at(&made_later).unwrap(), waiting(2, 20, 0));
+}
+
 /// Their records are trimmed bit by bit, behind the loss.
 #[test]
 fn dead_letters_of_a_removed_node_are_lost_and_not_counted_any_more() {
@@ -339,7 +394,8 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
     let all = fill(&store, 7, 3);
     let made = barrier(&store, &[7]).unwrap();
     let made_of_9 = barrier(&store, &[9]).unwrap();
-    lose(&store, 7, &all[0], LossReason::Quota);
+    // Behind one that waits, so that it stands in the middle of every barrier.
+    lose(&store, 7, &all[1], LossReason::Quota);
     // Each of a shard of its own, so an entry each.
     const LOST: u64 = 10_200;
     for burst in 0..(LOST / 300) {
@@ -349,6 +405,7 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
         store.claim(NodeId(8), &mut peeked);
         answer(|done| store.lose(NodeId(8), peeked, LossReason::Expired, done)).unwrap();
     }
+    let made_later = barrier(&store, &[7]).unwrap();
     let check = |store: &Store| {
         let (entries, folded, unknown, pending, dead) = lost(store.look_at(&made).unwrap());
         assert_eq!((entries, folded, unknown), (vec![], 1, false));
@@ -363,6 +420,7 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
             )
         );
         assert_eq!(store.look_at(&made_of_9).unwrap(), waiting(1, 10, 0));
+        assert_eq!(store.look_at(&made_later).unwrap(), waiting(2, 20, 0));
         let losses = store.losses(0).unwrap();
         assert_eq!(losses.entries.len(), 10_000);
         assert_eq!(losses.total().hints, LOST + 1);
@@ -374,6 +432,15 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
     check(&store);
     deliver(&store, 9, &untouched[0]);
     assert_eq!(store.look_at(&made_of_9).unwrap(), BarrierState::Delivered);
+    store.close().unwrap();
+    // Nobody knows any more what was lost of the queue, nor of those before it; of later ones that is known.
+    flip_loss(dir.path(), 2, made.queues[0].queue.0);
+    let store = open(dir.path());
+    let (entries, folded, unknown, ..) = lost(store.look_at(&made).unwrap());
+    assert_eq!((entries, folded, unknown), (vec![], 0, true));
+    fill(&store, 10, 1);
+    let made_of_10 = barrier(&store, &[10]).unwrap();
+    assert_eq!(store.look_at(&made_of_10).unwrap(), waiting(1, 10, 0));
     println!("barrier: {} entries, folded to 10000", LOST + 1);
 }
 

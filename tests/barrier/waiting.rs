@@ -1,20 +1,32 @@
 //! Waiting at the service: told when it is over, not before, and whatever happens meanwhile.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Wake},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hinted_handoff::{
-    BarrierState, Config, Durability, HandoffError, HintedHandoff, LossReason, NodeId, Sequence,
-    ShardId,
+    Barrier, BarrierState, Config, Durability, Event, HandoffError, Health, HintedHandoff,
+    LossReason, NodeId, Sequence, ShardId, ShardWrite, ShardWriter, WriteError,
     testkit::{CommitFault, Reply, ScriptedWriter, Store},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 
 use super::{
     NODE,
     common::{config, hints, open},
     copy::copy_of,
-    letters::{deliver, lose},
+    letters::{claimed, deliver, lose},
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -212,4 +224,168 @@ async fn shutdown_and_failure_end_a_wait_with_a_typed_error() {
             assert!(matches!(state, BarrierState::Waiting { .. }));
         }
     }
+}
+
+/// Takes a write once it is let.
+struct Gate {
+    has_begun: Notify,
+    may_end: Semaphore,
+}
+
+impl ShardWriter<Bytes> for Gate {
+    async fn write_shard(&self, _: ShardWrite<Bytes>) -> Result<(), WriteError> {
+        self.has_begun.notify_one();
+        let _open = self.may_end.acquire().await.map_err(WriteError::retry)?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_that_waits_for_sends_does_not_keep_those_who_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::new(Gate {
+        has_begun: Notify::new(),
+        may_end: Semaphore::new(0),
+    });
+    let config = Config {
+        send_timeout: LONG,
+        shutdown_grace: LONG,
+        ..config(dir.path())
+    };
+    let handoff = HintedHandoff::open(config, Arc::clone(&gate))
+        .await
+        .unwrap();
+    write(&handoff, 1).await;
+    gate.has_begun.notified().await;
+    let made = handoff.barrier(&[NODE]).await.unwrap();
+    let waiting = {
+        let handoff = handoff.clone();
+        tokio::spawn(async move { handoff.wait(&made, LONG).await })
+    };
+    let shutdown = {
+        let handoff = handoff.clone();
+        tokio::spawn(async move { handoff.shutdown().await })
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let error = ended.expect("it waits on").unwrap().unwrap_err();
+    assert!(matches!(error, HandoffError::ShutDown), "{error}");
+    assert!(!shutdown.is_finished());
+    gate.may_end.add_permits(1);
+    shutdown.await.unwrap().unwrap();
+}
+
+/// A crash would take it back.
+#[tokio::test]
+async fn nobody_is_told_of_an_end_that_is_not_durable_yet() {
+    for is_lost in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let handoff = manual(dir.path()).await;
+        let store = handoff.store_below();
+        let made = handoff.barrier(&[NODE]).await.unwrap();
+        handoff.inject(CommitFault::Hang);
+        for hint in hints(&store, NODE.0) {
+            match is_lost {
+                false => deliver(&store, NODE.0, &hint),
+                true => {
+                    let hint = claimed(&store, NODE.0, &hint);
+                    store.lose(NODE, vec![hint], LossReason::Expired, drop);
+                }
+            }
+        }
+        // Until it can be seen.
+        while is_lost && store.losses(0).unwrap().entries.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut waiting = pin!(handoff.wait(&made, LONG));
+        let told = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+        assert!(told.is_err(), "{told:?}");
+        handoff.heal_disk();
+        let state = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        match state.unwrap().unwrap() {
+            BarrierState::Delivered => assert!(!is_lost),
+            BarrierState::Lost { .. } => assert!(is_lost),
+            state => panic!("{state:?}"),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// A wait that was polled once, has looked since, and does not know yet what it saw.
+async fn has_looked(
+    handoff: &HintedHandoff<Bytes>,
+    barrier: &Barrier,
+) -> Pin<Box<impl Future<Output = Result<BarrierState, HandoffError>>>> {
+    loop {
+        let mut waiting = Box::pin(handoff.wait(barrier, LONG));
+        let woken = Arc::new(Woken::default());
+        let waker = Arc::clone(&woken).into();
+        let polled = waiting.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        // A look so quick that it was over at once is no use here: then it waits for the store already.
+        for _ in 0..1000 {
+            if woken.0.load(Relaxed) {
+                return waiting;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// More queues than a group writes cursors of, so that the last one is not among those of the group that fails.
+#[tokio::test]
+async fn an_acknowledgement_that_a_failure_undoes_while_nobody_looks_is_not_told_of() {
+    const LAST: NodeId = NodeId(501);
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        manual_nodes: (1..=LAST.0).map(NodeId).collect(),
+        durability: Durability::Buffered,
+        ..config(dir.path())
+    };
+    let handoff = HintedHandoff::open(config, ScriptedWriter::down())
+        .await
+        .unwrap();
+    let points = Bytes::from_static(b"points");
+    for node in (1..=LAST.0).chain([1]).map(NodeId) {
+        handoff
+            .write_shard(ShardId(1), node, &points)
+            .await
+            .unwrap();
+    }
+    handoff.sync().await.unwrap();
+    let store = handoff.store_below();
+    let made = handoff.barrier(&[LAST]).await.unwrap();
+    handoff.inject(CommitFault::Hang);
+    let lost = claimed(&store, 1, &hints(&store, 1)[1]);
+    store.lose(NodeId(1), vec![lost], LossReason::Expired, drop);
+    // From here on what leaves does so in the next group.
+    while store.losses(0).unwrap().entries.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for node in 1..=LAST.0 {
+        deliver(&store, node, &hints(&store, node)[0]);
+    }
+    let mut waiting = has_looked(&handoff, &made).await;
+    let mut events = handoff.events();
+    handoff.inject(CommitFault::Fail);
+    while !matches!(events.recv().await.unwrap(), Event::StoreFailed(_)) {}
+    handoff.heal_disk();
+    while !matches!(events.recv().await.unwrap(), Event::Reopened) {}
+    while !matches!(handoff.health(), Health::Serving) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let again = hints(&store, LAST.0);
+    assert_eq!(again.len(), 1, "it was undone");
+    let told = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(told.is_err(), "{told:?}");
+    deliver(&store, LAST.0, &again[0]);
+    let told = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    assert_eq!(told.unwrap().unwrap(), BarrierState::Delivered);
 }
