@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hinted_handoff::{
     Config, ConsistencyLevel, Durability, EnqueueError, HintedHandoff, NodeId, PointsWriteError,
     PointsWriter, Shard, ShardId, WhenFull,
-    testkit::{Reply, ScriptedWriter},
+    testkit::{Reply, ScriptedWriter, WallClock},
 };
 use tokio::time::{Instant, timeout};
 
@@ -165,7 +165,11 @@ async fn a_shutdown_gives_what_is_being_sent_five_seconds() {
 async fn by_default_no_hint_is_ever_too_old_or_tried_too_often() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::new(|_| Reply::Retry));
-    let handoff = open(common::config(dir.path()), &writer).await;
+    // A wall clock that runs ahead with it.
+    let clock = WallClock::new(1_700_000_000_000);
+    let config = common::config(dir.path());
+    let opened = Handoff::open_by_clock(config, clock, Arc::clone(&writer)).await;
+    let handoff = opened.unwrap();
     handoff.write_shard(SHARD, NODE, &POINTS).await.unwrap();
     tokio::time::sleep(24 * HOUR).await;
     assert!(writer.seen().len() > 1_000);
