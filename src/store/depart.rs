@@ -144,6 +144,7 @@ impl Committer {
         };
         self.make_room_for_letter(accepted, node, more)?;
         let dead = Dead::new(hint.hint.shard, payload_bytes, burial.clone());
+        let burial = dead.burial.clone();
         let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
         let block = self.encoder.encode_letter(
@@ -166,7 +167,7 @@ impl Committer {
                 sequence: place.sequence,
             },
             shard: hint.hint.shard,
-            burial: burial.clone(),
+            burial,
         });
         let record = self.records.entry(node).or_default();
         if !record.dead.contains(&place.queue) {
