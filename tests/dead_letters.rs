@@ -8,6 +8,7 @@ mod common;
 mod copy;
 #[path = "dead_letters/crash.rs"]
 mod crash;
+mod frozen;
 #[path = "dead_letters/host.rs"]
 mod host;
 #[path = "common/letters.rs"]
@@ -134,6 +135,53 @@ fn the_oldest_make_room_for_new_ones_and_the_journal_says_so() {
     bury(&store, 7, &all[1]).unwrap();
     assert_eq!(seen(&store), [12]);
     println!("dead_letters: 11 evicted, none twice");
+}
+
+/// Queues change hands with a rename; which of them was begun first does not.
+#[test]
+fn of_several_queues_the_one_that_was_begun_first_makes_room_first_whoever_has_it_by_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        max_dead_letters: 4,
+        ..config(dir.path())
+    };
+    let mut store = Store::open(&config, Box::new(|_| {})).unwrap();
+    for (node, text) in [(8, "a"), (8, "b"), (7, "c"), (7, "d")] {
+        append(&store, node, text);
+    }
+    // The other way round: it is not about when they were buried.
+    for node in [7, 8] {
+        for hint in hints(&store, node) {
+            bury(&store, node, &hint).unwrap();
+        }
+    }
+    told(|done| store.rename_node(NodeId(8), NODE, done)).unwrap();
+    for text in ["e", "f", "g"] {
+        append(&store, 7, text);
+    }
+    let seen = |store: &Store| -> Vec<(u64, u64)> {
+        let letters = letters(store, 7).into_iter();
+        let places = letters.map(|(place, _)| place.named());
+        places.map(|(queue, at)| (queue.0, at.0)).collect()
+    };
+    assert_eq!(seen(&store), [(1, 1), (1, 2), (2, 1), (2, 2)]);
+    for left in [
+        [(1, 2), (2, 1), (2, 2), (3, 1)],
+        [(2, 1), (2, 2), (3, 1), (3, 2)],
+        [(2, 2), (3, 1), (3, 2), (3, 3)],
+    ] {
+        bury(&store, 7, &hints(&store, 7)[0]).unwrap();
+        assert_eq!(seen(&store), left);
+        store.close().unwrap();
+        store = Store::open(&config, Box::new(|_| {})).unwrap();
+        assert_eq!(seen(&store), left);
+    }
+    let losses = store.losses(0).unwrap().entries.into_iter();
+    let lost = losses.map(|(_, it)| (it.node, it.queue.0, it.first.0, it.last.0, it.reason));
+    let quota = LossReason::DeadLetterQuota;
+    let expected = [(NODE, 1, 1, 1), (NODE, 1, 2, 2), (NODE, 2, 1, 1)];
+    let expected = expected.map(|(node, queue, first, last)| (node, queue, first, last, quota));
+    assert_eq!(lost.collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! On paused time, as in `replay.rs`.
 
 mod common;
+#[path = "poison/tries.rs"]
+mod tries;
 
 use std::{
     collections::BTreeMap,

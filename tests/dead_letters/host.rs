@@ -7,14 +7,16 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Config, DeadReason, HandoffError, HintId, HintedHandoff, LossReason, NodeId, QueueId,
-    Sequence, ShardId, ShardWrite, ShardWriter, StoreId, WriteError, testkit::ScriptedWriter,
+    Amount, Config, DeadReason, Event, HandoffError, HintId, HintedHandoff, LossReason, NodeId,
+    QueueId, Sequence, ShardId, ShardWrite, ShardWriter, StoreId, WriteError,
+    testkit::{ScriptedWriter, WallClock},
 };
 use tokio::sync::mpsc;
 
 use super::{
     NODE, bury_all,
     common::{append, changed_for_good, config, hint, hints, open, try_append},
+    frozen::freeze,
     letter_keys,
     letters::{bury, deliver},
 };
@@ -313,5 +315,130 @@ async fn one_that_does_not_decode_or_does_not_read_is_told_apart() {
         []
     );
     assert_eq!(losses.entries[0].1.queue, QueueId(1));
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_who_send_on_and_discard_all_at_once_each_is_told_what_it_did() {
+    const LETTERS: u64 = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let handoff = manual(dir.path()).await;
+    let store = handoff.store_below();
+    let burst = (0..LETTERS).map(|number| hint(number % 3, format!("hint {number}")));
+    let appended = try_append(&store, 7, burst.collect());
+    let ids: Vec<HintId> = appended.into_iter().map(Result::unwrap).collect();
+    bury_all(&store);
+    let there = handoff.stats().nodes[0].dead_letters;
+    let redrives: Vec<_> = (0..3)
+        .map(|_| {
+            let handoff = handoff.clone();
+            tokio::spawn(async move { handoff.redrive_all(NODE).await })
+        })
+        .collect();
+    // From behind, so that they meet in the middle; some of these are asked for twice.
+    let from_behind = ids.rchunks(30).chain(ids.rchunks(50).take(3));
+    let discards = from_behind.map(|ids| {
+        let (handoff, ids) = (handoff.clone(), ids.to_vec());
+        tokio::spawn(async move { handoff.discard(NODE, &ids).await })
+    });
+    let discards: Vec<_> = discards.collect();
+    let mut sent_on = Vec::new();
+    for redrive in redrives {
+        let done = redrive.await.unwrap().unwrap();
+        assert_eq!(done.damaged, []);
+        assert!(done.hints.is_sorted());
+        sent_on.extend(done.hints);
+    }
+    let mut discarded = Amount::default();
+    for discard in discards {
+        let left = discard.await.unwrap().unwrap();
+        discarded.hints += left.hints;
+        discarded.bytes += left.bytes;
+    }
+    assert_eq!(handoff.dead_letters(NODE, None, 9).await.unwrap(), []);
+    assert_eq!(handoff.losses(0).await.unwrap().total(), discarded);
+    let node = handoff.stats().nodes.remove(0);
+    assert_eq!(node.dead_letters, Amount::default());
+    assert_eq!(node.pending.hints + discarded.hints, there.hints);
+    assert_eq!(node.pending.bytes + discarded.bytes, there.bytes);
+    // Each of the rest waits once, under the id that one of them was told.
+    sent_on.sort_by_key(|(_, now)| *now);
+    let waits = hints(&store, 7).into_iter().map(|it| {
+        let (queue, sequence) = it.hint.origin.unwrap();
+        let id = |queue, sequence| HintId {
+            store: store.id(),
+            queue,
+            sequence,
+        };
+        let now = id(it.mark.queue.queue, it.mark.sequence);
+        (id(queue, sequence), now)
+    });
+    assert_eq!(waits.collect::<Vec<_>>(), sent_on);
+    println!(
+        "dead_letters: {} sent on, {} discarded",
+        sent_on.len(),
+        discarded.hints
+    );
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_is_as_old_as_its_hint_and_one_that_is_sent_on_is_new() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let _frozen = freeze();
+    let dir = tempfile::tempdir().unwrap();
+    let start = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000);
+    let clock = WallClock::new(1_700_000_000_000);
+    let config = Config {
+        manual_nodes: [NODE].into(),
+        ..config(dir.path())
+    };
+    let writer = ScriptedWriter::down();
+    let opened = HintedHandoff::<Bytes>::open_by_clock(config, clock, writer);
+    let handoff = opened.await.unwrap();
+    let store = handoff.store_below();
+    let first = enqueue(&handoff, "points").await;
+    let mut id = first;
+    for (enqueued, redriven_from) in [(start, None), (start + 2 * HOUR, Some(first))] {
+        tokio::time::advance(HOUR).await;
+        assert_eq!(handoff.stats().nodes[0].oldest_age, Some(HOUR));
+        bury_all(&store);
+        tokio::time::advance(HOUR).await;
+        let content = handoff.dead_letter(NODE, id).await.unwrap();
+        assert_eq!(content.enqueued, enqueued);
+        assert_eq!(content.redriven_from, redriven_from);
+        id = handoff.redrive(NODE, id).await.unwrap();
+        assert_eq!(handoff.stats().nodes[0].oldest_age, Some(Duration::ZERO));
+    }
+    handoff.shutdown().await.unwrap();
+}
+
+/// Says more than a record may hold.
+struct Wordy;
+
+impl ShardWriter<Bytes> for Wordy {
+    async fn write_shard(&self, _: ShardWrite<Bytes>) -> Result<(), WriteError> {
+        Err(WriteError::reject("\u{20ac}".repeat(100_000)))
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_said_at_length_is_cut_behind_a_whole_character_wherever_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let handoff = HintedHandoff::open(config(dir.path()), Wordy)
+        .await
+        .unwrap();
+    let mut events = handoff.events();
+    let id = enqueue(&handoff, "points").await;
+    let told = loop {
+        let told = tokio::time::timeout(Duration::from_secs(20), events.recv());
+        if let Event::Rejected { error, .. } = told.await.unwrap().unwrap() {
+            break error;
+        }
+    };
+    let kept = handoff.dead_letter(NODE, id).await.unwrap().letter.error;
+    assert!(kept.starts_with("the node will never accept it: \u{20ac}"));
+    assert!(kept.ends_with('\u{20ac}') && (4094..=4096).contains(&kept.len()));
+    assert_eq!(told, kept);
     handoff.shutdown().await.unwrap();
 }
