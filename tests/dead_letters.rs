@@ -13,6 +13,8 @@ mod frozen;
 mod host;
 #[path = "common/letters.rs"]
 mod letters;
+#[path = "dead_letters/many.rs"]
+mod many;
 
 use std::{path::Path, time::Duration};
 

@@ -30,7 +30,7 @@ impl ShardWriter<Bytes> for Telling {
     }
 }
 
-async fn manual(dir: &Path) -> HintedHandoff<Bytes> {
+pub async fn manual(dir: &Path) -> HintedHandoff<Bytes> {
     let config = Config {
         manual_nodes: [NODE].into(),
         ..config(dir)
@@ -315,70 +315,6 @@ async fn one_that_does_not_decode_or_does_not_read_is_told_apart() {
         []
     );
     assert_eq!(losses.entries[0].1.queue, QueueId(1));
-    handoff.shutdown().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_several_who_send_on_and_discard_all_at_once_each_is_told_what_it_did() {
-    const LETTERS: u64 = 300;
-    let dir = tempfile::tempdir().unwrap();
-    let handoff = manual(dir.path()).await;
-    let store = handoff.store_below();
-    let burst = (0..LETTERS).map(|number| hint(number % 3, format!("hint {number}")));
-    let appended = try_append(&store, 7, burst.collect());
-    let ids: Vec<HintId> = appended.into_iter().map(Result::unwrap).collect();
-    bury_all(&store);
-    let there = handoff.stats().nodes[0].dead_letters;
-    let redrives: Vec<_> = (0..3)
-        .map(|_| {
-            let handoff = handoff.clone();
-            tokio::spawn(async move { handoff.redrive_all(NODE).await })
-        })
-        .collect();
-    // From behind, so that they meet in the middle; some of these are asked for twice.
-    let from_behind = ids.rchunks(30).chain(ids.rchunks(50).take(3));
-    let discards = from_behind.map(|ids| {
-        let (handoff, ids) = (handoff.clone(), ids.to_vec());
-        tokio::spawn(async move { handoff.discard(NODE, &ids).await })
-    });
-    let discards: Vec<_> = discards.collect();
-    let mut sent_on = Vec::new();
-    for redrive in redrives {
-        let done = redrive.await.unwrap().unwrap();
-        assert_eq!(done.damaged, []);
-        assert!(done.hints.is_sorted());
-        sent_on.extend(done.hints);
-    }
-    let mut discarded = Amount::default();
-    for discard in discards {
-        let left = discard.await.unwrap().unwrap();
-        discarded.hints += left.hints;
-        discarded.bytes += left.bytes;
-    }
-    assert_eq!(handoff.dead_letters(NODE, None, 9).await.unwrap(), []);
-    assert_eq!(handoff.losses(0).await.unwrap().total(), discarded);
-    let node = handoff.stats().nodes.remove(0);
-    assert_eq!(node.dead_letters, Amount::default());
-    assert_eq!(node.pending.hints + discarded.hints, there.hints);
-    assert_eq!(node.pending.bytes + discarded.bytes, there.bytes);
-    // Each of the rest waits once, under the id that one of them was told.
-    sent_on.sort_by_key(|(_, now)| *now);
-    let waits = hints(&store, 7).into_iter().map(|it| {
-        let (queue, sequence) = it.hint.origin.unwrap();
-        let id = |queue, sequence| HintId {
-            store: store.id(),
-            queue,
-            sequence,
-        };
-        let now = id(it.mark.queue.queue, it.mark.sequence);
-        (id(queue, sequence), now)
-    });
-    assert_eq!(waits.collect::<Vec<_>>(), sent_on);
-    println!(
-        "dead_letters: {} sent on, {} discarded",
-        sent_on.len(),
-        discarded.hints
-    );
     handoff.shutdown().await.unwrap();
 }
 
