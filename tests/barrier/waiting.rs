@@ -323,7 +323,7 @@ async fn has_looked(
     handoff: &HintedHandoff<Bytes>,
     barrier: &Barrier,
 ) -> Pin<Box<impl Future<Output = Result<BarrierState, HandoffError>>>> {
-    loop {
+    for _ in 0..20 {
         let mut waiting = Box::pin(handoff.wait(barrier, LONG));
         let woken = Arc::new(Woken::default());
         let waker = Arc::clone(&woken).into();
@@ -337,6 +337,22 @@ async fn has_looked(
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+    panic!("each look was over at once");
+}
+
+#[tokio::test]
+async fn what_leaves_while_it_is_looked_is_heard_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let handoff = manual(dir.path()).await;
+    let store = handoff.store_below();
+    let made = handoff.barrier(&[NODE]).await.unwrap();
+    let waiting = has_looked(&handoff, &made).await;
+    for hint in hints(&store, NODE.0) {
+        deliver(&store, NODE.0, &hint);
+    }
+    let told = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let state = told.expect("a bell was not heard").unwrap();
+    assert_eq!(state, BarrierState::Delivered);
 }
 
 /// More queues than a group writes cursors of, so that the last one is not among those of the group that fails.
