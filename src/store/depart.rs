@@ -301,6 +301,7 @@ impl Committer {
         dead: &Dead,
     ) {
         accepted.set(&place.letter_key(), None);
+        accepted.removed_bytes += Letter::Dead(dead.clone()).encode(place).len();
         accepted.letters(node).take(place, one(dead));
         accepted.letters_gone.push(place);
     }
@@ -407,6 +408,7 @@ impl Committer {
         accepted.status_gone = Some(node);
         // The records themselves go with their queues, bit by bit.
         accepted.hints.clear();
+        accepted.removed_bytes = 0;
         accepted.letters_gone.clear();
         Ok(queues.pending())
     }
