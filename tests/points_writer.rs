@@ -340,6 +340,11 @@ struct Unstoppable {
 }
 
 impl ShardWriter<Bytes> for Unstoppable {
+    /// Nothing but direct writes.
+    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+        Err(WriteError::retry("down"))
+    }
+
     async fn write_shard(&self, _: ShardWrite<Bytes>) -> Result<(), WriteError> {
         self.began.send(()).map_err(WriteError::retry)?;
         // It blocks its thread, as no writer should.
