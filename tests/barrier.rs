@@ -9,23 +9,21 @@ mod common;
 mod copy;
 #[path = "common/letters.rs"]
 mod letters;
+#[path = "barrier/waiting.rs"]
+mod waiting;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::path::Path;
 
-use bytes::Bytes;
 use common::*;
 use copy::copy_of;
 use hinted_handoff::{
-    Amount, Barrier, BarrierState, Config, Durability, HandoffError, HintedHandoff, LossReason,
-    NodeId, QueueId, Sequence, ShardId,
-    testkit::{CommitFault, PeekedHint, Reply, ScriptedWriter, Store},
+    Amount, Barrier, BarrierState, Config, HandoffError, LossReason, NodeId, QueueId, Sequence,
+    testkit::{PeekedHint, Store},
 };
 use letters::*;
 use letters::{bury, letters, lose, redrive};
-use tokio::time::Instant;
 
 const NODE: NodeId = NodeId(7);
-const LONG: Duration = Duration::from_secs(3600);
 
 fn waiting(hints: u64, bytes: u64, dead_letters: u64) -> BarrierState {
     let pending = Amount { hints, bytes };
@@ -203,6 +201,59 @@ fn every_way_to_be_lost_is_told_from_the_journal() {
     println!("barrier: 5 hints lost in 5 ways");
 }
 
+#[test]
+fn what_was_lost_before_it_was_made_is_none_of_its_losses_though_it_stands_in_its_midst() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let all = fill(&store, 7, 4);
+    let before = barrier(&store, &[7]).unwrap();
+    lose(&store, 7, &all[2], LossReason::Quota);
+    let made = barrier(&store, &[7]).unwrap();
+    assert_eq!(made.queues, before.queues);
+    assert_eq!(store.look_at(&made).unwrap(), waiting(3, 30, 0));
+    // One of the same kind, which would make the older entry grow.
+    lose(&store, 7, &all[1], LossReason::Quota);
+    let check = |store: &Store| {
+        let entries = |made| lost(store.look_at(made).unwrap()).0;
+        let quota = LossReason::Quota;
+        assert_eq!(entries(&before), [(0, quota), (1, quota)]);
+        assert_eq!(entries(&made), [(1, quota)]);
+    };
+    check(&store);
+    store.close().unwrap();
+    check(&open(dir.path()));
+}
+
+/// Changes a bit of a record of the loss journal: 1 is an entry, 2 a range of a queue.
+fn flip_loss(dir: &Path, kind: u8, number: u64) {
+    changed_for_good(dir, |db| {
+        let losses = db.open_tree("hh/losses").unwrap();
+        let key = [&[kind], number.to_be_bytes().as_slice()].concat();
+        let mut value = losses.get(&key).unwrap().unwrap().to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        losses.insert(key, value).unwrap();
+    });
+}
+
+#[test]
+fn a_loss_that_does_not_read_any_more_may_be_one_of_any_barrier_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let all = fill(&store, 7, 3);
+    fill(&store, 8, 1);
+    let made = [7, 8].map(|node| barrier(&store, &[node]).unwrap());
+    lose(&store, 7, &all[1], LossReason::Expired);
+    let made_later = barrier(&store, &[7]).unwrap();
+    store.close().unwrap();
+    flip_loss(dir.path(), 1, 0);
+    let store = open(dir.path());
+    for made in made {
+        let (entries, folded, unknown, ..) = lost(store.look_at(&made).unwrap());
+        assert_eq!((entries, folded, unknown), (vec![], 0, true));
+    }
+    assert_eq!(store.look_at(&made_later).unwrap(), waiting(2, 20, 0));
+}
+
 /// Their records are trimmed bit by bit, behind the loss.
 #[test]
 fn dead_letters_of_a_removed_node_are_lost_and_not_counted_any_more() {
@@ -343,7 +394,15 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
     let all = fill(&store, 7, 3);
     let made = barrier(&store, &[7]).unwrap();
     let made_of_9 = barrier(&store, &[9]).unwrap();
-    lose(&store, 7, &all[0], LossReason::Quota);
+    // One that was sent on counts where it stood before, which is all that this barrier knows.
+    let of_6 = fill(&store, 6, 2);
+    let made_of_6 = barrier(&store, &[6]).unwrap();
+    bury(&store, 6, &of_6[0]).unwrap();
+    redrive(&store, 6, of_6[0].mark.place()).unwrap().unwrap();
+    let sent_on = hints(&store, 6).pop().unwrap();
+    lose(&store, 6, &sent_on, LossReason::Expired);
+    // Behind one that waits, so that it stands in the middle of every barrier.
+    lose(&store, 7, &all[1], LossReason::Quota);
     // Each of a shard of its own, so an entry each.
     const LOST: u64 = 10_200;
     for burst in 0..(LOST / 300) {
@@ -353,6 +412,7 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
         store.claim(NodeId(8), &mut peeked);
         answer(|done| store.lose(NodeId(8), peeked, LossReason::Expired, done)).unwrap();
     }
+    let made_later = barrier(&store, &[7]).unwrap();
     let check = |store: &Store| {
         let (entries, folded, unknown, pending, dead) = lost(store.look_at(&made).unwrap());
         assert_eq!((entries, folded, unknown), (vec![], 1, false));
@@ -367,9 +427,12 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
             )
         );
         assert_eq!(store.look_at(&made_of_9).unwrap(), waiting(1, 10, 0));
+        assert_eq!(store.look_at(&made_later).unwrap(), waiting(2, 20, 0));
+        let (entries, folded, _, pending, _) = lost(store.look_at(&made_of_6).unwrap());
+        assert_eq!((entries, folded, pending.hints), (vec![], 1, 1));
         let losses = store.losses(0).unwrap();
         assert_eq!(losses.entries.len(), 10_000);
-        assert_eq!(losses.total().hints, LOST + 1);
+        assert_eq!(losses.total().hints, LOST + 2);
         assert_eq!(store.losses(losses.next - 1).unwrap().entries.len(), 1);
     };
     check(&store);
@@ -378,7 +441,16 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
     check(&store);
     deliver(&store, 9, &untouched[0]);
     assert_eq!(store.look_at(&made_of_9).unwrap(), BarrierState::Delivered);
-    println!("barrier: {} entries, folded to 10000", LOST + 1);
+    store.close().unwrap();
+    // Nobody knows any more what was lost of the queue, nor of those before it; of later ones that is known.
+    flip_loss(dir.path(), 2, made.queues[0].queue.0);
+    let store = open(dir.path());
+    let (entries, folded, unknown, ..) = lost(store.look_at(&made).unwrap());
+    assert_eq!((entries, folded, unknown), (vec![], 0, true));
+    fill(&store, 10, 1);
+    let made_of_10 = barrier(&store, &[10]).unwrap();
+    assert_eq!(store.look_at(&made_of_10).unwrap(), waiting(1, 10, 0));
+    println!("barrier: {} entries, folded to 10000", LOST + 2);
 }
 
 #[test]
@@ -439,199 +511,4 @@ fn a_barrier_that_is_not_of_this_store_or_not_of_its_past_is_a_typed_error() {
         matches!(error, HandoffError::BarrierOfAnotherStore { .. }),
         "{error}"
     );
-}
-
-async fn service(
-    dir: &Path,
-    durability: Durability,
-) -> (HintedHandoff<Bytes>, Arc<ScriptedWriter>) {
-    let writer = Arc::new(ScriptedWriter::down());
-    let config = Config {
-        durability,
-        ..config(dir)
-    };
-    let handoff = HintedHandoff::open(config, Arc::clone(&writer))
-        .await
-        .unwrap();
-    (handoff, writer)
-}
-
-async fn write(handoff: &HintedHandoff<Bytes>, count: usize) {
-    for number in 0..count {
-        let points = Bytes::from(format!("points {number}"));
-        handoff
-            .write_shard(ShardId(1), NODE, &points)
-            .await
-            .unwrap();
-    }
-}
-
-#[tokio::test]
-async fn buffered_answers_are_part_of_it_and_draining_waits_for_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let (handoff, writer) = service(dir.path(), Durability::Buffered).await;
-    write(&handoff, 500).await;
-    let made = handoff.barrier(&[NODE]).await.unwrap();
-    assert_eq!(made.queues[0].through, Sequence(500));
-    let BarrierState::Waiting { pending, .. } = handoff.wait(&made, Duration::ZERO).await.unwrap()
-    else {
-        panic!()
-    };
-    assert_eq!(pending.hints, 500);
-    let unknown = handoff.drain(NodeId(99), LONG).await.unwrap_err();
-    assert!(matches!(unknown, HandoffError::UnknownNode { .. }));
-    writer.follow(|_| Reply::Take);
-    writer.follow_pings(|_| Reply::Take);
-    let drained = handoff.drain(NODE, Duration::from_secs(60)).await.unwrap();
-    assert_eq!(drained, BarrierState::Delivered);
-    assert_eq!(writer.taken().len(), 500);
-    // Delivered is durable when it is told.
-    let copy = copy_of(dir.path());
-    assert_eq!(pending_of(&open(copy.path())), 0);
-    let blocking = handoff.clone();
-    let state = tokio::task::spawn_blocking(move || {
-        let made = blocking.barrier_blocking(&[NODE]).unwrap();
-        assert_eq!(
-            blocking.drain_blocking(NODE, LONG).unwrap(),
-            BarrierState::Delivered
-        );
-        blocking.wait_blocking(&made, LONG).unwrap()
-    });
-    assert_eq!(state.await.unwrap(), BarrierState::Delivered);
-    handoff.shutdown().await.unwrap();
-}
-
-fn pending_of(store: &Store) -> u64 {
-    store
-        .nodes()
-        .iter()
-        .map(|(_, node)| node.pending().hints)
-        .sum()
-}
-
-/// Nobody sends for this node, and time stands still but for whoever waits: to be rung late is to wait for an hour.
-async fn manual(dir: &Path) -> HintedHandoff<Bytes> {
-    let config = Config {
-        manual_nodes: [NODE].into(),
-        ..config(dir)
-    };
-    let handoff = HintedHandoff::open(config, ScriptedWriter::down())
-        .await
-        .unwrap();
-    write(&handoff, 20).await;
-    handoff
-}
-
-#[tokio::test]
-async fn many_who_wait_are_rung_by_the_last_hint_and_by_a_loss() {
-    let dir = tempfile::tempdir().unwrap();
-    let handoff = manual(dir.path()).await;
-    let store = handoff.store_below();
-    for ends_well in [true, false] {
-        if !ends_well {
-            write(&handoff, 20).await;
-        }
-        let made = handoff.barrier(&[NODE]).await.unwrap();
-        let waiters: Vec<_> = (0..100)
-            .map(|_| {
-                let (handoff, made) = (handoff.clone(), made.clone());
-                tokio::spawn(async move { handoff.wait(&made, LONG).await.unwrap() })
-            })
-            .collect();
-        let peeked = hints(&store, 7);
-        for (at, hint) in peeked.iter().enumerate() {
-            match at == 10 && !ends_well {
-                true => {
-                    lose(&store, 7, hint, LossReason::Expired);
-                }
-                false => deliver(&store, 7, hint),
-            }
-            if at % 7 == 0 {
-                tokio::time::sleep(Duration::from_millis(3)).await;
-            }
-        }
-        let rung = Instant::now();
-        for waiter in waiters {
-            let state = tokio::time::timeout(Duration::from_secs(20), waiter).await;
-            let state = state.expect("a bell was not heard").unwrap();
-            assert_eq!(matches!(state, BarrierState::Delivered), ends_well);
-            assert_eq!(matches!(state, BarrierState::Lost { .. }), !ends_well);
-        }
-        println!(
-            "barrier: 100 waiters told within {} ms",
-            rung.elapsed().as_millis()
-        );
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_wait_ends_with_its_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let handoff = manual(dir.path()).await;
-    let made = handoff.barrier(&[NODE]).await.unwrap();
-    let began = Instant::now();
-    let state = handoff.wait(&made, Duration::from_secs(90)).await.unwrap();
-    assert!(matches!(state, BarrierState::Waiting { .. }));
-    assert_eq!(began.elapsed().as_secs(), 90);
-}
-
-/// In real time: the clock of a runtime that has nothing to do while the store works goes by.
-#[tokio::test]
-async fn whoever_waits_is_rung_when_the_last_hint_leaves() {
-    let dir = tempfile::tempdir().unwrap();
-    let handoff = manual(dir.path()).await;
-    let store = handoff.store_below();
-    let mut rung = 0;
-    for hint in hints(&store, 7) {
-        let mut made = handoff.barrier(&[NODE]).await.unwrap();
-        made.queues[0].through = hint.mark.sequence;
-        let waiting = {
-            let handoff = handoff.clone();
-            tokio::spawn(async move { handoff.wait(&made, LONG).await.unwrap() })
-        };
-        tokio::task::yield_now().await;
-        deliver(&store, 7, &hint);
-        // One who is not rung would wait for an hour.
-        let told = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-        assert_eq!(told.unwrap().unwrap(), BarrierState::Delivered);
-        rung += 1;
-    }
-    println!("barrier: {rung} who waited were rung");
-}
-
-#[tokio::test]
-async fn shutdown_and_failure_end_a_wait_with_a_typed_error() {
-    for fails in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
-        let handoff = manual(dir.path()).await;
-        let made = handoff.barrier(&[NODE]).await.unwrap();
-        let waiting = {
-            let (handoff, made) = (handoff.clone(), made.clone());
-            tokio::spawn(async move { handoff.wait(&made, LONG).await })
-        };
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        if fails {
-            handoff.inject(CommitFault::Fail);
-            handoff
-                .write_shard(ShardId(1), NODE, &"fails".into())
-                .await
-                .unwrap_err();
-        } else {
-            handoff.shutdown().await.unwrap();
-        }
-        let ended = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-        let error = ended.expect("it waits on").unwrap().unwrap_err();
-        match fails {
-            true => assert!(matches!(error, HandoffError::Storage(_)), "{error}"),
-            false => assert!(matches!(error, HandoffError::ShutDown), "{error}"),
-        }
-        if fails {
-            handoff.heal_disk();
-            while handoff.sync().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            let state = handoff.wait(&made, Duration::ZERO).await.unwrap();
-            assert!(matches!(state, BarrierState::Waiting { .. }));
-        }
-    }
 }

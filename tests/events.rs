@@ -2,12 +2,15 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use common::config;
 use hinted_handoff::{
-    Config, DeadReason, Event, HintedHandoff, LossReason, NodeId, NodeState, Pause, ShardId,
+    Config, DeadReason, Event, HintedHandoff, LossReason, NodeId, NodeStats, Pause, ShardId,
     testkit::{CommitFault, Reply, ScriptedWriter},
 };
 use tokio::{sync::broadcast::Receiver, time::timeout};
@@ -18,6 +21,17 @@ const SHARD: ShardId = ShardId(7);
 async fn next(events: &mut Receiver<Event>) -> Event {
     let told = timeout(Duration::from_secs(20), events.recv()).await;
     told.expect("an event in time").unwrap()
+}
+
+/// All that was told by now and not heard yet.
+fn rest(events: &mut Receiver<Event>) -> Vec<Event> {
+    std::iter::from_fn(|| events.try_recv().ok()).collect()
+}
+
+async fn until(handoff: &HintedHandoff<Bytes>, is_so: impl Fn(&NodeStats) -> bool) {
+    while !is_so(&handoff.stats().nodes[0]) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn open(config: Config, writer: &Arc<ScriptedWriter>) -> HintedHandoff<Bytes> {
@@ -39,16 +53,38 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::taking());
     writer.follow(|_| Reply::Retry);
-    let handoff = open(quick(dir.path()), &writer).await;
+    // Several sends, so that the node could be told of more than once.
+    let config = Config {
+        batch_bytes: 1,
+        ..quick(dir.path())
+    };
+    let handoff = open(config, &writer).await;
     let mut events = handoff.events();
     handoff
         .write_shard(SHARD, NODE, &Bytes::from_static(b"points"))
         .await
         .unwrap();
     match next(&mut events).await {
-        Event::NodeDown { node: NODE, error } => assert!(!error.is_empty()),
+        // With what the node said, below what is made of it.
+        Event::NodeDown { node: NODE, error } => {
+            assert!(error.contains("scripted: down"), "{error}")
+        }
         other => panic!("{other:?}"),
     }
+    // It is told once, however often it is tried.
+    until(&handoff, |node| node.failures >= 4).await;
+    assert!(rest(&mut events).is_empty());
+    let failed = handoff.stats().nodes.remove(0);
+    assert!(failed.attempts >= 4 && failed.last_error.is_some());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ago = now.as_millis() as u64 - failed.last_error_unix_ms.unwrap();
+    assert!(ago < 600_000, "{ago} ms ago");
+
+    for _ in 0..20 {
+        let points = Bytes::from_static(b"more points");
+        handoff.write_shard(SHARD, NODE, &points).await.unwrap();
+    }
+    assert!(rest(&mut events).is_empty());
     writer.follow(|_| Reply::Take);
     assert!(matches!(
         next(&mut events).await,
@@ -58,7 +94,11 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
         next(&mut events).await,
         Event::CaughtUp { node: NODE }
     ));
+    let well = handoff.stats().nodes.remove(0);
+    assert_eq!((well.attempts, well.last_error), (0, None));
+    assert_eq!(well.last_error_unix_ms, None);
     handoff.shutdown().await.unwrap();
+    assert!(rest(&mut events).is_empty());
 }
 
 #[tokio::test]
@@ -79,9 +119,10 @@ async fn what_is_rejected_and_what_is_lost_is_told_of_once_it_is_durable() {
                 hint,
                 shard,
                 reason,
-                ..
+                error,
             } => {
                 assert_eq!((node, shard, reason), (NODE, SHARD, DeadReason::Rejected));
+                assert!(error.contains("field type conflict"), "{error}");
                 break hint;
             }
             Event::Replaying { .. } => {}
@@ -100,6 +141,36 @@ async fn what_is_rejected_and_what_is_lost_is_told_of_once_it_is_durable() {
     assert_eq!((loss.reason, loss.amount.hints), (LossReason::Discarded, 1));
     assert_eq!(handoff.losses(0).await.unwrap().entries[0].1, loss);
     handoff.shutdown().await.unwrap();
+    let again = rest(&mut events);
+    let is_loss = |it: &Event| matches!(it, Event::Lost(_) | Event::Rejected { .. });
+    assert!(!again.iter().any(is_loss), "{again:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_what_left_before_that_is_durable() {
+    for reply in [Reply::Reject, Reply::Obsolete] {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Arc::new(ScriptedWriter::taking());
+        writer.follow(move |_| reply);
+        let handoff = open(quick(dir.path()), &writer).await;
+        handoff.pause_all(Pause::UntilRestart).await.unwrap();
+        let points = Bytes::from_static(b"points");
+        handoff.write_shard(SHARD, NODE, &points).await.unwrap();
+        let mut events = handoff.events();
+        // The commit with which it leaves is the first that there is.
+        handoff.inject(CommitFault::Fail);
+        handoff.resume_all().await.unwrap();
+        let mut told = Vec::new();
+        while !matches!(told.last(), Some(Event::StoreFailed(_))) {
+            told.push(next(&mut events).await);
+        }
+        let left = |it: &Event| matches!(it, Event::Lost(_) | Event::Rejected { .. });
+        assert!(!told.iter().any(left), "{told:?}");
+        assert_eq!(writer.seen().len(), 1, "it was sent");
+        handoff.heal_disk();
+        while !matches!(next(&mut events).await, Event::Reopened) {}
+        handoff.shutdown().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -143,23 +214,21 @@ async fn attempts_and_the_last_error_are_known_after_a_restart() {
     assert!(before.last_error.is_some() && before.last_error_unix_ms.is_some());
     drop(handoff);
 
-    // It is not tried again before it was looked at.
-    writer.follow_pings(|_| Reply::Retry);
-    let hour = Duration::from_secs(3600);
-    let slow = Config {
-        retry_interval: hour,
-        retry_max_interval: hour,
-        ..config(dir.path())
-    };
-    let handoff = open(slow, &writer).await;
-    let after = loop {
-        let stats = handoff.stats().nodes.remove(0);
-        if stats.state == NodeState::Down {
-            break stats;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    assert_eq!(after.attempts, before.attempts + 1, "the ping that failed");
+    // It is held, so that nothing adds to that before it was looked at.
+    let paused = open(quick(dir.path()), &writer).await;
+    paused.pause(NODE, Pause::Lasting).await.unwrap();
+    paused.shutdown().await.unwrap();
+    let before = paused.stats().nodes.remove(0);
+    drop(paused);
+    let handoff = open(quick(dir.path()), &writer).await;
+    // Its task begins.
+    until(&handoff, |node| node.attempts > 0).await;
+    let after = handoff.stats().nodes.remove(0);
+    assert_eq!(after.attempts, before.attempts);
+    assert_eq!(after.last_error, before.last_error);
+    assert_eq!(after.last_error_unix_ms, before.last_error_unix_ms);
+    handoff.resume(NODE).await.unwrap();
+    until(&handoff, |node| node.attempts > before.attempts).await;
     handoff.shutdown().await.unwrap();
 }
 

@@ -1,13 +1,18 @@
 //! Writers that wait at the same time share an fsync; a writer alone waits for nobody.
 
 mod common;
+#[path = "common/copy.rs"]
+mod copy;
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hinted_handoff::{
     Accepted, HintedHandoff, NodeId, ShardId,
-    testkit::{ScriptedWriter, Status},
+    testkit::{CommitFault, ScriptedWriter, Status, Store},
 };
 
 async fn fsyncs_for(tasks: u64, appends_each: u64) -> u64 {
@@ -54,18 +59,51 @@ async fn sixty_four_tasks_share_fsyncs_and_a_lone_one_pays_for_each() {
     );
 }
 
-#[test]
-fn what_is_to_be_remembered_of_a_thousand_nodes_that_go_down_together_shares_fsyncs() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = common::open(dir.path());
-    let (tell, told) = std::sync::mpsc::channel();
-    for node in 0..1000 {
+/// A hint to each of so many nodes.
+fn append_to_each(store: &Store, nodes: u64) {
+    let (tell, told) = mpsc::channel();
+    for node in 0..nodes {
         let tell = tell.clone();
         let done = move |stored: Result<_, _>| tell.send(stored.map(drop)).unwrap();
         store.append(NodeId(node), common::hint(1, "waits"), Box::new(done));
     }
-    (0..1000).for_each(|_| told.recv().unwrap().unwrap());
-    common::sync(&store);
+    (0..nodes).for_each(|_| told.recv().unwrap().unwrap());
+    common::sync(store);
+}
+
+/// Two groups and a half of cursors.
+#[test]
+fn a_sync_makes_all_acknowledgements_durable_however_many_queues_they_are_of() {
+    const NODES: u64 = 1250;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(common::open(dir.path()));
+    append_to_each(&store, NODES);
+    let claimed = (0..NODES).map(|node| (node, common::claim(&store, node, 1)));
+    let claimed: Vec<_> = claimed.collect();
+    store.inject(CommitFault::Hang);
+    for (node, hint) in claimed {
+        store.deliver(NodeId(node), &[hint]).unwrap();
+    }
+    let (tell, told) = mpsc::channel();
+    let below = Arc::clone(&store);
+    store.sync(move |synced| {
+        // Nothing becomes durable behind it.
+        below.inject(CommitFault::Hang);
+        tell.send(synced).unwrap();
+    });
+    store.inject(CommitFault::None);
+    told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    let crashed = copy::copy_of(dir.path());
+    store.inject(CommitFault::None);
+    let pending = common::open(crashed.path()).stats().pending;
+    assert_eq!(pending.hints, 0);
+}
+
+#[test]
+fn what_is_to_be_remembered_of_a_thousand_nodes_that_go_down_together_shares_fsyncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = common::open(dir.path());
+    append_to_each(&store, 1000);
     let before = store.stats().groups;
     let down = Status {
         attempts: 1,

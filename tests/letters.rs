@@ -552,15 +552,3 @@ fn salvage_keeps_dead_letters_and_the_loss_journal() {
         check_kept(&open(&into));
     }
 }
-
-/// What the host says may be of any length; a record of ours is small, whatever it says.
-#[test]
-fn an_endless_error_is_cut_and_the_dead_letter_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    append(&store, NODE, payload(1));
-    let place = bury(&store, NODE, 1, &"\u{20ac}".repeat(100_000));
-    let (_, dead) = store.letters(NodeId(NODE), None, 1).unwrap().remove(0);
-    assert_eq!(dead.burial.error.len(), 4095, "whole characters only");
-    assert_eq!(redrive(&store, NODE, place).sequence, Sequence(2));
-}

@@ -13,9 +13,10 @@ use hinted_handoff::{
     Config,
     ConsistencyLevel::{self, All, Any, One, Quorum},
     EnqueueError, HintedHandoff, NodeId, OwnerError, PointsWriteError, PointsWriter, Shard,
-    ShardId, WriteOutcome,
+    ShardId, ShardWrite, ShardWriter, WriteError, WriteOrdering, WriteOutcome,
     testkit::{CommitFault, Reply, ScriptedWriter},
 };
+use tokio::sync::mpsc;
 
 struct Cluster {
     handoff: HintedHandoff<Bytes>,
@@ -330,4 +331,76 @@ async fn a_direct_write_that_is_taken_in_part_is_taken_or_hinted() {
     assert_eq!((tally.written, tally.hinted), (2, 1));
     assert_eq!(tally.node, NodeId(2));
     cluster.hinted(1).await;
+}
+
+/// Answers only when it is let, and cannot be stopped before.
+struct Unstoppable {
+    began: mpsc::UnboundedSender<()>,
+    may_end: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl ShardWriter<Bytes> for Unstoppable {
+    /// Nothing but direct writes.
+    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+        Err(WriteError::retry("down"))
+    }
+
+    async fn write_shard(&self, _: ShardWrite<Bytes>) -> Result<(), WriteError> {
+        self.began.send(()).map_err(WriteError::retry)?;
+        // It blocks its thread, as no writer should.
+        let let_go = self.may_end.lock().unwrap().recv();
+        let_go.map_err(WriteError::retry)?;
+        Err(WriteError::partial(1, "all of it"))
+    }
+}
+
+/// In strict order an answer that comes after `write_timeout` is waited for, as long again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_late_in_part_is_not_hinted_in_strict_order() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    let mut was_late = false;
+    // A machine that stands still for longer makes it too late for that.
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            write_timeout: LIMIT,
+            ordering: WriteOrdering::Strict,
+            ..common::config(dir.path())
+        };
+        let (tell, mut began) = mpsc::unbounded_channel();
+        let (let_go, may_end) = std::sync::mpsc::channel();
+        let writer = Arc::new(Unstoppable {
+            began: tell,
+            may_end: Mutex::new(may_end),
+        });
+        let handoff = HintedHandoff::open(config, Arc::clone(&writer))
+            .await
+            .unwrap();
+        let points_writer = PointsWriter::new(handoff.clone(), writer);
+        let shard = Shard {
+            id: ShardId(7),
+            owners: vec![NodeId(1)],
+        };
+        let writing = tokio::spawn(async move {
+            let points = Bytes::from_static(b"cpu v=1");
+            points_writer.write(&shard, One, points).await
+        });
+        began.recv().await.unwrap();
+        tokio::time::sleep(LIMIT + LIMIT / 5).await;
+        let_go.send(()).unwrap();
+        match writing.await.unwrap() {
+            Ok(WriteOutcome::Written { owners: 1 }) => was_late = true,
+            Err(PointsWriteError::TimedOut(_)) => {}
+            outcome => panic!("{outcome:?}"),
+        }
+        if was_late {
+            assert!(handoff.stats().nodes.is_empty(), "it is to be sent again");
+        }
+        drop(let_go);
+        handoff.shutdown().await.unwrap();
+        if was_late {
+            return;
+        }
+    }
+    panic!("each time it was too late");
 }

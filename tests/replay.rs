@@ -3,6 +3,8 @@
 //! The store's commit thread and its reads run in real time while tokio's clock stands still or jumps, so each test queues
 //! its hints first, with the node down, and then measures on tokio's clock alone.
 
+#[path = "replay/abandoned.rs"]
+mod abandoned;
 mod common;
 
 use std::{

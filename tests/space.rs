@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -252,6 +253,76 @@ fn a_copy_that_fails_is_given_up_and_the_store_goes_on_with_what_it_has() {
         assert_eq!(names.len(), 3, "nothing is left behind: {names:?}");
         assert_eq!(payloads(&open(dir.path()), 1), ["kept", "works"]);
     }
+}
+
+/// Not a test by itself: the process that a failpoint is set for. It fails if the store does more than give the copy up.
+#[test]
+fn child() {
+    let Ok(dir) = std::env::var("HH_REWRITES_IN") else {
+        return;
+    };
+    let store = open(Path::new(&dir));
+    append(&store, 1, "kept");
+    match std::env::var("HH_FAILPOINT").unwrap().contains("stall") {
+        true => opened_again_beside_a_stalled_rewrite(&store, Path::new(&dir)),
+        false => {
+            rewrites_once_more(&store);
+            assert_eq!(store.stats().reopened, 0, "it failed");
+        }
+    }
+    assert_eq!(payloads(&store, 1), ["kept"]);
+    store.close().unwrap();
+}
+
+/// The rewrite has been announced, and nothing more.
+fn opened_again_beside_a_stalled_rewrite(store: &Store, dir: &Path) {
+    let until = |wished: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !wished() {
+            assert!(started.elapsed() < PATIENCE, "{:?}", store.stats());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let is_announced = || dir.join("REWRITE").exists();
+    store.rewrite_eagerly(true);
+    until(&is_announced);
+    store.rewrite_eagerly(false);
+    store.inject(CommitFault::Fail);
+    let refused = try_append(store, 2, vec![hint(1, "unknown")]).remove(0);
+    assert!(refused.is_err());
+    store.inject(CommitFault::None);
+    until(&|| store.stats().reopened > 0 || !is_announced());
+    assert!(!is_announced(), "opened again while it is written anew");
+    until(&|| matches!(store.health(), Health::Serving));
+}
+
+/// What a child said on its way to a good end.
+fn child_with(failpoint: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["child", "--exact", "--nocapture"])
+        .env("HH_REWRITES_IN", dir.path())
+        .env("HH_FAILPOINT", failpoint)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{failpoint}: {said}");
+    assert!(said.contains("@failpoint"), "{failpoint}: never reached");
+    said
+}
+
+#[test]
+fn wherever_a_copy_fails_it_alone_is_given_up() {
+    for point in ["announced", "begun", "copied", "caught up"] {
+        for action in ["error", "panic"] {
+            child_with(&format!("rewrite: {point}/{action}/1"));
+        }
+    }
+}
+
+#[test]
+fn a_store_that_fails_is_not_opened_again_beside_a_rewrite_that_goes_on() {
+    child_with("rewrite: announced/stall/1");
 }
 
 #[test]

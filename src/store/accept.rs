@@ -49,7 +49,8 @@ pub struct Accepted {
     pub cursors: Cursors,
     /// What consumers acknowledge.
     acked: Vec<(NodeId, Mark)>,
-    removed_bytes: usize,
+    /// What is removed counts, too (SLED.md rule 2).
+    pub removed_bytes: usize,
     /// Hints that leave undelivered.
     pub departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
     /// Records in our trees of hints and of losses.

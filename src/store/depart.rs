@@ -144,6 +144,7 @@ impl Committer {
         };
         self.make_room_for_letter(accepted, node, more)?;
         let dead = Dead::new(hint.hint.shard, payload_bytes, burial.clone());
+        let burial = dead.burial.clone();
         let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
         let block = self.encoding.own.encode_letter(
@@ -166,7 +167,7 @@ impl Committer {
                 sequence: place.sequence,
             },
             shard: hint.hint.shard,
-            burial: burial.clone(),
+            burial,
         });
         let record = self.records.entry(node).or_default();
         if !record.dead.contains(&place.queue) {
@@ -300,6 +301,7 @@ impl Committer {
         dead: &Dead,
     ) {
         accepted.set(&place.letter_key(), None);
+        accepted.removed_bytes += Letter::Dead(dead.clone()).encode(place).len();
         accepted.letters(node).take(place, one(dead));
         accepted.letters_gone.push(place);
     }
@@ -406,6 +408,7 @@ impl Committer {
         accepted.status_gone = Some(node);
         // The records themselves go with their queues, bit by bit.
         accepted.hints.clear();
+        accepted.removed_bytes = 0;
         accepted.letters_gone.clear();
         Ok(queues.pending())
     }

@@ -184,8 +184,12 @@ pub const POINTS: [&str; 50] = [
     "close: engine closed",
 ];
 
-/// A step of the store. Does nothing, unless a test set `HH_FAILPOINT` to `<point>/<abort, error or panic>/<n>`: then the
-/// `n`th time this process comes to the point it stops there in that way.
+/// How long a step stalls that is made to.
+#[cfg(feature = "testkit")]
+const STALL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A step of the store. Does nothing, unless a test set `HH_FAILPOINT` to `<point>/<abort, error, panic or stall>/<n>`: then the
+/// `n`th time this process comes to the point it stops there in that way, or goes on after a second.
 #[cfg(feature = "testkit")]
 pub fn point(name: &'static str) -> Result<(), crate::error::StorageError> {
     use std::sync::{OnceLock, atomic::AtomicU32};
@@ -215,6 +219,10 @@ pub fn point(name: &'static str) -> Result<(), crate::error::StorageError> {
     eprintln!("@failpoint {name}");
     match armed.action.as_str() {
         "abort" => std::process::abort(),
+        "stall" => {
+            std::thread::sleep(STALL);
+            Ok(())
+        }
         #[allow(clippy::panic)]
         "panic" => panic!("injected by a test"),
         _ => Err(crate::error::StorageError::new(

@@ -86,7 +86,9 @@ impl Entry {
             Entry::Discard(Discard { letters, .. }) => {
                 DEPARTURE_SHARE + letters.len() * LETTER_SHARE
             }
-            Entry::Redrive(Redrive { hint, .. }) => hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
+            Entry::Redrive(Redrive { hint, .. }) => {
+                hint.raw_bytes() + APPEND_OVERHEAD_BYTES + LETTER_SHARE
+            }
         }
     }
 

@@ -22,9 +22,6 @@ use crate::{
     types::{Amount, HintId, NodeId, Sequence},
 };
 
-/// Of what was said at the last attempt this much is kept.
-const ERROR_BYTES: usize = 4096;
-
 fn unread(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HandoffError {
     StorageError::new("read dead letters", error).into()
 }
@@ -36,15 +33,9 @@ impl Store {
         &self,
         node: NodeId,
         hint: PeekedHint,
-        mut burial: Burial,
+        burial: Burial,
         done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
     ) {
-        // What an error says is the host's to choose, and a record must stay small (SLED.md rule 3).
-        while burial.error.len() > ERROR_BYTES {
-            let end = burial.error.char_indices().map(|(at, _)| at);
-            let end = end.take_while(|at| *at <= ERROR_BYTES).last();
-            burial.error.truncate(end.unwrap_or(0));
-        }
         self.hand_in_checked(Entry::Departure(Departure {
             node,
             hints: vec![hint],
