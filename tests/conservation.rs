@@ -2,60 +2,152 @@
 //! pending, delivered, a dead letter or in the loss journal, and nowhere twice; so
 //! *enqueued = delivered + pending + dead + journalled*.
 //!
-//! `HH_CASES` stories (20 by default) of `HH_STEPS` steps (60); each prints its seed if it fails, `HH_SEED` runs that one.
+//! Half of the stories are of a store by itself. The others are of a whole service: its nodes answer anything, and what they took is written
+//! down by them; every wait is for something to be so, in time that is moved by hand.
+//!
+//! `HH_CASES` stories of `HH_STEPS` steps (60); each prints its seed if it fails, `HH_SEED` runs that one. By default 20 of each, of which
+//! half are the same every time: in these everything happens that can happen to a hint.
 
+#[path = "conservation/audit.rs"]
+mod audit;
 #[path = "conservation/barriers.rs"]
 mod barriers;
 mod common;
+#[path = "common/copy.rs"]
+mod copy;
+#[path = "conservation/failing.rs"]
+mod failing;
+mod frozen;
+#[path = "conservation/journal.rs"]
+mod journal;
 #[path = "conservation/ledger.rs"]
 mod ledger;
+#[path = "conservation/life.rs"]
+mod life;
+#[path = "conservation/operating.rs"]
+mod operating;
+#[path = "conservation/receiver.rs"]
+mod receiver;
+#[path = "conservation/service.rs"]
+mod service;
 #[path = "conservation/story.rs"]
 mod story;
+#[path = "conservation/writing.rs"]
+mod writing;
 
-use std::{collections::BTreeMap, panic::catch_unwind};
+use std::{
+    collections::BTreeMap,
+    panic::{RefUnwindSafe, catch_unwind, resume_unwind},
+};
 
+use service::ServiceStory;
 use story::Story;
 
-fn setting(name: &str, default: u64) -> u64 {
+/// How often something happened.
+type Counts = BTreeMap<&'static str, u64>;
+
+fn setting(name: &str) -> Option<u64> {
     let set = std::env::var(name).ok();
-    set.map_or(default, |text| text.parse().unwrap())
+    set.map(|text| text.parse().unwrap())
 }
 
-#[test]
-fn every_hint_is_pending_delivered_dead_or_journalled_after_every_step() {
-    let steps = setting("HH_STEPS", 60);
-    let seeds: Vec<u64> = match std::env::var("HH_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => (0..setting("HH_CASES", 20))
-            .map(|_| fastrand::u64(..))
-            .collect(),
-    };
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+fn steps() -> u64 {
+    setting("HH_STEPS").unwrap_or(60)
+}
+
+fn seeds() -> Vec<u64> {
+    let drawn = |count| (0..count).map(|_| fastrand::u64(..));
+    match (setting("HH_SEED"), setting("HH_CASES")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(cases)) => drawn(cases).collect(),
+        (None, None) => (0..10).chain(drawn(10)).collect(),
+    }
+}
+
+/// Tells stories, and prints what they came to. By default each of `kinds` must have happened in one of them.
+fn tell(of: &str, kinds: &[&str], story: impl Fn(u64) -> Counts + RefUnwindSafe) {
+    let (seeds, steps) = (seeds(), steps());
+    let mut counts = Counts::new();
     for seed in &seeds {
-        let told = catch_unwind(|| {
-            let mut story = Story::begin(*seed);
-            for _ in 0..steps {
-                story.step();
-            }
-            story.end()
-        });
-        match told {
+        match catch_unwind(|| story(*seed)) {
             Ok(story) => story
                 .into_iter()
                 .for_each(|(what, count)| *counts.entry(what).or_default() += count),
             Err(panic) => {
-                eprintln!("HH_SEED={seed} HH_STEPS={steps} does it again");
-                std::panic::resume_unwind(panic);
+                eprintln!("HH_SEED={seed} HH_STEPS={steps} does it again, of {of}");
+                resume_unwind(panic);
             }
         }
     }
-    let counts: Vec<_> = counts
-        .iter()
-        .map(|(what, count)| format!("{count} {what}"))
-        .collect();
-    println!(
-        "conservation: {} stories, {}",
-        seeds.len(),
-        counts.join(", ")
-    );
+    let told = counts.iter().map(|(what, count)| format!("{count} {what}"));
+    let (stories, told) = (seeds.len(), told.collect::<Vec<_>>().join(", "));
+    println!("conservation: {stories} stories of {of}, {told}");
+    let is_default = ["HH_SEED", "HH_CASES", "HH_STEPS"].map(setting) == [None; 3];
+    for kind in kinds.iter().filter(|_| is_default) {
+        let count = counts.get(kind).copied().unwrap_or(0);
+        assert!(count > 0, "no {kind} in all stories of {of}");
+    }
+}
+
+/// What happens to hints, and around them, in the stories of a service.
+const KINDS: [&str; 28] = [
+    "barriers",
+    "crashed",
+    "dead at the end",
+    "delivered",
+    "discarded",
+    "drained",
+    "dropped",
+    "evicted",
+    "expired",
+    "hangs",
+    "hinted",
+    "late answers",
+    "let in after waiting",
+    "obsolete",
+    "panics",
+    "partials",
+    "purged nodes",
+    "redriven",
+    "refused",
+    "refused after waiting",
+    "rejects",
+    "removed nodes",
+    "renamed nodes",
+    "reopened",
+    "retries",
+    "retries later",
+    "storage failures",
+    "written directly",
+];
+
+#[test]
+fn every_hint_of_a_store_is_pending_delivered_dead_or_journalled_after_every_step() {
+    tell("a store", &[], |seed| {
+        let mut story = Story::begin(seed);
+        for _ in 0..steps() {
+            story.step();
+        }
+        story.end()
+    });
+}
+
+#[test]
+fn every_hint_of_a_service_is_pending_delivered_dead_or_journalled_after_every_step() {
+    tell("a service", &KINDS, |seed| {
+        // One thread for blocking work, beside the one that holds the clock.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .max_blocking_threads(2)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut story = ServiceStory::begin(seed).await;
+            for _ in 0..steps() {
+                story.step().await;
+            }
+            story.end().await
+        })
+    });
 }

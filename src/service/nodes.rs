@@ -152,7 +152,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// given back bit by bit. Returns what was discarded. A later hint for the node starts anew, neither paused nor parked.
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if it was never hinted, or why the store does not serve.
+    /// [`HandoffError::UnknownNode`] if it was never hinted, or was removed; or why the store does not serve.
     pub async fn remove_node(&self, node: NodeId) -> Result<Amount, HandoffError> {
         self.inner.store.check_serving()?;
         let inner = Arc::clone(&self.inner);

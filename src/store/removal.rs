@@ -9,7 +9,7 @@ use crate::{
 /// What a removal did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
-    /// There is no such node.
+    /// There is no such node, or not any more.
     Unknown,
     /// It was not what it was thought to be: it stays as it is.
     Nothing,
@@ -49,7 +49,7 @@ impl Committer {
         let Some(record) = self.records.get(&node) else {
             return Ok(Removed::Unknown);
         };
-        if only_if_drained && record.removed {
+        if record.removed {
             return Ok(Removed::Unknown);
         }
         let pending = self.forsake(node, reason)?;

@@ -84,7 +84,7 @@ pub struct Settled {
 struct Node {
     /// In the order in which they are drained. What is handed in goes to the last, unless that is sealed.
     queues: Vec<Queue>,
-    /// Something durable was there once, so the store knows the node.
+    /// Something durable was there since it was last removed, so the store knows the node.
     is_known: bool,
     removal_unknown: bool,
 }
@@ -152,6 +152,7 @@ impl QueueModel {
         };
         let pending = known.pending();
         known.queues.clear();
+        known.is_known = false;
         pending
     }
 
@@ -250,7 +251,7 @@ impl QueueModel {
         self.nodes.get(&node).map(Node::pending).unwrap_or_default()
     }
 
-    /// Whether anything of the node was ever durable: if so the store knows the node, removed or not.
+    /// Whether anything of the node was durable since it was last removed: if so the store knows the node.
     pub fn knows(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|node| node.is_known)
     }
@@ -324,6 +325,7 @@ impl QueueModel {
             let known = self.nodes.entry(node).or_default();
             if self.stopped && std::mem::take(&mut known.removal_unknown) && queues.is_none() {
                 known.queues.clear();
+                known.is_known = false;
             }
             let queues = queues.into_iter().flat_map(|queues| &queues.queues);
             let queues = queues.map(|queue| Shown {

@@ -39,8 +39,13 @@ const PAGE: PeekLimits = PeekLimits {
     payload_bytes: 100_000,
 };
 
+/// The number of a hint, which its payload begins with.
+pub fn number_of(payload: &[u8]) -> u64 {
+    u64::from_be_bytes(payload[..8].try_into().unwrap())
+}
+
 pub fn number(hint: &PeekedHint) -> u64 {
-    u64::from_be_bytes(hint.hint.payload[..8].try_into().unwrap())
+    number_of(&hint.hint.payload)
 }
 
 /// All that is pending for a node, read as replay reads: from place to place.

@@ -1,12 +1,6 @@
 //! A random story of a store: what is done to it, and what that means for every hint.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::mpsc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::mpsc, time::Duration};
 
 use hinted_handoff::{
     Config, DeadReason, HandoffError, Health, LossReason, NodeId, ShardId,
@@ -17,20 +11,19 @@ use tempfile::TempDir;
 use crate::{
     barriers::Marked,
     common::sync,
+    copy::copy_of,
     ledger::{Entry, Ledger, Whereabouts, id, number, pending},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const NODES: [u64; 3] = [1, 2, 3];
 /// Dead letters of a node: few, so that the quota is met.
-const LETTERS: u64 = 6;
+const LETTERS: u64 = 2;
 
 pub struct Story {
     random: fastrand::Rng,
-    root: TempDir,
-    dir: PathBuf,
+    dir: TempDir,
     store: Option<Store>,
-    lives: u64,
     next: u64,
     ledger: Ledger,
     barriers: Vec<Marked>,
@@ -61,14 +54,11 @@ fn burial() -> Burial {
 
 impl Story {
     pub fn begin(seed: u64) -> Story {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("life-0");
+        let dir = tempfile::tempdir().unwrap();
         Story {
             random: fastrand::Rng::with_seed(seed),
-            store: Some(open(&dir)),
-            root,
+            store: Some(open(dir.path())),
             dir,
-            lives: 0,
             next: 1,
             ledger: Ledger::default(),
             barriers: Vec::new(),
@@ -350,7 +340,7 @@ impl Story {
 
     fn reopen(&mut self) {
         self.store.take().unwrap().close().unwrap();
-        self.store = Some(open(&self.dir));
+        self.store = Some(open(self.dir.path()));
         assert_eq!(self.store().stats().damage, []);
         self.ledger
             .hints
@@ -361,13 +351,10 @@ impl Story {
 
     /// What a crash leaves: all that is durable, and perhaps what is not.
     fn crash(&mut self) {
-        self.lives += 1;
-        let copy = self.root.path().join(format!("life-{}", self.lives));
-        copy_dir(&self.dir, &copy);
+        let copy = copy_of(self.dir.path());
         drop(self.store.take());
-        fs::remove_dir_all(&self.dir).unwrap();
         self.dir = copy;
-        let store = open(&self.dir);
+        let store = open(self.dir.path());
         self.ledger.reconcile(&store, &NODES);
         self.store = Some(store);
         self.count("crashed", 1);
@@ -407,19 +394,5 @@ impl Story {
             self.mark(&hints, Whereabouts::Journalled(LossReason::Quota));
         }
         self.count("storage failures", 1);
-    }
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().mode(0o700).create(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else if entry.file_name() != "LOCK" {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }

@@ -242,7 +242,7 @@ impl History {
         self.undoable.clear();
     }
 
-    /// Whether anything was ever durable for the node, when all that was handed in is.
+    /// Whether anything was durable for the node since it was last removed, when all that was handed in is.
     pub fn was_hinted(&self, node: u64) -> bool {
         self.hinted.contains(&node)
     }
@@ -251,6 +251,7 @@ impl History {
     pub fn removed(&mut self, node: u64) {
         self.now.remove(node);
         self.synced();
+        self.hinted.remove(&node);
     }
 
     /// A stop that was not clean left this. Goes on from there, if it is one of the worlds that may be left.

@@ -119,8 +119,9 @@ impl Run {
     fn remove(&mut self, node: u64) {
         let removed = answer(|done| self.store().remove_node(NodeId(node), done));
         let pending = self.model.remove(&node).unwrap_or_default();
-        if self.known.remove(&node) {
-            assert_eq!(removed.unwrap().hints, pending.len() as u64);
+        match self.known.remove(&node) {
+            true => assert_eq!(removed.unwrap().hints, pending.len() as u64),
+            false => assert!(matches!(removed, Err(HandoffError::UnknownNode { .. }))),
         }
     }
 
