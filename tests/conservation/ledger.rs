@@ -150,6 +150,8 @@ impl Ledger {
                 .unwrap();
             assert_eq!(hint.payload[..8], number.to_be_bytes());
             assert_eq!(dead.payload_bytes, self.hints[number].bytes);
+            let origin = self.hints[number].origin.map(|id| (id.queue, id.sequence));
+            assert_eq!(hint.origin, origin);
         }
         let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
         let shown = shown.map_or_else(Amount::default, |(_, queues)| queues.letters());

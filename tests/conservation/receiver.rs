@@ -63,6 +63,8 @@ pub struct Seen {
     pub obsolete: BTreeSet<u64>,
     /// Sends of replay to each node, and pings.
     pub calls: BTreeMap<u64, u64>,
+    /// Direct writes that a node took, or will never take.
+    pub settled_directly: usize,
     /// How often each answer was given.
     pub answers: Counts,
 }
@@ -239,6 +241,13 @@ impl ShardWriter<Bytes> for Receiver {
             true => Heard::Yes,
             false => Heard::Perhaps,
         };
+        let is_retried = matches!(
+            answer,
+            Err(WriteError::Retry { .. } | WriteError::Partial { taken: 0, .. })
+        );
+        if !write.is_replay() && !is_retried {
+            self.nodes.seen.lock().settled_directly += 1;
+        }
         let numbers = numbers(&write);
         match &answer {
             Ok(()) => self.nodes.note_taken(&write, usize::MAX, heard),

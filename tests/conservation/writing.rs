@@ -109,6 +109,7 @@ impl ServiceStory {
     /// Writes that are tried directly: each that its node does not take is a hint.
     pub async fn write_points(&mut self) -> Step {
         let before = self.life.handoff.stats().writes;
+        let settled = self.nodes.seen(|seen| seen.settled_directly);
         let writer = PointsWriter::new(self.handoff(), Arc::clone(&self.life.receiver));
         let mut writes = Vec::new();
         for _ in 0..self.random.usize(1..4) {
@@ -120,6 +121,7 @@ impl ServiceStory {
             let (writer, id, owners) = (writer.clone(), ShardId(shard), vec![NodeId(node)]);
             writes.push(async move { writer.write(&Shard { id, owners }, level, points).await });
         }
+        let count = writes.len();
         let writes: Vec<_> = writes.into_iter().map(tokio::spawn).collect();
         let done = self.life.through(&self.nodes, async move {
             for write in writes {
@@ -130,6 +132,9 @@ impl ServiceStory {
         done.await;
         let after = self.life.handoff.stats().writes;
         let hinted = (after.hinted - before.hinted) as usize;
+        let unstored = (after.unstored - before.unstored) as usize;
+        let settled = self.nodes.seen(|seen| seen.settled_directly) - settled;
+        assert_eq!(settled + hinted + unstored, count, "{after:?}");
         self.count("written directly", (after.direct - before.direct) as usize);
         self.count("hinted", hinted);
         self.stored = Some(hinted);
