@@ -8,6 +8,7 @@ mod losses;
 mod nodes;
 mod open;
 mod purge;
+mod stats;
 
 use std::{
     marker::PhantomData,
@@ -34,8 +35,8 @@ use crate::{
     events::Event,
     payload::Payload,
     replay::Replays,
-    stats::{Health, NodeState, NodeStats, Stats, WriteStats},
-    store::{Hold, NewHint, Store},
+    stats::Health,
+    store::{NewHint, Store},
     types::{Durability, HintId, NodeId, ShardId},
 };
 
@@ -288,64 +289,6 @@ impl<P: Payload> HintedHandoff<P> {
         pollster::block_on(self.sync())
     }
 
-    /// Depth and progress of every node, and counters of the store, without a scan.
-    pub fn stats(&self) -> Stats {
-        let inner = &self.inner;
-        let nodes = inner.store.nodes().into_iter().map(|(node, queues)| {
-            let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
-            let Hold { paused, parked } = inner.store.hold(node);
-            let rate = seen
-                .as_ref()
-                .map(|seen| seen.rate.per_second(Instant::now()));
-            let rate = rate.unwrap_or_default();
-            let pending = queues.pending();
-            let last_error = seen.as_ref().and_then(|seen| seen.last_error.clone());
-            NodeStats {
-                node,
-                state: match &seen {
-                    _ if inner.replays.manual(node).is_some() => NodeState::Manual,
-                    _ if parked.is_some() => NodeState::Parked,
-                    _ if paused.is_some() => NodeState::Paused,
-                    Some(seen) => seen.state,
-                    None => NodeState::CaughtUp,
-                },
-                paused,
-                parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
-                pending,
-                dead_letters: queues.letters(),
-                enqueued: queues.enqueued,
-                delivered: queues.delivered,
-                oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
-                lost: queues.lost,
-                buried: queues.buried,
-                expired: queues.limited.expired,
-                dropped: queues.limited.dropped,
-                refused: queues.limited.refused,
-                failures: seen.as_ref().map_or(0, |seen| seen.failures),
-                stalled_by: seen.as_ref().and_then(|seen| seen.stalled_by),
-                last_error_unix_ms: last_error.as_ref().map(|(_, at)| *at),
-                last_error: last_error.map(|(text, _)| text),
-                attempts: seen.map_or(queues.status.attempts, |seen| seen.attempts),
-                in_flight: queues.in_flight(),
-                delivery_rate: rate,
-                caught_up_in: caught_up_in(pending.hints, rate),
-            }
-        });
-        let writes = &inner.writes;
-        Stats {
-            nodes: nodes.collect(),
-            paused_all: inner.store.paused_all(),
-            store: inner.store.stats(),
-            writes: WriteStats {
-                direct: writes.direct.load(Relaxed),
-                hinted: writes.hinted.load(Relaxed),
-                backlogged: writes.backlogged.load(Relaxed),
-                rejected: writes.rejected.load(Relaxed),
-                unstored: writes.unstored.load(Relaxed),
-            },
-        }
-    }
-
     /// What happens from now on. A listener that is slow misses the oldest of more than 1,024 events, and is told how many.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.events.subscribe()
@@ -448,14 +391,6 @@ impl<P: Payload> HintedHandoff<P> {
     #[doc(hidden)]
     pub fn heal_disk(&self) {
         self.inject(crate::store::CommitFault::None);
-    }
-}
-
-/// Where so many hints leave at such a rate.
-fn caught_up_in(hints: u64, rate: f64) -> Option<Duration> {
-    match hints {
-        0 => Some(Duration::ZERO),
-        _ => Duration::try_from_secs_f64(hints as f64 / rate).ok(),
     }
 }
 

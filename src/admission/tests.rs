@@ -1,0 +1,115 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{config::Config, store::NewHint};
+
+const NODE: NodeId = NodeId(1);
+const SHARD: ShardId = ShardId(7);
+
+fn gate() -> (Arc<Admission>, Store, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        min_free_disk: 0,
+        ..Config::new(dir.path())
+    };
+    let store = Store::open(&config, Box::new(|_| {})).unwrap();
+    let admission = Admission::of(WriteOrdering::Strict).unwrap();
+    admission.look(&store);
+    (admission, store, dir)
+}
+
+fn lanes(admission: &Admission) -> usize {
+    admission.state.lock().lanes.len()
+}
+
+/// Makes a hint durable, noted.
+fn hint(admission: &Arc<Admission>, store: &Store, shard: u64) {
+    let on_its_way = admission.hint(store, NODE, ShardId(shard));
+    let (tell, told) = std::sync::mpsc::channel();
+    let hint = NewHint {
+        shard: ShardId(shard),
+        format: 0,
+        enqueued_unix_ms: 0,
+        payload: "points".into(),
+        origin: None,
+    };
+    store.append(NODE, hint, Box::new(move |id| tell.send(id).unwrap()));
+    on_its_way.durable(told.recv().unwrap().unwrap());
+}
+
+fn remove(store: &Store) {
+    let (tell, told) = std::sync::mpsc::channel();
+    store.remove_node(NODE, move |removed| tell.send(removed).unwrap());
+    told.recv().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_turn_goes_to_the_next_who_is_still_in_line() {
+    let passing = tokio::time::timeout(Duration::from_secs(10), pass_a_turn());
+    passing.await.expect("a turn was lost");
+}
+
+async fn pass_a_turn() {
+    let (admission, _, _dir) = gate();
+    let mut places: Vec<_> = (0..6).map(|_| admission.line_up(NODE, SHARD)).collect();
+    let other = admission.line_up(NODE, ShardId(8)).turn().await;
+    let last = places.pop().unwrap();
+    let first = places.remove(0).turn().await;
+    // One of them has its turn already when it is given up.
+    let second = places.remove(0);
+    drop(first);
+    drop(second);
+    let third = places.remove(0).turn().await;
+    drop(places);
+    drop(third);
+    drop(last.turn().await);
+    assert_eq!(lanes(&admission), 1);
+    drop(other);
+    assert_eq!(lanes(&admission), 0);
+}
+
+#[tokio::test]
+async fn a_lane_is_clear_when_its_hints_are_gone_and_none_is_on_its_way_or_being_sent() {
+    let (admission, store, _dir) = gate();
+    let turn = admission.line_up(NODE, SHARD).turn().await;
+    assert!(turn.is_clear(&store));
+    let on_its_way = admission.hint(&store, NODE, SHARD);
+    assert!(!turn.is_clear(&store));
+    drop(on_its_way);
+    assert!(turn.is_clear(&store), "it is known not to be stored");
+    hint(&admission, &store, SHARD.0);
+    assert!(!turn.is_clear(&store));
+    let sending = admission.send(NODE, SHARD);
+    remove(&store);
+    assert!(!turn.is_clear(&store));
+    drop(sending);
+    assert!(turn.is_clear(&store));
+    store.close().unwrap();
+    assert!(!turn.is_clear(&store));
+    drop(turn);
+    assert_eq!(lanes(&admission), 0);
+}
+
+#[test]
+fn lanes_whose_hints_are_gone_are_forgotten() {
+    let (admission, store, _dir) = gate();
+    hint(&admission, &store, 0);
+    let last = {
+        let state = admission.state.lock();
+        state.lanes[&(NODE, ShardId(0))].last.unwrap()
+    };
+    let id = |(queue, sequence)| HintId {
+        store: store.id(),
+        queue,
+        sequence,
+    };
+    let note = |shard| {
+        let on_its_way = admission.hint(&store, NODE, ShardId(shard));
+        on_its_way.durable(id(last));
+    };
+    (0..3 * SWEEP_AT_LEAST as u64).for_each(note);
+    assert_eq!(lanes(&admission), 3 * SWEEP_AT_LEAST, "all have a backlog");
+    remove(&store);
+    (0..4 * SWEEP_AT_LEAST as u64).for_each(note);
+    assert!(lanes(&admission) < SWEEP_AT_LEAST);
+}

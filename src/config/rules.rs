@@ -1,0 +1,166 @@
+//! What every setting must keep to.
+
+use std::time::Duration;
+
+use super::{Config, MAX_ENTRY_BYTES_CEILING, MIB, WINDOW_HINTS_CEILING};
+use crate::error::ConfigError;
+
+impl Config {
+    /// Checks every setting against its rule; [`HintedHandoff::open`](crate::HintedHandoff::open) does so too.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, with its value and the rule.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let millisecond = Duration::from_millis(1);
+        let duration = |value: Duration| humantime::format_duration(value).to_string();
+        let rules: [(&'static str, bool, String, &'static str); 17] = [
+            (
+                "dir",
+                !self.dir.as_os_str().is_empty(),
+                format!("{:?}", self.dir),
+                "a directory must be named",
+            ),
+            (
+                "retry_interval",
+                self.retry_interval >= millisecond,
+                duration(self.retry_interval),
+                "at least 1ms",
+            ),
+            (
+                "retry_max_interval",
+                self.retry_max_interval >= self.retry_interval,
+                duration(self.retry_max_interval),
+                "at least retry_interval",
+            ),
+            (
+                "retry_rate_limit",
+                u32::try_from(self.retry_rate_limit).is_ok(),
+                self.retry_rate_limit.to_string(),
+                "at most 4294967295 bytes a second (0 for no limit)",
+            ),
+            (
+                "batch_bytes",
+                (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.batch_bytes),
+                self.batch_bytes.to_string(),
+                "between 1 and 67108864",
+            ),
+            (
+                "max_entry_bytes",
+                (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.max_entry_bytes),
+                self.max_entry_bytes.to_string(),
+                "between 1 and 67108864",
+            ),
+            (
+                "write_timeout",
+                self.write_timeout >= millisecond,
+                duration(self.write_timeout),
+                "at least 1ms",
+            ),
+            (
+                "send_timeout",
+                self.send_timeout >= millisecond,
+                duration(self.send_timeout),
+                "at least 1ms",
+            ),
+            (
+                "max_in_flight",
+                (1..=1024).contains(&self.max_in_flight),
+                self.max_in_flight.to_string(),
+                "between 1 and 1024",
+            ),
+            (
+                "window_hints",
+                (1..=WINDOW_HINTS_CEILING).contains(&self.window_hints),
+                self.window_hints.to_string(),
+                "between 1 and 16384",
+            ),
+            (
+                "window_bytes",
+                (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.window_bytes),
+                self.window_bytes.to_string(),
+                "between 1 and 67108864",
+            ),
+            (
+                "max_dead_letters",
+                self.max_dead_letters > 0,
+                self.max_dead_letters.to_string(),
+                "at least 1",
+            ),
+            (
+                "max_dead_letter_bytes",
+                self.max_dead_letter_bytes > 0,
+                self.max_dead_letter_bytes.to_string(),
+                "at least 1",
+            ),
+            (
+                "shutdown_grace",
+                self.shutdown_grace <= Duration::from_secs(86_400),
+                duration(self.shutdown_grace),
+                "at most 1day",
+            ),
+            (
+                "commit_timeout",
+                self.commit_timeout >= Duration::from_secs(1),
+                duration(self.commit_timeout),
+                "at least 1s",
+            ),
+            (
+                "min_free_disk",
+                self.min_free_disk == 0 || self.min_free_disk >= 64 * MIB,
+                self.min_free_disk.to_string(),
+                "0 (off) or at least 67108864",
+            ),
+            (
+                "purge_after",
+                self.purge_after.is_zero() || self.purge_after >= Duration::from_secs(60),
+                duration(self.purge_after),
+                "0s (never) or at least 1m",
+            ),
+        ];
+        for (field, holds, value, rule) in rules.into_iter().chain(self.limit_rules()) {
+            if !holds {
+                return Err(ConfigError { field, value, rule });
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules of what bounds a queue. A limit of zero would refuse everything: whoever wants none leaves it out.
+    fn limit_rules(&self) -> [(&'static str, bool, String, &'static str); 7] {
+        let duration = |value: Duration| humantime::format_duration(value).to_string();
+        let day = Duration::from_secs(86_400);
+        let limit = |field: &'static str, value: Option<u64>| {
+            let text = value.map_or("none".to_owned(), |value| value.to_string());
+            (
+                field,
+                value != Some(0),
+                text,
+                "at least 1, or left out for no limit",
+            )
+        };
+        [
+            (
+                "max_age",
+                self.max_age.is_zero() || self.max_age >= Duration::from_secs(1),
+                duration(self.max_age),
+                "0s (no limit) or at least 1s",
+            ),
+            (
+                "expiry_grace",
+                self.expiry_grace <= day,
+                duration(self.expiry_grace),
+                "at most 1day",
+            ),
+            limit("max_hints_per_node", self.max_hints_per_node),
+            limit("max_bytes_per_node", self.max_bytes_per_node),
+            limit("max_hints", self.max_hints),
+            limit("max_bytes", self.max_bytes),
+            (
+                "block_timeout",
+                (Duration::from_millis(1)..=day).contains(&self.block_timeout),
+                duration(self.block_timeout),
+                "between 1ms and 1day",
+            ),
+        ]
+    }
+}

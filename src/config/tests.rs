@@ -1,0 +1,149 @@
+use super::*;
+
+fn parsed(text: &str) -> Result<Config, toml::de::Error> {
+    toml::from_str(text)
+}
+
+#[test]
+fn a_config_file_of_one_line_gives_the_documented_defaults() {
+    let config = parsed("dir = \"d\"").unwrap();
+    assert_eq!(config, Config::new("d"));
+    assert_eq!(config.durability, Durability::Sync);
+    assert_eq!(config.retry_interval, Duration::from_secs(1));
+    assert_eq!(config.retry_max_interval, Duration::from_secs(60));
+    assert_eq!(config.retry_rate_limit, 0);
+    assert_eq!(config.batch_bytes, 512_000);
+    assert_eq!(config.max_entry_bytes, 16 << 20);
+    assert_eq!(config.write_timeout, Duration::from_secs(10));
+    assert_eq!(config.send_timeout, Duration::from_secs(10));
+    assert_eq!(config.max_in_flight, 8);
+    assert_eq!(config.window_hints, 8192);
+    assert_eq!(config.window_bytes, 8 << 20);
+    assert_eq!(config.max_attempts, 0);
+    assert_eq!(config.max_dead_letters, 10_000);
+    assert_eq!(config.max_dead_letter_bytes, 256 << 20);
+    assert_eq!(config.shutdown_grace, Duration::from_secs(5));
+    assert_eq!(config.commit_timeout, Duration::from_secs(30));
+    assert_eq!(config.min_free_disk, 128 << 20);
+    assert_eq!(config.max_age, Duration::ZERO);
+    assert_eq!(config.expiry_grace, Duration::from_secs(60));
+    assert_eq!(config.max_hints_per_node, None);
+    assert_eq!(config.max_bytes_per_node, None);
+    assert_eq!(config.max_hints, None);
+    assert_eq!(config.max_bytes, None);
+    assert_eq!(config.when_full, WhenFull::Reject);
+    assert_eq!(config.block_timeout, Duration::from_secs(10));
+    assert!(config.manual_nodes.is_empty());
+    assert_eq!(config.purge_after, Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(config.on_unopenable, OnUnopenable::Fail);
+    assert_eq!(config.ordering, WriteOrdering::Bypass);
+    assert!(!config.reset_identity);
+    assert_eq!(config.validate(), Ok(()));
+}
+
+#[test]
+fn every_key_is_read_and_written_back_the_same() {
+    let text = r#"
+        dir = "hints"
+        durability = "buffered"
+        retry_interval = "250ms"
+        retry_max_interval = "2m"
+        retry_rate_limit = 1000
+        batch_bytes = 64000
+        max_entry_bytes = 1000000
+        write_timeout = "3s"
+        send_timeout = "4s"
+        max_in_flight = 32
+        window_hints = 100
+        window_bytes = 1000
+        max_attempts = 5
+        max_dead_letters = 7
+        max_dead_letter_bytes = 7000
+        shutdown_grace = "0s"
+        commit_timeout = "1m"
+        min_free_disk = 0
+        max_age = "7days"
+        expiry_grace = "0s"
+        max_hints_per_node = 1000
+        max_bytes_per_node = 1000000
+        max_hints = 5000
+        max_bytes = 5000000
+        when_full = "drop_oldest"
+        block_timeout = "2s"
+        manual_nodes = [3, 9]
+        purge_after = "2days"
+        on_unopenable = "start_empty"
+        ordering = "strict"
+        reset_identity = true
+    "#;
+    let config = parsed(text).unwrap();
+    assert_eq!(config.validate(), Ok(()));
+    assert_eq!(config.retry_max_interval, Duration::from_secs(120));
+    assert_eq!(config.manual_nodes, [NodeId(3), NodeId(9)].into());
+    assert_eq!(config.on_unopenable, OnUnopenable::StartEmpty);
+    assert_eq!(config.ordering, WriteOrdering::Strict);
+    assert_eq!(config.max_age, Duration::from_secs(7 * 86_400));
+    assert_eq!(config.max_hints, Some(5000));
+    assert_eq!(config.when_full, WhenFull::DropOldest);
+    let again = parsed(&toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(again, config);
+}
+
+#[test]
+fn an_unknown_key_and_a_missing_directory_are_errors() {
+    let typo = parsed("dir = \"d\"\nretry_intervall = \"1s\"").unwrap_err();
+    assert!(typo.to_string().contains("retry_intervall"), "{typo}");
+    assert!(parsed("retry_interval = \"1s\"").is_err());
+    assert!(parsed("dir = \"d\"\nretry_interval = \"soon\"").is_err());
+}
+
+#[test]
+fn each_rule_names_its_field() {
+    type Break = fn(&mut Config);
+    let broken: [(&str, Break); 31] = [
+        ("dir", |c| c.dir = PathBuf::new()),
+        ("retry_interval", |c| c.retry_interval = Duration::ZERO),
+        ("retry_max_interval", |c| {
+            c.retry_max_interval = Duration::from_millis(999);
+        }),
+        ("retry_rate_limit", |c| c.retry_rate_limit = 1 << 32),
+        ("batch_bytes", |c| c.batch_bytes = 0),
+        ("batch_bytes", |c| c.batch_bytes = (64 << 20) + 1),
+        ("max_entry_bytes", |c| c.max_entry_bytes = 0),
+        ("max_entry_bytes", |c| c.max_entry_bytes = (64 << 20) + 1),
+        ("write_timeout", |c| c.write_timeout = Duration::ZERO),
+        ("send_timeout", |c| c.send_timeout = Duration::ZERO),
+        ("max_in_flight", |c| c.max_in_flight = 0),
+        ("max_in_flight", |c| c.max_in_flight = 1025),
+        ("window_hints", |c| c.window_hints = 0),
+        ("window_hints", |c| c.window_hints = 16_385),
+        ("window_bytes", |c| c.window_bytes = 0),
+        ("window_bytes", |c| c.window_bytes = (64 << 20) + 1),
+        ("max_dead_letters", |c| c.max_dead_letters = 0),
+        ("max_dead_letter_bytes", |c| c.max_dead_letter_bytes = 0),
+        ("shutdown_grace", |c| c.shutdown_grace = Duration::MAX),
+        ("commit_timeout", |c| {
+            c.commit_timeout = Duration::from_millis(999);
+        }),
+        ("max_age", |c| c.max_age = Duration::from_millis(999)),
+        ("expiry_grace", |c| c.expiry_grace = Duration::MAX),
+        ("max_hints_per_node", |c| c.max_hints_per_node = Some(0)),
+        ("max_bytes_per_node", |c| c.max_bytes_per_node = Some(0)),
+        ("max_hints", |c| c.max_hints = Some(0)),
+        ("max_bytes", |c| c.max_bytes = Some(0)),
+        ("block_timeout", |c| c.block_timeout = Duration::ZERO),
+        ("block_timeout", |c| c.block_timeout = Duration::MAX),
+        ("min_free_disk", |c| {
+            c.min_free_disk = 1;
+        }),
+        ("min_free_disk", |c| {
+            c.min_free_disk = (64 << 20) - 1;
+        }),
+        ("purge_after", |c| c.purge_after = Duration::from_secs(59)),
+    ];
+    for (field, break_it) in broken {
+        let mut config = Config::new("d");
+        break_it(&mut config);
+        assert_eq!(config.validate().unwrap_err().field, field);
+    }
+}
