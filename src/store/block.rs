@@ -264,7 +264,8 @@ pub fn body_of_chunk0(chunk0: &[u8]) -> &[u8] {
     chunk0.get(HEADER_BYTES..).unwrap_or_default()
 }
 
-fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<StoredHint>, DecodeError> {
+/// Takes a body apart that is not compressed any more.
+pub fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<StoredHint>, DecodeError> {
     // `Header::check` bounded the count by the raw length.
     let mut stored = Vec::with_capacity(header.hints as usize);
     for _ in 0..header.hints {

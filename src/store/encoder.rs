@@ -1,6 +1,6 @@
 //! Making blocks: hints become a body, the body is compressed, header and body are cut into chunks.
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use sled::IVec;
 use zstd::zstd_safe::CParameter;
 
@@ -27,6 +27,8 @@ pub struct EncodedBlock {
     /// The earliest enqueue time of its hints.
     pub oldest_unix_ms: u64,
     chunks: Vec<IVec>,
+    /// What was compressed, if it is to be read soon.
+    pub body: Option<Bytes>,
 }
 
 impl EncodedBlock {
@@ -150,9 +152,17 @@ impl Encoder {
             shelf,
             oldest_unix_ms,
             chunks,
+            body: None,
         };
         self.give_back_after_a_large_hint();
         block
+    }
+
+    /// The body of the block that was encoded last, as it was before it was compressed; `None` if that was a large one.
+    pub fn body(&self, header: &Header) -> Option<Bytes> {
+        let body = self.raw.get(HEADER_BYTES..)?;
+        let is_there = body.len() == header.raw_bytes as usize;
+        is_there.then(|| Bytes::copy_from_slice(body))
     }
 
     /// The length of a shorter form of `raw`'s body, which stands in `compressed` then.

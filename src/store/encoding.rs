@@ -30,6 +30,8 @@ pub struct Draft {
     /// Payload bytes of the queue before it.
     pub bytes_before: u64,
     pub hints: Vec<NewHint>,
+    /// Its body is wanted, too: a reader waits for it.
+    pub with_body: bool,
 }
 
 type Blocks = Vec<(NodeId, EncodedBlock)>;
@@ -75,6 +77,7 @@ impl Draft {
             first: Sequence(self.first.0 + self.hints.len() as u64),
             bytes_before: self.bytes_before + self.payload_bytes(),
             hints,
+            with_body: self.with_body,
         })
     }
 }
@@ -139,7 +142,10 @@ fn second_half(drafts: &mut Vec<Draft>, half: usize) -> Vec<Draft> {
 
 fn encode_all(encoder: &mut Encoder, drafts: Vec<Draft>) -> Blocks {
     let blocks = drafts.into_iter().map(|it| {
-        let block = encoder.encode(it.queue, it.first, it.bytes_before, &it.hints);
+        let mut block = encoder.encode(it.queue, it.first, it.bytes_before, &it.hints);
+        if it.with_body {
+            block.body = encoder.body(&block.header);
+        }
         (it.node, block)
     });
     blocks.collect()
@@ -186,6 +192,7 @@ mod tests {
             first: Sequence(10),
             bytes_before: 1000,
             hints: vec![hint; hints],
+            with_body: false,
         }
     }
 

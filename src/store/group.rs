@@ -22,6 +22,7 @@ use super::{
     plan::Plan,
     proposal::Refusal,
     quota::Reservation,
+    recent::Kept,
     status::Status,
     trim::Letters,
 };
@@ -46,10 +47,11 @@ struct Written {
     added: Amount,
     first: Sequence,
     oldest_unix_ms: u64,
+    recent: Option<Kept>,
 }
 
 impl Written {
-    fn of((node, block): &(NodeId, EncodedBlock)) -> Written {
+    fn of((node, block): &mut (NodeId, EncodedBlock)) -> Written {
         let (queue, header) = (block.queue, block.header);
         let bytes_through = header.bytes_through();
         tracing::debug!(
@@ -71,6 +73,12 @@ impl Written {
             },
             first: header.first,
             oldest_unix_ms: block.oldest_unix_ms,
+            recent: block.body.take().map(|body| Kept {
+                node: *node,
+                queue,
+                header,
+                body,
+            }),
         }
     }
 }
@@ -153,10 +161,10 @@ impl Committer {
         places
     }
 
-    fn write(&mut self, plan: Plan, accepted: Accepted) -> Result<Vec<Written>, StorageError> {
+    fn write(&mut self, mut plan: Plan, accepted: Accepted) -> Result<Vec<Written>, StorageError> {
         self.write_new_queues(&plan.new_queues)?;
         self.write_spacers(&plan.spacers)?;
-        let written = plan.blocks.iter().map(Written::of).collect();
+        let written = plan.blocks.iter_mut().map(Written::of).collect();
         let blocks = plan.blocks.into_iter().map(|(_, block)| block);
         let counter = &self.shared.counters.transactions;
         counter.fetch_add(accepted.changing, Relaxed);
@@ -298,7 +306,12 @@ impl Committer {
         Ok(())
     }
 
-    fn publish(&mut self, written: Vec<Written>, moved: Vec<Moved>, reserved: Vec<Reservation>) {
+    fn publish(
+        &mut self,
+        mut written: Vec<Written>,
+        moved: Vec<Moved>,
+        reserved: Vec<Reservation>,
+    ) {
         // The watchdog may have given up on this group, or a read failed the store; in between nobody was told who had just begun to wait.
         if let Err(error) = self.shared.check_serving() {
             let cause = match error {
@@ -320,6 +333,10 @@ impl Committer {
         // From here on it is a success, whatever befalls the store: all of it is durable.
         let mut answers = self.shared.in_flight.take();
         let mut nodes = BTreeSet::new();
+        // Before anybody hears of them.
+        for kept in written.iter_mut().filter_map(|it| it.recent.take()) {
+            self.shared.recent.keep(kept);
+        }
         let counters = &self.shared.counters;
         {
             let mut registry = self.shared.registry.lock();

@@ -52,6 +52,7 @@ mod quota;
 mod ranges;
 mod reader;
 mod rebuild;
+mod recent;
 mod recovery;
 mod redrive;
 mod registry;

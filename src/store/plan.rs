@@ -92,6 +92,7 @@ impl Committer {
             first: tail.next,
             bytes_before: tail.bytes,
             hints,
+            with_body: self.shared.recent.is_waited_for(node),
         };
         tail.next = Sequence(tail.next.0 + draft.hints.len() as u64);
         tail.bytes += draft.payload_bytes();

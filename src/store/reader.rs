@@ -88,11 +88,14 @@ impl Reader {
         };
         let Some(stretch) = stretch else {
             self.forget();
+            shared.recent.wait_for(node);
             return Ok(Peek::Empty);
         };
         let engine = shared.engine()?;
         // SLED.md rule 10: a damaged file may make a read panic.
-        let read = catch_unwind(AssertUnwindSafe(|| self.read(&engine, &stretch, limits)));
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            self.read(shared, &engine, &stretch, limits)
+        }));
         match read {
             Ok(Ok(peeked)) => Ok(peeked),
             Ok(Err(error)) => {
@@ -115,6 +118,7 @@ impl Reader {
 
     fn read(
         &mut self,
+        shared: &Shared,
         engine: &Engine,
         stretch: &Stretch,
         limits: PeekLimits,
@@ -131,7 +135,7 @@ impl Reader {
             if next > watermark {
                 break;
             }
-            let block = match self.block_at(engine, queue, next) {
+            let block = match self.block_at(shared, engine, queue, next) {
                 Ok(block) => block,
                 Err(ReadError::Engine(error)) => return Err(error),
                 Err(ReadError::Damaged(_)) if peeked.is_empty() => {
@@ -179,6 +183,7 @@ impl Reader {
 
     fn block_at(
         &mut self,
+        shared: &Shared,
         engine: &Engine,
         queue: QueueRef,
         sequence: Sequence,
@@ -189,7 +194,10 @@ impl Reader {
         };
         let block = match self.block.take() {
             Some(block) if holds(&block) => block,
-            _ => blocks::read_covering(&engine.hints, queue, sequence)?,
+            _ => match shared.recent.take(queue, sequence) {
+                Some(block) => block,
+                None => blocks::read_covering(&engine.hints, queue, sequence)?,
+            },
         };
         Ok(self.block.insert(block))
     }

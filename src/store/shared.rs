@@ -6,7 +6,7 @@
 //! - `engine`: the handles of the generation in use; taken out at close.
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread, after a reopen, better.
 //! - `holds`: which nodes are not replayed, and why.
-//! - the inbox and `in_flight` have their own.
+//! - the inbox, `in_flight` and `recent` have their own.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{
     departure::Burial, engine::Engine, faults::Faults, guarded::Guarded, holds::Holds,
-    in_flight::InFlight, inbox::Inbox, losses::Loss, registry::Registry,
+    in_flight::InFlight, inbox::Inbox, losses::Loss, recent::Recent, registry::Registry,
 };
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
@@ -65,6 +65,8 @@ pub struct Shared {
     pub inbox: Inbox,
     pub registry: Guarded,
     pub holds: Mutex<Holds>,
+    /// Blocks just written, with a lock of its own.
+    pub recent: Recent,
     engine: RwLock<Option<Arc<Engine>>>,
     pub in_flight: InFlight,
     condition: Mutex<Health>,
@@ -208,6 +210,7 @@ impl Shared {
             inbox: Inbox::default(),
             registry: Guarded::new(registry),
             holds: Mutex::default(),
+            recent: Recent::default(),
             engine: RwLock::new(Some(engine)),
             in_flight: InFlight::default(),
             condition: Mutex::new(Health::Serving),
