@@ -96,8 +96,8 @@ pub struct Config {
     #[serde(default)]
     pub max_attempts: u32,
 
-    /// Dead letters that are kept of a node; when there are more the oldest is discarded, which the loss journal tells. Default 10,000,
-    /// minimum 1.
+    /// Dead letters that are kept of a node; when there are more the oldest is discarded, which the loss journal tells. A node that got
+    /// those of another by a rename may have more until its next hint becomes one. Default 10,000, minimum 1.
     #[serde(default = "defaults::max_dead_letters")]
     pub max_dead_letters: u64,
 
