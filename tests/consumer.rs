@@ -42,6 +42,30 @@ async fn hints_stay_until_they_are_acknowledged() {
     host.close().await;
 }
 
+/// Nothing is read back then, so it does not matter what the engine has.
+#[tokio::test]
+async fn what_was_just_written_comes_from_memory_if_somebody_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&dir.path().join("db")).await;
+    let mut consumer = queue(&host, &[]).await;
+    assert_eq!(consumer.peek(1).await.unwrap().len(), 0);
+    host.hint(MANUAL, "a").await;
+    let stored = host.db.open_tree("hh/hints").unwrap();
+    let block = stored.iter().keys().map(Result::unwrap);
+    let block: Vec<_> = block.filter(|key| key.len() == 27).collect();
+    assert_eq!(block.len(), 1);
+    stored.remove(&block[0]).unwrap();
+    let hints = consumer.peek(1).await.unwrap();
+    assert_eq!(points(&hints), ["a"]);
+    assert!(
+        !stored.contains_key(&block[0]).unwrap(),
+        "it was read, missed and mended"
+    );
+    consumer.ack(&hints).await.unwrap();
+    drop(consumer);
+    host.close().await;
+}
+
 #[tokio::test]
 async fn what_is_acknowledged_with_rows_is_gone_with_them_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();

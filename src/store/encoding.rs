@@ -104,6 +104,7 @@ impl Encoding {
         };
         let is_sent = helper.drafts.send(theirs).is_ok();
         let mut blocks = encode_all(&mut self.own, drafts);
+        // Bounded: it has half a group to encode, and if it ends the channel does.
         match helper.blocks.recv() {
             Ok(theirs) if is_sent => {
                 blocks.extend(theirs);
@@ -227,6 +228,20 @@ mod tests {
     fn many_small_blocks_are_not_cut_and_stay_in_order() {
         let drafts = || (1..=90).map(|node| draft(node, 2, 1000)).collect();
         assert_eq!(encoded(true, drafts()), encoded(false, drafts()));
+    }
+
+    #[test]
+    fn without_the_other_thread_one_group_fails_and_the_next_is_encoded_here() {
+        let (drafts, to_encode) = mpsc::channel();
+        let (_, blocks) = mpsc::channel();
+        drop(to_encode);
+        let mut encoding = Encoding {
+            own: Encoder::new(),
+            helper: Some(Helper { drafts, blocks }),
+        };
+        let large = || vec![draft(1, 100, 1000)];
+        assert!(encoding.encode(large()).is_err());
+        assert_eq!(encoding.encode(large()).unwrap().len(), 1);
     }
 
     #[test]

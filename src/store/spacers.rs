@@ -101,15 +101,9 @@ mod tests {
 
     /// Bytes that do not compress.
     fn payload(bytes: usize) -> Bytes {
-        let mut state = 1_u64;
-        let bytes = std::iter::repeat_with(|| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 56) as u8
-        })
-        .take(bytes);
-        bytes.collect::<Vec<u8>>().into()
+        let mut payload = vec![0; bytes];
+        fastrand::Rng::with_seed(1).fill(&mut payload);
+        payload.into()
     }
 
     /// Bytes of sled's log for each byte of so many blocks of one hint each.
@@ -158,15 +152,15 @@ mod tests {
         let mut spacing = Spacing::default();
         let mut next = 1;
         let mut latest = Vec::new();
-        for (hints, chunks) in [
-            (1, 1),
-            (1, 1),
-            (64, 2),
-            (1, 1),
-            (3, 1),
-            (500, 4),
-            (1, 70),
-            (9, 3),
+        for (hints, chunks, makes_spacers) in [
+            (1, 1, true),
+            (1, 1, false),
+            (64, 2, false),
+            (1, 1, true),
+            (3, 1, false),
+            (500, 4, true),
+            (1, 70, true),
+            (9, 3, true),
         ] {
             let header = Header {
                 codec: 0,
@@ -175,7 +169,7 @@ mod tests {
                 first: Sequence(next),
                 hints,
                 chunks,
-                stored_bytes: 0,
+                stored_bytes: u32::from(chunks) * WORTH_IT_BYTES,
                 raw_bytes: 0,
                 bytes_before: 0,
                 crc: 0,
@@ -184,14 +178,19 @@ mod tests {
             let number = |key: &[u8; CHUNK_KEY_BYTES]| u16::from_be_bytes([key[25], key[26]]);
             let spacers = made.iter().filter(|key| number(key) >= FIRST_SPACER);
             let spacers: Vec<_> = spacers.copied().collect();
-            if !made.is_empty() {
+            assert_eq!(!spacers.is_empty(), makes_spacers, "block {next}");
+            let filled_later = made.len() - spacers.len();
+            let is_large = makes_spacers && chunks > CHUNKS;
+            assert_eq!(
+                filled_later,
+                if is_large { usize::from(chunks) - 1 } else { 0 }
+            );
+            if makes_spacers {
                 assert!(spacers.len() >= usize::from(SPACERS));
                 latest = spacers;
             }
             let last_chunk = QUEUE.chunk_key(Sequence(next), chunks - 1);
             assert!(latest.iter().all(|spacer| *spacer > last_chunk));
-            let filled_later = made.len() - latest.len().min(made.len());
-            assert!(filled_later == 0 || filled_later == usize::from(chunks) - 1);
             next += u64::from(hints);
         }
     }
