@@ -161,6 +161,10 @@ mod tests {
             (500, 4, true),
             (1, 70, true),
             (9, 3, true),
+            // There is no room for the last of these, though it starts before the spacers.
+            (1, 1, true),
+            (1, 2, false),
+            (1, 2, true),
         ] {
             let header = Header {
                 codec: 0,
