@@ -1,5 +1,5 @@
 //! Abort, error and panic at every step of opening, migrating, appending, acknowledging, dropping, pausing, parking, renaming,
-//! trimming, committing and closing.
+//! trimming, sorting, committing and closing.
 //!
 //! Goal and rules as in `crash_kill`. Method: for each point and each way to stop there a store is made, one life is killed
 //! (so that there is a sealed queue to retire), the next comes to the point the first, the second or the fifth time and stops
@@ -47,7 +47,7 @@ fn hosts(point: &str) -> &'static [Host] {
     if begins(&["transaction"]) {
         return &[SHARING];
     }
-    match begins(&["append", "ack", "trim", "commit", "close"]) {
+    match begins(&["append", "ack", "sort", "trim", "commit", "close"]) {
         true => &[Host::Plain, SHARING],
         false => &[Host::Plain],
     }

@@ -12,9 +12,11 @@ use super::{
     heal::Healing,
     home::Home,
     inbox::Dirty,
+    mixed::MIXED,
     quota::Limits,
     recovery::Recovered,
     shared::{OnDurable, Shared, Space},
+    sorting::Sorting,
     spacers::Spacing,
     trim::{Letters, Trimmer},
 };
@@ -65,6 +67,7 @@ pub fn assemble(
         tails,
         next_queue: recovered.next_queue,
         trimmer,
+        sorting: Sorting::new(recovered.mixed_next),
         journal: recovered.journal,
         buried: Vec::new(),
         redriven: recovered.redriven,
@@ -85,6 +88,7 @@ pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
     for place in &recovered.letter_blocks {
         trimmer.letter(*place);
     }
+    trimmer.below(MIXED, recovered.mixed_next);
     for (node, queue) in &recovered.retired {
         // A node that was removed has no dead letters left, however far giving back their space had come.
         let letters = Letters::of(recovered.records.get(node), *queue);

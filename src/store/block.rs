@@ -1,7 +1,7 @@
 //! A block: the hints of one queue that one commit group stored together. `encoder.rs` makes them.
 //!
 //! ```text
-//! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8 (bit 0: with origins)
+//! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8 (bit 0: with origins; bit 1: mixed, see `mixed.rs`)
 //!         queue u64 | first sequence u64 | hints u32 | chunks u16
 //!         stored body bytes u32 | raw body bytes u32
 //!         payload bytes of the queue before this block u64
@@ -18,6 +18,7 @@ use bytes::{Buf, BufMut, Bytes};
 use super::{
     faults::{Safeguard, is_off},
     keys::{QueueRef, Shelf},
+    mixed::MIXED,
     sealed::{DecodeError, checksum},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(super) const HEADER_BYTES: usize = 46;
 const CRC_BYTES: usize = 4;
 /// Every hint of the block has room for an origin.
 pub(super) const WITH_ORIGINS: u8 = 1;
+/// Its body has runs of hints of many queues.
+pub(super) const WITH_RUNS: u8 = 2;
 pub(super) const CODEC_NONE: u8 = 0;
 pub(super) const CODEC_ZSTD: u8 = 1;
 
@@ -121,6 +124,22 @@ pub struct Header {
 }
 
 impl Header {
+    /// Of hints that are in no block yet.
+    pub fn in_memory(queue: QueueRef, first: Sequence, hints: u32, bytes_before: u64) -> Self {
+        Header {
+            codec: CODEC_NONE,
+            flags: 0,
+            queue: queue.queue,
+            first,
+            hints,
+            chunks: 0,
+            stored_bytes: 0,
+            raw_bytes: 0,
+            bytes_before,
+            crc: 0,
+        }
+    }
+
     /// The last sequence of the block.
     pub fn last(&self) -> Sequence {
         Sequence(
@@ -168,7 +187,11 @@ impl Header {
             return Err(DecodeError::Invalid("its header length is not 46"));
         }
         let (codec, flags) = (bytes.try_get_u8()?, bytes.try_get_u8()?);
-        if codec > CODEC_ZSTD || flags & !WITH_ORIGINS != 0 {
+        let known = match queue == MIXED {
+            true => flags == WITH_RUNS,
+            false => flags & !WITH_ORIGINS == 0,
+        };
+        if codec > CODEC_ZSTD || !known {
             return Err(DecodeError::Invalid("its codec or flags are unknown"));
         }
         let header = Header {
@@ -235,6 +258,16 @@ pub fn decode_on(
     header: &Header,
     body: &[u8],
 ) -> Result<Vec<StoredHint>, DecodeError> {
+    split_hints(verify(shelf, queue, header, body)?, header)
+}
+
+/// Verifies a block, and decompresses its body.
+pub fn verify(
+    shelf: Shelf,
+    queue: QueueRef,
+    header: &Header,
+    body: &[u8],
+) -> Result<Bytes, DecodeError> {
     if body.len() as u64 != u64::from(header.stored_bytes) {
         return Err(DecodeError::Short {
             found: body.len(),
@@ -256,7 +289,7 @@ pub fn decode_on(
     if raw.len() != header.raw_bytes as usize {
         return Err(DecodeError::Invalid("its raw length is not what it says"));
     }
-    split_hints(raw, header)
+    Ok(raw)
 }
 
 /// Where the body starts in chunk 0.
@@ -267,8 +300,17 @@ pub fn body_of_chunk0(chunk0: &[u8]) -> &[u8] {
 /// Takes a body apart that is not compressed any more.
 pub fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<StoredHint>, DecodeError> {
     // `Header::check` bounded the count by the raw length.
-    let mut stored = Vec::with_capacity(header.hints as usize);
-    for _ in 0..header.hints {
+    let stored = take_hints(&mut raw, header.hints, header.flags)?;
+    if !raw.is_empty() {
+        return Err(DecodeError::Invalid("bytes are left behind its last hint"));
+    }
+    Ok(stored)
+}
+
+/// Takes so many hints off the front of a body that has room for them.
+pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<StoredHint>, DecodeError> {
+    let mut stored = Vec::with_capacity(hints as usize);
+    for _ in 0..hints {
         if raw.try_get_u8()? != 0 {
             return Err(DecodeError::Invalid("a hint has unknown flags"));
         }
@@ -276,7 +318,7 @@ pub fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<StoredHint>, D
         let shard = ShardId(raw.try_get_u64()?);
         let enqueued_unix_ms = raw.try_get_u64()?;
         let length = raw.try_get_u32()? as usize;
-        let origin = match header.flags & WITH_ORIGINS {
+        let origin = match flags & WITH_ORIGINS {
             0 => None,
             _ => Some((QueueId(raw.try_get_u64()?), Sequence(raw.try_get_u64()?))),
         };
@@ -293,9 +335,6 @@ pub fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<StoredHint>, D
             payload: raw.split_to(length),
             origin: origin.filter(|(queue, _)| queue.0 != 0),
         });
-    }
-    if !raw.is_empty() {
-        return Err(DecodeError::Invalid("bytes are left behind its last hint"));
     }
     Ok(stored)
 }

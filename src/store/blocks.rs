@@ -1,8 +1,12 @@
 //! Reading blocks back from the hints tree.
 
+use bytes::Bytes;
+
 use super::{
     block::{self, CHUNK_BYTES, Header, StoredHint},
+    draft::Draft,
     keys::{Key, Place, QueueRef, Shelf},
+    mixed::{MIXED, split_runs},
     sealed::DecodeError,
 };
 use crate::types::Sequence;
@@ -46,13 +50,43 @@ fn read_on(
     queue: QueueRef,
     first: Sequence,
 ) -> Result<Option<Block>, ReadError> {
+    let Some((header, raw)) = read_raw(hints, shelf, queue, first)? else {
+        return Ok(None);
+    };
+    let hints = block::split_hints(raw, &header).map_err(ReadError::Damaged)?;
+    Ok(Some(Block {
+        queue,
+        header,
+        hints,
+    }))
+}
+
+/// Reads the mixed group that starts at `first`, `None` if there is none.
+pub fn read_mixed(
+    hints: &sled::Tree,
+    first: Sequence,
+) -> Result<Option<(Header, Vec<Draft>)>, ReadError> {
+    let Some((header, raw)) = read_raw(hints, Shelf::Queue, MIXED, first)? else {
+        return Ok(None);
+    };
+    let runs = split_runs(raw, &header).map_err(ReadError::Damaged)?;
+    Ok(Some((header, runs)))
+}
+
+/// Reads and verifies a block whose hints are still to be taken apart.
+fn read_raw(
+    hints: &sled::Tree,
+    shelf: Shelf,
+    queue: QueueRef,
+    first: Sequence,
+) -> Result<Option<(Header, Bytes)>, ReadError> {
     let Some(chunk0) = hints.get(queue.chunk_key_on(shelf, first, 0))? else {
         return Ok(None);
     };
     let header = Header::parse(queue, first, &chunk0).map_err(ReadError::Damaged)?;
     let in_first = block::body_of_chunk0(&chunk0);
-    let stored = if header.chunks == 1 {
-        block::decode_on(shelf, queue, &header, in_first)
+    let raw = if header.chunks == 1 {
+        block::verify(shelf, queue, &header, in_first)
     } else {
         let mut body = Vec::with_capacity(usize::from(header.chunks) * CHUNK_BYTES);
         body.extend_from_slice(in_first);
@@ -62,13 +96,9 @@ fn read_on(
                 body.extend_from_slice(&value);
             }
         }
-        block::decode_on(shelf, queue, &header, &body)
+        block::verify(shelf, queue, &header, &body)
     };
-    Ok(Some(Block {
-        queue,
-        header,
-        hints: stored.map_err(ReadError::Damaged)?,
-    }))
+    Ok(Some((header, raw.map_err(ReadError::Damaged)?)))
 }
 
 /// Reads the block that `sequence` stands in. A sequence in no block is damage: there are no gaps.

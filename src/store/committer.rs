@@ -25,6 +25,7 @@ use super::{
     node_record::NodeRecord,
     redrive::Redriven,
     shared::{Shared, StoreEvent},
+    sorting::Sorting,
     spacers::Spacing,
     trim::Trimmer,
 };
@@ -59,6 +60,7 @@ pub struct Committer {
     pub tails: HashMap<NodeId, Tail>,
     pub next_queue: u64,
     pub trimmer: Trimmer,
+    pub sorting: Sorting,
     pub journal: Journal,
     /// Hints that became dead letters, to be told of once that is durable.
     pub buried: Vec<StoreEvent>,
@@ -107,6 +109,7 @@ impl Committer {
                 Some(Control::JudgeDamage(node, at, done)) => {
                     done(self.guarded(|committer| committer.judge_damage(node, at)));
                 }
+                Some(Control::Sort(done)) => done(self.guarded(Self::sort_all)),
                 Some(Control::Switch(copy, done)) => done(self.switch(&copy)),
                 Some(Control::Close(done)) => return done(self.close()),
             }
@@ -115,7 +118,10 @@ impl Committer {
 
     /// Whether anything is to be done that nobody waits for.
     fn has_work(&self) -> bool {
-        self.trimmer.has_work() || !self.dirty.is_empty() || !self.statuses.is_empty()
+        self.trimmer.has_work()
+            || self.sorting.has_work()
+            || !self.dirty.is_empty()
+            || !self.statuses.is_empty()
     }
 
     fn turn(&mut self, entries: Vec<Entry>) {
@@ -210,7 +216,10 @@ impl Committer {
 
     /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.
     fn close(mut self) -> Result<(), HandoffError> {
-        let settled = self.guarded(Self::settle);
+        let settled = self.guarded(|committer| {
+            committer.sort_all()?;
+            committer.settle()
+        });
         self.shared.busy.start();
         self.shared.set_shut_down();
         let shared = Arc::clone(&self.shared);

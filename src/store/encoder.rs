@@ -5,8 +5,11 @@ use sled::IVec;
 use zstd::zstd_safe::CParameter;
 
 use super::{
-    block::{CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, NewHint, WITH_ORIGINS, chunk_bytes},
+    block::{
+        CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, NewHint, WITH_ORIGINS, WITH_RUNS, chunk_bytes,
+    },
     keys::{CHUNK_KEY_BYTES, Place, QueueRef, Shelf},
+    mixed::{MIXED, MixedDraft, put_run},
     sealed::checksum,
 };
 use crate::types::{QueueId, Sequence};
@@ -24,8 +27,6 @@ pub struct EncodedBlock {
     pub queue: QueueRef,
     pub header: Header,
     shelf: Shelf,
-    /// The earliest enqueue time of its hints.
-    pub oldest_unix_ms: u64,
     chunks: Vec<IVec>,
     /// What was compressed, if it is to be read soon.
     pub body: Option<Bytes>,
@@ -91,6 +92,17 @@ impl Encoder {
         self.encode_on(Shelf::Letters, place.queue, place.sequence, 0, [hint])
     }
 
+    /// A mixed group.
+    pub fn encode_mixed(&mut self, draft: &MixedDraft) -> EncodedBlock {
+        self.begin();
+        for run in &draft.runs {
+            put_run(&mut self.raw, run);
+            run.hints.iter().for_each(|hint| self.put(hint, false));
+        }
+        let hints = draft.hints() as u32;
+        self.finish(Shelf::Queue, MIXED, draft.first, 0, hints, WITH_RUNS)
+    }
+
     fn encode_on<'a>(
         &mut self,
         shelf: Shelf,
@@ -99,26 +111,47 @@ impl Encoder {
         bytes_before: u64,
         hints: impl IntoIterator<Item = &'a NewHint, IntoIter: Clone>,
     ) -> EncodedBlock {
-        self.raw.clear();
-        self.raw.resize(HEADER_BYTES, 0);
+        self.begin();
         let hints = hints.into_iter();
         let with_origins = hints.clone().any(|hint| hint.origin.is_some());
-        let (mut count, mut oldest_unix_ms) = (0, u64::MAX);
+        let mut count = 0;
         for hint in hints {
             count += 1;
-            oldest_unix_ms = oldest_unix_ms.min(hint.enqueued_unix_ms);
-            self.raw.put_u8(0);
-            self.raw.put_u16(hint.format);
-            self.raw.put_u64(hint.shard.0);
-            self.raw.put_u64(hint.enqueued_unix_ms);
-            self.raw.put_u32(hint.payload.len() as u32);
-            if with_origins {
-                let (queue, sequence) = hint.origin.unwrap_or((QueueId(0), Sequence(0)));
-                self.raw.put_u64(queue.0);
-                self.raw.put_u64(sequence.0);
-            }
-            self.raw.put_slice(&hint.payload);
+            self.put(hint, with_origins);
         }
+        let flags = if with_origins { WITH_ORIGINS } else { 0 };
+        self.finish(shelf, queue, first, bytes_before, count, flags)
+    }
+
+    fn begin(&mut self) {
+        self.raw.clear();
+        self.raw.resize(HEADER_BYTES, 0);
+    }
+
+    fn put(&mut self, hint: &NewHint, with_origin: bool) {
+        self.raw.put_u8(0);
+        self.raw.put_u16(hint.format);
+        self.raw.put_u64(hint.shard.0);
+        self.raw.put_u64(hint.enqueued_unix_ms);
+        self.raw.put_u32(hint.payload.len() as u32);
+        if with_origin {
+            let (queue, sequence) = hint.origin.unwrap_or((QueueId(0), Sequence(0)));
+            self.raw.put_u64(queue.0);
+            self.raw.put_u64(sequence.0);
+        }
+        self.raw.put_slice(&hint.payload);
+    }
+
+    /// Makes a block of what was put down.
+    fn finish(
+        &mut self,
+        shelf: Shelf,
+        queue: QueueRef,
+        first: Sequence,
+        bytes_before: u64,
+        hints: u32,
+        flags: u8,
+    ) -> EncodedBlock {
         let raw_bytes = self.raw.len() - HEADER_BYTES;
         let (codec, stored) = match self.compress() {
             Some(length) => (CODEC_ZSTD, self.compressed.get_mut(..HEADER_BYTES + length)),
@@ -128,10 +161,10 @@ impl Encoder {
         let stored_bytes = stored.len().saturating_sub(HEADER_BYTES);
         let mut header = Header {
             codec,
-            flags: if with_origins { WITH_ORIGINS } else { 0 },
+            flags,
             queue: queue.queue,
             first,
-            hints: count,
+            hints,
             chunks: stored.len().div_ceil(chunk_bytes()) as u16,
             stored_bytes: stored_bytes as u32,
             raw_bytes: raw_bytes as u32,
@@ -150,7 +183,6 @@ impl Encoder {
             queue,
             header,
             shelf,
-            oldest_unix_ms,
             chunks,
             body: None,
         };

@@ -10,31 +10,27 @@ use std::{
 };
 
 use super::{
-    block::NewHint,
+    draft::Draft,
     encoder::{EncodedBlock, Encoder},
-    keys::QueueRef,
+    mixed::MixedDraft,
 };
-use crate::{
-    error::StorageError,
-    types::{NodeId, Sequence},
-};
+use crate::error::StorageError;
 
 /// Half a group of fewer bytes is encoded before another thread is awake.
 const HALF_BYTES: usize = 32 * 1024;
 
-/// A block to be.
-pub struct Draft {
-    pub node: NodeId,
-    pub queue: QueueRef,
-    pub first: Sequence,
-    /// Payload bytes of the queue before it.
-    pub bytes_before: u64,
-    pub hints: Vec<NewHint>,
-    /// Its body is wanted, too: a reader waits for it.
-    pub with_body: bool,
+/// What is to be one block.
+#[derive(Debug)]
+pub enum Job {
+    /// New hints of a queue.
+    Block(Draft),
+    /// New hints of many queues.
+    Mixed(MixedDraft),
+    /// Hints that stand in mixed groups.
+    Sorted(Draft),
 }
 
-type Blocks = Vec<(NodeId, EncodedBlock)>;
+type Blocks = Vec<(Job, EncodedBlock)>;
 
 pub struct Encoding {
     pub own: Encoder,
@@ -43,42 +39,29 @@ pub struct Encoding {
 
 /// The two ends of a thread that encodes what it is sent, and ends when these are dropped.
 struct Helper {
-    drafts: Sender<Vec<Draft>>,
+    jobs: Sender<Vec<Job>>,
     blocks: Receiver<Blocks>,
 }
 
-impl Draft {
+impl Job {
     fn bytes(&self) -> usize {
-        self.hints.iter().map(NewHint::raw_bytes).sum()
+        match self {
+            Job::Block(draft) | Job::Sorted(draft) => draft.bytes(),
+            Job::Mixed(draft) => draft.bytes(),
+        }
     }
 
-    /// Bytes of its payloads.
-    pub fn payload_bytes(&self) -> u64 {
-        self.hints
-            .iter()
-            .map(|hint| hint.payload.len() as u64)
-            .sum()
-    }
-
-    /// Cuts off what is over so many bytes, but for one hint at least.
-    fn split_off(&mut self, bytes: usize) -> Option<Draft> {
-        let mut before = 0;
-        let over = self.hints.iter().position(|hint| {
-            before += hint.raw_bytes();
-            before > bytes
-        });
-        let hints = self.hints.split_off(over?.max(1));
-        if hints.is_empty() {
+    /// Cuts off what is over so many bytes, if it is worth it.
+    fn split_off(&mut self, bytes: usize) -> Option<Job> {
+        if self.bytes() <= HALF_BYTES {
             return None;
         }
-        Some(Draft {
-            node: self.node,
-            queue: self.queue,
-            first: Sequence(self.first.0 + self.hints.len() as u64),
-            bytes_before: self.bytes_before + self.payload_bytes(),
-            hints,
-            with_body: self.with_body,
-        })
+        match self {
+            Job::Block(draft) => draft.split_off(bytes).map(Job::Block),
+            Job::Mixed(draft) => draft.split_off(bytes).map(Job::Mixed),
+            // These are as large as is good to read.
+            Job::Sorted(_) => None,
+        }
     }
 }
 
@@ -92,18 +75,18 @@ impl Encoding {
         }
     }
 
-    /// Encodes what is drafted, in this order.
-    pub fn encode(&mut self, mut drafts: Vec<Draft>) -> Result<Blocks, StorageError> {
-        let all: usize = drafts.iter().map(Draft::bytes).sum();
+    /// Encodes what is to be blocks, in this order.
+    pub fn encode(&mut self, mut jobs: Vec<Job>) -> Result<Blocks, StorageError> {
+        let all: usize = jobs.iter().map(Job::bytes).sum();
         let theirs = match self.helper.is_some() && all >= 2 * HALF_BYTES {
-            true => second_half(&mut drafts, all / 2),
+            true => second_half(&mut jobs, all / 2),
             false => Vec::new(),
         };
         let Some(helper) = self.helper.as_ref().filter(|_| !theirs.is_empty()) else {
-            return Ok(encode_all(&mut self.own, drafts));
+            return Ok(encode_all(&mut self.own, jobs));
         };
-        let is_sent = helper.drafts.send(theirs).is_ok();
-        let mut blocks = encode_all(&mut self.own, drafts);
+        let is_sent = helper.jobs.send(theirs).is_ok();
+        let mut blocks = encode_all(&mut self.own, jobs);
         // Bounded: it has half a group to encode, and if it ends the channel does.
         match helper.blocks.recv() {
             Ok(theirs) if is_sent => {
@@ -120,60 +103,66 @@ impl Encoding {
 }
 
 /// Takes away what stands behind the first so many bytes.
-fn second_half(drafts: &mut Vec<Draft>, half: usize) -> Vec<Draft> {
+fn second_half(jobs: &mut Vec<Job>, half: usize) -> Vec<Job> {
     let mut before = 0;
-    for index in 0..drafts.len() {
-        let Some(draft) = drafts.get_mut(index) else {
+    for index in 0..jobs.len() {
+        let Some(job) = jobs.get_mut(index) else {
             break;
         };
-        let bytes = draft.bytes();
+        let bytes = job.bytes();
         if before + bytes <= half {
             before += bytes;
             continue;
         }
-        let cut = match draft.bytes() > HALF_BYTES {
-            true => draft.split_off(half - before),
-            false => None,
-        };
-        let rest = drafts.split_off(index + 1);
+        let cut = job.split_off(half - before);
+        let rest = jobs.split_off(index + 1);
         return cut.into_iter().chain(rest).collect();
     }
     Vec::new()
 }
 
-fn encode_all(encoder: &mut Encoder, drafts: Vec<Draft>) -> Blocks {
-    let blocks = drafts.into_iter().map(|it| {
-        let mut block = encoder.encode(it.queue, it.first, it.bytes_before, &it.hints);
-        if it.with_body {
-            block.body = encoder.body(&block.header);
-        }
-        (it.node, block)
+fn encode_all(encoder: &mut Encoder, jobs: Vec<Job>) -> Blocks {
+    let blocks = jobs.into_iter().map(|job| {
+        let block = match &job {
+            Job::Mixed(draft) => encoder.encode_mixed(draft),
+            Job::Block(it) | Job::Sorted(it) => {
+                let mut block = encoder.encode(it.queue, it.first, it.bytes_before, &it.hints);
+                if it.with_body {
+                    block.body = encoder.body(&block.header);
+                }
+                block
+            }
+        };
+        (job, block)
     });
     blocks.collect()
 }
 
 impl Helper {
     fn start() -> Option<Self> {
-        let (drafts, to_encode) = mpsc::channel::<Vec<Draft>>();
+        let (jobs, to_encode) = mpsc::channel::<Vec<Job>>();
         let (encoded, blocks) = mpsc::channel();
         let work = move || {
             let mut encoder = Encoder::new();
-            while let Ok(drafts) = to_encode.recv() {
-                if encoded.send(encode_all(&mut encoder, drafts)).is_err() {
+            while let Ok(jobs) = to_encode.recv() {
+                if encoded.send(encode_all(&mut encoder, jobs)).is_err() {
                     return;
                 }
             }
         };
         let thread = thread::Builder::new().name("hh-encode".to_owned());
         thread.spawn(work).ok()?;
-        Some(Helper { drafts, blocks })
+        Some(Helper { jobs, blocks })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::types::{QueueId, ShardId};
+    use super::{
+        super::{block::NewHint, keys::QueueRef},
+        *,
+    };
+    use crate::types::{NodeId, QueueId, Sequence, ShardId};
 
     fn draft(node: u64, hints: usize, payload_bytes: usize) -> Draft {
         let hint = NewHint {
@@ -204,11 +193,18 @@ mod tests {
             helper: helper.then(Helper::start).flatten(),
         };
         assert_eq!(encoding.helper.is_some(), helper);
-        let blocks = encoding.encode(drafts).unwrap();
-        let told = blocks.iter().map(|(node, block)| {
+        let jobs = drafts.into_iter().map(Job::Block).collect();
+        let blocks = encoding.encode(jobs).unwrap();
+        let told = blocks.iter().map(|(_, block)| {
             let header = block.header;
             let (before, through) = (header.bytes_before, header.bytes_through());
-            (node.0, header.first.0, header.hints, before, through)
+            (
+                block.queue.node.0,
+                header.first.0,
+                header.hints,
+                before,
+                through,
+            )
         });
         told.collect()
     }
@@ -232,14 +228,14 @@ mod tests {
 
     #[test]
     fn without_the_other_thread_one_group_fails_and_the_next_is_encoded_here() {
-        let (drafts, to_encode) = mpsc::channel();
+        let (jobs, to_encode) = mpsc::channel();
         let (_, blocks) = mpsc::channel();
         drop(to_encode);
         let mut encoding = Encoding {
             own: Encoder::new(),
-            helper: Some(Helper { drafts, blocks }),
+            helper: Some(Helper { jobs, blocks }),
         };
-        let large = || vec![draft(1, 100, 1000)];
+        let large = || vec![Job::Block(draft(1, 100, 1000))];
         assert!(encoding.encode(large()).is_err());
         assert_eq!(encoding.encode(large()).unwrap().len(), 1);
     }

@@ -52,6 +52,20 @@ impl Faults {
         false
     }
 
+    /// From how many bytes of hints in mixed groups on these are sorted: `usual`, or, for all stores, what `HH_SORT_FROM_BYTES` says.
+    #[cfg(feature = "testkit")]
+    pub fn sorts_from(&self, usual: usize) -> usize {
+        static ALL: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
+        let bytes = || std::env::var("HH_SORT_FROM_BYTES").ok()?.parse().ok();
+        ALL.get_or_init(bytes).unwrap_or(usual)
+    }
+
+    /// Only tests change it.
+    #[cfg(not(feature = "testkit"))]
+    pub fn sorts_from(&self, usual: usize) -> usize {
+        usual
+    }
+
     /// Called where a commit would flush. Nothing without the feature `testkit`.
     #[cfg(not(feature = "testkit"))]
     pub fn commit(&self) -> std::io::Result<()> {
@@ -131,13 +145,14 @@ pub fn is_off(_safeguard: Safeguard) -> bool {
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
 #[cfg(feature = "testkit")]
-pub const POINTS: [&str; 50] = [
+pub const POINTS: [&str; 55] = [
     "open: locked",
     "open: attempt counted",
     "open: engine open",
     "migrate: data written",
     "migrate: data durable",
     "migrate: version written",
+    "open: mixed groups sorted",
     "open: recovered",
     "rebuild: written",
     "rebuild: complete",
@@ -154,9 +169,13 @@ pub const POINTS: [&str; 50] = [
     "append: spacers written",
     "append: chunk written",
     "append: block written",
+    "append: mixed group written",
+    "sort: block written",
     "ack: cursor written",
     "letter: pointer removed",
     "ack: queue retired",
+    "sort: blocks written",
+    "sort: cursor written",
     "drop: tombstone written",
     "drop: tombstone durable",
     "pause: record written",

@@ -12,7 +12,9 @@ use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
 use super::{
     accept::{Accepted, Judged},
     committer::Committer,
+    draft::Draft,
     encoder::EncodedBlock,
+    encoding::Job,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
     inbox::{Entry, Part},
@@ -38,7 +40,15 @@ const STATUS_BYTES_PER_GROUP: usize = 128 * 1024;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
 
-/// What becomes visible once the group is durable.
+/// The hints that become visible once the group is durable.
+#[derive(Default)]
+struct NewHints {
+    written: Vec<Written>,
+    /// Those that stand in mixed groups.
+    unsorted: Vec<Draft>,
+}
+
+/// Some of a queue.
 struct Written {
     node: NodeId,
     queue: QueueRef,
@@ -51,9 +61,23 @@ struct Written {
 }
 
 impl Written {
-    fn of((node, block): &mut (NodeId, EncodedBlock)) -> Written {
-        let (queue, header) = (block.queue, block.header);
-        let bytes_through = header.bytes_through();
+    fn of(draft: &Draft, recent: Option<Kept>) -> Written {
+        let bytes_through = draft.bytes_through();
+        Written {
+            node: draft.node,
+            queue: draft.queue,
+            watermark: draft.last(),
+            bytes_through,
+            added: draft.amount(),
+            first: draft.first,
+            oldest_unix_ms: draft.oldest_unix_ms(),
+            recent,
+        }
+    }
+
+    /// The same of a block, whose body goes with it.
+    fn of_block(draft: &Draft, block: &mut EncodedBlock) -> Written {
+        let (node, queue, header) = (draft.node, block.queue, block.header);
         tracing::debug!(
             node = node.0,
             queue = queue.queue.0,
@@ -62,24 +86,13 @@ impl Written {
             bytes = block.bytes(),
             "block"
         );
-        Written {
-            node: *node,
+        let kept = block.body.take().map(|body| Kept {
+            node,
             queue,
-            watermark: header.last(),
-            bytes_through,
-            added: Amount {
-                hints: u64::from(header.hints),
-                bytes: bytes_through - header.bytes_before,
-            },
-            first: header.first,
-            oldest_unix_ms: block.oldest_unix_ms,
-            recent: block.body.take().map(|body| Kept {
-                node: *node,
-                queue,
-                header,
-                body,
-            }),
-        }
+            header,
+            body,
+        });
+        Written::of(draft, kept)
     }
 }
 
@@ -113,16 +126,17 @@ impl Committer {
         if !plan.blocks.is_empty() {
             point("append: planned")?;
         }
-        let written = self.write(plan, accepted)?;
+        let new = self.write(plan, accepted)?;
         let reserved = self.shared.in_flight.answer_early();
         let moved = self.write_cursors()?;
+        self.end_pass()?;
         self.write_statuses()?;
         self.trim()?;
         span.record("bytes", self.handed_bytes);
         if self.handed_bytes > 0 && !is_off(Safeguard::GroupCommits) {
             self.commit()?;
         }
-        self.publish(written, moved, reserved);
+        self.publish(new, moved, reserved);
         point("commit: published")
     }
 
@@ -161,20 +175,42 @@ impl Committer {
         places
     }
 
-    fn write(&mut self, mut plan: Plan, accepted: Accepted) -> Result<Vec<Written>, StorageError> {
+    fn write(&mut self, plan: Plan, accepted: Accepted) -> Result<NewHints, StorageError> {
         self.write_new_queues(&plan.new_queues)?;
         self.write_spacers(&plan.spacers)?;
-        let written = plan.blocks.iter_mut().map(Written::of).collect();
-        let blocks = plan.blocks.into_iter().map(|(_, block)| block);
         let counter = &self.shared.counters.transactions;
         counter.fetch_add(accepted.changing, Relaxed);
-        match accepted.changing + accepted.steps > 0 {
-            true => self.write_as_one(blocks.collect(), accepted)?,
-            false => blocks
-                .into_iter()
-                .try_for_each(|block| self.write_block(block))?,
+        let is_plain = accepted.changing + accepted.steps == 0;
+        let (mut new, mut as_one) = (NewHints::default(), Vec::new());
+        for (job, mut block) in plan.blocks {
+            match job {
+                Job::Block(draft) => {
+                    new.written.push(Written::of_block(&draft, &mut block));
+                    match is_plain {
+                        true => self.write_block(block)?,
+                        false => as_one.push(block),
+                    }
+                }
+                Job::Mixed(draft) => {
+                    let (runs, bytes) = (draft.runs.len(), block.bytes());
+                    tracing::debug!(runs, hints = draft.hints(), bytes, "mixed group");
+                    self.write_block(block)?;
+                    point("append: mixed group written")?;
+                    let written = draft.runs.iter().map(|run| Written::of(run, None));
+                    new.written.extend(written);
+                    new.unsorted.extend(draft.runs);
+                }
+                Job::Sorted(draft) => {
+                    self.write_block(block)?;
+                    point("sort: block written")?;
+                    self.shared.unsorted.forget(draft.queue, draft.last());
+                }
+            }
         }
-        Ok(written)
+        if !is_plain {
+            self.write_as_one(as_one, accepted)?;
+        }
+        Ok(new)
     }
 
     /// A queue that is listed and has no block is sound, so these need not be part of any transaction.
@@ -297,21 +333,10 @@ impl Committer {
         if trimmed.bytes > 0 {
             point("trim: removed")?;
         }
-        for (node, queue) in trimmed.gone {
-            if let Some(record) = self.records.get_mut(&node) {
-                record.retired.retain(|retired| *retired != queue);
-                self.write_record(node)?;
-            }
-        }
-        Ok(())
+        self.strike(trimmed.gone)
     }
 
-    fn publish(
-        &mut self,
-        mut written: Vec<Written>,
-        moved: Vec<Moved>,
-        reserved: Vec<Reservation>,
-    ) {
+    fn publish(&mut self, new: NewHints, moved: Vec<Moved>, reserved: Vec<Reservation>) {
         // The watchdog may have given up on this group, or a read failed the store; in between nobody was told who had just begun to wait.
         if let Err(error) = self.shared.check_serving() {
             let cause = match error {
@@ -330,6 +355,11 @@ impl Committer {
                 false => self.trimmer.below(moved.queue, moved.next),
             }
         }
+        self.give_sorted_back();
+        let NewHints {
+            mut written,
+            unsorted,
+        } = new;
         // From here on it is a success, whatever befalls the store: all of it is durable.
         let mut answers = self.shared.in_flight.take();
         let mut nodes = BTreeSet::new();
@@ -337,6 +367,9 @@ impl Committer {
         for kept in written.iter_mut().filter_map(|it| it.recent.take()) {
             self.shared.recent.keep(kept);
         }
+        unsorted
+            .into_iter()
+            .for_each(|run| self.shared.unsorted.put(run));
         let counters = &self.shared.counters;
         {
             let mut registry = self.shared.registry.lock();

@@ -23,6 +23,7 @@ use super::{
     open::{Opened, reopen},
     registry::Registry,
     shared::StoreEvent,
+    sorting::Sorting,
 };
 use crate::{error::StorageError, stats::Health};
 
@@ -178,6 +179,9 @@ impl Committer {
         self.shared.holds.lock().reload(paused, &recovered.records);
         let (tails, trimmer, dirty) = take_over(&self.shared, &recovered);
         (self.tails, self.trimmer, self.dirty) = (tails, trimmer, dirty);
+        // All of it was sorted by the open.
+        self.shared.unsorted.clear();
+        self.sorting = Sorting::new(recovered.mixed_next);
         self.records = recovered.records;
         self.journal = recovered.journal;
         self.redriven = recovered.redriven;

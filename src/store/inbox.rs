@@ -215,6 +215,8 @@ pub enum Control {
     Nodes(NodesRequest),
     /// Somebody could not read the hint at the cursor of this queue of this node.
     JudgeDamage(NodeId, QueueRef, ControlDone<()>),
+    /// Sort all hints that stand in mixed groups into blocks of their queues.
+    Sort(ControlDone<()>),
     /// Go on with this copy of the generation in use: answered with the old engine, or with none if the copy is too far behind.
     Switch(Arc<Copy>, ControlDone<Option<Arc<Engine>>>),
     /// The last request: commit all, leave `CLEAN`, drop the engine.
@@ -265,7 +267,10 @@ impl Control {
     /// Tells whoever waits that it will not be done.
     pub fn refuse(self, error: HandoffError) {
         match self {
-            Control::Sync(done) | Control::JudgeDamage(_, _, done) | Control::Close(done) => {
+            Control::Sync(done)
+            | Control::Sort(done)
+            | Control::JudgeDamage(_, _, done)
+            | Control::Close(done) => {
                 done(Err(error));
             }
             Control::CloseEntries(done) => done(Err(error)),

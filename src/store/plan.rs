@@ -1,4 +1,4 @@
-//! What a group's hints become: sequences, blocks, and the spacers before these.
+//! What a group's hints become: sequences, blocks of their queues or mixed groups, and the spacers before these.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,12 @@ use super::{
     accept::Accepted,
     block::NewHint,
     committer::{Committer, Tail},
+    draft::Draft,
     encoder::EncodedBlock,
-    encoding::Draft,
+    encoding::Job,
     in_flight::Owner,
     keys::{CHUNK_KEY_BYTES, Place, QueueRef},
+    mixed::MixedDraft,
     spacers::Spacing,
 };
 use crate::{
@@ -17,10 +19,13 @@ use crate::{
     types::{HintId, NodeId, QueueId, Sequence},
 };
 
+/// Hints of a node that take more than this are a block of their own.
+const MIXED_BELOW_BYTES: usize = 16 * 1024;
+
 /// The blocks of a group, encoded and not yet written.
 #[derive(Default)]
 pub struct Plan {
-    pub blocks: Vec<(NodeId, EncodedBlock)>,
+    pub blocks: Vec<(Job, EncodedBlock)>,
     /// Nodes whose block is the first of a new queue.
     pub new_queues: Vec<NodeId>,
     /// Keys of spacers that come before the blocks.
@@ -28,7 +33,7 @@ pub struct Plan {
 }
 
 impl Committer {
-    /// Gives out sequences, and encodes a block a node, or two of a large group's largest.
+    /// Gives out sequences, and encodes a block a node, or mixed groups of nodes that have little.
     pub fn plan(
         &mut self,
         hints: Vec<(Owner, NodeId, NewHint)>,
@@ -48,14 +53,47 @@ impl Committer {
             }
             drafts.push(self.draft(node, owners, hints, accepted));
         }
-        plan.blocks = self.encoding.encode(drafts)?;
-        for (node, block) in &plan.blocks {
-            if let Some(tail) = self.tails.get_mut(node) {
-                let spacers = tail.spacing.before(tail.queue, &block.header);
-                plan.spacers.extend(spacers);
-            }
+        let is_plain = accepted.changing + accepted.steps == 0;
+        let jobs = match is_plain {
+            true => self.mix(drafts),
+            // Its blocks are part of a transaction.
+            false => drafts.into_iter().map(Job::Block).collect(),
+        };
+        plan.blocks = self.encoding.encode(jobs)?;
+        for (job, block) in &plan.blocks {
+            let spacing = match job {
+                Job::Mixed(_) => Some(&mut self.sorting.spacing),
+                Job::Block(draft) | Job::Sorted(draft) => {
+                    let tail = self.tails.get_mut(&draft.node);
+                    let tail = tail.filter(|tail| tail.queue == block.queue);
+                    tail.map(|tail| &mut tail.spacing)
+                }
+            };
+            let spacers = spacing.map(|it| it.before(block.queue, &block.header));
+            plan.spacers.extend(spacers.into_iter().flatten());
         }
         Ok(plan)
+    }
+
+    /// Where several nodes have little, that is one mixed group; and some of what is in earlier ones is sorted.
+    fn mix(&mut self, mut drafts: Vec<Draft>) -> Vec<Job> {
+        let is_little = |draft: &mut Draft| draft.bytes() < MIXED_BELOW_BYTES;
+        let mut runs: Vec<Draft> = drafts.extract_if(.., is_little).collect();
+        if runs.len() == 1 {
+            drafts.append(&mut runs);
+        }
+        let brought: usize = runs.iter().map(Draft::bytes).sum();
+        let mut jobs = self.sort_some(brought);
+        if !runs.is_empty() {
+            let mixed = MixedDraft {
+                first: self.sorting.next,
+                runs,
+            };
+            self.sorting.next = Sequence(mixed.first.0 + mixed.hints());
+            jobs.push(Job::Mixed(mixed));
+        }
+        jobs.extend(drafts.into_iter().map(Job::Block));
+        jobs
     }
 
     /// Gives out the sequences of a node's hints.
@@ -95,7 +133,7 @@ impl Committer {
             with_body: self.shared.recent.is_waited_for(node),
         };
         tail.next = Sequence(tail.next.0 + draft.hints.len() as u64);
-        tail.bytes += draft.payload_bytes();
+        tail.bytes = draft.bytes_through();
         self.tails.insert(node, tail);
         draft
     }

@@ -15,6 +15,7 @@ use super::{
     node_record::NodeRecord,
     recovery::{Recovered, recover},
     schema::{self, SCHEMA_VERSION, SchemaError},
+    sort_found::sort_found,
 };
 use crate::{
     config::Config,
@@ -69,7 +70,8 @@ fn prepare(
     if config.reset_identity {
         meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
     }
-    let recovered = recover(engine, clean).map_err(|error| meta_failed(path, error))?;
+    let mixed = sort_found(engine, path, clean.is_some())?;
+    let recovered = recover(engine, clean, mixed).map_err(|error| meta_failed(path, error))?;
     point("open: recovered")?;
     // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
     meta::set_next_queue(engine, recovered.next_queue)

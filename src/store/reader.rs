@@ -194,10 +194,13 @@ impl Reader {
         };
         let block = match self.block.take() {
             Some(block) if holds(&block) => block,
-            _ => match shared.recent.take(queue, sequence) {
-                Some(block) => block,
-                None => blocks::read_covering(&engine.hints, queue, sequence)?,
-            },
+            _ => {
+                let held = shared.recent.take(queue, sequence);
+                match held.or_else(|| shared.unsorted.read(queue, sequence)) {
+                    Some(block) => block,
+                    None => blocks::read_covering(&engine.hints, queue, sequence)?,
+                }
+            }
         };
         Ok(self.block.insert(block))
     }

@@ -21,6 +21,7 @@ use super::{
     keys::{Key, Place, QueueRef},
     letter::Letter,
     losses, meta,
+    mixed::MIXED,
     node_record::NodeRecord,
 };
 use crate::{
@@ -178,12 +179,13 @@ impl Known {
             let cursor = self.cursors.get(queue);
             cursor.map_or(Sequence(0), |(cursor, _)| cursor.next)
         };
+        // No node lists these.
+        let mixed = (MIXED, cursor(&MIXED));
         if let Some(clean) = clean {
             let named = clean.queues.iter();
+            let named = named.map(|it| (it.queue, it.cursor.max(cursor(&it.queue))));
             return Wanted {
-                queues: named
-                    .map(|it| (it.queue, it.cursor.max(cursor(&it.queue))))
-                    .collect(),
+                queues: named.chain([mixed]).collect(),
                 without_clean: None,
             };
         }
@@ -191,7 +193,10 @@ impl Known {
         // A node that went by another name is a tombstone, and does not say who got its queues: that record may be damaged.
         let known = self.records.iter().filter(|(_, (it, _))| !it.removed);
         Wanted {
-            queues: live.map(|queue| (*queue, cursor(queue))).collect(),
+            queues: live
+                .map(|queue| (*queue, cursor(queue)))
+                .chain([mixed])
+                .collect(),
             without_clean: Some(Doubt {
                 nodes_that_know: known.map(|(node, _)| *node).collect(),
                 retired: self.retired.clone(),

@@ -16,10 +16,12 @@ use super::{
     letters::{self, Mended},
     losses::Journal,
     meta::{self, MetaError},
+    mixed::MIXED,
     named::list_as_named,
     node_record::NodeRecord,
     redrive::{self, Redriven},
     registry::{NodeQueues, Queue, Registry},
+    sort_found::Found,
     status::Status,
 };
 use crate::{
@@ -43,6 +45,8 @@ pub struct Recovered {
     pub live: Vec<(NodeId, QueueRef)>,
     /// Queues whose keys wait to be trimmed whole.
     pub retired: Vec<(NodeId, QueueRef)>,
+    /// The number of the next hint in a mixed group.
+    pub mixed_next: Sequence,
     pub journal: Journal,
     /// By where they are now, where hints stood that were dead letters and are not done with.
     pub redriven: Redriven,
@@ -54,12 +58,18 @@ pub struct Recovered {
 }
 
 /// Loads everything. `clean` is the summary of a clean shutdown, `None` after any other stop.
-pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, MetaError> {
+pub fn recover(
+    engine: &Engine,
+    clean: Option<&Summary>,
+    mixed: Found,
+) -> Result<Recovered, MetaError> {
     let store = meta::store_id(engine)?.ok_or(MetaError::Damaged {
         record: "store",
         detail: "it is missing".to_owned(),
     })?;
     let mut registry = Registry::default();
+    let note = |damage| registry.note_damage(damage);
+    mixed.damage.into_iter().for_each(note);
     let mut records = load_records(engine, &mut registry)?;
     let summary: BTreeMap<QueueRef, &CleanQueue> = clean
         .into_iter()
@@ -131,6 +141,7 @@ pub fn recover(engine: &Engine, clean: Option<&Summary>) -> Result<Recovered, Me
         registry,
         live,
         retired,
+        mixed_next: mixed.next,
         journal,
         redriven,
         stale,
@@ -184,7 +195,10 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
         let (key, _) = entry?;
         match Key::parse(&key) {
             Some(key) => {
-                found.insert(key.queue());
+                // All that mixed groups hold was sorted before.
+                if key.queue() != MIXED {
+                    found.insert(key.queue());
+                }
                 from = key.queue().end_key().to_vec();
                 from.push(0);
             }

@@ -260,6 +260,18 @@ impl Registry {
         queues.iter().find(|queue| queue.at == at).cloned()
     }
 
+    /// A queue, whichever node it is drained for, and that node.
+    pub fn find(&self, at: QueueRef) -> Option<(NodeId, Queue)> {
+        // Mostly the one in its keys.
+        let own = self.queue(at.node, at).map(|queue| (at.node, queue));
+        own.or_else(|| {
+            let nodes = self.nodes.keys();
+            nodes
+                .copied()
+                .find_map(|node| Some((node, self.queue(node, at)?)))
+        })
+    }
+
     fn numbered(&self, node: NodeId, queue: QueueId) -> Option<&Queue> {
         let mut queues = self.nodes.get(&node)?.queues.iter();
         queues.find(|it| it.at.queue == queue)

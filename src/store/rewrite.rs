@@ -17,7 +17,7 @@ use super::{
     directory::Directory,
     engine::{Engine, SEGMENT_BYTES, panic_text},
     faults::point,
-    inbox::Control,
+    inbox::{Control, ControlDone},
     registry::Queue,
     shared::Shared,
     watchdog::StopSignal,
@@ -209,6 +209,10 @@ impl Rewriter {
             let nodes = registry.nodes.values();
             nodes.flat_map(|it| it.queues.iter().cloned()).collect()
         };
+        // Then they are all in blocks, and can be read in the copy.
+        if self.ask(Control::Sort)?.is_none() {
+            return Ok(Rewritten::InDoubt);
+        }
         self.copied_bytes = self.pass(copy)? as u64;
         point("rewrite: copied")?;
         for queue in &queues {
@@ -273,25 +277,35 @@ impl Rewriter {
 
     /// `None` if too much had changed.
     fn ask_to_switch(&self, copy: &Arc<Copy>) -> Option<Rewritten> {
+        match self.ask(|done| Control::Switch(Arc::clone(copy), done)) {
+            Ok(Some(old)) => old.map(Rewritten::Switched),
+            Ok(None) => Some(Rewritten::InDoubt),
+            Err(error) => Some(Rewritten::GivenUp(error)),
+        }
+    }
+
+    /// Asks the commit thread for something; `None` if it does not answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(ControlDone<T>) -> Control,
+    ) -> Result<Option<T>, StorageError> {
         let (tell, told) = mpsc::channel();
         let done = Box::new(move |result| {
             // Nobody listens any more if the wait below gave up.
             let _ = tell.send(result);
         });
-        let switch = Control::Switch(Arc::clone(copy), done);
-        if let Err(refused) = self.shared.inbox.control(switch) {
+        if let Err(refused) = self.shared.inbox.control(request(done)) {
             refused.refuse(HandoffError::ShutDown);
         }
         loop {
             // The commit thread has a watchdog of its own.
             self.shared.rewriting.start();
             match told.recv_timeout(ANSWER_POLL) {
-                Ok(Ok(old)) => return old.map(Rewritten::Switched),
-                Ok(Err(error)) => return Some(Rewritten::GivenUp(failed(error))),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Some(Rewritten::InDoubt),
+                Ok(answer) => return answer.map(Some).map_err(failed),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if matches!(self.shared.health(), Health::RestartRequired(_)) {
-                        return Some(Rewritten::InDoubt);
+                        return Ok(None);
                     }
                 }
             }

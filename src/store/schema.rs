@@ -11,11 +11,17 @@ use crate::error::StorageError;
 mod step_0001_create;
 #[path = "../../migrations/0002_deliver.rs"]
 mod step_0002_deliver;
+#[path = "../../migrations/0003_mix.rs"]
+mod step_0003_mix;
 
 type Step = fn(&sled::Db, store_id: [u8; 16]) -> sled::Result<()>;
 
 /// Step `n` brings a store from schema `n` to `n + 1`.
-const STEPS: [Step; 2] = [step_0001_create::run, step_0002_deliver::run];
+const STEPS: [Step; 3] = [
+    step_0001_create::run,
+    step_0002_deliver::run,
+    step_0003_mix::run,
+];
 
 /// The newest schema this library reads and the one it writes.
 pub const SCHEMA_VERSION: u32 = STEPS.len() as u32;

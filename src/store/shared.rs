@@ -6,7 +6,7 @@
 //! - `engine`: the handles of the generation in use; taken out at close.
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread, after a reopen, better.
 //! - `holds`: which nodes are not replayed, and why.
-//! - the inbox, `in_flight` and `recent` have their own.
+//! - the inbox, `in_flight`, `recent` and `unsorted` have their own.
 
 use std::{
     collections::BTreeSet,
@@ -26,6 +26,7 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     departure::Burial, engine::Engine, faults::Faults, guarded::Guarded, holds::Holds,
     in_flight::InFlight, inbox::Inbox, losses::Loss, recent::Recent, registry::Registry,
+    unsorted::Unsorted,
 };
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
@@ -67,6 +68,8 @@ pub struct Shared {
     pub holds: Mutex<Holds>,
     /// Blocks just written, with a lock of its own.
     pub recent: Recent,
+    /// Hints of mixed groups, the same.
+    pub unsorted: Unsorted,
     engine: RwLock<Option<Arc<Engine>>>,
     pub in_flight: InFlight,
     condition: Mutex<Health>,
@@ -211,6 +214,7 @@ impl Shared {
             registry: Guarded::new(registry),
             holds: Mutex::default(),
             recent: Recent::default(),
+            unsorted: Unsorted::default(),
             engine: RwLock::new(Some(engine)),
             in_flight: InFlight::default(),
             condition: Mutex::new(Health::Serving),

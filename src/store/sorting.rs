@@ -1,0 +1,196 @@
+//! Sorting: hints of mixed groups go into blocks of their queues.
+//!
+//! A pass begins when many are held, and takes what every queue has at that moment, some with each group, at least twice as much as
+//! comes in; so it ends before as much again has come, and a block has what gathered for its queue since the last pass. What left its
+//! queue meanwhile is passed over. Where a pass ends, the cursors of queues in which something was passed over are written, and
+//! behind these the cursor of the mixed groups: sled recovers a prefix of what it was given, so whatever a crash leaves, a hint
+//! stands in a block, or its queue's cursor is past it, or an open finds it in a mixed group and sorts it.
+
+use std::collections::BTreeSet;
+
+use super::{
+    committer::Committer, cursor::Cursor, draft::Draft, encoding::Job, faults::point,
+    keys::QueueRef, mixed::MIXED, spacers::Spacing,
+};
+use crate::{
+    error::StorageError,
+    types::{NodeId, Sequence},
+};
+
+/// Held when a pass begins; at most twice as much ever is, and what a group brings.
+const PASS_FROM_BYTES: usize = 16 * 1024 * 1024;
+/// What a group sorts beside what it brings.
+const STEP_BYTES: usize = 64 * 1024;
+/// What a group sorts that brings nothing.
+const IDLE_STEP_BYTES: usize = 512 * 1024;
+/// Mostly compressed to one chunk, and little for a reader to hold.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+
+/// What the commit thread knows of mixed groups.
+pub struct Sorting {
+    /// The number of the next hint in one.
+    pub next: Sequence,
+    /// Below it all are done with, durably.
+    floor: Sequence,
+    pub spacing: Spacing,
+    pass: Option<Pass>,
+    /// Where a pass ended in this group.
+    ended: Option<Sequence>,
+    /// Queues of which nothing is left, but that mixed groups below this may still have hints of. As long as a node lists them as retired
+    /// an open knows that these are done with.
+    gone: Vec<(Sequence, NodeId, QueueRef)>,
+}
+
+struct Pass {
+    /// All mixed groups below it are done with at the end.
+    upto: Sequence,
+    /// What is to be sorted still; taken from the end.
+    shares: Vec<Share>,
+    /// Queues in which something was passed over.
+    passed_over: BTreeSet<QueueRef>,
+}
+
+/// What a pass sorts of a queue.
+struct Share {
+    queue: QueueRef,
+    from: Sequence,
+    through: Sequence,
+}
+
+impl Sorting {
+    pub fn new(next: Sequence) -> Self {
+        Sorting {
+            next,
+            floor: next,
+            spacing: Spacing::default(),
+            pass: None,
+            ended: None,
+            gone: Vec::new(),
+        }
+    }
+
+    /// Whether a pass is under way.
+    pub fn has_work(&self) -> bool {
+        self.pass.is_some()
+    }
+}
+
+impl Committer {
+    /// What a group sorts that brings so many bytes in mixed groups.
+    pub fn sort_some(&mut self, brought: usize) -> Vec<Job> {
+        let from = self.shared.faults.sorts_from(PASS_FROM_BYTES);
+        if self.sorting.pass.is_none() && self.shared.unsorted.bytes() >= from {
+            self.begin_pass();
+        }
+        let mut left = match brought {
+            0 => IDLE_STEP_BYTES,
+            _ => 2 * brought + STEP_BYTES,
+        };
+        let mut jobs = Vec::new();
+        while left > 0
+            && let Some(draft) = self.next_sorted()
+        {
+            left = left.saturating_sub(draft.bytes());
+            jobs.push(Job::Sorted(draft));
+        }
+        jobs
+    }
+
+    fn begin_pass(&mut self) {
+        let queues = self.shared.unsorted.queues().into_iter().rev();
+        let shares = queues.map(|(queue, through)| Share {
+            queue,
+            from: Sequence(1),
+            through,
+        });
+        self.sorting.pass = Some(Pass {
+            upto: self.sorting.next,
+            shares: shares.collect(),
+            passed_over: BTreeSet::new(),
+        });
+    }
+
+    /// The next block of the pass; `None` at its end.
+    fn next_sorted(&mut self) -> Option<Draft> {
+        let unsorted = &self.shared.unsorted;
+        let pass = self.sorting.pass.as_mut()?;
+        while let Some(share) = pass.shares.last_mut() {
+            let known = self.shared.registry.lock().find(share.queue);
+            // A queue that is not there is done with.
+            let pending = known.map_or(u64::MAX, |(_, queue)| queue.cursor.next.0);
+            let below = Sequence(pending.saturating_sub(1));
+            if unsorted.forget(share.queue, share.through.min(below)) {
+                pass.passed_over.insert(share.queue);
+            }
+            let next = unsorted.next(share.queue, share.from, share.through, BLOCK_BYTES);
+            if let Some(draft) = next {
+                share.from = Sequence(draft.last().0 + 1);
+                return Some(draft);
+            }
+            pass.shares.pop();
+        }
+        None
+    }
+
+    /// Where a pass has come to its end, says so on disk. Comes behind the blocks of the group.
+    pub fn end_pass(&mut self) -> Result<(), StorageError> {
+        let is_over = |pass: &mut Pass| pass.shares.is_empty();
+        let Some(pass) = self.sorting.pass.take_if(is_over) else {
+            return Ok(());
+        };
+        let engine = self.engine()?;
+        for at in pass.passed_over {
+            let known = self.shared.registry.lock().find(at);
+            if let Some((_, queue)) = known {
+                self.insert(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
+            }
+        }
+        point("sort: blocks written")?;
+        let cursor = Cursor::rebuilt(pass.upto, 0);
+        self.insert(&engine.hints, &MIXED.cursor_key(), cursor.encode(MIXED))?;
+        self.sorting.ended = Some(pass.upto);
+        point("sort: cursor written")
+    }
+
+    /// The group is durable: what is sorted can be trimmed.
+    pub fn give_sorted_back(&mut self) {
+        if let Some(upto) = self.sorting.ended.take() {
+            self.sorting.floor = upto;
+            self.trimmer.below(MIXED, upto);
+        }
+    }
+
+    /// Sorts all that is held.
+    pub fn sort_all(&mut self) -> Result<(), StorageError> {
+        while self.sorting.has_work() || !self.shared.unsorted.is_empty() {
+            if !self.sorting.has_work() {
+                self.begin_pass();
+            }
+            self.group(Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// A queue of which nothing is left is struck from the list of its node, once no mixed group can have any hint of it.
+    pub fn strike(&mut self, gone: Vec<(NodeId, QueueRef)>) -> Result<(), StorageError> {
+        let next = match self.shared.unsorted.is_empty() {
+            true => self.sorting.floor,
+            false => self.sorting.next,
+        };
+        let gone = gone.into_iter().map(|(node, queue)| (next, node, queue));
+        self.sorting.gone.extend(gone);
+        let floor = self.sorting.floor;
+        let struck: Vec<_> = self
+            .sorting
+            .gone
+            .extract_if(.., |(at, ..)| *at <= floor)
+            .collect();
+        for (_, node, queue) in struck {
+            if let Some(record) = self.records.get_mut(&node) {
+                record.retired.retain(|retired| *retired != queue);
+                self.write_record(node)?;
+            }
+        }
+        Ok(())
+    }
+}
