@@ -329,6 +329,33 @@ fn a_compressed_block_of_the_first_release_still_reads() {
 }
 
 #[test]
+fn a_mixed_group_is_the_documented_bytes_and_is_sorted_at_open() {
+    let documented = records("schema3_mixed.txt");
+    let (group_key, group) = &documented["hh/hints mixed group"];
+    let again = decoders::mixed(Sequence(7), &[group]).unwrap();
+    assert_eq!(again, std::slice::from_ref(group));
+    let mixed = QueueRef {
+        node: NodeId(u64::MAX),
+        queue: QueueId(0),
+    };
+    let (cursor_key, cursor) = &documented["hh/hints mixed cursor"];
+    assert_eq!(decoders::cursor(mixed, cursor).as_ref(), Ok(cursor));
+
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        hints.insert(group_key, group.clone()).unwrap();
+        hints.insert(cursor_key, cursor.clone()).unwrap();
+    });
+    fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
+    let store = open(dir.path());
+    assert_eq!(payloads(&store, NODE), ["v=1"]);
+    assert_eq!(payloads(&store, 259), ["v=2"]);
+    assert_eq!(hints(&store, 259)[0].mark.bytes_through, 73);
+}
+
+#[test]
 fn a_receiver_writes_and_reads_the_documented_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let db = sled::open(dir.path()).unwrap();

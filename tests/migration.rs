@@ -1,5 +1,5 @@
-//! Whole stores as the last commit with schema 1 left them, stopped cleanly and killed: opened by today's code they are of today's
-//! schema, with every hint, cursor and list of queues as it was, however often the migration dies.
+//! Whole stores as the last commits with schema 1 and 2 left them, stopped cleanly and killed: opened by today's code they are of
+//! today's schema, with every hint, dead letter, cursor and list of queues as it was, however often the migration dies.
 //!
 //! `tests/golden/README.md` says how they were made, and what was read in them then is beside them.
 
@@ -19,7 +19,8 @@ use hinted_handoff::{
     testkit::{Leave, Peek, QueueRef, Reader, SCHEMA_VERSION, Store, decoders},
 };
 
-const VARIANTS: [&str; 2] = ["clean", "killed"];
+const OF_SCHEMA_1: [&str; 2] = ["schema1_clean", "schema1_killed"];
+const OF_SCHEMA_2: [&str; 2] = ["schema2_clean", "schema2_killed"];
 const POINTS: [&str; 3] = [
     "migrate: data written",
     "migrate: data durable",
@@ -38,7 +39,7 @@ fn private_dir(path: &Path) {
 
 /// A file after the other: length of its name u32 BE, name, length u32 BE, bytes.
 fn unpack(variant: &str, into: &Path) {
-    let packed = fs::read(fixture(&format!("schema1_{variant}.store.zst"))).unwrap();
+    let packed = fs::read(fixture(&format!("{variant}.store.zst"))).unwrap();
     let unpacked = zstd::bulk::decompress(&packed, 64 << 20).unwrap();
     let mut rest = unpacked.as_slice();
     let take = |rest: &mut &[u8]| {
@@ -91,6 +92,19 @@ fn read_all(store: &Store) -> String {
     lines.join("\n") + "\n"
 }
 
+/// What schema 2 brought.
+fn read_more(store: &Store) -> String {
+    let mut lines = Vec::new();
+    for (node, _) in store.nodes() {
+        for (sequence, payload) in letters(store, node.0) {
+            let (bytes, crc) = (payload.len(), crc32c::crc32c(&payload));
+            lines.push(format!("letter {} {sequence} {bytes} {crc:08x}", node.0));
+        }
+    }
+    lines.push(format!("lost {}", store.losses(0).unwrap().total().hints));
+    lines.join("\n") + "\n"
+}
+
 /// Cursors and node records, in today's form; and the schema.
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -124,13 +138,17 @@ fn cursor_key(queue: QueueRef) -> Vec<u8> {
     [node.as_slice(), &queue, &[0]].concat()
 }
 
+fn schema_of(variant: &str) -> u8 {
+    if OF_SCHEMA_1.contains(&variant) { 1 } else { 2 }
+}
+
 /// As they were found, in a copy of their own: sled mends what it opens.
 fn records_before(variant: &str) -> Records {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("store");
     unpack(variant, &dir);
     let (schema, records) = records(&dir);
-    assert_eq!(schema, 1);
+    assert_eq!(schema, schema_of(variant));
     records
 }
 
@@ -144,27 +162,32 @@ fn check_migrated(variant: &str, dir: &Path, before: &Records) {
     assert_eq!(before, &after, "{variant}: cursors and lists of queues");
 
     let store = open(dir);
-    let expected = fs::read_to_string(fixture(&format!("schema1_{variant}.txt"))).unwrap();
-    assert_eq!(read_all(&store), expected, "{variant}");
+    let expected = fs::read_to_string(fixture(&format!("{variant}.txt"))).unwrap();
+    let mut found = read_all(&store);
+    if schema_of(variant) > 1 {
+        found += &read_more(&store);
+    }
+    assert_eq!(found, expected, "{variant}");
     assert_eq!(store.stats().damage, []);
 }
 
 #[test]
-fn a_store_of_schema_1_is_migrated_with_all_that_is_in_it() {
-    for variant in VARIANTS {
+fn an_older_store_is_migrated_with_all_that_is_in_it() {
+    // Of schema 2, a queue more that was begun for what a dead letter became.
+    for (variant, records) in [OF_SCHEMA_1, OF_SCHEMA_2].concat().into_iter().zip([7, 7, 7, 7]) {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("store");
         unpack(variant, &dir);
         let before = records_before(variant);
         // Three nodes with two queues or one, one whose queue is drained; one was removed.
-        assert_eq!(before.len(), 5 + 2, "{before:?}");
+        assert_eq!(before.len(), records, "{variant}: {before:?}");
         check_migrated(variant, &dir, &before);
     }
 }
 
 #[test]
-fn a_migrated_store_works_with_all_that_is_new() {
-    for variant in VARIANTS {
+fn a_store_of_schema_1_works_with_all_that_is_new() {
+    for variant in OF_SCHEMA_1 {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("store");
         unpack(variant, &dir);
@@ -219,7 +242,7 @@ fn child() {
 
 #[test]
 fn a_migration_that_dies_anywhere_is_run_again_and_ends_the_same() {
-    for variant in VARIANTS {
+    for variant in [OF_SCHEMA_1, OF_SCHEMA_2].concat() {
         for (point, action) in POINTS
             .iter()
             .flat_map(|point| [(point, "abort"), (point, "error")])
@@ -245,8 +268,9 @@ fn a_migration_that_dies_anywhere_is_run_again_and_ends_the_same() {
             assert_eq!(after, before, "{point}");
             // An abort takes with it what is not flushed; an error flushes what was written.
             let may_be_new = *point == POINTS[2];
-            assert!(schema == 1 || may_be_new, "{point}: {schema}");
-            assert!(schema == 2 || !may_be_new || action == "abort");
+            let from = schema_of(variant);
+            assert!(schema == from || may_be_new, "{point}: {schema}");
+            assert!(schema == from + 1 || !may_be_new || action == "abort");
             check_migrated(variant, &dir, &before);
         }
     }
@@ -256,7 +280,7 @@ fn a_migration_that_dies_anywhere_is_run_again_and_ends_the_same() {
 fn a_damaged_store_of_schema_1_is_rebuilt_and_migrated() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("store");
-    unpack("clean", &dir);
+    unpack("schema1_clean", &dir);
     // The header of the log's only segment: sled takes it for empty.
     let log = generation(&dir).join("db");
     let mut bytes = fs::read(&log).unwrap();

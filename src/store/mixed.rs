@@ -18,7 +18,7 @@ use bytes::{Buf, BufMut, Bytes};
 use super::{
     block::{self, HINT_OVERHEAD_BYTES, Header, NewHint, StoredHint, WITH_RUNS},
     draft::Draft,
-    keys::QueueRef,
+    keys::{QueueRef, Shelf},
     sealed::DecodeError,
 };
 use crate::types::{NodeId, QueueId, Sequence};
@@ -74,6 +74,11 @@ pub fn put_run(out: &mut Vec<u8>, run: &Draft) {
     out.put_u64(run.first.0);
     out.put_u64(run.bytes_before);
     out.put_u32(run.hints.len() as u32);
+}
+
+/// Verifies a mixed group and takes it apart. `body` is what follows the header, over all chunks.
+pub fn decode(header: &Header, body: &[u8]) -> Result<Vec<Draft>, DecodeError> {
+    split_runs(block::verify(Shelf::Queue, MIXED, header, body)?, header)
 }
 
 /// Takes a body apart that was verified and is not compressed any more.
@@ -158,7 +163,7 @@ impl From<NewHint> for StoredHint {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{block::body_of_chunk0, encoder::Encoder, keys::Shelf},
+        super::{block::body_of_chunk0, encoder::Encoder},
         *,
     };
     use crate::types::ShardId;
@@ -209,9 +214,7 @@ mod tests {
 
     fn decoded(first: Sequence, value: &[u8]) -> Result<Vec<Draft>, DecodeError> {
         let header = Header::parse(MIXED, first, value)?;
-        let body = body_of_chunk0(value);
-        let raw = block::verify(Shelf::Queue, MIXED, &header, body)?;
-        split_runs(raw, &header)
+        decode(&header, body_of_chunk0(value))
     }
 
     fn told(runs: &[Draft]) -> Vec<String> {

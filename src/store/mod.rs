@@ -128,6 +128,7 @@ pub(crate) mod formats {
         letter::Letter,
         losses::encode_again as encode_loss_again,
         meta::decode as decode_meta,
+        mixed::{MIXED, MixedDraft, decode as decode_mixed},
         node_record::NodeRecord,
         sealed::{checksum, seal},
     };

@@ -21,7 +21,7 @@ use crate::{
 const PASS_FROM_BYTES: usize = 16 * 1024 * 1024;
 /// What a group sorts beside what it brings.
 const STEP_BYTES: usize = 64 * 1024;
-/// What a group sorts that brings nothing.
+/// What a group sorts that brings no hints.
 const IDLE_STEP_BYTES: usize = 512 * 1024;
 /// Mostly compressed to one chunk, and little for a reader to hold.
 pub const BLOCK_BYTES: usize = 64 * 1024;
@@ -76,15 +76,15 @@ impl Sorting {
 }
 
 impl Committer {
-    /// What a group sorts that brings so many bytes in mixed groups.
-    pub fn sort_some(&mut self, brought: usize) -> Vec<Job> {
+    /// What a group sorts that brings so many bytes in mixed groups, or no hints at all.
+    pub fn sort_some(&mut self, brought: usize, is_idle: bool) -> Vec<Job> {
         let from = self.shared.faults.sorts_from(PASS_FROM_BYTES);
         if self.sorting.pass.is_none() && self.shared.unsorted.bytes() >= from {
             self.begin_pass();
         }
-        let mut left = match brought {
-            0 => IDLE_STEP_BYTES,
-            _ => 2 * brought + STEP_BYTES,
+        let mut left = match is_idle {
+            true => IDLE_STEP_BYTES,
+            false => 2 * brought + STEP_BYTES,
         };
         let mut jobs = Vec::new();
         while left > 0

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
@@ -59,22 +60,25 @@ impl Unsorted {
     }
 
     /// Takes the hints of a queue, which come behind those that are here.
+    ///
+    /// Payloads are copied: those of a host may be slices of something much larger, which must not stay as long as they do.
     pub fn put(&self, draft: Draft) {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let queue = state.queues.entry(draft.queue).or_default();
         let mut bytes_before = draft.bytes_before;
-        for (sequence, hint) in (draft.first.0..).map(Sequence).zip(draft.hints) {
-            let length = hint.payload.len() as u64;
-            let held = Held {
+        let numbered = (draft.first.0..).map(Sequence).zip(draft.hints);
+        let held = numbered.map(|(sequence, mut hint)| {
+            hint.payload = Bytes::copy_from_slice(&hint.payload);
+            let before = bytes_before;
+            bytes_before += hint.payload.len() as u64;
+            Held {
                 sequence,
-                bytes_before,
+                bytes_before: before,
                 hint,
-            };
-            bytes_before += length;
-            state.bytes += held.bytes();
-            queue.push_back(held);
-        }
+            }
+        });
+        let held: Vec<Held> = held.collect();
+        let mut state = self.state.lock();
+        state.bytes += held.iter().map(Held::bytes).sum::<usize>();
+        state.queues.entry(draft.queue).or_default().extend(held);
     }
 
     /// The queues that have hints here, each with the last of these.

@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use super::{NewHint, Place, QueueRef, StoredHint};
 use crate::{
     store::formats::{
-        CHUNK_BYTES, Cursor, Encoder, Header, Letter, NodeRecord, Prefixes, body_of_chunk0,
-        carve_segment, checksum, decode_block, decode_clean, decode_mark, decode_meta,
-        encode_clean, encode_loss_again, encode_mark, message, seal,
+        CHUNK_BYTES, Cursor, Encoder, Header, Letter, MIXED, MixedDraft, NodeRecord, Prefixes,
+        body_of_chunk0, carve_segment, checksum, decode_block, decode_clean, decode_mark,
+        decode_meta, decode_mixed, encode_clean, encode_loss_again, encode_mark, message, seal,
     },
     types::{NodeId, Sequence},
 };
@@ -160,6 +160,26 @@ pub fn block<C: AsRef<[u8]>>(
         bytes_before: header.bytes_before,
         bytes_through: header.bytes_through(),
     })
+}
+
+/// A mixed group from the values of its keys in order, encoded again.
+///
+/// # Errors
+/// Why it was refused.
+pub fn mixed<C: AsRef<[u8]>>(first: Sequence, chunks: &[C]) -> Result<Vec<Vec<u8>>, String> {
+    let chunk0 = chunks.first().ok_or("there is no chunk 0")?.as_ref();
+    let header = Header::parse(MIXED, first, chunk0).map_err(text)?;
+    let mut body = body_of_chunk0(chunk0).to_vec();
+    let rest = chunks.iter().take(header.chunks.into()).skip(1);
+    rest.for_each(|chunk| body.extend_from_slice(chunk.as_ref()));
+    let runs = decode_mixed(&header, &body).map_err(text)?;
+    let block = Encoder::new().encode_mixed(&MixedDraft { first, runs });
+    let mut chunks: Vec<_> = block
+        .into_writes()
+        .map(|(_, value)| value.to_vec())
+        .collect();
+    chunks.reverse();
+    Ok(chunks)
 }
 
 /// The values of a block of `hints` in the order of their keys.

@@ -2,9 +2,10 @@
 """Writes schema1.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged; schema2.txt: what schema 2
 does for nine, of which two were delivered, one was lost, one is a dead letter and one was a dead letter and is the ninth now;
 schema2_more.txt: records that take more to come to; schema2_spacers.txt: the empty keys around three blocks of 2, 1 and 2 chunks with a
-hint each; and applied.txt: what a receiver remembers of hint 258.
+hint each; schema3_mixed.txt: a group of a hint for node 258 and one for node 259, and a cursor behind such groups; and applied.txt: what a
+receiver remembers of hint 258.
 
-Written from the layouts in src/store/{keys,block,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
+Written from the layouts in src/store/{keys,block,mixed,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
 their code.
 """
 import struct
@@ -209,3 +210,22 @@ spacers = {"hh/hints last spacer": spacer(2**64 - 1, 65535)}
 for sequence in (2, 4):
     spacers |= {f"hh/hints spacer {sequence} {at}": spacer(sequence, 65527 + at) for at in range(8)}
 write("schema2_spacers.txt", spacers)
+
+
+def mixed_group(first, runs):
+    """Runs of one hint: node, queue, sequence, bytes before, payload."""
+    key = struct.pack(">QQBQH", 2**64 - 1, 0, 1, first, 0)
+    body = b"".join(struct.pack(">QQQQI", *run, 1) + hint(payload) for *run, payload in runs)
+    head = struct.pack(">BBBBQQIHIIQ", 1, 46, 0, 2, 0, first, len(runs), 1, len(body), len(body), 0)
+    return key, head + struct.pack(">I", crc32c(key + head + body)) + body
+
+
+mixed_cursor_key = struct.pack(">QQB", 2**64 - 1, 0, 0)
+mixed = {
+    "hh/hints mixed group": mixed_group(7, [(NODE, QUEUE, 1, 0, b"v=1"), (259, 2, 5, 70, b"v=2")]),
+    "hh/hints mixed cursor": (
+        mixed_cursor_key,
+        sealed(mixed_cursor_key, struct.pack(">BBHQ6Q", 2, 0, 0, 7, 6, 0, 0, 0, 0, 0)),
+    ),
+}
+write("schema3_mixed.txt", mixed)

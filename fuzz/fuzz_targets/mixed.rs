@@ -1,0 +1,33 @@
+//! A mixed group from any bytes: what reads encodes to one that reads the same.
+
+#![no_main]
+
+use hinted_handoff::{
+    NodeId, QueueId, Sequence,
+    testkit::{QueueRef, decoders},
+};
+use hinted_handoff_fuzz::passes_the_checksum;
+
+const MIXED: QueueRef = QueueRef {
+    node: NodeId(u64::MAX),
+    queue: QueueId(0),
+};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    // Under the key that its header names: it would be refused under any other.
+    let first = bytes.get(12..).and_then(|rest| rest.first_chunk());
+    let first = Sequence(first.map_or(0, |number| u64::from_be_bytes(*number)));
+    // Refused or not, what was to be checked was checked.
+    let _ = read(first, bytes);
+    let mut sealed = bytes.to_vec();
+    decoders::seal_block_again(MIXED, first, &mut sealed);
+    passes_the_checksum(read(first, &sealed));
+});
+
+fn read(first: Sequence, bytes: &[u8]) -> Result<(), String> {
+    let again = decoders::mixed(first, &decoders::cut(bytes))?;
+    assert_eq!(decoders::mixed(first, &again)?, again);
+    let other_first = Sequence(first.0 ^ 1);
+    assert!(decoders::mixed(other_first, &decoders::cut(bytes)).is_err());
+    Ok(())
+}
