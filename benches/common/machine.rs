@@ -15,6 +15,8 @@ use super::Outcome;
 /// A disk to measure on.
 pub struct Place {
     dir: PathBuf,
+    /// Whether fresh directories outlive their use.
+    keeps: bool,
 }
 
 impl Place {
@@ -25,6 +27,7 @@ impl Place {
         fs::create_dir_all(&dir)?;
         let place = Place {
             dir: dir.canonicalize()?,
+            keeps: false,
         };
         if place
             .file_system()
@@ -55,7 +58,27 @@ impl Place {
     pub fn fresh_dir(&self) -> io::Result<TempDir> {
         tempfile::Builder::new()
             .prefix("hh-bench-")
+            .disable_cleanup(self.keeps)
             .tempdir_in(&self.dir)
+    }
+
+    /// A place on the same disk whose fresh directories all stay until the guard is dropped: where a file system discards what is
+    /// removed (ext4 mounted with `discard`), the disk is busy for about a millisecond a MiB with it, in what is measured next.
+    pub fn keeping(&self) -> io::Result<(TempDir, Self)> {
+        let guard = self.fresh_dir()?;
+        let place = Place {
+            dir: guard.path().to_owned(),
+            keeps: true,
+        };
+        Ok((guard, place))
+    }
+
+    /// Has all that anybody wrote to this file system so far on the disk: the system would write it back in the middle of what is
+    /// measured next, and an fdatasync waits behind it. The program that `cargo bench` has just linked is 50 MiB of that.
+    pub fn settle(&self) -> Outcome<()> {
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(fs::File::open(&self.dir)?)?;
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {
