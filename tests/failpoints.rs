@@ -37,7 +37,7 @@ const SHARING: Host = Host::Sharing(Manner::Transactions);
 
 /// Those that can come to the point.
 ///
-/// In a shared database nothing is rebuilt or named, and its workload removes no node.
+/// In a shared database nothing is rebuilt or named, and its workload removes no node, nor does it leave anything to be sorted.
 fn hosts(point: &str) -> &'static [Host] {
     let begins = |names: &[&str]| names.iter().any(|name| point.starts_with(name));
     // Come to by `dead_letters`, whose children bury, send on and discard.
@@ -47,7 +47,7 @@ fn hosts(point: &str) -> &'static [Host] {
     if begins(&["transaction"]) {
         return &[SHARING];
     }
-    match begins(&["append", "ack", "sort", "trim", "commit", "close"]) {
+    match begins(&["append", "ack", "trim", "commit", "close"]) {
         true => &[Host::Plain, SHARING],
         false => &[Host::Plain],
     }

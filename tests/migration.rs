@@ -174,7 +174,11 @@ fn check_migrated(variant: &str, dir: &Path, before: &Records) {
 #[test]
 fn an_older_store_is_migrated_with_all_that_is_in_it() {
     // Of schema 2, a queue more that was begun for what a dead letter became.
-    for (variant, records) in [OF_SCHEMA_1, OF_SCHEMA_2].concat().into_iter().zip([7, 7, 7, 7]) {
+    for (variant, records) in [OF_SCHEMA_1, OF_SCHEMA_2]
+        .concat()
+        .into_iter()
+        .zip([7, 7, 7, 7])
+    {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("store");
         unpack(variant, &dir);

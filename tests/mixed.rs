@@ -14,7 +14,10 @@ use std::{
 use bytes::Bytes;
 use common::*;
 use copy::copy_of;
-use hinted_handoff::{NodeId, sled, testkit::Store};
+use hinted_handoff::{
+    Health, NodeId, sled,
+    testkit::{CommitFault, Store},
+};
 
 const NODES: u64 = 40;
 
@@ -196,4 +199,48 @@ fn what_is_not_sorted_yet_is_not_taken_for_missing() {
     judge(&store, 1);
     let wanted: Vec<_> = (0..3).map(|it| payload(1, it, 300)).collect();
     assert_eq!(payloads(&store, 1), wanted);
+}
+
+#[test]
+fn a_store_is_written_anew_with_what_stands_in_mixed_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append_rounds(&store, 0..3, 300);
+    store.rewrite_eagerly(true);
+    let started = Instant::now();
+    while store.stats().rewritten < 2 {
+        assert!(started.elapsed() < Duration::from_secs(20), "never");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    store.rewrite_eagerly(false);
+    assert_pending(&store, 0..3, 300);
+    let killed = copy_of(dir.path());
+    assert_pending(&open(killed.path()), 0..3, 300);
+}
+
+#[test]
+fn a_store_that_failed_and_was_opened_again_has_each_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append_rounds(&store, 0..3, 300);
+    store.inject(CommitFault::Fail);
+    let (tell, told) = mpsc::channel();
+    let done = move |stored: Result<_, _>| tell.send(stored.is_ok()).unwrap();
+    store.append(NodeId(1), hint(1, "unknown"), Box::new(done));
+    assert!(!told.recv().unwrap());
+    store.inject(CommitFault::None);
+    let started = Instant::now();
+    while !matches!(store.health(), Health::Serving) {
+        assert!(started.elapsed() < Duration::from_secs(20), "never");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for node in 2..=NODES {
+        assert_eq!(payloads(&store, node).len(), 3);
+    }
+    store.close().unwrap();
+    let (_, of_queues) = blocks(dir.path());
+    assert!(
+        of_queues <= NODES as usize + 7,
+        "some were sorted twice: {of_queues}"
+    );
 }
