@@ -2,7 +2,7 @@
 """Writes schema1.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged; schema2.txt: what schema 2
 does for nine, of which two were delivered, one was lost, one is a dead letter and one was a dead letter and is the ninth now;
 schema2_more.txt: records that take more to come to; schema2_spacers.txt: the empty keys around three blocks of 2, 1 and 2 chunks with a
-hint each; schema3_mixed.txt: a group of a hint for node 258 and one for node 259, and a cursor behind such groups; and applied.txt: what a
+hint each; schema3_mixed.txt: a group of a hint for node 258 and one for node 259, a cursor behind such groups, and the schema; and applied.txt: what a
 receiver remembers of hint 258.
 
 Written from the layouts in src/store/{keys,block,mixed,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
@@ -222,6 +222,7 @@ def mixed_group(first, runs):
 
 mixed_cursor_key = struct.pack(">QQB", 2**64 - 1, 0, 0)
 mixed = {
+    "hh/meta schema": meta("schema", struct.pack(">I", 3)),
     "hh/hints mixed group": mixed_group(7, [(NODE, QUEUE, 1, 0, b"v=1"), (259, 2, 5, 70, b"v=2")]),
     "hh/hints mixed cursor": (
         mixed_cursor_key,
