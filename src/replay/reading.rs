@@ -20,7 +20,7 @@ use crate::{
 /// Blocks are read this many at a time for all nodes together: no thread a node.
 const READS_AT_A_TIME: usize = 2;
 /// Payload bytes of the windows of all nodes together: the more nodes are being sent to, the smaller each window.
-const WINDOWS_BYTES: u64 = 64 * 1024 * 1024;
+const WINDOWS_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What all nodes share.
 #[derive(Debug, Clone)]

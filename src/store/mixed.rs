@@ -18,7 +18,7 @@ use bytes::{Buf, BufMut, Bytes};
 use super::{
     block::{self, HINT_OVERHEAD_BYTES, Header, NewHint, StoredHint, WITH_RUNS},
     draft::Draft,
-    keys::{QueueRef, Shelf},
+    keys::QueueRef,
     sealed::DecodeError,
 };
 use crate::types::{NodeId, QueueId, Sequence};
@@ -76,9 +76,13 @@ pub fn put_run(out: &mut Vec<u8>, run: &Draft) {
     out.put_u32(run.hints.len() as u32);
 }
 
-/// Verifies a mixed group and takes it apart. `body` is what follows the header, over all chunks.
+/// Verifies a mixed group and takes it apart, for those that have no database. `body` is what follows the header, over all chunks.
+#[cfg(any(test, feature = "testkit"))]
 pub fn decode(header: &Header, body: &[u8]) -> Result<Vec<Draft>, DecodeError> {
-    split_runs(block::verify(Shelf::Queue, MIXED, header, body)?, header)
+    split_runs(
+        block::verify(super::keys::Shelf::Queue, MIXED, header, body)?,
+        header,
+    )
 }
 
 /// Takes a body apart that was verified and is not compressed any more.

@@ -77,14 +77,12 @@ impl Committer {
 
     /// Where several nodes have little, that is one mixed group; and some of what is in earlier ones is sorted.
     fn mix(&mut self, mut drafts: Vec<Draft>) -> Vec<Job> {
-        let is_idle = drafts.is_empty();
         let is_little = |draft: &mut Draft| draft.bytes() < MIXED_BELOW_BYTES;
         let mut runs: Vec<Draft> = drafts.extract_if(.., is_little).collect();
         if runs.len() == 1 {
             drafts.append(&mut runs);
         }
-        let brought: usize = runs.iter().map(Draft::bytes).sum();
-        let mut jobs = self.sort_some(brought, is_idle);
+        let mut jobs = self.sort_some();
         if !runs.is_empty() {
             let mixed = MixedDraft {
                 first: self.sorting.next,

@@ -1,8 +1,8 @@
 //! Sorting: hints of mixed groups go into blocks of their queues.
 //!
-//! A pass begins when many are held, and takes what every queue has at that moment, some with each group, at least twice as much as
-//! comes in; so it ends before as much again has come, and a block has what gathered for its queue since the last pass. What left its
-//! queue meanwhile is passed over. Where a pass ends, the cursors of queues in which something was passed over are written, and
+//! A pass begins when many are held, and takes what every queue has at that moment, some with each group, several times as much as
+//! comes in; so it ends long before as much again has come, and a block has what gathered for its queue since the last pass. What left
+//! its queue meanwhile is passed over. Where a pass ends, the cursors of queues in which something was passed over are written, and
 //! behind these the cursor of the mixed groups: sled recovers a prefix of what it was given, so whatever a crash leaves, a hint
 //! stands in a block, or its queue's cursor is past it, or an open finds it in a mixed group and sorts it.
 
@@ -17,12 +17,11 @@ use crate::{
     types::{NodeId, Sequence},
 };
 
-/// Held when a pass begins; at most twice as much ever is, and what a group brings.
-const PASS_FROM_BYTES: usize = 16 * 1024 * 1024;
-/// What a group sorts beside what it brings.
-const STEP_BYTES: usize = 64 * 1024;
-/// What a group sorts that brings no hints.
-const IDLE_STEP_BYTES: usize = 512 * 1024;
+/// Held when a pass begins. While it goes on more comes, at most as much again: a group may bring what it sorts, but mostly brings a quarter.
+const PASS_FROM_BYTES: usize = 24 * 1024 * 1024;
+/// What a group sorts in a pass: several times what a group of small hints brings. So a segment of sled's log has mixed groups in it, which are
+/// soon done with, or blocks, and mostly not both: then sled would write the blocks once more to use the segment again.
+const STEP_BYTES: usize = 512 * 1024;
 /// Mostly compressed to one chunk, and little for a reader to hold.
 pub const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -76,16 +75,13 @@ impl Sorting {
 }
 
 impl Committer {
-    /// What a group sorts that brings so many bytes in mixed groups, or no hints at all.
-    pub fn sort_some(&mut self, brought: usize, is_idle: bool) -> Vec<Job> {
+    /// What a group sorts.
+    pub fn sort_some(&mut self) -> Vec<Job> {
         let from = self.shared.faults.sorts_from(PASS_FROM_BYTES);
         if self.sorting.pass.is_none() && self.shared.unsorted.bytes() >= from {
             self.begin_pass();
         }
-        let mut left = match is_idle {
-            true => IDLE_STEP_BYTES,
-            false => 2 * brought + STEP_BYTES,
-        };
+        let mut left = STEP_BYTES;
         let mut jobs = Vec::new();
         while left > 0
             && let Some(draft) = self.next_sorted()
