@@ -79,7 +79,7 @@ const GOALS: [(&str, &str, Goal); 14] = [
     ),
     (
         "append_1000_nodes",
-        "append for 1,000 nodes in turn, each hint its own block, of the rate for one node",
+        "append for 1,000 nodes in turn, of the rate for one node",
         AtLeast(0.5),
     ),
 ];

@@ -32,7 +32,7 @@ const NODES: u64 = 100;
 /// The fill is told in this many parts, a round of the raw file before each.
 const PARTS: u64 = 10;
 const RAW_ROUND: Duration = Duration::from_millis(700);
-/// With each hint a block of its own it took less than this of the logical size wherever it was measured.
+/// It took a third of the logical size; where each hint was a block of its own, less than this.
 const DISK_OF_LOGICAL: f64 = 1.5;
 
 pub fn run(settings: &Settings, place: &Place, figures: &mut Figures) -> Outcome<()> {

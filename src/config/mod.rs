@@ -87,7 +87,7 @@ pub struct Config {
     pub window_hints: usize,
 
     /// The same in payload bytes; at least one hint is looked at, however large. While hints are sent to many nodes at once, all their
-    /// windows share 64 MiB. Default 8 MiB, minimum 1, maximum 64 MiB.
+    /// windows share 32 MiB. Default 8 MiB, minimum 1, maximum 64 MiB.
     #[serde(default = "defaults::window_bytes")]
     pub window_bytes: u64,
 

@@ -82,7 +82,8 @@ impl Committer {
         if runs.len() == 1 {
             drafts.append(&mut runs);
         }
-        let mut jobs = self.sort_some();
+        let brought = runs.iter().map(Draft::bytes).sum();
+        let mut jobs = self.sort_some(brought);
         if !runs.is_empty() {
             let mixed = MixedDraft {
                 first: self.sorting.next,
