@@ -129,7 +129,7 @@ fn when_many_have_gathered_they_are_sorted_while_others_come() {
     const BYTES: usize = 8_000;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    // 31 MiB, of which 24 begin a pass.
+    // 31 MiB, of which 16 begin a pass.
     append_rounds(&store, 0..100, BYTES);
     assert_pending(&store, 0..100, BYTES);
     sync(&store);

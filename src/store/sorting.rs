@@ -18,12 +18,11 @@ use crate::{
 };
 
 /// Held when a pass begins. While it goes on half as much comes at most, since a group sorts twice what it brings.
-const PASS_FROM_BYTES: usize = 24 * 1024 * 1024;
+const PASS_FROM_BYTES: usize = 16 * 1024 * 1024;
 /// What a group sorts in a pass, if that is more than twice what it brings.
 const STEP_BYTES: usize = 512 * 1024;
-/// Little for a reader to hold, and for sled, which keeps a number of leaves whatever it is told (SLED.md rule 13): replaying 10 GiB for
-/// 100 nodes took 151 MiB with twice as much.
-pub const BLOCK_BYTES: usize = 32 * 1024;
+/// Mostly compressed to one chunk, and little for a reader to hold. With half of it a log of 10 GiB of payload is half as long again.
+pub const BLOCK_BYTES: usize = 64 * 1024;
 
 /// What the commit thread knows of mixed groups.
 pub struct Sorting {
