@@ -146,7 +146,7 @@ pub struct StoreStats {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Damage {
-    /// The node that the queue was first meant for.
+    /// The node that the queue was first meant for. `u64::MAX`, with queue 0: where hints of many nodes stood together.
     pub node: NodeId,
     /// The queue.
     pub queue: crate::types::QueueId,
