@@ -157,8 +157,10 @@ fn check_migrated(variant: &str, dir: &Path, before: &Records) {
     let store = open(dir);
     assert_eq!(store.stats().damage, []);
     store.close().unwrap();
-    let (schema, after) = records(dir);
+    let (schema, mut after) = records(dir);
     assert_eq!(u32::from(schema), SCHEMA_VERSION);
+    // An open writes the cursor of a queue with what a dead letter became, also before anything has left it.
+    after.retain(|key, _| key.len() != 17 || before.contains_key(key));
     assert_eq!(before, &after, "{variant}: cursors and lists of queues");
 
     let store = open(dir);
