@@ -98,6 +98,17 @@ fn damage_under_the_snapshot_is_met_by_a_read_and_the_store_rebuilds_itself() {
     assert!(met_by_a_read, "it was noticed at open each time");
 }
 
+/// What becomes mixed groups.
+fn append_at_once(store: &Store, nodes: std::ops::Range<u64>) {
+    let (tell, told) = std::sync::mpsc::channel();
+    for node in nodes.clone() {
+        let tell = tell.clone();
+        let done = move |stored: Result<_, _>| tell.send(stored.map(drop)).unwrap();
+        store.append(NodeId(node), hint(1, "at once"), Box::new(done));
+    }
+    nodes.for_each(|_| told.recv().unwrap().unwrap());
+}
+
 /// Whether it was noticed by a read, not at open.
 fn damage_under_the_snapshot() -> bool {
     let dir = tempfile::tempdir().unwrap();
@@ -117,6 +128,7 @@ fn damage_under_the_snapshot() -> bool {
     let store = open(dir.path());
     // sled moves pages about as it likes: a copy that lies near the end is noticed at once.
     let met_by_a_read = store.stats().moved_aside.is_none();
+    append_at_once(&store, 20..40);
     // The other hints of its leaf are lost with it, where no other copy of them is left.
     let taken = drain(&store);
     let lost: BTreeSet<u64> = lost(&store)
@@ -137,6 +149,9 @@ fn damage_under_the_snapshot() -> bool {
     let id = append(&store, NODE, "more");
     assert_eq!(payloads(&store, NODE), ["more"]);
     assert_eq!(hints(&store, 9).len(), 40);
+    for node in 20..40 {
+        assert_eq!(payloads(&store, node), ["at once"], "node {node}");
+    }
     store.close().unwrap();
     let store = open(dir.path());
     assert_eq!(payloads(&store, NODE), ["more"]);
