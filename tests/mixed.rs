@@ -8,7 +8,7 @@ mod copy;
 use std::{
     path::Path,
     process::Command,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use common::*;
 use copy::copy_of;
 use hinted_handoff::{
     Health, NodeId, database_config, open_database, salvage, sled,
-    testkit::{CommitFault, Store},
+    testkit::{CommitFault, PeekedHint, Store},
 };
 
 const NODES: u64 = 40;
@@ -33,15 +33,19 @@ fn payload(node: u64, number: u64, bytes: usize) -> Vec<u8> {
 
 /// A hint to each node, all at once; again and again.
 fn append_rounds(store: &Store, rounds: std::ops::Range<u64>, bytes: usize) {
+    append_to(store, NODES, rounds, bytes);
+}
+
+fn append_to(store: &Store, nodes: u64, rounds: std::ops::Range<u64>, bytes: usize) {
     for number in rounds {
         let (tell, told) = mpsc::channel();
-        for node in 1..=NODES {
+        for node in 1..=nodes {
             let tell = tell.clone();
             let done = move |stored: Result<_, _>| tell.send(stored.map(drop)).unwrap();
             let hint = hint(1, payload(node, number, bytes));
             store.append(NodeId(node), hint, Box::new(done));
         }
-        (1..=NODES).for_each(|_| told.recv().unwrap().unwrap());
+        (1..=nodes).for_each(|_| told.recv().unwrap().unwrap());
     }
 }
 
@@ -58,6 +62,14 @@ fn assert_pending(store: &Store, rounds: std::ops::Range<u64>, bytes: usize) {
     }
     let damage = store.stats().damage;
     assert!(damage.is_empty(), "{damage:?}");
+}
+
+fn until(wished: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !wished() {
+        assert!(started.elapsed() < Duration::from_secs(20), "never");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn deliver_all(store: &Store) {
@@ -238,11 +250,7 @@ fn a_store_is_written_anew_with_what_stands_in_mixed_groups() {
     let store = open(dir.path());
     append_rounds(&store, 0..3, 300);
     store.rewrite_eagerly(true);
-    let started = Instant::now();
-    while store.stats().rewritten < 2 {
-        assert!(started.elapsed() < Duration::from_secs(20), "never");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(|| store.stats().rewritten >= 2);
     store.rewrite_eagerly(false);
     assert_pending(&store, 0..3, 300);
     // Not copied: the old generation is being removed.
@@ -261,11 +269,7 @@ fn a_store_that_failed_and_was_opened_again_has_each_once() {
     store.append(NodeId(1), hint(1, "unknown"), Box::new(done));
     assert!(!told.recv().unwrap());
     store.inject(CommitFault::None);
-    let started = Instant::now();
-    while !matches!(store.health(), Health::Serving) {
-        assert!(started.elapsed() < Duration::from_secs(20), "never");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(|| matches!(store.health(), Health::Serving));
     for node in 2..=NODES {
         let mut pending = hints(&store, node);
         assert_eq!(pending.len(), 3);
@@ -279,4 +283,42 @@ fn a_store_that_failed_and_was_opened_again_has_each_once() {
         of_queues <= NODES as usize + 7,
         "some were sorted twice: {of_queues}"
     );
+}
+
+/// A group writes 500 cursors, so with many more that moved a pass ends before those of all queues are written that it passed over.
+#[test]
+fn where_a_pass_ends_the_cursor_of_every_queue_is_behind_what_it_passed_over() {
+    const MANY: u64 = 3_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path()));
+    append_to(&store, MANY, 0..2, 16);
+    let first = |node| hints(&store, node).into_iter().take(1).collect();
+    let taken: Vec<(u64, Vec<PeekedHint>)> = (1..=MANY).map(|node| (node, first(node))).collect();
+    let queue = taken[0].1[0].mark.queue;
+    for (node, hints) in &taken {
+        store.deliver(NodeId(*node), hints).unwrap();
+    }
+    // All is sorted before damage is judged, and there is none. From then on no group gets through.
+    let (tell, told) = mpsc::channel();
+    let failing = Arc::clone(&store);
+    store.judge_damage(NodeId(1), queue, move |judged| {
+        failing.inject(CommitFault::Fail);
+        tell.send(judged.is_ok()).unwrap();
+    });
+    assert!(told.recv().unwrap());
+    until(|| !matches!(store.health(), Health::Serving));
+    store.inject(CommitFault::None);
+    until(|| matches!(store.health(), Health::Serving));
+    let damage = store.stats().damage;
+    assert!(
+        damage.is_empty(),
+        "{} of them: {:?}",
+        damage.len(),
+        damage[0]
+    );
+    for node in 1..=MANY {
+        let found = payloads(&store, node);
+        assert_eq!(found.last(), Some(&payload(node, 1, 16).into()));
+        assert!(found.len() <= 2, "node {node}");
+    }
 }

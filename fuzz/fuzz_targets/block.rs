@@ -45,13 +45,7 @@ fn read(queue: QueueRef, first: Sequence, bytes: &[u8]) -> Result<(), String> {
 
     // A group has some thousands; what a bomb of millions takes here would not be the decoder's.
     if hints.len() < 50_000 {
-        let hints = hints.iter().cloned().map(|hint| NewHint {
-            shard: hint.shard,
-            format: hint.format,
-            enqueued_unix_ms: hint.enqueued_unix_ms,
-            payload: hint.payload,
-            origin: hint.origin,
-        });
+        let hints = hints.iter().cloned().map(NewHint::from);
         let hints: Vec<_> = hints.collect();
         let again = decoders::encode_block(queue, first, *bytes_before, &hints);
         assert_eq!(decoders::block(queue, first, &again)?, block);

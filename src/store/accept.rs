@@ -154,6 +154,11 @@ impl Accepted {
         Ok(moved)
     }
 
+    /// Whether nothing in it is all or nothing: its blocks are plain inserts then.
+    pub fn is_plain(&self) -> bool {
+        self.changing + self.steps == 0
+    }
+
     /// Sets or removes a record in our tree of hints.
     pub fn set(&mut self, key: &[u8], value: Option<Vec<u8>>) {
         self.hints.insert(IVec::from(key), value.map(IVec::from));

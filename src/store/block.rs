@@ -108,6 +108,44 @@ impl StoredHint {
     }
 }
 
+impl From<StoredHint> for NewHint {
+    fn from(hint: StoredHint) -> Self {
+        let StoredHint {
+            shard,
+            format,
+            enqueued_unix_ms,
+            payload,
+            origin,
+        } = hint;
+        NewHint {
+            shard,
+            format,
+            enqueued_unix_ms,
+            payload,
+            origin,
+        }
+    }
+}
+
+impl From<NewHint> for StoredHint {
+    fn from(hint: NewHint) -> Self {
+        let NewHint {
+            shard,
+            format,
+            enqueued_unix_ms,
+            payload,
+            origin,
+        } = hint;
+        StoredHint {
+            shard,
+            format,
+            enqueued_unix_ms,
+            payload,
+            origin,
+        }
+    }
+}
+
 /// What a block says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {

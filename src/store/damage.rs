@@ -1,13 +1,12 @@
 //! Judging a hint that could not be read. Only the commit thread does this, after reading it twice itself and looking for it in
 //! the log: sled drops records at recovery that are still there (SLED.md rule 10).
 
-use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{
     accept::Accepted,
     block::{self, Header},
     blocks::{self, ReadError},
-    carve::carve,
     committer::Committer,
     cursor::Leave,
     depart::now_unix_ms,
@@ -15,8 +14,9 @@ use super::{
     engine::Engine,
     faults::{Safeguard, is_off},
     home::Home,
-    keys::{Key, QueueRef},
+    keys::QueueRef,
     losses::Loss,
+    lost_chunks,
     registry::Queue,
 };
 use crate::{
@@ -104,39 +104,15 @@ impl Committer {
     fn search_log(&mut self, queue: &Queue) -> Result<(), StorageError> {
         let engine = self.engine()?;
         let log = self.home.database().join("db");
-        let mut reads: HashMap<Sequence, bool> = HashMap::new();
-        let mut found = HashSet::new();
-        carve(&log, |key, value| {
-            self.shared.busy.start();
-            let Some(Key::Chunk {
-                queue: at,
-                first,
-                chunk,
-            }) = Key::parse(key)
-            else {
-                return Ok(());
-            };
-            // A spacer is no chunk.
-            if at != queue.at
-                || value.is_empty()
-                || first > queue.watermark
-                || !may_be_wanted(queue, first, chunk, value)
-            {
-                return Ok(());
-            }
-            let reads = reads
-                .entry(first)
-                .or_insert_with(|| matches!(blocks::read(&engine.hints, at, first), Ok(Some(_))));
-            if *reads || !found.insert((first, chunk)) {
-                return Ok(());
-            }
+        let is_wanted = |first, chunk, value: &[u8]| {
+            first <= queue.watermark && may_be_wanted(queue, first, chunk, value)
+        };
+        let reads = |first| matches!(blocks::read(&engine.hints, queue.at, first), Ok(Some(_)));
+        let shared = Arc::clone(&self.shared);
+        let alive = || shared.busy.start();
+        lost_chunks::find(&log, queue.at, &alive, is_wanted, reads, |key, value| {
             self.insert(&engine.hints, key, value.to_vec())
         })?;
-        tracing::warn!(
-            queue = queue.at.queue.0,
-            chunks = found.len(),
-            "looked for missing blocks in the log"
-        );
         self.commit()
     }
 }

@@ -180,7 +180,7 @@ impl Committer {
         self.write_spacers(&plan.spacers)?;
         let counter = &self.shared.counters.transactions;
         counter.fetch_add(accepted.changing, Relaxed);
-        let is_plain = accepted.changing + accepted.steps == 0;
+        let is_plain = accepted.is_plain();
         let (mut new, mut as_one) = (NewHints::default(), Vec::new());
         for (job, mut block) in plan.blocks {
             match job {

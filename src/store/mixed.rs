@@ -16,7 +16,7 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use super::{
-    block::{self, HINT_OVERHEAD_BYTES, Header, NewHint, StoredHint, WITH_RUNS},
+    block::{self, HINT_OVERHEAD_BYTES, Header, NewHint},
     draft::Draft,
     keys::QueueRef,
     sealed::DecodeError,
@@ -76,20 +76,8 @@ pub fn put_run(out: &mut Vec<u8>, run: &Draft) {
     out.put_u32(run.hints.len() as u32);
 }
 
-/// Verifies a mixed group and takes it apart, for those that have no database. `body` is what follows the header, over all chunks.
-#[cfg(any(test, feature = "testkit"))]
-pub fn decode(header: &Header, body: &[u8]) -> Result<Vec<Draft>, DecodeError> {
-    split_runs(
-        block::verify(super::keys::Shelf::Queue, MIXED, header, body)?,
-        header,
-    )
-}
-
-/// Takes a body apart that was verified and is not compressed any more.
+/// Takes the body of a mixed group apart that was verified and is not compressed any more.
 pub fn split_runs(mut raw: Bytes, header: &Header) -> Result<Vec<Draft>, DecodeError> {
-    if header.flags != WITH_RUNS {
-        return Err(DecodeError::Invalid("it is no mixed group"));
-    }
     let mut runs = Vec::new();
     let mut hints = 0_u64;
     while !raw.is_empty() {
@@ -126,48 +114,10 @@ pub fn split_runs(mut raw: Bytes, header: &Header) -> Result<Vec<Draft>, DecodeE
     Ok(runs)
 }
 
-impl From<StoredHint> for NewHint {
-    fn from(hint: StoredHint) -> Self {
-        let StoredHint {
-            shard,
-            format,
-            enqueued_unix_ms,
-            payload,
-            origin,
-        } = hint;
-        NewHint {
-            shard,
-            format,
-            enqueued_unix_ms,
-            payload,
-            origin,
-        }
-    }
-}
-
-impl From<NewHint> for StoredHint {
-    fn from(hint: NewHint) -> Self {
-        let NewHint {
-            shard,
-            format,
-            enqueued_unix_ms,
-            payload,
-            origin,
-        } = hint;
-        StoredHint {
-            shard,
-            format,
-            enqueued_unix_ms,
-            payload,
-            origin,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{block::body_of_chunk0, encoder::Encoder},
+        super::{block::body_of_chunk0, encoder::Encoder, keys::Shelf},
         *,
     };
     use crate::types::ShardId;
@@ -218,7 +168,8 @@ mod tests {
 
     fn decoded(first: Sequence, value: &[u8]) -> Result<Vec<Draft>, DecodeError> {
         let header = Header::parse(MIXED, first, value)?;
-        decode(&header, body_of_chunk0(value))
+        let body = body_of_chunk0(value);
+        split_runs(block::verify(Shelf::Queue, MIXED, &header, body)?, &header)
     }
 
     fn told(runs: &[Draft]) -> Vec<String> {
@@ -265,15 +216,14 @@ mod tests {
         assert!(Header::parse(other.queue, group.first, &value).is_err());
         let block = Encoder::new().encode(MIXED, Sequence(1), 0, &other.hints);
         let (_, value) = block.into_writes().next().unwrap();
-        assert!(decoded(Sequence(1), &value).is_err());
+        assert!(Header::parse(MIXED, Sequence(1), &value).is_err());
     }
 
     proptest::proptest! {
         /// A checksum that is right says nothing of who wrote it.
         #[test]
         fn no_body_brings_it_down(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), hints in 0_u32..20) {
-            let mut header = Header::in_memory(MIXED, Sequence(1), hints, 0);
-            header.flags = WITH_RUNS;
+            let header = Header::in_memory(MIXED, Sequence(1), hints, 0);
             let _ = split_runs(body.into(), &header);
         }
     }

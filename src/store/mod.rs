@@ -40,6 +40,7 @@ mod letter_tally;
 mod letters;
 mod limiting;
 mod losses;
+mod lost_chunks;
 mod membership;
 mod meta;
 mod mixed;
@@ -120,15 +121,16 @@ pub use {
 pub(crate) mod formats {
     pub use super::{
         applied::{decode as decode_mark, encode as encode_mark},
-        block::{CHUNK_BYTES, Header, body_of_chunk0, decode as decode_block},
+        block::{CHUNK_BYTES, Header, body_of_chunk0, split_hints, verify},
         carve::{Prefixes, carve_segment, message},
         clean::{decode as decode_clean, encode as encode_clean},
         cursor::Cursor,
-        encoder::Encoder,
+        encoder::{EncodedBlock, Encoder},
+        keys::Shelf,
         letter::Letter,
         losses::encode_again as encode_loss_again,
         meta::decode as decode_meta,
-        mixed::{MIXED, MixedDraft, decode as decode_mixed},
+        mixed::{MIXED, MixedDraft, split_runs},
         node_record::NodeRecord,
         sealed::{checksum, seal},
     };

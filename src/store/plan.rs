@@ -53,8 +53,7 @@ impl Committer {
             }
             drafts.push(self.draft(node, owners, hints, accepted));
         }
-        let is_plain = accepted.changing + accepted.steps == 0;
-        let jobs = match is_plain {
+        let jobs = match accepted.is_plain() {
             true => self.mix(drafts),
             // Its blocks are part of a transaction.
             false => drafts.into_iter().map(Job::Block).collect(),

@@ -260,16 +260,10 @@ impl Registry {
         queues.iter().find(|queue| queue.at == at).cloned()
     }
 
-    /// A queue, whichever node it is drained for, and that node.
-    pub fn find(&self, at: QueueRef) -> Option<(NodeId, Queue)> {
-        // Mostly the one in its keys.
-        let own = self.queue(at.node, at).map(|queue| (at.node, queue));
-        own.or_else(|| {
-            let nodes = self.nodes.keys();
-            nodes
-                .copied()
-                .find_map(|node| Some((node, self.queue(node, at)?)))
-        })
+    /// A queue, whichever node it is drained for; mostly the one in its keys.
+    pub fn find(&self, at: QueueRef) -> Option<Queue> {
+        let elsewhere = || self.nodes.keys().find_map(|node| self.queue(*node, at));
+        self.queue(at.node, at).or_else(elsewhere)
     }
 
     fn numbered(&self, node: NodeId, queue: QueueId) -> Option<&Queue> {

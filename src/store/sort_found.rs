@@ -1,7 +1,6 @@
 //! Sorting what an open finds in mixed groups: hints that a crash left in no block of their queue.
 //!
-//! It comes before all else that an open looks at, so that only this file knows that hints may stand anywhere but in blocks. Whatever
-//! is in a block already, has left its queue, or is of a queue that is done with, is passed over; so it can die anywhere and be done
+//! It comes before all else that an open looks at, so that the rest of an open knows blocks of queues only. Whatever is in a block already, has left its queue, or is of a queue that is done with, is passed over; so it can die anywhere and be done
 //! again.
 
 use std::{
@@ -10,23 +9,25 @@ use std::{
     path::Path,
 };
 
+use sled::IVec;
+
 use super::{
     block::NewHint,
     blocks::{self, ReadError},
-    carve::carve,
     cursor::Cursor,
     draft::Draft,
     encoder::Encoder,
     engine::{Engine, GROUP_BYTES, classify},
     faults::{Safeguard, is_off, point},
-    keys::{Key, QueueRef},
+    keys::QueueRef,
+    lost_chunks,
     mixed::MIXED,
     node_record::NodeRecord,
     sorting::BLOCK_BYTES,
     status::Status,
 };
 use crate::{
-    error::OpenError,
+    error::{OpenError, StorageError},
     stats::Damage,
     types::{NodeId, Sequence},
 };
@@ -84,11 +85,7 @@ pub fn sort_found(engine: &Engine, path: &Path, is_clean: bool) -> Result<Found,
             damage,
         });
     }
-    let mut writer = Writer {
-        engine,
-        encoder: Encoder::new(),
-        handed_bytes: 0,
-    };
+    let mut writer = Writer::new(engine);
     let retired = retired(engine).map_err(failed)?;
     for (queue, runs) in groups.runs {
         if !retired.contains(&queue) {
@@ -97,7 +94,7 @@ pub fn sort_found(engine: &Engine, path: &Path, is_clean: bool) -> Result<Found,
             let cursor = stored.and_then(|value| Cursor::decode(queue, &value).ok());
             let cursor = cursor.unwrap_or_else(Cursor::start);
             for draft in wanted(engine, queue, runs, &cursor).map_err(failed)? {
-                writer.write(path, &draft)?;
+                writer.write(&draft)?;
             }
         }
     }
@@ -156,36 +153,15 @@ impl Groups {
     }
 }
 
-/// Stores again what is intact in the log of mixed groups that do not read: sled drops records at recovery that are still there
-/// (SLED.md rule 10).
+/// Stores again what is intact in the log of mixed groups that do not read.
 fn search_log(engine: &Engine, path: &Path, floor: Option<Sequence>) -> Result<(), OpenError> {
-    let failed = |error| classify(path, error, "write");
-    let mut found = Vec::new();
-    carve(&path.join("db"), |key, value| {
-        if let Some(Key::Chunk { queue, first, .. }) = Key::parse(key)
-            && queue == MIXED
-            && floor.is_none_or(|floor| first >= floor)
-            && !value.is_empty()
-        {
-            found.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(())
+    let is_wanted = |first, _chunk, _value: &[u8]| floor.is_none_or(|floor| first >= floor);
+    let reads = |first| matches!(blocks::read_mixed(&engine.hints, first), Ok(Some(_)));
+    let mut writer = Writer::new(engine);
+    let log = path.join("db");
+    lost_chunks::find(&log, MIXED, &|| {}, is_wanted, reads, |key, value| {
+        writer.insert(key, value.into())
     })?;
-    tracing::warn!(chunks = found.len(), "looked for mixed groups in the log");
-    let mut handed_bytes = 0;
-    for (key, value) in found {
-        // One that is there may be a spacer's.
-        let is_there = engine.hints.get(&key).map_err(failed)?;
-        if is_there.is_some_and(|there| !there.is_empty()) {
-            continue;
-        }
-        handed_bytes += key.len() + value.len();
-        if handed_bytes > GROUP_BYTES {
-            engine.commit()?;
-            handed_bytes = key.len() + value.len();
-        }
-        engine.hints.insert(key, value).map_err(failed)?;
-    }
     Ok(engine.commit()?)
 }
 
@@ -287,198 +263,37 @@ struct Writer<'a> {
     handed_bytes: usize,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Writer {
+            engine,
+            encoder: Encoder::new(),
+            handed_bytes: 0,
+        }
+    }
+
+    fn write(&mut self, draft: &Draft) -> Result<(), StorageError> {
+        let block = self
+            .encoder
+            .encode(draft.queue, draft.first, draft.bytes_before, &draft.hints);
+        block
+            .into_writes()
+            .try_for_each(|(key, value)| self.insert(&key, value))
+    }
+
     /// SLED.md rules 2 and 4 hold here too.
-    fn write(&mut self, path: &Path, draft: &Draft) -> Result<(), OpenError> {
-        let Draft {
-            queue,
-            first,
-            bytes_before,
-            hints,
-            ..
-        } = draft;
-        let block = self.encoder.encode(*queue, *first, *bytes_before, hints);
-        if self.handed_bytes + block.bytes() > GROUP_BYTES {
+    fn insert(&mut self, key: &[u8], value: IVec) -> Result<(), StorageError> {
+        let bytes = key.len() + value.len();
+        if self.handed_bytes + bytes > GROUP_BYTES {
             self.engine.commit()?;
             self.handed_bytes = 0;
         }
-        self.handed_bytes += block.bytes();
-        for (key, value) in block.into_writes() {
-            let insert = self.engine.hints.insert(key, value);
-            insert.map_err(|error| classify(path, error, "write"))?;
-        }
+        self.handed_bytes += bytes;
+        let insert = self.engine.hints.insert(key, value);
+        insert.map_err(|error| StorageError::new("sort mixed groups", error))?;
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::mixed::MixedDraft, *};
-    use crate::types::{QueueId, ShardId};
-
-    fn queue(node: u64) -> QueueRef {
-        QueueRef {
-            node: NodeId(node),
-            queue: QueueId(node),
-        }
-    }
-
-    /// Hints of 100 bytes, by their sequences.
-    fn run(node: u64, sequences: RangeInclusive<u64>) -> Draft {
-        let first = *sequences.start();
-        let hint = |sequence: u64| NewHint {
-            shard: ShardId(1),
-            format: 0,
-            enqueued_unix_ms: 0,
-            payload: vec![sequence as u8; 100].into(),
-            origin: None,
-        };
-        Draft {
-            node: NodeId(node),
-            queue: queue(node),
-            first: Sequence(first),
-            bytes_before: (first - 1) * 100,
-            hints: sequences.map(hint).collect(),
-            with_body: false,
-        }
-    }
-
-    fn put_group(engine: &Engine, first: u64, runs: Vec<Draft>) {
-        let draft = MixedDraft {
-            first: Sequence(first),
-            runs,
-        };
-        for (key, value) in Encoder::new().encode_mixed(&draft).into_writes() {
-            engine.hints.insert(key, value).unwrap();
-        }
-    }
-
-    fn put_block(engine: &Engine, run: &Draft) {
-        let mut encoder = Encoder::new();
-        let block = encoder.encode(run.queue, run.first, run.bytes_before, &run.hints);
-        for (key, value) in block.into_writes() {
-            engine.hints.insert(key, value).unwrap();
-        }
-    }
-
-    /// First and last of every block of a queue, each of which reads and has what it should.
-    fn blocks_of(engine: &Engine, node: u64) -> Vec<(u64, u64)> {
-        let starts = blocks::starts(&engine.hints, queue(node), Sequence(1));
-        let block = |first: Result<Sequence, sled::Error>| {
-            let read = blocks::read(&engine.hints, queue(node), first.unwrap());
-            let block = read.unwrap().unwrap();
-            let (first, last) = (block.header.first.0, block.header.last().0);
-            assert_eq!(block.header.bytes_before, (first - 1) * 100);
-            for (sequence, hint) in (first..).zip(&block.hints) {
-                assert_eq!(hint.payload, vec![sequence as u8; 100]);
-            }
-            (first, last)
-        };
-        starts.map(block).collect()
-    }
-
-    fn open() -> (tempfile::TempDir, Engine) {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::open(dir.path(), Default::default()).unwrap();
-        (dir, engine)
-    }
-
-    #[test]
-    fn what_is_pending_is_sorted_and_nothing_else_however_often_it_dies() {
-        let (dir, engine) = open();
-        put_group(
-            &engine,
-            1,
-            vec![run(1, 1..=2), run(2, 1..=3), run(3, 4..=4)],
-        );
-        put_group(
-            &engine,
-            7,
-            vec![run(1, 3..=3), run(2, 4..=8), run(4, 1..=1)],
-        );
-        // Some left node 2; some of it is in a block already, which came between; node 4 is done with.
-        let mut cursor = Cursor::rebuilt(Sequence(3), 200);
-        cursor.leave(Sequence(5), 100, super::super::cursor::Leave::Delivered);
-        let value = cursor.encode(queue(2));
-        engine.hints.insert(queue(2).cursor_key(), value).unwrap();
-        put_block(&engine, &run(2, 6..=7));
-        let mut record = NodeRecord::default();
-        record.retired.push(queue(4));
-        let (key, value) = (NodeRecord::key(NodeId(4)), record.encode(NodeId(4)));
-        engine.nodes.insert(key, value).unwrap();
-        engine.commit().unwrap();
-
-        let sorted = || {
-            let found = sort_found(&engine, dir.path(), false).unwrap();
-            assert!(found.damage.is_empty(), "{:?}", found.damage);
-            assert_eq!(blocks_of(&engine, 1), [(1, 3)]);
-            assert_eq!(blocks_of(&engine, 2), [(3, 4), (6, 7), (8, 8)]);
-            assert_eq!(blocks_of(&engine, 3), [(4, 4)]);
-            assert_eq!(blocks_of(&engine, 4), []);
-            found.next.0
-        };
-        let next = sorted();
-        assert_eq!(next, 14 + NUMBERS_SKIPPED);
-        // Died before the cursor was written: once more, and nothing changes.
-        engine.hints.remove(MIXED.cursor_key()).unwrap();
-        assert_eq!(sorted(), next);
-        // Now all of it is done with.
-        put_block(&engine, &run(5, 1..=1));
-        engine
-            .hints
-            .remove(queue(1).chunk_key(Sequence(1), 0))
-            .unwrap();
-        let found = sort_found(&engine, dir.path(), true).unwrap();
-        assert_eq!((found.next.0, blocks_of(&engine, 1)), (next, vec![]));
-    }
-
-    #[test]
-    fn a_group_that_is_missing_is_looked_for_in_the_log() {
-        let (dir, engine) = open();
-        put_group(&engine, 1, vec![run(1, 1..=2), run(2, 1..=1)]);
-        put_group(&engine, 4, vec![run(1, 3..=3)]);
-        engine.commit().unwrap();
-        engine
-            .hints
-            .remove(MIXED.chunk_key(Sequence(1), 0))
-            .unwrap();
-        engine.commit().unwrap();
-        let found = sort_found(&engine, dir.path(), false).unwrap();
-        assert!(found.damage.is_empty(), "{:?}", found.damage);
-        assert_eq!(blocks_of(&engine, 1), [(1, 3)]);
-        assert_eq!(blocks_of(&engine, 2), [(1, 1)]);
-    }
-
-    #[test]
-    fn what_does_not_read_is_told_and_the_rest_is_sorted() {
-        let (dir, engine) = open();
-        let garbage = |first| {
-            let key = MIXED.chunk_key(Sequence(first), 0);
-            engine.hints.insert(key, vec![9; 50]).unwrap();
-        };
-        garbage(1);
-        put_group(&engine, 4, vec![run(1, 3..=3)]);
-        garbage(5);
-        engine.commit().unwrap();
-        let found = sort_found(&engine, dir.path(), false).unwrap();
-        let told: Vec<_> = found.damage.iter().map(|it| it.what.as_str()).collect();
-        assert_eq!(
-            told,
-            [
-                "mixed groups with 3 hints do not read",
-                "mixed groups with 1 hints do not read"
-            ]
-        );
-        assert_eq!(blocks_of(&engine, 1), [(3, 3)]);
-    }
-
-    #[test]
-    fn a_store_that_never_had_any_is_left_as_it_is() {
-        let (dir, engine) = open();
-        for is_clean in [true, false] {
-            let found = sort_found(&engine, dir.path(), is_clean).unwrap();
-            assert_eq!(found.next, Sequence(1));
-            assert!(engine.hints.is_empty());
-        }
-    }
-}
+mod tests;

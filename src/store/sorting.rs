@@ -112,7 +112,7 @@ impl Committer {
         while let Some(share) = pass.shares.last_mut() {
             let known = self.shared.registry.lock().find(share.queue);
             // A queue that is not there is done with.
-            let pending = known.map_or(u64::MAX, |(_, queue)| queue.cursor.next.0);
+            let pending = known.map_or(u64::MAX, |queue| queue.cursor.next.0);
             let below = Sequence(pending.saturating_sub(1));
             if unsorted.forget(share.queue, share.through.min(below)) {
                 pass.passed_over.insert(share.queue);
@@ -135,8 +135,9 @@ impl Committer {
         };
         let engine = self.engine()?;
         for at in pass.passed_over {
+            // Bound first, so that the lock is not held while sled works.
             let known = self.shared.registry.lock().find(at);
-            if let Some((_, queue)) = known {
+            if let Some(queue) = known {
                 self.insert(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
             }
         }
@@ -168,10 +169,7 @@ impl Committer {
 
     /// A queue of which nothing is left is struck from the list of its node, once no mixed group can have any hint of it.
     pub fn strike(&mut self, gone: Vec<(NodeId, QueueRef)>) -> Result<(), StorageError> {
-        let next = match self.shared.unsorted.is_empty() {
-            true => self.sorting.floor,
-            false => self.sorting.next,
-        };
+        let next = self.sorting.next;
         let gone = gone.into_iter().map(|(node, queue)| (next, node, queue));
         self.sorting.gone.extend(gone);
         let floor = self.sorting.floor;

@@ -5,12 +5,15 @@
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
+
 use super::{NewHint, Place, QueueRef, StoredHint};
 use crate::{
     store::formats::{
-        CHUNK_BYTES, Cursor, Encoder, Header, Letter, MIXED, MixedDraft, NodeRecord, Prefixes,
-        body_of_chunk0, carve_segment, checksum, decode_block, decode_clean, decode_mark,
-        decode_meta, decode_mixed, encode_clean, encode_loss_again, encode_mark, message, seal,
+        CHUNK_BYTES, Cursor, EncodedBlock, Encoder, Header, Letter, MIXED, MixedDraft, NodeRecord,
+        Prefixes, Shelf, body_of_chunk0, carve_segment, checksum, decode_clean, decode_mark,
+        decode_meta, encode_clean, encode_loss_again, encode_mark, message, seal, split_hints,
+        split_runs, verify,
     },
     types::{NodeId, Sequence},
 };
@@ -149,13 +152,9 @@ pub fn block<C: AsRef<[u8]>>(
     first: Sequence,
     chunks: &[C],
 ) -> Result<Block, String> {
-    let chunk0 = chunks.first().ok_or("there is no chunk 0")?.as_ref();
-    let header = Header::parse(queue, first, chunk0).map_err(text)?;
-    let mut body = body_of_chunk0(chunk0).to_vec();
-    let rest = chunks.iter().take(header.chunks.into()).skip(1);
-    rest.for_each(|chunk| body.extend_from_slice(chunk.as_ref()));
+    let (header, raw) = verified(queue, first, chunks)?;
     Ok(Block {
-        hints: decode_block(queue, &header, &body).map_err(text)?,
+        hints: split_hints(raw, &header).map_err(text)?,
         last: header.last(),
         bytes_before: header.bytes_before,
         bytes_through: header.bytes_through(),
@@ -167,19 +166,35 @@ pub fn block<C: AsRef<[u8]>>(
 /// # Errors
 /// Why it was refused.
 pub fn mixed<C: AsRef<[u8]>>(first: Sequence, chunks: &[C]) -> Result<Vec<Vec<u8>>, String> {
+    let (header, raw) = verified(MIXED, first, chunks)?;
+    let runs = split_runs(raw, &header).map_err(text)?;
+    let draft = MixedDraft { first, runs };
+    Ok(values(Encoder::new().encode_mixed(&draft)))
+}
+
+/// What a block says of itself, and its body.
+fn verified<C: AsRef<[u8]>>(
+    queue: QueueRef,
+    first: Sequence,
+    chunks: &[C],
+) -> Result<(Header, Bytes), String> {
     let chunk0 = chunks.first().ok_or("there is no chunk 0")?.as_ref();
-    let header = Header::parse(MIXED, first, chunk0).map_err(text)?;
+    let header = Header::parse(queue, first, chunk0).map_err(text)?;
     let mut body = body_of_chunk0(chunk0).to_vec();
     let rest = chunks.iter().take(header.chunks.into()).skip(1);
     rest.for_each(|chunk| body.extend_from_slice(chunk.as_ref()));
-    let runs = decode_mixed(&header, &body).map_err(text)?;
-    let block = Encoder::new().encode_mixed(&MixedDraft { first, runs });
-    let mut chunks: Vec<_> = block
+    let raw = verify(Shelf::Queue, queue, &header, &body).map_err(text)?;
+    Ok((header, raw))
+}
+
+/// The values of a block in the order of its keys.
+fn values(block: EncodedBlock) -> Vec<Vec<u8>> {
+    let mut values: Vec<_> = block
         .into_writes()
         .map(|(_, value)| value.to_vec())
         .collect();
-    chunks.reverse();
-    Ok(chunks)
+    values.reverse();
+    values
 }
 
 /// The values of a block of `hints` in the order of their keys.
@@ -192,12 +207,7 @@ pub fn encode_block(
     thread_local! {
         static ENCODER: RefCell<Encoder> = RefCell::new(Encoder::new());
     }
-    let block = ENCODER
-        .with_borrow_mut(|encoder| encoder.encode(queue, first, bytes_before, hints))
-        .into_writes();
-    let mut chunks: Vec<_> = block.map(|(_, value)| value.to_vec()).collect();
-    chunks.reverse();
-    chunks
+    values(ENCODER.with_borrow_mut(|encoder| encoder.encode(queue, first, bytes_before, hints)))
 }
 
 /// Header and body, one behind the other, as they are cut into the values of a block's keys.
