@@ -12,7 +12,7 @@ use super::registry::Registry;
 /// Called when there may be room where there was none, or nothing to wait for any more. Must not block.
 pub type OnRoom = Box<dyn Fn() + Send + Sync>;
 
-/// One mutex over the registry; nothing is taken while it is held, and nobody is told.
+/// One mutex over the registry; nothing is taken while it is held but the inbox's, to mark a cursor that moves, and nobody is told.
 pub struct Guarded {
     registry: Mutex<Registry>,
     on_room: OnceLock<OnRoom>,

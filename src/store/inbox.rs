@@ -320,6 +320,12 @@ impl Inbox {
         }
     }
 
+    /// Keeps everybody out until it is dropped.
+    #[cfg(test)]
+    pub fn held(&self) -> impl Drop + use<'_> {
+        self.state.lock()
+    }
+
     /// Says that a node's status changed.
     pub fn mark_status(&self, node: NodeId) {
         let mut state = self.state.lock();

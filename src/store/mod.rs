@@ -17,6 +17,7 @@ mod committer;
 mod copy;
 mod cursor;
 mod damage;
+mod delivering;
 mod depart;
 mod departure;
 mod directory;
@@ -90,6 +91,7 @@ pub use applied::AppliedHints;
 pub use barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
 pub use block::NewHint;
 pub use block::StoredHint;
+#[cfg(feature = "testkit")]
 pub use cursor::Leave;
 pub use departure::{Burial, DeadReason, LossReason};
 pub use engine::panic_text;
@@ -438,45 +440,6 @@ impl Store {
     /// Gives hints back that were claimed; they stay where they are.
     pub fn release(&self, node: NodeId, hints: &[PeekedHint]) {
         self.shared.registry.lock().release(node, hints);
-    }
-
-    /// Lets hints leave that the node took, in whatever order. Seen at once by peeks and stats, durable with the next group; a
-    /// crash before that brings them back. Returns what left: nothing of what had left before.
-    pub fn deliver(&self, node: NodeId, hints: &[PeekedHint]) -> Result<Amount, HandoffError> {
-        self.shared.check_serving()?;
-        let left = self
-            .shared
-            .registry
-            .lock()
-            .leave(node, hints, Leave::Delivered);
-        if left.hints > 0 {
-            for run in hints.chunk_by(|a, b| a.mark.queue == b.mark.queue) {
-                if let Some(hint) = run.first() {
-                    self.shared.inbox.mark_dirty((node, hint.mark.queue));
-                }
-            }
-            self.shared.tell_departed();
-        }
-        Ok(left)
-    }
-
-    #[cfg(feature = "testkit")]
-    /// Lets everything up to and including `mark` leave its queue. Seen at once by peeks and stats, durable with the
-    /// next group; a crash before that brings it back. Returns what left: nothing if it had left before.
-    pub fn ack(&self, node: NodeId, mark: Mark, leave: Leave) -> Result<Amount, HandoffError> {
-        self.shared.check_serving()?;
-        let left = self.shared.registry.lock().advance(
-            node,
-            mark.queue,
-            mark.sequence,
-            mark.bytes_through,
-            leave,
-        );
-        if left.hints > 0 {
-            self.shared.inbox.mark_dirty((node, mark.queue));
-            self.shared.tell_departed();
-        }
-        Ok(left)
     }
 
     /// Asks the commit thread to judge what a peek found damaged, and to skip it if it is.

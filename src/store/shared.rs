@@ -1,7 +1,7 @@
 //! What the commit thread, the watchdog and all callers of a store share.
 //!
-//! Locks, each held only for a few instructions and never while another is taken, but for `registry` inside which
-//! nothing is taken at all:
+//! Locks, each held only for a few instructions and never while another is taken, but for that of the inbox, which is taken under
+//! `registry` to mark a cursor that moves:
 //! - `registry`: cursors, watermarks and depth of every queue.
 //! - `engine`: the handles of the generation in use; taken out at close.
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread, after a reopen, better.
