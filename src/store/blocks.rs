@@ -1,6 +1,7 @@
 //! Reading blocks back from the hints tree.
 
 use bytes::Bytes;
+use sled::IVec;
 
 use super::{
     block::{self, CHUNK_BYTES, Header, StoredHint},
@@ -10,6 +11,8 @@ use super::{
     sealed::DecodeError,
 };
 use crate::types::Sequence;
+
+pub const NO_BLOCK: DecodeError = DecodeError::Invalid("no block holds the sequence");
 
 /// A block that was read and verified.
 #[derive(Debug, Clone)]
@@ -50,15 +53,9 @@ fn read_on(
     queue: QueueRef,
     first: Sequence,
 ) -> Result<Option<Block>, ReadError> {
-    let Some((header, raw)) = read_raw(hints, shelf, queue, first)? else {
-        return Ok(None);
-    };
-    let hints = block::split_hints(raw, &header).map_err(ReadError::Damaged)?;
-    Ok(Some(Block {
-        queue,
-        header,
-        hints,
-    }))
+    let stored = fetch(hints, shelf, queue, first)?;
+    let block = stored.map(|stored| stored.open()).transpose();
+    block.map_err(ReadError::Damaged)
 }
 
 /// Reads the mixed group that starts at `first`, `None` if there is none.
@@ -66,39 +63,87 @@ pub fn read_mixed(
     hints: &sled::Tree,
     first: Sequence,
 ) -> Result<Option<(Header, Vec<Draft>)>, ReadError> {
-    let Some((header, raw)) = read_raw(hints, Shelf::Queue, MIXED, first)? else {
+    let Some(stored) = fetch(hints, Shelf::Queue, MIXED, first)? else {
         return Ok(None);
     };
-    let runs = split_runs(raw, &header).map_err(ReadError::Damaged)?;
-    Ok(Some((header, runs)))
+    let raw = stored.verify().map_err(ReadError::Damaged)?;
+    let runs = split_runs(raw, &stored.header).map_err(ReadError::Damaged)?;
+    Ok(Some((stored.header, runs)))
 }
 
-/// Reads and verifies a block whose hints are still to be taken apart.
-fn read_raw(
+/// A block as it is stored: nothing of it is verified but that its header fits its key.
+pub struct Stored {
+    shelf: Shelf,
+    queue: QueueRef,
+    pub header: Header,
+    /// What follows the header, over all chunks; a missing chunk leaves it short, which verifying reports.
+    body: Body,
+}
+
+enum Body {
+    /// Behind the header in chunk 0.
+    InChunk0(IVec),
+    Joined(Vec<u8>),
+}
+
+impl Stored {
+    /// Verifies it, and decompresses its body.
+    fn verify(&self) -> Result<Bytes, DecodeError> {
+        let body = match &self.body {
+            Body::InChunk0(chunk0) => block::body_of_chunk0(chunk0),
+            Body::Joined(body) => body,
+        };
+        block::verify(self.shelf, self.queue, &self.header, body)
+    }
+
+    /// Verifies it and takes it apart.
+    pub fn open(&self) -> Result<Block, DecodeError> {
+        Ok(Block {
+            queue: self.queue,
+            header: self.header,
+            hints: block::split_hints(self.verify()?, &self.header)?,
+        })
+    }
+}
+
+/// Takes a block out of the tree as it is.
+fn fetch(
     hints: &sled::Tree,
     shelf: Shelf,
     queue: QueueRef,
     first: Sequence,
-) -> Result<Option<(Header, Bytes)>, ReadError> {
+) -> Result<Option<Stored>, ReadError> {
     let Some(chunk0) = hints.get(queue.chunk_key_on(shelf, first, 0))? else {
         return Ok(None);
     };
     let header = Header::parse(queue, first, &chunk0).map_err(ReadError::Damaged)?;
-    let in_first = block::body_of_chunk0(&chunk0);
-    let raw = if header.chunks == 1 {
-        block::verify(shelf, queue, &header, in_first)
+    let body = if header.chunks == 1 {
+        Body::InChunk0(chunk0)
     } else {
         let mut body = Vec::with_capacity(usize::from(header.chunks) * CHUNK_BYTES);
-        body.extend_from_slice(in_first);
+        body.extend_from_slice(block::body_of_chunk0(&chunk0));
         for chunk in 1..header.chunks {
-            // A missing chunk leaves the body short, which decoding reports.
             if let Some(value) = hints.get(queue.chunk_key_on(shelf, first, chunk))? {
                 body.extend_from_slice(&value);
             }
         }
-        block::verify(shelf, queue, &header, &body)
+        Body::Joined(body)
     };
-    Ok(Some((header, raw.map_err(ReadError::Damaged)?)))
+    Ok(Some(Stored {
+        shelf,
+        queue,
+        header,
+        body,
+    }))
+}
+
+/// The block of a queue that starts at `first`, as it is stored; `None` if there is none.
+pub fn fetch_starting(
+    hints: &sled::Tree,
+    queue: QueueRef,
+    first: Sequence,
+) -> Result<Option<Stored>, ReadError> {
+    fetch(hints, Shelf::Queue, queue, first)
 }
 
 /// Reads the block that `sequence` stands in. A sequence in no block is damage: there are no gaps.
@@ -107,19 +152,27 @@ pub fn read_covering(
     queue: QueueRef,
     sequence: Sequence,
 ) -> Result<Block, ReadError> {
+    let stored = fetch_covering(hints, queue, sequence)?;
+    stored.open().map_err(ReadError::Damaged)
+}
+
+/// The same, as it is stored.
+pub fn fetch_covering(
+    hints: &sled::Tree,
+    queue: QueueRef,
+    sequence: Sequence,
+) -> Result<Stored, ReadError> {
     // Mostly the sequence asked for is the first one behind the block read before.
-    if let Some(block) = read(hints, queue, sequence)? {
-        return Ok(block);
+    if let Some(stored) = fetch_starting(hints, queue, sequence)? {
+        return Ok(stored);
     }
     if let Some(first) = last_start(hints, queue, sequence)?
-        && let Some(block) = read(hints, queue, first)?
-        && block.header.last() >= sequence
+        && let Some(stored) = fetch_starting(hints, queue, first)?
+        && stored.header.last() >= sequence
     {
-        return Ok(block);
+        return Ok(stored);
     }
-    Err(ReadError::Damaged(DecodeError::Invalid(
-        "no block holds the sequence",
-    )))
+    Err(ReadError::Damaged(NO_BLOCK))
 }
 
 /// The highest start of a block that is at most `upto`. Chunks without a chunk 0 are leftovers of a crash and no block.

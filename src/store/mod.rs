@@ -6,6 +6,7 @@
 
 mod accept;
 mod ages;
+mod ahead;
 mod applied;
 mod assemble;
 mod barrier;

@@ -1,10 +1,15 @@
 //! Peeking: a bounded range of durable hints from the head of a node's queue.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::VecDeque,
+    ops::RangeInclusive,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use super::{
+    ahead,
     block::StoredHint,
-    blocks::{self, Block, ReadError},
+    blocks::{Block, NO_BLOCK, ReadError},
     engine::{Engine, panic_text},
     keys::{Place, QueueRef},
     registry::Stretch,
@@ -66,10 +71,11 @@ impl Mark {
     }
 }
 
-/// Reads one node's queue; keeps the block it is in the middle of.
+/// Reads one node's queue; keeps the block it is in the middle of, and what was read with it.
 #[derive(Debug, Default)]
 pub struct Reader {
     block: Option<Block>,
+    following: VecDeque<Block>,
 }
 
 impl Reader {
@@ -111,9 +117,9 @@ impl Reader {
         }
     }
 
-    /// Gives the kept block's memory back.
+    /// Gives the memory of what it keeps back.
     pub fn forget(&mut self) {
-        self.block = None;
+        *self = Reader::default();
     }
 
     fn read(
@@ -135,7 +141,15 @@ impl Reader {
             if next > watermark {
                 break;
             }
-            let block = match self.block_at(shared, engine, queue, next) {
+            // What left stands in between: its bytes count, and it is not peeked at.
+            let until = gone.peek().map_or(watermark, |range| {
+                watermark.min(Sequence(range.first.0 - 1))
+            });
+            let left = PeekLimits {
+                hints: limits.hints.saturating_sub(peeked.len()),
+                payload_bytes: limits.payload_bytes.saturating_sub(bytes),
+            };
+            let block = match self.block_at(shared, engine, queue, next..=until, left) {
                 Ok(block) => block,
                 Err(ReadError::Engine(error)) => return Err(error),
                 Err(ReadError::Damaged(_)) if peeked.is_empty() => {
@@ -149,17 +163,13 @@ impl Reader {
             let skipped = (next.0 - block.header.first.0) as usize;
             let (before, rest) = block.hints.split_at(skipped.min(block.hints.len()));
             let mut bytes_through = block.header.bytes_before + payload_bytes(before);
-            // What left stands in between: its bytes count, and it is not peeked at.
-            let until = gone
-                .peek()
-                .map_or(watermark, |range| Sequence(range.first.0 - 1));
             for hint in rest {
                 let length = hint.payload_bytes();
                 let over = bytes + length > limits.payload_bytes || peeked.len() >= limits.hints;
                 if over && !peeked.is_empty() {
                     return Ok(Peek::Hints(peeked));
                 }
-                if next > until.min(watermark) {
+                if next > until {
                     break;
                 }
                 bytes += length;
@@ -181,25 +191,36 @@ impl Reader {
         }
     }
 
+    /// The block that the first of these sequences stands in; up to the last of them, and so much, is wanted.
     fn block_at(
         &mut self,
         shared: &Shared,
         engine: &Engine,
         queue: QueueRef,
-        sequence: Sequence,
+        sequences: RangeInclusive<Sequence>,
+        wanted: PeekLimits,
     ) -> Result<&Block, ReadError> {
+        let sequence = *sequences.start();
         let holds = |block: &Block| {
             let range = block.header.first..=block.header.last();
             block.queue == queue && range.contains(&sequence)
         };
-        let block = match self.block.take() {
-            Some(block) if holds(&block) => block,
-            _ => {
-                let held = shared.recent.take(queue, sequence);
-                match held.or_else(|| shared.unsorted.read(queue, sequence)) {
-                    Some(block) => block,
-                    None => blocks::read_covering(&engine.hints, queue, sequence)?,
-                }
+        let mut kept = self.block.take().filter(holds);
+        while kept.is_none()
+            && let Some(block) = self.following.pop_front()
+        {
+            kept = Some(block).filter(holds);
+        }
+        let held = kept.or_else(|| shared.recent.take(queue, sequence));
+        let held = held.or_else(|| shared.unsorted.read(queue, sequence));
+        let block = match held {
+            Some(block) => block,
+            None => {
+                let (hints, bytes) = (wanted.hints, wanted.payload_bytes);
+                let read = ahead::read(&engine.hints, queue, sequences, hints, bytes)?;
+                self.following = read;
+                let first = self.following.pop_front();
+                first.ok_or(ReadError::Damaged(NO_BLOCK))?
             }
         };
         Ok(self.block.insert(block))
