@@ -132,7 +132,11 @@ fn run(
         [] => Ok(fs::read_to_string(&log)
             .unwrap_or_default()
             .contains("@failpoint")),
-        violations => Err(violations.join("\n  ")),
+        violations => Err(format!(
+            "{}\nstore and what its lives said kept at {}",
+            violations.join("\n  "),
+            dir.keep().display()
+        )),
     }
 }
 
