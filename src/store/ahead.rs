@@ -12,7 +12,7 @@ use super::{
 };
 use crate::types::Sequence;
 
-/// Read at once, without the first block, whatever more a reader may want: it keeps what it does not take.
+/// Read at once, but for a first block that is larger, whatever more a reader may want: it keeps what it does not take.
 const AHEAD_BYTES: u64 = 1024 * 1024;
 /// Half of it takes long enough for starting a thread.
 const TWO_FROM_BYTES: u64 = 256 * 1024;
@@ -36,6 +36,7 @@ pub fn read(
         .saturating_sub(first.header.raw_bytes.into());
     let mut next = Sequence(first.header.last().0.saturating_add(1));
     let mut stored = vec![first];
+    // What cannot be fetched now is asked for again when it comes first.
     while next <= *sequences.end()
         && let Ok(Some(following)) = blocks::fetch_starting(hints, queue, next)
     {
@@ -64,19 +65,17 @@ pub fn read(
 
 /// Decodes all, in order.
 fn open_all(stored: &[Stored]) -> Vec<Result<Block, DecodeError>> {
-    let bytes = |stored: &[Stored]| -> u64 {
-        let bytes = stored.iter().map(|it| u64::from(it.header.raw_bytes));
-        bytes.sum()
-    };
     let open = |stored: &[Stored]| -> Vec<_> { stored.iter().map(Stored::open).collect() };
-    let all = bytes(stored);
-    let half = (1..stored.len()).find(|half| {
-        let (front, _) = stored.split_at(*half);
-        bytes(front) >= all / 2
-    });
-    let Some(half) = half.filter(|_| all >= TWO_FROM_BYTES) else {
-        return open(stored);
+    let bytes = || stored.iter().map(|it| u64::from(it.header.raw_bytes));
+    let (all, mut before) = (bytes().sum::<u64>(), 0);
+    let is_half = |bytes| {
+        before += bytes;
+        before >= all / 2
     };
+    let half = bytes().position(is_half).map_or(0, |last| last + 1);
+    if all < TWO_FROM_BYTES || half == stored.len() {
+        return open(stored);
+    }
     let (front, back) = stored.split_at(half);
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("hh-decode".to_owned());
