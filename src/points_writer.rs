@@ -11,7 +11,7 @@ use crate::{
     payload::Payload,
     service::HintedHandoff,
     shard_writer::{Batch, ShardWrite, ShardWriter, WriteError},
-    store::NewHint,
+    store::Hint,
     types::{NodeId, ShardId},
 };
 
@@ -275,7 +275,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
     }
 
     /// One owner's copy: directly, or as a hint. In its turn, if it has a place in line.
-    async fn copy_to(&self, node: NodeId, points: P, hint: NewHint, place: Option<Place>) -> Copy {
+    async fn copy_to(&self, node: NodeId, points: P, hint: Hint, place: Option<Place>) -> Copy {
         let counters = self.handoff.write_counters();
         let shard = hint.shard;
         let turn = match place {

@@ -15,8 +15,7 @@ use crate::{
     payload::Payload,
     service::HintedHandoff,
     store::{
-        Ack, Budget, Draft, NewHint, Proposal, Refusal, Reservation, RowBatch, Rows, Tree,
-        panic_text,
+        Ack, Budget, Draft, Hint, Proposal, Refusal, Reservation, RowBatch, Rows, Tree, panic_text,
     },
     types::{Durability, HintId, NodeId, ShardId},
 };
@@ -72,7 +71,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for Abort {
 pub struct Hints<'a, P: Payload> {
     handoff: &'a HintedHandoff<P>,
     budget: &'a Budget,
-    hints: Vec<(NodeId, NewHint)>,
+    hints: Vec<(NodeId, Hint)>,
     acks: Vec<Ack>,
 }
 

@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use hinted_handoff::{
     Amount, NodeId,
-    testkit::{Leave, NewHint, Peek, PeekLimits, Reader},
+    testkit::{Hint, Leave, Peek, PeekLimits, Reader},
 };
 
 const NODE: u64 = 2;
@@ -60,7 +60,7 @@ fn a_clock_that_goes_backwards_changes_no_order() {
     let store = open(dir.path());
     let times = [5_000, 4_000, 9_000, 0, u64::MAX, 1];
     for (number, time) in (1..).zip(times) {
-        let new = NewHint {
+        let new = Hint {
             enqueued_unix_ms: time,
             ..hint(1, format!("hint-{number}"))
         };

@@ -6,7 +6,7 @@
 use hinted_handoff::{
     MAX_ENTRY_BYTES_CEILING, QueueId, Sequence,
     testkit::{
-        NewHint, QueueRef,
+        QueueRef,
         decoders::{self, Block},
     },
 };
@@ -45,9 +45,7 @@ fn read(queue: QueueRef, first: Sequence, bytes: &[u8]) -> Result<(), String> {
 
     // A group has some thousands; what a bomb of millions takes here would not be the decoder's.
     if hints.len() < 50_000 {
-        let hints = hints.iter().cloned().map(NewHint::from);
-        let hints: Vec<_> = hints.collect();
-        let again = decoders::encode_block(queue, first, *bytes_before, &hints);
+        let again = decoders::encode_block(queue, first, *bytes_before, hints);
         assert_eq!(decoders::block(queue, first, &again)?, block);
     }
 

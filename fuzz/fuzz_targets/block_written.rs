@@ -4,7 +4,7 @@
 
 use hinted_handoff::{
     NodeId, QueueId, Sequence, ShardId,
-    testkit::{NewHint, QueueRef, StoredHint, decoders},
+    testkit::{Hint, QueueRef, decoders},
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 
@@ -54,7 +54,7 @@ enum Wrong {
 }
 
 impl Hint {
-    fn new_hint(&self) -> NewHint {
+    fn new_hint(&self) -> Hint {
         let payload = match &self.payload {
             Payload::Given(bytes) => bytes.clone(),
             Payload::Noise { seed, bytes } => {
@@ -64,7 +64,7 @@ impl Hint {
             }
             Payload::Repeated { byte, bytes } => vec![*byte; (*bytes).into()],
         };
-        NewHint {
+        Hint {
             shard: ShardId(self.shard),
             format: self.format,
             enqueued_unix_ms: self.enqueued_unix_ms,
@@ -114,7 +114,7 @@ libfuzzer_sys::fuzz_target!(|written: Written| {
 
     let mut chunks = decoders::encode_block(queue, first, written.bytes_before, &hints);
     let read = decoders::block(queue, first, &chunks).unwrap();
-    let same = |(hint, stored): (&NewHint, &StoredHint)| {
+    let same = |(hint, stored): (&Hint, &Hint)| {
         assert_eq!((hint.shard, hint.format), (stored.shard, stored.format));
         assert_eq!(hint.enqueued_unix_ms, stored.enqueued_unix_ms);
         assert_eq!(

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{config::Config, store::NewHint};
+use crate::{config::Config, store::Hint};
 
 const NODE: NodeId = NodeId(1);
 const SHARD: ShardId = ShardId(7);
@@ -26,7 +26,7 @@ fn lanes(admission: &Admission) -> usize {
 fn hint(admission: &Arc<Admission>, store: &Store, shard: u64) {
     let on_its_way = admission.hint(store, NODE, ShardId(shard));
     let (tell, told) = std::sync::mpsc::channel();
-    let hint = NewHint {
+    let hint = Hint {
         shard: ShardId(shard),
         format: 0,
         enqueued_unix_ms: 0,

@@ -226,7 +226,7 @@ impl Window {
 mod tests {
     use super::*;
     use crate::{
-        store::{QueueRef, StoredHint},
+        store::{Hint, QueueRef},
         types::{NodeId, QueueId, Sequence},
     };
     use bytes::Bytes;
@@ -247,7 +247,7 @@ mod tests {
                 sequence: Sequence(sequence),
                 bytes_through: sequence * 10,
             },
-            hint: StoredHint {
+            hint: Hint {
                 shard: ShardId(shard),
                 format: 0,
                 enqueued_unix_ms: 0,

@@ -13,7 +13,7 @@ use super::HintedHandoff;
 use crate::{
     error::HandoffError,
     payload::{Payload, PayloadError, decode},
-    store::{Dead, DeadReason, NewHint, Place, StoredHint},
+    store::{Dead, DeadReason, Hint, Place},
     types::{Amount, HintId, NodeId, ShardId},
 };
 
@@ -293,11 +293,7 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    async fn letter(
-        &self,
-        node: NodeId,
-        id: HintId,
-    ) -> Result<(Place, Dead, StoredHint), HandoffError> {
+    async fn letter(&self, node: NodeId, id: HintId) -> Result<(Place, Dead, Hint), HandoffError> {
         self.check_id(id)?;
         let letter = self.read(move |store| store.letter(node, id)).await?;
         letter.ok_or(HandoffError::NoDeadLetter { node, hint: id })
@@ -322,7 +318,7 @@ impl<P: Payload> HintedHandoff<P> {
     async fn send_on(&self, node: NodeId, id: HintId) -> Result<OnItsWay, HandoffError> {
         let (place, _, hint) = self.letter(node, id).await?;
         let permit = self.room(hint.payload.len()).await?;
-        let hint = NewHint {
+        let hint = Hint {
             shard: hint.shard,
             format: hint.format,
             // As if it came now, lest it is too old the moment it is a hint.

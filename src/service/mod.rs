@@ -36,7 +36,7 @@ use crate::{
     payload::Payload,
     replay::Replays,
     stats::Health,
-    store::{NewHint, Store},
+    store::{Hint, Store},
     types::{Durability, HintId, NodeId, ShardId},
 };
 
@@ -159,7 +159,7 @@ impl<P: Payload> HintedHandoff<P> {
     pub(crate) async fn hand_in(
         &self,
         node: NodeId,
-        hint: NewHint,
+        hint: Hint,
         turn: Option<Turn>,
     ) -> Result<HandedIn, EnqueueError> {
         let inner = &self.inner;
@@ -241,7 +241,7 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     /// Checks points and makes a hint of them, which was enqueued now.
-    pub(crate) fn encode(&self, shard: ShardId, points: &P) -> Result<NewHint, EnqueueError> {
+    pub(crate) fn encode(&self, shard: ShardId, points: &P) -> Result<Hint, EnqueueError> {
         let mut bytes = Vec::new();
         points.encode(&mut bytes);
         if bytes.is_empty() {
@@ -251,7 +251,7 @@ impl<P: Payload> HintedHandoff<P> {
         if length > max {
             return Err(EnqueueError::EntryTooLarge { bytes: length, max });
         }
-        Ok(NewHint {
+        Ok(Hint {
             shard,
             format: P::FORMAT,
             enqueued_unix_ms: self.inner.clock.unix_ms(),

@@ -11,7 +11,7 @@ use sled::{
 };
 
 use super::{
-    block::NewHint,
+    block::Hint,
     committer::Committer,
     cursor::{Cursor, Leave},
     encoder::EncodedBlock,
@@ -35,7 +35,7 @@ use crate::{
 /// What comes into effect of a group.
 #[derive(Default)]
 pub struct Judged {
-    pub hints: Vec<(Owner, NodeId, NewHint)>,
+    pub hints: Vec<(Owner, NodeId, Hint)>,
     pub accepted: Accepted,
 }
 

@@ -94,7 +94,7 @@ fn open_all(stored: &[Stored]) -> Vec<Result<Block, DecodeError>> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{block::NewHint, encoder::Encoder},
+        super::{block::Hint, encoder::Encoder},
         *,
     };
     use crate::types::{NodeId, QueueId, ShardId};
@@ -112,7 +112,7 @@ mod tests {
         let db = sled::open(dir.path()).unwrap();
         let mut encoder = Encoder::new();
         for first in (1..80).step_by(10) {
-            let hint = |sequence: u64| NewHint {
+            let hint = |sequence: u64| Hint {
                 shard: ShardId(1),
                 format: 0,
                 enqueued_unix_ms: 0,

@@ -54,44 +54,27 @@ const ORIGIN_BYTES: usize = 16;
 /// No block is larger than one hint of the largest size, so nothing larger is ever allocated for one.
 const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + (HINT_OVERHEAD_BYTES + ORIGIN_BYTES) as u64;
 
-/// A hint on its way into the store.
-#[derive(Debug, Clone)]
-pub struct NewHint {
+/// A hint on its way into the store, or as it came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
     /// The shard it is for.
     pub shard: ShardId,
     /// The host's version of the payload's encoding.
     pub format: u16,
     /// When it was enqueued, by the wall clock, in milliseconds since 1970.
     pub enqueued_unix_ms: u64,
-    /// The encoded points.
+    /// The encoded points; of what came back, a slice of the block that was read.
     pub payload: Bytes,
     /// Where it stood before it was a dead letter, if it was.
     pub origin: Option<(QueueId, Sequence)>,
 }
 
-impl NewHint {
+impl Hint {
     /// Bytes it takes in a body, at most.
     pub fn raw_bytes(&self) -> usize {
         HINT_OVERHEAD_BYTES + ORIGIN_BYTES + self.payload.len()
     }
-}
 
-/// A hint as it came back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredHint {
-    /// The shard it is for.
-    pub shard: ShardId,
-    /// The host's version of the payload's encoding.
-    pub format: u16,
-    /// When it was enqueued, by the wall clock, in milliseconds since 1970.
-    pub enqueued_unix_ms: u64,
-    /// The encoded points: a slice of the block that was read.
-    pub payload: Bytes,
-    /// Where it stood before it was a dead letter, if it was.
-    pub origin: Option<(QueueId, Sequence)>,
-}
-
-impl StoredHint {
     /// The id that it had before it was a dead letter the first time, if it was.
     pub fn redriven_from(&self, store: StoreId) -> Option<HintId> {
         let (queue, sequence) = self.origin?;
@@ -105,44 +88,6 @@ impl StoredHint {
     /// Bytes that it counts for.
     pub fn payload_bytes(&self) -> u64 {
         self.payload.len() as u64
-    }
-}
-
-impl From<StoredHint> for NewHint {
-    fn from(hint: StoredHint) -> Self {
-        let StoredHint {
-            shard,
-            format,
-            enqueued_unix_ms,
-            payload,
-            origin,
-        } = hint;
-        NewHint {
-            shard,
-            format,
-            enqueued_unix_ms,
-            payload,
-            origin,
-        }
-    }
-}
-
-impl From<NewHint> for StoredHint {
-    fn from(hint: NewHint) -> Self {
-        let NewHint {
-            shard,
-            format,
-            enqueued_unix_ms,
-            payload,
-            origin,
-        } = hint;
-        StoredHint {
-            shard,
-            format,
-            enqueued_unix_ms,
-            payload,
-            origin,
-        }
     }
 }
 
@@ -281,11 +226,7 @@ fn hint_overhead(flags: u8) -> u64 {
 }
 
 /// Verifies a block of a queue and takes it apart. `body` is what follows the header, over all chunks.
-pub fn decode(
-    queue: QueueRef,
-    header: &Header,
-    body: &[u8],
-) -> Result<Vec<StoredHint>, DecodeError> {
+pub fn decode(queue: QueueRef, header: &Header, body: &[u8]) -> Result<Vec<Hint>, DecodeError> {
     decode_on(Shelf::Queue, queue, header, body)
 }
 
@@ -295,7 +236,7 @@ pub fn decode_on(
     queue: QueueRef,
     header: &Header,
     body: &[u8],
-) -> Result<Vec<StoredHint>, DecodeError> {
+) -> Result<Vec<Hint>, DecodeError> {
     split_hints(verify(shelf, queue, header, body)?, header)
 }
 
@@ -336,7 +277,7 @@ pub fn body_of_chunk0(chunk0: &[u8]) -> &[u8] {
 }
 
 /// Takes a body apart that is not compressed any more.
-pub fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<StoredHint>, DecodeError> {
+pub fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<Hint>, DecodeError> {
     // `Header::check` bounded the count by the raw length.
     let stored = take_hints(&mut raw, header.hints, header.flags)?;
     if !raw.is_empty() {
@@ -346,7 +287,7 @@ pub fn split_hints(mut raw: Bytes, header: &Header) -> Result<Vec<StoredHint>, D
 }
 
 /// Takes so many hints off the front of a body that has room for them.
-pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<StoredHint>, DecodeError> {
+pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<Hint>, DecodeError> {
     let mut stored = Vec::with_capacity(hints as usize);
     for _ in 0..hints {
         if raw.try_get_u8()? != 0 {
@@ -366,7 +307,7 @@ pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<StoredHi
                 wanted: length,
             });
         }
-        stored.push(StoredHint {
+        stored.push(Hint {
             shard,
             format,
             enqueued_unix_ms,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sled::IVec;
 
 use super::{
-    block::{self, CHUNK_BYTES, Header, StoredHint},
+    block::{self, CHUNK_BYTES, Header, Hint},
     draft::Draft,
     keys::{Key, Place, QueueRef, Shelf},
     mixed::{MIXED, split_runs},
@@ -19,7 +19,7 @@ pub const NO_BLOCK: DecodeError = DecodeError::Invalid("no block holds the seque
 pub struct Block {
     pub queue: QueueRef,
     pub header: Header,
-    pub hints: Vec<StoredHint>,
+    pub hints: Vec<Hint>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub fn read(
 }
 
 /// Reads the dead letter that stood at `place`; `None` if its block is not there.
-pub fn read_letter(hints: &sled::Tree, place: Place) -> Result<Option<StoredHint>, ReadError> {
+pub fn read_letter(hints: &sled::Tree, place: Place) -> Result<Option<Hint>, ReadError> {
     let block = read_on(hints, Shelf::Letters, place.queue, place.sequence)?;
     Ok(block.and_then(|mut block| block.hints.pop()))
 }

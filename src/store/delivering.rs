@@ -57,7 +57,7 @@ mod tests {
     use std::{sync::mpsc, thread, time::Duration};
 
     use super::{
-        super::{NewHint, Peek, PeekLimits, Reader},
+        super::{Hint, Peek, PeekLimits, Reader},
         *,
     };
     use crate::{config::Config, types::ShardId};
@@ -69,7 +69,7 @@ mod tests {
     fn nobody_sees_that_a_hint_left_before_a_sync_would_make_that_durable() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&Config::new(dir.path()), Box::new(|_| {})).unwrap();
-        let hint = NewHint {
+        let hint = Hint {
             shard: ShardId(1),
             format: 0,
             enqueued_unix_ms: 0,

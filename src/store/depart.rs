@@ -10,7 +10,7 @@ use sled::IVec;
 
 use super::{
     accept::Accepted,
-    block::NewHint,
+    block::Hint,
     committer::Committer,
     cursor::{Cursor, Leave},
     departure::{Burial, Fate, LossReason},
@@ -149,7 +149,7 @@ impl Committer {
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
         let block = self.encoding.own.encode_letter(
             place,
-            &NewHint {
+            &Hint {
                 shard: hint.hint.shard,
                 format: hint.hint.format,
                 enqueued_unix_ms: hint.hint.enqueued_unix_ms,

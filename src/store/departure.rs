@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{block::NewHint, inbox::ControlDone, keys::Place, reader::PeekedHint};
+use super::{block::Hint, inbox::ControlDone, keys::Place, reader::PeekedHint};
 use crate::types::{Amount, HintId, NodeId};
 
 /// Why hints left undelivered.
@@ -81,7 +81,7 @@ pub struct Discard {
 pub struct Redrive {
     pub node: NodeId,
     pub letter: Place,
-    pub hint: NewHint,
+    pub hint: Hint,
     /// Told its new id once that is durable; nothing if it was no dead letter any more.
     pub done: ControlDone<Option<HintId>>,
 }

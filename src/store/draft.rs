@@ -1,6 +1,6 @@
 //! What is to be stored of a queue: consecutive hints that have their sequences and are no bytes yet.
 
-use super::{block::NewHint, keys::QueueRef};
+use super::{block::Hint, keys::QueueRef};
 use crate::types::{Amount, NodeId, Sequence};
 
 /// Consecutive hints of a queue.
@@ -11,7 +11,7 @@ pub struct Draft {
     pub first: Sequence,
     /// Payload bytes of the queue before it.
     pub bytes_before: u64,
-    pub hints: Vec<NewHint>,
+    pub hints: Vec<Hint>,
     /// Its body is wanted, too: a reader waits for it.
     pub with_body: bool,
 }
@@ -19,7 +19,7 @@ pub struct Draft {
 impl Draft {
     /// Bytes that it takes in a body, at most.
     pub fn bytes(&self) -> usize {
-        self.hints.iter().map(NewHint::raw_bytes).sum()
+        self.hints.iter().map(Hint::raw_bytes).sum()
     }
 
     /// Its hints and the bytes of their payloads.

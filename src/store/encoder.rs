@@ -6,7 +6,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::{
     block::{
-        CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, NewHint, WITH_ORIGINS, WITH_RUNS, chunk_bytes,
+        CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, Hint, WITH_ORIGINS, WITH_RUNS, chunk_bytes,
     },
     keys::{CHUNK_KEY_BYTES, Place, QueueRef, Shelf},
     mixed::{MIXED, MixedDraft, put_run},
@@ -84,13 +84,13 @@ impl Encoder {
         queue: QueueRef,
         first: Sequence,
         bytes_before: u64,
-        hints: impl IntoIterator<Item = &'a NewHint, IntoIter: Clone>,
+        hints: impl IntoIterator<Item = &'a Hint, IntoIter: Clone>,
     ) -> EncodedBlock {
         self.encode_on(Shelf::Queue, queue, first, bytes_before, hints)
     }
 
     /// The block that holds a dead letter.
-    pub fn encode_letter(&mut self, place: Place, hint: &NewHint) -> EncodedBlock {
+    pub fn encode_letter(&mut self, place: Place, hint: &Hint) -> EncodedBlock {
         self.encode_on(Shelf::Letters, place.queue, place.sequence, 0, [hint])
     }
 
@@ -111,7 +111,7 @@ impl Encoder {
         queue: QueueRef,
         first: Sequence,
         bytes_before: u64,
-        hints: impl IntoIterator<Item = &'a NewHint, IntoIter: Clone>,
+        hints: impl IntoIterator<Item = &'a Hint, IntoIter: Clone>,
     ) -> EncodedBlock {
         self.begin();
         let hints = hints.into_iter();
@@ -130,7 +130,7 @@ impl Encoder {
         self.raw.resize(HEADER_BYTES, 0);
     }
 
-    fn put(&mut self, hint: &NewHint, with_origin: bool) {
+    fn put(&mut self, hint: &Hint, with_origin: bool) {
         self.raw.put_u8(0);
         self.raw.put_u16(hint.format);
         self.raw.put_u64(hint.shard.0);

@@ -159,13 +159,13 @@ impl Helper {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{block::NewHint, keys::QueueRef},
+        super::{block::Hint, keys::QueueRef},
         *,
     };
     use crate::types::{NodeId, QueueId, Sequence, ShardId};
 
     fn draft(node: u64, hints: usize, payload_bytes: usize) -> Draft {
-        let hint = NewHint {
+        let hint = Hint {
             shard: ShardId(1),
             format: 0,
             enqueued_unix_ms: 0,

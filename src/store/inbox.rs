@@ -13,7 +13,7 @@ use std::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
-    block::NewHint,
+    block::Hint,
     copy::Copy,
     departure::{Departure, Discard, Fate, Redrive},
     engine::{Engine, GROUP_BYTES},
@@ -56,7 +56,7 @@ const GROUPS_WITHOUT_RETURNERS: u32 = 32;
 /// A hint on its way to a node.
 pub struct Append {
     pub node: NodeId,
-    pub hint: NewHint,
+    pub hint: Hint,
     /// The caller was told already that it is in the pipeline, so it is not refused any more.
     pub answered: bool,
     /// Room for it.
@@ -184,7 +184,7 @@ impl Entry {
 pub enum Part {
     Hint {
         node: NodeId,
-        hint: NewHint,
+        hint: Hint,
         /// See [`Append::answered`].
         answered: bool,
     },
@@ -201,7 +201,7 @@ pub enum Part {
     Redrive {
         node: NodeId,
         letter: Place,
-        hint: NewHint,
+        hint: Hint,
     },
 }
 
@@ -456,7 +456,7 @@ mod tests {
     fn append(bytes: usize) -> Entry {
         Entry::Append(Append {
             node: NodeId(1),
-            hint: NewHint {
+            hint: Hint {
                 shard: ShardId(1),
                 format: 0,
                 enqueued_unix_ms: 0,

@@ -16,7 +16,7 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use super::{
-    block::{self, HINT_OVERHEAD_BYTES, Header, NewHint},
+    block::{self, HINT_OVERHEAD_BYTES, Header},
     draft::Draft,
     keys::QueueRef,
     sealed::DecodeError,
@@ -102,7 +102,7 @@ pub fn split_runs(mut raw: Bytes, header: &Header) -> Result<Vec<Draft>, DecodeE
             queue,
             first,
             bytes_before,
-            hints: stored.into_iter().map(NewHint::from).collect(),
+            hints: stored,
             with_body: false,
         });
     }
@@ -117,13 +117,17 @@ pub fn split_runs(mut raw: Bytes, header: &Header) -> Result<Vec<Draft>, DecodeE
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{block::body_of_chunk0, encoder::Encoder, keys::Shelf},
+        super::{
+            block::{Hint, body_of_chunk0},
+            encoder::Encoder,
+            keys::Shelf,
+        },
         *,
     };
     use crate::types::ShardId;
 
     fn run(node: u64, first: u64, payloads: &[&[u8]]) -> Draft {
-        let hint = |payload: &&[u8]| NewHint {
+        let hint = |payload: &&[u8]| Hint {
             shard: ShardId(node * 10),
             format: 3,
             enqueued_unix_ms: 77,

@@ -90,8 +90,7 @@ use parking_lot::Mutex;
 
 pub use applied::AppliedHints;
 pub use barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
-pub use block::NewHint;
-pub use block::StoredHint;
+pub use block::Hint;
 #[cfg(feature = "testkit")]
 pub use cursor::Leave;
 pub use departure::{Burial, DeadReason, LossReason};
@@ -268,18 +267,12 @@ impl Store {
     ///
     /// No limit is asked: see [`reserve`](Store::reserve) and [`append_within`](Store::append_within).
     #[cfg(any(test, feature = "testkit"))]
-    pub fn append(&self, node: NodeId, hint: NewHint, done: AppendDone) {
+    pub fn append(&self, node: NodeId, hint: Hint, done: AppendDone) {
         self.append_within(Reservation::default(), node, hint, done);
     }
 
     /// The same for a hint that room was reserved for.
-    pub fn append_within(
-        &self,
-        reserved: Reservation,
-        node: NodeId,
-        hint: NewHint,
-        done: AppendDone,
-    ) {
+    pub fn append_within(&self, reserved: Reservation, node: NodeId, hint: Hint, done: AppendDone) {
         if let Err(error) = self.shared.check_serving() {
             drop(reserved);
             return done(Err(error.into()));
@@ -324,7 +317,7 @@ impl Store {
     pub fn append_buffered(
         &self,
         node: NodeId,
-        hint: NewHint,
+        hint: Hint,
         done: AppendDone,
     ) -> Result<(), EnqueueError> {
         self.append_buffered_within(Reservation::default(), node, hint, done)
@@ -335,7 +328,7 @@ impl Store {
         &self,
         reserved: Reservation,
         node: NodeId,
-        hint: NewHint,
+        hint: Hint,
         done: AppendDone,
     ) -> Result<(), EnqueueError> {
         self.shared.check_serving()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     accept::Accepted,
-    block::NewHint,
+    block::Hint,
     committer::{Committer, Tail},
     draft::Draft,
     encoder::EncodedBlock,
@@ -36,10 +36,10 @@ impl Committer {
     /// Gives out sequences, and encodes a block a node, or mixed groups of nodes that have little.
     pub fn plan(
         &mut self,
-        hints: Vec<(Owner, NodeId, NewHint)>,
+        hints: Vec<(Owner, NodeId, Hint)>,
         accepted: &mut Accepted,
     ) -> Result<Plan, StorageError> {
-        let mut by_node: BTreeMap<NodeId, (Vec<Owner>, Vec<NewHint>)> = BTreeMap::new();
+        let mut by_node: BTreeMap<NodeId, (Vec<Owner>, Vec<Hint>)> = BTreeMap::new();
         for (owner, node, hint) in hints {
             let (owners, hints) = by_node.entry(node).or_default();
             owners.push(owner);
@@ -100,7 +100,7 @@ impl Committer {
         &mut self,
         node: NodeId,
         owners: Vec<Owner>,
-        hints: Vec<NewHint>,
+        hints: Vec<Hint>,
         accepted: &mut Accepted,
     ) -> Draft {
         let mut tail = match self.tails.get(&node) {

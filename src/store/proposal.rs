@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sled::{IVec, transaction::Transactional};
 
 use super::{
-    block::NewHint,
+    block::Hint,
     engine::{Engine, HINTS, LOSSES, META, NODES},
     overlay::{Budget, TreeChanges},
     quota::Reservation,
@@ -35,7 +35,7 @@ pub struct Proposal {
 #[derive(Default)]
 pub struct Draft {
     pub changes: Vec<TreeChanges>,
-    pub hints: Vec<(NodeId, NewHint)>,
+    pub hints: Vec<(NodeId, Hint)>,
     pub acks: Vec<Ack>,
     /// Bytes handed to the engine for it, at most.
     pub bytes: usize,
@@ -48,7 +48,7 @@ pub struct Draft {
 impl Draft {
     pub fn new(
         changes: Vec<TreeChanges>,
-        hints: Vec<(NodeId, NewHint)>,
+        hints: Vec<(NodeId, Hint)>,
         acks: Vec<Ack>,
         budget: &Budget,
     ) -> Self {

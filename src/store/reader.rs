@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     ahead,
-    block::StoredHint,
+    block::Hint,
     blocks::{Block, NO_BLOCK, ReadError},
     engine::{Engine, panic_text},
     keys::{Place, QueueRef},
@@ -47,7 +47,7 @@ pub struct PeekedHint {
     /// Its place.
     pub mark: Mark,
     /// The hint itself.
-    pub hint: StoredHint,
+    pub hint: Hint,
 }
 
 /// A place in a queue, in sequences and in bytes, so that acknowledging up to it needs no read.
@@ -227,6 +227,6 @@ impl Reader {
     }
 }
 
-fn payload_bytes(hints: &[StoredHint]) -> u64 {
-    hints.iter().map(StoredHint::payload_bytes).sum()
+fn payload_bytes(hints: &[Hint]) -> u64 {
+    hints.iter().map(Hint::payload_bytes).sum()
 }

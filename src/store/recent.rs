@@ -92,15 +92,15 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{block::NewHint, encoder::Encoder},
+        super::{block::Hint, encoder::Encoder},
         *,
     };
     use crate::types::{QueueId, ShardId};
 
     fn kept(node: u64, first: u64, payloads: &[&[u8]]) -> Kept {
-        let hints: Vec<NewHint> = payloads
+        let hints: Vec<Hint> = payloads
             .iter()
-            .map(|payload| NewHint {
+            .map(|payload| Hint {
                 shard: ShardId(1),
                 format: 0,
                 enqueued_unix_ms: 5,

@@ -12,7 +12,7 @@ use std::{
 use sled::IVec;
 
 use super::{
-    block::NewHint,
+    block::Hint,
     blocks::{self, ReadError},
     cursor::Cursor,
     draft::Draft,
@@ -215,7 +215,7 @@ fn wanted(
     Ok(drafts)
 }
 
-fn new_draft(queue: QueueRef, first: Sequence, bytes_before: u64, hint: NewHint) -> Draft {
+fn new_draft(queue: QueueRef, first: Sequence, bytes_before: u64, hint: Hint) -> Draft {
     Draft {
         node: queue.node,
         queue,

@@ -89,7 +89,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::{
-        super::{block::NewHint, encoder::Encoder, engine::Engine},
+        super::{block::Hint, encoder::Encoder, engine::Engine},
         *,
     };
     use crate::types::{NodeId, QueueId, ShardId};
@@ -111,7 +111,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::open(dir.path(), Arc::default()).unwrap();
         let (mut encoder, mut spacing) = (Encoder::new(), Spacing::default());
-        let hint = NewHint {
+        let hint = Hint {
             shard: ShardId(1),
             format: 0,
             enqueued_unix_ms: 0,

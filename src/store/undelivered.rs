@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Store,
-    block::{NewHint, StoredHint},
+    block::Hint,
     blocks::{self, ReadError},
     depart::letters_of,
     departure::{Burial, Departure, Discard, Fate, LossReason, Redrive},
@@ -103,7 +103,7 @@ impl Store {
         &self,
         node: NodeId,
         id: HintId,
-    ) -> Result<Option<(Place, Dead, StoredHint)>, HandoffError> {
+    ) -> Result<Option<(Place, Dead, Hint)>, HandoffError> {
         let engine = self.shared.engine()?;
         let queues = queues_with_letters(&engine, node)?;
         let Some(queue) = queues.into_iter().find(|at| at.queue == id.queue) else {
@@ -162,7 +162,7 @@ impl Store {
         &self,
         node: NodeId,
         letter: Place,
-        hint: NewHint,
+        hint: Hint,
         done: impl FnOnce(Result<Option<HintId>, HandoffError>) + Send + 'static,
     ) {
         self.hand_in_checked(Entry::Redrive(Redrive {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    block::{Header, NewHint},
+    block::{Header, Hint},
     blocks::Block,
     draft::Draft,
     keys::QueueRef,
@@ -28,7 +28,7 @@ struct Held {
     sequence: Sequence,
     /// Payload bytes of the queue before it.
     bytes_before: u64,
-    hint: NewHint,
+    hint: Hint,
 }
 
 #[derive(Default)]
@@ -151,7 +151,7 @@ impl Unsorted {
         let following = (sequence.0..).map(Sequence).zip(held.range(start..));
         let hints = following.take(HINTS_READ);
         let hints = hints.take_while(|(sequence, it)| it.sequence == *sequence);
-        let hints: Vec<_> = hints.map(|(_, it)| it.hint.clone().into()).collect();
+        let hints: Vec<_> = hints.map(|(_, it)| it.hint.clone()).collect();
         let count = hints.len() as u32;
         Some(Block {
             queue,
@@ -172,7 +172,7 @@ mod tests {
     };
 
     fn draft(first: u64, hints: u64) -> Draft {
-        let hint = |number: u64| NewHint {
+        let hint = |number: u64| Hint {
             shard: ShardId(1),
             format: 0,
             enqueued_unix_ms: 0,

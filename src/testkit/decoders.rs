@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 
-use super::{NewHint, Place, QueueRef, StoredHint};
+use super::{Hint, Place, QueueRef};
 use crate::{
     store::formats::{
         CHUNK_BYTES, Cursor, EncodedBlock, Encoder, Header, Letter, MIXED, MixedDraft, NodeRecord,
@@ -133,7 +133,7 @@ pub fn log(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Its hints.
-    pub hints: Vec<StoredHint>,
+    pub hints: Vec<Hint>,
     /// The sequence of the last of them.
     pub last: Sequence,
     /// Payload bytes of the queue before it.
@@ -202,7 +202,7 @@ pub fn encode_block(
     queue: QueueRef,
     first: Sequence,
     bytes_before: u64,
-    hints: &[NewHint],
+    hints: &[Hint],
 ) -> Vec<Vec<u8>> {
     thread_local! {
         static ENCODER: RefCell<Encoder> = RefCell::new(Encoder::new());
@@ -263,7 +263,7 @@ mod tests {
         }
 
         let mut random = fastrand::Rng::with_seed(1);
-        let mut hint = |length| NewHint {
+        let mut hint = |length| Hint {
             shard: ShardId(7),
             format: 1,
             enqueued_unix_ms: 1,

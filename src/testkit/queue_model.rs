@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::{
     error::{EnqueueError, FailedOutcome},
-    store::{NewHint, NodeQueues, Peek, PeekLimits, PeekedHint, Reader, Store},
+    store::{Hint, NodeQueues, Peek, PeekLimits, PeekedHint, Reader, Store},
     types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
 use queue::{Queue, Shown};
@@ -33,14 +33,14 @@ pub struct HintNumber(u64);
 /// What breaks a rule is kept as text in [`violations`](QueueModel::violations); nothing here panics.
 ///
 /// ```
-/// use hinted_handoff::{Config, NodeId, ShardId, testkit::{NewHint, QueueModel, Store}};
+/// use hinted_handoff::{Config, NodeId, ShardId, testkit::{Hint, QueueModel, Store}};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// let config = Config { min_free_disk: 0, ..Config::new(dir.path().join("hints")) };
 /// let store = Store::open(&config, Box::new(|_| {}))?;
 /// let mut model = QueueModel::new(store.id());
-/// let hint = NewHint { shard: ShardId(7), format: 1, enqueued_unix_ms: 0, payload: "points".into(), origin: None };
+/// let hint = Hint { shard: ShardId(7), format: 1, enqueued_unix_ms: 0, payload: "points".into(), origin: None };
 ///
 /// let number = model.hand_in(NodeId(2), hint.clone());
 /// let (tell, told) = std::sync::mpsc::channel();
@@ -105,7 +105,7 @@ impl QueueModel {
     }
 
     /// A hint is handed to the store, behind all that were handed in for the node before.
-    pub fn hand_in(&mut self, node: NodeId, hint: NewHint) -> HintNumber {
+    pub fn hand_in(&mut self, node: NodeId, hint: Hint) -> HintNumber {
         self.handed_in += 1;
         let number = HintNumber(self.handed_in);
         self.waiting.insert(number, node);

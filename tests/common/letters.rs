@@ -6,7 +6,7 @@ use std::{sync::mpsc, time::Duration};
 
 use hinted_handoff::{
     Amount, Barrier, DeadReason, HandoffError, HintId, LossReason, NodeId,
-    testkit::{Burial, Dead, NewHint, PeekedHint, Place, Store, StoredHint},
+    testkit::{Burial, Dead, Hint, PeekedHint, Place, Store},
 };
 
 /// Waits for what `ask` is told.
@@ -52,7 +52,7 @@ pub fn letters(store: &Store, node: u64) -> Vec<(Place, Dead)> {
     store.letters(NodeId(node), None, usize::MAX).unwrap()
 }
 
-pub fn letter(store: &Store, node: u64, place: Place) -> (Dead, StoredHint) {
+pub fn letter(store: &Store, node: u64, place: Place) -> (Dead, Hint) {
     let id = id_of(store, place);
     let (_, dead, hint) = store.letter(NodeId(node), id).unwrap().unwrap();
     (dead, hint)
@@ -67,9 +67,9 @@ pub fn id_of(store: &Store, place: Place) -> HintId {
 }
 
 /// As the service does it.
-pub fn as_new(store: &Store, node: u64, place: Place) -> NewHint {
+pub fn as_new(store: &Store, node: u64, place: Place) -> Hint {
     let (_, hint) = letter(store, node, place);
-    NewHint {
+    Hint {
         shard: hint.shard,
         format: hint.format,
         enqueued_unix_ms: 1_800_000_000_000,

@@ -7,7 +7,7 @@ use std::{path::Path, sync::mpsc, time::Duration};
 use bytes::Bytes;
 use hinted_handoff::{
     Config, DeadReason, EnqueueError, HintId, LossReason, NodeId, ShardId,
-    testkit::{Burial, NewHint, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
+    testkit::{Burial, Hint, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
 };
 
 pub const EVERYTHING: PeekLimits = PeekLimits {
@@ -26,8 +26,8 @@ pub fn open(dir: &Path) -> Store {
     Store::open(&config(dir), Box::new(|_| {})).unwrap()
 }
 
-pub fn hint(shard: u64, payload: impl Into<Bytes>) -> NewHint {
-    NewHint {
+pub fn hint(shard: u64, payload: impl Into<Bytes>) -> Hint {
+    Hint {
         shard: ShardId(shard),
         format: 0,
         enqueued_unix_ms: 1_700_000_000_000,
@@ -37,11 +37,7 @@ pub fn hint(shard: u64, payload: impl Into<Bytes>) -> NewHint {
 }
 
 /// Appends hints as one burst and waits for all answers.
-pub fn try_append(
-    store: &Store,
-    node: u64,
-    hints: Vec<NewHint>,
-) -> Vec<Result<HintId, EnqueueError>> {
+pub fn try_append(store: &Store, node: u64, hints: Vec<Hint>) -> Vec<Result<HintId, EnqueueError>> {
     let (tell, told) = mpsc::channel();
     let count = hints.len();
     for (index, hint) in hints.into_iter().enumerate() {
@@ -148,7 +144,7 @@ pub fn redrive(store: &Store, node: u64, letter: Place) -> HintId {
         sequence: letter.sequence,
     };
     let (_, _, stored) = store.letter(NodeId(node), id).unwrap().unwrap();
-    let hint = NewHint {
+    let hint = Hint {
         shard: stored.shard,
         format: stored.format,
         enqueued_unix_ms: stored.enqueued_unix_ms,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::mpsc, time::Duration};
 
 use hinted_handoff::{
     Config, DeadReason, HandoffError, Health, LossReason, NodeId, ShardId,
-    testkit::{Burial, CommitFault, NewHint, PeekedHint, Place, Store},
+    testkit::{Burial, CommitFault, Hint, PeekedHint, Place, Store},
 };
 use tempfile::TempDir;
 
@@ -148,7 +148,7 @@ impl Story {
         told.recv_timeout(PATIENCE).unwrap()
     }
 
-    fn new_hint(&mut self) -> (u64, NewHint) {
+    fn new_hint(&mut self) -> (u64, Hint) {
         let number = self.next;
         self.next += 1;
         let mut payload = number.to_be_bytes().to_vec();
@@ -157,7 +157,7 @@ impl Story {
             _ => self.random.usize(..300),
         };
         payload.resize(8 + more, number as u8);
-        let hint = NewHint {
+        let hint = Hint {
             shard: ShardId(self.random.u64(1..4)),
             format: 0,
             enqueued_unix_ms: 1,
@@ -281,12 +281,12 @@ impl Story {
         self.count("lost", hints.len());
     }
 
-    fn letter(&mut self, node: u64) -> Option<(u64, Place, NewHint)> {
+    fn letter(&mut self, node: u64) -> Option<(u64, Place, Hint)> {
         let dead = self.ledger.all(node, Whereabouts::Dead);
         let number = *self.random.choice(&dead)?;
         let wanted = self.ledger.hints[&number].id;
         let (place, _, hint) = self.store().letter(NodeId(node), wanted).unwrap().unwrap();
-        let hint = NewHint {
+        let hint = Hint {
             shard: hint.shard,
             format: hint.format,
             enqueued_unix_ms: 2,

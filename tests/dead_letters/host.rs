@@ -278,7 +278,7 @@ async fn all_are_sent_on_in_order_and_each_keeps_the_id_that_it_had_first() {
 async fn one_that_does_not_decode_or_does_not_read_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let strange = hinted_handoff::testkit::NewHint {
+    let strange = hinted_handoff::testkit::Hint {
         format: 9,
         ..hint(1, "strange")
     };

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hinted_handoff::{
     Amount, EnqueueError, FailedOutcome, HandoffError, Health, HintId, NodeId, Sequence, ShardId,
     testkit::{
-        CommitFault, HintNumber, Leave, Mark, NewHint, PeekLimits, PeekedHint, QueueModel, Reader,
+        CommitFault, Hint, HintNumber, Leave, Mark, PeekLimits, PeekedHint, QueueModel, Reader,
         Store,
     },
 };
@@ -187,10 +187,10 @@ impl Host {
         assert!(broken.is_empty(), "{broken:#?}");
     }
 
-    fn hint(&mut self, node: u64, bytes: usize) -> NewHint {
+    fn hint(&mut self, node: u64, bytes: usize) -> Hint {
         self.count("hints", 1);
         let number = self.counts["hints"];
-        NewHint {
+        Hint {
             shard: ShardId(node * 10 + number % 3),
             format: number as u16,
             enqueued_unix_ms: number,
@@ -203,7 +203,7 @@ impl Host {
     fn hand_in(
         &mut self,
         node: u64,
-        hint: &NewHint,
+        hint: &Hint,
     ) -> (
         HintNumber,
         impl FnOnce(Result<HintId, EnqueueError>) + Send + 'static,

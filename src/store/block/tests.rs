@@ -9,8 +9,8 @@ const QUEUE: QueueRef = QueueRef {
     queue: QueueId(3),
 };
 
-fn hint(payload: impl Into<Bytes>) -> NewHint {
-    NewHint {
+fn hint(payload: impl Into<Bytes>) -> Hint {
+    Hint {
         shard: ShardId(7),
         format: 1,
         enqueued_unix_ms: 1_700_000_000_000,
@@ -20,7 +20,7 @@ fn hint(payload: impl Into<Bytes>) -> NewHint {
 }
 
 /// Puts the chunks of a block together as a reader does.
-fn read_back(block: EncodedBlock) -> Result<Vec<StoredHint>, DecodeError> {
+fn read_back(block: EncodedBlock) -> Result<Vec<Hint>, DecodeError> {
     let mut chunks: Vec<_> = block.into_writes().collect();
     chunks.reverse();
     let header = Header::parse(QUEUE, Sequence(5), &chunks[0].1)?;
@@ -70,7 +70,7 @@ fn hints_keep_where_they_came_from_and_those_beside_them_are_counted_the_same() 
     let origin = Some((QueueId(2), Sequence(77)));
     let hints = [
         hint(vec![b'a'; 500]),
-        NewHint {
+        Hint {
             origin,
             ..hint(vec![b'b'; 300])
         },
@@ -95,7 +95,7 @@ fn no_chunk_is_over_16_kib_and_chunk_0_is_written_last() {
 fn any_flipped_bit_in_a_block_is_noticed() {
     flip_each(hint(&b"cpu value=1"[..]));
     // The flag that says so, too: without it an origin would be taken for payload.
-    flip_each(NewHint {
+    flip_each(Hint {
         origin: Some((QueueId(1), Sequence(6))),
         ..hint(&b"cpu value=1"[..])
     });
@@ -124,7 +124,7 @@ fn a_block_of_a_dead_letter_is_none_of_its_queue_and_the_other_way_round() {
     }
 }
 
-fn flip_each(hint: NewHint) {
+fn flip_each(hint: Hint) {
     let block = Encoder::new().encode(QUEUE, Sequence(5), 0, &[hint]);
     let (_, chunk0) = block.into_writes().next().unwrap();
     for bit in 0..chunk0.len() * 8 {

@@ -11,7 +11,7 @@ fn queue(node: u64) -> QueueRef {
 /// Hints of 100 bytes, by their sequences.
 fn run(node: u64, sequences: RangeInclusive<u64>) -> Draft {
     let first = *sequences.start();
-    let hint = |sequence: u64| NewHint {
+    let hint = |sequence: u64| Hint {
         shard: ShardId(1),
         format: 0,
         enqueued_unix_ms: 0,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{HintNumber, Settled};
 use crate::{
-    store::{NewHint, PeekLimits, PeekedHint, StoredHint},
+    store::{Hint, PeekLimits, PeekedHint},
     types::{Amount, QueueId},
 };
 
@@ -21,7 +21,7 @@ pub(super) struct Queue {
     pub cursor: u64,
     /// The lowest sequence that is not known to be durable.
     pub durable_end: u64,
-    pub hints: VecDeque<(HintNumber, NewHint)>,
+    pub hints: VecDeque<(HintNumber, Hint)>,
 }
 
 /// What a store says of a queue.
@@ -34,7 +34,7 @@ pub(super) struct Shown {
 
 impl Queue {
     /// One that starts with this hint.
-    pub fn new(number: HintNumber, hint: NewHint) -> Self {
+    pub fn new(number: HintNumber, hint: Hint) -> Self {
         Queue {
             id: None,
             sealed: false,
@@ -51,7 +51,7 @@ impl Queue {
     }
 
     /// With their sequences.
-    fn range(&self, from: u64, end: u64) -> impl Iterator<Item = (u64, &(HintNumber, NewHint))> {
+    fn range(&self, from: u64, end: u64) -> impl Iterator<Item = (u64, &(HintNumber, Hint))> {
         let numbered = (self.first..).zip(&self.hints);
         numbered.filter(move |(sequence, _)| (from..end).contains(sequence))
     }
@@ -192,7 +192,7 @@ impl Queue {
     }
 }
 
-fn is_same(given: &NewHint, shown: &StoredHint) -> bool {
+fn is_same(given: &Hint, shown: &Hint) -> bool {
     (given.shard, given.format, given.enqueued_unix_ms)
         == (shown.shard, shown.format, shown.enqueued_unix_ms)
         && given.payload == shown.payload

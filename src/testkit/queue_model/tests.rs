@@ -28,8 +28,8 @@ fn both() -> Both {
     }
 }
 
-fn hint(text: &str) -> NewHint {
-    NewHint {
+fn hint(text: &str) -> Hint {
+    Hint {
         shard: ShardId(1),
         format: 0,
         enqueued_unix_ms: 1,
