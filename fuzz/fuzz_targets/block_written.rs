@@ -17,13 +17,13 @@ struct Written {
     queue: u64,
     first: u64,
     bytes_before: u64,
-    hint: Hint,
-    more: Vec<Hint>,
+    hint: Drawn,
+    more: Vec<Drawn>,
     wrong: Wrong,
 }
 
 #[derive(Debug, Arbitrary)]
-struct Hint {
+struct Drawn {
     shard: u64,
     format: u16,
     enqueued_unix_ms: u64,
@@ -53,8 +53,8 @@ enum Wrong {
     Exchanged { one: usize, other: usize },
 }
 
-impl Hint {
-    fn new_hint(&self) -> Hint {
+impl Drawn {
+    fn hint(&self) -> Hint {
         let payload = match &self.payload {
             Payload::Given(bytes) => bytes.clone(),
             Payload::Noise { seed, bytes } => {
@@ -100,9 +100,9 @@ libfuzzer_sys::fuzz_target!(|written: Written| {
         node: NodeId(written.node),
         queue: QueueId(written.queue),
     };
-    let mut hints = vec![written.hint.new_hint()];
+    let mut hints = vec![written.hint.hint()];
     let mut raw_bytes = hints[0].raw_bytes();
-    for hint in written.more.iter().map(Hint::new_hint) {
+    for hint in written.more.iter().map(Drawn::hint) {
         raw_bytes += hint.raw_bytes();
         if raw_bytes > GROUP_BYTES {
             break;
@@ -114,16 +114,7 @@ libfuzzer_sys::fuzz_target!(|written: Written| {
 
     let mut chunks = decoders::encode_block(queue, first, written.bytes_before, &hints);
     let read = decoders::block(queue, first, &chunks).unwrap();
-    let same = |(hint, stored): (&Hint, &Hint)| {
-        assert_eq!((hint.shard, hint.format), (stored.shard, stored.format));
-        assert_eq!(hint.enqueued_unix_ms, stored.enqueued_unix_ms);
-        assert_eq!(
-            (&hint.payload, hint.origin),
-            (&stored.payload, stored.origin)
-        );
-    };
-    assert_eq!(hints.len(), read.hints.len());
-    hints.iter().zip(&read.hints).for_each(same);
+    assert_eq!(hints, read.hints);
     assert_eq!(read.last.0, first.0 + hints.len() as u64 - 1);
     assert_eq!(read.bytes_before, written.bytes_before);
 
