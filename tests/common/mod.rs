@@ -145,11 +145,8 @@ pub fn redrive(store: &Store, node: u64, letter: Place) -> HintId {
     };
     let (_, _, stored) = store.letter(NodeId(node), id).unwrap().unwrap();
     let hint = Hint {
-        shard: stored.shard,
-        format: stored.format,
-        enqueued_unix_ms: stored.enqueued_unix_ms,
-        payload: stored.payload,
         origin: Some(stored.origin.unwrap_or((id.queue, id.sequence))),
+        ..stored
     };
     let now = told(|done| store.redrive(NodeId(node), letter, hint, done));
     now.unwrap().unwrap()

@@ -32,19 +32,16 @@ impl Hint {
                 queue: id.queue.0,
                 sequence: id.sequence.0,
             },
-            fingerprint: fingerprint(
-                (hint.shard, hint.format, hint.enqueued_unix_ms),
-                &hint.payload,
-            ),
+            fingerprint: Hint::fingerprint_of(hint),
         }
     }
 
     /// What any hint with this content has for a fingerprint, whatever its place.
     pub fn fingerprint_of(hint: &testkit::Hint) -> u64 {
-        fingerprint(
-            (hint.shard, hint.format, hint.enqueued_unix_ms),
-            &hint.payload,
-        )
+        let mut hasher = DefaultHasher::new();
+        (hint.shard, hint.format, hint.enqueued_unix_ms).hash(&mut hasher);
+        hint.payload.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// A hint as it came back.
@@ -55,19 +52,9 @@ impl Hint {
                 queue: peeked.mark.queue.queue.0,
                 sequence: peeked.mark.sequence.0,
             },
-            fingerprint: fingerprint(
-                (hint.shard, hint.format, hint.enqueued_unix_ms),
-                &hint.payload,
-            ),
+            fingerprint: Hint::fingerprint_of(hint),
         }
     }
-}
-
-fn fingerprint(fields: impl Hash, payload: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    fields.hash(&mut hasher);
-    payload.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl fmt::Display for Hint {
