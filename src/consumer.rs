@@ -15,7 +15,7 @@ use crate::{
     service::HintedHandoff,
     store::{Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
     transaction::Hints,
-    types::{HintId, NodeId, ShardId},
+    types::{HintId, NodeId, ShardId, WriteId},
 };
 
 /// How often a consumer that waits looks whether the store still serves.
@@ -72,6 +72,8 @@ pub struct PeekedPoints<P> {
     pub enqueued: SystemTime,
     /// If it was a dead letter and was sent on: the id that it had first.
     pub redriven_from: Option<HintId>,
+    /// The write of a [`PointsWriter`](crate::PointsWriter) that it is a copy of, if it is.
+    pub write: Option<WriteId>,
     /// The points.
     pub points: P,
     pub(crate) node: NodeId,
@@ -242,6 +244,7 @@ impl<P: Payload> Consumer<P> {
                 shard: hint.shard,
                 enqueued: UNIX_EPOCH + Duration::from_millis(hint.enqueued_unix_ms),
                 redriven_from: hint.redriven_from(id.store),
+                write: hint.write,
                 points,
                 node: self.node,
                 mark,

@@ -49,4 +49,6 @@ pub use store::{
     salvage,
 };
 pub use transaction::{Abort, Committed, Hints};
-pub use types::{Amount, Durability, HintId, NodeId, Pause, QueueId, Sequence, ShardId, StoreId};
+pub use types::{
+    Amount, Durability, HintId, NodeId, Pause, QueueId, Sequence, ShardId, StoreId, WriteId,
+};

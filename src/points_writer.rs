@@ -341,6 +341,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
             batches: vec![Batch {
                 hint: None,
                 redriven_from: None,
+                write: None,
                 points,
             }],
         };

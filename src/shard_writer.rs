@@ -4,7 +4,7 @@ use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
 use crate::{
     payload::Payload,
-    types::{HintId, NodeId, QueueId, ShardId},
+    types::{HintId, NodeId, QueueId, ShardId, WriteId},
 };
 
 /// How the host reaches a node. One implementation serves direct writes and replay alike.
@@ -65,6 +65,9 @@ pub struct Batch<P> {
     pub hint: Option<HintId>,
     /// For a hint that was a dead letter and was sent on: the id that it had first.
     pub redriven_from: Option<HintId>,
+    /// The write of a [`PointsWriter`](crate::PointsWriter) that it is a copy of: the same when it is sent directly and when its hint is
+    /// replayed, so that a node can refuse the second of the two. `None` for a hint that was enqueued in another way.
+    pub write: Option<WriteId>,
     /// The points themselves.
     pub points: P,
 }

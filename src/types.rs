@@ -40,6 +40,16 @@ pub struct HintId {
     pub sequence: Sequence,
 }
 
+/// One write of a [`PointsWriter`](crate::PointsWriter), the same in all its copies: in the direct send to each owner, and in the hint of
+/// one that missed it. So a receiver that remembers the ids of what it applied refuses the second of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WriteId {
+    /// Drawn at random each time that a handoff is opened.
+    pub boot: u64,
+    /// Counts the writes since then, from 1 on.
+    pub counter: u64,
+}
+
 macro_rules! display_as_number {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {

@@ -32,6 +32,7 @@ fn hint(admission: &Arc<Admission>, store: &Store, shard: u64) {
         enqueued_unix_ms: 0,
         payload: "points".into(),
         origin: None,
+        write: None,
     };
     store.append(NODE, hint, Box::new(move |id| tell.send(id).unwrap()));
     on_its_way.durable(told.recv().unwrap().unwrap());

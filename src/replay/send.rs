@@ -212,6 +212,7 @@ fn batches<P: Payload>(
         batches.push(Batch {
             hint: Some(id),
             redriven_from: hint.redriven_from(store),
+            write: hint.write,
             points,
         });
     }

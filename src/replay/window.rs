@@ -253,6 +253,7 @@ mod tests {
                 enqueued_unix_ms: 0,
                 payload: Bytes::from_static(b"ten bytes."),
                 origin: None,
+                write: None,
             },
         };
         of.iter().map(hint).collect()

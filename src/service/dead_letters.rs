@@ -325,6 +325,7 @@ impl<P: Payload> HintedHandoff<P> {
             enqueued_unix_ms: self.inner.clock.unix_ms(),
             payload: hint.payload,
             origin: hint.origin.or(Some((id.queue, id.sequence))),
+            write: hint.write,
         };
         let on_its_way = self.on_its_way(node, hint.shard);
         let (tell, told) = oneshot::channel();

@@ -257,6 +257,7 @@ impl<P: Payload> HintedHandoff<P> {
             enqueued_unix_ms: self.inner.clock.unix_ms(),
             payload: Bytes::from(bytes),
             origin: None,
+            write: None,
         })
     }
 

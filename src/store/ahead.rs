@@ -118,6 +118,7 @@ mod tests {
                 enqueued_unix_ms: 0,
                 payload: vec![sequence as u8; HINT_BYTES].into(),
                 origin: None,
+                write: None,
             };
             let hints: Vec<_> = (first..first + 10).map(hint).collect();
             let before = (first - 1) * HINT_BYTES as u64;

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::MAX_ENTRY_BYTES_CEILING,
-    types::{HintId, QueueId, Sequence, ShardId, StoreId},
+    types::{HintId, QueueId, Sequence, ShardId, StoreId, WriteId},
 };
 
 const VERSION: u8 = 1;
@@ -67,6 +67,8 @@ pub struct Hint {
     pub payload: Bytes,
     /// Where it stood before it was a dead letter, if it was.
     pub origin: Option<(QueueId, Sequence)>,
+    /// The write of a [`PointsWriter`](crate::PointsWriter) that it is a copy of, if it is.
+    pub write: Option<WriteId>,
 }
 
 impl Hint {
@@ -313,6 +315,7 @@ pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<Hint>, D
             enqueued_unix_ms,
             payload: raw.split_to(length),
             origin: origin.filter(|(queue, _)| queue.0 != 0),
+            write: None,
         });
     }
     Ok(stored)

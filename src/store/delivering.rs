@@ -75,6 +75,7 @@ mod tests {
             enqueued_unix_ms: 0,
             payload: "cpu v=1".into(),
             origin: None,
+            write: None,
         };
         let (tell, told) = mpsc::channel();
         store.append(NODE, hint, Box::new(move |it| tell.send(it).unwrap()));

@@ -155,6 +155,7 @@ impl Committer {
                 enqueued_unix_ms: hint.hint.enqueued_unix_ms,
                 payload: hint.hint.payload.clone(),
                 origin: hint.hint.origin,
+                write: hint.hint.write,
             },
         );
         accepted.letter_blocks.push(block);

@@ -171,6 +171,7 @@ mod tests {
             enqueued_unix_ms: 0,
             payload: vec![7; payload_bytes].into(),
             origin: None,
+            write: None,
         };
         let node = NodeId(node);
         Draft {

@@ -462,6 +462,7 @@ mod tests {
                 enqueued_unix_ms: 0,
                 payload: vec![0; bytes].into(),
                 origin: None,
+                write: None,
             },
             answered: false,
             reserved: Reservation::default(),

@@ -133,6 +133,7 @@ mod tests {
             enqueued_unix_ms: 77,
             payload: Bytes::copy_from_slice(payload),
             origin: None,
+            write: None,
         };
         let queue = QueueRef {
             node: NodeId(node),

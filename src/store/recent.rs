@@ -106,6 +106,7 @@ mod tests {
                 enqueued_unix_ms: 5,
                 payload: Bytes::copy_from_slice(payload),
                 origin: None,
+                write: None,
             })
             .collect();
         let node = NodeId(node);

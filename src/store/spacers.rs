@@ -117,6 +117,7 @@ mod tests {
             enqueued_unix_ms: 0,
             payload: payload(payload_bytes),
             origin: None,
+            write: None,
         };
         for first in 1..=blocks {
             let block = encoder.encode(QUEUE, Sequence(first), 0, [&hint]);

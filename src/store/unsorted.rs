@@ -178,6 +178,7 @@ mod tests {
             enqueued_unix_ms: 0,
             payload: vec![number as u8; 100].into(),
             origin: None,
+            write: None,
         };
         Draft {
             node: QUEUE.node,

@@ -269,6 +269,7 @@ mod tests {
             enqueued_unix_ms: 1,
             payload: (0..length).map(|_| random.u8(..)).collect(),
             origin: None,
+            write: None,
         };
         let hints = [hint(100_000), hint(1)];
         let stored = encode_block(QUEUE, Sequence(5), 9, &hints);

@@ -75,6 +75,7 @@ pub fn as_new(store: &Store, node: u64, place: Place) -> Hint {
         enqueued_unix_ms: 1_800_000_000_000,
         payload: hint.payload,
         origin: hint.origin.or(Some((place.queue.queue, place.sequence))),
+        write: hint.write,
     }
 }
 

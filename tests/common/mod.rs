@@ -33,6 +33,7 @@ pub fn hint(shard: u64, payload: impl Into<Bytes>) -> Hint {
         enqueued_unix_ms: 1_700_000_000_000,
         payload: payload.into(),
         origin: None,
+        write: None,
     }
 }
 

@@ -163,6 +163,7 @@ impl Story {
             enqueued_unix_ms: 1,
             payload: payload.into(),
             origin: None,
+            write: None,
         };
         (number, hint)
     }
@@ -292,6 +293,7 @@ impl Story {
             enqueued_unix_ms: 2,
             payload: hint.payload,
             origin: hint.origin.or(Some((place.queue.queue, place.sequence))),
+            write: hint.write,
         };
         Some((number, place, hint))
     }

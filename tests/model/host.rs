@@ -196,6 +196,7 @@ impl Host {
             enqueued_unix_ms: number,
             payload: payload(number, bytes),
             origin: None,
+            write: None,
         }
     }
 

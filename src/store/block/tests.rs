@@ -16,6 +16,7 @@ fn hint(payload: impl Into<Bytes>) -> Hint {
         enqueued_unix_ms: 1_700_000_000_000,
         payload: payload.into(),
         origin: None,
+        write: None,
     }
 }
 

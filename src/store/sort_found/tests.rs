@@ -17,6 +17,7 @@ fn run(node: u64, sequences: RangeInclusive<u64>) -> Draft {
         enqueued_unix_ms: 0,
         payload: vec![sequence as u8; 100].into(),
         origin: None,
+        write: None,
     };
     Draft {
         node: NodeId(node),

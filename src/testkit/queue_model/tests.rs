@@ -35,6 +35,7 @@ fn hint(text: &str) -> Hint {
         enqueued_unix_ms: 1,
         payload: text.to_owned().into(),
         origin: None,
+        write: None,
     }
 }
 
