@@ -35,7 +35,7 @@ pub use error::{
     Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
 pub use events::Event;
-pub use payload::{Payload, PayloadError, Postcard};
+pub use payload::{EncodeError, Payload, PayloadError, Postcard};
 pub use points_writer::{
     ConsistencyLevel, OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome,
 };

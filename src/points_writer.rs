@@ -96,7 +96,8 @@ pub enum PointsWriteError {
         /// What is wrong.
         problem: &'static str,
     },
-    /// The points could not be hinted if an owner missed them: they are empty or too large. Nothing was sent.
+    /// The points could not be hinted if an owner missed them: they do not encode, are
+    /// empty or too large. Nothing was sent.
     #[error("refused: nothing was sent")]
     BadPoints(#[source] EnqueueError),
 }

@@ -80,7 +80,8 @@ impl<P: Payload> Hints<'_, P> {
     /// effect. Its id is in [`Committed::hints`].
     ///
     /// # Errors
-    /// [`TransactionError::Enqueue`] if the points are empty or over [`Config::max_entry_bytes`](crate::Config::max_entry_bytes),
+    /// [`TransactionError::Enqueue`] if the points do not encode, are empty, or over
+    /// [`Config::max_entry_bytes`](crate::Config::max_entry_bytes),
     /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1 MiB.
     pub fn enqueue(
         &mut self,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Consumer, HandoffError, HintedHandoff, NodeId, NodeState, Payload, PayloadError, ShardId,
-    TransactionError, testkit::ScriptedWriter,
+    Consumer, EncodeError, HandoffError, HintedHandoff, NodeId, NodeState, Payload, PayloadError,
+    ShardId, TransactionError, testkit::ScriptedWriter,
 };
 use hosting::{DOWN, Handoff, Host, MANUAL, SHARD, config, copy, points};
 
@@ -355,8 +355,9 @@ struct Number(u64);
 impl Payload for Number {
     const FORMAT: u16 = 0;
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         out.extend(self.0.to_string().into_bytes());
+        Ok(())
     }
 
     fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError> {

@@ -23,8 +23,8 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Config, DeadReason, Durability, HintedHandoff, NodeId, NodeState, NodeStats, Payload,
-    PayloadError, ShardId, ShardWrite, ShardWriter, WriteError,
+    Amount, Config, DeadReason, Durability, EncodeError, HintedHandoff, NodeId, NodeState,
+    NodeStats, Payload, PayloadError, ShardId, ShardWrite, ShardWriter, WriteError,
     testkit::{CommitFault, Reply, ScriptedWriter, Seen},
 };
 use parking_lot::Mutex;
@@ -363,8 +363,9 @@ struct Versioned<const WRITES: u16>(Bytes);
 impl<const WRITES: u16> Payload for Versioned<WRITES> {
     const FORMAT: u16 = WRITES;
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         out.extend_from_slice(&self.0);
+        Ok(())
     }
 
     fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError> {

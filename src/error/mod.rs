@@ -9,7 +9,7 @@ pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, Unopenabl
 pub use transaction::{TransactionError, TreeProblem};
 
 use crate::{
-    payload::PayloadError,
+    payload::{EncodeError, PayloadError},
     types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
 
@@ -63,6 +63,9 @@ pub enum EnqueueError {
     /// The points encode to no bytes at all.
     #[error("refused: the points encode to no bytes; there is nothing to hint")]
     EmptyPoints,
+    /// [`Payload::encode`](crate::Payload::encode) failed, or panicked.
+    #[error("refused: the points do not encode; mend them or their Payload")]
+    Unencodable(#[from] EncodeError),
     /// The hint is over the configured maximum.
     #[error(
         "refused: a hint of {bytes} bytes is over max_entry_bytes = {max}; split the write or raise the limit"

@@ -12,6 +12,7 @@ mod stats;
 
 use std::{
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -33,10 +34,10 @@ use crate::{
     clock::Clock,
     error::{EnqueueError, HandoffError, StorageError},
     events::Event,
-    payload::Payload,
+    payload::{EncodeError, Payload},
     replay::Replays,
     stats::Health,
-    store::{Hint, Store},
+    store::{Hint, Store, panic_text},
     types::{Durability, HintId, NodeId, ShardId},
 };
 
@@ -243,7 +244,11 @@ impl<P: Payload> HintedHandoff<P> {
     /// Checks points and makes a hint of them, which was enqueued now.
     pub(crate) fn encode(&self, shard: ShardId, points: &P) -> Result<Hint, EnqueueError> {
         let mut bytes = Vec::new();
-        points.encode(&mut bytes);
+        // A panic there refuses this write, as an error does, and unwinds through nobody else's.
+        catch_unwind(AssertUnwindSafe(|| points.encode(&mut bytes))).unwrap_or_else(|panic| {
+            let text = panic_text(panic.as_ref());
+            Err(EncodeError::new(format!("the encoder panicked: {text}")))
+        })?;
         if bytes.is_empty() {
             return Err(EnqueueError::EmptyPoints);
         }
