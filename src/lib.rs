@@ -35,6 +35,8 @@ pub use error::{
     Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
 pub use events::Event;
+#[cfg(feature = "json")]
+pub use payload::Json;
 pub use payload::{EncodeError, Payload, PayloadError, Postcard};
 pub use points_writer::{
     ConsistencyLevel, OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome,

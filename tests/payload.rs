@@ -1,6 +1,10 @@
 //! What a host's `Payload` says when it fails reaches the caller of whatever was to carry it, and
 //! nothing of that write is left.
 
+#[cfg(feature = "json")]
+#[path = "payload/json.rs"]
+mod json;
+
 use std::{
     error::Error,
     fmt,

@@ -1,5 +1,7 @@
 //! How the host's points become bytes and come back.
 
+#[cfg(feature = "json")]
+mod json;
 mod postcard;
 mod said;
 
@@ -12,6 +14,8 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(feature = "json")]
+pub use self::json::Json;
 pub use self::postcard::Postcard;
 
 /// Points that could not be turned into bytes: why, in the host's own words. Nothing is stored or sent.

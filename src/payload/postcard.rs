@@ -7,6 +7,10 @@ use super::{EncodeError, Payload, PayloadError, only_format, said::said};
 
 /// Any serde type as a payload, by way of postcard. `FORMAT` is the host's version of the type `T`.
 ///
+/// But for those that ask the bytes what they are, which postcard does not say: `serde_json::Value`
+/// and untagged or internally tagged enums encode and **never decode**, and `#[serde(flatten)]` does
+/// not encode. Such a type needs an encoding that describes itself: `Json`, with the feature `json`.
+///
 /// ```
 /// use hinted_handoff::{Payload, Postcard};
 ///
@@ -33,20 +37,33 @@ where
 
     fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError> {
         only_format::<Self>(format)?;
-        ::postcard::from_bytes(&bytes)
-            .map(Postcard)
-            .map_err(|source| PayloadError::Malformed {
-                format,
-                source: source.into(),
-            })
+        let malformed = |source| PayloadError::Malformed { format, source };
+        match ::postcard::take_from_bytes(&bytes) {
+            Ok((value, [])) => Ok(Postcard(value)),
+            Ok((_, rest)) => {
+                let rest = format!("{} bytes are left behind the value", rest.len());
+                Err(malformed(rest.into()))
+            }
+            Err(::postcard::Error::WontImplement) => Err(malformed(NotForPostcard.into())),
+            Err(error) => Err(malformed(error.into())),
+        }
     }
 }
 
+/// Said of a type, not of its value: nothing of it can be a payload in this encoding.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "postcard cannot hold this type (serde_json::Value, #[serde(flatten)], an untagged or internally tagged enum, or \
+     a sequence of unknown length); use an encoding that describes itself: Json"
+)]
+struct NotForPostcard;
+
 /// Why a value does not encode.
 fn why(value: &impl Serialize, error: ::postcard::Error) -> EncodeError {
-    match said(value) {
-        Some(own) => EncodeError::new(own),
-        None => EncodeError::new(error),
+    match (said(value), error) {
+        (Some(own), _) => EncodeError::new(own),
+        (None, ::postcard::Error::SerializeSeqLengthUnknown) => EncodeError::new(NotForPostcard),
+        (None, error) => EncodeError::new(error),
     }
 }
 
@@ -63,6 +80,14 @@ mod tests {
     fn a_length_bomb_in_postcard_is_an_error() {
         let bomb = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
         assert!(Postcard::<Vec<u8>, 1>::decode(1, bomb).is_err());
+    }
+
+    #[test]
+    fn bytes_behind_the_value_are_an_error() {
+        let two = Bytes::from_static(&[7, 7]);
+        let error = Postcard::<u8, 1>::decode(1, two).unwrap_err();
+        let cause = error.source().unwrap().to_string();
+        assert_eq!(cause, "1 bytes are left behind the value");
     }
 
     #[derive(Serialize, serde::Deserialize)]
