@@ -38,9 +38,7 @@ pub use events::Event;
 #[cfg(feature = "json")]
 pub use payload::Json;
 pub use payload::{EncodeError, Payload, PayloadError, Postcard};
-pub use points_writer::{
-    ConsistencyLevel, OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome,
-};
+pub use points_writer::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome};
 pub use service::{Accepted, DeadLetter, DeadLetterContent, HintedHandoff, Redriven};
 pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
 pub use sled;
@@ -52,5 +50,6 @@ pub use store::{
 };
 pub use transaction::{Abort, Committed, Hints};
 pub use types::{
-    Amount, Durability, HintId, NodeId, Pause, QueueId, Sequence, ShardId, StoreId, WriteId,
+    Amount, ConsistencyLevel, Durability, HintId, NodeId, ParseError, Pause, QueueId, Sequence,
+    ShardId, StoreId, WriteId,
 };

@@ -2,7 +2,6 @@
 
 use std::{error::Error, sync::Arc, sync::atomic::Ordering::Relaxed};
 
-use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     service::HintedHandoff,
     shard_writer::{Batch, ShardWrite, ShardWriter, WriteError},
     store::Hint,
-    types::{NodeId, ShardId},
+    types::{ConsistencyLevel, NodeId, ShardId},
 };
 
 /// A shard and the nodes that own a copy of it.
@@ -22,31 +21,6 @@ pub struct Shard {
     pub id: ShardId,
     /// Its owners, each once.
     pub owners: Vec<NodeId>,
-}
-
-/// How many owners must have a write before it counts as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ConsistencyLevel {
-    /// One owner, or a durable hint for one.
-    Any,
-    /// One owner.
-    One,
-    /// More than half of the owners.
-    Quorum,
-    /// Every owner.
-    All,
-}
-
-impl ConsistencyLevel {
-    /// Owners that must take a write, of `owners`.
-    pub fn required(self, owners: usize) -> usize {
-        match self {
-            ConsistencyLevel::Any | ConsistencyLevel::One => 1,
-            ConsistencyLevel::Quorum => owners / 2 + 1,
-            ConsistencyLevel::All => owners,
-        }
-    }
 }
 
 /// A write that reached its level.

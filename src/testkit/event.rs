@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::row_event::RowEvent;
-use crate::types::{HintId, NodeId, QueueId, Sequence, ShardId, StoreId};
+use crate::types::{HintId, NodeId, ShardId};
 
 /// Something that happened in a life of the host under test.
 ///
@@ -173,7 +173,7 @@ fn parse(line: &str) -> Option<Event> {
         "@answered" => Event::Answered {
             number: number(word())?,
             id: match word() {
-                Some(id) => Some(parse_id(id)?),
+                Some(id) => Some(id.parse().ok()?),
                 None => None,
             },
         },
@@ -184,7 +184,7 @@ fn parse(line: &str) -> Option<Event> {
             number: number(word())?,
             node: NodeId(number(word())?),
             shard: ShardId(number(word())?),
-            id: parse_id(word()?)?,
+            id: word()?.parse().ok()?,
         },
         "@settled" => Event::Settled,
         "@reopened" => Event::Reopened,
@@ -203,19 +203,10 @@ fn parse(line: &str) -> Option<Event> {
     words.next().is_none().then_some(event)
 }
 
-pub(super) fn parse_id(text: &str) -> Option<HintId> {
-    let mut parts = text.split('/');
-    let store = u128::from_str_radix(parts.next()?, 16).ok()?;
-    Some(HintId {
-        store: StoreId(store.to_be_bytes()),
-        queue: QueueId(parts.next()?.parse().ok()?),
-        sequence: Sequence(parts.next()?.parse().ok()?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{QueueId, Sequence, StoreId};
 
     #[test]
     fn events_read_back_and_a_cut_line_is_none() {

@@ -113,11 +113,6 @@ proptest! {
             false => prop_assert!(encoded.is_err()),
         }
     }
-
-    #[test]
-    fn no_bytes_make_the_decoder_of_json_panic(bytes in any::<Vec<u8>>()) {
-        let _ = Json::<Value, 1>::decode(1, bytes.into());
-    }
 }
 
 #[test]
