@@ -242,7 +242,7 @@ mod tests {
         }
 
         #[test]
-        fn a_text_that_names_an_id_is_the_one_that_the_id_is_shown_as(text in "[0-9a-fA-F+/]{0,20}") {
+        fn a_text_that_names_an_id_is_the_one_that_the_id_is_shown_as(text in "[+]?[0-9]{1,3}|[0-9aA]{15,17}/[+]?[0-9]{1,2}") {
             if let Ok(id) = text.parse::<NodeId>() {
                 prop_assert_eq!(id.to_string(), &text[..]);
             }
