@@ -42,6 +42,20 @@ pub enum Event {
         /// What was said, with its causes.
         error: String,
     },
+    /// The next hint of a shard is of a format that this host does not read. It waits, with all behind it in the shard, until a build
+    /// that reads it is here. Told once for a shard, until a hint of it is read again; after a restart anew.
+    UnknownFormat {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: ShardId,
+        /// Its next hint.
+        hint: HintId,
+        /// The format of that.
+        found: u16,
+        /// The format that this host writes.
+        written: u16,
+    },
     /// Hints left undelivered, durably. An entry of the loss journal that grows is told of each time, with what it grew by.
     Lost(Loss),
     /// The store failed; [`health`](crate::HintedHandoff::health) says how bad it is.

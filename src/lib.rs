@@ -42,7 +42,9 @@ pub use points_writer::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally
 pub use service::{Accepted, DeadLetter, DeadLetterContent, HintedHandoff, Redriven};
 pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
 pub use sled;
-pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
+pub use stats::{
+    Damage, Health, NodeState, NodeStats, Stats, StoreStats, UnknownFormat, WriteStats,
+};
 pub use store::{
     AppliedHints, Barrier, BarrierLosses, BarrierQueue, BarrierState, DeadReason, Loss, LossReason,
     Losses, LostOfQueue, Retained, RowBatch, Rows, database_config, make_durable, open_database,

@@ -40,6 +40,9 @@ pub enum NodeState {
     Replaying,
     /// It does not answer its ping, or has taken nothing since: it is tried again after a while.
     Down,
+    /// It answers, and all that waits is of a format that this host does not read
+    /// ([`NodeStats::unknown_format`]): it is looked at again after a while.
+    UnknownFormat,
     /// The host paused its replay: hints are accepted, and wait.
     Paused,
     /// The host said who is in the cluster, and did not name it: hints are accepted, and wait, until it is named again, removed, or
@@ -98,9 +101,27 @@ pub struct NodeStats {
     /// How long it will take at that rate until nothing waits; `None` where nothing was taken lately.
     #[serde(with = "humantime_serde")]
     pub caught_up_in: Option<Duration>,
-    /// The shard of the oldest hint that waits, while that shard is left alone after a failed send: nothing goes further beyond this
+    /// The shard of the oldest hint that waits, while that shard is left alone, after a failed send or for its format: nothing goes further beyond this
     /// hint than [`Config::window_hints`](crate::Config::window_hints) and [`Config::window_bytes`](crate::Config::window_bytes).
     pub stalled_by: Option<ShardId>,
+    /// Hints that wait until this host, or another build of it, reads their format, as far as replay has met them. Of a manual node the
+    /// consumer tells instead.
+    pub unknown_format: Option<UnknownFormat>,
+}
+
+/// Hints that this host does not read, since [`Payload::decode`](crate::Payload::decode) said
+/// [`UnknownFormat`](crate::PayloadError::UnknownFormat). They wait, with all behind them in their shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UnknownFormat {
+    /// Shards whose next hint is one.
+    pub shards: u64,
+    /// The first of these shards.
+    pub shard: ShardId,
+    /// The format of its next hint.
+    pub found: u16,
+    /// The format that this host writes.
+    pub written: u16,
 }
 
 /// The store below all queues.

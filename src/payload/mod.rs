@@ -44,12 +44,12 @@ impl Error for EncodeError {
 
 /// Bytes that could not be turned back into points.
 ///
-/// A hint whose payload does not decode when it is replayed becomes a dead letter; a [`Consumer`](crate::Consumer) keeps it in the
-/// queue and says so.
+/// A hint of a format that is not known stays in its queue when it is replayed, with all behind it in its shard; one whose bytes are
+/// not what its format says becomes a dead letter. A [`Consumer`](crate::Consumer) keeps both and says so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
-    /// The hint was written by a version of the host whose format this one does not read.
+    /// The hint was written by a version of the host whose format this one does not read. The version that does goes on with it.
     #[error(
         "payload format {found} is not readable here (this host writes format {written}); run a host version that reads it"
     )]
@@ -115,7 +115,14 @@ pub trait Payload: Sized + Send + Sync + 'static {
     /// Turns the bytes of a hint back into points.
     ///
     /// # Errors
-    /// [`PayloadError`] if `format` is not one this host reads, or `bytes` are not of that format.
+    /// [`PayloadError::UnknownFormat`] if `format` is not one that this host reads, as after a rollback.
+    /// Then nothing of the shard leaves by replay, neither sent nor as a dead letter, until the format
+    /// is known: it is tried again at growing intervals, and by the next build
+    /// ([`NodeStats::unknown_format`](crate::NodeStats::unknown_format),
+    /// [`Event::UnknownFormat`](crate::Event::UnknownFormat)). Age and limits still count for it.
+    ///
+    /// [`PayloadError::Malformed`] if `bytes` are not of a format that this host reads, for good: the
+    /// hint becomes a dead letter. So does one whose decoder panics.
     fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError>;
 }
 

@@ -188,6 +188,11 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         }
         if failing.failed {
             self.handle.progress.down();
+        } else if failing.only_unknown {
+            self.handle.progress.only_unknown();
+        }
+        // With the node's own waits, too, so that not each shard of an unknown format has a round of its own.
+        if failing.failed || self.troubles.unknown().is_some() {
             most = self.backoff.next(failing.wish);
         }
         if let Some(until) = failing.until {

@@ -51,6 +51,8 @@ pub struct Failing {
     pub until: Option<Instant>,
     /// Whether a new hint may be one that can be sent.
     pub hears: bool,
+    /// Whether all that is left waits for a host that reads its format.
+    pub only_unknown: bool,
 }
 
 /// Why a round ended before that.
@@ -250,7 +252,13 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
     fn peeked(&mut self, peeked: Peek) -> Result<(), Interrupted> {
         self.check_reopens()?;
         match peeked {
-            Peek::Empty => self.is_at_end = true,
+            Peek::Empty => {
+                self.is_at_end = true;
+                // All that waits is in the window now; a limit may have taken the others.
+                if self.troubles.keep_unknown(|shard| self.window.has(shard)) {
+                    self.show_unknown_formats();
+                }
+            }
             Peek::Damaged(place) => self.damaged = Some(place.queue),
             Peek::Hints(hints) => {
                 self.retired_below = self.line.store.retired_below();
@@ -313,8 +321,12 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             return None;
         }
         // A node that took something is not down before all that is left has failed twice: until then its new hints are not
-        // kept waiting because of a shard that stalls.
-        let has_failed = |shard| self.failing.get(&shard).is_some_and(|times| *times > 1);
+        // kept waiting because of a shard that stalls. What is of an unknown format is not waited for.
+        let is_unknown = |shard| self.troubles.is_unknown(shard);
+        let has_failed = |shard| {
+            let failed_twice = self.failing.get(&shard).is_some_and(|times| *times > 1);
+            failed_twice || is_unknown(shard)
+        };
         if !is_storm && self.has_answered && !self.window.shards().all(has_failed) {
             return None;
         }
@@ -325,6 +337,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             wish: self.wish,
             until: first.filter(|_| !is_storm),
             hears: self.is_at_end && !is_storm,
+            only_unknown: self.window.shards().all(is_unknown),
         }))
     }
 

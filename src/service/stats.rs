@@ -47,6 +47,7 @@ impl<P: Payload> HintedHandoff<P> {
                 refused: queues.limited.refused,
                 failures: seen.as_ref().map_or(0, |seen| seen.failures),
                 stalled_by: seen.as_ref().and_then(|seen| seen.stalled_by),
+                unknown_format: seen.as_ref().and_then(|seen| seen.unknown_format),
                 last_error_unix_ms: last_error.as_ref().map(|(_, at)| *at),
                 last_error: last_error.map(|(text, _)| text),
                 attempts: seen.map_or(queues.status.attempts, |seen| seen.attempts),
