@@ -8,7 +8,7 @@ use super::*;
 
 /// Formats up to this are read.
 static KNOWN: AtomicU16 = AtomicU16::new(1);
-/// When a hint of another was looked at.
+/// When a hint of format 2 was looked at in vain.
 static LOOKS: Mutex<Vec<Instant>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
@@ -26,7 +26,9 @@ impl Payload for Learnt {
         if format <= KNOWN.load(Relaxed) {
             return Ok(Learnt);
         }
-        LOOKS.lock().push(Instant::now());
+        if format == 2 {
+            LOOKS.lock().push(Instant::now());
+        }
         Err(PayloadError::UnknownFormat {
             found: format,
             written: 1,
@@ -53,13 +55,14 @@ async fn a_shard_is_looked_at_at_growing_intervals_until_its_format_is_learnt_an
     };
     queue_up::<2>(&config, (0..100).map(|number| (1, number))).await;
     let node = Arc::new(Node::default());
-    let opened = HintedHandoff::<Learnt>::open(config, To(Arc::clone(&node)));
-    let handoff = opened.await.unwrap();
-    let mut events = handoff.events();
-    handoff.resume_all().await.unwrap();
+    let (handoff, mut events) = open_heard::<Learnt>(&config, &node).await;
     until_waiting(&handoff, 100).await;
     tokio::time::sleep(Duration::from_secs(3600)).await;
     nothing_is_held_against(&until_waiting(&handoff, 100).await);
+    assert_eq!(told(&mut events), (vec![1], false));
+    handoff.pause_all(Pause::Lasting).await.unwrap();
+    handoff.shutdown().await.unwrap();
+    drop(handoff);
     let looks = LOOKS.lock().clone();
     let waits: Vec<_> = looks.windows(2).map(|it| it[1] - it[0]).collect();
     assert!((60..140).contains(&waits.len()), "{waits:?}");
@@ -73,13 +76,21 @@ async fn a_shard_is_looked_at_at_growing_intervals_until_its_format_is_learnt_an
         );
     }
 
+    // Each shard by itself.
+    queue_up::<3>(&config, [(2, 100)]).await;
+    let (handoff, mut events) = open_heard::<Learnt>(&config, &node).await;
+    until_waiting(&handoff, 101).await;
     KNOWN.store(2, Relaxed);
+    let waits = until_waiting(&handoff, 1).await;
+    assert_eq!(shown(&waits), Some((1, 2, 3, 1)));
+    assert_eq!(node.taken()[&1].len(), 100);
+    KNOWN.store(3, Relaxed);
     let node_stats = until(&handoff, |node| node.pending.hints == 0).await;
     nothing_is_held_against(&node_stats);
     let caught_up = until(&handoff, |node| node.state == NodeState::CaughtUp).await;
     assert_eq!(shown(&caught_up), None);
-    assert_eq!(node.taken()[&1].len(), 100);
-    assert_eq!(told(&mut events), (vec![1], false));
+    assert_eq!(node.taken()[&2].len(), 1);
+    assert_eq!(told(&mut events), (vec![1, 2], false));
 
     // And when it is forgotten again, that is news.
     KNOWN.store(0, Relaxed);
