@@ -44,7 +44,7 @@ pub struct HintId {
 /// one that missed it. So a receiver that remembers the ids of what it applied refuses the second of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WriteId {
-    /// Drawn at random each time that a handoff is opened.
+    /// Drawn at random each time that a handoff is opened; never 0.
     pub boot: u64,
     /// Counts the writes since then, from 1 on.
     pub counter: u64,

@@ -10,7 +10,6 @@ use sled::IVec;
 
 use super::{
     accept::Accepted,
-    block::Hint,
     committer::Committer,
     cursor::{Cursor, Leave},
     departure::{Burial, Fate, LossReason},
@@ -147,17 +146,7 @@ impl Committer {
         let burial = dead.burial.clone();
         let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
-        let block = self.encoding.own.encode_letter(
-            place,
-            &Hint {
-                shard: hint.hint.shard,
-                format: hint.hint.format,
-                enqueued_unix_ms: hint.hint.enqueued_unix_ms,
-                payload: hint.hint.payload.clone(),
-                origin: hint.hint.origin,
-                write: hint.hint.write,
-            },
-        );
+        let block = self.encoding.own.encode_letter(place, &hint.hint);
         accepted.letter_blocks.push(block);
         accepted.letters(node).add(place, more);
         self.buried.push(StoreEvent::Buried {

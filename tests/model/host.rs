@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Amount, EnqueueError, FailedOutcome, HandoffError, Health, HintId, NodeId, Sequence, ShardId,
+    WriteId,
     testkit::{
         CommitFault, Hint, HintNumber, Leave, Mark, PeekLimits, PeekedHint, QueueModel, Reader,
         Store,
@@ -196,7 +197,11 @@ impl Host {
             enqueued_unix_ms: number,
             payload: payload(number, bytes),
             origin: None,
-            write: None,
+            // Some have one, so that there are blocks and groups of both.
+            write: (number % 5 == 0).then_some(WriteId {
+                boot: 7,
+                counter: number,
+            }),
         }
     }
 

@@ -169,7 +169,7 @@ impl Queue {
                     "{mark:?} is shown instead of {sequence} with {bytes_through} bytes through it"
                 ));
             }
-            if !is_same(hint, &shown.hint) {
+            if *hint != shown.hint {
                 return Some(format!("{mark:?} is not {number:?} as it was handed in"));
             }
         }
@@ -190,10 +190,4 @@ impl Queue {
             )
         })
     }
-}
-
-fn is_same(given: &Hint, shown: &Hint) -> bool {
-    (given.shard, given.format, given.enqueued_unix_ms)
-        == (shown.shard, shown.format, shown.enqueued_unix_ms)
-        && given.payload == shown.payload
 }
