@@ -121,7 +121,7 @@ impl<P: Payload> Consumer<P> {
             if replays.stop().is_cancelled() {
                 return Err(HandoffError::ShutDown);
             }
-            if self.handoff.store().has_pending(self.node) {
+            if self.handoff.store().has_next(self.node) {
                 return Ok(());
             }
             tokio::select! {

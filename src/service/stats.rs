@@ -42,6 +42,7 @@ impl<P: Payload> HintedHandoff<P> {
                 oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
                 lost: queues.lost,
                 buried: queues.buried,
+                withdrawn: queues.withdrawn,
                 expired: queues.limited.expired,
                 dropped: queues.limited.dropped,
                 refused: queues.limited.refused,

@@ -17,6 +17,7 @@ use super::{
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
+    held::HoldId,
     in_flight::Owner,
     inbox::Part,
     keys::{Place, QueueRef},
@@ -61,6 +62,8 @@ pub struct Accepted {
     pub letters: HashMap<NodeId, LettersChange>,
     /// Dead letters that are none any more, whose blocks are to be trimmed.
     pub letters_gone: Vec<Place>,
+    /// Who holds new hints, by whom these concern.
+    pub held: HashMap<Owner, HoldId>,
     /// Dead letters that become hints again, by whom that concerns.
     pub redriven: HashMap<Owner, Place>,
     /// Of these: where it stood, where it is now, and all places where it stood.
@@ -177,7 +180,10 @@ impl Committer {
         for (place, part) in parts {
             let accepted = &mut judged.accepted;
             let mut draft = match part {
-                Part::Hint { node, hint, .. } => {
+                Part::Hint {
+                    node, hint, held, ..
+                } => {
+                    accepted.held.extend(held.map(|held| ((place, 0), held)));
                     judged.hints.push(((place, 0), node, hint));
                     continue;
                 }

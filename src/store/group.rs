@@ -381,7 +381,11 @@ impl Committer {
                 registry.note_stored(it.node, it.queue, it.first, it.oldest_unix_ms);
                 counters.enqueued_hints.fetch_add(it.added.hints, Relaxed);
                 counters.enqueued_bytes.fetch_add(it.added.bytes, Relaxed);
-                nodes.insert(it.node);
+                let held = registry.claim_held(it.node, it.queue, it.first..=it.watermark);
+                // What is held is nobody's to send: its bell rings when it is let go.
+                if held < it.added.hints {
+                    nodes.insert(it.node);
+                }
             }
             for moved in moved.iter().filter(|moved| moved.retired) {
                 registry.drop_queue(moved.node, moved.queue);

@@ -17,6 +17,7 @@ use super::{
     copy::Copy,
     departure::{Departure, Discard, Fate, Redrive},
     engine::{Engine, GROUP_BYTES},
+    held::HoldId,
     in_flight::{Done, Waiting},
     keys::{Place, QueueRef},
     membership::Request as NodesRequest,
@@ -57,6 +58,8 @@ const GROUPS_WITHOUT_RETURNERS: u32 = 32;
 pub struct Append {
     pub node: NodeId,
     pub hint: Hint,
+    /// Who holds it, if somebody does.
+    pub held: Option<HoldId>,
     /// The caller was told already that it is in the pipeline, so it is not refused any more.
     pub answered: bool,
     /// Room for it.
@@ -98,6 +101,7 @@ impl Entry {
             Entry::Append(Append {
                 node,
                 hint,
+                held,
                 answered,
                 reserved,
                 done,
@@ -105,6 +109,7 @@ impl Entry {
                 let part = Part::Hint {
                     node,
                     hint,
+                    held,
                     answered,
                 };
                 (part, Waiting::new(1, reserved, Done::Append(done)))
@@ -185,6 +190,7 @@ pub enum Part {
     Hint {
         node: NodeId,
         hint: Hint,
+        held: Option<HoldId>,
         /// See [`Append::answered`].
         answered: bool,
     },
@@ -464,6 +470,7 @@ mod tests {
                 origin: None,
                 write: None,
             },
+            held: None,
             answered: false,
             reserved: Reservation::default(),
             done: Box::new(|_| {}),

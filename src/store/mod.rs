@@ -31,6 +31,7 @@ mod faults;
 mod group;
 mod guarded;
 mod heal;
+mod held;
 mod holds;
 mod home;
 mod host_database;
@@ -95,6 +96,7 @@ pub use block::Hint;
 pub use cursor::Leave;
 pub use departure::{Burial, DeadReason, LossReason};
 pub use engine::panic_text;
+pub use held::Held;
 pub use holds::{Hold, Now, Parked};
 pub use host_database::{database_config, make_durable, open_database};
 pub use inbox::AppendDone;
@@ -173,7 +175,8 @@ struct Threads {
 impl Store {
     /// Opens the store in `config.dir`, and makes it if there is none.
     ///
-    /// `on_durable` is called on the commit thread with the nodes that have new durable hints; it must not block.
+    /// `on_durable` is called with the nodes that have new durable hints, or in which one is held no longer: on any thread, so it must not
+    /// block.
     pub fn open(config: &Config, on_durable: OnDurable) -> Result<Store, OpenError> {
         config.validate()?;
         Store::start(config, open::open(config, on_durable)?)
@@ -273,18 +276,14 @@ impl Store {
 
     /// The same for a hint that room was reserved for.
     pub fn append_within(&self, reserved: Reservation, node: NodeId, hint: Hint, done: AppendDone) {
-        if let Err(error) = self.shared.check_serving() {
-            drop(reserved);
-            return done(Err(error.into()));
-        }
-        let append = Append {
+        self.hand_in_checked(Entry::Append(Append {
             node,
             hint,
+            held: None,
             answered: false,
             reserved,
             done,
-        };
-        self.hand_in(Entry::Append(append));
+        }));
     }
 
     /// Hands a transaction to the pipeline. `done` is called once, on the commit thread or on this one; it must not block.
@@ -340,6 +339,7 @@ impl Store {
         let append = Append {
             node,
             hint,
+            held: None,
             answered: true,
             reserved,
             done,
@@ -393,17 +393,20 @@ impl Store {
         self.shared.registry.lock().lowest_queue()
     }
 
-    /// What is at the head of the node's queue, as far as it is durable.
+    /// What is at the head of the node's queue, as far as it is durable, and up to the first hint that is held: for those who take
+    /// hints in order.
     pub fn peek(
         &self,
         reader: &mut Reader,
         node: NodeId,
         limits: PeekLimits,
     ) -> Result<Peek, HandoffError> {
-        reader.peek(&self.shared, node, None, limits)
+        let stretch = self.shared.registry.lock().stretch_in_order(node);
+        reader.peek(&self.shared, node, stretch, limits)
     }
 
-    /// What is pending from a place on: in the queue that this names, or, with nothing left to read there, in the ones behind it.
+    /// What is pending from a place on: in the queue that this names, or, with nothing left to read there, in the ones behind it. What is
+    /// held is pending, too.
     pub fn peek_from(
         &self,
         reader: &mut Reader,
@@ -411,7 +414,12 @@ impl Store {
         from: Option<Place>,
         limits: PeekLimits,
     ) -> Result<Peek, HandoffError> {
-        reader.peek(&self.shared, node, from, limits)
+        let stretch = {
+            let registry = self.shared.registry.lock();
+            let queues = registry.nodes.get(&node);
+            queues.and_then(|it| it.stretch(from))
+        };
+        reader.peek(&self.shared, node, stretch, limits)
     }
 
     /// Claims those hints that are pending and nobody else's, and keeps only them in the list: until they are released, delivered, or

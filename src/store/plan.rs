@@ -9,6 +9,7 @@ use super::{
     draft::Draft,
     encoder::EncodedBlock,
     encoding::Job,
+    held::HeldHint,
     in_flight::Owner,
     keys::{CHUNK_KEY_BYTES, Place, QueueRef},
     mixed::MixedDraft,
@@ -114,12 +115,21 @@ impl Committer {
             sequence: Sequence(sequence),
         });
         for ((owner, hint), id) in owners.iter().zip(&hints).zip(ids.clone()) {
+            let place = Place {
+                queue: tail.queue,
+                sequence: id.sequence,
+            };
             if let Some(letter) = accepted.redriven.remove(owner) {
-                let now = Place {
-                    queue: tail.queue,
-                    sequence: id.sequence,
+                self.point_to(accepted, letter, place, hint.payload_bytes());
+            }
+            if let Some(hold) = accepted.held.remove(owner) {
+                let held = HeldHint {
+                    place,
+                    shard: hint.shard,
+                    payload_bytes: hint.payload_bytes(),
                 };
-                self.point_to(accepted, letter, now, hint.payload.len() as u64);
+                // Before anything is written: a reopen may find it although its group failed.
+                self.shared.registry.lock().held.identify(hold, held);
             }
         }
         self.shared.in_flight.identify(owners.into_iter().zip(ids));

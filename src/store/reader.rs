@@ -79,19 +79,14 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads what is pending from a place on, or from the head: hints of one queue, in order, up to its watermark.
+    /// Reads what the registry says is there to read for a node: hints of one queue, in order, up to the end of the stretch.
     pub fn peek(
         &mut self,
         shared: &Shared,
         node: NodeId,
-        from: Option<Place>,
+        stretch: Option<Stretch>,
         limits: PeekLimits,
     ) -> Result<Peek, HandoffError> {
-        let stretch = {
-            let registry = shared.registry.lock();
-            let queues = registry.nodes.get(&node);
-            queues.and_then(|it| it.stretch(from))
-        };
         let Some(stretch) = stretch else {
             self.forget();
             shared.recent.wait_for(node);

@@ -9,6 +9,7 @@ use super::{
     ages::Ages,
     clean::CleanQueue,
     cursor::{Cursor, Leave},
+    held::HeldHints,
     keys::{Place, QueueRef},
     letter_tally::{self, LetterTallies},
     quota::{Full, Limits, Quota, Wanted},
@@ -33,6 +34,8 @@ pub struct Registry {
     pub quota: Quota,
     /// Since when the hints of each queue wait, as far as that is known.
     pub ages: BTreeMap<QueueRef, Ages>,
+    /// Hints that only their holders let leave.
+    pub held: HeldHints,
     /// How often the store was opened again before this was found; all claims were forgotten each time.
     pub reopens: u64,
 }
@@ -54,6 +57,8 @@ pub struct NodeQueues {
     pub buried: Amount,
     /// Gone undelivered since open.
     pub lost: Amount,
+    /// Gone since open because their writes were refused.
+    pub withdrawn: Amount,
     /// What limits did since open.
     pub limited: Limited,
 }
@@ -81,7 +86,7 @@ pub struct Queue {
     pub bytes: u64,
     /// Takes no new hints: it was there before an unclean stop, or before another queue of its node.
     pub sealed: bool,
-    /// Hints that somebody is about to let leave: nobody else may.
+    /// Hints that somebody is about to let leave, or holds: nobody else may let them leave.
     pub claimed: BTreeSet<Sequence>,
     /// Limits took hints up to here, perhaps past older ones of their shards that were claimed.
     pub limited_through: Sequence,
@@ -138,6 +143,7 @@ impl NodeQueues {
             Leave::Delivered => &mut self.delivered,
             Leave::Dead => &mut self.buried,
             Leave::Lost => &mut self.lost,
+            Leave::Withdrawn => &mut self.withdrawn,
         };
         *account = account.plus(left);
     }
@@ -260,6 +266,10 @@ impl Registry {
         queues.iter().find(|queue| queue.at == at).cloned()
     }
 
+    pub fn queue_mut(&mut self, node: NodeId, at: QueueRef) -> Option<&mut Queue> {
+        self.nodes.get_mut(&node)?.queue_mut(at)
+    }
+
     /// A queue, whichever node it is drained for; mostly the one in its keys.
     pub fn find(&self, at: QueueRef) -> Option<Queue> {
         let elsewhere = || self.nodes.keys().find_map(|node| self.queue(*node, at));
@@ -330,18 +340,29 @@ impl Registry {
 
     /// Lets hints leave, wherever they stand; they are claimed no longer. Returns what left.
     pub fn leave(&mut self, node: NodeId, hints: &[PeekedHint], leave: Leave) -> Amount {
+        let hints = hints.iter();
+        let hints = hints.map(|hint| (hint.mark.place(), hint.hint.payload_bytes()));
+        self.leave_from(node, hints, leave)
+    }
+
+    /// The same of hints of which only the place and the payload bytes are known.
+    pub fn leave_from(
+        &mut self,
+        node: NodeId,
+        hints: impl IntoIterator<Item = (Place, u64)>,
+        leave: Leave,
+    ) -> Amount {
         let mut left = Amount::default();
         let Some(queues) = self.nodes.get_mut(&node) else {
             return left;
         };
-        for hint in hints {
-            let Place { queue, sequence } = hint.mark.place();
+        for (Place { queue, sequence }, bytes) in hints {
             let Some(queue) = queues.queue_mut(queue) else {
                 continue;
             };
             queue.claimed.remove(&sequence);
             if sequence <= queue.watermark {
-                let (bytes, before) = (hint.hint.payload_bytes(), queue.pending());
+                let before = queue.pending();
                 left = left.plus(queue.cursor.leave(sequence, bytes, leave));
                 self.quota.changed(before, queue.pending());
             }

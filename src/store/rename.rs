@@ -111,6 +111,7 @@ impl Committer {
         let known = registry.nodes.entry(to).or_default();
         absorb(known, moved);
         known.queues.retain(|queue| !drained.contains(&queue.at));
+        registry.claim_all_held(to);
         drop(registry);
         // Nothing waits for `from` any more.
         self.shared.tell_departed();
@@ -155,7 +156,7 @@ fn merge(
 /// Puts the queues of one node among those of another, with what was counted of them.
 fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     for queue in &mut from.queues {
-        // Whoever claimed hints under the old name gives them back under that, which nobody hears.
+        // Whoever claimed hints under the old name gives them back under that, which nobody hears. What is held is claimed anew.
         queue.claimed.clear();
     }
     to.letters.append(&mut from.letters);
@@ -169,4 +170,5 @@ fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     to.delivered = to.delivered.plus(from.delivered);
     to.buried = to.buried.plus(from.buried);
     to.lost = to.lost.plus(from.lost);
+    to.withdrawn = to.withdrawn.plus(from.withdrawn);
 }
