@@ -49,7 +49,7 @@ pub struct Failing {
     pub wish: Option<Duration>,
     /// When the first of the shards may be sent to again; `None` if others may be at once.
     pub until: Option<Instant>,
-    /// Whether a new hint may be one that can be sent.
+    /// Whether a new hint, or one that is let go, may be one that can be sent.
     pub hears: bool,
 }
 
@@ -87,6 +87,8 @@ pub struct Round<'a, P, W> {
     damaged: Option<QueueRef>,
     /// Shards that are left alone until then.
     waiting: BTreeSet<(Instant, ShardId)>,
+    /// Shards that wait behind a held hint until the bell rings.
+    behind_held: BTreeSet<ShardId>,
     /// Shards whose sends failed since the node took anything, and how often.
     pub(super) failing: HashMap<ShardId, u32>,
     pub(super) wish: Option<Duration>,
@@ -122,6 +124,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             is_at_end: false,
             damaged: None,
             waiting: BTreeSet::new(),
+            behind_held: BTreeSet::new(),
             failing: HashMap::new(),
             wish: None,
             has_answered: false,
@@ -162,9 +165,10 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
                     self.peeked(peeked.map_err(Interrupted::Store)?)?;
                 }
                 Some(landed) = self.tasks.join_next() => self.landed(landed)?,
-                () = handle.progress.woken(), if self.is_at_end => {
+                () = handle.progress.woken(), if self.is_at_end || !self.behind_held.is_empty() => {
                     self.check_reopens()?;
                     self.is_at_end = false;
+                    self.free_let_go();
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.free_waiting();
@@ -196,6 +200,11 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             let Some(head) = hints.first().map(|hint| hint.mark.place()) else {
                 continue;
             };
+            // The send will look again as it claims them; but it would wait for its part of the rate first.
+            if self.line.store.is_behind_held(self.line.node, shard, head) {
+                self.behind_held.insert(shard);
+                continue;
+            }
             let max_attempts = self.settings.max_attempts;
             hints.truncate(self.troubles.most_hints(shard, head, max_attempts));
             let load = Load {
@@ -291,6 +300,28 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         }
     }
 
+    /// The shard waits until the bell rings, unless that has rung by now: what is let go is let go first.
+    pub(super) fn wait_behind_held(&mut self, shard: ShardId) {
+        match self.is_behind_held(shard) {
+            true => drop(self.behind_held.insert(shard)),
+            false => self.window.free(shard),
+        }
+    }
+
+    /// Shards whose next hint is no longer behind a held one may be sent to.
+    fn free_let_go(&mut self) {
+        for shard in std::mem::take(&mut self.behind_held) {
+            self.wait_behind_held(shard);
+        }
+    }
+
+    fn is_behind_held(&self, shard: ShardId) -> bool {
+        let one = Amount { hints: 1, bytes: 0 };
+        let head = self.window.next_of(shard, one);
+        let head = head.first().map(|hint| hint.mark.place());
+        head.is_some_and(|head| self.line.store.is_behind_held(self.line.node, shard, head))
+    }
+
     /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried one by one.
     fn is_storm(&self) -> bool {
         self.failing.len() >= self.failing_most()
@@ -309,13 +340,17 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             return self.is_at_end.then_some(End::CaughtUp);
         }
         let is_storm = self.is_storm();
-        if !is_storm && self.waiting.len() < self.window.shards().len() {
+        // What is behind held hints is not tried, so it says nothing of the node; with nothing else left it waits for the bell here.
+        let left_alone = self.waiting.len() + self.behind_held.len();
+        let is_failing = !self.waiting.is_empty() && left_alone >= self.window.shards().len();
+        if !is_storm && !is_failing {
             return None;
         }
         // A node that took something is not down before all that is left has failed twice: until then its new hints are not
         // kept waiting because of a shard that stalls.
         let has_failed = |shard| self.failing.get(&shard).is_some_and(|times| *times > 1);
-        if !is_storm && self.has_answered && !self.window.shards().all(has_failed) {
+        let mut tried = (self.window.shards()).filter(|shard| !self.behind_held.contains(shard));
+        if !is_storm && self.has_answered && !tried.all(has_failed) {
             return None;
         }
         let first = self.waiting.first().map(|(until, _)| *until);
@@ -324,7 +359,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             answered: self.has_answered,
             wish: self.wish,
             until: first.filter(|_| !is_storm),
-            hears: self.is_at_end && !is_storm,
+            hears: (self.is_at_end || !self.behind_held.is_empty()) && !is_storm,
         }))
     }
 

@@ -82,8 +82,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims those that are still there.
-    fn of(line: &Line<impl Sized>, load: &mut Load) -> Self {
+    /// Claims those that are still there, up to the first that is held, and says how many of them are in front of that.
+    fn of(line: &Line<impl Sized>, load: &mut Load) -> (Self, usize) {
         let admission = line.admission.as_ref();
         let mut claim = Claim {
             store: Arc::clone(&line.store),
@@ -93,9 +93,10 @@ impl Claim {
             _sending: admission.map(|it| it.send(line.node, load.shard)),
         };
         let mut hints = std::mem::take(&mut load.hints);
-        claim.reopens = line.store.claim(line.node, &mut hints);
+        let claimed = line.store.claim_in_order(line.node, load.shard, &mut hints);
+        claim.reopens = claimed.reopens;
         claim.hints = hints;
-        claim
+        (claim, claimed.in_front)
     }
 
     /// Gives all back but the first so many.
@@ -136,6 +137,8 @@ pub enum Outcome {
     Store(HandoffError),
     /// None of the hints was there any more.
     Nothing,
+    /// The first of them is held, or behind a held one.
+    Behind,
     /// The first hint does not turn back into points.
     Undecodable(Claim, PayloadError),
     /// The writer was given so many of them, and took so many or failed.
@@ -166,10 +169,12 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     if let Err(error) = line.store.check_serving() {
         return ended(0, Outcome::Store(error));
     }
-    let tried = load.hints.len();
-    let claim = Claim::of(&line, &mut load);
+    let (claim, tried) = Claim::of(&line, &mut load);
     if claim.reopens != load.reopens {
         return ended(0, Outcome::NotBegun);
+    }
+    if tried == 0 {
+        return ended(0, Outcome::Behind);
     }
     if claim.hints.is_empty() {
         return ended(tried, Outcome::Nothing);

@@ -380,6 +380,32 @@ impl<P: Payload> HintedHandoff<P> {
         self.inner.store.inject(fault);
     }
 
+    /// Hands in a hint that is held, past limits and admission; told its id once it is durable.
+    #[cfg(feature = "testkit")]
+    #[doc(hidden)]
+    pub fn append_held(
+        &self,
+        shard: ShardId,
+        node: NodeId,
+        points: &P,
+    ) -> Result<
+        (
+            crate::store::Held,
+            oneshot::Receiver<Result<HintId, EnqueueError>>,
+        ),
+        EnqueueError,
+    > {
+        let hint = self.encode(shard, points)?;
+        let (tell, told) = oneshot::channel();
+        let done = move |result| drop(tell.send(result));
+        let reserved = crate::store::Reservation::default();
+        let held = self
+            .inner
+            .store
+            .append_held(reserved, node, hint, Box::new(done));
+        Ok((held, told))
+    }
+
     /// Has the store written anew all the time, or no longer.
     #[cfg(feature = "testkit")]
     #[doc(hidden)]
