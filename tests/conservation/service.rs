@@ -129,6 +129,7 @@ impl ServiceStory {
             let what = match entry.at {
                 Whereabouts::Pending => "pending at the end",
                 Whereabouts::Delivered => "delivered",
+                Whereabouts::Withdrawn => "withdrawn",
                 Whereabouts::Dead => "dead at the end",
                 Whereabouts::Journalled(LossReason::Expired) => "expired",
                 Whereabouts::Journalled(LossReason::Quota) => "dropped",

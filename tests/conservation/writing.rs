@@ -36,6 +36,7 @@ impl ServiceStory {
             },
             bytes: payload.len() as u64,
             origin: None,
+            write: None,
             at: Whereabouts::Pending,
             fresh: false,
         };
