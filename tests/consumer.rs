@@ -1,6 +1,8 @@
 //! Hints that are taken by hand: in order, each once, together with what the host makes of them.
 
 mod common;
+#[path = "consumer/held.rs"]
+mod held;
 mod hosting;
 
 use std::time::Duration;

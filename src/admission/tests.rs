@@ -114,3 +114,41 @@ fn lanes_whose_hints_are_gone_are_forgotten() {
     (0..4 * SWEEP_AT_LEAST as u64).for_each(note);
     assert!(lanes(&admission) < SWEEP_AT_LEAST);
 }
+
+#[tokio::test]
+async fn a_lane_is_not_clear_behind_a_held_hint_until_that_has_left() {
+    let (admission, store, _dir) = gate();
+    let hold = || {
+        let on_its_way = admission.hint(&store, NODE, SHARD);
+        let (tell, told) = std::sync::mpsc::channel();
+        let points = Hint {
+            shard: SHARD,
+            format: 0,
+            enqueued_unix_ms: 0,
+            payload: "points".into(),
+            origin: None,
+            write: None,
+        };
+        let done = Box::new(move |id| tell.send(id).unwrap());
+        let held = store.append_held(Default::default(), NODE, points, done);
+        on_its_way.durable(told.recv().unwrap().unwrap());
+        held
+    };
+    let is_clear = async |shard| {
+        let turn = admission.line_up(NODE, shard).turn().await;
+        turn.is_clear(&store)
+    };
+    for delivered in [true, false] {
+        let held = hold();
+        assert!(!is_clear(SHARD).await);
+        assert!(is_clear(ShardId(8)).await);
+        match delivered {
+            true => held.deliver().unwrap(),
+            false => held.withdraw().unwrap(),
+        };
+        assert!(is_clear(SHARD).await);
+    }
+    // As any other hint then.
+    drop(hold());
+    assert!(!is_clear(SHARD).await);
+}

@@ -53,7 +53,6 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 self.window.keep_only(shard, tried, &[]);
                 self.window.free(shard);
             }
-            Outcome::Behind => self.wait_behind_held(shard),
             Outcome::Undecodable(claim, error) => {
                 self.check_reopens()?;
                 self.still_there(shard, tried, &claim);

@@ -87,7 +87,7 @@ pub struct Round<'a, P, W> {
     damaged: Option<QueueRef>,
     /// Shards that are left alone until then.
     waiting: BTreeSet<(Instant, ShardId)>,
-    /// Shards that wait behind a held hint until the bell rings.
+    /// Shards whose next hint is held or behind a held one, until the bell rings: it does so after a hint is let go.
     behind_held: BTreeSet<ShardId>,
     /// Shards whose sends failed since the node took anything, and how often.
     pub(super) failing: HashMap<ShardId, u32>,
@@ -168,7 +168,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
                 () = handle.progress.woken(), if self.is_at_end || !self.behind_held.is_empty() => {
                     self.check_reopens()?;
                     self.is_at_end = false;
-                    self.free_let_go();
+                    self.free_behind_held();
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.free_waiting();
@@ -200,7 +200,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             let Some(head) = hints.first().map(|hint| hint.mark.place()) else {
                 continue;
             };
-            // The send will look again as it claims them; but it would wait for its part of the rate first.
+            // No later hint can come in front of this one, so what is not held up now will not be when the send claims it.
             if self.line.store.is_behind_held(self.line.node, shard, head) {
                 self.behind_held.insert(shard);
                 continue;
@@ -300,26 +300,11 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         }
     }
 
-    /// The shard waits until the bell rings, unless that has rung by now: what is let go is let go first.
-    pub(super) fn wait_behind_held(&mut self, shard: ShardId) {
-        match self.is_behind_held(shard) {
-            true => drop(self.behind_held.insert(shard)),
-            false => self.window.free(shard),
-        }
-    }
-
-    /// Shards whose next hint is no longer behind a held one may be sent to.
-    fn free_let_go(&mut self) {
+    /// The bell rang: shards may be sent to unless they are still found to be behind held hints.
+    fn free_behind_held(&mut self) {
         for shard in std::mem::take(&mut self.behind_held) {
-            self.wait_behind_held(shard);
+            self.window.free(shard);
         }
-    }
-
-    fn is_behind_held(&self, shard: ShardId) -> bool {
-        let one = Amount { hints: 1, bytes: 0 };
-        let head = self.window.next_of(shard, one);
-        let head = head.first().map(|hint| hint.mark.place());
-        head.is_some_and(|head| self.line.store.is_behind_held(self.line.node, shard, head))
     }
 
     /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried one by one.

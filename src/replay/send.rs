@@ -131,14 +131,12 @@ pub struct Landed {
 }
 
 pub enum Outcome {
-    /// Told not to begin, or the store was opened again since the hints were read.
+    /// Told not to begin, or the store was opened again since the hints were read, or the first of them is behind a held one.
     NotBegun,
     /// The store does not serve.
     Store(HandoffError),
     /// None of the hints was there any more.
     Nothing,
-    /// The first of them is held, or behind a held one.
-    Behind,
     /// The first hint does not turn back into points.
     Undecodable(Claim, PayloadError),
     /// The writer was given so many of them, and took so many or failed.
@@ -170,11 +168,8 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
         return ended(0, Outcome::Store(error));
     }
     let (claim, tried) = Claim::of(&line, &mut load);
-    if claim.reopens != load.reopens {
+    if claim.reopens != load.reopens || tried == 0 {
         return ended(0, Outcome::NotBegun);
-    }
-    if tried == 0 {
-        return ended(0, Outcome::Behind);
     }
     if claim.hints.is_empty() {
         return ended(tried, Outcome::Nothing);
