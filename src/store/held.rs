@@ -122,8 +122,7 @@ impl Registry {
     fn held_in<'a>(&'a self, queue: &'a Queue) -> impl Iterator<Item = &'a HeldHint> {
         let pending = (!queue.is_drained()).then_some(queue.cursor.next..=queue.watermark);
         let held = pending.map(|pending| self.held.within(queue.at, pending));
-        let held = held.into_iter().flatten();
-        held.filter(|hint| !queue.cursor.is_gone(hint.place.sequence))
+        held.into_iter().flatten()
     }
 
     /// Claims what is held of a queue that can be seen from now on: nobody else lets it leave. Returns how many hints that is.
@@ -191,7 +190,7 @@ impl Registry {
         (stretch.from <= stretch.watermark).then_some(stretch)
     }
 
-    /// Ends a hold; its hint leaves, or is as any other. `None` if nothing can have waited for that.
+    /// Ends a hold; its hint leaves, or is as any other. `None` if it has none, or none whose queue is there.
     fn let_go(&mut self, id: HoldId, leave: Option<Leave>) -> Option<Ended> {
         let HeldHint {
             place,
@@ -203,9 +202,6 @@ impl Registry {
         let (node, _) = nodes.find(|(_, queues)| holds(queues))?;
         let node = *node;
         let queue = self.queue_mut(node, place.queue)?;
-        if place.sequence > queue.watermark {
-            return None;
-        }
         queue.claimed.remove(&place.sequence);
         let left = leave.map(|leave| self.leave_from(node, [(place, payload_bytes)], leave));
         Some(Ended {
