@@ -77,11 +77,12 @@ pub struct NodeStats {
     pub lost: Amount,
     /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
     pub buried: Amount,
-    /// Hints whose write every owner refused that answered, so they left since open.
+    /// Hints whose write every owner that answered refused, so that they left since open.
     pub withdrawn: Amount,
     /// Of the lost ones, those that were older than [`Config::max_age`](crate::Config::max_age).
     pub expired: Amount,
-    /// Of the lost ones, those that made room for newer ones ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
+    /// Of the lost ones, those that made room for newer ones
+    /// ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
     pub dropped: Amount,
     /// Hints refused since open because a limit had no room for them, if the node had any before.
     pub refused: u64,

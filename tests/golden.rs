@@ -426,11 +426,11 @@ fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
     assert_eq!(read, [None, Some(write(1 << 40))]);
     assert_eq!((block.bytes_before, block.bytes_through), (90, 96));
     let again = decoders::encode_block(queue, Sequence(4), 90, &block.hints);
-    assert_eq!(again, [both.clone()]);
+    assert_eq!(again, std::slice::from_ref(both));
     let (group_key, group) = &more["more mixed group"];
     assert_eq!(
         decoders::mixed(Sequence(7), &[group]).unwrap(),
-        [group.clone()]
+        std::slice::from_ref(group)
     );
 
     let dir = tempfile::tempdir().unwrap();

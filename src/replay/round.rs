@@ -87,7 +87,8 @@ pub struct Round<'a, P, W> {
     damaged: Option<QueueRef>,
     /// Shards that are left alone until then.
     waiting: BTreeSet<(Instant, ShardId)>,
-    /// Shards whose next hint is held or behind a held one, until the bell rings: it does so after a hint is let go.
+    /// Shards whose next hint is held or behind a held one, until the bell rings: it does so after
+    /// a hint is let go.
     behind_held: BTreeSet<ShardId>,
     /// Shards whose sends failed since the node took anything, and how often.
     pub(super) failing: HashMap<ShardId, u32>,
@@ -200,7 +201,8 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             let Some(head) = hints.first().map(|hint| hint.mark.place()) else {
                 continue;
             };
-            // No later hint can come in front of this one, so what is not held up now will not be when the send claims it.
+            // No later hint can come in front of this one, so what is not held up now will not be
+            // when the send claims it.
             if self.line.store.is_behind_held(self.line.node, shard, head) {
                 self.behind_held.insert(shard);
                 continue;
@@ -325,7 +327,8 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             return self.is_at_end.then_some(End::CaughtUp);
         }
         let is_storm = self.is_storm();
-        // What is behind held hints is not tried, so it says nothing of the node; with nothing else left it waits for the bell here.
+        // What is behind held hints is not tried, so it says nothing of the node; with nothing else
+        // left it waits for the bell here.
         let left_alone = self.waiting.len() + self.behind_held.len();
         let is_failing = !self.waiting.is_empty() && left_alone >= self.window.shards().len();
         if !is_storm && !is_failing {

@@ -82,7 +82,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims those that are still there, up to the first that is held, and says how many of them are in front of that.
+    /// Claims those that are still there, up to the first that is held, and says how many of them
+    /// are in front of that.
     fn of(line: &Line<impl Sized>, load: &mut Load) -> (Self, usize) {
         let admission = line.admission.as_ref();
         let mut claim = Claim {
@@ -131,7 +132,8 @@ pub struct Landed {
 }
 
 pub enum Outcome {
-    /// Told not to begin, or the store was opened again since the hints were read, or the first of them is behind a held one.
+    /// Told not to begin, or the store was opened again since the hints were read, or the first of
+    /// them is behind a held one.
     NotBegun,
     /// The store does not serve.
     Store(HandoffError),

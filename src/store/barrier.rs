@@ -66,7 +66,8 @@ pub struct BarrierQueue {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BarrierState {
-    /// Every one was taken by its node.
+    /// Every one was taken by its node, or was withdrawn, since every owner that answered refused
+    /// its write: it was not to be delivered.
     Delivered,
     /// None is lost so far, and some are not delivered.
     Waiting {

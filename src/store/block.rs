@@ -9,7 +9,8 @@
 //!         CRC32C over chunk 0's key, the header up to here and the stored body u32
 //! body    a hint: flags u8 = 0 | payload format u16 | shard u64 | enqueue time u64 (unix ms) | length u32 | payload
 //!         with origins, before the payload: queue u64, sequence u64 that it had before it was a dead letter; 0, 0 if it was none
-//!         with write ids, before the payload: boot u64, counter u64 of its write; 0, 0 if it has none, since no boot is 0
+//!         with write ids, before the payload: boot u64, counter u64 of its write; 0, 0 if it has
+//!         none, since no boot is 0
 //! ```
 //! All big endian. Header and stored body, one behind the other, are cut into chunks of 16 KiB under consecutive keys
 //! (SLED.md rule 3: no value may become a blob). Exactly `chunks` keys belong to a block. The hints before a block are

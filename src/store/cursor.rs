@@ -3,13 +3,15 @@
 //! ```text
 //! version u8 = 3 | reserved u8 = 0 | ranges u16
 //! next sequence u64
-//! delivered hints u64, bytes u64 | dead hints u64, bytes u64 | lost hints u64, bytes u64 | withdrawn hints u64, bytes u64
+//! delivered hints u64, bytes u64 | dead hints u64, bytes u64
+//! lost hints u64, bytes u64 | withdrawn hints u64, bytes u64
 //! a range: hints skipped since the end of the range before (or since next) u64, hints in it u64, payload bytes in it u64,
 //!          each as postcard's varint (LEB128)
 //! CRC32C over key and all of the above u32
 //! ```
-//! All else big endian; 80 bytes and the ranges. The counts are of all that left, the ranges included. Version 2 is the same
-//! without what was withdrawn, and version 1, which schema 1 wrote, without ranges either. Both are read still.
+//! All else big endian; 80 bytes and the ranges. The counts are of all that left, the ranges
+//! included. Version 2 is the same without what was withdrawn, and version 1, which schema 1 wrote,
+//! without ranges either. Both are read still.
 
 use bytes::{Buf, BufMut};
 

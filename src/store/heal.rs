@@ -206,8 +206,8 @@ fn is_damage(cause: &StorageError) -> bool {
     matches!(error, Some(sled::Error::Corruption { .. }))
 }
 
-/// Queues as they were found; counts since open as they were, less what had left a queue and is in it again. What is held and was found
-/// is held still.
+/// Queues as they were found; counts since open as they were, less what had left a queue and is in
+/// it again. What is held and was found is held still.
 fn carry_over(registry: &mut Registry, mut found: Registry) {
     let old = mem::take(registry);
     for (node, queues) in &mut found.nodes {

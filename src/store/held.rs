@@ -1,13 +1,15 @@
 //! Held hints: hints that are durable like any other, and that only their holder lets leave.
 //!
-//! Whoever is still sending a write directly when its hint becomes durable holds the hint: it leaves unsent if the send succeeds. Until
-//! the holder lets go of it, no limit takes it, and all later hints of its (node, shard) wait behind it: a receiver that keeps the
-//! highest sequence would refuse it once one of them had been applied.
+//! Whoever is still sending a write directly when its hint becomes durable holds the hint: it
+//! leaves unsent if the send succeeds. Until the holder lets go of it, no limit takes it, and all
+//! later hints of its (node, shard) wait behind it: a receiver that keeps the highest sequence
+//! would refuse it once one of them had been applied.
 //!
-//! A hold is memory only. The commit thread enters it when it gives out the sequence, before the group is written, so that a hint whose
-//! group's outcome is unknown is held if a reopen finds it. Once the hint can be seen it is claimed too, so that limits, expiry and
-//! counts need no case of their own. Where a hold has no hint that is there (refused, lost with its group, gone with its node), it
-//! stands for nothing.
+//! A hold is memory only. The commit thread enters it when it gives out the sequence, before the
+//! group is written, so that a hint whose group's outcome is unknown is held if a reopen finds it.
+//! Once the hint can be seen it is claimed too, so that limits, expiry and counts need no case of
+//! their own. Where a hold has no hint that is there (refused, lost with its group, gone with its
+//! node), it stands for nothing.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -71,10 +73,12 @@ pub struct Claimed {
     pub in_front: usize,
 }
 
-/// The right to let a held hint leave. Dropped, the hint is an ordinary one from then on, and its node's bell rings.
+/// The right to let a held hint leave. Dropped, the hint is an ordinary one from then on, and its
+/// node's bell rings.
 ///
-/// It holds whatever the node is called by now. It may be ended at any time; one that ends before its hint is durable leaves an
-/// ordinary hint behind, so who wants it to leave waits for that first.
+/// It holds whatever the node is called by now. It may be ended at any time; one that ends before
+/// its hint is durable leaves an ordinary hint behind, so who wants it to leave waits for that
+/// first.
 #[derive(Debug)]
 pub struct Held {
     shared: Weak<Shared>,
@@ -125,7 +129,8 @@ impl Registry {
         held.into_iter().flatten()
     }
 
-    /// Claims what is held of a queue that can be seen from now on: nobody else lets it leave. Returns how many hints that is.
+    /// Claims what is held of a queue that can be seen from now on: nobody else lets it leave.
+    /// Returns how many hints that is.
     pub fn claim_held(
         &mut self,
         node: NodeId,
@@ -147,7 +152,8 @@ impl Registry {
         claimed
     }
 
-    /// Claims what is held of a node whose queues were found, or came from another: all claims of theirs were forgotten.
+    /// Claims what is held of a node whose queues were found, or came from another: all claims of
+    /// theirs were forgotten.
     pub fn claim_all_held(&mut self, node: NodeId) {
         let queues = self.nodes.get(&node);
         let queues = queues.into_iter().flat_map(|it| &it.queues);
@@ -157,7 +163,8 @@ impl Registry {
         }
     }
 
-    /// How many of a shard's next hints, which are in the order of the node's queues, are in front of its first held one.
+    /// How many of a shard's next hints, which are in the order of the node's queues, are in front
+    /// of its first held one.
     fn in_front(&self, node: NodeId, shard: ShardId, hints: &[Place]) -> usize {
         let (false, Some(queues)) = (self.held.hints.is_empty(), self.nodes.get(&node)) else {
             return hints.len();
@@ -179,7 +186,8 @@ impl Registry {
         end.unwrap_or(hints.len())
     }
 
-    /// What is there to read for those who take a node's hints in order: up to the first that is held.
+    /// What is there to read for those who take a node's hints in order: up to the first that is
+    /// held.
     pub fn stretch_in_order(&self, node: NodeId) -> Option<Stretch> {
         let queues = self.nodes.get(&node)?;
         let mut stretch = queues.stretch(None)?;
@@ -190,7 +198,8 @@ impl Registry {
         (stretch.from <= stretch.watermark).then_some(stretch)
     }
 
-    /// Ends a hold; its hint leaves, or is as any other. `None` if it has none, or none whose queue is there.
+    /// Ends a hold; its hint leaves, or is as any other. `None` if it has none, or none whose queue
+    /// is there.
     fn let_go(&mut self, id: HoldId, leave: Option<Leave>) -> Option<Ended> {
         let HeldHint {
             place,
@@ -214,7 +223,8 @@ impl Registry {
 }
 
 impl Store {
-    /// Hands in a hint that is held from before anybody can see it. `done` is called as by [`append_within`](Store::append_within).
+    /// Hands in a hint that is held from before anybody can see it. `done` is called as by
+    /// [`append_within`](Store::append_within).
     pub fn append_held(
         &self,
         reserved: Reservation,
@@ -237,8 +247,8 @@ impl Store {
         held
     }
 
-    /// Claims those of a shard's next hints that are pending and nobody else's, and keeps only them in the list. Nothing from the
-    /// first held hint of the shard on is claimed.
+    /// Claims those of a shard's next hints that are pending and nobody else's, and keeps only them
+    /// in the list. Nothing from the first held hint of the shard on is claimed.
     pub fn claim_in_order(
         &self,
         node: NodeId,
@@ -270,11 +280,12 @@ impl Store {
 }
 
 impl Held {
-    /// The node took it: it leaves as delivered if it is durable, seen at once, on disk with the next group. Returns what left: nothing
-    /// if the hint is not there.
+    /// The node took it: it leaves as delivered if it is durable, seen at once, on disk with the
+    /// next group. Returns what left: nothing if the hint is not there.
     ///
     /// # Errors
-    /// Why the store does not serve. Then it is an ordinary hint from now on, if it is there when the store serves again.
+    /// Why the store does not serve. Then it is an ordinary hint from now on, if it is there when
+    /// the store serves again.
     pub fn deliver(self) -> Result<Amount, HandoffError> {
         self.end(Some(Leave::Delivered))
     }
@@ -297,7 +308,8 @@ impl Held {
             let mut registry = shared.registry.lock();
             let ended = registry.let_go(self.id, leave);
             if let Some(ended) = ended.as_ref().filter(|it| it.left.hints > 0) {
-                // Under the same lock: a sync that comes after anybody saw that it left makes that durable.
+                // Under the same lock: a sync that comes after anybody saw that it left makes that
+                // durable.
                 shared.inbox.mark_dirty((ended.node, ended.queue));
             }
             ended

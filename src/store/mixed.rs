@@ -6,7 +6,8 @@
 //! those that left meanwhile never are. An open sorts what a crash left (`sort_found.rs`).
 //!
 //! ```text
-//! header  as of any block, with bit 1 of its flags set, and bit 2 if its hints have write ids; its queue is 0, its sequences count the hints of all mixed groups
+//! header  as of any block, with bit 1 of its flags set, and bit 2 if its hints have write ids;
+//!         its queue is 0, its sequences count the hints of all mixed groups
 //! body    a run: node u64 | queue u64 | first sequence u64 | payload bytes of the queue before it u64 | hints u32
 //!         followed by its hints as in the body of any block, without origins
 //! ```

@@ -175,8 +175,8 @@ struct Threads {
 impl Store {
     /// Opens the store in `config.dir`, and makes it if there is none.
     ///
-    /// `on_durable` is called with the nodes that have new durable hints, or in which one is held no longer: on any thread, so it must not
-    /// block.
+    /// `on_durable` is called with the nodes that have new durable hints, or in which one is held
+    /// no longer: on any thread, so it must not block.
     pub fn open(config: &Config, on_durable: OnDurable) -> Result<Store, OpenError> {
         config.validate()?;
         Store::start(config, open::open(config, on_durable)?)
@@ -393,8 +393,8 @@ impl Store {
         self.shared.registry.lock().lowest_queue()
     }
 
-    /// What is at the head of the node's queue, as far as it is durable, and up to the first hint that is held: for those who take
-    /// hints in order.
+    /// What is at the head of the node's queue, as far as it is durable, and up to the first hint
+    /// that is held: for those who take hints in order.
     pub fn peek(
         &self,
         reader: &mut Reader,
@@ -405,8 +405,8 @@ impl Store {
         reader.peek(&self.shared, node, stretch, limits)
     }
 
-    /// What is pending from a place on: in the queue that this names, or, with nothing left to read there, in the ones behind it. What is
-    /// held is pending, too.
+    /// What is pending from a place on: in the queue that this names, or, with nothing left to read
+    /// there, in the ones behind it. What is held is pending, too.
     pub fn peek_from(
         &self,
         reader: &mut Reader,

@@ -79,7 +79,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads what the registry says is there to read for a node: hints of one queue, in order, up to the end of the stretch.
+    /// Reads what the registry says is there to read for a node: hints of one queue, in order, up
+    /// to the end of the stretch.
     pub fn peek(
         &mut self,
         shared: &Shared,

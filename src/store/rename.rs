@@ -156,7 +156,8 @@ fn merge(
 /// Puts the queues of one node among those of another, with what was counted of them.
 fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     for queue in &mut from.queues {
-        // Whoever claimed hints under the old name gives them back under that, which nobody hears. What is held is claimed anew.
+        // Whoever claimed hints under the old name gives them back under that, which nobody hears.
+        // What is held is claimed anew.
         queue.claimed.clear();
     }
     to.letters.append(&mut from.letters);

@@ -34,7 +34,8 @@ use crate::{
     types::{HintId, NodeId, ShardId, StoreId},
 };
 
-/// Called, on any thread, with the nodes that have new durable hints, or in which one is held no longer.
+/// Called, on any thread, with the nodes that have new durable hints, or in which one is held no
+/// longer.
 pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
 
 /// Called, on any thread, when hints may have left a queue or dead letters changed, and when the store stops or begins to serve.

@@ -1,4 +1,5 @@
-//! Held hints in the story of a store: each is pending, nobody but the story lets it leave, and nothing in order goes past it.
+//! Held hints in the story of a store: each is pending, nobody but the story lets it leave, and
+//! nothing in order goes past it.
 
 use hinted_handoff::{
     Amount, NodeId,

@@ -140,7 +140,8 @@ impl Ledger {
         assert_eq!(shown, self.amount(&found), "pending for {node}");
     }
 
-    /// What left for good is in the account of its queue. What became a dead letter has another id once it was sent on.
+    /// What left for good is in the account of its queue. What became a dead letter has another id
+    /// once it was sent on.
     fn check_cursors(&self, store: &Store, node: u64) {
         let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
         for queue in shown.iter().flat_map(|(_, queues)| &queues.queues) {

@@ -1,4 +1,5 @@
-//! Held hints and a consumer, which takes the hints of its node in order: it sees nothing at or behind the first that is held.
+//! Held hints and a consumer, which takes the hints of its node in order: it sees nothing at or
+//! behind the first that is held.
 
 use std::time::Duration;
 

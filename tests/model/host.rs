@@ -198,7 +198,7 @@ impl Host {
             payload: payload(number, bytes),
             origin: None,
             // Some have one, so that there are blocks and groups of both.
-            write: (number % 5 == 0).then_some(WriteId {
+            write: (number.is_multiple_of(5)).then_some(WriteId {
                 boot: 7,
                 counter: number,
             }),

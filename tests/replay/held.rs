@@ -1,4 +1,5 @@
-//! Held hints: replay sends neither them nor what is behind them in their shard, and waits for their end without a look at anything.
+//! Held hints: replay sends neither them nor what is behind them in their shard, and waits for
+//! their end without a look at anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
