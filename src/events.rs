@@ -3,7 +3,7 @@
 use crate::{
     error::StorageError,
     store::{DeadReason, Loss, StoreEvent},
-    types::{HintId, NodeId, ShardId},
+    types::{Amount, HintId, NodeId, ShardId},
 };
 
 /// Something happened that an operator may want to know at once. What it led to is in [`Stats`](crate::Stats), in the dead letters and in
@@ -44,6 +44,16 @@ pub enum Event {
     },
     /// Hints left undelivered, durably. An entry of the loss journal that grows is told of each time, with what it grew by.
     Lost(Loss),
+    /// Copies of a write for a node could be neither sent nor stored. Told at once; what the loss journal says of it
+    /// ([`LossReason::NotStored`](crate::LossReason::NotStored)) is told of as [`Lost`](Event::Lost) when it is durable.
+    NotStored {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: ShardId,
+        /// How many, and their payload bytes.
+        copies: Amount,
+    },
     /// The store failed; [`health`](crate::HintedHandoff::health) says how bad it is.
     StoreFailed(StorageError),
     /// The store failed and serves again.
@@ -65,6 +75,15 @@ impl From<StoreEvent> for Event {
                 shard,
                 reason: burial.reason,
                 error: burial.error,
+            },
+            StoreEvent::NotStored {
+                node,
+                shard,
+                copies,
+            } => Event::NotStored {
+                node,
+                shard,
+                copies,
             },
             StoreEvent::Failed(cause) => Event::StoreFailed(cause),
             StoreEvent::Reopened => Event::Reopened,

@@ -45,8 +45,8 @@ pub use sled;
 pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
 pub use store::{
     AppliedHints, Barrier, BarrierLosses, BarrierQueue, BarrierState, DeadReason, Loss, LossReason,
-    Losses, LostOfQueue, Retained, RowBatch, Rows, database_config, make_durable, open_database,
-    salvage,
+    Losses, LostOfQueue, LostRange, NotStoredOfNode, Retained, RowBatch, Rows, database_config,
+    make_durable, open_database, salvage,
 };
 pub use transaction::{Abort, Committed, Hints};
 pub use types::{

@@ -75,12 +75,18 @@ pub struct NodeStats {
     pub oldest_age: Option<Duration>,
     /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room.
     pub lost: Amount,
-    /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
-    pub buried: Amount,
     /// Of these, the ones that were older than [`Config::max_age`](crate::Config::max_age).
     pub expired: Amount,
     /// Of these, the ones that made room for newer ones ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
     pub dropped: Amount,
+    /// Copies of writes since open that could be neither sent nor stored. They never were hints, and are in no other count. A node that
+    /// has only these has no queues, and is listed for them alone.
+    pub not_stored: Amount,
+    /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
+    pub buried: Amount,
+    /// Dead letters since open that made room for newer ones, by [`Config::max_dead_letters`](crate::Config::max_dead_letters) or
+    /// [`Config::max_dead_letter_bytes`](crate::Config::max_dead_letter_bytes). Most count in `buried`, too; none counts in `lost`.
+    pub letters_evicted: Amount,
     /// Hints refused since open because a limit had no room for them, if the node had any before.
     pub refused: u64,
     /// Failed pings and sends since open.

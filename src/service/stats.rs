@@ -1,6 +1,6 @@
 //! What is shown of the service: every node, the store, direct writes.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::time::Instant;
 
@@ -8,14 +8,20 @@ use super::HintedHandoff;
 use crate::{
     payload::Payload,
     stats::{NodeState, NodeStats, Stats, WriteStats},
-    store::Hold,
+    store::{Hold, NodeQueues},
+    types::NodeId,
 };
 
 impl<P: Payload> HintedHandoff<P> {
     /// Depth and progress of every node, and counters of the store, without a scan.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
-        let nodes = inner.store.nodes().into_iter().map(|(node, queues)| {
+        let not_stored = inner.store.not_stored();
+        let mut nodes: BTreeMap<NodeId, NodeQueues> = inner.store.nodes().into_iter().collect();
+        for node in not_stored.keys() {
+            nodes.entry(*node).or_default();
+        }
+        let nodes = nodes.into_iter().map(|(node, queues)| {
             let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
             let Hold { paused, parked } = inner.store.hold(node);
             let rate = seen
@@ -41,7 +47,9 @@ impl<P: Payload> HintedHandoff<P> {
                 delivered: queues.delivered,
                 oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
                 lost: queues.lost,
+                not_stored: not_stored.get(&node).copied().unwrap_or_default(),
                 buried: queues.buried,
+                letters_evicted: queues.letters_evicted,
                 expired: queues.limited.expired,
                 dropped: queues.limited.dropped,
                 refused: queues.limited.refused,

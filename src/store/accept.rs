@@ -14,6 +14,7 @@ use super::{
     block::Hint,
     committer::Committer,
     cursor::{Cursor, Leave},
+    departure::Fate,
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
@@ -53,6 +54,10 @@ pub struct Accepted {
     pub removed_bytes: usize,
     /// Hints that leave undelivered.
     pub departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+    /// Hints that leave undelivered in the group that stores them, by whom that concerns.
+    pub fates: HashMap<Owner, Fate>,
+    /// Of these: where they stood, once they have a sequence. They show when the group is published, as other hints of it do.
+    pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Records in our trees of hints and of losses.
     pub hints: RowMap,
     pub losses: RowMap,
@@ -178,6 +183,12 @@ impl Committer {
             let accepted = &mut judged.accepted;
             let mut draft = match part {
                 Part::Hint { node, hint, .. } => {
+                    judged.hints.push(((place, 0), node, hint));
+                    continue;
+                }
+                Part::Stillborn { node, hint, fate } => {
+                    accepted.fates.insert((place, 0), fate);
+                    accepted.steps += 1;
                     judged.hints.push(((place, 0), node, hint));
                     continue;
                 }
@@ -327,9 +338,8 @@ impl Committer {
             registry.leave(node, &hints, leave);
         }
         for (node, change) in letters {
-            if let Some(queues) = registry.nodes.get_mut(&node) {
-                change.apply(&mut queues.letters);
-            }
+            // A node that gets its first hint with this group may get it as a dead letter.
+            change.apply(&mut registry.nodes.entry(node).or_default().letters);
         }
     }
 }

@@ -218,6 +218,7 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
         queues.delivered = known.delivered;
         queues.buried = known.buried;
         queues.lost = known.lost;
+        queues.letters_evicted = known.letters_evicted;
         queues.limited = known.limited;
         for queue in &queues.queues {
             if let Some(before) = known.queues.iter().find(|it| it.at == queue.at) {
@@ -230,6 +231,7 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
         }
     }
     found.reopens = old.reopens + 1;
+    found.not_stored = old.not_stored;
     found.quota = old.quota;
     found.ages = old.ages;
     let queues = found.nodes.values().flat_map(|node| &node.queues);

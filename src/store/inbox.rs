@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{
     block::Hint,
     copy::Copy,
-    departure::{Departure, Discard, Fate, Redrive},
+    departure::{Departure, Discard, Fate, Redrive, Stillborn},
     engine::{Engine, GROUP_BYTES},
     in_flight::{Done, Waiting},
     keys::{Place, QueueRef},
@@ -68,6 +68,7 @@ pub struct Append {
 pub enum Entry {
     Append(Append),
     Proposal(Proposal),
+    Stillborn(Stillborn),
     Departure(Departure),
     Discard(Discard),
     Redrive(Redrive),
@@ -79,6 +80,11 @@ impl Entry {
         match self {
             Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
             Entry::Proposal(Proposal { draft, .. }) => draft.bytes + draft.reads() * READ_SHARE,
+            Entry::Stillborn(Stillborn { hint, .. }) => {
+                // Its payload is in its queue, and in its dead letter.
+                let block = hint.raw_bytes() + APPEND_OVERHEAD_BYTES;
+                DEPARTURE_SHARE + block + hint.payload.len()
+            }
             Entry::Departure(Departure { hints, .. }) => {
                 let payload: u64 = hints.iter().map(|hint| hint.hint.payload_bytes()).sum();
                 DEPARTURE_SHARE + payload as usize
@@ -122,6 +128,18 @@ impl Entry {
                 };
                 let waiting = Waiting::new(draft.hints.len(), reserved, done);
                 (Part::Transaction(draft), waiting)
+            }
+            Entry::Stillborn(Stillborn {
+                node,
+                hint,
+                fate,
+                done,
+            }) => {
+                let part = Part::Stillborn { node, hint, fate };
+                (
+                    part,
+                    Waiting::new(1, Reservation::default(), Done::Append(done)),
+                )
             }
             Entry::Departure(Departure {
                 node,
@@ -172,6 +190,7 @@ impl Entry {
                 drop(reserved);
                 done(Err(Refusal::Enqueue(error)));
             }
+            Entry::Stillborn(stillborn) => (stillborn.done)(Err(error)),
             Entry::Departure(Departure { done, .. }) | Entry::Discard(Discard { done, .. }) => {
                 done(Err(error.into()));
             }
@@ -189,6 +208,12 @@ pub enum Part {
         answered: bool,
     },
     Transaction(Draft),
+    /// See [`Stillborn`].
+    Stillborn {
+        node: NodeId,
+        hint: Hint,
+        fate: Fate,
+    },
     Departure {
         node: NodeId,
         hints: Vec<PeekedHint>,

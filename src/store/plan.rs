@@ -10,8 +10,10 @@ use super::{
     encoder::EncodedBlock,
     encoding::Job,
     in_flight::Owner,
+    inbox::Dirty,
     keys::{CHUNK_KEY_BYTES, Place, QueueRef},
     mixed::MixedDraft,
+    reader::{Mark, PeekedHint},
     spacers::Spacing,
 };
 use crate::{
@@ -22,12 +24,18 @@ use crate::{
 /// Hints of a node that take more than this are a block of their own.
 const MIXED_BELOW_BYTES: usize = 16 * 1024;
 
+/// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). Replay bounds what it adds by its window;
+/// hints that leave with the group that stores them may be any number, so a queue whose list has this many ranges gets no more of them.
+const RANGES_MAX: usize = 1000;
+
 /// The blocks of a group, encoded and not yet written.
 #[derive(Default)]
 pub struct Plan {
     pub blocks: Vec<(Job, EncodedBlock)>,
     /// Nodes whose block is the first of a new queue.
     pub new_queues: Vec<NodeId>,
+    /// Queues that take no new hints from now on.
+    pub ended: Vec<Dirty>,
     /// Keys of spacers that come before the blocks.
     pub spacers: Vec<[u8; CHUNK_KEY_BYTES]>,
 }
@@ -48,10 +56,13 @@ impl Committer {
         let mut plan = Plan::default();
         let mut drafts = Vec::with_capacity(by_node.len());
         for (node, (owners, hints)) in by_node {
+            if owners.iter().any(|it| accepted.fates.contains_key(it)) {
+                plan.ended.extend(self.end_long_queue(node, accepted));
+            }
             if !self.tails.contains_key(&node) {
                 plan.new_queues.push(node);
             }
-            drafts.push(self.draft(node, owners, hints, accepted));
+            drafts.push(self.draft(node, owners, hints, accepted)?);
         }
         let jobs = match accepted.is_plain() {
             true => self.mix(drafts),
@@ -102,7 +113,7 @@ impl Committer {
         owners: Vec<Owner>,
         hints: Vec<Hint>,
         accepted: &mut Accepted,
-    ) -> Draft {
+    ) -> Result<Draft, StorageError> {
         let mut tail = match self.tails.get(&node) {
             Some(tail) => *tail,
             None => self.new_tail(node),
@@ -113,7 +124,18 @@ impl Committer {
             queue: tail.queue.queue,
             sequence: Sequence(sequence),
         });
+        let mut bytes_through = tail.bytes;
         for ((owner, hint), id) in owners.iter().zip(&hints).zip(ids.clone()) {
+            bytes_through += hint.payload_bytes();
+            if let Some(fate) = accepted.fates.remove(owner) {
+                let mark = Mark {
+                    queue: tail.queue,
+                    sequence: id.sequence,
+                    bytes_through,
+                };
+                let hint = hint.clone();
+                self.leave_at_once(accepted, node, PeekedHint { mark, hint }, &fate)?;
+            }
             if let Some(letter) = accepted.redriven.remove(owner) {
                 let now = Place {
                     queue: tail.queue,
@@ -134,7 +156,22 @@ impl Committer {
         tail.next = Sequence(tail.next.0 + draft.hints.len() as u64);
         tail.bytes = draft.bytes_through();
         self.tails.insert(node, tail);
-        draft
+        Ok(draft)
+    }
+
+    /// Lets the node's next hint begin a new queue if its last one can take none that leaves at once. Returns that one.
+    fn end_long_queue(&mut self, node: NodeId, accepted: &Accepted) -> Option<Dirty> {
+        let tail = self.tails.get(&node)?;
+        let known = || self.shared.registry.lock().queue(node, tail.queue);
+        let ranges = match accepted.cursors.get(&(node, tail.queue)) {
+            Some(cursor) => cursor.above.len(),
+            None => known().map_or(0, |queue| queue.cursor.above.len()),
+        };
+        if ranges < RANGES_MAX {
+            return None;
+        }
+        let ended = self.tails.remove(&node);
+        ended.map(|tail| (node, tail.queue))
     }
 
     /// SLED.md rule 16: queue ids come from a counter of our own.

@@ -33,6 +33,9 @@ pub struct Registry {
     pub quota: Quota,
     /// Since when the hints of each queue wait, as far as that is known.
     pub ages: BTreeMap<QueueRef, Ages>,
+    /// Copies that were neither sent nor stored since open, by node. Apart from the nodes, since one that has only these has no queues and
+    /// is none that the store knows.
+    pub not_stored: BTreeMap<NodeId, Amount>,
     /// How often the store was opened again before this was found; all claims were forgotten each time.
     pub reopens: u64,
 }
@@ -54,6 +57,8 @@ pub struct NodeQueues {
     pub buried: Amount,
     /// Gone undelivered since open.
     pub lost: Amount,
+    /// Dead letters that made room for newer ones since open.
+    pub letters_evicted: Amount,
     /// What limits did since open.
     pub limited: Limited,
 }
@@ -242,6 +247,8 @@ impl Registry {
                 self.quota.changed(before, queue.pending());
             }
             None => {
+                // Only the last one takes hints.
+                queues.queues.iter_mut().for_each(|it| it.sealed = true);
                 let queue = Queue::new(at, watermark, bytes);
                 self.quota.changed(Amount::default(), queue.pending());
                 queues.queues.push_back(queue);
@@ -389,6 +396,7 @@ impl Registry {
     /// Forgets a node; returns what it had.
     pub fn remove(&mut self, node: NodeId) -> Option<NodeQueues> {
         let removed = self.nodes.remove(&node)?;
+        self.not_stored.remove(&node);
         self.quota.changed(removed.pending(), Amount::default());
         for queue in &removed.queues {
             self.ages.remove(&queue.at);

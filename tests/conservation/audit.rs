@@ -51,8 +51,9 @@ fn tells_of(loss: &Loss, entry: &Entry, step: Step) -> bool {
     (loss.node.0 == entry.node || Some(loss.node.0) == step.renamed)
         && loss.shard.is_none_or(|shard| shard.0 == entry.shard)
         && (entry.id.sequence.0 == 0
-            || loss.queue == entry.id.queue
-                && (loss.first..=loss.last).contains(&entry.id.sequence))
+            || loss
+                .place
+                .is_some_and(|place| place.holds(entry.id.queue, entry.id.sequence)))
 }
 
 impl ServiceStory {
@@ -230,7 +231,8 @@ impl ServiceStory {
             );
             for number in told {
                 if let Some(mut entry) = self.unknown.remove(number) {
-                    (entry.id.queue, entry.id.sequence) = (loss.queue, loss.first);
+                    let place = loss.place.unwrap();
+                    (entry.id.queue, entry.id.sequence) = (place.queue, place.first);
                     self.stored = self.stored.map(|it| it.checked_sub(1).unwrap());
                     self.enter(*number, entry);
                 }

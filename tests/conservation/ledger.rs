@@ -174,7 +174,9 @@ impl Ledger {
                 loss.reason == reason
                     && loss.node.0 == entry.node
                     && loss.shard.is_none_or(|shard| shard.0 == entry.shard)
-                    && covers(loss.queue, loss.first, loss.last)
+                    && loss
+                        .place
+                        .is_some_and(|it| covers(it.queue, it.first, it.last))
             });
             let folded = losses
                 .folded

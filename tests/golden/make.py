@@ -188,11 +188,17 @@ folded_key = b"\0"
 folded_fields = numbers(3, 2, EXPIRED, 5, 500, DISCARDED, 1, 1 << 40) + some(7, 2)
 range_key = struct.pack(">BQ", 2, QUEUE)
 range_fields = numbers(NODE, QUEUE, 3, 1000, 6, 600, 2)
+copies_key = struct.pack(">BQ", 1, 301)
+copies_fields = number(NODE) + some(SHARD) + numbers(3, 300, TIME, TIME)
+node_key = struct.pack(">BQ", 3, NODE)
 more = {
     "record removed, paused and parked": node_record2([(1, 0), (3, 1), (3, 2)], 1, 1, TIME),
     "loss of a redriven one, shard unknown": loss(300, NONE, 9, 128, 120, 70_000, DISCARDED, numbers(1, QUEUE, 6)),
     "loss folded": (folded_key, sealed(folded_key, b"\1" + folded_fields)),
     "loss range": (range_key, sealed(range_key, b"\1" + range_fields)),
+    "loss of copies not stored": (copies_key, sealed(copies_key, b"\2" + copies_fields)),
+    "loss of copies of a node": (node_key, sealed(node_key, b"\1" + numbers(NODE, 3, 300, 299))),
+    "loss of copies of nodes forgotten": (b"\3", sealed(b"\3", b"\1" + number(298))),
 }
 
 write("schema1.txt", records)
