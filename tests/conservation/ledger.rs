@@ -31,6 +31,8 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub hints: BTreeMap<u64, Entry>,
+    /// Copies that were neither sent nor stored, by the name that their node had.
+    pub not_stored: BTreeMap<u64, Amount>,
 }
 
 /// A small part at a time, so that pages end within blocks.
@@ -184,6 +186,17 @@ impl Ledger {
                 .any(|it| covers(it.queue, it.first, it.last));
             assert!(listed || folded, "{entry:?} is not in the journal");
         }
+        let mut not_stored = BTreeMap::new();
+        for (_, loss) in losses.entries.iter().filter(|(_, it)| it.place.is_none()) {
+            assert_eq!(loss.reason, LossReason::NotStored);
+            let sum: &mut Amount = not_stored.entry(loss.node.0).or_default();
+            *sum = plus(*sum, loss.amount);
+        }
+        assert_eq!(not_stored, self.not_stored);
+        if !not_stored.is_empty() {
+            let all = not_stored.into_values().fold(Amount::default(), plus);
+            by_reason.insert(LossReason::NotStored, all);
+        }
         assert_eq!(losses.by_reason, by_reason);
     }
 
@@ -192,6 +205,13 @@ impl Ledger {
             hints: numbers.len() as u64,
             bytes: numbers.iter().map(|it| self.hints[it].bytes).sum(),
         }
+    }
+}
+
+pub fn plus(one: Amount, other: Amount) -> Amount {
+    Amount {
+        hints: one.hints + other.hints,
+        bytes: one.bytes + other.bytes,
     }
 }
 

@@ -1,5 +1,8 @@
 //! A random story of a store: what is done to it, and what that means for every hint.
 
+#[path = "undelivered.rs"]
+mod undelivered;
+
 use std::{collections::BTreeMap, path::Path, sync::mpsc, time::Duration};
 
 use hinted_handoff::{
@@ -69,7 +72,9 @@ impl Story {
     pub fn step(&mut self) {
         let node = NODES[self.random.usize(..NODES.len())];
         match self.random.u32(..100) {
-            0..30 => self.append(node),
+            0..24 => self.append(node),
+            24..28 => self.append_undelivered(node),
+            28..30 => self.note_not_stored(node),
             30..50 => self.deliver(node),
             50..58 => self.bury(node),
             58..66 => self.lose(node),
@@ -81,7 +86,8 @@ impl Story {
             84..88 => self.rename(node),
             88..91 => self.reopen(),
             91..94 => self.crash(),
-            94..97 => self.fail(node),
+            94..96 => self.fail(node),
+            96..97 => self.fail_undelivered(node),
             _ => self.remove(node),
         }
         let store = self.store.as_ref().unwrap();
@@ -362,6 +368,15 @@ impl Story {
         self.count("crashed", 1);
     }
 
+    fn until_reopened(&mut self, reopens: u64) {
+        while self.store().reopens() == reopens || !matches!(self.store().health(), Health::Serving)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.ledger.reconcile(self.store.as_ref().unwrap(), &NODES);
+        self.count("storage failures", 1);
+    }
+
     /// The storage fails under a departure; the store mends itself, and the departure was whole or nothing.
     fn fail(&mut self, node: u64) {
         let hints = self.claimed(node, 5);
@@ -377,11 +392,7 @@ impl Story {
         if lost.is_ok() {
             return;
         }
-        while self.store().reopens() == reopens || !matches!(self.store().health(), Health::Serving)
-        {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.ledger.reconcile(self.store.as_ref().unwrap(), &NODES);
+        self.until_reopened(reopens);
         let there: Vec<u64> = pending(self.store(), node).iter().map(number).collect();
         let is_lost = hints
             .iter()
@@ -395,6 +406,5 @@ impl Story {
         if is_lost > 0 {
             self.mark(&hints, Whereabouts::Journalled(LossReason::Quota));
         }
-        self.count("storage failures", 1);
     }
 }
