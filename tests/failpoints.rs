@@ -40,14 +40,15 @@ const SHARING: Host = Host::Sharing(Manner::Transactions);
 /// In a shared database nothing is rebuilt or named, and its workload removes no node, nor does it leave anything to be sorted.
 fn hosts(point: &str) -> &'static [Host] {
     let begins = |names: &[&str]| names.iter().any(|name| point.starts_with(name));
-    // Come to by `dead_letters`, whose children bury, send on and discard.
-    if begins(&["letter"]) {
+    // Come to by `dead_letters`, whose children send on and discard.
+    if begins(&["letter: pointer"]) {
         return &[];
     }
-    if begins(&["transaction"]) {
-        return &[SHARING];
+    // What a plain host has of these is a hint that leaves with its group.
+    if begins(&["letter"]) {
+        return &[Host::Plain];
     }
-    match begins(&["append", "ack", "trim", "commit", "close"]) {
+    match begins(&["transaction", "append", "ack", "trim", "commit", "close"]) {
         true => &[Host::Plain, SHARING],
         false => &[Host::Plain],
     }

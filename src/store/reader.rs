@@ -164,13 +164,14 @@ impl Reader {
             let (before, rest) = block.hints.split_at(skipped.min(block.hints.len()));
             let mut bytes_through = block.header.bytes_before + payload_bytes(before);
             for hint in rest {
+                // What has left is not measured either.
+                if next > until {
+                    break;
+                }
                 let length = hint.payload_bytes();
                 let over = bytes + length > limits.payload_bytes || peeked.len() >= limits.hints;
                 if over && !peeked.is_empty() {
                     return Ok(Peek::Hints(peeked));
-                }
-                if next > until {
-                    break;
                 }
                 bytes += length;
                 bytes_through += length;

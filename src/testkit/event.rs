@@ -40,6 +40,22 @@ pub enum Event {
         /// Its number.
         number: u64,
     },
+    /// A write is about to be handed in as a hint that leaves as a dead letter in the step that stores it.
+    Burying {
+        /// Its number.
+        number: u64,
+        /// For whom.
+        node: NodeId,
+        /// For which shard.
+        shard: ShardId,
+    },
+    /// A dead letter is there.
+    Dead {
+        /// The number in its payload.
+        number: u64,
+        /// Its id.
+        id: HintId,
+    },
     /// The node took the hint. Told right before the writer returns `Ok`.
     Delivered {
         /// The hint's id.
@@ -82,12 +98,14 @@ impl Event {
         match self {
             Event::Answered { .. }
             | Event::Refused { .. }
+            | Event::Dead { .. }
             | Event::Settled
             | Event::Discarded { .. }
             | Event::CaughtUp { .. }
             | Event::Closed => true,
             Event::Opened { .. }
             | Event::Tried { .. }
+            | Event::Burying { .. }
             | Event::Delivered { .. }
             | Event::Reopened
             | Event::Discarding { .. } => false,
@@ -117,6 +135,12 @@ impl std::fmt::Display for Event {
                 node,
                 shard,
             } => write!(f, "@tried {number} {node} {shard}"),
+            Event::Burying {
+                number,
+                node,
+                shard,
+            } => write!(f, "@burying {number} {node} {shard}"),
+            Event::Dead { number, id } => write!(f, "@dead {number} {id}"),
             Event::Answered { number, id: None } => write!(f, "@answered {number}"),
             Event::Answered {
                 number,
@@ -169,6 +193,15 @@ fn parse(line: &str) -> Option<Event> {
             number: number(word())?,
             node: NodeId(number(word())?),
             shard: ShardId(number(word())?),
+        },
+        "@burying" => Event::Burying {
+            number: number(word())?,
+            node: NodeId(number(word())?),
+            shard: ShardId(number(word())?),
+        },
+        "@dead" => Event::Dead {
+            number: number(word())?,
+            id: parse_id(word()?)?,
         },
         "@answered" => Event::Answered {
             number: number(word())?,
@@ -232,6 +265,12 @@ mod tests {
                 node,
                 shard,
             },
+            Event::Burying {
+                number,
+                node,
+                shard,
+            },
+            Event::Dead { number, id },
             Event::Answered {
                 number,
                 id: Some(id),
