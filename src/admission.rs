@@ -12,6 +12,8 @@
 //! Order is that of the turns. A hint that comes in another way (`write_shard`, a transaction) has no turn: it is not overtaken by
 //! writes that begin after its call has returned, and of those under way at the same time either may be first.
 
+mod held;
+
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
@@ -25,6 +27,8 @@ use crate::{
     store::Store,
     types::{HintId, NodeId, QueueId, Sequence, ShardId},
 };
+
+pub use held::HeldInLane;
 
 /// Lanes below which looking for those that can be forgotten is not worth it.
 const SWEEP_AT_LEAST: usize = 1024;
@@ -63,11 +67,11 @@ struct Lane {
     is_taken: bool,
     /// Who gets it next.
     line: VecDeque<oneshot::Sender<Turn>>,
-    /// Hints handed in of which it is not known yet that they are durable.
+    /// Hints handed in of which it is not known yet that they are durable, and those that are held.
     in_pipeline: usize,
     /// Sends of replay under way.
     sends: usize,
-    /// The last hint that became durable, until it is known to be gone.
+    /// The last hint that is durable and not held, until it is known to be gone.
     last: Option<Position>,
 }
 
@@ -328,9 +332,9 @@ impl OnItsWay {
     /// It is durable, and stands here.
     pub fn durable(self, id: HintId) {
         let last = Some((id.queue, id.sequence));
-        // `self` is dropped after it: the lane is never seen without both.
+        // `self` is dropped after it: the lane is never seen without both. One that was held until now may stand before others.
         let mut state = self.admission.state.lock();
-        state.change(self.key, |lane| lane.last = last);
+        state.change(self.key, |lane| lane.last = lane.last.max(last));
     }
 }
 

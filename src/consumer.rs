@@ -121,7 +121,7 @@ impl<P: Payload> Consumer<P> {
             if replays.stop().is_cancelled() {
                 return Err(HandoffError::ShutDown);
             }
-            if self.handoff.store().has_pending(self.node) {
+            if self.handoff.store().has_next(self.node) {
                 return Ok(());
             }
             tokio::select! {
@@ -210,7 +210,7 @@ impl<P: Payload> Consumer<P> {
         let mut reader = std::mem::take(&mut self.reader);
         let limits = PeekLimits {
             hints: max,
-            payload_bytes: self.handoff.batch_bytes(),
+            payload_bytes: self.handoff.config().batch_bytes,
         };
         let reading = self.handoff.runtime().spawn_blocking(move || {
             let peeked = store.peek(&mut reader, node, limits);

@@ -3,7 +3,7 @@
 use crate::{
     error::StorageError,
     store::{DeadReason, Loss, StoreEvent},
-    types::{HintId, NodeId, ShardId},
+    types::{Amount, HintId, NodeId, ShardId},
 };
 
 /// Something happened that an operator may want to know at once. What it led to is in [`Stats`](crate::Stats), in the dead letters and in
@@ -17,6 +17,18 @@ pub enum Event {
         node: NodeId,
         /// What was said, with its causes.
         error: String,
+    },
+    /// Writes to a node are hinted at once from now on, since it does not answer.
+    GateClosed {
+        /// The node.
+        node: NodeId,
+        /// What it did.
+        why: String,
+    },
+    /// A node answers again, and writes are sent to it.
+    GateOpened {
+        /// The node.
+        node: NodeId,
     },
     /// Hints are being sent to a node.
     Replaying {
@@ -42,8 +54,32 @@ pub enum Event {
         /// What was said, with its causes.
         error: String,
     },
+    /// The next hint of a shard is of a format that this host does not read. It waits, with all behind it in the shard, until a build
+    /// that reads it is here. Told once for a shard, until a hint of it is read again; after a restart anew.
+    UnknownFormat {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: ShardId,
+        /// Its next hint.
+        hint: HintId,
+        /// The format of that.
+        found: u16,
+        /// The format that this host writes.
+        written: u16,
+    },
     /// Hints left undelivered, durably. An entry of the loss journal that grows is told of each time, with what it grew by.
     Lost(Loss),
+    /// Copies of a write for a node could be neither sent nor stored. Told at once; what the loss journal says of it
+    /// ([`LossReason::NotStored`](crate::LossReason::NotStored)) is told of as [`Lost`](Event::Lost) when it is durable.
+    NotStored {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: ShardId,
+        /// How many, and their payload bytes.
+        copies: Amount,
+    },
     /// The store failed; [`health`](crate::HintedHandoff::health) says how bad it is.
     StoreFailed(StorageError),
     /// The store failed and serves again.
@@ -65,6 +101,15 @@ impl From<StoreEvent> for Event {
                 shard,
                 reason: burial.reason,
                 error: burial.error,
+            },
+            StoreEvent::NotStored {
+                node,
+                shard,
+                copies,
+            } => Event::NotStored {
+                node,
+                shard,
+                copies,
             },
             StoreEvent::Failed(cause) => Event::StoreFailed(cause),
             StoreEvent::Reopened => Event::Reopened,

@@ -15,9 +15,10 @@ mod config;
 mod consumer;
 mod error;
 mod events;
+mod fan_out;
 mod limits;
+mod links;
 mod payload;
-mod points_writer;
 mod replay;
 mod service;
 mod shard_writer;
@@ -28,27 +29,33 @@ pub mod testkit;
 mod transaction;
 mod types;
 
-pub use config::{Config, MAX_ENTRY_BYTES_CEILING, OnUnopenable, WhenFull, WriteOrdering};
+pub use config::{
+    AnswerWhen, Config, MAX_ENTRY_BYTES_CEILING, OnNotStored, OnUnopenable, WhenFull, WriteOrdering,
+};
 pub use consumer::{Consumer, PeekedPoints};
 pub use error::{
     ConfigError, DatabaseProblem, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError,
     Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
 pub use events::Event;
-pub use payload::{Payload, PayloadError, Postcard};
-pub use points_writer::{
-    ConsistencyLevel, OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome,
-};
+pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome};
+#[cfg(feature = "json")]
+pub use payload::Json;
+pub use payload::{EncodeError, Payload, PayloadError, Postcard};
 pub use service::{Accepted, DeadLetter, DeadLetterContent, HintedHandoff, Redriven};
 pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
 pub use sled;
-pub use stats::{Damage, Health, NodeState, NodeStats, Stats, StoreStats, WriteStats};
+pub use stats::{
+    Damage, DirectStats, Gate, Health, NodeState, NodeStats, Stats, StoreStats, UnknownFormat,
+    WriteStats,
+};
 pub use store::{
-    AppliedHints, Barrier, BarrierLosses, BarrierQueue, BarrierState, DeadReason, Loss, LossReason,
-    Losses, LostOfQueue, Retained, RowBatch, Rows, database_config, make_durable, open_database,
-    salvage,
+    AppliedHints, AppliedWrites, Barrier, BarrierLosses, BarrierQueue, BarrierState, DeadReason,
+    Loss, LossReason, Losses, LostOfQueue, LostRange, NotStoredOfNode, Retained, RowBatch, Rows,
+    database_config, make_durable, open_database, salvage,
 };
 pub use transaction::{Abort, Committed, Hints};
 pub use types::{
-    Amount, Durability, HintId, NodeId, Pause, QueueId, Sequence, ShardId, StoreId, WriteId,
+    Amount, ConsistencyLevel, Durability, HintId, NodeId, ParseError, Pause, QueueId, Sequence,
+    ShardId, StoreId, WriteId,
 };

@@ -92,7 +92,8 @@ pub enum WriteError {
         /// What went wrong.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The node will never accept this write. It is not hinted when sent directly. When several hints are rejected together, replay
+    /// The node will never accept this write. Sent directly by a [`PointsWriter`](crate::PointsWriter) it becomes a dead letter
+    /// if another owner takes it, and is refused else. When several hints are rejected together, replay
     /// sends them again in halves until it knows which one it is; that one becomes a dead letter, and the others are delivered.
     Reject {
         /// What the node said.

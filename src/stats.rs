@@ -40,6 +40,9 @@ pub enum NodeState {
     Replaying,
     /// It does not answer its ping, or has taken nothing since: it is tried again after a while.
     Down,
+    /// It answers, and all that waits is of a format that this host does not read
+    /// ([`NodeStats::unknown_format`]): it is looked at again after a while.
+    UnknownFormat,
     /// The host paused its replay: hints are accepted, and wait.
     Paused,
     /// The host said who is in the cluster, and did not name it: hints are accepted, and wait, until it is named again, removed, or
@@ -49,7 +52,44 @@ pub enum NodeState {
     Manual,
 }
 
-/// One node's queue and its replay.
+/// Whether writes of a [`PointsWriter`](crate::PointsWriter) are sent to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Gate {
+    /// They are.
+    #[default]
+    Open,
+    /// They are hinted at once: a write was not answered within
+    /// [`Config::hint_after`](crate::Config::hint_after) (100 ms where that is 0) and nothing else since it
+    /// began, writes to two shards failed with no answer between them, or a ping failed. It opens with
+    /// whatever the node answers: to replay, to a direct write that was outstanding, or, where nothing is
+    /// replayed to it, to one write each [`Config::retry_interval`](crate::Config::retry_interval).
+    Closed {
+        /// Since when, by the wall clock, in milliseconds since 1970.
+        since_unix_ms: u64,
+        /// What the node did.
+        why: String,
+    },
+}
+
+/// Direct writes to a node since open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct DirectStats {
+    /// Under way, with their payload bytes.
+    pub outstanding: Amount,
+    /// Taken.
+    pub taken: u64,
+    /// Failed in a way that is worth a retry, or not answered in time.
+    pub failed: u64,
+    /// Refused for good.
+    pub rejected: u64,
+    /// Hinted without a try: the gate was closed, or as many were outstanding as may be.
+    pub not_tried: u64,
+}
+
+/// One node's queue and its replay, and the direct writes to it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct NodeStats {
@@ -61,6 +101,10 @@ pub struct NodeStats {
     pub paused: Option<Pause>,
     /// Since when it is parked, if it is: by the wall clock, in milliseconds since 1970.
     pub parked_since_unix_ms: Option<u64>,
+    /// Whether direct writes are sent to it.
+    pub gate: Gate,
+    /// Direct writes.
+    pub direct: DirectStats,
     /// Durable and not yet acknowledged.
     pub pending: Amount,
     /// Its dead letters: hints that it rejected, kept until somebody sends them on or discards them.
@@ -75,12 +119,21 @@ pub struct NodeStats {
     pub oldest_age: Option<Duration>,
     /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room.
     pub lost: Amount,
+    /// Of the lost ones, those that were older than [`Config::max_age`](crate::Config::max_age).
+    pub expired: Amount,
+    /// Of the lost ones, those that made room for newer ones
+    /// ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
+    pub dropped: Amount,
+    /// Copies of writes since open that could be neither sent nor stored. They never were hints, and are in no other count. A node that
+    /// has only these has no queues, and is listed for them alone.
+    pub not_stored: Amount,
     /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
     pub buried: Amount,
-    /// Of these, the ones that were older than [`Config::max_age`](crate::Config::max_age).
-    pub expired: Amount,
-    /// Of these, the ones that made room for newer ones ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
-    pub dropped: Amount,
+    /// Hints whose write every owner that answered refused, so that they left since open.
+    pub withdrawn: Amount,
+    /// Dead letters since open that made room for newer ones, by [`Config::max_dead_letters`](crate::Config::max_dead_letters) or
+    /// [`Config::max_dead_letter_bytes`](crate::Config::max_dead_letter_bytes). Most count in `buried`, too; none counts in `lost`.
+    pub letters_evicted: Amount,
     /// Hints refused since open because a limit had no room for them, if the node had any before.
     pub refused: u64,
     /// Failed pings and sends since open.
@@ -98,9 +151,27 @@ pub struct NodeStats {
     /// How long it will take at that rate until nothing waits; `None` where nothing was taken lately.
     #[serde(with = "humantime_serde")]
     pub caught_up_in: Option<Duration>,
-    /// The shard of the oldest hint that waits, while that shard is left alone after a failed send: nothing goes further beyond this
+    /// The shard of the oldest hint that waits, while that shard is left alone, after a failed send or for its format: nothing goes further beyond this
     /// hint than [`Config::window_hints`](crate::Config::window_hints) and [`Config::window_bytes`](crate::Config::window_bytes).
     pub stalled_by: Option<ShardId>,
+    /// Hints that wait until this host, or another build of it, reads their format, as far as replay has met them. Of a manual node the
+    /// consumer tells instead.
+    pub unknown_format: Option<UnknownFormat>,
+}
+
+/// Hints that this host does not read, since [`Payload::decode`](crate::Payload::decode) said
+/// [`UnknownFormat`](crate::PayloadError::UnknownFormat). They wait, with all behind them in their shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UnknownFormat {
+    /// Shards whose next hint is one.
+    pub shards: u64,
+    /// The first of these shards.
+    pub shard: ShardId,
+    /// The format of its next hint.
+    pub found: u16,
+    /// The format that this host writes.
+    pub written: u16,
 }
 
 /// The store below all queues.
@@ -170,7 +241,7 @@ pub struct Stats {
     pub writes: WriteStats,
 }
 
-/// Counts of fan-out writes since open.
+/// Counts of fan-out writes since open: of copies, each once what becomes of it is settled, which may be after the write was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct WriteStats {
@@ -181,6 +252,8 @@ pub struct WriteStats {
     /// Of these, the ones that were not tried directly, since that would have overtaken older ones
     /// ([`WriteOrdering::Strict`](crate::WriteOrdering::Strict)).
     pub backlogged: u64,
+    /// Hints that left, or were not made, since every owner that answered refused the write.
+    pub withdrawn: u64,
     /// Direct writes that an owner rejected, or whose shard is gone.
     pub rejected: u64,
     /// Writes that no owner took and whose hint could not be stored either.

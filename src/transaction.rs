@@ -80,7 +80,8 @@ impl<P: Payload> Hints<'_, P> {
     /// effect. Its id is in [`Committed::hints`].
     ///
     /// # Errors
-    /// [`TransactionError::Enqueue`] if the points are empty or over [`Config::max_entry_bytes`](crate::Config::max_entry_bytes),
+    /// [`TransactionError::Enqueue`] if the points do not encode, are empty, or over
+    /// [`Config::max_entry_bytes`](crate::Config::max_entry_bytes),
     /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1 MiB.
     pub fn enqueue(
         &mut self,
@@ -414,7 +415,8 @@ impl<P: Payload> HintedHandoff<P> {
             .filter_map(|(node, hint)| self.on_its_way(*node, hint.shard))
             .collect();
         // Where hints stand is known only once they are durable: before that the store has not seen their queue.
-        let answer_early = self.durability() == Durability::Buffered && on_their_way.is_empty();
+        let answer_early =
+            self.config().durability == Durability::Buffered && on_their_way.is_empty();
         let (tell, told) = oneshot::channel();
         let done = move |result: Result<Vec<HintId>, Refusal>| {
             drop((turn, room));

@@ -1,12 +1,15 @@
 //! Order between direct writes and hints.
 //!
 //! Goal: with `WriteOrdering::Strict` a receiver is never sent the first copy of a write after that of a later one, whatever fails, and
-//! nobody waits for ever; with `Bypass` all is as it was.
+//! nobody waits for ever; with `Bypass` all is as it was. With either, receivers that keep to `AppliedHints` and `AppliedWrites` apply
+//! each write once, although hints are made of writes that are still being sent.
 //!
 //! Method: scenarios of one situation each, on paused time where time matters, and rounds in which many clients write at once to
 //! nodes that fail, hang and panic as a seed says (`random.rs`); after each, all that the receivers saw is compared with the order of
 //! the calls (`world.rs`). `HH_CYCLES` is the number of rounds; a round is a seed: `HH_SEED` runs it again, with `HH_CYCLES=1` it alone.
 
+#[path = "admission/applied.rs"]
+mod applied;
 mod common;
 mod crash;
 #[path = "admission/random.rs"]
@@ -83,15 +86,25 @@ fn main() -> ExitCode {
     );
     for number in 0..cycles {
         let seed = seed.wrapping_add(number);
-        let round = move || scenarios::on_threads(random::round(seed));
+        // Whose time is the tasks' own, and whose tasks run at once.
+        let round = move || match seed % 2 {
+            0 => scenarios::on_threads(random::round(seed)),
+            _ => scenarios::paused(random::round(seed)),
+        };
         let name = format!("round {number}, HH_SEED={seed} HH_CYCLES=1");
         judge(&name, broken(round));
     }
     let figures = FIGURES.lock().unwrap();
     println!(
-        "admission: {} writes, {} copies direct, {} hinted ({} of them behind a backlog), order checked {} times: {passed} passed, {failed} \
-         failed",
-        figures.writes, figures.direct, figures.hinted, figures.backlogged, figures.checked
+        "admission: {} writes, {} copies direct, {} hinted ({} of them behind a backlog), order checked {} times, \
+         {} copies refused by their hints and {} by their writes: {passed} passed, {failed} failed",
+        figures.writes,
+        figures.direct,
+        figures.hinted,
+        figures.backlogged,
+        figures.checked,
+        figures.refused.0,
+        figures.refused.1
     );
     match failed {
         0 => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! Nothing ever leaves without a delivery or a journal entry: after every step of random stories each hint that was ever stored is
-//! pending, delivered, a dead letter or in the loss journal, and nowhere twice; so
-//! *enqueued = delivered + pending + dead + journalled*.
+//! pending, delivered, withdrawn, a dead letter or in the loss journal, and nowhere twice; so
+//! *enqueued = delivered + pending + dead + journalled + withdrawn*. Copies that never were hints are in the journal too, each once.
 //!
 //! Half of the stories are of a store by itself. The others are of a whole service: its nodes answer anything, and what they took is written
 //! down by them; every wait is for something to be so, in time that is moved by hand.
@@ -17,6 +17,8 @@ mod common;
 mod copy;
 #[path = "conservation/failing.rs"]
 mod failing;
+#[path = "conservation/fan_out.rs"]
+mod fan_out;
 mod frozen;
 #[path = "conservation/journal.rs"]
 mod journal;
@@ -40,6 +42,7 @@ use std::{
     panic::{RefUnwindSafe, catch_unwind, resume_unwind},
 };
 
+use fan_out::FanOutStory;
 use service::ServiceStory;
 use story::Story;
 
@@ -122,9 +125,31 @@ const KINDS: [&str; 28] = [
     "written directly",
 ];
 
+/// The same of a store by itself.
+const STORE_KINDS: [&str; 18] = [
+    "barriers",
+    "buried",
+    "crashed",
+    "delivered",
+    "delivered unsent",
+    "discarded",
+    "evicted",
+    "held",
+    "let go",
+    "lost",
+    "not stored",
+    "redriven",
+    "removed nodes",
+    "renamed nodes",
+    "reopened",
+    "storage failures",
+    "undelivered",
+    "withdrawn",
+];
+
 #[test]
-fn every_hint_of_a_store_is_pending_delivered_dead_or_journalled_after_every_step() {
-    tell("a store", 10, &[], |seed| {
+fn every_hint_of_a_store_is_pending_delivered_withdrawn_dead_or_journalled_after_every_step() {
+    tell("a store", 10, &STORE_KINDS, |seed| {
         let mut story = Story::begin(seed);
         for _ in 0..steps() {
             story.step();
@@ -133,17 +158,44 @@ fn every_hint_of_a_store_is_pending_delivered_dead_or_journalled_after_every_ste
     });
 }
 
+/// What happens to copies in the stories of a fan-out.
+const FATES: [&str; 6] = [
+    "crashed",
+    "dead on arrival",
+    "not stored",
+    "refused",
+    "reopened",
+    "withdrawn",
+];
+
+/// One thread for blocking work, beside the one that holds the clock.
+fn on_a_clock_that_stands<T>(story: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .max_blocking_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(story)
+}
+
+#[test]
+fn every_copy_of_a_fan_out_is_at_its_owner_pending_dead_journalled_or_withdrawn_after_every_step() {
+    tell("a fan-out", 2, &FATES, |seed| {
+        on_a_clock_that_stands(async {
+            let mut story = FanOutStory::begin(seed).await;
+            for _ in 0..steps() / 2 {
+                story.step().await;
+            }
+            story.end().await
+        })
+    });
+}
+
 #[test]
 fn every_hint_of_a_service_is_pending_delivered_dead_or_journalled_after_every_step() {
     tell("a service", 4, &KINDS, |seed| {
-        // One thread for blocking work, beside the one that holds the clock.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .max_blocking_threads(2)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        on_a_clock_that_stands(async {
             let mut story = ServiceStory::begin(seed).await;
             for _ in 0..steps() {
                 story.step().await;

@@ -1,14 +1,16 @@
 //! Hints that are taken by hand: in order, each once, together with what the host makes of them.
 
 mod common;
+#[path = "consumer/held.rs"]
+mod held;
 mod hosting;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Consumer, HandoffError, HintedHandoff, NodeId, NodeState, Payload, PayloadError, ShardId,
-    TransactionError, testkit::ScriptedWriter,
+    Consumer, EncodeError, HandoffError, HintedHandoff, NodeId, NodeState, Payload, PayloadError,
+    ShardId, TransactionError, testkit::ScriptedWriter,
 };
 use hosting::{DOWN, Handoff, Host, MANUAL, SHARD, config, copy, points};
 
@@ -355,8 +357,9 @@ struct Number(u64);
 impl Payload for Number {
     const FORMAT: u16 = 0;
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         out.extend(self.0.to_string().into_bytes());
+        Ok(())
     }
 
     fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError> {
@@ -402,6 +405,72 @@ async fn a_hint_that_does_not_decode_is_an_error_once_it_comes_first() {
     }
     drop(consumer);
     handoff.shutdown().await.unwrap();
+}
+
+/// Written by the next version of the host: this one reads nothing of the version before.
+#[derive(Debug)]
+struct Later;
+
+impl Payload for Later {
+    const FORMAT: u16 = 1;
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.push(0);
+        Ok(())
+    }
+
+    fn decode(format: u16, _: Bytes) -> Result<Self, PayloadError> {
+        Err(PayloadError::UnknownFormat {
+            found: format,
+            written: Self::FORMAT,
+        })
+    }
+}
+
+impl hinted_handoff::ShardWriter<Later> for Later {
+    async fn write_shard(
+        &self,
+        _: hinted_handoff::ShardWrite<Later>,
+    ) -> Result<(), hinted_handoff::WriteError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_hint_of_an_unknown_format_is_an_error_that_says_so_and_stays_for_a_host_that_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let host = Host::open(&path).await;
+    drop(queue(&host, &["1"]).await);
+    host.close().await;
+    let db = hosting::open_db(&path);
+    let handoff = HintedHandoff::open_in(&db, config(&path), Later).await;
+    let handoff = handoff.unwrap();
+    let mut consumer = handoff.consumer(MANUAL).unwrap();
+    for _ in 0..2 {
+        let Err(HandoffError::Undecodable { hint, source }) = consumer.peek(10).await else {
+            panic!("it was read");
+        };
+        assert_eq!(hint.sequence.0, 1);
+        let is_unknown = matches!(
+            *source,
+            PayloadError::UnknownFormat {
+                found: 0,
+                written: 1
+            }
+        );
+        assert!(is_unknown, "{source:?}");
+    }
+    assert_eq!(handoff.stats().nodes[0].pending.hints, 1);
+    drop(consumer);
+    handoff.shutdown().await.unwrap();
+    drop((handoff, db));
+
+    let host = Host::open(&path).await;
+    let mut consumer = host.handoff.consumer(MANUAL).unwrap();
+    assert_eq!(points(&consumer.peek(10).await.unwrap()), ["1"]);
+    drop(consumer);
+    host.close().await;
 }
 
 #[test]

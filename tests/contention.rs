@@ -92,7 +92,7 @@ fn rows_that_are_changed_directly_each_time_are_told_and_nothing_is_left_behind(
         Err(TransactionError::Contended { attempts: RUNS_MAX })
     );
     assert!(is_it, "{contended:?}");
-    assert_eq!(runs, RUNS_MAX.into());
+    assert_eq!(runs, u64::from(RUNS_MAX));
     assert_eq!(host.tree.get("mine").unwrap(), None);
 
     let enqueue = |hints: &mut hinted_handoff::Hints<'_, Bytes>| {

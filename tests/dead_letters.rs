@@ -179,7 +179,11 @@ fn of_several_queues_the_one_that_was_begun_first_makes_room_first_whoever_has_i
         assert_eq!(seen(&store), left);
     }
     let losses = store.losses(0).unwrap().entries.into_iter();
-    let lost = losses.map(|(_, it)| (it.node, it.queue.0, it.first.0, it.last.0, it.reason));
+    let lost = losses.map(|(_, it)| {
+        let place = it.place.unwrap();
+        let (first, last) = (place.first.0, place.last.0);
+        (it.node, place.queue.0, first, last, it.reason)
+    });
     let quota = LossReason::DeadLetterQuota;
     let expected = [(NODE, 1, 1, 1), (NODE, 1, 2, 2), (NODE, 2, 1, 1)];
     let expected = expected.map(|(node, queue, first, last)| (node, queue, first, last, quota));

@@ -40,14 +40,15 @@ const SHARING: Host = Host::Sharing(Manner::Transactions);
 /// In a shared database nothing is rebuilt or named, and its workload removes no node, nor does it leave anything to be sorted.
 fn hosts(point: &str) -> &'static [Host] {
     let begins = |names: &[&str]| names.iter().any(|name| point.starts_with(name));
-    // Come to by `dead_letters`, whose children bury, send on and discard.
-    if begins(&["letter"]) {
+    // Come to by `dead_letters`, whose children send on and discard.
+    if begins(&["letter: pointer"]) {
         return &[];
     }
-    if begins(&["transaction"]) {
-        return &[SHARING];
+    // What a plain host has of these is a hint that leaves with its group.
+    if begins(&["letter"]) {
+        return &[Host::Plain];
     }
-    match begins(&["append", "ack", "trim", "commit", "close"]) {
+    match begins(&["transaction", "append", "ack", "trim", "commit", "close"]) {
         true => &[Host::Plain, SHARING],
         false => &[Host::Plain],
     }
@@ -176,7 +177,7 @@ fn main() -> ExitCode {
             let mut met = false;
             let wanted = in_turn.into_iter().take(crash::cycles(1).min(3) as usize);
             // What a life comes to is up to chance and to how busy the machine is, so a point that was not met is tried again.
-            for (try_nr, nth) in wanted.chain([in_turn[0]; 9]).enumerate() {
+            for (try_nr, nth) in wanted.chain([in_turn[0]; 29]).enumerate() {
                 if try_nr > 0 && nth == in_turn[0] && met {
                     break;
                 }

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use common::*;
 use hinted_handoff::{
-    AppliedHints, HintId, LossReason, NodeId, QueueId, Sequence, ShardId, StoreId,
+    AppliedHints, HintId, LossReason, NodeId, QueueId, Sequence, ShardId, StoreId, WriteId,
     sled::{self, Transactional, transaction::ConflictableTransactionError},
-    testkit::{Leave, QueueRef, Store, decoders},
+    testkit::{Hint, Leave, QueueRef, Store, decoders},
 };
 
 const NODE: u64 = 258;
@@ -206,8 +206,9 @@ fn the_store_reads_the_documented_bytes() {
     let (0, loss) = &losses.entries[0] else {
         panic!("{losses:?}");
     };
+    let place = loss.place.unwrap();
     assert_eq!(
-        (loss.node, loss.shard, loss.queue, loss.first, loss.last),
+        (loss.node, loss.shard, place.queue, place.first, place.last),
         (
             NodeId(NODE),
             Some(ShardId(7)),
@@ -237,7 +238,7 @@ fn the_store_reads_the_documented_bytes() {
 #[test]
 fn records_read_and_are_written_as_documented() {
     let documented = records("schema2_more.txt");
-    assert_eq!(documented.len(), 4);
+    assert_eq!(documented.len(), 7);
     for (name, (key, value)) in documented {
         let again = match name.starts_with("record") {
             true => decoders::node_record(NodeId(NODE), &value),
@@ -248,7 +249,7 @@ fn records_read_and_are_written_as_documented() {
 }
 
 #[test]
-fn what_schema_1_wrote_reads_and_is_written_anew_in_version_2_when_it_changes() {
+fn what_schema_1_wrote_reads_and_is_written_anew_in_the_newest_version_when_it_changes() {
     let documented = records("schema1.txt");
     assert_eq!(documented.len(), 7);
     let (cursor_key, cursor) = &documented["hh/hints cursor"];
@@ -293,13 +294,14 @@ fn what_schema_1_wrote_reads_and_is_written_anew_in_version_2_when_it_changes() 
         };
         assert_eq!(letters(&store, NODE), buried);
     }
-    // The same fields in version 2.
+    // The same fields in version 3, which has one more pair of counts.
     let queue = QueueRef {
         node: NodeId(NODE),
         queue: QueueId(1),
     };
     let again = decoders::cursor(queue, cursor).unwrap();
-    assert_eq!((again[0], &again[1..60]), (2, &cursor[1..60]));
+    assert_eq!((again[0], &again[1..60]), (3, &cursor[1..60]));
+    assert_eq!(again[60..76], [0; 16]);
     assert_eq!(decoders::cursor(queue, &again), Ok(again));
 }
 
@@ -355,6 +357,93 @@ fn a_mixed_group_is_the_documented_bytes_and_is_sorted_at_open() {
     assert_eq!(payloads(&store, NODE), ["v=1"]);
     assert_eq!(payloads(&store, 259), ["v=2"]);
     assert_eq!(hints(&store, 259)[0].mark.bytes_through, 73);
+}
+
+#[test]
+fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
+    let mut documented = records("schema3_writes.txt");
+    let more = documented.split_off("more");
+    assert_eq!((documented.len(), more.len()), (5, 2));
+    let write = |counter| WriteId {
+        boot: 0xb007,
+        counter,
+    };
+    let of_write = |counter, payload: &'static str| Hint {
+        write: Some(write(counter)),
+        ..common::hint(7, payload)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let first = of_write(1, "cpu,host=a v=1 1");
+    try_append(&store, NODE, vec![first]).remove(0).unwrap();
+    let letter = bury(&store, NODE, 1, "rejected");
+    let letter_block = records("schema3_writes.txt").remove("hh/hints letter block 1");
+    // The letter's block is trimmed once it was sent on.
+    let id = HintId {
+        store: store.id(),
+        queue: QueueId(1),
+        sequence: Sequence(1),
+    };
+    let (_, _, hint) = store.letter(NodeId(NODE), id).unwrap().unwrap();
+    assert_eq!(hint.write, Some(write(1)));
+    sync(&store);
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let (key, value) = letter_block.unwrap();
+        let found = db.open_tree("hh/hints").unwrap().get(key).unwrap();
+        assert_eq!(found.unwrap(), value, "the dead letter");
+    });
+
+    let store = open(dir.path());
+    assert_eq!(redrive(&store, NODE, letter).sequence, Sequence(2));
+    let (held, told) = hold(&store, NODE, of_write(1 << 40, "v=3"));
+    told.recv().unwrap().unwrap();
+    assert_eq!(held.withdraw().unwrap().hints, 1);
+    sync(&store);
+    let found: Vec<_> = hints(&store, NODE).into_iter().map(|it| it.hint).collect();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].write, found[0].origin.is_some()),
+        (Some(write(1)), true)
+    );
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        for (name, (key, value)) in &documented {
+            if !["hh/hints block 1", "hh/hints letter block 1"].contains(&name.as_str()) {
+                assert_eq!(&hints.get(key).unwrap().unwrap(), value, "{name}");
+            }
+        }
+    });
+
+    // Those that a store writes by chance only.
+    let queue = QueueRef {
+        node: NodeId(NODE),
+        queue: QueueId(1),
+    };
+    let (_, both) = &more["more two hints, one of a write"];
+    let block = decoders::block(queue, Sequence(4), &[both]).unwrap();
+    let read: Vec<_> = block.hints.iter().map(|it| it.write).collect();
+    assert_eq!(read, [None, Some(write(1 << 40))]);
+    assert_eq!((block.bytes_before, block.bytes_through), (90, 96));
+    let again = decoders::encode_block(queue, Sequence(4), 90, &block.hints);
+    assert_eq!(again, std::slice::from_ref(both));
+    let (group_key, group) = &more["more mixed group"];
+    assert_eq!(
+        decoders::mixed(Sequence(7), &[group]).unwrap(),
+        std::slice::from_ref(group)
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        hints.insert(group_key, group.clone()).unwrap();
+    });
+    fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
+    let store = open(dir.path());
+    let read: Vec<_> = hints(&store, NODE).iter().map(|it| it.hint.write).collect();
+    assert_eq!(read, [Some(write(1)), None]);
 }
 
 #[test]

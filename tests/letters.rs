@@ -144,7 +144,7 @@ fn a_dead_letter_of_which_nothing_reads_is_reported_and_recorded_as_lost() {
         assert_eq!(losses.entries.len(), 2);
         let (_, loss) = &losses.entries[1];
         assert_eq!(
-            (loss.reason, loss.first, loss.amount.hints),
+            (loss.reason, loss.place.unwrap().first, loss.amount.hints),
             (LossReason::Damaged, Sequence(3), 1)
         );
         deliver_all(&store);
@@ -178,7 +178,13 @@ fn a_dead_letter_that_is_not_there_after_a_clean_stop_is_recorded_as_lost_and_ba
         assert_eq!(losses.entries.len(), 2);
         let (_, loss) = &losses.entries[1];
         let bytes = payload(5).len() as u64;
-        let all = (loss.node, loss.queue, loss.shard, loss.reason, loss.amount);
+        let all = (
+            loss.node,
+            loss.place.unwrap().queue,
+            loss.shard,
+            loss.reason,
+            loss.amount,
+        );
         let amount = Amount { hints: 1, bytes };
         let expected = (NodeId(NODE), QueueId(1), None, LossReason::Damaged, amount);
         assert_eq!(all, expected);

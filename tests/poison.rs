@@ -23,8 +23,8 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Config, DeadReason, Durability, HintedHandoff, NodeId, NodeState, NodeStats, Payload,
-    PayloadError, ShardId, ShardWrite, ShardWriter, WriteError,
+    Amount, Config, DeadReason, Durability, EncodeError, HintedHandoff, NodeId, NodeState,
+    NodeStats, Payload, PayloadError, ShardId, ShardWrite, ShardWriter, WriteError,
     testkit::{CommitFault, Reply, ScriptedWriter, Seen},
 };
 use parking_lot::Mutex;
@@ -356,78 +356,66 @@ async fn a_hint_that_was_tried_as_often_as_it_may_be_is_buried_and_the_last_try_
     }
 }
 
-/// A host after a downgrade: it reads the formats up to its own.
+/// Reads only what is UTF-8.
 #[derive(Debug)]
-struct Versioned<const WRITES: u16>(Bytes);
+struct Text;
 
-impl<const WRITES: u16> Payload for Versioned<WRITES> {
-    const FORMAT: u16 = WRITES;
+impl Payload for Text {
+    const FORMAT: u16 = <Bytes as Payload>::FORMAT;
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.0);
+    fn encode(&self, _: &mut Vec<u8>) -> Result<(), EncodeError> {
+        Ok(())
     }
 
     fn decode(format: u16, bytes: Bytes) -> Result<Self, PayloadError> {
-        match format <= WRITES {
-            true => Ok(Versioned(bytes)),
-            false => Err(PayloadError::UnknownFormat {
-                found: format,
-                written: WRITES,
-            }),
-        }
+        let text = std::str::from_utf8(&bytes).map(|_| Text);
+        text.map_err(|error| PayloadError::Malformed {
+            format,
+            source: error.into(),
+        })
     }
 }
 
-/// Takes all, or nothing.
-struct Counting(Option<Arc<AtomicUsize>>);
+struct Counting(Arc<AtomicUsize>);
 
-impl<const WRITES: u16> ShardWriter<Versioned<WRITES>> for Counting {
-    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
-        match self.0 {
-            Some(_) => Ok(()),
-            None => Err(WriteError::retry("down")),
-        }
-    }
-
-    async fn write_shard(&self, write: ShardWrite<Versioned<WRITES>>) -> Result<(), WriteError> {
-        let count = self.0.as_ref().ok_or_else(|| WriteError::retry("down"))?;
-        count.fetch_add(write.batches.len(), Relaxed);
+impl ShardWriter<Text> for Counting {
+    async fn write_shard(&self, write: ShardWrite<Text>) -> Result<(), WriteError> {
+        self.0.fetch_add(write.batches.len(), Relaxed);
         Ok(())
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_that_does_not_decode_here_is_buried_and_those_around_it_are_delivered() {
+async fn a_hint_whose_bytes_do_not_decode_is_buried_and_those_around_it_are_delivered() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&dir);
     queue_up(&config, [1, 1, 1]).await;
-    let newer = HintedHandoff::open(config.clone(), Counting(None))
+    let handoff = open(&config, &Arc::new(ScriptedWriter::down())).await;
+    let points = Bytes::from_static(b"\xff");
+    handoff
+        .write_shard(ShardId(1), NODE, &points)
         .await
         .unwrap();
-    let points = Versioned::<2>(Bytes::from_static(b"new"));
-    newer.write_shard(ShardId(1), NODE, &points).await.unwrap();
-    newer.sync().await.unwrap();
-    newer.shutdown().await.unwrap();
+    handoff.shutdown().await.unwrap();
     queue_up(&config, [1]).await;
 
     let (burials, _watch) = Burials::watched();
     let delivered = Arc::new(AtomicUsize::new(0));
-    let counting = Counting(Some(Arc::clone(&delivered)));
-    let older = HintedHandoff::<Versioned<1>>::open(config, counting)
+    let handoff = HintedHandoff::<Text>::open(config, Counting(Arc::clone(&delivered)))
         .await
         .unwrap();
     for _ in 0..100_000 {
-        if older.stats().nodes[0].pending.hints == 0 {
+        if handoff.stats().nodes[0].pending.hints == 0 {
             break;
         }
         std::thread::sleep(Duration::from_micros(50));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(delivered.load(Relaxed), 4);
-    assert_eq!(older.stats().nodes[0].buried.hints, 1);
+    assert_eq!(handoff.stats().nodes[0].buried.hints, 1);
     burials.are(
         &[3],
-        &["reason=Undecodable", "payload format 2", " attempts=0 "],
+        &["reason=Undecodable", "payload of format 0", " attempts=0 "],
     );
-    older.shutdown().await.unwrap();
+    handoff.shutdown().await.unwrap();
 }

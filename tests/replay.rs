@@ -6,6 +6,8 @@
 #[path = "replay/abandoned.rs"]
 mod abandoned;
 mod common;
+#[path = "replay/held.rs"]
+mod held;
 
 use std::{
     collections::BTreeMap,

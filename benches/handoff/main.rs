@@ -7,6 +7,7 @@ mod append;
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
+mod fan_out;
 mod figures;
 mod latency;
 mod nodes;
@@ -35,12 +36,13 @@ use figures::Figures;
 /// Where stores are put if nothing else is said.
 pub const TEMPORARY_DIR: &str = env!("CARGO_TARGET_TMPDIR");
 
-const SCENARIOS: [&str; 9] = [
+const SCENARIOS: [&str; 10] = [
     "append",
     "latency",
     "replay",
     "peers",
     "transactions",
+    "fan_out",
     "nodes",
     "producers",
     "outage",
@@ -133,6 +135,7 @@ fn run(args: &[String]) -> Outcome<()> {
             "replay" => runtime()?.block_on(replay::run(&settings, &place, &mut figures))?,
             "peers" => peers::run(&settings, &place, &mut figures)?,
             "producers" => runtime()?.block_on(sweep::run(&settings, &place))?,
+            "fan_out" => runtime()?.block_on(fan_out::run(&settings, &place))?,
             "space" => runtime()?.block_on(space::run(&settings, &place))?,
             "outage" => outage::run(&settings, &place, &mut figures)?,
             "transactions" => runtime()?.block_on(transactions::run(&settings, &place))?,

@@ -3,7 +3,7 @@
 #![no_main]
 
 use hinted_handoff::{
-    NodeId, QueueId, Sequence, ShardId,
+    NodeId, QueueId, Sequence, ShardId, WriteId,
     testkit::{Hint, QueueRef, decoders},
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -29,6 +29,7 @@ struct Drawn {
     enqueued_unix_ms: u64,
     payload: Payload,
     origin: Option<(u64, u64)>,
+    write: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -72,6 +73,10 @@ impl Drawn {
             origin: self
                 .origin
                 .map(|(queue, sequence)| (QueueId(queue.max(1)), Sequence(sequence))),
+            write: self.write.map(|(boot, counter)| WriteId {
+                boot: boot.max(1),
+                counter,
+            }),
         }
     }
 }

@@ -6,10 +6,12 @@
 use hinted_handoff::testkit::decoders;
 use hinted_handoff_fuzz::{is_written_again, raw_and_sealed};
 
-const KEYS: [&[u8]; 3] = [
+const KEYS: [&[u8]; 5] = [
     &[0],
     &[1, 0, 0, 0, 0, 0, 0, 0, 0],
     &[2, 0, 0, 0, 0, 0, 0, 0, 1],
+    &[3],
+    &[3, 0, 0, 0, 0, 0, 0, 0, 1],
 ];
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

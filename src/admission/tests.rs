@@ -114,3 +114,59 @@ fn lanes_whose_hints_are_gone_are_forgotten() {
     (0..4 * SWEEP_AT_LEAST as u64).for_each(note);
     assert!(lanes(&admission) < SWEEP_AT_LEAST);
 }
+
+#[tokio::test]
+async fn a_lane_is_not_clear_behind_a_held_hint_until_that_has_left() {
+    let (admission, store, _dir) = gate();
+    let hold = || {
+        let on_its_way = admission.hint(&store, NODE, SHARD);
+        let (tell, told) = std::sync::mpsc::channel();
+        let points = Hint {
+            shard: SHARD,
+            format: 0,
+            enqueued_unix_ms: 0,
+            payload: "points".into(),
+            origin: None,
+            write: None,
+        };
+        let done = Box::new(move |id| tell.send(id).unwrap());
+        let held = store.append_held(Default::default(), NODE, points, false, done);
+        let held = HeldInLane::new(held, Some(on_its_way));
+        held.durable(told.recv().unwrap().unwrap())
+    };
+    let is_clear = async |shard| {
+        let turn = admission.line_up(NODE, shard).turn().await;
+        turn.is_clear(&store)
+    };
+    for delivered in [true, false] {
+        let held = hold();
+        assert!(!is_clear(SHARD).await);
+        assert!(is_clear(ShardId(8)).await);
+        match delivered {
+            true => held.deliver().unwrap(),
+            false => held.withdraw().unwrap(),
+        };
+        assert!(is_clear(SHARD).await);
+    }
+    // As any other hint then.
+    drop(hold());
+    assert!(!is_clear(SHARD).await);
+    // It leaves past that one, which waits as before.
+    hold().withdraw().unwrap();
+    assert!(!is_clear(SHARD).await);
+}
+
+#[tokio::test]
+async fn a_hint_that_is_held_no_longer_does_not_hide_a_later_one() {
+    let (admission, store, _dir) = gate();
+    let at = |sequence| HintId {
+        store: store.id(),
+        queue: QueueId(1),
+        sequence: Sequence(sequence),
+    };
+    let held = admission.hint(&store, NODE, SHARD);
+    admission.hint(&store, NODE, SHARD).durable(at(2));
+    held.durable(at(1));
+    let last = admission.state.lock().lanes[&(NODE, SHARD)].last;
+    assert_eq!(last, Some((QueueId(1), Sequence(2))));
+}

@@ -19,6 +19,18 @@ pub fn max_entry_bytes() -> u64 {
 pub fn write_timeout() -> Duration {
     Duration::from_secs(10)
 }
+pub fn hint_after() -> Duration {
+    Duration::from_millis(100)
+}
+pub fn max_outstanding() -> usize {
+    1024
+}
+pub fn max_outstanding_bytes() -> u64 {
+    8 * MIB
+}
+pub fn fail_early() -> bool {
+    true
+}
 pub fn send_timeout() -> Duration {
     Duration::from_secs(10)
 }

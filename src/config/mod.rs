@@ -68,9 +68,38 @@ pub struct Config {
     #[serde(default = "defaults::max_entry_bytes")]
     pub max_entry_bytes: u64,
 
-    /// How long one direct write to a node may take. Default 10 s, minimum 1 ms.
+    /// How long one direct write to a node may take. Default 10 s, minimum 1 ms, maximum 1 day.
     #[serde(default = "defaults::write_timeout", with = "humantime_serde")]
     pub write_timeout: Duration,
+
+    /// How long a direct write may take before its hint is made, while the write goes on: so long a copy that the answer did not wait
+    /// for is in memory alone. Set it above the time in which a node answers as a rule; a write that takes longer costs a hint. 0: as
+    /// soon as the level is reached. Default 100 ms, maximum 1 day.
+    #[serde(default = "defaults::hint_after", with = "humantime_serde")]
+    pub hint_after: Duration,
+
+    /// Direct writes to one node at a time. Beyond that a copy becomes a hint at once, so a node that hangs gets at most so many copies
+    /// twice. Default 1,024, minimum 1, maximum 16,384.
+    #[serde(default = "defaults::max_outstanding")]
+    pub max_outstanding: usize,
+
+    /// The same in payload bytes; one write is always let through. Default 8 MiB, minimum 1.
+    #[serde(default = "defaults::max_outstanding_bytes")]
+    pub max_outstanding_bytes: u64,
+
+    /// When a write of a [`PointsWriter`](crate::PointsWriter) is answered. Default: `"level"`.
+    #[serde(default)]
+    pub answer: AnswerWhen,
+
+    /// What a write of a [`PointsWriter`](crate::PointsWriter) is that reached its level, but one of its copies could be neither sent
+    /// nor hinted. Default: `"report"`.
+    #[serde(default)]
+    pub on_not_stored: OnNotStored,
+
+    /// Whether a write of a [`PointsWriter`](crate::PointsWriter) is an error as soon as its level cannot be reached any more, with
+    /// some copies still under way; else only when the fate of each copy is known. Default: true.
+    #[serde(default = "defaults::fail_early")]
+    pub fail_early: bool,
 
     /// How long one ping or one send of replay may take. One that takes longer counts as failed and is tried again. Default 10 s,
     /// minimum 1 ms.
@@ -205,6 +234,33 @@ pub enum WhenFull {
     Block,
 }
 
+/// When a write of a [`PointsWriter`](crate::PointsWriter) is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerWhen {
+    /// When its consistency level is reached. Copies that the level did not wait for are in memory until their owner answers or
+    /// [`Config::hint_after`] is over; a crash loses those of that time, without a record.
+    #[default]
+    Level,
+    /// When its level is reached and every copy is accounted for: taken by its owner, or durably a hint, a dead letter, or recorded as
+    /// lost; with [`Durability::Buffered`] too. The process may die at any moment, and no copy of an answered write is missing without
+    /// a record. Costs the wait for the slowest owner, at most `hint_after` and a commit. An error need not wait for that.
+    Accounted,
+}
+
+/// What a write is whose level was reached, but one of whose copies could be neither sent nor hinted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNotStored {
+    /// A success. The copy is in the loss journal ([`LossReason::NotStored`](crate::LossReason::NotStored)), in
+    /// [`NodeStats`](crate::NodeStats), and told as an [`Event`](crate::Event).
+    #[default]
+    Report,
+    /// An error, [`PointsWriteError::NotStored`](crate::PointsWriteError::NotStored), beside the record. So the answer waits until each
+    /// copy is taken, hinted, or known to be neither.
+    Fail,
+}
+
 /// What to do with a store that cannot be opened. Neither choice deletes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -259,6 +315,12 @@ impl Config {
             batch_bytes: defaults::batch_bytes(),
             max_entry_bytes: defaults::max_entry_bytes(),
             write_timeout: defaults::write_timeout(),
+            hint_after: defaults::hint_after(),
+            max_outstanding: defaults::max_outstanding(),
+            max_outstanding_bytes: defaults::max_outstanding_bytes(),
+            answer: AnswerWhen::default(),
+            on_not_stored: OnNotStored::default(),
+            fail_early: defaults::fail_early(),
             send_timeout: defaults::send_timeout(),
             max_in_flight: defaults::max_in_flight(),
             window_hints: defaults::window_hints(),

@@ -12,8 +12,9 @@ impl Config {
     /// The first setting that is out of range, with its value and the rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let millisecond = Duration::from_millis(1);
+        let day = Duration::from_secs(86_400);
         let duration = |value: Duration| humantime::format_duration(value).to_string();
-        let rules: [(&'static str, bool, String, &'static str); 17] = [
+        let rules: [(&'static str, bool, String, &'static str); 20] = [
             (
                 "dir",
                 !self.dir.as_os_str().is_empty(),
@@ -52,9 +53,27 @@ impl Config {
             ),
             (
                 "write_timeout",
-                self.write_timeout >= millisecond,
+                (millisecond..=day).contains(&self.write_timeout),
                 duration(self.write_timeout),
-                "at least 1ms",
+                "between 1ms and 1day",
+            ),
+            (
+                "hint_after",
+                self.hint_after <= day,
+                duration(self.hint_after),
+                "at most 1day",
+            ),
+            (
+                "max_outstanding",
+                (1..=16_384).contains(&self.max_outstanding),
+                self.max_outstanding.to_string(),
+                "between 1 and 16384",
+            ),
+            (
+                "max_outstanding_bytes",
+                self.max_outstanding_bytes > 0,
+                self.max_outstanding_bytes.to_string(),
+                "at least 1",
             ),
             (
                 "send_timeout",
@@ -94,7 +113,7 @@ impl Config {
             ),
             (
                 "shutdown_grace",
-                self.shutdown_grace <= Duration::from_secs(86_400),
+                self.shutdown_grace <= day,
                 duration(self.shutdown_grace),
                 "at most 1day",
             ),

@@ -15,6 +15,12 @@ fn a_config_file_of_one_line_gives_the_documented_defaults() {
     assert_eq!(config.batch_bytes, 512_000);
     assert_eq!(config.max_entry_bytes, 16 << 20);
     assert_eq!(config.write_timeout, Duration::from_secs(10));
+    assert_eq!(config.hint_after, Duration::from_millis(100));
+    assert_eq!(config.max_outstanding, 1024);
+    assert_eq!(config.max_outstanding_bytes, 8 << 20);
+    assert_eq!(config.answer, AnswerWhen::Level);
+    assert_eq!(config.on_not_stored, OnNotStored::Report);
+    assert!(config.fail_early);
     assert_eq!(config.send_timeout, Duration::from_secs(10));
     assert_eq!(config.max_in_flight, 8);
     assert_eq!(config.window_hints, 8192);
@@ -52,6 +58,12 @@ fn every_key_is_read_and_written_back_the_same() {
         batch_bytes = 64000
         max_entry_bytes = 1000000
         write_timeout = "3s"
+        hint_after = "20ms"
+        max_outstanding = 64
+        max_outstanding_bytes = 65536
+        answer = "accounted"
+        on_not_stored = "fail"
+        fail_early = false
         send_timeout = "4s"
         max_in_flight = 32
         window_hints = 100
@@ -100,7 +112,7 @@ fn an_unknown_key_and_a_missing_directory_are_errors() {
 #[test]
 fn each_rule_names_its_field() {
     type Break = fn(&mut Config);
-    let broken: [(&str, Break); 31] = [
+    let broken: [(&str, Break); 36] = [
         ("dir", |c| c.dir = PathBuf::new()),
         ("retry_interval", |c| c.retry_interval = Duration::ZERO),
         ("retry_max_interval", |c| {
@@ -112,6 +124,11 @@ fn each_rule_names_its_field() {
         ("max_entry_bytes", |c| c.max_entry_bytes = 0),
         ("max_entry_bytes", |c| c.max_entry_bytes = (64 << 20) + 1),
         ("write_timeout", |c| c.write_timeout = Duration::ZERO),
+        ("write_timeout", |c| c.write_timeout = Duration::MAX),
+        ("hint_after", |c| c.hint_after = Duration::MAX),
+        ("max_outstanding", |c| c.max_outstanding = 0),
+        ("max_outstanding", |c| c.max_outstanding = 16_385),
+        ("max_outstanding_bytes", |c| c.max_outstanding_bytes = 0),
         ("send_timeout", |c| c.send_timeout = Duration::ZERO),
         ("max_in_flight", |c| c.max_in_flight = 0),
         ("max_in_flight", |c| c.max_in_flight = 1025),

@@ -9,7 +9,7 @@ pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, Unopenabl
 pub use transaction::{TransactionError, TreeProblem};
 
 use crate::{
-    payload::PayloadError,
+    payload::{EncodeError, PayloadError},
     types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
 
@@ -63,6 +63,9 @@ pub enum EnqueueError {
     /// The points encode to no bytes at all.
     #[error("refused: the points encode to no bytes; there is nothing to hint")]
     EmptyPoints,
+    /// [`Payload::encode`](crate::Payload::encode) failed, or panicked.
+    #[error("refused: the points do not encode; mend them or their Payload")]
+    Unencodable(#[from] EncodeError),
     /// The hint is over the configured maximum.
     #[error(
         "refused: a hint of {bytes} bytes is over max_entry_bytes = {max}; split the write or raise the limit"
@@ -212,6 +215,16 @@ pub enum HandoffError {
     /// The service was shut down.
     #[error("the hinted handoff is shut down; open it again")]
     ShutDown,
+    /// It was shut down, and the store closed cleanly, but fan-out writes were under way that it could not
+    /// wait for: a `ShardWriter` that blocks its thread, or a disk that is too slow. Some of their copies
+    /// may be missing without a record.
+    #[error(
+        "shut down with {writes} writes under way, whose copies may be missing without a record"
+    )]
+    WritesUnderWay {
+        /// How many.
+        writes: usize,
+    },
     /// The store failed, now or earlier.
     #[error(
         "the store has failed; it is opened again by itself, or health() says what must be done"

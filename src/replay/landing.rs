@@ -14,11 +14,12 @@ use super::{
     send::{Claim, Landed, Outcome},
 };
 use crate::{
-    payload::Payload,
+    events::Event,
+    payload::{Payload, PayloadError},
     shard_writer::{ShardWriter, WriteError},
     stats::NodeState,
     store::DeadReason,
-    types::ShardId,
+    types::{HintId, ShardId},
 };
 
 /// A send that is abandoned ends at once, unless the host's code blocks its thread; that is not waited for longer than this.
@@ -50,18 +51,28 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
             }
             Outcome::Store(error) => return Err(Interrupted::Store(error)),
             Outcome::Nothing => {
+                self.format_is_known(shard);
                 self.window.keep_only(shard, tried, &[]);
                 self.window.free(shard);
             }
             Outcome::Undecodable(claim, error) => {
                 self.check_reopens()?;
                 self.still_there(shard, tried, &claim);
-                self.bury(shard, claim, DeadReason::Undecodable, with_causes(&error));
+                match error {
+                    PayloadError::UnknownFormat { found, written } => {
+                        self.format_is_unknown(shard, claim, found, written);
+                    }
+                    error => {
+                        self.format_is_known(shard);
+                        self.bury(shard, claim, DeadReason::Undecodable, with_causes(&error));
+                    }
+                }
             }
             Outcome::Sent(claim, sent, answer) => {
                 // What an earlier acknowledgement let go of may be back, and is to come before this.
                 self.check_reopens()?;
                 self.still_there(shard, tried, &claim);
+                self.format_is_known(shard);
                 self.answered(shard, claim, sent, answer)?;
             }
             Outcome::GivenUp(claim, result) => {
@@ -79,6 +90,47 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         if claim.hints.len() < tried {
             self.window.keep_only(shard, tried, &claim.hints);
         }
+    }
+
+    /// It is not the hint's fault, nor the node's: nothing of the shard leaves until this host reads the format, or one that does
+    /// takes over. The shard is looked at again after a while.
+    fn format_is_unknown(&mut self, shard: ShardId, claim: Claim, found: u16, written: u16) {
+        let is_news = self.troubles.unknown_format(shard, found, written);
+        if is_news && let Some(head) = claim.hints.first() {
+            let (node, mark) = (self.line.node, head.mark);
+            tracing::warn!(
+                node = node.0,
+                shard = shard.0,
+                queue = mark.queue.queue.0,
+                sequence = mark.sequence.0,
+                found,
+                written,
+                "hints of a format that is not read here wait for a host that reads it"
+            );
+            self.handle.progress.tell(Event::UnknownFormat {
+                node,
+                shard,
+                hint: HintId {
+                    store: self.line.store.id(),
+                    queue: mark.queue.queue,
+                    sequence: mark.sequence,
+                },
+                found,
+                written,
+            });
+            self.show_unknown_formats();
+        }
+        self.window.free(shard);
+    }
+
+    fn format_is_known(&mut self, shard: ShardId) {
+        if self.troubles.known_format(shard) {
+            self.show_unknown_formats();
+        }
+    }
+
+    pub(super) fn show_unknown_formats(&self) {
+        self.handle.progress.unknown_format(self.troubles.unknown());
     }
 
     fn answered(
@@ -140,6 +192,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
 
     fn node_answers(&mut self) {
         self.has_answered = true;
+        self.line.link.replayed();
         self.failing.clear();
         self.wish = None;
         self.handle.progress.well(NodeState::Replaying);
@@ -148,6 +201,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
     fn failed(&mut self, shard: ShardId, claim: Claim, wish: Option<Duration>, error: String) {
         tracing::debug!(node = self.line.node.0, shard = shard.0, %error, "a send failed");
         self.line.failed(&self.handle.progress, error.clone());
+        self.line.link.shard_failed(shard, &error);
         self.wish = wish;
         *self.failing.entry(shard).or_default() += 1;
         let Some(head) = claim.hints.first().map(|hint| hint.mark.place()) else {

@@ -29,6 +29,7 @@ use crate::{
     config::Config,
     error::HandoffError,
     events::Event,
+    links::Links,
     payload::Payload,
     shard_writer::ShardWriter,
     store::{QueueRef, Store},
@@ -36,9 +37,9 @@ use crate::{
 };
 use node_processor::NodeProcessor;
 pub use progress::Progress;
-#[cfg(feature = "testkit")]
 pub use progress::with_causes;
 use reading::Reads;
+pub use send::caught;
 
 /// Starts the task of a node.
 type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
@@ -90,6 +91,7 @@ struct Settings {
     clock: Clock,
     /// Told of every send, if direct writes keep behind them.
     admission: Option<Arc<Admission>>,
+    links: Arc<Links>,
 }
 
 /// Has the commit thread judge what a peek found damaged; the next peek goes on behind it.
@@ -127,8 +129,8 @@ impl Replays {
         store: &Arc<Store>,
         writer: W,
         runtime: tokio::runtime::Handle,
-        clock: Clock,
         admission: Option<Arc<Admission>>,
+        links: Arc<Links>,
     ) {
         let settings = Settings {
             retry_interval: config.retry_interval,
@@ -141,8 +143,9 @@ impl Replays {
             window_bytes: config.window_bytes,
             max_attempts: config.max_attempts,
             shutdown_grace: config.shutdown_grace,
-            clock,
+            clock: links.clock().clone(),
             admission,
+            links,
         };
         let writer = Arc::new(writer);
         let reads = Reads::new();
@@ -219,6 +222,11 @@ impl Replays {
         &self.stop
     }
 
+    /// The nodes that have a task.
+    pub fn with_tasks(&self) -> Vec<NodeId> {
+        self.nodes.lock().keys().copied().collect()
+    }
+
     /// The task of a node, if it was ever hinted.
     pub fn get(&self, node: NodeId) -> Option<Arc<NodeHandle>> {
         self.nodes.lock().get(&node).cloned()
@@ -286,7 +294,9 @@ mod tests {
         let store = Arc::new(Store::open(&config, Box::new(|_| {})).unwrap());
         let replays = Replays::new(&config.manual_nodes, broadcast::Sender::new(1));
         let runtime = tokio::runtime::Handle::current();
-        replays.begin::<String, _>(&config, &store, Nobody, runtime, Clock::System, None);
+        let links = Links::new(&config, Clock::System, broadcast::Sender::new(1));
+        let links = Arc::new(links);
+        replays.begin::<String, _>(&config, &store, Nobody, runtime, None, links);
         let begun = replays.without_nodes(&[NODE], async {
             replays.wake(&BTreeSet::from([NODE]));
             replays.get(NODE).unwrap()

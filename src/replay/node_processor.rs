@@ -66,6 +66,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 timeout: settings.send_timeout,
                 clock: settings.clock.clone(),
                 admission: settings.admission.clone(),
+                link: settings.links.of(node),
             }),
             backoff: Backoff::new(interval, max),
             troubles,
@@ -188,6 +189,13 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         }
         if failing.failed {
             self.handle.progress.down();
+        } else if failing.only_unknown {
+            self.handle.progress.only_unknown();
+            // It answered the ping, and nothing that waits will be sent to see whether it takes that.
+            self.line.link.replayed();
+        }
+        // With the node's own waits, too, so that not each shard of an unknown format has a round of its own.
+        if failing.failed || self.troubles.unknown().is_some() {
             most = self.backoff.next(failing.wish);
         }
         if let Some(until) = failing.until {
@@ -201,6 +209,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
     }
 
     fn unreachable(&mut self, error: &WriteError) -> Pause {
+        self.line.link.ping_failed(&with_causes(error));
         self.is_down(error);
         let wish = match error {
             WriteError::Retry { after, .. } => *after,

@@ -11,7 +11,7 @@ use tokio::{
 use super::rate::Rate;
 use crate::{
     events::Event,
-    stats::NodeState,
+    stats::{NodeState, UnknownFormat},
     types::{NodeId, ShardId},
 };
 
@@ -33,6 +33,7 @@ pub struct Seen {
     /// With its time, by the wall clock, in milliseconds since 1970.
     pub last_error: Option<(String, u64)>,
     pub stalled_by: Option<ShardId>,
+    pub unknown_format: Option<UnknownFormat>,
     pub rate: Rate,
     /// Whether it was down since it last caught up: only then is recovering worth a line in the log.
     troubled: bool,
@@ -49,6 +50,7 @@ impl Progress {
                 attempts: 0,
                 last_error: None,
                 stalled_by: None,
+                unknown_format: None,
                 rate: Rate::default(),
                 troubled: false,
             }),
@@ -88,6 +90,7 @@ impl Progress {
         seen.last_error = None;
         if state == NodeState::CaughtUp {
             seen.stalled_by = None;
+            seen.unknown_format = None;
         }
         if seen.state == state {
             return;
@@ -141,7 +144,17 @@ impl Progress {
         self.seen.lock().stalled_by = shard;
     }
 
-    fn tell(&self, event: Event) {
+    /// Which hints wait for a host that reads their format.
+    pub fn unknown_format(&self, unknown: Option<UnknownFormat>) {
+        self.seen.lock().unknown_format = unknown;
+    }
+
+    /// The node answers, and nothing but such hints waits for it.
+    pub fn only_unknown(&self) {
+        self.seen.lock().state = NodeState::UnknownFormat;
+    }
+
+    pub fn tell(&self, event: Event) {
         // Nobody may listen.
         let _ = self.events.send(event);
     }

@@ -49,8 +49,10 @@ pub struct Failing {
     pub wish: Option<Duration>,
     /// When the first of the shards may be sent to again; `None` if others may be at once.
     pub until: Option<Instant>,
-    /// Whether a new hint may be one that can be sent.
+    /// Whether a new hint, or one that is let go, may be one that can be sent.
     pub hears: bool,
+    /// Whether all that is left waits for a host that reads its format.
+    pub only_unknown: bool,
 }
 
 /// Why a round ended before that.
@@ -87,6 +89,9 @@ pub struct Round<'a, P, W> {
     damaged: Option<QueueRef>,
     /// Shards that are left alone until then.
     waiting: BTreeSet<(Instant, ShardId)>,
+    /// Shards whose next hint is held or behind a held one, until the bell rings: it does so after
+    /// a hint is let go.
+    behind_held: BTreeSet<ShardId>,
     /// Shards whose sends failed since the node took anything, and how often.
     pub(super) failing: HashMap<ShardId, u32>,
     pub(super) wish: Option<Duration>,
@@ -122,6 +127,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             is_at_end: false,
             damaged: None,
             waiting: BTreeSet::new(),
+            behind_held: BTreeSet::new(),
             failing: HashMap::new(),
             wish: None,
             has_answered: false,
@@ -162,9 +168,10 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
                     self.peeked(peeked.map_err(Interrupted::Store)?)?;
                 }
                 Some(landed) = self.tasks.join_next() => self.landed(landed)?,
-                () = handle.progress.woken(), if self.is_at_end => {
+                () = handle.progress.woken(), if self.is_at_end || !self.behind_held.is_empty() => {
                     self.check_reopens()?;
                     self.is_at_end = false;
+                    self.free_behind_held();
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.free_waiting();
@@ -196,6 +203,12 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             let Some(head) = hints.first().map(|hint| hint.mark.place()) else {
                 continue;
             };
+            // No later hint can come in front of this one, so what is not held up now will not be
+            // when the send claims it.
+            if self.line.store.is_behind_held(self.line.node, shard, head) {
+                self.behind_held.insert(shard);
+                continue;
+            }
             let max_attempts = self.settings.max_attempts;
             hints.truncate(self.troubles.most_hints(shard, head, max_attempts));
             let load = Load {
@@ -250,7 +263,13 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
     fn peeked(&mut self, peeked: Peek) -> Result<(), Interrupted> {
         self.check_reopens()?;
         match peeked {
-            Peek::Empty => self.is_at_end = true,
+            Peek::Empty => {
+                self.is_at_end = true;
+                // All that waits is in the window now; a limit may have taken the others.
+                if self.troubles.keep_unknown(|shard| self.window.has(shard)) {
+                    self.show_unknown_formats();
+                }
+            }
             Peek::Damaged(place) => self.damaged = Some(place.queue),
             Peek::Hints(hints) => {
                 self.retired_below = self.line.store.retired_below();
@@ -291,6 +310,13 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         }
     }
 
+    /// The bell rang: shards may be sent to unless they are still found to be behind held hints.
+    fn free_behind_held(&mut self) {
+        for shard in std::mem::take(&mut self.behind_held) {
+            self.window.free(shard);
+        }
+    }
+
     /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried one by one.
     fn is_storm(&self) -> bool {
         self.failing.len() >= self.failing_most()
@@ -309,13 +335,22 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             return self.is_at_end.then_some(End::CaughtUp);
         }
         let is_storm = self.is_storm();
-        if !is_storm && self.waiting.len() < self.window.shards().len() {
+        // What is behind held hints is not tried, so it says nothing of the node; with nothing else
+        // left it waits for the bell here.
+        let left_alone = self.waiting.len() + self.behind_held.len();
+        let is_failing = !self.waiting.is_empty() && left_alone >= self.window.shards().len();
+        if !is_storm && !is_failing {
             return None;
         }
         // A node that took something is not down before all that is left has failed twice: until then its new hints are not
-        // kept waiting because of a shard that stalls.
-        let has_failed = |shard| self.failing.get(&shard).is_some_and(|times| *times > 1);
-        if !is_storm && self.has_answered && !self.window.shards().all(has_failed) {
+        // kept waiting because of a shard that stalls. What is of an unknown format is not waited for.
+        let is_unknown = |shard| self.troubles.is_unknown(shard);
+        let has_failed = |shard| {
+            let failed_twice = self.failing.get(&shard).is_some_and(|times| *times > 1);
+            failed_twice || is_unknown(shard)
+        };
+        let mut tried = (self.window.shards()).filter(|shard| !self.behind_held.contains(shard));
+        if !is_storm && self.has_answered && !tried.all(has_failed) {
             return None;
         }
         let first = self.waiting.first().map(|(until, _)| *until);
@@ -324,7 +359,8 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             answered: self.has_answered,
             wish: self.wish,
             until: first.filter(|_| !is_storm),
-            hears: self.is_at_end && !is_storm,
+            hears: (self.is_at_end || !self.behind_held.is_empty()) && !is_storm,
+            only_unknown: self.window.shards().all(is_unknown),
         }))
     }
 

@@ -16,6 +16,7 @@ use crate::{
     admission::{Admission, Sending},
     clock::Clock,
     error::HandoffError,
+    links::Link,
     payload::{Payload, PayloadError, decode},
     shard_writer::{Batch, ShardWrite, ShardWriter, WriteError},
     store::{PeekedHint, Status, Store, panic_text},
@@ -32,6 +33,8 @@ pub struct Line<W> {
     pub clock: Clock,
     /// Told of every send, if direct writes keep behind them.
     pub admission: Option<Arc<Admission>>,
+    /// Told how the node answers.
+    pub link: Arc<Link>,
 }
 
 impl<W> Line<W> {
@@ -82,8 +85,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims those that are still there.
-    fn of(line: &Line<impl Sized>, load: &mut Load) -> Self {
+    /// Claims those that are still there, up to the first that is held, and says how many of them
+    /// are in front of that.
+    fn of(line: &Line<impl Sized>, load: &mut Load) -> (Self, usize) {
         let admission = line.admission.as_ref();
         let mut claim = Claim {
             store: Arc::clone(&line.store),
@@ -93,9 +97,10 @@ impl Claim {
             _sending: admission.map(|it| it.send(line.node, load.shard)),
         };
         let mut hints = std::mem::take(&mut load.hints);
-        claim.reopens = line.store.claim(line.node, &mut hints);
+        let claimed = line.store.claim_in_order(line.node, load.shard, &mut hints);
+        claim.reopens = claimed.reopens;
         claim.hints = hints;
-        claim
+        (claim, claimed.in_front)
     }
 
     /// Gives all back but the first so many.
@@ -130,7 +135,8 @@ pub struct Landed {
 }
 
 pub enum Outcome {
-    /// Told not to begin, or the store was opened again since the hints were read.
+    /// Told not to begin, or the store was opened again since the hints were read, or the first of
+    /// them is behind a held one.
     NotBegun,
     /// The store does not serve.
     Store(HandoffError),
@@ -166,9 +172,8 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     if let Err(error) = line.store.check_serving() {
         return ended(0, Outcome::Store(error));
     }
-    let tried = load.hints.len();
-    let claim = Claim::of(&line, &mut load);
-    if claim.reopens != load.reopens {
+    let (claim, tried) = Claim::of(&line, &mut load);
+    if claim.reopens != load.reopens || tried == 0 {
         return ended(0, Outcome::NotBegun);
     }
     if claim.hints.is_empty() {
@@ -238,7 +243,7 @@ pub async fn answered(
 }
 
 /// The output, or the text of a panic.
-async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {

@@ -1,13 +1,17 @@
-//! What is remembered of a shard that is in trouble: how long to leave it alone, how often its first hint was tried, and which
-//! of its hints the node may have rejected.
+//! What is remembered of a shard that is in trouble: how long to leave it alone, how often its first hint was tried, which
+//! of its hints the node may have rejected, and whether the next one is of a format that is not read here.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use crate::{
     clock::Clock,
+    stats::UnknownFormat,
     store::{Burial, DeadReason, HeadStatus, Place, QueueRef},
     types::ShardId,
 };
@@ -16,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Troubles {
     shards: HashMap<ShardId, Trouble>,
+    /// Of the shards whose next hint is of a format that is not read here: that format, and the one written.
+    unknown: BTreeMap<ShardId, (u16, u16)>,
     clock: Clock,
     retry_interval: Duration,
     retry_max_interval: Duration,
@@ -44,6 +50,7 @@ impl Troubles {
     pub fn new(clock: Clock, retry_interval: Duration, retry_max_interval: Duration) -> Self {
         Troubles {
             shards: HashMap::new(),
+            unknown: BTreeMap::new(),
             clock,
             retry_interval,
             retry_max_interval,
@@ -91,6 +98,7 @@ impl Troubles {
     /// Nothing waits for the node any more.
     pub fn clear(&mut self) {
         self.shards.clear();
+        self.unknown.clear();
     }
 
     /// When the shard may be sent to, if that is not now.
@@ -101,6 +109,10 @@ impl Troubles {
 
     /// How many hints the next send to the shard may carry, whose next hint is `head`.
     pub fn most_hints(&self, shard: ShardId, head: Place, max_attempts: u32) -> usize {
+        // One is enough to see whether its format is known by now.
+        if self.is_unknown(shard) {
+            return 1;
+        }
         let trouble = self.shards.get(&shard);
         let tried = trouble.and_then(|it| it.tried.as_ref());
         let attempts = tried
@@ -132,6 +144,46 @@ impl Troubles {
             last_failed_unix_ms: now,
         };
         trouble.tried.insert(tried).attempts
+    }
+
+    /// The shard's next hint is of a format that is not read here. Nothing was tried, so no attempt counts. Returns whether that is
+    /// news.
+    pub fn unknown_format(&mut self, shard: ShardId, found: u16, written: u16) -> bool {
+        let trouble = self.trouble(shard);
+        trouble.until = Instant::now() + trouble.backoff.next(None);
+        self.unknown.insert(shard, (found, written)).is_none()
+    }
+
+    /// The format of the shard's next hint is known. Returns whether that is news; then the shard's waits start over.
+    pub fn known_format(&mut self, shard: ShardId) -> bool {
+        let is_news = self.unknown.remove(&shard).is_some();
+        if is_news && let Some(trouble) = self.shards.get_mut(&shard) {
+            trouble.backoff.reset();
+        }
+        is_news
+    }
+
+    /// Whether the shard's next hint was of a format that is not read here.
+    pub fn is_unknown(&self, shard: ShardId) -> bool {
+        self.unknown.contains_key(&shard)
+    }
+
+    /// Forgets of unknown formats in shards of which nothing waits any more. Returns whether there were any.
+    pub fn keep_unknown(&mut self, waits: impl Fn(ShardId) -> bool) -> bool {
+        let before = self.unknown.len();
+        self.unknown.retain(|shard, _| waits(*shard));
+        self.unknown.len() < before
+    }
+
+    /// What is to be shown of unknown formats.
+    pub fn unknown(&self) -> Option<UnknownFormat> {
+        let (shard, (found, written)) = self.unknown.first_key_value()?;
+        Some(UnknownFormat {
+            shards: self.unknown.len() as u64,
+            shard: *shard,
+            found: *found,
+            written: *written,
+        })
     }
 
     /// The node rejected a send of several: the next ones narrow down which of them it was.
@@ -310,6 +362,41 @@ mod tests {
         assert_eq!(waits(&troubles), None);
         troubles.failed(SHARD, place(2), Some(Duration::from_secs(300)));
         assert_eq!(waits(&troubles), Some(Duration::from_secs(300)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_format_is_no_attempt_and_its_shard_waits_with_a_hint_at_a_time() {
+        let mut troubles = troubles();
+        assert!(troubles.unknown().is_none());
+        assert!(troubles.unknown_format(SHARD, 9, 2));
+        assert!(!troubles.unknown_format(SHARD, 9, 2), "it was known");
+        let until = troubles.backing_off(SHARD, Instant::now()).unwrap();
+        assert!(
+            until - Instant::now() >= Duration::from_secs(1),
+            "the second wait"
+        );
+        assert!(troubles.heads().is_empty());
+        assert_eq!(troubles.most_hints(SHARD, place(1), 3), 1);
+        assert!(troubles.unknown_format(ShardId(3), 8, 2));
+        let shown = troubles.unknown().unwrap();
+        assert_eq!((shown.shards, shown.shard), (2, ShardId(3)));
+        assert_eq!((shown.found, shown.written), (8, 2));
+
+        assert!(troubles.keep_unknown(|shard| shard == SHARD));
+        assert!(
+            !troubles.keep_unknown(|shard| shard == SHARD),
+            "nothing to forget"
+        );
+        assert!(troubles.known_format(SHARD));
+        assert!(!troubles.known_format(SHARD));
+        assert!(troubles.unknown().is_none());
+        assert_eq!(troubles.most_hints(SHARD, place(1), 3), usize::MAX);
+        assert_eq!(troubles.failed(SHARD, place(1), None), 1);
+        let until = troubles.backing_off(SHARD, Instant::now()).unwrap();
+        assert!(
+            until - Instant::now() <= Duration::from_secs(1),
+            "from the start"
+        );
     }
 
     #[test]

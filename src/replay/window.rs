@@ -216,6 +216,11 @@ impl Window {
         self.slots.front().map(|slot| slot.shard)
     }
 
+    /// Whether the shard has anything that is not done.
+    pub fn has(&self, shard: ShardId) -> bool {
+        self.lanes.contains_key(&shard)
+    }
+
     /// Shards with anything that is not done.
     pub fn shards(&self) -> impl ExactSizeIterator<Item = ShardId> {
         self.lanes.keys().copied()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::HintedHandoff;
@@ -23,7 +23,7 @@ const PAGE: usize = 100;
 const REDRIVES_AT_A_TIME: usize = 64;
 
 /// A hint that its node will not take, or that does not decode here, as it is kept: but for its points.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
     /// The id that it had as a hint, and has as a dead letter.
@@ -65,7 +65,7 @@ pub struct DeadLetterContent<P> {
 }
 
 /// What came of sending all dead letters of a node on.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Redriven {
     /// Those that were: their id as a dead letter, and the one they have now.

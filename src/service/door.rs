@@ -150,7 +150,7 @@ impl<P: Payload> HintedHandoff<P> {
             // Listening begins before looking, so that no ring is missed in between.
             let mut rung = std::pin::pin!(door.room.notified());
             rung.as_mut().enable();
-            if inner.replays.stop().is_cancelled() {
+            if inner.is_closing() {
                 return Err(EnqueueError::ShutDown);
             }
             inner.store.check_serving()?;
@@ -183,7 +183,7 @@ impl<P: Payload> HintedHandoff<P> {
                 () = &mut rung => {}
                 () = wait.as_mut() => {}
                 () = look, if full.is_none() => {}
-                () = inner.replays.stop().cancelled() => {}
+                () = inner.closing().cancelled() => {}
             }
         }
     }
@@ -212,7 +212,7 @@ impl<P: Payload> HintedHandoff<P> {
         loop {
             let mut rung = std::pin::pin!(door.room.notified());
             rung.as_mut().enable();
-            if inner.replays.stop().is_cancelled() {
+            if inner.is_closing() {
                 return Err(EnqueueError::ShutDown);
             }
             inner.store.check_serving()?;
@@ -232,7 +232,7 @@ impl<P: Payload> HintedHandoff<P> {
                 // Enough is on its way out; whoever has it leave rings.
                 tokio::select! {
                     () = &mut rung => {}
-                    () = inner.replays.stop().cancelled() => {}
+                    () = inner.closing().cancelled() => {}
                 }
                 continue;
             }

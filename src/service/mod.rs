@@ -4,6 +4,7 @@ mod barrier;
 mod dead_letters;
 mod door;
 mod dropping;
+mod fan_out;
 mod losses;
 mod nodes;
 mod open;
@@ -12,11 +13,14 @@ mod stats;
 
 use std::{
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,16 +31,19 @@ use tokio::{
 };
 
 use door::Door;
+use fan_out::FanOut;
 
 use crate::{
-    admission::{Admission, OnItsWay, Place, Turn},
+    admission::{Admission, OnItsWay, Place},
     clock::Clock,
+    config::Config,
     error::{EnqueueError, HandoffError, StorageError},
     events::Event,
-    payload::Payload,
+    links::Links,
+    payload::{EncodeError, Payload},
     replay::Replays,
     stats::Health,
-    store::{Hint, Store},
+    store::{Hint, Store, panic_text},
     types::{Durability, HintId, NodeId, ShardId},
 };
 
@@ -45,9 +52,10 @@ const UNCOMMITTED_BYTES: u32 = 32 * 1024 * 1024;
 
 /// A hinted handoff queue: keeps the writes that nodes missed and delivers them when the nodes are back.
 ///
-/// Cloning is cheap; all clones are the same service. When the last one is dropped the service stops as by
-/// [`shutdown`](HintedHandoff::shutdown), except that sends in flight are abandoned at once (they are sent again after
-/// the next open); nothing that was answered is lost.
+/// Cloning is cheap; all clones are the same service. When the last one is dropped, and the last write of a
+/// [`PointsWriter`](crate::PointsWriter) has ended that was under way, the service stops as by
+/// [`shutdown`](HintedHandoff::shutdown), except that sends of replay are abandoned at once (they are sent again after
+/// the next open); nothing that was answered is lost. Prefer `shutdown`: it waits for those writes, within bounds.
 pub struct HintedHandoff<P: Payload> {
     inner: Arc<Inner>,
     /// Reopens of the store that a sync of this handle has told of.
@@ -70,10 +78,9 @@ struct Inner {
     replays: Arc<Replays>,
     /// With [`WriteOrdering::Strict`](crate::WriteOrdering::Strict) alone.
     admission: Option<Arc<Admission>>,
-    durability: Durability,
-    max_entry_bytes: u64,
-    batch_bytes: u64,
-    write_timeout: Duration,
+    /// How each node is reached, as far as that is known.
+    links: Arc<Links>,
+    config: Config,
     opened: Instant,
     runtime: tokio::runtime::Handle,
     /// One permit a payload byte: bounds what waits for the disk.
@@ -89,18 +96,9 @@ struct Inner {
     /// Changes whenever hints may have left, or the store stopped or began to serve.
     departures: watch::Sender<()>,
     closed: AtomicBool,
+    /// The tasks of fan-out writes.
+    fan_out: FanOut,
     shutdown: OnceCell<Result<(), HandoffError>>,
-    writes: WriteCounters,
-}
-
-/// Counts of the fan-out writes made through this handle.
-#[derive(Debug, Default)]
-pub(crate) struct WriteCounters {
-    pub direct: AtomicU64,
-    pub hinted: AtomicU64,
-    pub backlogged: AtomicU64,
-    pub rejected: AtomicU64,
-    pub unstored: AtomicU64,
 }
 
 /// What the answer to a hinted write means.
@@ -113,10 +111,13 @@ pub enum Accepted {
 }
 
 /// A hint in the pipeline, and what its caller waits for.
-pub(crate) enum HandedIn {
+enum HandedIn {
     Buffered,
-    Waiting(oneshot::Receiver<Result<HintId, EnqueueError>>),
+    Waiting(Told<HintId>),
 }
+
+/// What becomes of something that was handed in.
+pub(crate) type Told<T> = oneshot::Receiver<Result<T, EnqueueError>>;
 
 impl HandedIn {
     /// Waits until the configured durability is met.
@@ -125,14 +126,21 @@ impl HandedIn {
             HandedIn::Buffered => return Ok(Accepted::Buffered),
             HandedIn::Waiting(told) => told,
         };
-        match told.await {
-            Ok(result) => result.map(Accepted::Durable),
-            // The commit thread died of a panic before it could say more.
-            Err(_) => Err(EnqueueError::Unknown(StorageError::new(
-                "commit",
-                "the commit thread gave no answer",
-            ))),
-        }
+        let durable = told.await.unwrap_or_else(|_| Err(no_answer()));
+        durable.map(Accepted::Durable)
+    }
+}
+
+/// The commit thread died of a panic before it could say more.
+pub(crate) fn no_answer() -> EnqueueError {
+    let text = "the commit thread gave no answer";
+    EnqueueError::Unknown(StorageError::new("commit", text))
+}
+
+/// Says of a hint on its way that it is durable, or that it is not known to be.
+fn note_durable(on_its_way: Option<OnItsWay>, result: &Result<HintId, EnqueueError>) {
+    if let (Some(hint), Ok(id)) = (on_its_way, result) {
+        hint.durable(*id);
     }
 }
 
@@ -151,32 +159,20 @@ impl<P: Payload> HintedHandoff<P> {
         points: &P,
     ) -> Result<Accepted, EnqueueError> {
         let hint = self.encode(shard, points)?;
-        self.hand_in(node, hint, None).await?.answer().await
+        self.hand_in(node, hint).await?.answer().await
     }
 
-    /// Waits for room, and hands a hint to the pipeline that [`encode`](Self::encode) made. `turn` passes on once the hint is
-    /// durable, or known not to be, whatever the caller is answered.
-    pub(crate) async fn hand_in(
-        &self,
-        node: NodeId,
-        hint: Hint,
-        turn: Option<Turn>,
-    ) -> Result<HandedIn, EnqueueError> {
+    /// Waits for room, and hands a hint to the pipeline that [`encode`](Self::encode) made.
+    async fn hand_in(&self, node: NodeId, hint: Hint) -> Result<HandedIn, EnqueueError> {
         let inner = &self.inner;
         let shard = hint.shard;
         let reserved = self.admit_hint(node, hint.payload.len()).await?;
         let permit = self.room(hint.payload.len()).await?;
         let on_its_way = self.on_its_way(node, shard);
-        let noted = move |result: &Result<HintId, EnqueueError>| {
-            if let (Some(hint), Ok(id)) = (on_its_way, result) {
-                hint.durable(*id);
-            }
-            drop(turn);
-        };
-        if inner.durability == Durability::Buffered {
+        if inner.config.durability == Durability::Buffered {
             let done = move |result: Result<HintId, EnqueueError>| {
                 drop(permit);
-                noted(&result);
+                note_durable(on_its_way, &result);
                 if let Err(error) = result {
                     tracing::error!(node = node.0, shard = shard.0, %error, "a buffered hint was lost");
                 }
@@ -190,7 +186,7 @@ impl<P: Payload> HintedHandoff<P> {
         let (tell, told) = oneshot::channel();
         let done = move |result| {
             drop(permit);
-            noted(&result);
+            note_durable(on_its_way, &result);
             // Nobody listens if the caller gave up; the hint stays.
             let _ = tell.send(result);
         };
@@ -205,26 +201,25 @@ impl<P: Payload> HintedHandoff<P> {
         Some(admission.hint(&self.inner.store, node, shard))
     }
 
-    /// Whether writes of [`PointsWriter`](crate::PointsWriter) keep in order.
-    pub(crate) fn keeps_order(&self) -> bool {
-        self.inner.admission.is_some()
-    }
-
     /// Takes the next place in the line of those who write to this shard of the node, if they keep in order.
     pub(crate) fn line_up(&self, node: NodeId, shard: ShardId) -> Option<Place> {
         let admission = self.inner.admission.as_ref()?;
         Some(admission.line_up(node, shard))
     }
 
-    /// Waits for room for so many bytes in the pipeline.
+    /// Waits for room for so many bytes in the pipeline, unless the service stops.
     pub(crate) async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, EnqueueError> {
-        let wanted = u32::try_from(bytes).unwrap_or(UNCOMMITTED_BYTES);
-        let room = Arc::clone(&self.inner.room).acquire_many_owned(wanted.min(UNCOMMITTED_BYTES));
-        let permit = room.await.map_err(|_| EnqueueError::ShutDown)?;
-        match self.inner.closed.load(Relaxed) {
+        let permit = self.permit(bytes).await?;
+        match self.inner.closed.load(SeqCst) {
             true => Err(EnqueueError::ShutDown),
             false => Ok(permit),
         }
+    }
+
+    async fn permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, EnqueueError> {
+        let wanted = u32::try_from(bytes).unwrap_or(UNCOMMITTED_BYTES);
+        let room = Arc::clone(&self.inner.room).acquire_many_owned(wanted.min(UNCOMMITTED_BYTES));
+        room.await.map_err(|_| EnqueueError::ShutDown)
     }
 
     /// [`write_shard`](HintedHandoff::write_shard) for any thread, with or without a runtime. Blocks the thread.
@@ -243,11 +238,15 @@ impl<P: Payload> HintedHandoff<P> {
     /// Checks points and makes a hint of them, which was enqueued now.
     pub(crate) fn encode(&self, shard: ShardId, points: &P) -> Result<Hint, EnqueueError> {
         let mut bytes = Vec::new();
-        points.encode(&mut bytes);
+        // A panic there refuses this write, as an error does, and unwinds through nobody else's.
+        catch_unwind(AssertUnwindSafe(|| points.encode(&mut bytes))).unwrap_or_else(|panic| {
+            let text = panic_text(panic.as_ref());
+            Err(EncodeError::new(format!("the encoder panicked: {text}")))
+        })?;
         if bytes.is_empty() {
             return Err(EnqueueError::EmptyPoints);
         }
-        let (length, max) = (bytes.len() as u64, self.inner.max_entry_bytes);
+        let (length, max) = (bytes.len() as u64, self.inner.config.max_entry_bytes);
         if length > max {
             return Err(EnqueueError::EntryTooLarge { bytes: length, max });
         }
@@ -302,6 +301,7 @@ impl<P: Payload> HintedHandoff<P> {
 
     /// Stops replay, commits what was handed in, and lets go of the directory: a second open right after it succeeds.
     ///
+    /// Writes of a [`PointsWriter`](crate::PointsWriter) that began before have their hints made at once, whatever is outstanding.
     /// Sends in flight may finish within [`Config::shutdown_grace`](crate::Config::shutdown_grace) and are then abandoned; what is abandoned is sent
     /// again after the next open. Writes that come after the call are refused. Every later call returns the same.
     ///
@@ -311,12 +311,13 @@ impl<P: Payload> HintedHandoff<P> {
         let inner = Arc::clone(&self.inner);
         // In a task of its own, so that a caller who gives up does not leave the work half done.
         let work = async move {
-            inner.closed.store(true, Relaxed);
+            inner.closed.store(true, SeqCst);
+            let settled = inner.end_writes().await;
             inner.replays.stop_all();
             inner.replays.stopped().await;
             let store = Arc::clone(&inner.store);
             let closed = tokio::task::spawn_blocking(move || store.close()).await;
-            closed.unwrap_or(Err(HandoffError::ShutDown))
+            closed.unwrap_or(Err(HandoffError::ShutDown)).and(settled)
         };
         let runtime = &self.inner.runtime;
         let once = self.inner.shutdown.get_or_init(|| async move {
@@ -346,24 +347,20 @@ impl<P: Payload> HintedHandoff<P> {
         &self.inner.turns
     }
 
-    pub(crate) fn batch_bytes(&self) -> u64 {
-        self.inner.batch_bytes
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
     }
 
-    pub(crate) fn durability(&self) -> Durability {
-        self.inner.durability
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
-    pub(crate) fn write_timeout(&self) -> Duration {
-        self.inner.write_timeout
+    pub(crate) fn links(&self) -> &Links {
+        &self.inner.links
     }
 
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
         &self.inner.runtime
-    }
-
-    pub(crate) fn write_counters(&self) -> &WriteCounters {
-        &self.inner.writes
     }
 
     /// The store by itself, for tests that claim hints or look at what is pending.
@@ -378,6 +375,32 @@ impl<P: Payload> HintedHandoff<P> {
     #[doc(hidden)]
     pub fn inject(&self, fault: crate::store::CommitFault) {
         self.inner.store.inject(fault);
+    }
+
+    /// Hands in a hint that is held, past limits and admission; told its id once it is durable.
+    #[cfg(feature = "testkit")]
+    #[doc(hidden)]
+    pub fn append_held(
+        &self,
+        shard: ShardId,
+        node: NodeId,
+        points: &P,
+    ) -> Result<
+        (
+            crate::store::Held,
+            oneshot::Receiver<Result<HintId, EnqueueError>>,
+        ),
+        EnqueueError,
+    > {
+        let hint = self.encode(shard, points)?;
+        let (tell, told) = oneshot::channel();
+        let done = move |result| drop(tell.send(result));
+        let reserved = crate::store::Reservation::default();
+        let held = self
+            .inner
+            .store
+            .append_held(reserved, node, hint, false, Box::new(done));
+        Ok((held, told))
     }
 
     /// Has the store written anew all the time, or no longer.

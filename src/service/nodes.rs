@@ -83,8 +83,13 @@ impl<P: Payload> HintedHandoff<P> {
     pub async fn resume_all(&self) -> Result<(), HandoffError> {
         let (tell, told) = channel();
         let known = self.inner.store.nodes().into_iter();
-        let known: BTreeSet<NodeId> = known.map(|(node, _)| node).collect();
-        let tell = self.and_wake(tell, move |()| known);
+        let mut known: BTreeSet<NodeId> = known.map(|(node, _)| node).collect();
+        let replays = Arc::clone(&self.inner.replays);
+        // A node whose first hint came meanwhile was woken before it could go on.
+        let tell = self.and_wake(tell, move |()| {
+            known.extend(replays.with_tasks());
+            known
+        });
         self.inner.store.pause_all(None, tell);
         heard(told).await
     }
@@ -330,6 +335,11 @@ impl Inner {
             heard(told).await
         };
         let changed = self.replays.without_nodes(nodes, change).await;
+        if changed.is_ok() {
+            let is_gone = |node: &&NodeId| !self.store.knows(**node);
+            let gone = nodes.iter().filter(is_gone);
+            gone.for_each(|node| self.links.forget(*node));
+        }
         // Those that are left, and those whose hints came in right behind the change: they rang the bell of a task that was stopped.
         self.wake_known(nodes.iter().copied().collect());
         changed

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    HintedHandoff, Inner, UNCOMMITTED_BYTES, WriteCounters, door::Door, purge::keep_house,
+    HintedHandoff, Inner, UNCOMMITTED_BYTES, door::Door, fan_out::FanOut, purge::keep_house,
 };
 use crate::{
     admission::Admission,
@@ -26,6 +26,7 @@ use crate::{
     error::{OpenError, StorageError},
     events::EVENTS_KEPT,
     limits::Housekeeper,
+    links::Links,
     payload::Payload,
     replay::Replays,
     shard_writer::ShardWriter,
@@ -135,6 +136,7 @@ impl<P: Payload> HintedHandoff<P> {
         runtime: Handle,
         open: impl FnOnce(&Config, OnDurable) -> Result<Store, OpenError>,
     ) -> Result<Self, OpenError> {
+        let fan_out = FanOut::new()?;
         let events = broadcast::Sender::new(EVENTS_KEPT);
         let replays = Arc::new(Replays::new(&config.manual_nodes, events.clone()));
         let woken = Arc::clone(&replays);
@@ -152,13 +154,14 @@ impl<P: Payload> HintedHandoff<P> {
         if let Some(admission) = &admission {
             admission.look(&store);
         }
+        let links = Arc::new(Links::new(&config, clock.clone(), events.clone()));
         replays.begin(
             &config,
             &store,
             writer,
             runtime.clone(),
-            clock.clone(),
             admission.clone(),
+            Arc::clone(&links),
         );
         let door = Door::new(&config, &store);
         if let Some(keeper) = Housekeeper::new(&config, &store, clock.clone(), runtime.clone()) {
@@ -169,10 +172,7 @@ impl<P: Payload> HintedHandoff<P> {
             store,
             replays,
             admission,
-            durability: config.durability,
-            max_entry_bytes: config.max_entry_bytes,
-            batch_bytes: config.batch_bytes,
-            write_timeout: config.write_timeout,
+            links,
             opened: Instant::now(),
             door,
             clock,
@@ -183,8 +183,9 @@ impl<P: Payload> HintedHandoff<P> {
             turns: Arc::new(Semaphore::new(TURNS as usize)),
             changes: Semaphore::new(1),
             closed: AtomicBool::new(false),
+            fan_out,
+            config: config.clone(),
             shutdown: OnceCell::new(),
-            writes: WriteCounters::default(),
         });
         if !config.purge_after.is_zero() {
             let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());

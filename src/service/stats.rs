@@ -1,6 +1,6 @@
 //! What is shown of the service: every node, the store, direct writes.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::time::Instant;
 
@@ -8,14 +8,23 @@ use super::HintedHandoff;
 use crate::{
     payload::Payload,
     stats::{NodeState, NodeStats, Stats, WriteStats},
-    store::Hold,
+    store::{Hold, NodeQueues},
+    types::NodeId,
 };
 
 impl<P: Payload> HintedHandoff<P> {
     /// Depth and progress of every node, and counters of the store, without a scan.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
-        let nodes = inner.store.nodes().into_iter().map(|(node, queues)| {
+        let not_stored = inner.store.not_stored();
+        let mut links = inner.links.seen();
+        let mut queues: BTreeMap<NodeId, NodeQueues> = inner.store.nodes().into_iter().collect();
+        // One that is only written to directly, or that nothing could be stored for, has no queue.
+        for node in links.keys().chain(not_stored.keys()) {
+            queues.entry(*node).or_default();
+        }
+        let nodes = queues.into_iter().map(|(node, queues)| {
+            let (gate, direct) = links.remove(&node).unwrap_or_default();
             let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
             let Hold { paused, parked } = inner.store.hold(node);
             let rate = seen
@@ -35,18 +44,24 @@ impl<P: Payload> HintedHandoff<P> {
                 },
                 paused,
                 parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
+                gate,
+                direct,
                 pending,
                 dead_letters: queues.letters(),
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
                 oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
                 lost: queues.lost,
+                not_stored: not_stored.get(&node).copied().unwrap_or_default(),
                 buried: queues.buried,
+                withdrawn: queues.withdrawn,
+                letters_evicted: queues.letters_evicted,
                 expired: queues.limited.expired,
                 dropped: queues.limited.dropped,
                 refused: queues.limited.refused,
                 failures: seen.as_ref().map_or(0, |seen| seen.failures),
                 stalled_by: seen.as_ref().and_then(|seen| seen.stalled_by),
+                unknown_format: seen.as_ref().and_then(|seen| seen.unknown_format),
                 last_error_unix_ms: last_error.as_ref().map(|(_, at)| *at),
                 last_error: last_error.map(|(text, _)| text),
                 attempts: seen.map_or(queues.status.attempts, |seen| seen.attempts),
@@ -55,7 +70,7 @@ impl<P: Payload> HintedHandoff<P> {
                 caught_up_in: caught_up_in(pending.hints, rate),
             }
         });
-        let writes = &inner.writes;
+        let writes = &inner.fan_out.counters;
         Stats {
             nodes: nodes.collect(),
             paused_all: inner.store.paused_all(),
@@ -64,6 +79,7 @@ impl<P: Payload> HintedHandoff<P> {
                 direct: writes.direct.load(Relaxed),
                 hinted: writes.hinted.load(Relaxed),
                 backlogged: writes.backlogged.load(Relaxed),
+                withdrawn: writes.withdrawn.load(Relaxed),
                 rejected: writes.rejected.load(Relaxed),
                 unstored: writes.unstored.load(Relaxed),
             },

@@ -14,9 +14,11 @@ use super::{
     block::Hint,
     committer::Committer,
     cursor::{Cursor, Leave},
+    departure::Fate,
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
+    held::HoldId,
     in_flight::Owner,
     inbox::Part,
     keys::{Place, QueueRef},
@@ -53,6 +55,10 @@ pub struct Accepted {
     pub removed_bytes: usize,
     /// Hints that leave undelivered.
     pub departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+    /// Hints that leave undelivered in the group that stores them, by whom that concerns.
+    pub fates: HashMap<Owner, Fate>,
+    /// Of these: where they stood, once they have a sequence. They show when the group is published, as other hints of it do.
+    pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Records in our trees of hints and of losses.
     pub hints: RowMap,
     pub losses: RowMap,
@@ -61,6 +67,8 @@ pub struct Accepted {
     pub letters: HashMap<NodeId, LettersChange>,
     /// Dead letters that are none any more, whose blocks are to be trimmed.
     pub letters_gone: Vec<Place>,
+    /// Who holds new hints, by whom these concern.
+    pub held: HashMap<Owner, HoldId>,
     /// Dead letters that become hints again, by whom that concerns.
     pub redriven: HashMap<Owner, Place>,
     /// Of these: where it stood, where it is now, and all places where it stood.
@@ -177,7 +185,16 @@ impl Committer {
         for (place, part) in parts {
             let accepted = &mut judged.accepted;
             let mut draft = match part {
-                Part::Hint { node, hint, .. } => {
+                Part::Hint {
+                    node, hint, held, ..
+                } => {
+                    accepted.held.extend(held.map(|held| ((place, 0), held)));
+                    judged.hints.push(((place, 0), node, hint));
+                    continue;
+                }
+                Part::Stillborn { node, hint, fate } => {
+                    accepted.fates.insert((place, 0), fate);
+                    accepted.steps += 1;
                     judged.hints.push(((place, 0), node, hint));
                     continue;
                 }
@@ -327,9 +344,8 @@ impl Committer {
             registry.leave(node, &hints, leave);
         }
         for (node, change) in letters {
-            if let Some(queues) = registry.nodes.get_mut(&node) {
-                change.apply(&mut queues.letters);
-            }
+            // A node that gets its first hint with this group may get it as a dead letter.
+            change.apply(&mut registry.nodes.entry(node).or_default().letters);
         }
     }
 }

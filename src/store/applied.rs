@@ -43,8 +43,8 @@ const FORGOTTEN_AT_ONCE_IN_SLED: usize = 1000;
 /// [`apply_once_in_sled`](AppliedHints::apply_once_in_sled), and then [`make_durable`](crate::make_durable) before it is acknowledged:
 /// sled by itself makes nothing durable.
 ///
-/// Direct writes have no id: if one may come a second time as a hint, because its reply was lost, the host must be able to
-/// tell by itself.
+/// Direct writes have no such id: if one may come a second time as a hint, because its reply was lost, the host asks
+/// [`AppliedWrites`](crate::AppliedWrites) for that.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

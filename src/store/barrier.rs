@@ -14,8 +14,8 @@ use super::{
     engine::Engine,
     keys::{Key, Place, QueueRef},
     letter::Letter,
-    losses::{self, Loss, LostOfQueue},
-    meta,
+    loss::{Loss, LostOfQueue},
+    losses, meta,
     registry::Queue,
     undelivered::queues_with_letters_of_all,
 };
@@ -24,23 +24,26 @@ use crate::{
     types::{Amount, NodeId, QueueId, Sequence, StoreId},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// How often what points to a hint is read again because that was sent on meanwhile.
 const HOPS: usize = 8;
 
 /// A moment of some nodes' queues: all that was answered before it was made and had not left yet.
 ///
-/// It is a value that a host can keep in its own tables or send over its API, in any format of serde's: some 50 bytes for each queue with
-/// anything in it, mostly one a node. The store keeps nothing for it.
+/// It is a value that a host can keep in its own tables or send over its API, in any format of serde's: some 60 bytes for each node, as most
+/// have one queue with anything in it. The store keeps nothing for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Barrier {
-    /// Of its layout: 1.
+    /// Of its layout: 2.
     pub version: u8,
     /// The store that made it.
     pub store: StoreId,
     /// Losses of this index or above came after it.
     pub losses_from: u64,
+    /// The nodes that it was made for, by the names that they had then: copies for these that are not stored from then on are lost to
+    /// it, too.
+    pub nodes: Vec<NodeId>,
     /// What it stands for.
     pub queues: Vec<BarrierQueue>,
 }
@@ -66,7 +69,8 @@ pub struct BarrierQueue {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BarrierState {
-    /// Every one was taken by its node.
+    /// Every one was taken by its node, or was withdrawn, since every owner that answered refused
+    /// its write: it was not to be delivered.
     Delivered,
     /// None is lost so far, and some are not delivered.
     Waiting {
@@ -75,7 +79,7 @@ pub enum BarrierState {
         /// So many are dead letters: they stay so until somebody sends them on or discards them.
         dead_letters: u64,
     },
-    /// Some are lost. That is final, whatever becomes of the rest.
+    /// Some are lost, or copies for its nodes were not stored since it was made. That is final, whatever becomes of the rest.
     Lost {
         /// Which.
         losses: BarrierLosses,
@@ -90,17 +94,23 @@ pub enum BarrierState {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BarrierLosses {
-    /// Entries with at least one of its hints, each with its index. Others in their ranges may be none of its.
+    /// Entries with at least one of its hints, each with its index; others in their ranges may be none of its. And entries of copies for
+    /// its nodes that were not stored since it was made.
     pub entries: Vec<(u64, Loss)>,
     /// Ranges that the journal no longer has as entries, in which some of its hints may be.
     pub folded: Vec<LostOfQueue>,
+    /// Copies for its nodes that were not stored and recorded since it was made, all together. Where the journal no longer has the
+    /// entries of a node, older copies for it count, too.
+    pub not_stored: Amount,
     /// Whether the journal has forgotten, or cannot read, something that may have been its hints.
     pub unknown: bool,
 }
 
 impl BarrierLosses {
     fn is_none(&self) -> bool {
-        self.entries.is_empty() && self.folded.is_empty() && !self.unknown
+        let none = Amount::default();
+        let is_empty = self.entries.is_empty() && self.folded.is_empty();
+        is_empty && self.not_stored == none && !self.unknown
     }
 }
 
@@ -188,15 +198,20 @@ impl Store {
             let made = losses_from.and_then(|losses_from| {
                 let registry = shared.registry.lock();
                 let mut queues = Vec::new();
-                for node in nodes {
-                    let known = registry.nodes.get(&node);
-                    let known = known.ok_or(HandoffError::UnknownNode { node })?;
-                    queues.extend(known.queues.iter().filter_map(BarrierQueue::of));
+                for node in &nodes {
+                    match registry.nodes.get(node) {
+                        Some(known) => {
+                            queues.extend(known.queues.iter().filter_map(BarrierQueue::of));
+                        }
+                        None if registry.not_stored.contains_key(node) => {}
+                        None => return Err(HandoffError::UnknownNode { node: *node }),
+                    }
                 }
                 Ok(Barrier {
                     version: VERSION,
                     store: shared.store,
                     losses_from,
+                    nodes: nodes.into_iter().collect(),
                     queues,
                 })
             });
@@ -384,27 +399,41 @@ fn losses_of(engine: &Engine, barrier: &Barrier) -> Result<BarrierLosses, Handof
     let journal = losses::scan(&engine.losses, since).map_err(unread)?;
     let by_id: HashMap<QueueId, &BarrierQueue> =
         barrier.queues.iter().map(|it| (it.queue, it)).collect();
+    let nodes: BTreeSet<NodeId> = barrier.nodes.iter().copied().collect();
     let meets = |queue: QueueId, first, last| {
         let named = by_id.get(&queue);
         named.is_some_and(|named| named.meets(first, last))
     };
     let is_its = |loss: &Loss| {
+        let Some(place) = loss.place else {
+            return nodes.contains(&loss.node);
+        };
         let mut stood = loss.redriven_from.iter();
-        meets(loss.queue, loss.first, loss.last)
+        meets(place.queue, place.first, place.last)
             || stood.any(|(queue, sequence)| meets(*queue, *sequence, *sequence))
     };
     let forgotten = journal.forgotten.is_some_and(|(below, _)| {
         let mut queues = barrier.queues.iter();
         queues.any(|named| named.queue < below)
     });
-    let damaged = !journal.unreadable.is_empty() && !barrier.queues.is_empty();
+    // It may tell of copies for any of its nodes, even if nothing waited for them.
+    let damaged = !journal.unreadable.is_empty() || journal.not_stored_forgotten.is_some();
+    let damaged = damaged && !nodes.is_empty();
     let entries = journal.entries.into_iter();
+    let entries: Vec<_> = entries.filter(|(_, loss)| is_its(loss)).collect();
     let folded = journal.folded.into_iter();
+    let of_nodes = journal.not_stored.iter();
+    let of_nodes = of_nodes.filter(|it| nodes.contains(&it.node));
+    let not_stored = of_nodes.map(|it| it.amount);
+    let listed = entries.iter().filter(|(_, loss)| loss.place.is_none());
+    let not_stored = not_stored.chain(listed.map(|(_, loss)| loss.amount));
+    let not_stored = not_stored.fold(Amount::default(), Amount::plus);
     Ok(BarrierLosses {
-        entries: entries.filter(|(_, loss)| is_its(loss)).collect(),
+        entries,
         folded: folded
             .filter(|it| meets(it.queue, it.first, it.last))
             .collect(),
+        not_stored,
         unknown: forgotten || damaged,
     })
 }

@@ -1,13 +1,16 @@
 //! A block: the hints of one queue that one commit group stored together. `encoder.rs` makes them.
 //!
 //! ```text
-//! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8 (bit 0: with origins; bit 1: mixed, see `mixed.rs`)
+//! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8
+//!         (bit 0: with origins; bit 1: mixed, see `mixed.rs`; bit 2: with write ids)
 //!         queue u64 | first sequence u64 | hints u32 | chunks u16
 //!         stored body bytes u32 | raw body bytes u32
 //!         payload bytes of the queue before this block u64
 //!         CRC32C over chunk 0's key, the header up to here and the stored body u32
 //! body    a hint: flags u8 = 0 | payload format u16 | shard u64 | enqueue time u64 (unix ms) | length u32 | payload
 //!         with origins, before the payload: queue u64, sequence u64 that it had before it was a dead letter; 0, 0 if it was none
+//!         with write ids, before the payload: boot u64, counter u64 of its write; 0, 0 if it has
+//!         none, since no boot is 0
 //! ```
 //! All big endian. Header and stored body, one behind the other, are cut into chunks of 16 KiB under consecutive keys
 //! (SLED.md rule 3: no value may become a blob). Exactly `chunks` keys belong to a block. The hints before a block are
@@ -33,6 +36,8 @@ const CRC_BYTES: usize = 4;
 pub(super) const WITH_ORIGINS: u8 = 1;
 /// Its body has runs of hints of many queues.
 pub(super) const WITH_RUNS: u8 = 2;
+/// Every hint of the block has room for the id of its write.
+pub(super) const WITH_WRITES: u8 = 4;
 pub(super) const CODEC_NONE: u8 = 0;
 pub(super) const CODEC_ZSTD: u8 = 1;
 
@@ -48,11 +53,14 @@ pub fn chunk_bytes() -> usize {
     }
 }
 
-/// What a hint takes in a body beside its payload, and its origin.
-pub const HINT_OVERHEAD_BYTES: usize = 23;
+/// What a hint takes in a body beside its payload, its origin and the id of its write.
+const HINT_OVERHEAD_BYTES: usize = 23;
 const ORIGIN_BYTES: usize = 16;
+const WRITE_BYTES: usize = 16;
+/// The most that a hint takes beside its payload.
+const HINT_OVERHEAD_BYTES_MAX: usize = HINT_OVERHEAD_BYTES + ORIGIN_BYTES + WRITE_BYTES;
 /// No block is larger than one hint of the largest size, so nothing larger is ever allocated for one.
-const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + (HINT_OVERHEAD_BYTES + ORIGIN_BYTES) as u64;
+const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + HINT_OVERHEAD_BYTES_MAX as u64;
 
 /// A hint on its way into the store, or as it came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +82,7 @@ pub struct Hint {
 impl Hint {
     /// Bytes it takes in a body, at most.
     pub fn raw_bytes(&self) -> usize {
-        HINT_OVERHEAD_BYTES + ORIGIN_BYTES + self.payload.len()
+        HINT_OVERHEAD_BYTES_MAX + self.payload.len()
     }
 
     /// The id that it had before it was a dead letter the first time, if it was.
@@ -173,8 +181,8 @@ impl Header {
         }
         let (codec, flags) = (bytes.try_get_u8()?, bytes.try_get_u8()?);
         let known = match queue == MIXED {
-            true => flags == WITH_RUNS,
-            false => flags & !WITH_ORIGINS == 0,
+            true => flags & !WITH_WRITES == WITH_RUNS,
+            false => flags & !(WITH_ORIGINS | WITH_WRITES) == 0,
         };
         if codec > CODEC_ZSTD || !known {
             return Err(DecodeError::Invalid("its codec or flags are unknown"));
@@ -218,13 +226,16 @@ impl Header {
     }
 }
 
-fn hint_overhead(flags: u8) -> u64 {
-    let origin = if flags & WITH_ORIGINS != 0 {
-        ORIGIN_BYTES
-    } else {
-        0
-    };
-    (HINT_OVERHEAD_BYTES + origin) as u64
+/// What each hint of a block with these flags takes in the body beside its payload.
+pub fn hint_overhead(flags: u8) -> u64 {
+    let mut bytes = HINT_OVERHEAD_BYTES;
+    if flags & WITH_ORIGINS != 0 {
+        bytes += ORIGIN_BYTES;
+    }
+    if flags & WITH_WRITES != 0 {
+        bytes += WRITE_BYTES;
+    }
+    bytes as u64
 }
 
 /// Verifies a block of a queue and takes it apart. `body` is what follows the header, over all chunks.
@@ -303,6 +314,13 @@ pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<Hint>, D
             0 => None,
             _ => Some((QueueId(raw.try_get_u64()?), Sequence(raw.try_get_u64()?))),
         };
+        let write = match flags & WITH_WRITES {
+            0 => None,
+            _ => Some(WriteId {
+                boot: raw.try_get_u64()?,
+                counter: raw.try_get_u64()?,
+            }),
+        };
         if length > raw.len() {
             return Err(DecodeError::Short {
                 found: raw.len(),
@@ -315,7 +333,7 @@ pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<Hint>, D
             enqueued_unix_ms,
             payload: raw.split_to(length),
             origin: origin.filter(|(queue, _)| queue.0 != 0),
-            write: None,
+            write: write.filter(|write| write.boot != 0),
         });
     }
     Ok(stored)

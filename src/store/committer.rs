@@ -118,10 +118,12 @@ impl Committer {
 
     /// Whether anything is to be done that nobody waits for.
     fn has_work(&self) -> bool {
-        self.trimmer.has_work()
-            || self.sorting.has_work()
-            || !self.dirty.is_empty()
-            || !self.statuses.is_empty()
+        self.trimmer.has_work() || self.sorting.has_work() || self.has_unwritten()
+    }
+
+    /// Whether a group would write anything that waits for company.
+    fn has_unwritten(&self) -> bool {
+        !self.dirty.is_empty() || !self.statuses.is_empty() || self.shared.not_stored.has_any()
     }
 
     fn turn(&mut self, entries: Vec<Entry>) {
@@ -205,7 +207,7 @@ impl Committer {
 
     /// Makes everything durable, acks too.
     pub fn settle(&mut self) -> Result<(), StorageError> {
-        while !self.dirty.is_empty() || !self.statuses.is_empty() {
+        while self.has_unwritten() {
             self.group(Vec::new())?;
         }
         if self.handed_bytes > 0 {

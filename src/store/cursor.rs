@@ -1,15 +1,17 @@
 //! The cursor of a queue: everything below it is gone, and so is what its ranges name above it.
 //!
 //! ```text
-//! version u8 = 2 | reserved u8 = 0 | ranges u16
+//! version u8 = 3 | reserved u8 = 0 | ranges u16
 //! next sequence u64
-//! delivered hints u64, bytes u64 | dead hints u64, bytes u64 | lost hints u64, bytes u64
+//! delivered hints u64, bytes u64 | dead hints u64, bytes u64
+//! lost hints u64, bytes u64 | withdrawn hints u64, bytes u64
 //! a range: hints skipped since the end of the range before (or since next) u64, hints in it u64, payload bytes in it u64,
 //!          each as postcard's varint (LEB128)
 //! CRC32C over key and all of the above u32
 //! ```
-//! All else big endian; 64 bytes and the ranges. The counts are of all that left, the ranges included. Version 1 is the same
-//! without ranges, and is read still: schema 1 wrote it.
+//! All else big endian; 80 bytes and the ranges. The counts are of all that left, the ranges
+//! included. Version 2 is the same without what was withdrawn, and version 1, which schema 1 wrote,
+//! without ranges either. Both are read still.
 
 use bytes::{Buf, BufMut};
 
@@ -20,10 +22,11 @@ use super::{
 };
 use crate::types::{Amount, Sequence};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+const VERSION_WITHOUT_WITHDRAWN: u8 = 2;
 const VERSION_WITHOUT_RANGES: u8 = 1;
 /// Length of a stored cursor without ranges.
-pub const CURSOR_BYTES: usize = 64;
+pub const CURSOR_BYTES: usize = 80;
 
 /// Progress of a queue, with where everything that left it went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Cursor {
     pub dead: Amount,
     /// Gone undelivered.
     pub lost: Amount,
+    /// Gone since their writes were refused.
+    pub withdrawn: Amount,
 }
 
 /// How hints leave a queue.
@@ -49,6 +54,8 @@ pub enum Leave {
     Dead,
     /// Nobody did.
     Lost,
+    /// Their writes were refused, so they were never to be delivered.
+    Withdrawn,
 }
 
 impl Cursor {
@@ -60,6 +67,7 @@ impl Cursor {
             delivered: Amount::default(),
             dead: Amount::default(),
             lost: Amount::default(),
+            withdrawn: Amount::default(),
         }
     }
 
@@ -77,7 +85,8 @@ impl Cursor {
 
     /// All that left.
     pub fn gone(&self) -> Amount {
-        self.delivered.plus(self.dead).plus(self.lost)
+        let delivered_or_dead = self.delivered.plus(self.dead);
+        delivered_or_dead.plus(self.lost).plus(self.withdrawn)
     }
 
     /// Payload bytes of all that is below the cursor.
@@ -138,6 +147,7 @@ impl Cursor {
             Leave::Delivered => &mut self.delivered,
             Leave::Dead => &mut self.dead,
             Leave::Lost => &mut self.lost,
+            Leave::Withdrawn => &mut self.withdrawn,
         };
         *account = account.plus(left);
     }
@@ -151,7 +161,7 @@ impl Cursor {
         let ranges = u16::try_from(self.above.len()).unwrap_or(u16::MAX);
         bytes.put_u16(ranges);
         bytes.put_u64(self.next.0);
-        for amount in [self.delivered, self.dead, self.lost] {
+        for amount in [self.delivered, self.dead, self.lost, self.withdrawn] {
             bytes.put_u64(amount.hints);
             bytes.put_u64(amount.bytes);
         }
@@ -168,7 +178,7 @@ impl Cursor {
     pub fn decode(queue: QueueRef, value: &[u8]) -> Result<Self, DecodeError> {
         let mut bytes = unseal(&queue.cursor_key(), value)?;
         let version = bytes.try_get_u8()?;
-        if ![VERSION, VERSION_WITHOUT_RANGES].contains(&version) {
+        if !(VERSION_WITHOUT_RANGES..=VERSION).contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let reserved = bytes.try_get_u8()?;
@@ -184,6 +194,10 @@ impl Cursor {
             })
         };
         let (delivered, dead, lost) = (amount()?, amount()?, amount()?);
+        let withdrawn = match version > VERSION_WITHOUT_WITHDRAWN {
+            true => amount()?,
+            false => Amount::default(),
+        };
         let above = decode_ranges(&mut bytes, next, ranges)?;
         if next.0 == 0 || !bytes.is_empty() {
             return Err(DecodeError::Invalid("a field is out of range"));
@@ -194,6 +208,7 @@ impl Cursor {
             delivered,
             dead,
             lost,
+            withdrawn,
         })
     }
 }
@@ -299,13 +314,13 @@ mod tests {
         /// Whatever leaves in whatever order: the cursor says what a set of all that left says, and reads as it was written.
         #[test]
         fn a_cursor_is_the_set_of_what_left(
-            steps in proptest::collection::vec((1_u64..30, 0..3, any::<bool>()), 0..40)
+            steps in proptest::collection::vec((1_u64..30, 0..4, any::<bool>()), 0..40)
         ) {
             let size = |sequence: u64| sequence * sequence;
             let (mut cursor, mut gone) = (Cursor::start(), BTreeSet::new());
-            let mut left = [Amount::default(); 3];
+            let mut left = [Amount::default(); 4];
             for (sequence, which, through) in steps {
-                let leave = [Leave::Delivered, Leave::Dead, Leave::Lost][which as usize];
+                let leave = [Leave::Delivered, Leave::Dead, Leave::Lost, Leave::Withdrawn][which as usize];
                 let one = |sequence| Amount { hints: 1, bytes: size(sequence) };
                 // Up to the middle of a range the bytes in it are not known; nobody asks for that.
                 let through = through && !gone.contains(&(sequence + 1));
@@ -318,7 +333,7 @@ mod tests {
                 };
                 prop_assert_eq!(found, expected);
                 left[which as usize] = left[which as usize].plus(expected);
-                prop_assert_eq!([cursor.delivered, cursor.dead, cursor.lost], left);
+                prop_assert_eq!([cursor.delivered, cursor.dead, cursor.lost, cursor.withdrawn], left);
                 let next = (1..).find(|it| !gone.contains(it)).unwrap();
                 prop_assert_eq!(cursor.next, Sequence(next));
                 prop_assert_eq!(cursor.bytes_below(), (1..next).map(size).sum::<u64>());
@@ -333,7 +348,7 @@ mod tests {
             let mut bytes = vec![VERSION, 0];
             bytes.put_u16(ranges % 8);
             bytes.put_u64(next);
-            bytes.extend([0; 48]);
+            bytes.extend([0; 64]);
             bytes.extend(rest);
             if let Ok(cursor) = Cursor::decode(QUEUE, &seal(&QUEUE.cursor_key(), bytes)) {
                 let value = cursor.encode(QUEUE);
@@ -349,10 +364,14 @@ mod tests {
             bytes.put_u16(ranges);
             bytes.put_u64(5);
             bytes.extend([0; 48]);
+            if version == VERSION {
+                bytes.extend([0; 16]);
+            }
             bytes.extend(rest);
             Cursor::decode(QUEUE, &seal(&QUEUE.cursor_key(), bytes))
         };
         assert!(with(VERSION, 1, &[1, 1, 9]).is_ok());
+        assert!(with(VERSION_WITHOUT_WITHDRAWN, 1, &[1, 1, 9]).is_ok());
         assert!(with(VERSION_WITHOUT_RANGES, 0, &[]).is_ok());
         let mut endless = vec![1];
         endless.extend([0xff; 9]);

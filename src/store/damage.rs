@@ -9,13 +9,12 @@ use super::{
     blocks::{self, ReadError},
     committer::Committer,
     cursor::Leave,
-    depart::now_unix_ms,
     departure::LossReason,
     engine::Engine,
     faults::{Safeguard, is_off},
     home::Home,
     keys::QueueRef,
-    losses::Loss,
+    loss::{Loss, LostRange},
     lost_chunks,
     registry::Queue,
 };
@@ -30,7 +29,7 @@ const SHARED_LOG_SEARCHED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What is lost from the cursor on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LostRange {
+struct Unread {
     last: Sequence,
     /// Payload bytes of the queue up to and including `last`.
     bytes_through: u64,
@@ -58,24 +57,18 @@ impl Committer {
     }
 
     /// The cursor moves behind what is lost, in one step with the record of it.
-    fn skip(&mut self, node: NodeId, queue: &Queue, range: LostRange) -> Result<(), StorageError> {
-        let (at, first, now) = (queue.at, queue.cursor.next, now_unix_ms());
+    fn skip(&mut self, node: NodeId, queue: &Queue, range: Unread) -> Result<(), StorageError> {
+        let (at, first) = (queue.at, queue.cursor.next);
         let mut cursor = queue.cursor.clone();
         let lost = cursor.advance(range.last, range.bytes_through, Leave::Lost);
-        let loss = Loss {
-            node,
-            shard: None,
+        let place = LostRange {
             queue: at.queue,
             first,
             last: range.last,
-            amount: lost,
-            reason: LossReason::Damaged,
-            since_unix_ms: now,
-            until_unix_ms: now,
-            redriven_from: Vec::new(),
         };
+        let loss = Loss::new(node, None, Some(place), lost, LossReason::Damaged);
         let mut accepted = Accepted::default();
-        self.record_unread(&mut accepted, queue, loss);
+        self.record_unread(&mut accepted, queue, loss, place);
         accepted.cursors.insert((node, at), cursor);
         self.write_as_one(Vec::new(), accepted)?;
         let mut registry = self.shared.registry.lock();
@@ -134,7 +127,7 @@ fn may_be_wanted(queue: &Queue, first: Sequence, chunk: u16, value: &[u8]) -> bo
 ///
 /// What does not read ends where the next block that does begins, or at the watermark: the range follows from its
 /// neighbours, never from what is damaged.
-fn judge(engine: &Engine, queue: &Queue) -> Result<Option<LostRange>, StorageError> {
+fn judge(engine: &Engine, queue: &Queue) -> Result<Option<Unread>, StorageError> {
     let failed = |error: sled::Error| StorageError::new("read a damaged block", error);
     for _ in 0..2 {
         match blocks::read_covering(&engine.hints, queue.at, queue.cursor.next) {
@@ -148,7 +141,7 @@ fn judge(engine: &Engine, queue: &Queue) -> Result<Option<LostRange>, StorageErr
         let first = first.map_err(failed)?;
         match blocks::read(&engine.hints, queue.at, first) {
             Ok(Some(next)) => {
-                return Ok(Some(LostRange {
+                return Ok(Some(Unread {
                     last: Sequence(first.0 - 1),
                     bytes_through: next.header.bytes_before,
                 }));
@@ -157,7 +150,7 @@ fn judge(engine: &Engine, queue: &Queue) -> Result<Option<LostRange>, StorageErr
             Ok(None) | Err(ReadError::Damaged(_)) => {}
         }
     }
-    Ok(Some(LostRange {
+    Ok(Some(Unread {
         last: queue.watermark,
         bytes_through: queue.bytes,
     }))

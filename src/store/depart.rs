@@ -1,25 +1,21 @@
 //! What a group does with hints that leave undelivered, and with dead letters: it works out the records, which `accept.rs` writes as
 //! one with all else of the group.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use sled::IVec;
 
 use super::{
     accept::Accepted,
-    block::Hint,
     committer::Committer,
-    cursor::{Cursor, Leave},
+    cursor::Cursor,
     departure::{Burial, Fate, LossReason},
     engine::Engine,
     faults::point,
     keys::{Key, Place, QueueRef},
     letter::{Dead, Letter},
-    losses::Loss,
-    reader::PeekedHint,
+    loss::{Loss, LostRange},
+    reader::{Mark, PeekedHint},
     shared::StoreEvent,
     trim::Letters,
 };
@@ -27,12 +23,6 @@ use crate::{
     error::StorageError,
     types::{Amount, HintId, NodeId, QueueId, Sequence, ShardId},
 };
-
-/// Milliseconds since 1970 by the wall clock.
-pub fn now_unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as u64)
-}
 
 pub fn failed(error: sled::Error) -> StorageError {
     StorageError::new("read a dead letter", error)
@@ -61,10 +51,7 @@ impl Committer {
         hints: Vec<PeekedHint>,
         fate: &Fate,
     ) -> Result<Amount, StorageError> {
-        let leave = match fate {
-            Fate::Lost(_) => Leave::Lost,
-            Fate::Dead(_) => Leave::Dead,
-        };
+        let leave = fate.leave();
         let mut left = Amount::default();
         let leaves = |PeekedHint { mark, hint }: &&PeekedHint| {
             let Some((cursor, watermark)) = accepted.cursor(node, mark.queue, self) else {
@@ -79,17 +66,50 @@ impl Committer {
         };
         let leaving: Vec<&PeekedHint> = hints.iter().filter(leaves).collect();
         accepted.steps += u64::from(!leaving.is_empty());
+        self.record(accepted, node, &leaving, fate)?;
+        // All of them are claimed no longer.
+        accepted.departed.push((node, hints, leave));
+        Ok(left)
+    }
+
+    /// Takes into the group that a hint of it leaves in it. The registry knows nothing of it before the group is published.
+    pub fn leave_at_once(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        hint: PeekedHint,
+        fate: &Fate,
+    ) -> Result<(), StorageError> {
+        let Mark {
+            queue, sequence, ..
+        } = hint.mark;
+        let known = || self.shared.registry.lock().queue(node, queue);
+        let cursor = accepted.cursors.entry((node, queue));
+        // A queue that nobody sees yet begins with this group.
+        let cursor = cursor.or_insert_with(|| known().map_or_else(Cursor::start, |it| it.cursor));
+        cursor.leave(sequence, hint.hint.payload_bytes(), fate.leave());
+        self.record(accepted, node, &[&hint], fate)?;
+        accepted.stillborn.push((node, hint, fate.leave()));
+        Ok(())
+    }
+
+    /// What is to tell of hints that leave.
+    fn record(
+        &mut self,
+        accepted: &mut Accepted,
+        node: NodeId,
+        leaving: &[&PeekedHint],
+        fate: &Fate,
+    ) -> Result<(), StorageError> {
         match fate {
-            Fate::Lost(reason) => self.record_lost(accepted, node, &leaving, *reason),
+            Fate::Lost(reason) => self.record_lost(accepted, node, leaving, *reason),
             Fate::Dead(burial) => {
                 for hint in leaving {
                     self.bury(accepted, node, hint, burial)?;
                 }
             }
         }
-        // All of them are claimed no longer.
-        accepted.departed.push((node, hints, leave));
-        Ok(left)
+        Ok(())
     }
 
     /// An entry of the loss journal for each shard and queue, and for each hint that had been a dead letter.
@@ -102,23 +122,17 @@ impl Committer {
     ) {
         type Kind = (QueueId, ShardId, Option<(QueueId, Sequence)>);
         let mut lost: BTreeMap<Kind, Loss> = BTreeMap::new();
-        let now = now_unix_ms();
         for PeekedHint { mark, hint } in hints {
             let kind = (mark.queue.queue, hint.shard, hint.origin);
+            let mut place = LostRange::one(mark.queue.queue, mark.sequence);
             let loss = lost.entry(kind).or_insert_with(|| Loss {
-                node,
-                shard: Some(hint.shard),
-                queue: mark.queue.queue,
-                first: mark.sequence,
-                last: mark.sequence,
-                amount: Amount::default(),
-                reason,
-                since_unix_ms: now,
-                until_unix_ms: now,
                 redriven_from: self.stood(mark.place(), hint.origin),
+                ..Loss::new(node, Some(hint.shard), None, Amount::default(), reason)
             });
-            loss.first = loss.first.min(mark.sequence);
-            loss.last = loss.last.max(mark.sequence);
+            if let Some(known) = loss.place {
+                place.include(known.first, known.last);
+            }
+            loss.place = Some(place);
             loss.amount = loss.amount.plus(Amount {
                 hints: 1,
                 bytes: hint.payload_bytes(),
@@ -147,17 +161,7 @@ impl Committer {
         let burial = dead.burial.clone();
         let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
-        let block = self.encoding.own.encode_letter(
-            place,
-            &Hint {
-                shard: hint.hint.shard,
-                format: hint.hint.format,
-                enqueued_unix_ms: hint.hint.enqueued_unix_ms,
-                payload: hint.hint.payload.clone(),
-                origin: hint.hint.origin,
-                write: hint.hint.write,
-            },
-        );
+        let block = self.encoding.own.encode_letter(place, &hint.hint);
         accepted.letter_blocks.push(block);
         accepted.letters(node).add(place, more);
         self.buried.push(StoreEvent::Buried {
@@ -208,6 +212,7 @@ impl Committer {
         let letters: Vec<_> = letters.collect::<sled::Result<_>>().map_err(failed)?;
         for (place, dead) in letters {
             self.discard_one(accepted, node, place, &dead, LossReason::DeadLetterQuota);
+            accepted.letters(node).evict(one(&dead));
         }
         Ok(())
     }
@@ -273,19 +278,11 @@ impl Committer {
         dead: &Dead,
         reason: LossReason,
     ) {
-        let now = now_unix_ms();
         let stood = self.redriven.get(&place).cloned().unwrap_or_default();
+        let at = LostRange::one(place.queue.queue, place.sequence);
         let loss = Loss {
-            node,
-            shard: Some(dead.shard),
-            queue: place.queue.queue,
-            first: place.sequence,
-            last: place.sequence,
-            amount: one(dead),
-            reason,
-            since_unix_ms: now,
-            until_unix_ms: now,
             redriven_from: stood.iter().map(|it| it.named()).collect(),
+            ..Loss::new(node, Some(dead.shard), Some(at), one(dead), reason)
         };
         self.journal.record(loss, &mut accepted.losses);
         for place in stood {
@@ -371,33 +368,26 @@ impl Committer {
         dead: &[QueueRef],
         reason: LossReason,
     ) -> Result<Amount, StorageError> {
-        let now = now_unix_ms();
         let queues = self.shared.registry.lock().nodes.get(&node).cloned();
         let queues = queues.unwrap_or_default();
         for queue in queues.queues.iter().filter(|queue| !queue.is_drained()) {
-            let loss = Loss {
-                node,
-                shard: None,
+            let place = LostRange {
                 queue: queue.at.queue,
                 first: queue.cursor.next,
                 last: queue.watermark,
-                amount: queue.pending(),
-                reason,
-                since_unix_ms: now,
-                until_unix_ms: now,
-                redriven_from: Vec::new(),
             };
+            let loss = Loss::new(node, None, Some(place), queue.pending(), reason);
             tracing::warn!(
                 node = node.0,
-                queue = loss.queue.0,
+                queue = place.queue.0,
                 hints = loss.amount.hints,
                 bytes = loss.amount.bytes,
-                first_lost = loss.first.0,
-                last_lost = loss.last.0,
+                first_lost = place.first.0,
+                last_lost = place.last.0,
                 ?reason,
                 "node removed; its hints are discarded"
             );
-            self.record_unread(accepted, queue, loss);
+            self.record_unread(accepted, queue, loss, place);
         }
         let engine = self.engine()?;
         for queue in dead {

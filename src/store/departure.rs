@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{block::Hint, inbox::ControlDone, keys::Place, reader::PeekedHint};
+use super::{
+    block::Hint,
+    cursor::Leave,
+    inbox::{AppendDone, ControlDone},
+    keys::Place,
+    reader::PeekedHint,
+};
 use crate::types::{Amount, HintId, NodeId};
 
 /// Why hints left undelivered.
@@ -24,6 +30,8 @@ pub enum LossReason {
     DeadLetterQuota,
     /// Their node was not among those of [`retain_nodes`](crate::HintedHandoff::retain_nodes) for too long.
     Purged,
+    /// They never were hints: copies of a write that could be neither sent nor stored.
+    NotStored,
 }
 
 /// Why a hint is a dead letter.
@@ -55,9 +63,30 @@ pub struct Burial {
 }
 
 /// What becomes of hints that leave undelivered.
+#[derive(Debug, Clone)]
 pub enum Fate {
+    /// They are lost, which the loss journal tells.
     Lost(LossReason),
+    /// They are dead letters.
     Dead(Burial),
+}
+
+impl Fate {
+    pub(super) fn leave(&self) -> Leave {
+        match self {
+            Fate::Lost(_) => Leave::Lost,
+            Fate::Dead(_) => Leave::Dead,
+        }
+    }
+}
+
+/// A hint that leaves undelivered in the step in which it is stored.
+pub struct Stillborn {
+    pub node: NodeId,
+    pub hint: Hint,
+    pub fate: Fate,
+    /// Told its id once that is durable.
+    pub done: AppendDone,
 }
 
 /// Claimed hints of a node that leave undelivered, in one step with the record of it.

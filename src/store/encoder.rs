@@ -6,7 +6,8 @@ use zstd::zstd_safe::CParameter;
 
 use super::{
     block::{
-        CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, Hint, WITH_ORIGINS, WITH_RUNS, chunk_bytes,
+        CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, Hint, WITH_ORIGINS, WITH_RUNS, WITH_WRITES,
+        chunk_bytes,
     },
     keys::{CHUNK_KEY_BYTES, Place, QueueRef, Shelf},
     mixed::{MIXED, MixedDraft, put_run},
@@ -97,12 +98,15 @@ impl Encoder {
     /// A mixed group.
     pub fn encode_mixed(&mut self, draft: &MixedDraft) -> EncodedBlock {
         self.begin();
+        // Not origins: a group that brings a dead letter back is not mixed.
+        let all = draft.runs.iter().flat_map(|run| &run.hints);
+        let flags = WITH_RUNS | (fields_of(all) & WITH_WRITES);
         for run in &draft.runs {
             put_run(&mut self.raw, run);
-            run.hints.iter().for_each(|hint| self.put(hint, false));
+            run.hints.iter().for_each(|hint| self.put(hint, flags));
         }
         let hints = draft.hints() as u32;
-        self.finish(Shelf::Queue, MIXED, draft.first, 0, hints, WITH_RUNS)
+        self.finish(Shelf::Queue, MIXED, draft.first, 0, hints, flags)
     }
 
     fn encode_on<'a>(
@@ -115,13 +119,12 @@ impl Encoder {
     ) -> EncodedBlock {
         self.begin();
         let hints = hints.into_iter();
-        let with_origins = hints.clone().any(|hint| hint.origin.is_some());
+        let flags = fields_of(hints.clone());
         let mut count = 0;
         for hint in hints {
             count += 1;
-            self.put(hint, with_origins);
+            self.put(hint, flags);
         }
-        let flags = if with_origins { WITH_ORIGINS } else { 0 };
         self.finish(shelf, queue, first, bytes_before, count, flags)
     }
 
@@ -130,16 +133,21 @@ impl Encoder {
         self.raw.resize(HEADER_BYTES, 0);
     }
 
-    fn put(&mut self, hint: &Hint, with_origin: bool) {
+    fn put(&mut self, hint: &Hint, flags: u8) {
         self.raw.put_u8(0);
         self.raw.put_u16(hint.format);
         self.raw.put_u64(hint.shard.0);
         self.raw.put_u64(hint.enqueued_unix_ms);
         self.raw.put_u32(hint.payload.len() as u32);
-        if with_origin {
+        if flags & WITH_ORIGINS != 0 {
             let (queue, sequence) = hint.origin.unwrap_or((QueueId(0), Sequence(0)));
             self.raw.put_u64(queue.0);
             self.raw.put_u64(sequence.0);
+        }
+        if flags & WITH_WRITES != 0 {
+            let (boot, counter) = hint.write.map_or((0, 0), |it| (it.boot, it.counter));
+            self.raw.put_u64(boot);
+            self.raw.put_u64(counter);
         }
         self.raw.put_slice(&hint.payload);
     }
@@ -222,6 +230,14 @@ impl Encoder {
             }
         }
     }
+}
+
+/// Which fields any of these hints needs beside those that every hint has.
+fn fields_of<'a>(hints: impl IntoIterator<Item = &'a Hint>) -> u8 {
+    hints.into_iter().fold(0, |flags, hint| {
+        let origin = hint.origin.map_or(0, |_| WITH_ORIGINS);
+        flags | origin | hint.write.map_or(0, |_| WITH_WRITES)
+    })
 }
 
 fn compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {

@@ -126,6 +126,12 @@ pub enum Safeguard {
     CopyCommits,
     /// Finding out whether what a transaction has read is still so.
     Validation,
+    /// Hints of direct sends that are outstanding.
+    HintAfter,
+    /// Having a write wait for its hints to be durable where each copy is to be accounted for.
+    AccountedHints,
+    /// Records of copies that were not stored.
+    NotStoredRecords,
 }
 
 /// Whether a control switched it off, by naming it in `HH_SWITCHED_OFF`.

@@ -12,19 +12,23 @@ use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
 use super::{
     accept::{Accepted, Judged},
     committer::Committer,
+    cursor::Leave,
     draft::Draft,
     encoder::EncodedBlock,
     encoding::Job,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
-    inbox::{Entry, Part},
-    keys::{CHUNK_KEY_BYTES, QueueRef},
+    inbox::{Dirty, Entry, Part},
+    keys::{CHUNK_KEY_BYTES, Place, QueueRef},
     meta,
     node_record::NodeRecord,
+    not_stored::Taken,
     plan::Plan,
     proposal::Refusal,
     quota::Reservation,
+    reader::PeekedHint,
     recent::Kept,
+    registry::Queue,
     status::Status,
     trim::Letters,
 };
@@ -40,12 +44,31 @@ const STATUS_BYTES_PER_GROUP: usize = 128 * 1024;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
 
-/// The hints that become visible once the group is durable.
+/// What becomes visible once the group is durable.
 #[derive(Default)]
 struct NewHints {
     written: Vec<Written>,
     /// Those that stand in mixed groups.
     unsorted: Vec<Draft>,
+    /// Those that left with the group that stored them.
+    stillborn: Vec<(NodeId, PeekedHint, Leave)>,
+    /// Dead letters that made room for others.
+    evicted: Vec<(NodeId, Amount)>,
+    /// Queues that took their last hint before. If they are drained by now, writing their cursors once more retires them.
+    ended: Vec<Dirty>,
+    /// Copies that never were hints.
+    not_stored: Taken,
+}
+
+impl NewHints {
+    /// How much of it has left already.
+    fn stillborn_in(&self, of: &Written) -> u64 {
+        let has_left = |(_, hint, _): &&(NodeId, PeekedHint, Leave)| {
+            let Place { queue, sequence } = hint.mark.place();
+            queue == of.queue && (of.first..=of.watermark).contains(&sequence)
+        };
+        self.stillborn.iter().filter(has_left).count() as u64
+    }
 }
 
 /// Some of a queue.
@@ -115,6 +138,10 @@ impl Committer {
             hints,
             mut accepted,
         } = self.judge(parts)?;
+        // These may use the disk reserve.
+        let not_stored = self.shared.not_stored.take();
+        not_stored.record(&mut self.journal, &mut accepted.losses);
+        accepted.steps += u64::from(!not_stored.is_empty());
         let span = tracing::debug_span!(
             "commit_group",
             hints = hints.len(),
@@ -126,9 +153,12 @@ impl Committer {
         if !plan.blocks.is_empty() {
             point("append: planned")?;
         }
-        let new = self.write(plan, accepted)?;
+        let new = NewHints {
+            not_stored,
+            ..self.write(plan, accepted)?
+        };
         let reserved = self.shared.in_flight.answer_early();
-        let moved = self.write_cursors()?;
+        let moved = self.write_cursors(&new.stillborn)?;
         self.end_pass()?;
         self.write_statuses()?;
         self.trim()?;
@@ -149,7 +179,7 @@ impl Committer {
             Part::Hint { answered, .. } => *answered,
             Part::Transaction(draft) => draft.only_removes(),
             Part::Departure { .. } | Part::Discard { .. } => true,
-            Part::Redrive { .. } => false,
+            Part::Redrive { .. } | Part::Stillborn { .. } => false,
         };
         if places.iter().all(|(_, part)| makes_room(part)) {
             return places;
@@ -175,13 +205,21 @@ impl Committer {
         places
     }
 
-    fn write(&mut self, plan: Plan, accepted: Accepted) -> Result<NewHints, StorageError> {
+    fn write(&mut self, plan: Plan, mut accepted: Accepted) -> Result<NewHints, StorageError> {
         self.write_new_queues(&plan.new_queues)?;
         self.write_spacers(&plan.spacers)?;
         let counter = &self.shared.counters.transactions;
         counter.fetch_add(accepted.changing, Relaxed);
         let is_plain = accepted.is_plain();
-        let (mut new, mut as_one) = (NewHints::default(), Vec::new());
+        let letters = accepted.letters.iter();
+        let letters = letters.map(|(node, change)| (*node, change.evicted));
+        let mut new = NewHints {
+            stillborn: std::mem::take(&mut accepted.stillborn),
+            evicted: letters.collect(),
+            ended: plan.ended,
+            ..NewHints::default()
+        };
+        let mut as_one = Vec::new();
         for (job, mut block) in plan.blocks {
             match job {
                 Job::Block(draft) => {
@@ -285,8 +323,12 @@ impl Committer {
         Ok(())
     }
 
-    /// Writes the cursors that moved, and retires queues that are drained and take no new hints.
-    fn write_cursors(&mut self) -> Result<Vec<Moved>, StorageError> {
+    /// Writes the cursors that moved, and retires queues that are drained and take no new hints. `stillborn` are gone from their queues on
+    /// disk, and the registry does not know them yet.
+    fn write_cursors(
+        &mut self,
+        stillborn: &[(NodeId, PeekedHint, Leave)],
+    ) -> Result<Vec<Moved>, StorageError> {
         let engine = self.engine()?;
         let mut moved = Vec::new();
         while moved.len() < CURSORS_PER_GROUP {
@@ -295,9 +337,19 @@ impl Committer {
             };
             // Bound first, so that the lock is not held while sled works.
             let queue = self.shared.registry.lock().queue(node, at);
-            let Some(queue) = queue else {
+            let mut left = stillborn
+                .iter()
+                .filter(|(_, it, _)| it.mark.queue == at)
+                .peekable();
+            // A queue that begins with this group is not there yet.
+            let begun = || left.peek().map(|_| Queue::new(at, Sequence(0), 0));
+            let Some(mut queue) = queue.or_else(begun) else {
                 continue;
             };
+            for (_, hint, leave) in left {
+                let bytes = hint.hint.payload_bytes();
+                queue.cursor.leave(hint.mark.sequence, bytes, *leave);
+            }
             self.insert(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
             point("ack: cursor written")?;
             self.forget_redriven(&queue)?;
@@ -356,13 +408,19 @@ impl Committer {
             }
         }
         self.give_sorted_back();
+        let left_at_once: Vec<u64> = new.written.iter().map(|it| new.stillborn_in(it)).collect();
+        let mut nodes = BTreeSet::new();
         let NewHints {
             mut written,
             unsorted,
+            stillborn,
+            evicted,
+            ended,
+            not_stored,
         } = new;
+        self.dirty.extend(ended);
         // From here on it is a success, whatever befalls the store: all of it is durable.
         let mut answers = self.shared.in_flight.take();
-        let mut nodes = BTreeSet::new();
         // Before anybody hears of them.
         for kept in written.iter_mut().filter_map(|it| it.recent.take()) {
             self.shared.recent.keep(kept);
@@ -376,12 +434,25 @@ impl Committer {
             for reservation in reserved.into_iter().chain(answers.take_reserved()) {
                 reservation.settle(&mut registry.quota);
             }
-            for it in written {
+            for (it, left_at_once) in written.into_iter().zip(left_at_once) {
                 registry.publish(it.node, it.queue, it.watermark, it.bytes_through, it.added);
                 registry.note_stored(it.node, it.queue, it.first, it.oldest_unix_ms);
                 counters.enqueued_hints.fetch_add(it.added.hints, Relaxed);
                 counters.enqueued_bytes.fetch_add(it.added.bytes, Relaxed);
-                nodes.insert(it.node);
+                // What is held is nobody's to send: its bell rings when it is let go.
+                let held = registry.claim_held(it.node, it.queue, it.first..=it.watermark);
+                if held + left_at_once < it.added.hints {
+                    nodes.insert(it.node);
+                }
+            }
+            // Under the same lock, so nobody sees them pending.
+            for (node, hint, leave) in stillborn {
+                registry.leave(node, &[hint], leave);
+            }
+            for (node, evicted) in evicted {
+                if let Some(queues) = registry.nodes.get_mut(&node) {
+                    queues.letters_evicted = queues.letters_evicted.plus(evicted);
+                }
             }
             for moved in moved.iter().filter(|moved| moved.retired) {
                 registry.drop_queue(moved.node, moved.queue);
@@ -391,6 +462,9 @@ impl Committer {
         // Before the answers: whoever gives hints up goes on with them, and may be told of as caught up.
         self.tell_what_left();
         answers.succeed();
+        for done in self.shared.not_stored.are_durable(not_stored) {
+            done(Ok(()));
+        }
         if !nodes.is_empty() {
             (self.shared.on_durable)(&nodes);
         }

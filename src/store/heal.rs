@@ -25,7 +25,7 @@ use super::{
     shared::StoreEvent,
     sorting::Sorting,
 };
-use crate::{error::StorageError, stats::Health};
+use crate::{error::StorageError, stats::Health, types::NodeId};
 
 const FIRST_ATTEMPT_AFTER: Duration = Duration::from_millis(50);
 const ATTEMPTS_APART_MAX: Duration = Duration::from_secs(10);
@@ -206,7 +206,8 @@ fn is_damage(cause: &StorageError) -> bool {
     matches!(error, Some(sled::Error::Corruption { .. }))
 }
 
-/// Queues as they were found; counts since open as they were, less what had left a queue and is in it again.
+/// Queues as they were found; counts since open as they were, less what had left a queue and is in
+/// it again. What is held and was found is held still.
 fn carry_over(registry: &mut Registry, mut found: Registry) {
     let old = mem::take(registry);
     for (node, queues) in &mut found.nodes {
@@ -218,6 +219,8 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
         queues.delivered = known.delivered;
         queues.buried = known.buried;
         queues.lost = known.lost;
+        queues.withdrawn = known.withdrawn;
+        queues.letters_evicted = known.letters_evicted;
         queues.limited = known.limited;
         for queue in &queues.queues {
             if let Some(before) = known.queues.iter().find(|it| it.at == queue.at) {
@@ -226,15 +229,23 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
                 queues.delivered = queues.delivered.less(undone);
                 queues.buried = queues.buried.less(before.dead.less(now.dead));
                 queues.lost = queues.lost.less(before.lost.less(now.lost));
+                let undone = before.withdrawn.less(now.withdrawn);
+                queues.withdrawn = queues.withdrawn.less(undone);
             }
         }
     }
     found.reopens = old.reopens + 1;
+    found.not_stored = old.not_stored;
     found.quota = old.quota;
     found.ages = old.ages;
+    found.held = old.held;
     let queues = found.nodes.values().flat_map(|node| &node.queues);
     let queues: BTreeSet<QueueRef> = queues.map(|queue| queue.at).collect();
     found.ages.retain(|at, _| queues.contains(at));
+    let nodes: Vec<NodeId> = found.nodes.keys().copied().collect();
+    nodes
+        .into_iter()
+        .for_each(|node| found.claim_all_held(node));
     // Room was promised to hints that still wait in the inbox; what is pending is what was found.
     found.recount();
     let later = mem::replace(&mut found.damage, old.damage);

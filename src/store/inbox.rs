@@ -15,8 +15,9 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{
     block::Hint,
     copy::Copy,
-    departure::{Departure, Discard, Fate, Redrive},
+    departure::{Departure, Discard, Fate, Redrive, Stillborn},
     engine::{Engine, GROUP_BYTES},
+    held::HoldId,
     in_flight::{Done, Waiting},
     keys::{Place, QueueRef},
     membership::Request as NodesRequest,
@@ -41,6 +42,8 @@ const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
 pub const APPEND_OVERHEAD_BYTES: usize = 256;
 /// Beside payloads that are moved: a cursor with all that left out of order, and records of the loss journal.
 const DEPARTURE_SHARE: usize = 64 * 1024;
+/// The same of a hint that leaves with its group: the list of its queue is short (see `plan.rs`).
+const STILLBORN_SHARE: usize = 10 * 1024;
 /// A record of a dead letter that goes, with the error in it.
 const LETTER_SHARE: usize = 4500;
 /// So that a group looks at some 13,000 rows at most, unless one transaction alone has read more.
@@ -57,6 +60,8 @@ const GROUPS_WITHOUT_RETURNERS: u32 = 32;
 pub struct Append {
     pub node: NodeId,
     pub hint: Hint,
+    /// Who holds it, if somebody does.
+    pub held: Option<HoldId>,
     /// The caller was told already that it is in the pipeline, so it is not refused any more.
     pub answered: bool,
     /// Room for it.
@@ -68,6 +73,7 @@ pub struct Append {
 pub enum Entry {
     Append(Append),
     Proposal(Proposal),
+    Stillborn(Stillborn),
     Departure(Departure),
     Discard(Discard),
     Redrive(Redrive),
@@ -79,6 +85,11 @@ impl Entry {
         match self {
             Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
             Entry::Proposal(Proposal { draft, .. }) => draft.bytes + draft.reads() * READ_SHARE,
+            Entry::Stillborn(Stillborn { hint, .. }) => {
+                // Its payload is in its queue, and in its dead letter.
+                let block = hint.raw_bytes() + APPEND_OVERHEAD_BYTES;
+                STILLBORN_SHARE + LETTER_SHARE + block + hint.payload.len()
+            }
             Entry::Departure(Departure { hints, .. }) => {
                 let payload: u64 = hints.iter().map(|hint| hint.hint.payload_bytes()).sum();
                 DEPARTURE_SHARE + payload as usize
@@ -98,6 +109,7 @@ impl Entry {
             Entry::Append(Append {
                 node,
                 hint,
+                held,
                 answered,
                 reserved,
                 done,
@@ -105,6 +117,7 @@ impl Entry {
                 let part = Part::Hint {
                     node,
                     hint,
+                    held,
                     answered,
                 };
                 (part, Waiting::new(1, reserved, Done::Append(done)))
@@ -122,6 +135,18 @@ impl Entry {
                 };
                 let waiting = Waiting::new(draft.hints.len(), reserved, done);
                 (Part::Transaction(draft), waiting)
+            }
+            Entry::Stillborn(Stillborn {
+                node,
+                hint,
+                fate,
+                done,
+            }) => {
+                let part = Part::Stillborn { node, hint, fate };
+                (
+                    part,
+                    Waiting::new(1, Reservation::default(), Done::Append(done)),
+                )
             }
             Entry::Departure(Departure {
                 node,
@@ -172,6 +197,7 @@ impl Entry {
                 drop(reserved);
                 done(Err(Refusal::Enqueue(error)));
             }
+            Entry::Stillborn(stillborn) => (stillborn.done)(Err(error)),
             Entry::Departure(Departure { done, .. }) | Entry::Discard(Discard { done, .. }) => {
                 done(Err(error.into()));
             }
@@ -185,10 +211,17 @@ pub enum Part {
     Hint {
         node: NodeId,
         hint: Hint,
+        held: Option<HoldId>,
         /// See [`Append::answered`].
         answered: bool,
     },
     Transaction(Draft),
+    /// See [`Stillborn`].
+    Stillborn {
+        node: NodeId,
+        hint: Hint,
+        fate: Fate,
+    },
     Departure {
         node: NodeId,
         hints: Vec<PeekedHint>,
@@ -464,6 +497,7 @@ mod tests {
                 origin: None,
                 write: None,
             },
+            held: None,
             answered: false,
             reserved: Reservation::default(),
             done: Box::new(|_| {}),

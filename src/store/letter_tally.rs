@@ -49,6 +49,8 @@ pub fn sum(tallies: &LetterTallies) -> Amount {
 pub struct LettersChange {
     more: LetterTallies,
     less: BTreeMap<QueueRef, Amount>,
+    /// Of these, what made room for newer ones.
+    pub evicted: Amount,
 }
 
 impl LettersChange {
@@ -63,6 +65,11 @@ impl LettersChange {
     pub fn take(&mut self, place: Place, one: Amount) {
         let less = self.less.entry(place.queue).or_default();
         *less = less.plus(one);
+    }
+
+    /// One that is none any more had to make room.
+    pub fn evict(&mut self, one: Amount) {
+        self.evicted = self.evicted.plus(one);
     }
 
     /// What becomes of what a node has in all.

@@ -5,13 +5,14 @@ use sled::IVec;
 use super::{
     blocks::{self, ReadError, last_letter_block},
     clean::CleanLetters,
-    depart::{now_unix_ms, one},
+    depart::one,
     departure::{Burial, DeadReason, LossReason},
     engine::Engine,
     keys::{Key, Place, QueueRef},
     letter::{Dead, Letter},
     letter_tally::{LetterTallies, LetterTally},
-    losses::{Journal, Loss},
+    loss::{Loss, LostRange},
+    losses::Journal,
     node_record::NodeRecord,
     overlay::RowMap,
     redrive::{self, Redriven},
@@ -97,19 +98,13 @@ impl Mended {
         registry: &mut Registry,
     ) {
         let CleanLetters { queue, node, tally } = missing;
-        let now = now_unix_ms();
-        let loss = Loss {
-            node,
-            shard: None,
+        let place = LostRange {
             queue: queue.queue,
             first: tally.first,
             last: tally.last,
-            amount: tally.amount,
-            reason: LossReason::Damaged,
-            since_unix_ms: now,
-            until_unix_ms: now,
-            redriven_from: Vec::new(),
         };
+        let damaged = LossReason::Damaged;
+        let loss = Loss::new(node, None, Some(place), tally.amount, damaged);
         journal.record(loss, &mut self.losses);
         registry.note_damage(Damage {
             node: queue.node,
@@ -135,20 +130,10 @@ impl Mended {
             Left::Payload(letter) => (Some(letter.encode(place).into()), "it is one still", None),
             Left::NoBlock => (None, "it has no payload", None),
             Left::Nothing => {
-                let now = now_unix_ms();
-                let loss = Loss {
-                    node,
-                    shard: None,
-                    queue: at.queue,
-                    first: sequence,
-                    last: sequence,
-                    // How large it was nobody knows.
-                    amount: Amount { hints: 1, bytes: 0 },
-                    reason: LossReason::Damaged,
-                    since_unix_ms: now,
-                    until_unix_ms: now,
-                    redriven_from: Vec::new(),
-                };
+                let place = LostRange::one(at.queue, sequence);
+                // How large it was nobody knows.
+                let amount = Amount { hints: 1, bytes: 0 };
+                let loss = Loss::new(node, None, Some(place), amount, LossReason::Damaged);
                 journal.record(loss, &mut self.losses);
                 (
                     None,

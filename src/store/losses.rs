@@ -1,26 +1,28 @@
-//! The loss journal: every hint that left undelivered, durably, in the tree `hh/losses`.
+//! The loss journal, in the tree `hh/losses`: every hint that left undelivered, durably, and every copy of a write that could be neither
+//! sent nor stored, as soon as the store can.
 //!
 //! ```text
 //! 00               what was folded: the oldest entry's index, amounts by reason, queues whose range is forgotten
 //! 01 <index u64>   an entry
 //! 02 <queue u64>   what was folded of a queue
+//! 03               index of the newest entry of copies not stored whose node is forgotten
+//! 03 <node u64>    what was folded of a node's copies that were not stored
 //! ```
-//! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it u32. The order of the fields of
-//! [`Loss`], [`LostOfQueue`] and [`Folded`], and of the variants of [`LossReason`], is part of the format.
+//! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it u32. An entry of copies that were not
+//! stored, which have no queue, has version 2. The order of the fields of [`OfQueue`], [`NotStored`], [`LostOfQueue`],
+//! [`NotStoredOfNode`] and [`Folded`], and of the variants of [`LossReason`], is part of the format.
 //!
-//! Entries are kept up to a number; beyond it the oldest is folded into a range of its queue and into sums by reason, in the same
-//! step that adds the newest. The ranges are bounded in the same way.
+//! Entries are kept up to a number; beyond it the oldest is folded into a range of its queue, or a sum of its node, and into sums by
+//! reason, in the same step that adds the newest. The ranges and the sums of nodes are bounded in the same way.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use sled::IVec;
 
 use super::{
     departure::LossReason,
+    loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
     overlay::RowMap,
     sealed::{DecodeError, seal_record, unseal_record},
 };
@@ -28,110 +30,17 @@ use crate::types::{Amount, NodeId, QueueId, Sequence, ShardId};
 
 pub const LOSSES: &str = "hh/losses";
 const VERSION: u8 = 1;
+/// Of an entry of copies that were not stored.
+const VERSION_NOT_STORED: u8 = 2;
 const FOLDED: u8 = 0;
 const ENTRY: u8 = 1;
 const RANGE: u8 = 2;
+const NODE: u8 = 3;
 
-/// Entries, and ranges of queues, that are kept.
+/// Entries, ranges of queues, and sums of nodes, that are kept.
 const KEPT: usize = 10_000;
 /// Entries that may still grow.
 const OPEN: usize = 1000;
-
-/// Hints of a queue that left undelivered for the same reason: an entry of the loss journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Loss {
-    /// The node they were for.
-    pub node: NodeId,
-    /// Their shard; `None` if it is not known, because they did not read, or if whole queues were discarded: then it may be any.
-    pub shard: Option<ShardId>,
-    /// Their queue.
-    pub queue: QueueId,
-    /// The first of them.
-    pub first: Sequence,
-    /// The last of them; others between the two may have been delivered.
-    pub last: Sequence,
-    /// How many, and their payload bytes.
-    pub amount: Amount,
-    /// Why.
-    pub reason: LossReason,
-    /// When the first of them left, by the wall clock, in milliseconds since 1970.
-    pub since_unix_ms: u64,
-    /// When the last of them left.
-    pub until_unix_ms: u64,
-    /// For one that had been a dead letter and was sent on, once or more often: where it stood before, the first place first.
-    pub redriven_from: Vec<(QueueId, Sequence)>,
-}
-
-impl Loss {
-    /// When the first of them left, by the wall clock.
-    pub fn since(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.since_unix_ms)
-    }
-
-    /// When the last of them left.
-    pub fn until(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.until_unix_ms)
-    }
-}
-
-/// What the loss journal no longer has as entries, of a queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LostOfQueue {
-    /// The node they were for.
-    pub node: NodeId,
-    /// The queue.
-    pub queue: QueueId,
-    /// The first that was lost.
-    pub first: Sequence,
-    /// The last that was lost; others between the two may have been delivered.
-    pub last: Sequence,
-    /// How many, and their payload bytes. What was a dead letter here, was sent on and then lost is within the range, and counts in
-    /// the queue that it was lost from.
-    pub amount: Amount,
-    /// The index of the newest entry among them.
-    pub last_index: u64,
-}
-
-/// What the loss journal holds, from an index on.
-///
-/// A host that keeps [`next`](Losses::next) with what it made of this, and asks from there the next time, learns of every loss once.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Losses {
-    /// Oldest first, each with its index. The index grows with every entry and is never reused; an entry that was given out does
-    /// not change any more.
-    pub entries: Vec<(u64, Loss)>,
-    /// Indexes of entries that the disk gave back damaged: something was lost, and nobody knows what.
-    pub unreadable: Vec<u64>,
-    /// What is no longer listed, by queue: the journal keeps 10,000 entries, and as many of these. Those with an entry at or above the
-    /// index asked for.
-    pub folded: Vec<LostOfQueue>,
-    /// Of queues below the first of these, what is no longer listed may be missing in `folded` too, up to the second, an index. Only if
-    /// that is at or above the one asked for.
-    pub forgotten: Option<(QueueId, u64)>,
-    /// All that was ever lost, by reason, whatever index was asked for.
-    pub by_reason: BTreeMap<LossReason, Amount>,
-    /// Ask from this index on the next time.
-    pub next: u64,
-}
-
-impl Losses {
-    /// All that was ever lost, whatever index was asked for.
-    pub fn total(&self) -> Amount {
-        let sums = self.by_reason.values();
-        sums.fold(Amount::default(), |sum, it| sum.plus(*it))
-    }
-
-    /// Keeps only what concerns a node; the sums stay those of all nodes, and what is unreadable may concern any.
-    #[must_use]
-    pub fn of_node(mut self, node: NodeId) -> Losses {
-        self.entries.retain(|(_, loss)| loss.node == node);
-        self.folded.retain(|lost| lost.node == node);
-        self
-    }
-}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Folded {
@@ -142,8 +51,31 @@ struct Folded {
     forgotten: Option<(QueueId, u64)>,
 }
 
+/// An entry of hints.
+#[derive(Serialize, Deserialize)]
+struct OfQueue {
+    node: NodeId,
+    shard: Option<ShardId>,
+    place: LostRange,
+    amount: Amount,
+    reason: LossReason,
+    since_unix_ms: u64,
+    until_unix_ms: u64,
+    redriven_from: Vec<(QueueId, Sequence)>,
+}
+
+/// An entry of copies that were not stored.
+#[derive(Serialize, Deserialize)]
+struct NotStored {
+    node: NodeId,
+    shard: Option<ShardId>,
+    amount: Amount,
+    since_unix_ms: u64,
+    until_unix_ms: u64,
+}
+
 /// What tells entries apart that do not grow into one.
-type Kind = (NodeId, QueueId, Option<ShardId>, LossReason);
+type Kind = (NodeId, Option<QueueId>, Option<ShardId>, LossReason);
 
 /// The commit thread's view: it alone writes the journal.
 #[derive(Debug, Default)]
@@ -156,6 +88,9 @@ pub struct Journal {
     open: BTreeMap<Kind, (u64, Loss)>,
     folded: Folded,
     ranges: BTreeMap<QueueId, LostOfQueue>,
+    not_stored: BTreeMap<NodeId, NotStoredOfNode>,
+    /// The newest entry of copies not stored whose node is in `not_stored` no more.
+    not_stored_forgotten: Option<u64>,
 }
 
 fn key(kind: u8, number: u64) -> [u8; 9] {
@@ -172,6 +107,8 @@ enum Record {
     Folded(Folded),
     Entry(u64, Loss),
     Range(LostOfQueue),
+    Node(NotStoredOfNode),
+    NodesForgotten(u64),
 }
 
 impl Record {
@@ -183,10 +120,77 @@ impl Record {
         };
         Ok(match (kind, number) {
             (FOLDED, None) if key.len() == 1 => Record::Folded(unseal_record(key, VERSION, value)?),
-            (ENTRY, Some(index)) => Record::Entry(index, unseal_record(key, VERSION, value)?),
+            (ENTRY, Some(index)) => Record::Entry(index, read_entry(key, value)?),
             (RANGE, Some(_)) => Record::Range(unseal_record(key, VERSION, value)?),
+            (NODE, Some(_)) => Record::Node(unseal_record(key, VERSION, value)?),
+            (NODE, None) if key.len() == 1 => {
+                Record::NodesForgotten(unseal_record(key, VERSION, value)?)
+            }
             _ => return Err(NOT_OURS),
         })
+    }
+}
+
+fn read_entry(key: &[u8], value: &[u8]) -> Result<Loss, DecodeError> {
+    if value.first() == Some(&VERSION_NOT_STORED) {
+        let it: NotStored = unseal_record(key, VERSION_NOT_STORED, value)?;
+        return Ok(Loss {
+            node: it.node,
+            shard: it.shard,
+            place: None,
+            amount: it.amount,
+            reason: LossReason::NotStored,
+            since_unix_ms: it.since_unix_ms,
+            until_unix_ms: it.until_unix_ms,
+            redriven_from: Vec::new(),
+        });
+    }
+    let it: OfQueue = unseal_record(key, VERSION, value)?;
+    Ok(Loss {
+        node: it.node,
+        shard: it.shard,
+        place: Some(it.place),
+        amount: it.amount,
+        reason: it.reason,
+        since_unix_ms: it.since_unix_ms,
+        until_unix_ms: it.until_unix_ms,
+        redriven_from: it.redriven_from,
+    })
+}
+
+fn encode_entry(key: &[u8], loss: &Loss) -> Vec<u8> {
+    let Loss {
+        node,
+        shard,
+        amount,
+        since_unix_ms,
+        until_unix_ms,
+        ..
+    } = *loss;
+    match loss.place {
+        Some(place) => {
+            let entry = OfQueue {
+                node,
+                shard,
+                place,
+                amount,
+                reason: loss.reason,
+                since_unix_ms,
+                until_unix_ms,
+                redriven_from: loss.redriven_from.clone(),
+            };
+            seal_record(key, VERSION, &entry)
+        }
+        None => {
+            let entry = NotStored {
+                node,
+                shard,
+                amount,
+                since_unix_ms,
+                until_unix_ms,
+            };
+            seal_record(key, VERSION_NOT_STORED, &entry)
+        }
     }
 }
 
@@ -200,19 +204,17 @@ pub fn is_record(key: &[u8], value: &[u8]) -> bool {
 pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
     Ok(match Record::read(key, value)? {
         Record::Folded(folded) => seal_record(key, VERSION, &folded),
-        Record::Entry(_, loss) => seal_record(key, VERSION, &loss),
+        Record::Entry(_, loss) => encode_entry(key, &loss),
         Record::Range(range) => seal_record(key, VERSION, &range),
+        Record::Node(node) => seal_record(key, VERSION, &node),
+        Record::NodesForgotten(index) => seal_record(key, VERSION, &index),
     })
 }
 
 /// Reads what there is from an index on. Damaged records are logged.
 pub fn read_since(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
     let mut losses = scan(tree, 0)?;
-    losses.entries.retain(|(index, _)| *index >= since);
-    losses.unreadable.retain(|index| *index >= since);
-    losses.folded.retain(|it| it.last_index >= since);
-    let is_since = |(_, last_index): &(QueueId, u64)| *last_index >= since;
-    losses.forgotten = losses.forgotten.filter(is_since);
+    losses.keep_since(since);
     Ok(losses)
 }
 
@@ -242,21 +244,38 @@ pub fn scan(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
         }
     }
     losses.next = losses.next.max(folded.below);
+    scan_folded(tree, &mut losses)?;
+    losses.keep_since(since);
+    Ok(losses)
+}
+
+/// What was folded of queues and of nodes, and what of that is forgotten.
+fn scan_folded(tree: &sled::Tree, losses: &mut Losses) -> sled::Result<()> {
     let mut damaged = None;
     for record in tree.range(key(RANGE, 0)..) {
         let (key, value) = record?;
         match Record::read(&key, &value) {
             Ok(Record::Range(range)) => losses.folded.push(range),
+            Ok(Record::Node(node)) => losses.not_stored.push(node),
+            // It is read below, after all that may be added to it.
+            Ok(Record::NodesForgotten(_)) => {}
+            _ if key.first() == Some(&NODE) => {
+                tracing::error!(key = ?key, "a sum of a node in the loss journal is damaged");
+                losses.not_stored_forgotten = Some(u64::MAX);
+            }
             _ => {
                 tracing::error!(key = ?key, "a range of the loss journal is damaged");
                 damaged = index_of(&key).map(|queue| (QueueId(queue.saturating_add(1)), u64::MAX));
             }
         }
     }
-    losses.folded.retain(|it| it.last_index >= since);
-    let forgotten = damaged.max(read_folded(tree)?.forgotten);
-    losses.forgotten = forgotten.filter(|(_, last_index)| *last_index >= since);
-    Ok(losses)
+    losses.forgotten = damaged.max(read_folded(tree)?.forgotten);
+    if let Some(value) = tree.get([NODE])?
+        && let Ok(Record::NodesForgotten(index)) = Record::read(&[NODE], &value)
+    {
+        losses.not_stored_forgotten = losses.not_stored_forgotten.max(Some(index));
+    }
+    Ok(())
 }
 
 fn read_folded(tree: &sled::Tree) -> sled::Result<Folded> {
@@ -282,6 +301,7 @@ impl Journal {
     pub fn load(tree: &sled::Tree) -> sled::Result<Journal> {
         let losses = read_since(tree, 0)?;
         let ranges = losses.folded.into_iter().map(|it| (it.queue, it));
+        let not_stored = losses.not_stored.into_iter().map(|it| (it.node, it));
         let entries = losses.entries.iter().map(|(index, _)| *index);
         let mut kept: Vec<u64> = entries.chain(losses.unreadable).collect();
         kept.sort_unstable();
@@ -292,6 +312,8 @@ impl Journal {
             open: BTreeMap::new(),
             folded: read_folded(tree)?,
             ranges: ranges.collect(),
+            not_stored: not_stored.collect(),
+            not_stored_forgotten: losses.not_stored_forgotten,
         })
     }
 
@@ -309,14 +331,18 @@ impl Journal {
     /// Records a loss: says what to write for it.
     pub fn record(&mut self, loss: Loss, writes: &mut RowMap) {
         self.untold.push(loss.clone());
-        let kind = (loss.node, loss.queue, loss.shard, loss.reason);
+        let queue = loss.place.map(|place| place.queue);
+        let kind = (loss.node, queue, loss.shard, loss.reason);
         let grows = loss.redriven_from.is_empty();
         let known = match grows {
             true => self.open.remove(&kind),
             false => None,
         };
         let (index, loss) = match known {
-            Some((index, known)) => (index, joined(known, loss)),
+            Some((index, mut known)) => {
+                known.join(loss);
+                (index, known)
+            }
             None => {
                 let index = self.next;
                 self.next += 1;
@@ -324,7 +350,9 @@ impl Journal {
                 (index, loss)
             }
         };
-        put(writes, &key(ENTRY, index), &loss);
+        let key = key(ENTRY, index);
+        let value = encode_entry(&key, &loss);
+        writes.insert(IVec::from(&key), Some(value.into()));
         if grows {
             if self.open.len() >= OPEN {
                 self.open.clear();
@@ -366,9 +394,12 @@ impl Journal {
     fn fold_one(&mut self, index: u64, loss: &Loss, kept: usize, writes: &mut RowMap) {
         let sum = self.folded.by_reason.entry(loss.reason).or_default();
         *sum = sum.plus(loss.amount);
-        let range = self.range_of(loss.node, loss.queue, loss.first);
+        let Some(place) = loss.place else {
+            return self.fold_not_stored(index, loss, kept, writes);
+        };
+        let range = self.range_of(loss.node, place.queue, place.first);
         range.amount = range.amount.plus(loss.amount);
-        let mut places = vec![(loss.queue, loss.first), (loss.queue, loss.last)];
+        let mut places = vec![(place.queue, place.first), (place.queue, place.last)];
         // One that was sent on is looked for where it stood before, too.
         places.extend(&loss.redriven_from);
         for (queue, sequence) in places {
@@ -389,6 +420,30 @@ impl Journal {
         }
     }
 
+    /// Of what has no queue only its node is kept.
+    fn fold_not_stored(&mut self, index: u64, loss: &Loss, kept: usize, writes: &mut RowMap) {
+        let sum = self.not_stored.entry(loss.node).or_insert(NotStoredOfNode {
+            node: loss.node,
+            amount: Amount::default(),
+            last_index: 0,
+        });
+        sum.amount = sum.amount.plus(loss.amount);
+        sum.last_index = sum.last_index.max(index);
+        put(writes, &key(NODE, loss.node.0), sum);
+        while self.not_stored.len() > kept {
+            let sums = self.not_stored.values();
+            let Some(oldest) = sums.min_by_key(|it| it.last_index).cloned() else {
+                break;
+            };
+            self.not_stored.remove(&oldest.node);
+            writes.insert(IVec::from(&key(NODE, oldest.node.0)), None);
+            self.not_stored_forgotten = self.not_stored_forgotten.max(Some(oldest.last_index));
+            if let Some(index) = self.not_stored_forgotten {
+                put(writes, &[NODE], &index);
+            }
+        }
+    }
+
     fn range_of(&mut self, node: NodeId, queue: QueueId, sequence: Sequence) -> &mut LostOfQueue {
         self.ranges.entry(queue).or_insert(LostOfQueue {
             node,
@@ -404,16 +459,6 @@ impl Journal {
 fn put(writes: &mut RowMap, key: &[u8], record: &impl Serialize) {
     let value = seal_record(key, VERSION, record);
     writes.insert(IVec::from(key), Some(value.into()));
-}
-
-fn joined(known: Loss, more: Loss) -> Loss {
-    Loss {
-        first: known.first.min(more.first),
-        last: known.last.max(more.last),
-        amount: known.amount.plus(more.amount),
-        until_unix_ms: more.until_unix_ms,
-        ..known
-    }
 }
 
 #[cfg(test)]

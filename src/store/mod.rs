@@ -8,6 +8,7 @@ mod accept;
 mod ages;
 mod ahead;
 mod applied;
+mod applied_writes;
 mod assemble;
 mod barrier;
 mod block;
@@ -31,6 +32,7 @@ mod faults;
 mod group;
 mod guarded;
 mod heal;
+mod held;
 mod holds;
 mod home;
 mod host_database;
@@ -41,6 +43,7 @@ mod letter;
 mod letter_tally;
 mod letters;
 mod limiting;
+mod loss;
 mod losses;
 mod lost_chunks;
 mod membership;
@@ -48,6 +51,7 @@ mod meta;
 mod mixed;
 mod named;
 mod node_record;
+mod not_stored;
 mod open;
 mod overlay;
 mod plan;
@@ -89,18 +93,21 @@ use std::{
 use parking_lot::Mutex;
 
 pub use applied::AppliedHints;
+pub use applied_writes::AppliedWrites;
 pub use barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
 pub use block::Hint;
 #[cfg(feature = "testkit")]
 pub use cursor::Leave;
-pub use departure::{Burial, DeadReason, LossReason};
+pub use departure::{Burial, DeadReason, Fate, LossReason};
 pub use engine::panic_text;
+pub use faults::{Safeguard, is_off};
+pub use held::Held;
 pub use holds::{Hold, Now, Parked};
 pub use host_database::{database_config, make_durable, open_database};
 pub use inbox::AppendDone;
 pub use keys::{Place, QueueRef};
 pub use letter::Dead;
-pub use losses::{Loss, Losses, LostOfQueue};
+pub use loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode};
 pub use membership::Retained;
 pub use overlay::{Budget, RowBatch, Rows};
 pub use proposal::{Ack, Draft, Proposal, Refusal};
@@ -173,7 +180,8 @@ struct Threads {
 impl Store {
     /// Opens the store in `config.dir`, and makes it if there is none.
     ///
-    /// `on_durable` is called on the commit thread with the nodes that have new durable hints; it must not block.
+    /// `on_durable` is called with the nodes that have new durable hints, or in which one is held
+    /// no longer: on any thread, so it must not block.
     pub fn open(config: &Config, on_durable: OnDurable) -> Result<Store, OpenError> {
         config.validate()?;
         Store::start(config, open::open(config, on_durable)?)
@@ -273,18 +281,14 @@ impl Store {
 
     /// The same for a hint that room was reserved for.
     pub fn append_within(&self, reserved: Reservation, node: NodeId, hint: Hint, done: AppendDone) {
-        if let Err(error) = self.shared.check_serving() {
-            drop(reserved);
-            return done(Err(error.into()));
-        }
-        let append = Append {
+        self.hand_in_checked(Entry::Append(Append {
             node,
             hint,
+            held: None,
             answered: false,
             reserved,
             done,
-        };
-        self.hand_in(Entry::Append(append));
+        }));
     }
 
     /// Hands a transaction to the pipeline. `done` is called once, on the commit thread or on this one; it must not block.
@@ -340,6 +344,7 @@ impl Store {
         let append = Append {
             node,
             hint,
+            held: None,
             answered: true,
             reserved,
             done,
@@ -393,17 +398,20 @@ impl Store {
         self.shared.registry.lock().lowest_queue()
     }
 
-    /// What is at the head of the node's queue, as far as it is durable.
+    /// What is at the head of the node's queue, as far as it is durable, and up to the first hint
+    /// that is held: for those who take hints in order.
     pub fn peek(
         &self,
         reader: &mut Reader,
         node: NodeId,
         limits: PeekLimits,
     ) -> Result<Peek, HandoffError> {
-        reader.peek(&self.shared, node, None, limits)
+        let stretch = self.shared.registry.lock().stretch_in_order(node);
+        reader.peek(&self.shared, node, stretch, limits)
     }
 
-    /// What is pending from a place on: in the queue that this names, or, with nothing left to read there, in the ones behind it.
+    /// What is pending from a place on: in the queue that this names, or, with nothing left to read
+    /// there, in the ones behind it. What is held is pending, too.
     pub fn peek_from(
         &self,
         reader: &mut Reader,
@@ -411,7 +419,12 @@ impl Store {
         from: Option<Place>,
         limits: PeekLimits,
     ) -> Result<Peek, HandoffError> {
-        reader.peek(&self.shared, node, from, limits)
+        let stretch = {
+            let registry = self.shared.registry.lock();
+            let queues = registry.nodes.get(&node);
+            queues.and_then(|it| it.stretch(from))
+        };
+        reader.peek(&self.shared, node, stretch, limits)
     }
 
     /// Claims those hints that are pending and nobody else's, and keeps only them in the list: until they are released, delivered, or

@@ -9,9 +9,12 @@ use super::{
     draft::Draft,
     encoder::EncodedBlock,
     encoding::Job,
+    held::HeldHint,
     in_flight::Owner,
+    inbox::Dirty,
     keys::{CHUNK_KEY_BYTES, Place, QueueRef},
     mixed::MixedDraft,
+    reader::{Mark, PeekedHint},
     spacers::Spacing,
 };
 use crate::{
@@ -22,12 +25,19 @@ use crate::{
 /// Hints of a node that take more than this are a block of their own.
 const MIXED_BELOW_BYTES: usize = 16 * 1024;
 
+/// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). Replay bounds what it adds by its window;
+/// hints that leave with the group that stores them, and held ones, may be any number, so a queue whose list has this many ranges gets
+/// no more of them.
+const RANGES_MAX: usize = 1000;
+
 /// The blocks of a group, encoded and not yet written.
 #[derive(Default)]
 pub struct Plan {
     pub blocks: Vec<(Job, EncodedBlock)>,
     /// Nodes whose block is the first of a new queue.
     pub new_queues: Vec<NodeId>,
+    /// Queues that take no new hints from now on.
+    pub ended: Vec<Dirty>,
     /// Keys of spacers that come before the blocks.
     pub spacers: Vec<[u8; CHUNK_KEY_BYTES]>,
 }
@@ -48,10 +58,15 @@ impl Committer {
         let mut plan = Plan::default();
         let mut drafts = Vec::with_capacity(by_node.len());
         for (node, (owners, hints)) in by_node {
+            let may_leave_holes =
+                |it: &Owner| accepted.fates.contains_key(it) || accepted.held.contains_key(it);
+            if owners.iter().any(may_leave_holes) {
+                plan.ended.extend(self.end_long_queue(node, accepted));
+            }
             if !self.tails.contains_key(&node) {
                 plan.new_queues.push(node);
             }
-            drafts.push(self.draft(node, owners, hints, accepted));
+            drafts.push(self.draft(node, owners, hints, accepted)?);
         }
         let jobs = match accepted.is_plain() {
             true => self.mix(drafts),
@@ -102,7 +117,7 @@ impl Committer {
         owners: Vec<Owner>,
         hints: Vec<Hint>,
         accepted: &mut Accepted,
-    ) -> Draft {
+    ) -> Result<Draft, StorageError> {
         let mut tail = match self.tails.get(&node) {
             Some(tail) => *tail,
             None => self.new_tail(node),
@@ -113,13 +128,33 @@ impl Committer {
             queue: tail.queue.queue,
             sequence: Sequence(sequence),
         });
+        let mut bytes_through = tail.bytes;
         for ((owner, hint), id) in owners.iter().zip(&hints).zip(ids.clone()) {
-            if let Some(letter) = accepted.redriven.remove(owner) {
-                let now = Place {
+            let place = Place {
+                queue: tail.queue,
+                sequence: id.sequence,
+            };
+            bytes_through += hint.payload_bytes();
+            if let Some(fate) = accepted.fates.remove(owner) {
+                let mark = Mark {
                     queue: tail.queue,
                     sequence: id.sequence,
+                    bytes_through,
                 };
-                self.point_to(accepted, letter, now, hint.payload.len() as u64);
+                let hint = hint.clone();
+                self.leave_at_once(accepted, node, PeekedHint { mark, hint }, &fate)?;
+            }
+            if let Some(letter) = accepted.redriven.remove(owner) {
+                self.point_to(accepted, letter, place, hint.payload_bytes());
+            }
+            if let Some(hold) = accepted.held.remove(owner) {
+                let held = HeldHint {
+                    place,
+                    shard: hint.shard,
+                    payload_bytes: hint.payload_bytes(),
+                };
+                // Before anything is written: a reopen may find it although its group failed.
+                self.shared.registry.lock().held.identify(hold, held);
             }
         }
         self.shared.in_flight.identify(owners.into_iter().zip(ids));
@@ -134,7 +169,21 @@ impl Committer {
         tail.next = Sequence(tail.next.0 + draft.hints.len() as u64);
         tail.bytes = draft.bytes_through();
         self.tails.insert(node, tail);
-        draft
+        Ok(draft)
+    }
+
+    /// Lets the node's next hint begin a new queue if its last one can take none that leaves past others. Returns that one.
+    fn end_long_queue(&mut self, node: NodeId, accepted: &Accepted) -> Option<Dirty> {
+        let tail = self.tails.get(&node)?;
+        let ranges = match accepted.cursors.get(&(node, tail.queue)) {
+            Some(cursor) => cursor.above.len(),
+            None => self.shared.registry.lock().ranges_of(node, tail.queue),
+        };
+        if ranges < RANGES_MAX {
+            return None;
+        }
+        let ended = self.tails.remove(&node);
+        ended.map(|tail| (node, tail.queue))
     }
 
     /// SLED.md rule 16: queue ids come from a counter of our own.

@@ -79,19 +79,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads what is pending from a place on, or from the head: hints of one queue, in order, up to its watermark.
+    /// Reads what the registry says is there to read for a node: hints of one queue, in order, up
+    /// to the end of the stretch.
     pub fn peek(
         &mut self,
         shared: &Shared,
         node: NodeId,
-        from: Option<Place>,
+        stretch: Option<Stretch>,
         limits: PeekLimits,
     ) -> Result<Peek, HandoffError> {
-        let stretch = {
-            let registry = shared.registry.lock();
-            let queues = registry.nodes.get(&node);
-            queues.and_then(|it| it.stretch(from))
-        };
         let Some(stretch) = stretch else {
             self.forget();
             shared.recent.wait_for(node);
@@ -164,13 +160,14 @@ impl Reader {
             let (before, rest) = block.hints.split_at(skipped.min(block.hints.len()));
             let mut bytes_through = block.header.bytes_before + payload_bytes(before);
             for hint in rest {
+                // What has left is not measured either.
+                if next > until {
+                    break;
+                }
                 let length = hint.payload_bytes();
                 let over = bytes + length > limits.payload_bytes || peeked.len() >= limits.hints;
                 if over && !peeked.is_empty() {
                     return Ok(Peek::Hints(peeked));
-                }
-                if next > until {
-                    break;
                 }
                 bytes += length;
                 bytes_through += length;

@@ -12,7 +12,7 @@ use super::{
     faults::point,
     keys::{Place, QueueRef},
     letter::Letter,
-    losses::Loss,
+    loss::{Loss, LostRange},
     registry::Queue,
 };
 use crate::{
@@ -103,10 +103,16 @@ impl Committer {
 
     /// Records a loss of hints that nobody read. Those among them that were sent on are recorded one by one, lest they be looked for
     /// in vain where they stood; their bytes are not known, and are counted with the rest.
-    pub fn record_unread(&mut self, accepted: &mut Accepted, queue: &Queue, mut loss: Loss) {
+    pub fn record_unread(
+        &mut self,
+        accepted: &mut Accepted,
+        queue: &Queue,
+        mut loss: Loss,
+        place: LostRange,
+    ) {
         let is_among = |now: &Place| {
             now.queue == queue.at
-                && (loss.first..=loss.last).contains(&now.sequence)
+                && place.holds(queue.at.queue, now.sequence)
                 && !queue.cursor.is_gone(now.sequence)
         };
         let among = self.redriven.iter().filter(|(now, _)| is_among(now));
@@ -116,8 +122,7 @@ impl Committer {
             let amount = Amount { hints: 1, bytes: 0 };
             loss.amount = loss.amount.less(amount);
             let redriven = Loss {
-                first: now.sequence,
-                last: now.sequence,
+                place: Some(LostRange::one(now.queue.queue, now.sequence)),
                 amount,
                 redriven_from: stood.iter().map(|it| it.named()).collect(),
                 ..loss.clone()

@@ -9,6 +9,7 @@ use super::{
     ages::Ages,
     clean::CleanQueue,
     cursor::{Cursor, Leave},
+    held::HeldHints,
     keys::{Place, QueueRef},
     letter_tally::{self, LetterTallies},
     quota::{Full, Limits, Quota, Wanted},
@@ -33,6 +34,11 @@ pub struct Registry {
     pub quota: Quota,
     /// Since when the hints of each queue wait, as far as that is known.
     pub ages: BTreeMap<QueueRef, Ages>,
+    /// Hints that only their holders let leave.
+    pub held: HeldHints,
+    /// Copies that were neither sent nor stored since open, by node. Apart from the nodes, since one that has only these has no queues and
+    /// is none that the store knows.
+    pub not_stored: BTreeMap<NodeId, Amount>,
     /// How often the store was opened again before this was found; all claims were forgotten each time.
     pub reopens: u64,
 }
@@ -54,6 +60,10 @@ pub struct NodeQueues {
     pub buried: Amount,
     /// Gone undelivered since open.
     pub lost: Amount,
+    /// Gone since open because their writes were refused.
+    pub withdrawn: Amount,
+    /// Dead letters that made room for newer ones since open.
+    pub letters_evicted: Amount,
     /// What limits did since open.
     pub limited: Limited,
 }
@@ -81,7 +91,7 @@ pub struct Queue {
     pub bytes: u64,
     /// Takes no new hints: it was there before an unclean stop, or before another queue of its node.
     pub sealed: bool,
-    /// Hints that somebody is about to let leave: nobody else may.
+    /// Hints that somebody is about to let leave, or holds: nobody else may let them leave.
     pub claimed: BTreeSet<Sequence>,
     /// Limits took hints up to here, perhaps past older ones of their shards that were claimed.
     pub limited_through: Sequence,
@@ -138,6 +148,7 @@ impl NodeQueues {
             Leave::Delivered => &mut self.delivered,
             Leave::Dead => &mut self.buried,
             Leave::Lost => &mut self.lost,
+            Leave::Withdrawn => &mut self.withdrawn,
         };
         *account = account.plus(left);
     }
@@ -242,6 +253,8 @@ impl Registry {
                 self.quota.changed(before, queue.pending());
             }
             None => {
+                // Only the last one takes hints.
+                queues.queues.iter_mut().for_each(|it| it.sealed = true);
                 let queue = Queue::new(at, watermark, bytes);
                 self.quota.changed(Amount::default(), queue.pending());
                 queues.queues.push_back(queue);
@@ -258,6 +271,17 @@ impl Registry {
     pub fn queue(&self, node: NodeId, at: QueueRef) -> Option<Queue> {
         let queues = &self.nodes.get(&node)?.queues;
         queues.iter().find(|queue| queue.at == at).cloned()
+    }
+
+    /// How many ranges left above the cursor of a queue.
+    pub fn ranges_of(&self, node: NodeId, at: QueueRef) -> usize {
+        let queues = self.nodes.get(&node).map(|node| &node.queues);
+        let queue = queues.and_then(|queues| queues.iter().find(|queue| queue.at == at));
+        queue.map_or(0, |queue| queue.cursor.above.len())
+    }
+
+    pub fn queue_mut(&mut self, node: NodeId, at: QueueRef) -> Option<&mut Queue> {
+        self.nodes.get_mut(&node)?.queue_mut(at)
     }
 
     /// A queue, whichever node it is drained for; mostly the one in its keys.
@@ -330,18 +354,29 @@ impl Registry {
 
     /// Lets hints leave, wherever they stand; they are claimed no longer. Returns what left.
     pub fn leave(&mut self, node: NodeId, hints: &[PeekedHint], leave: Leave) -> Amount {
+        let hints = hints.iter();
+        let hints = hints.map(|hint| (hint.mark.place(), hint.hint.payload_bytes()));
+        self.leave_from(node, hints, leave)
+    }
+
+    /// The same of hints of which only the place and the payload bytes are known.
+    pub fn leave_from(
+        &mut self,
+        node: NodeId,
+        hints: impl IntoIterator<Item = (Place, u64)>,
+        leave: Leave,
+    ) -> Amount {
         let mut left = Amount::default();
         let Some(queues) = self.nodes.get_mut(&node) else {
             return left;
         };
-        for hint in hints {
-            let Place { queue, sequence } = hint.mark.place();
+        for (Place { queue, sequence }, bytes) in hints {
             let Some(queue) = queues.queue_mut(queue) else {
                 continue;
             };
             queue.claimed.remove(&sequence);
             if sequence <= queue.watermark {
-                let (bytes, before) = (hint.hint.payload_bytes(), queue.pending());
+                let before = queue.pending();
                 left = left.plus(queue.cursor.leave(sequence, bytes, leave));
                 self.quota.changed(before, queue.pending());
             }
@@ -389,6 +424,7 @@ impl Registry {
     /// Forgets a node; returns what it had.
     pub fn remove(&mut self, node: NodeId) -> Option<NodeQueues> {
         let removed = self.nodes.remove(&node)?;
+        self.not_stored.remove(&node);
         self.quota.changed(removed.pending(), Amount::default());
         for queue in &removed.queues {
             self.ages.remove(&queue.at);

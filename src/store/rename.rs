@@ -103,6 +103,10 @@ impl Committer {
     fn move_queues(&mut self, from: NodeId, to: NodeId, drained: &BTreeSet<QueueRef>) -> Amount {
         let mut registry = self.shared.registry.lock();
         let moved = registry.nodes.remove(&from).unwrap_or_default();
+        if let Some(copies) = registry.not_stored.remove(&from) {
+            let count = registry.not_stored.entry(to).or_default();
+            *count = count.plus(copies);
+        }
         let pending = moved.pending();
         // An acknowledgement that came for `from` since the settling was listed for a node that has no queues any more.
         let cursors = moved.queues.iter().map(|queue| (to, queue.at));
@@ -111,6 +115,7 @@ impl Committer {
         let known = registry.nodes.entry(to).or_default();
         absorb(known, moved);
         known.queues.retain(|queue| !drained.contains(&queue.at));
+        registry.claim_all_held(to);
         drop(registry);
         // Nothing waits for `from` any more.
         self.shared.tell_departed();
@@ -156,6 +161,7 @@ fn merge(
 fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     for queue in &mut from.queues {
         // Whoever claimed hints under the old name gives them back under that, which nobody hears.
+        // What is held is claimed anew.
         queue.claimed.clear();
     }
     to.letters.append(&mut from.letters);
@@ -169,4 +175,6 @@ fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     to.delivered = to.delivered.plus(from.delivered);
     to.buried = to.buried.plus(from.buried);
     to.lost = to.lost.plus(from.lost);
+    to.withdrawn = to.withdrawn.plus(from.withdrawn);
+    to.letters_evicted = to.letters_evicted.plus(from.letters_evicted);
 }

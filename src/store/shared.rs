@@ -6,7 +6,7 @@
 //! - `engine`: the handles of the generation in use; taken out at close.
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread, after a reopen, better.
 //! - `holds`: which nodes are not replayed, and why.
-//! - the inbox, `in_flight`, `recent` and `unsorted` have their own.
+//! - the inbox, `in_flight`, `recent`, `unsorted` and `not_stored` have their own.
 
 use std::{
     collections::BTreeSet,
@@ -25,16 +25,17 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{
     departure::Burial, engine::Engine, faults::Faults, guarded::Guarded, holds::Holds,
-    in_flight::InFlight, inbox::Inbox, losses::Loss, recent::Recent, registry::Registry,
-    unsorted::Unsorted,
+    in_flight::InFlight, inbox::Inbox, loss::Loss, not_stored::NotStored, recent::Recent,
+    registry::Registry, unsorted::Unsorted,
 };
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
     stats::{Health, StoreStats},
-    types::{HintId, NodeId, ShardId, StoreId},
+    types::{Amount, HintId, NodeId, ShardId, StoreId},
 };
 
-/// Called on the commit thread with the nodes that have new durable hints.
+/// Called, on any thread, with the nodes that have new durable hints, or in which one is held no
+/// longer.
 pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
 
 /// Called, on any thread, when hints may have left a queue or dead letters changed, and when the store stops or begins to serve.
@@ -51,6 +52,12 @@ pub enum StoreEvent {
         hint: HintId,
         shard: ShardId,
         burial: Burial,
+    },
+    /// Copies of a write were neither sent nor stored. It is not recorded yet.
+    NotStored {
+        node: NodeId,
+        shard: ShardId,
+        copies: Amount,
     },
     /// It serves no more.
     Failed(StorageError),
@@ -72,6 +79,8 @@ pub struct Shared {
     pub unsorted: Unsorted,
     engine: RwLock<Option<Arc<Engine>>>,
     pub in_flight: InFlight,
+    /// Copies that the loss journal is to tell of, with a lock of its own.
+    pub not_stored: NotStored,
     condition: Mutex<Health>,
     serving: AtomicBool,
     pub busy: Busy,
@@ -217,6 +226,7 @@ impl Shared {
             unsorted: Unsorted::default(),
             engine: RwLock::new(Some(engine)),
             in_flight: InFlight::default(),
+            not_stored: NotStored::default(),
             condition: Mutex::new(Health::Serving),
             serving: AtomicBool::new(true),
             busy: Busy::new(),
@@ -341,6 +351,10 @@ impl Shared {
             self.tell(StoreEvent::Failed(cause.clone()));
         }
         self.in_flight.take().fail(&cause);
+        // One that mends itself records them when it serves again.
+        if !matches!(self.health(), Health::Serving | Health::Failed(_)) {
+            self.not_stored.end(&cause.into());
+        }
         // Nobody waits for room in a store that failed.
         self.registry.ring();
         self.tell_departed();
@@ -367,6 +381,8 @@ impl Shared {
         }
         drop(condition);
         self.serving.store(false, Release);
+        let why = self.check_serving().err();
+        self.not_stored.end(&why.unwrap_or(HandoffError::ShutDown));
         self.registry.ring();
         self.tell_departed();
     }
@@ -382,7 +398,7 @@ impl Shared {
             store: self.store,
             groups: counters.groups.load(Relaxed),
             fsyncs,
-            enqueued: crate::types::Amount {
+            enqueued: Amount {
                 hints: counters.enqueued_hints.load(Relaxed),
                 bytes: counters.enqueued_bytes.load(Relaxed),
             },

@@ -8,12 +8,13 @@ use super::{
     block::Hint,
     blocks::{self, ReadError},
     depart::letters_of,
-    departure::{Burial, Departure, Discard, Fate, LossReason, Redrive},
+    departure::{Burial, Departure, Discard, Fate, LossReason, Redrive, Stillborn},
     engine::Engine,
-    inbox::{Control, Entry},
+    inbox::{AppendDone, Control, Entry},
     keys::{Place, QueueRef},
     letter::{Dead, Letter},
-    losses::{self, Losses},
+    loss::Losses,
+    losses,
     node_record::NodeRecord,
     reader::PeekedHint,
 };
@@ -27,6 +28,20 @@ fn unread(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Handoff
 }
 
 impl Store {
+    /// Stores a hint that is known never to be delivered, and lets it leave in the same step: as a dead letter, or as lost. It takes the next
+    /// sequence of its node and is never pending, so no limit counts it, and nobody is told that anything waits. `done` is told its id
+    /// once that is durable.
+    ///
+    /// It is told [`EnqueueError::DiskReserve`](crate::EnqueueError::DiskReserve) where any hint would be, or why the store does not serve.
+    pub fn append_undelivered(&self, node: NodeId, hint: Hint, fate: Fate, done: AppendDone) {
+        self.hand_in_checked(Entry::Stillborn(Stillborn {
+            node,
+            hint,
+            fate,
+            done,
+        }));
+    }
+
     /// Moves a claimed hint to the node's dead letters, and lets it leave its queue in the same step. `done` is told when that is
     /// durable.
     pub fn bury(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::row_event::RowEvent;
-use crate::types::{HintId, NodeId, QueueId, Sequence, ShardId, StoreId};
+use crate::types::{HintId, NodeId, ShardId};
 
 /// Something that happened in a life of the host under test.
 ///
@@ -39,6 +39,22 @@ pub enum Event {
     Refused {
         /// Its number.
         number: u64,
+    },
+    /// A write is about to be handed in as a hint that leaves as a dead letter in the step that stores it.
+    Burying {
+        /// Its number.
+        number: u64,
+        /// For whom.
+        node: NodeId,
+        /// For which shard.
+        shard: ShardId,
+    },
+    /// A dead letter is there.
+    Dead {
+        /// The number in its payload.
+        number: u64,
+        /// Its id.
+        id: HintId,
     },
     /// The node took the hint. Told right before the writer returns `Ok`.
     Delivered {
@@ -82,12 +98,14 @@ impl Event {
         match self {
             Event::Answered { .. }
             | Event::Refused { .. }
+            | Event::Dead { .. }
             | Event::Settled
             | Event::Discarded { .. }
             | Event::CaughtUp { .. }
             | Event::Closed => true,
             Event::Opened { .. }
             | Event::Tried { .. }
+            | Event::Burying { .. }
             | Event::Delivered { .. }
             | Event::Reopened
             | Event::Discarding { .. } => false,
@@ -117,6 +135,12 @@ impl std::fmt::Display for Event {
                 node,
                 shard,
             } => write!(f, "@tried {number} {node} {shard}"),
+            Event::Burying {
+                number,
+                node,
+                shard,
+            } => write!(f, "@burying {number} {node} {shard}"),
+            Event::Dead { number, id } => write!(f, "@dead {number} {id}"),
             Event::Answered { number, id: None } => write!(f, "@answered {number}"),
             Event::Answered {
                 number,
@@ -170,10 +194,19 @@ fn parse(line: &str) -> Option<Event> {
             node: NodeId(number(word())?),
             shard: ShardId(number(word())?),
         },
+        "@burying" => Event::Burying {
+            number: number(word())?,
+            node: NodeId(number(word())?),
+            shard: ShardId(number(word())?),
+        },
+        "@dead" => Event::Dead {
+            number: number(word())?,
+            id: word()?.parse().ok()?,
+        },
         "@answered" => Event::Answered {
             number: number(word())?,
             id: match word() {
-                Some(id) => Some(parse_id(id)?),
+                Some(id) => Some(id.parse().ok()?),
                 None => None,
             },
         },
@@ -184,7 +217,7 @@ fn parse(line: &str) -> Option<Event> {
             number: number(word())?,
             node: NodeId(number(word())?),
             shard: ShardId(number(word())?),
-            id: parse_id(word()?)?,
+            id: word()?.parse().ok()?,
         },
         "@settled" => Event::Settled,
         "@reopened" => Event::Reopened,
@@ -203,19 +236,10 @@ fn parse(line: &str) -> Option<Event> {
     words.next().is_none().then_some(event)
 }
 
-pub(super) fn parse_id(text: &str) -> Option<HintId> {
-    let mut parts = text.split('/');
-    let store = u128::from_str_radix(parts.next()?, 16).ok()?;
-    Some(HintId {
-        store: StoreId(store.to_be_bytes()),
-        queue: QueueId(parts.next()?.parse().ok()?),
-        sequence: Sequence(parts.next()?.parse().ok()?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{QueueId, Sequence, StoreId};
 
     #[test]
     fn events_read_back_and_a_cut_line_is_none() {
@@ -232,6 +256,12 @@ mod tests {
                 node,
                 shard,
             },
+            Event::Burying {
+                number,
+                node,
+                shard,
+            },
+            Event::Dead { number, id },
             Event::Answered {
                 number,
                 id: Some(id),

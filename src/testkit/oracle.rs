@@ -13,6 +13,10 @@ pub(super) struct Write {
     id: Option<HintId>,
     pub answered: bool,
     pub refused: bool,
+    /// It was handed in as one that leaves as a dead letter at once, so it must never come.
+    buried: bool,
+    /// It was found as one.
+    dead: bool,
     /// In how many lives it was delivered.
     pub deliveries: u32,
     /// Its node was removed, or was about to be, after it was tried.
@@ -25,7 +29,7 @@ pub(super) struct Write {
 
 /// Everything that was seen, and every rule that was broken.
 ///
-/// The rules: every answered write is delivered or still queued; nothing is invented; order per (node, shard) holds;
+/// The rules: every answered write is delivered or still queued, or, if it was handed in so, a dead letter; nothing is invented; order per (node, shard) holds;
 /// no id is used twice, and no sequence of a queue is skipped; what is durably acknowledged does not come back;
 /// counters equal a recount.
 #[derive(Debug, Default)]
@@ -65,6 +69,8 @@ pub struct Counts {
     pub delivered: u64,
     /// Deliveries of a hint that an earlier life had delivered: the crash came before its acknowledgement was durable.
     pub redelivered: u64,
+    /// Dead letters that were found.
+    pub dead: u64,
     /// Writes whose node was removed.
     pub discarded: u64,
     /// Transactions and batches of rows that were tried.
@@ -93,6 +99,17 @@ impl Oracle {
                 node,
                 shard,
             } => self.tried(number, node, shard),
+            Event::Burying {
+                number,
+                node,
+                shard,
+            } => {
+                self.tried(number, node, shard);
+                if let Some(write) = self.writes.get_mut(&number) {
+                    write.buried = true;
+                }
+            }
+            Event::Dead { number, id } => self.dead(number, id),
             Event::Answered { number, id } => self.answered(number, id),
             Event::Refused { number } => match self.writes.get_mut(&number) {
                 Some(write) => write.refused = true,
@@ -150,7 +167,8 @@ impl Oracle {
         let lost: Vec<u64> = self
             .writes
             .iter()
-            .filter(|(_, write)| write.answered && write.deliveries == 0 && !write.may_vanish)
+            .filter(|(_, write)| write.answered && !write.may_vanish)
+            .filter(|(_, write)| write.deliveries == 0 && !write.dead)
             .map(|(number, _)| *number)
             .collect();
         for number in lost {
@@ -206,6 +224,8 @@ impl Oracle {
             id: None,
             answered: false,
             refused: false,
+            buried: false,
+            dead: false,
             deliveries: 0,
             may_vanish: false,
             must_not_come: false,
@@ -260,6 +280,11 @@ impl Oracle {
         if write.refused {
             self.violation(format!("write {number} was refused and came all the same"));
         }
+        if write.buried {
+            self.violation(format!(
+                "{id} (write {number}) came, and was to be a dead letter"
+            ));
+        }
         if write.settled {
             self.violation(format!(
                 "{id} (write {number}) came back after a durable acknowledgement"
@@ -285,6 +310,19 @@ impl Oracle {
         }
         self.delivered_in_life += 1;
         self.unsettled.push(number);
+    }
+
+    fn dead(&mut self, number: u64, id: HintId) {
+        self.counts.dead += 1;
+        let Some(write) = self.writes.get_mut(&number) else {
+            return self.violation(format!("{id} is a dead letter of no write: {number}"));
+        };
+        write.dead = true;
+        if !write.buried || write.refused || write.must_not_come {
+            let write = *write;
+            self.violation(format!("{id} must be no dead letter: {write:?}"));
+        }
+        self.identify(number, id);
     }
 
     fn settled(&mut self) {

@@ -11,7 +11,7 @@ use crate::{
     store::{Hint, NodeQueues, Peek, PeekLimits, PeekedHint, Reader, Store},
     types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
-use queue::{Queue, Shown};
+use queue::{Handed, Queue, Shown};
 
 const EVERYTHING: PeekLimits = PeekLimits {
     hints: usize::MAX,
@@ -87,6 +87,8 @@ struct Node {
     /// Something durable was there since it was last removed, so the store knows the node.
     is_known: bool,
     removal_unknown: bool,
+    /// Hints that left as dead letters in the step that stored them, durably.
+    dead: u64,
 }
 
 impl QueueModel {
@@ -106,13 +108,27 @@ impl QueueModel {
 
     /// A hint is handed to the store, behind all that were handed in for the node before.
     pub fn hand_in(&mut self, node: NodeId, hint: Hint) -> HintNumber {
+        self.hand_in_as(node, hint, false)
+    }
+
+    /// The same for one that is to leave as a dead letter in the step that stores it.
+    pub fn hand_in_undelivered(&mut self, node: NodeId, hint: Hint) -> HintNumber {
+        self.hand_in_as(node, hint, true)
+    }
+
+    fn hand_in_as(&mut self, node: NodeId, hint: Hint, leaves: bool) -> HintNumber {
         self.handed_in += 1;
         let number = HintNumber(self.handed_in);
         self.waiting.insert(number, node);
+        let handed = Handed {
+            number,
+            hint,
+            leaves,
+        };
         let queues = &mut self.nodes.entry(node).or_default().queues;
         match queues.last_mut().filter(|queue| !queue.sealed) {
-            Some(queue) => queue.hints.push_back((number, hint)),
-            None => queues.push(Queue::new(number, hint)),
+            Some(queue) => queue.hints.push_back(handed),
+            None => queues.push(Queue::new(handed)),
         }
         number
     }
@@ -142,6 +158,7 @@ impl QueueModel {
         };
         let left = queue.amount(queue.cursor, through.0 + 1);
         queue.cursor = queue.cursor.max(through.0 + 1);
+        queue.pass_over();
         left
     }
 
@@ -153,6 +170,7 @@ impl QueueModel {
         let pending = known.pending();
         known.queues.clear();
         known.is_known = false;
+        known.dead = 0;
         pending
     }
 
@@ -289,7 +307,8 @@ impl QueueModel {
             return self.violation(text);
         }
         queue.id = Some(id.queue);
-        queue.durable_end = queue.durable_end.max(sequence + 1);
+        let dead = queue.durable_below(sequence + 1);
+        known.dead += dead;
         if expected.is_none() {
             self.new_queue(id.queue);
         }
@@ -303,7 +322,7 @@ impl QueueModel {
         if sequence < queue.durable_end {
             return self.violation(format!("{number:?} was shown, and then refused"));
         }
-        queue.hints.retain(|(other, _)| *other != number);
+        queue.hints.retain(|other| other.number != number);
         known
             .queues
             .retain(|queue| queue.id.is_some() || !queue.hints.is_empty());
@@ -326,7 +345,9 @@ impl QueueModel {
             if self.stopped && std::mem::take(&mut known.removal_unknown) && queues.is_none() {
                 known.queues.clear();
                 known.is_known = false;
+                known.dead = 0;
             }
+            let letters = queues.map_or(0, |queues| queues.letters().hints);
             let queues = queues.into_iter().flat_map(|queues| &queues.queues);
             let queues = queues.map(|queue| Shown {
                 id: queue.at.queue,
@@ -334,12 +355,12 @@ impl QueueModel {
                 end: queue.watermark.0 + 1,
                 pending: queue.pending(),
             });
-            self.see_node(node, &queues.collect::<Vec<_>>());
+            self.see_node(node, &queues.collect::<Vec<_>>(), letters);
         }
         self.stopped = false;
     }
 
-    fn see_node(&mut self, node: NodeId, shown: &[Shown]) {
+    fn see_node(&mut self, node: NodeId, shown: &[Shown], letters: u64) {
         let Some(mut known) = self.nodes.remove(&node) else {
             return;
         };
@@ -364,15 +385,30 @@ impl QueueModel {
         if !places.is_sorted() {
             self.violation(format!("node {node} shows its queues in another order"));
         }
+        // A queue that is drained and sealed may be given up before anybody sees it.
+        let dead_at_most = known.dead + known.queues.iter().map(Queue::dead_unknown).sum::<u64>();
         for queue in &mut known.queues {
             let shown = shown.iter().find(|it| queue.id == Some(it.id));
-            let seen = queue.see(shown, self.stopped, &mut self.settled);
+            let seen = queue.see(shown, self.stopped, &mut self.settled, &mut known.dead);
             for text in seen {
                 self.violation(format!("node {node}, queue {:?}: {text}", queue.id));
             }
         }
-        known.is_known |= !places.is_empty();
+        let at_most = match self.stopped {
+            true => dead_at_most,
+            false => known.dead,
+        };
+        // What a removal takes along is shown before it is answered.
+        let is_open = self.waits(node) || known.removal_unknown;
+        if !is_open && !(known.dead..=at_most).contains(&letters) {
+            self.violation(format!(
+                "node {node} has {letters} dead letters, expected {} to {at_most}",
+                known.dead
+            ));
+        }
+        known.is_known |= !places.is_empty() || letters > 0;
         if self.stopped {
+            known.dead = letters;
             known.queues.retain(|queue| queue.id.is_some());
         }
         self.nodes.insert(node, known);
@@ -410,7 +446,7 @@ impl Node {
     /// The queue that a hint stands in, and its sequence there.
     fn find(&mut self, number: HintNumber) -> Option<(&mut Queue, u64)> {
         self.queues.iter_mut().find_map(|queue| {
-            let place = queue.hints.iter().position(|(it, _)| *it == number)?;
+            let place = queue.hints.iter().position(|it| it.number == number)?;
             let sequence = queue.first + place as u64;
             Some((queue, sequence))
         })

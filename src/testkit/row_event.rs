@@ -2,7 +2,6 @@
 
 use std::{fmt, str::SplitWhitespace};
 
-use super::event::parse_id;
 use crate::types::{HintId, NodeId};
 
 /// A transaction of the host's, or a batch of plain rows, as it is told before it is tried.
@@ -142,7 +141,7 @@ fn parse_named(name: &str, words: &mut SplitWhitespace<'_>) -> Option<RowEvent> 
         "@wrong" => RowEvent::Wrong { number: first },
         "@consumed" => RowEvent::Consumed {
             number: first,
-            id: parse_id(word()?)?,
+            id: word()?.parse().ok()?,
         },
         "@pending" => RowEvent::Pending {
             node: NodeId(first),
@@ -154,7 +153,7 @@ fn parse_named(name: &str, words: &mut SplitWhitespace<'_>) -> Option<RowEvent> 
         },
         "@consumed-row" => RowEvent::ConsumedRow {
             number: first,
-            id: parse_id(word()?)?,
+            id: word()?.parse().ok()?,
         },
         "@counter" => RowEvent::Counter { value: first },
         _ => return None,

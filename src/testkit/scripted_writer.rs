@@ -24,6 +24,8 @@ pub enum Reply {
     RetryAfter(Duration),
     /// Refuse it for good.
     Reject,
+    /// Refuse it for good after a while.
+    RejectLate(Duration),
     /// Say that the shard is gone.
     Obsolete,
     /// Take the first so many batches only.
@@ -156,6 +158,10 @@ impl ScriptedWriter {
             Reply::Retry => Err(WriteError::retry("scripted: down")),
             Reply::RetryAfter(after) => Err(WriteError::retry_after(after, "scripted: busy")),
             Reply::Reject => Err(WriteError::reject("scripted: field type conflict")),
+            Reply::RejectLate(delay) => {
+                tokio::time::sleep(delay).await;
+                Err(WriteError::reject("scripted: field type conflict"))
+            }
             Reply::Obsolete => Err(WriteError::obsolete("scripted: shard dropped")),
             Reply::Partial(taken) => Err(WriteError::partial(taken, "scripted: disk full")),
             Reply::Hang => std::future::pending().await,

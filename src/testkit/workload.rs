@@ -1,5 +1,7 @@
-//! The host under test, as a child process: writes, replays, settles, pauses, parks, renames and removes nodes, shuts down, and
+//! The host under test, as a child process: writes, has some writes leave as dead letters at once, replays, settles, pauses, parks, renames and removes nodes, shuts down, and
 //! tells its parent.
+
+mod burying;
 
 use std::{
     process::ExitCode,
@@ -47,6 +49,9 @@ pub struct Workload {
     /// else does.
     pub syncs_percent: u8,
 }
+
+/// Of a hundred writes, how many leave as dead letters in the step that stores them.
+const BURIALS_PERCENT: u8 = 4;
 
 /// Of a payload: the number, the node and the shard.
 const HEADER_BYTES: usize = 24;
@@ -277,6 +282,7 @@ impl Host {
         while pending() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        self.tell_dead_letters()?;
         let nodes = self.handoff.stats().nodes;
         let delivered = nodes.iter().map(|node| node.delivered.hints).sum();
         tell(&Event::CaughtUp { delivered })
@@ -314,6 +320,13 @@ impl Host {
                 _ => self.workload.payload_bytes_max.min(2_000),
             };
             let number = self.next.fetch_add(1, Relaxed);
+            if random.u8(..100) < BURIALS_PERCENT {
+                let bytes = random.usize(..=largest);
+                match self.bury(number, node_id, shard_id, bytes).await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
+            }
             let points = payload(number, node_id, shard_id, random.usize(..=largest));
             let tried = Event::Tried {
                 number,

@@ -8,14 +8,18 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use hinted_handoff::{
-    Config,
+    AnswerWhen, Config,
     ConsistencyLevel::{self, All, Any, One, Quorum},
-    Durability, Health, Shard,
+    Durability, Health, Shard, ShardWrite, WriteOrdering,
     testkit::{CommitFault, Reply, ScriptedWriter},
 };
 
-use crate::world::{Answer, Calls, World, config, points, shard};
+use crate::{
+    applied::Applied,
+    world::{Answer, Calls, World, config, points, shard},
+};
 
 const CLIENTS: u64 = 6;
 const WRITES: u64 = 40;
@@ -27,11 +31,12 @@ const UNANSWERED_MAX: usize = 5;
 type Writing = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// How a node answers that fails so often, of a hundred times.
-fn reply(random: &mut fastrand::Rng, failures: u32, is_hint: bool) -> Reply {
+fn reply(random: &mut fastrand::Rng, failures: u32, is_hint: bool, batches: usize) -> Reply {
     if random.u32(0..100) >= failures {
         return match random.bool() {
             true => Reply::Take,
-            false => Reply::Slow(Duration::from_micros(random.u64(1..1000))),
+            // Some of them are hinted meanwhile.
+            false => Reply::Slow(Duration::from_micros(random.u64(1..8000))),
         };
     }
     match random.u32(0..10) {
@@ -40,19 +45,20 @@ fn reply(random: &mut fastrand::Rng, failures: u32, is_hint: bool) -> Reply {
         // Taken, and not said so in time.
         6 => Reply::Slow(Duration::from_millis(40)),
         7 | 8 => Reply::Panic,
-        _ if is_hint => Reply::Take,
+        _ if is_hint => Reply::Partial(random.usize(..=batches)),
         _ => Reply::Reject,
     }
 }
 
-fn receiver(seed: u64) -> Arc<ScriptedWriter> {
+fn receiver(seed: u64, applied: &Applied) -> Arc<ScriptedWriter> {
     let failures = [1, 5, 30][seed as usize % 3];
     let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
     let pinged = Arc::clone(&random);
-    let writer = ScriptedWriter::new(move |write| {
-        let is_hint = write.batches.iter().any(|batch| batch.hint.is_some());
-        reply(&mut random.lock().unwrap(), failures, is_hint)
-    });
+    let script = move |write: &ShardWrite<Bytes>| {
+        let (is_hint, batches) = (write.is_replay(), write.batches.len());
+        reply(&mut random.lock().unwrap(), failures, is_hint, batches)
+    };
+    let writer = ScriptedWriter::new(applied.by(script));
     let writer = writer.with_pings(
         move |_| match pinged.lock().unwrap().u32(0..50) < failures {
             true => Reply::Retry,
@@ -125,7 +131,13 @@ pub async fn round(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
     let shards = Arc::new((0..SHARDS).map(|id| shard(id, &[1, 2])).collect::<Vec<_>>());
-    let (calls, writer) = (Arc::new(Calls::default()), receiver(random.u64(..)));
+    let applied = Applied::default();
+    let writer = receiver(random.u64(..), &applied);
+    let calls = Arc::new(Calls::default());
+    let ordering = match random.u8(..4) {
+        0 => WriteOrdering::Bypass,
+        _ => WriteOrdering::Strict,
+    };
     let durability = match random.bool() {
         true => Durability::Sync,
         false => Durability::Buffered,
@@ -133,7 +145,12 @@ pub async fn round(seed: u64) {
     let mut failed = false;
     for life in 0..LIVES {
         let config = Config {
+            ordering,
             durability,
+            hint_after: Duration::from_millis(random.u64(..10)),
+            answer: [AnswerWhen::Level, AnswerWhen::Accounted][random.usize(..2)],
+            fail_early: random.bool(),
+            max_outstanding: [1, 4, 1024][random.usize(..3)],
             write_timeout: Duration::from_millis(15),
             send_timeout: Duration::from_millis(15),
             ..config(dir.path())
@@ -162,19 +179,30 @@ pub async fn round(seed: u64) {
         world.until("serving again", serves).await;
         let settled = || {
             let copies = world.stats();
-            copies.direct + copies.hinted + copies.rejected + copies.unstored
-                == 2 * CLIENTS * WRITES
+            let ended = [
+                copies.direct,
+                copies.hinted,
+                copies.withdrawn,
+                copies.rejected,
+                copies.unstored,
+            ];
+            ended.into_iter().sum::<u64>() == 2 * CLIENTS * WRITES
         };
         world.until("settled", settled).await;
         if life + 1 == LIVES {
-            writer.follow(|_| Reply::Take);
+            writer.follow(applied.by(|_| Reply::Take));
             writer.follow_pings(|_| Reply::Take);
             world.caught_up().await;
         }
         world.close().await;
     }
-    calls.check(&writer);
-    if !failed {
-        calls.check_complete(&writer, [1, 2]);
+    let (once_each, refused) = applied.once_each();
+    if ordering == WriteOrdering::Strict {
+        calls.check(&writer);
+        calls.check_applied(&once_each);
     }
+    if !failed {
+        calls.check_complete(&writer, &once_each, [1, 2]);
+    }
+    calls.count(refused);
 }

@@ -31,6 +31,8 @@ pub struct Figures {
     pub backlogged: u64,
     /// First arrivals that were compared with what came before them.
     pub checked: u64,
+    /// Copies that receivers refused as known, by the mark of their queue and by their write.
+    pub refused: (u64, u64),
 }
 
 impl AddAssign for Figures {
@@ -40,6 +42,8 @@ impl AddAssign for Figures {
         self.hinted += more.hinted;
         self.backlogged += more.backlogged;
         self.checked += more.checked;
+        self.refused.0 += more.refused.0;
+        self.refused.1 += more.refused.1;
     }
 }
 
@@ -49,6 +53,7 @@ pub static FIGURES: Mutex<Figures> = Mutex::new(Figures {
     hinted: 0,
     backlogged: 0,
     checked: 0,
+    refused: (0, 0),
 });
 
 /// When the call of a write began and when it was answered, on a clock that only counts.
@@ -159,7 +164,7 @@ impl World {
 
     /// Waits on whatever clock.
     pub async fn until(&self, what: &str, wished: impl Fn() -> bool) {
-        for _ in 0..40_000 {
+        for _ in 0..20_000 {
             if wished() {
                 return;
             }
@@ -193,32 +198,52 @@ fn was_taken(seen: &Seen) -> bool {
 impl Calls {
     /// Checks the order of all that was written, and that of what was taken. Once, when all is done.
     pub fn check(&self, writer: &ScriptedWriter) {
-        let mut figures = Figures {
-            writes: self.calls.lock().unwrap().len() as u64,
-            ..Figures::default()
-        };
         for only_taken in [false, true] {
             let seen = writer.seen();
             let counted = seen.iter().filter(|seen| !only_taken || was_taken(seen));
-            figures.checked += self.broken(counted).unwrap_or_else(|broken| {
-                let what = if only_taken { "taken" } else { "sent" };
-                panic!("{what} out of order: {broken}")
-            });
+            self.check_order(counted, if only_taken { "taken" } else { "sent" });
         }
-        *FIGURES.lock().unwrap() += figures;
     }
 
-    /// Checks that each of these nodes took all that was written, or rejected it.
-    pub fn check_complete(&self, writer: &ScriptedWriter, nodes: [u64; 2]) {
+    /// Checks the order of what was applied.
+    pub fn check_applied(&self, applied: &[Seen]) {
+        self.check_order(applied.iter(), "applied");
+    }
+
+    fn check_order<'a>(&self, seen: impl Iterator<Item = &'a Seen>, what: &str) {
+        let checked = self.broken(seen);
+        let checked = checked.unwrap_or_else(|broken| panic!("{what} out of order: {broken}"));
+        FIGURES.lock().unwrap().checked += checked;
+    }
+
+    /// Counts all calls, and the copies that receivers refused as known.
+    pub fn count(&self, refused: (u64, u64)) {
+        *FIGURES.lock().unwrap() += Figures {
+            writes: self.calls.lock().unwrap().len() as u64,
+            refused,
+            ..Figures::default()
+        };
+    }
+
+    /// Checks that each of these nodes applied all that was written, or rejected it; or that the other one rejected it and nobody took
+    /// it, so that it was withdrawn.
+    pub fn check_complete(&self, writer: &ScriptedWriter, applied: &[Seen], nodes: [u64; 2]) {
         let seen = writer.seen();
-        let ended = seen
-            .iter()
-            .filter(|seen| was_taken(seen) || seen.reply == Reply::Reject);
-        let ended = ended.flat_map(|seen| seen.points.iter().map(|points| (seen.node, points)));
-        let ended: HashSet<_> = ended.collect();
+        let rejected = seen.iter().filter(|seen| seen.reply == Reply::Reject);
+        let copies = |seen: &Seen| {
+            let node = seen.node;
+            seen.points.clone().into_iter().map(move |it| (node, it))
+        };
+        let rejected: HashSet<_> = rejected.flat_map(copies).collect();
+        let applied: HashSet<_> = applied.iter().flat_map(copies).collect();
         for points in self.calls.lock().unwrap().keys() {
-            for node in nodes.map(NodeId) {
-                assert!(ended.contains(&(node, points)), "{node} misses {points:?}");
+            let at = |node: u64| (NodeId(node), points.clone());
+            let is_applied = nodes.iter().any(|node| applied.contains(&at(*node)));
+            let is_refused = nodes.iter().any(|node| rejected.contains(&at(*node)));
+            for node in nodes {
+                let is_there = applied.contains(&at(node)) || rejected.contains(&at(node));
+                let is_withdrawn = is_refused && !is_applied;
+                assert!(is_there || is_withdrawn, "{node} misses {points:?}");
             }
         }
     }

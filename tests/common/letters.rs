@@ -5,8 +5,8 @@
 use std::{sync::mpsc, time::Duration};
 
 use hinted_handoff::{
-    Amount, Barrier, DeadReason, HandoffError, HintId, LossReason, NodeId,
-    testkit::{Burial, Dead, Hint, PeekedHint, Place, Store},
+    Amount, Barrier, DeadReason, EnqueueError, HandoffError, HintId, LossReason, NodeId, ShardId,
+    testkit::{Burial, Dead, Fate, Hint, PeekedHint, Place, Store},
 };
 
 /// Waits for what `ask` is told.
@@ -36,6 +36,26 @@ pub fn claimed(store: &Store, node: u64, hint: &PeekedHint) -> PeekedHint {
 pub fn bury(store: &Store, node: u64, hint: &PeekedHint) -> Result<(), HandoffError> {
     let hint = claimed(store, node, hint);
     answer(|done| store.bury(NodeId(node), hint, burial("no such measurement"), done))
+}
+
+/// Stores a hint that leaves at once.
+pub fn append_undelivered(
+    store: &Store,
+    node: u64,
+    hint: Hint,
+    fate: Fate,
+) -> Result<HintId, EnqueueError> {
+    answer(|done| store.append_undelivered(NodeId(node), hint, fate, done))
+}
+
+/// Notes that a copy of 10 bytes was not stored, and waits until that is recorded.
+pub fn note(store: &Store, node: u64, shard: u64) -> Result<(), HandoffError> {
+    let copies = Amount {
+        hints: 1,
+        bytes: 10,
+    };
+    let (node, shard) = (NodeId(node), ShardId(shard));
+    answer(|done| store.note_not_stored(node, shard, copies, done))
 }
 
 pub fn lose(store: &Store, node: u64, hint: &PeekedHint, reason: LossReason) -> Amount {

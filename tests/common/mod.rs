@@ -7,7 +7,7 @@ use std::{path::Path, sync::mpsc, time::Duration};
 use bytes::Bytes;
 use hinted_handoff::{
     Config, DeadReason, EnqueueError, HintId, LossReason, NodeId, ShardId,
-    testkit::{Burial, Hint, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
+    testkit::{Burial, Held, Hint, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
 };
 
 pub const EVERYTHING: PeekLimits = PeekLimits {
@@ -52,6 +52,24 @@ pub fn try_append(store: &Store, node: u64, hints: Vec<Hint>) -> Vec<Result<Hint
         .collect();
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Hands in a hint that is held; told its id once it is durable.
+pub fn hold(
+    store: &Store,
+    node: u64,
+    hint: Hint,
+) -> (Held, mpsc::Receiver<Result<HintId, EnqueueError>>) {
+    let (tell, told) = mpsc::channel();
+    let done = move |result| drop(tell.send(result));
+    let held = store.append_held(
+        Default::default(),
+        NodeId(node),
+        hint,
+        false,
+        Box::new(done),
+    );
+    (held, told)
 }
 
 /// Appends one hint and waits: a block of its own.

@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
-use hinted_handoff::{DeadReason, HintId, Loss, LossReason, NodeId, WhenFull, testkit::Dead};
+use hinted_handoff::{
+    DeadReason, HintId, Loss, LossReason, NodeId, WhenFull, WriteId, testkit::Dead,
+};
 use tokio::time::Instant;
 
 use crate::{
     journal::Told,
-    ledger::{Entry, Whereabouts, id, number, number_of, pending},
+    ledger::{Entry, Whereabouts, id, number, number_of, pending, plus},
     life::{GRACE, LETTERS, LOOKS_APART, Life, PURGE_AFTER},
     receiver::{Heard, Taken},
     service::ServiceStory,
@@ -32,6 +34,8 @@ pub struct Step {
 /// What there is at a moment at which nothing moves.
 struct Found {
     pending: BTreeMap<u64, HintId>,
+    /// The write of each that is pending or dead.
+    writes: BTreeMap<u64, Option<WriteId>>,
     letters: BTreeMap<u64, (HintId, Dead)>,
     losses: Told,
     taken: Vec<Taken>,
@@ -51,8 +55,9 @@ fn tells_of(loss: &Loss, entry: &Entry, step: Step) -> bool {
     (loss.node.0 == entry.node || Some(loss.node.0) == step.renamed)
         && loss.shard.is_none_or(|shard| shard.0 == entry.shard)
         && (entry.id.sequence.0 == 0
-            || loss.queue == entry.id.queue
-                && (loss.first..=loss.last).contains(&entry.id.sequence))
+            || loss
+                .place
+                .is_some_and(|place| place.holds(entry.id.queue, entry.id.sequence)))
 }
 
 impl ServiceStory {
@@ -84,9 +89,11 @@ impl ServiceStory {
         assert_eq!((losses.unreadable.len(), losses.forgotten), (0, None));
         let store = self.life.store();
         let (mut there, mut letters) = (BTreeMap::new(), BTreeMap::new());
+        let mut writes = BTreeMap::new();
         for node in NODES {
             for hint in pending(&store, node) {
                 let place = id(&store, hint.mark.place());
+                writes.insert(number(&hint), hint.hint.write);
                 let other = there.insert(number(&hint), place);
                 assert_eq!(other, None, "{place} is there twice");
             }
@@ -94,11 +101,13 @@ impl ServiceStory {
             for (place, dead) in listed.unwrap_or_default() {
                 let place = id(&store, place);
                 let (_, _, hint) = store.letter(NodeId(node), place).unwrap().unwrap();
+                writes.insert(number_of(&hint.payload), hint.write);
                 letters.insert(number_of(&hint.payload), (place, dead));
             }
         }
         Found {
             pending: there,
+            writes,
             letters,
             losses: Told::new(losses),
             taken: self.nodes.taken(),
@@ -117,6 +126,8 @@ impl ServiceStory {
                 continue;
             };
             entry.id = id;
+            let sent = self.nodes.seen(|seen| seen.writes.get(&number).copied());
+            entry.write = found.writes.get(&number).copied().or(sent).flatten();
             self.stored = self.stored.map(|it| it.checked_sub(1).unwrap());
             self.enter(number, entry);
         }
@@ -223,6 +234,13 @@ impl ServiceStory {
             found.losses.place(number, &may_tell);
         }
         for (loss, told) in &found.losses.entries {
+            // Of copies that never were hints. A storage failure may have one told of twice.
+            if loss.reason == LossReason::NotStored {
+                assert!(self.unstored > 0, "{loss:?}");
+                let sum = self.ledger.not_stored.entry(loss.node.0).or_default();
+                *sum = plus(*sum, loss.amount);
+                continue;
+            }
             let is_complete = told.len() as u64 == loss.amount.hints;
             assert!(
                 is_complete,
@@ -230,7 +248,8 @@ impl ServiceStory {
             );
             for number in told {
                 if let Some(mut entry) = self.unknown.remove(number) {
-                    (entry.id.queue, entry.id.sequence) = (loss.queue, loss.first);
+                    let place = loss.place.unwrap();
+                    (entry.id.queue, entry.id.sequence) = (place.queue, place.first);
                     self.stored = self.stored.map(|it| it.checked_sub(1).unwrap());
                     self.enter(*number, entry);
                 }

@@ -12,6 +12,14 @@ pub struct Marked {
     hints: BTreeSet<u64>,
     /// Dead letters of its queues that are older than it: a range that was lost may reach from one of them to a hint that came later.
     older: BTreeSet<u64>,
+    /// Copies for its nodes that were not stored before it was made.
+    not_stored: u64,
+}
+
+fn not_stored(barrier: &Barrier, ledger: &Ledger) -> u64 {
+    let nodes = barrier.nodes.iter();
+    let copies = nodes.filter_map(|node| ledger.not_stored.get(&node.0));
+    copies.map(|copies| copies.hints).sum()
 }
 
 impl Marked {
@@ -31,6 +39,7 @@ impl Marked {
             }
         }
         Marked {
+            not_stored: not_stored(&barrier, ledger),
             barrier,
             hints,
             older,
@@ -50,6 +59,12 @@ impl Marked {
         let waiting = count(|at| at == Whereabouts::Pending);
         let dead = count(|at| at == Whereabouts::Dead);
         let lost = count(|at| matches!(at, Whereabouts::Journalled(_)));
+        let not_stored = not_stored(&self.barrier, ledger) - self.not_stored;
+        let told = match state {
+            BarrierState::Lost { losses, .. } => losses.not_stored.hints,
+            _ => 0,
+        };
+        assert_eq!(told, not_stored, "{:?}", self.barrier);
         let wanted = (waiting, dead, lost);
         match state {
             BarrierState::Delivered => assert_eq!(wanted, (0, 0, 0), "{:?}", self.barrier),
@@ -67,7 +82,8 @@ impl Marked {
                 dead_letters,
                 ..
             } => {
-                assert!(self.may_be_lost(ledger), "{state:?} {:?}", self.barrier);
+                let is_lost = not_stored > 0 || self.may_be_lost(ledger);
+                assert!(is_lost, "{state:?} {:?}", self.barrier);
                 assert_eq!(
                     (pending.hints, *dead_letters),
                     (waiting, dead),

@@ -14,7 +14,10 @@ impl Told {
     pub fn new(losses: Losses) -> Told {
         let entries = losses.entries.into_iter();
         let mut entries: Vec<_> = entries.map(|(_, loss)| (loss, Vec::new())).collect();
-        entries.sort_by_key(|(loss, _)| loss.last.0 - loss.first.0);
+        entries.sort_by_key(|(loss, _)| {
+            loss.place
+                .map_or(u64::MAX, |place| place.last.0 - place.first.0)
+        });
         Told { entries }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hinted_handoff::{
-    Amount, HintId, LossReason, Losses, NodeId,
+    Amount, HintId, LossReason, Losses, NodeId, WriteId,
     testkit::{Peek, PeekLimits, PeekedHint, Reader, Store},
 };
 
@@ -11,6 +11,8 @@ use hinted_handoff::{
 pub enum Whereabouts {
     Pending,
     Delivered,
+    /// Its write was refused.
+    Withdrawn,
     Dead,
     Journalled(LossReason),
 }
@@ -23,6 +25,7 @@ pub struct Entry {
     pub bytes: u64,
     /// Where it was before it was a dead letter.
     pub origin: Option<HintId>,
+    pub write: Option<WriteId>,
     pub at: Whereabouts,
     /// It left since the last sync, so an unclean stop may bring it back.
     pub fresh: bool,
@@ -31,6 +34,8 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub hints: BTreeMap<u64, Entry>,
+    /// Copies that were neither sent nor stored, by the name that their node had.
+    pub not_stored: BTreeMap<u64, Amount>,
 }
 
 /// A small part at a time, so that pages end within blocks.
@@ -93,7 +98,8 @@ impl Ledger {
             .collect();
         for (number, entry) in &mut self.hints {
             if entry.fresh && back.contains(number) {
-                assert_eq!(entry.at, Whereabouts::Delivered, "{number} came back");
+                let leaves = [Whereabouts::Delivered, Whereabouts::Withdrawn];
+                assert!(leaves.contains(&entry.at), "{number} came back");
                 entry.at = Whereabouts::Pending;
             }
             entry.fresh = false;
@@ -105,6 +111,7 @@ impl Ledger {
         for node in nodes {
             self.check_pending(store, *node);
             self.check_letters(store, *node);
+            self.check_cursors(store, *node);
         }
         self.check_journal(&store.losses(0).unwrap());
     }
@@ -118,7 +125,7 @@ impl Ledger {
             assert_eq!(entry.id.sequence, hint.mark.sequence);
             assert_eq!(entry.id.queue, hint.mark.queue.queue);
             let origin = entry.origin.map(|id| (id.queue, id.sequence));
-            assert_eq!(hint.hint.origin, origin);
+            assert_eq!((hint.hint.origin, hint.hint.write), (origin, entry.write));
             places.push((entry.id.queue, entry.id.sequence));
         }
         // Of all that a node has the queue that was begun first comes first, whoever it was begun for.
@@ -133,6 +140,27 @@ impl Ledger {
         let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
         let shown = shown.map_or_else(Amount::default, |(_, queues)| queues.pending());
         assert_eq!(shown, self.amount(&found), "pending for {node}");
+    }
+
+    /// What left for good is in the account of its queue. What became a dead letter has another id
+    /// once it was sent on.
+    fn check_cursors(&self, store: &Store, node: u64) {
+        let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
+        for queue in shown.iter().flat_map(|(_, queues)| &queues.queues) {
+            let sum = |at| {
+                let hints = self
+                    .hints
+                    .iter()
+                    .filter(|(_, it)| it.at == at && it.id.queue == queue.at.queue);
+                self.amount(&hints.map(|(number, _)| *number).collect::<Vec<_>>())
+            };
+            let cursor = &queue.cursor;
+            assert_eq!(
+                (cursor.delivered, cursor.withdrawn),
+                (sum(Whereabouts::Delivered), sum(Whereabouts::Withdrawn)),
+                "{cursor:?}"
+            );
+        }
     }
 
     fn check_letters(&self, store: &Store, node: u64) {
@@ -151,7 +179,10 @@ impl Ledger {
             assert_eq!(hint.payload[..8], number.to_be_bytes());
             assert_eq!(dead.payload_bytes, self.hints[number].bytes);
             let origin = self.hints[number].origin.map(|id| (id.queue, id.sequence));
-            assert_eq!(hint.origin, origin);
+            assert_eq!(
+                (hint.origin, hint.write),
+                (origin, self.hints[number].write)
+            );
         }
         let shown = store.nodes().into_iter().find(|(it, _)| it.0 == node);
         let shown = shown.map_or_else(Amount::default, |(_, queues)| queues.letters());
@@ -174,13 +205,26 @@ impl Ledger {
                 loss.reason == reason
                     && loss.node.0 == entry.node
                     && loss.shard.is_none_or(|shard| shard.0 == entry.shard)
-                    && covers(loss.queue, loss.first, loss.last)
+                    && loss
+                        .place
+                        .is_some_and(|it| covers(it.queue, it.first, it.last))
             });
             let folded = losses
                 .folded
                 .iter()
                 .any(|it| covers(it.queue, it.first, it.last));
             assert!(listed || folded, "{entry:?} is not in the journal");
+        }
+        let mut not_stored = BTreeMap::new();
+        for (_, loss) in losses.entries.iter().filter(|(_, it)| it.place.is_none()) {
+            assert_eq!(loss.reason, LossReason::NotStored);
+            let sum: &mut Amount = not_stored.entry(loss.node.0).or_default();
+            *sum = plus(*sum, loss.amount);
+        }
+        assert_eq!(not_stored, self.not_stored);
+        if !not_stored.is_empty() {
+            let all = not_stored.into_values().fold(Amount::default(), plus);
+            by_reason.insert(LossReason::NotStored, all);
         }
         assert_eq!(losses.by_reason, by_reason);
     }
@@ -190,6 +234,13 @@ impl Ledger {
             hints: numbers.len() as u64,
             bytes: numbers.iter().map(|it| self.hints[it].bytes).sum(),
         }
+    }
+}
+
+pub fn plus(one: Amount, other: Amount) -> Amount {
+    Amount {
+        hints: one.hints + other.hints,
+        bytes: one.bytes + other.bytes,
     }
 }
 

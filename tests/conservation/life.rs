@@ -48,6 +48,8 @@ pub fn config(dir: &Path, random: &mut fastrand::Rng) -> Config {
         retry_max_interval: Duration::from_secs(4),
         send_timeout: Duration::from_secs(5),
         write_timeout: Duration::from_secs(5),
+        // Hints of sends that succeed all the same are for the stories of a fan-out.
+        hint_after: Duration::from_secs(5),
         shutdown_grace: Duration::from_secs(3),
         max_in_flight: random.usize(1..4),
         window_hints: [3, 64, 8192][random.usize(..3)],

@@ -31,9 +31,9 @@ pub struct Waiting {
 }
 
 impl ServiceStory {
+    /// Whether it was ever hinted; the statistics show those that were only written to directly, too.
     pub fn knows(&self, node: u64) -> bool {
-        let nodes = self.life.handoff.stats().nodes;
-        nodes.iter().any(|it| it.node.0 == node)
+        self.life.store().knows(NodeId(node))
     }
 
     /// What was asked of a node is done, but for a node that was never hinted.

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    HintId, NodeId, ShardWrite, ShardWriter, WriteError,
+    HintId, NodeId, ShardWrite, ShardWriter, WriteError, WriteId,
     testkit::{Reply, ScriptedWriter},
 };
 use parking_lot::Mutex;
@@ -55,6 +55,8 @@ pub struct Seen {
     pub taken: Vec<Taken>,
     /// The id under which each came last.
     pub ids: BTreeMap<u64, HintId>,
+    /// The write of each that came.
+    pub writes: BTreeMap<u64, Option<WriteId>>,
     /// In how many sends it was.
     pub sends: BTreeMap<u64, u32>,
     /// Rejected with no other beside it.
@@ -65,6 +67,8 @@ pub struct Seen {
     pub calls: BTreeMap<u64, u64>,
     /// Direct writes that a node took, or will never take.
     pub settled_directly: usize,
+    /// Copies that a node has, and whether the answer came, however they came to it.
+    pub at: BTreeMap<(u64, u64), Heard>,
     /// How often each answer was given.
     pub answers: Counts,
 }
@@ -117,8 +121,30 @@ impl Nodes {
         self.failures.fetch_add(1, Relaxed);
     }
 
-    fn is_poison(&self, number: u64) -> bool {
-        number % 8 == self.seed % 8 && !self.cured.lock().contains(&number)
+    /// Some are for all nodes, some for every second one.
+    fn is_poison(&self, number: u64, node: u64) -> bool {
+        let is_poison = match number.wrapping_sub(self.seed) % 8 {
+            0 => true,
+            3 => node.is_multiple_of(2),
+            _ => false,
+        };
+        is_poison && !self.cured.lock().contains(&number)
+    }
+
+    /// Whether a node has a copy.
+    pub fn has(&self, copy: (u64, u64)) -> bool {
+        self.seen.lock().at.contains_key(&copy)
+    }
+
+    /// What a node took of it was undone: it gets it again.
+    pub fn comes_again(&self, copy: (u64, u64)) {
+        let mut seen = self.seen.lock();
+        seen.at.entry(copy).and_modify(|heard| *heard = Heard::No);
+    }
+
+    /// Whether it said so, and was heard.
+    pub fn was_heard(&self, copy: (u64, u64)) -> bool {
+        self.seen.lock().at.get(&copy) == Some(&Heard::Yes)
     }
 
     /// How often a node was called by replay.
@@ -143,7 +169,7 @@ impl Nodes {
         let salt = numbers[0].wrapping_mul(0x9e37_79b9) ^ u64::from(before.unwrap_or(0)) << 40;
         let mut random = fastrand::Rng::with_seed(self.seed ^ salt ^ node << 56);
         let mood = self.mood(node);
-        let is_poisoned = mood != Mood::Down && numbers.iter().any(|it| self.is_poison(*it));
+        let is_poisoned = mood != Mood::Down && numbers.iter().any(|it| self.is_poison(*it, node));
         let (reply, name) = match (mood, random.u32(..100)) {
             _ if is_poisoned => (Reply::Reject, "rejects"),
             (Mood::Down, 0..80) | (Mood::Moody, 54..64) => (Reply::Retry, "retries"),
@@ -167,10 +193,13 @@ impl Nodes {
 
     /// A direct write that is taken is nobody's any more; one whose answer is lost comes as a hint, as if for the first time.
     fn note_taken(&self, write: &ShardWrite<Bytes>, count: usize, heard: Heard) {
+        let mut seen = self.seen.lock();
+        for number in numbers(write).into_iter().take(count) {
+            seen.at.insert((write.node.0, number), heard);
+        }
         if !write.is_replay() {
             return;
         }
-        let mut seen = self.seen.lock();
         seen.taken.push(Taken {
             node: write.node.0,
             shard: write.shard.0,
@@ -229,6 +258,8 @@ impl ShardWriter<Bytes> for Receiver {
         if write.is_replay() {
             let mut seen = self.nodes.seen.lock();
             *seen.calls.entry(write.node.0).or_default() += 1;
+            let writes = write.batches.iter().map(|batch| batch.write);
+            seen.writes.extend(numbers(&write).into_iter().zip(writes));
             for (number, id) in hints(&write) {
                 *seen.sends.entry(number).or_default() += 1;
                 seen.ids.insert(number, id);

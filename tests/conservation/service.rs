@@ -48,6 +48,8 @@ pub struct ServiceStory {
     pub unknown: BTreeMap<u64, Entry>,
     /// How many of these are stored, where that is known.
     pub stored: Option<usize>,
+    /// Copies so far that could be neither sent nor stored.
+    pub unstored: usize,
     pub losses_seen: u64,
     pub paused: BTreeMap<u64, Pause>,
     pub paused_all: Option<Pause>,
@@ -83,6 +85,7 @@ impl ServiceStory {
             barriers: Vec::new(),
             unknown: BTreeMap::new(),
             stored: None,
+            unstored: 0,
             losses_seen: 0,
             paused: BTreeMap::new(),
             paused_all: None,
@@ -129,6 +132,7 @@ impl ServiceStory {
             let what = match entry.at {
                 Whereabouts::Pending => "pending at the end",
                 Whereabouts::Delivered => "delivered",
+                Whereabouts::Withdrawn => "withdrawn",
                 Whereabouts::Dead => "dead at the end",
                 Whereabouts::Journalled(LossReason::Expired) => "expired",
                 Whereabouts::Journalled(LossReason::Quota) => "dropped",

@@ -1,10 +1,15 @@
 //! A random story of a store: what is done to it, and what that means for every hint.
 
+#[path = "holding.rs"]
+mod holding;
+#[path = "undelivered.rs"]
+mod undelivered;
+
 use std::{collections::BTreeMap, path::Path, sync::mpsc, time::Duration};
 
 use hinted_handoff::{
-    Config, DeadReason, HandoffError, Health, LossReason, NodeId, ShardId,
-    testkit::{Burial, CommitFault, Hint, PeekedHint, Place, Store},
+    Config, DeadReason, HandoffError, Health, HintId, LossReason, NodeId, ShardId, WriteId,
+    testkit::{Burial, CommitFault, Held, Hint, PeekedHint, Place, Store},
 };
 use tempfile::TempDir;
 
@@ -26,6 +31,8 @@ pub struct Story {
     store: Option<Store>,
     next: u64,
     ledger: Ledger,
+    /// By the numbers of their hints, which may be gone with their node.
+    held: BTreeMap<u64, Held>,
     barriers: Vec<Marked>,
     counts: BTreeMap<&'static str, u64>,
 }
@@ -61,6 +68,7 @@ impl Story {
             dir,
             next: 1,
             ledger: Ledger::default(),
+            held: BTreeMap::new(),
             barriers: Vec::new(),
             counts: BTreeMap::new(),
         }
@@ -68,8 +76,10 @@ impl Story {
 
     pub fn step(&mut self) {
         let node = NODES[self.random.usize(..NODES.len())];
-        match self.random.u32(..100) {
-            0..30 => self.append(node),
+        match self.random.u32(..115) {
+            0..24 => self.append(node),
+            24..28 => self.append_undelivered(node),
+            28..30 => self.note_not_stored(node),
             30..50 => self.deliver(node),
             50..58 => self.bury(node),
             58..66 => self.lose(node),
@@ -81,11 +91,15 @@ impl Story {
             84..88 => self.rename(node),
             88..91 => self.reopen(),
             91..94 => self.crash(),
-            94..97 => self.fail(node),
+            94..96 => self.fail(node),
+            96..97 => self.fail_undelivered(node),
+            97..105 => self.hold(node),
+            105..112 => self.end_a_hold(),
             _ => self.remove(node),
         }
         let store = self.store.as_ref().unwrap();
         self.ledger.check(store, &NODES);
+        self.check_held();
         for marked in &self.barriers {
             marked.check(store, &self.ledger);
         }
@@ -163,7 +177,10 @@ impl Story {
             enqueued_unix_ms: 1,
             payload: payload.into(),
             origin: None,
-            write: None,
+            write: self.random.bool().then_some(WriteId {
+                boot: 7,
+                counter: number,
+            }),
         };
         (number, hint)
     }
@@ -181,22 +198,28 @@ impl Story {
         for _ in 0..handed.len() {
             let (number, result) = told.recv_timeout(PATIENCE).unwrap();
             let (_, hint) = handed.iter().find(|(it, _)| *it == number).unwrap();
-            let entry = Entry {
-                node,
-                shard: hint.shard.0,
-                id: result.unwrap(),
-                bytes: hint.payload.len() as u64,
-                origin: None,
-                at: Whereabouts::Pending,
-                fresh: false,
-            };
-            self.ledger.hints.insert(number, entry);
+            self.enter(node, number, hint, result.unwrap());
         }
     }
 
-    /// Some of what is pending, claimed.
+    fn enter(&mut self, node: u64, number: u64, hint: &Hint, id: HintId) {
+        let entry = Entry {
+            node,
+            shard: hint.shard.0,
+            id,
+            bytes: hint.payload.len() as u64,
+            origin: None,
+            write: hint.write,
+            at: Whereabouts::Pending,
+            fresh: false,
+        };
+        self.ledger.hints.insert(number, entry);
+    }
+
+    /// Some of what is pending and not held, claimed.
     fn claimed(&mut self, node: u64, max: usize) -> Vec<PeekedHint> {
         let mut hints = pending(self.store(), node);
+        hints.retain(|hint| !self.held.contains_key(&number(hint)));
         self.random.shuffle(&mut hints);
         hints.truncate(self.random.usize(..=max));
         hints.sort_by_key(|hint| hint.mark.place());
@@ -223,7 +246,7 @@ impl Story {
         for hint in hints {
             let entry = self.ledger.hints.get_mut(&number(hint)).unwrap();
             entry.at = at;
-            entry.fresh = at == Whereabouts::Delivered;
+            entry.fresh = matches!(at, Whereabouts::Delivered | Whereabouts::Withdrawn);
         }
     }
 
@@ -343,6 +366,8 @@ impl Story {
     fn reopen(&mut self) {
         self.store.take().unwrap().close().unwrap();
         self.store = Some(open(self.dir.path()));
+        // Those of the life before stand for nothing in this one.
+        self.held.clear();
         assert_eq!(self.store().stats().damage, []);
         self.ledger
             .hints
@@ -359,7 +384,17 @@ impl Story {
         let store = open(self.dir.path());
         self.ledger.reconcile(&store, &NODES);
         self.store = Some(store);
+        self.held.clear();
         self.count("crashed", 1);
+    }
+
+    fn until_reopened(&mut self, reopens: u64) {
+        while self.store().reopens() == reopens || !matches!(self.store().health(), Health::Serving)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.ledger.reconcile(self.store.as_ref().unwrap(), &NODES);
+        self.count("storage failures", 1);
     }
 
     /// The storage fails under a departure; the store mends itself, and the departure was whole or nothing.
@@ -377,11 +412,7 @@ impl Story {
         if lost.is_ok() {
             return;
         }
-        while self.store().reopens() == reopens || !matches!(self.store().health(), Health::Serving)
-        {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.ledger.reconcile(self.store.as_ref().unwrap(), &NODES);
+        self.until_reopened(reopens);
         let there: Vec<u64> = pending(self.store(), node).iter().map(number).collect();
         let is_lost = hints
             .iter()
@@ -395,6 +426,5 @@ impl Story {
         if is_lost > 0 {
             self.mark(&hints, Whereabouts::Journalled(LossReason::Quota));
         }
-        self.count("storage failures", 1);
     }
 }

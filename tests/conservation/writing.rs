@@ -36,6 +36,7 @@ impl ServiceStory {
             },
             bytes: payload.len() as u64,
             origin: None,
+            write: None,
             at: Whereabouts::Pending,
             fresh: false,
         };
@@ -135,6 +136,7 @@ impl ServiceStory {
         let unstored = (after.unstored - before.unstored) as usize;
         let settled = self.nodes.seen(|seen| seen.settled_directly) - settled;
         assert_eq!(settled + hinted + unstored, count, "{after:?}");
+        self.unstored += unstored;
         self.count("written directly", (after.direct - before.direct) as usize);
         self.count("hinted", hinted);
         self.stored = Some(hinted);

@@ -106,6 +106,9 @@ pub fn as_child() -> Option<ExitCode> {
         retry_interval: Duration::from_millis(2),
         retry_max_interval: Duration::from_millis(10),
         min_free_disk: 0,
+        // None of them makes room for another.
+        max_dead_letters: u64::MAX,
+        max_dead_letter_bytes: u64::MAX,
         ..Config::new(dir)
     };
     let (drain, syncs_percent) = (drain == "true", number(syncs_percent) as u8);
@@ -220,6 +223,7 @@ pub fn add(sum: &mut Counts, counts: Counts) {
     sum.answered += counts.answered;
     sum.delivered += counts.delivered;
     sum.redelivered += counts.redelivered;
+    sum.dead += counts.dead;
     sum.discarded += counts.discarded;
     sum.transactions += counts.transactions;
     sum.aborted += counts.aborted;

@@ -1,4 +1,5 @@
-//! Unclean stops: a child is killed at a step of burying, sending on, discarding or losing, and what it left is looked at.
+//! Unclean stops: a child is killed at a step of burying, sending on, discarding or losing, or of storing what leaves at once or copies that
+//! never were hints, and what it left is looked at.
 //!
 //! The child tells of each thing before and after it does it. Afterwards every hint that it told of as answered must be in exactly one of
 //! these: pending, a dead letter, in the loss journal, delivered; in the one that it told of last, or, if it was stopped in between,
@@ -12,18 +13,23 @@ use std::{
 };
 
 use hinted_handoff::{
-    LossReason,
-    testkit::{Dead, Place, Store},
+    LossReason, NodeId,
+    testkit::{Dead, Fate, Place, Store},
 };
 
 use super::{
     common::*,
-    letters::{bury, letters, lose, redrive, *},
+    letters::{burial, bury, letters, lose, redrive, *},
 };
 
 const NODE: u64 = 7;
 const DIR: &str = "HH_LETTERS_DIR";
-const STEPS: [&str; 9] = [
+/// A node that has nothing but copies that were not stored.
+const OTHER: u64 = 9;
+const STEPS: [&str; 12] = [
+    "append: planned",
+    "append: chunk written",
+    "append: block written",
     "transaction: accepted",
     "letter: block written",
     "transaction: applied",
@@ -64,9 +70,28 @@ pub fn child() {
         let size = [20, 3_000, 60_000, 1_500_000][(number % 4) as usize];
         let mut payload = number.to_be_bytes().to_vec();
         payload.extend(noise(size, number));
-        tell("Nowhere Pending", number);
-        append(&store, NODE, payload);
-        tell("Pending Pending", number);
+        let (at, fate) = match number {
+            5 | 11 => ("Dead", Fate::Dead(burial("refused by this owner alone"))),
+            6 => ("Lost", Fate::Lost(LossReason::Obsolete)),
+            _ => {
+                tell("Nowhere Pending", number);
+                append(&store, NODE, payload);
+                tell("Pending Pending", number);
+                continue;
+            }
+        };
+        tell(&format!("Nowhere {at}"), number);
+        if append_undelivered(&store, NODE, hint(1, payload), fate).is_err() {
+            return;
+        }
+        tell(&format!("{at} {at}"), number);
+    }
+    for number in 0..3 {
+        tell("Noting", number);
+        if note(&store, OTHER, number % 2).is_err() {
+            return;
+        }
+        tell("Noted", number);
     }
     for hint in hints(&store, NODE) {
         let number = number_of(&hint.hint.payload);
@@ -164,16 +189,15 @@ fn found(store: &Store) -> BTreeMap<u64, Vec<At>> {
     }
     // The first sequences are the numbers plus one; those of sent on ones are looked for where they stood first.
     for (_, loss) in store.losses(0).unwrap().entries {
-        let (_, first) = *loss
-            .redriven_from
-            .first()
-            .unwrap_or(&(loss.queue, loss.first));
+        let Some(place) = loss.place else { continue };
+        let stood = loss.redriven_from.first();
+        let (_, first) = *stood.unwrap_or(&(place.queue, place.first));
         assert_eq!(
             loss.amount.hints,
-            if loss.first == loss.last { 1 } else { 2 },
+            if place.first == place.last { 1 } else { 2 },
             "{loss:?}"
         );
-        for sequence in [first.0, loss.last.0]
+        for sequence in [first.0, place.last.0]
             .into_iter()
             .take(loss.amount.hints as usize)
         {
@@ -181,6 +205,19 @@ fn found(store: &Store) -> BTreeMap<u64, Vec<At>> {
         }
     }
     found
+}
+
+/// Copies that were noted are in the journal, those that the child was told of in any case, and belong to no queue.
+fn check_noted(store: &Store, said: &str) {
+    let losses = store.losses(0).unwrap();
+    let copies = losses.by_reason.get(&LossReason::NotStored);
+    let copies = copies.map_or(0, |copies| copies.hints);
+    let count = |what: &str| said.lines().filter(|it| it.starts_with(what)).count() as u64;
+    let may_be = count("@Noted ")..=count("@Noting ");
+    assert!(may_be.contains(&copies), "{copies} copies of {may_be:?}");
+    let mut entries = losses.entries.iter();
+    assert!(entries.all(|(_, loss)| (loss.node.0 == OTHER) == loss.place.is_none()));
+    assert!(!store.knows(NodeId(OTHER)));
 }
 
 pub fn at_every_step() {
@@ -222,6 +259,7 @@ pub fn at_every_step() {
                 if let Some((_, queues)) = store.nodes().first() {
                     assert_eq!(queues.letters().hints, letters, "{step} {nth}");
                 }
+                check_noted(&store, &said);
                 store.close().unwrap();
             }
         }

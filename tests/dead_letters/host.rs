@@ -314,7 +314,7 @@ async fn one_that_does_not_decode_or_does_not_read_is_told_apart() {
         handoff.losses(0).await.unwrap().of_node(NodeId(1)).entries,
         []
     );
-    assert_eq!(losses.entries[0].1.queue, QueueId(1));
+    assert_eq!(losses.entries[0].1.place.unwrap().queue, QueueId(1));
     handoff.shutdown().await.unwrap();
 }
 

@@ -2,8 +2,9 @@
 """Writes schema1.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged; schema2.txt: what schema 2
 does for nine, of which two were delivered, one was lost, one is a dead letter and one was a dead letter and is the ninth now;
 schema2_more.txt: records that take more to come to; schema2_spacers.txt: the empty keys around three blocks of 2, 1 and 2 chunks with a
-hint each; schema3_mixed.txt: a group of a hint for node 258 and one for node 259, a cursor behind such groups, and the schema; and applied.txt: what a
-receiver remembers of hint 258.
+hint each; schema3_mixed.txt: a group of a hint for node 258 and one for node 259, a cursor behind such groups, and the schema;
+schema3_writes.txt: blocks and a group of hints with the ids of their writes, and a cursor with a hint that was withdrawn; and
+applied.txt: what a receiver remembers of hint 258.
 
 Written from the layouts in src/store/{keys,block,mixed,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
 their code.
@@ -124,9 +125,9 @@ def block2(kind, sequence, bytes_before, payload, origin=None):
     return key, head + struct.pack(">I", crc32c(key + head + body)) + body
 
 
-def cursor2(next_sequence, amounts, ranges):
+def cursor3(next_sequence, amounts, ranges):
     key = struct.pack(">QQB", NODE, QUEUE, 0)
-    value = struct.pack(">BBHQ6Q", 2, 0, len(ranges), next_sequence, *amounts)
+    value = struct.pack(">BBHQ8Q", 3, 0, len(ranges), next_sequence, *amounts)
     return key, sealed(key, value + b"".join(numbers(*it) for it in ranges))
 
 
@@ -158,7 +159,7 @@ PAYLOADS2.append(PAYLOADS2[5])
 size = [None] + [len(it) for it in PAYLOADS2]
 before = [None] + [sum(size[1:n]) for n in range(1, 11)]
 # Hints 1 and 3 were delivered, 4 and 6 rejected, 8 expired, 6 was sent on as 9.
-gone = (2, size[1] + size[3], 2, size[4] + size[6], 1, size[8])
+gone = (2, size[1] + size[3], 2, size[4] + size[6], 1, size[8], 0, 0)
 ranges = [(1, 2, size[3] + size[4]), (1, 1, size[6]), (1, 1, size[8])]
 
 
@@ -173,7 +174,7 @@ def clean2():
 records2 = {f"hh/hints block {n}": block2(1, n, before[n], PAYLOADS2[n - 1]) for n in range(2, 9)}
 records2 |= {
     "hh/hints block 9": block2(1, 9, before[9], PAYLOADS2[8], (QUEUE, 6)),
-    "hh/hints cursor": cursor2(2, gone, ranges),
+    "hh/hints cursor": cursor3(2, gone, ranges),
     "hh/hints letter block 4": block2(2, 4, 0, PAYLOADS2[3]),
     "hh/hints letter 4": letter(4, dead(PAYLOADS2[3], REJECTED, "no such field: \u00fc", 3, TIME + 1, TIME + 200)),
     "hh/hints letter 6": letter(6, numbers(1, NODE, QUEUE, 9, size[6])),
@@ -188,11 +189,17 @@ folded_key = b"\0"
 folded_fields = numbers(3, 2, EXPIRED, 5, 500, DISCARDED, 1, 1 << 40) + some(7, 2)
 range_key = struct.pack(">BQ", 2, QUEUE)
 range_fields = numbers(NODE, QUEUE, 3, 1000, 6, 600, 2)
+copies_key = struct.pack(">BQ", 1, 301)
+copies_fields = number(NODE) + some(SHARD) + numbers(3, 300, TIME, TIME)
+node_key = struct.pack(">BQ", 3, NODE)
 more = {
     "record removed, paused and parked": node_record2([(1, 0), (3, 1), (3, 2)], 1, 1, TIME),
     "loss of a redriven one, shard unknown": loss(300, NONE, 9, 128, 120, 70_000, DISCARDED, numbers(1, QUEUE, 6)),
     "loss folded": (folded_key, sealed(folded_key, b"\1" + folded_fields)),
     "loss range": (range_key, sealed(range_key, b"\1" + range_fields)),
+    "loss of copies not stored": (copies_key, sealed(copies_key, b"\2" + copies_fields)),
+    "loss of copies of a node": (node_key, sealed(node_key, b"\1" + numbers(NODE, 3, 300, 299))),
+    "loss of copies of nodes forgotten": (b"\3", sealed(b"\3", b"\1" + number(298))),
 }
 
 write("schema1.txt", records)
@@ -226,7 +233,39 @@ mixed = {
     "hh/hints mixed group": mixed_group(7, [(NODE, QUEUE, 1, 0, b"v=1"), (259, 2, 5, 70, b"v=2")]),
     "hh/hints mixed cursor": (
         mixed_cursor_key,
-        sealed(mixed_cursor_key, struct.pack(">BBHQ6Q", 2, 0, 0, 7, 6, 0, 0, 0, 0, 0)),
+        sealed(mixed_cursor_key, struct.pack(">BBHQ8Q", 3, 0, 0, 7, 6, 0, 0, 0, 0, 0, 0, 0)),
     ),
 }
 write("schema3_mixed.txt", mixed)
+
+
+# Flag 4: behind the origin, where there is one, stands the id of the write, boot and counter; 0 and 0 where there is none.
+WRITES = [(0xB007, 1), (0xB007, 2**40)]
+
+
+def hint_of_write(payload, write, origin=()):
+    head = struct.pack(">BHQQI", 0, FORMAT, SHARD, TIME, len(payload))
+    return head + b"".join(struct.pack(">Q", it) for it in (*origin, *write)) + payload
+
+
+def block_of(node, queue, kind, flags, sequence, bytes_before, hints, body):
+    key = struct.pack(">QQBQH", node, queue, kind, sequence, 0)
+    head = struct.pack(">BBBBQQIHIIQ", 1, 46, 0, flags, queue, sequence, hints, 1, len(body), len(body), bytes_before)
+    return key, head + struct.pack(">I", crc32c(key + head + body)) + body
+
+
+FIRST = PAYLOADS[0]
+# A run of two, so that it stays below what is compressed.
+run = struct.pack(">QQQQI", NODE, QUEUE, 1, 0, 2) + hint_of_write(b"v=1", WRITES[0]) + hint_of_write(b"v=2", (0, 0))
+writes = {
+    "hh/hints block 1": block_of(NODE, QUEUE, 1, 4, 1, 0, 1, hint_of_write(FIRST, WRITES[0])),
+    "hh/hints letter block 1": block_of(NODE, QUEUE, 2, 4, 1, 0, 1, hint_of_write(FIRST, WRITES[0])),
+    "hh/hints block 2": block_of(NODE, QUEUE, 1, 5, 2, len(FIRST), 1, hint_of_write(FIRST, WRITES[0], (QUEUE, 1))),
+    "hh/hints block 3": block_of(NODE, QUEUE, 1, 4, 3, 2 * len(FIRST), 1, hint_of_write(b"v=3", WRITES[1])),
+    "hh/hints cursor": cursor3(2, (0, 0, 1, len(FIRST), 0, 0, 1, 3), [(1, 1, 3)]),
+    "more two hints, one of a write": block_of(
+        NODE, QUEUE, 1, 4, 4, 90, 2, hint_of_write(b"v=4", (0, 0)) + hint_of_write(b"v=5", WRITES[1])
+    ),
+    "more mixed group": block_of(2**64 - 1, 0, 1, 6, 7, 0, 2, run),
+}
+write("schema3_writes.txt", writes)

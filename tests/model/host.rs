@@ -12,18 +12,19 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Amount, EnqueueError, FailedOutcome, HandoffError, Health, HintId, NodeId, Sequence, ShardId,
+    WriteId,
     testkit::{
-        CommitFault, Hint, HintNumber, Leave, Mark, PeekLimits, PeekedHint, QueueModel, Reader,
-        Store,
+        CommitFault, Fate, Hint, HintNumber, Leave, Mark, PeekLimits, PeekedHint, QueueModel,
+        Reader, Store,
     },
 };
 use proptest_state_machine::StateMachineTest;
 use tempfile::TempDir;
 
 use crate::{
-    common::{generation, open},
+    common::{burial, generation, open},
     copy::Copy,
-    operation::{Failing, NODES, Operation, Plan},
+    operation::{Failing, NODES, Operation, Payload, Plan},
     runner::Counts,
 };
 
@@ -196,7 +197,11 @@ impl Host {
             enqueued_unix_ms: number,
             payload: payload(number, bytes),
             origin: None,
-            write: None,
+            // Some have one, so that there are blocks and groups of both.
+            write: (number.is_multiple_of(5)).then_some(WriteId {
+                boot: 7,
+                counter: number,
+            }),
         }
     }
 
@@ -205,11 +210,16 @@ impl Host {
         &mut self,
         node: u64,
         hint: &Hint,
+        leaves: bool,
     ) -> (
         HintNumber,
         impl FnOnce(Result<HintId, EnqueueError>) + Send + 'static,
     ) {
-        let number = self.model.hand_in(NodeId(node), hint.clone());
+        let (id, copy) = (NodeId(node), hint.clone());
+        let number = match leaves {
+            true => self.model.hand_in_undelivered(id, copy),
+            false => self.model.hand_in(id, copy),
+        };
         self.waiting.insert(number);
         let tell = self.tell.clone();
         // Nobody listens any more after a crash.
@@ -239,13 +249,16 @@ impl Host {
     }
 
     /// One burst, and all answers to it.
-    fn append(&mut self, node: u64, payloads: &[usize]) -> Vec<Result<HintId, EnqueueError>> {
+    fn append(&mut self, node: u64, payloads: &[Payload]) -> Vec<Result<HintId, EnqueueError>> {
         let mut burst = HashSet::new();
-        for bytes in payloads {
-            let hint = self.hint(node, *bytes);
-            let (number, done) = self.hand_in(node, &hint);
+        for payload in payloads {
+            let hint = self.hint(node, payload.bytes);
+            let (number, done) = self.hand_in(node, &hint, payload.leaves);
             burst.insert(number);
-            self.store().append(NodeId(node), hint, Box::new(done));
+            match payload.leaves {
+                true => self.append_undelivered(node, hint, done),
+                false => self.store().append(NodeId(node), hint, Box::new(done)),
+            }
         }
         let mut answers = Vec::new();
         while answers.len() < payloads.len() {
@@ -258,9 +271,25 @@ impl Host {
         answers
     }
 
-    fn buffer(&mut self, node: u64, bytes: usize) {
-        let hint = self.hint(node, bytes);
-        let (number, done) = self.hand_in(node, &hint);
+    fn append_undelivered(
+        &mut self,
+        node: u64,
+        hint: Hint,
+        done: impl FnOnce(Result<HintId, EnqueueError>) + Send + 'static,
+    ) {
+        self.count("undelivered", 1);
+        let fate = Fate::Dead(burial("refused by one owner alone"));
+        let node = NodeId(node);
+        self.store()
+            .append_undelivered(node, hint, fate, Box::new(done));
+    }
+
+    fn buffer(&mut self, node: u64, payload: Payload) {
+        let hint = self.hint(node, payload.bytes);
+        let (number, done) = self.hand_in(node, &hint, payload.leaves);
+        if payload.leaves {
+            return self.append_undelivered(node, hint, done);
+        }
         let taken = self
             .store()
             .append_buffered(NodeId(node), hint, Box::new(done));
@@ -375,10 +404,10 @@ impl Host {
     }
 
     /// See `copy.rs` for what makes the copy a crash.
-    fn crash(&mut self, in_flight: &[(u64, usize)], removing: Option<u64>, log_percent: u8) {
+    fn crash(&mut self, in_flight: &[(u64, Payload)], removing: Option<u64>, log_percent: u8) {
         self.store().inject(CommitFault::Hang);
-        for (node, bytes) in in_flight {
-            self.buffer(*node, *bytes);
+        for (node, payload) in in_flight {
+            self.buffer(*node, *payload);
         }
         if let Some(node) = removing.map(NodeId) {
             self.store().remove_node(node, |_| {});
@@ -459,7 +488,11 @@ impl Host {
 
     /// A store that does not serve says so to everybody, at once.
     fn expect_refusals(&mut self) {
-        let answers = self.append(*NODES.start(), &[1]);
+        let one = Payload {
+            bytes: 1,
+            leaves: false,
+        };
+        let answers = self.append(*NODES.start(), &[one]);
         let refused = answers.iter().all(|answer| {
             let outcome = answer.as_ref().map_err(EnqueueError::outcome);
             outcome == Err(FailedOutcome::Refused)
@@ -496,10 +529,10 @@ impl Host {
         self.open();
     }
 
-    fn panic(&mut self, node: u64, bytes: usize) {
+    fn panic(&mut self, node: u64, payload: Payload) {
         self.failing = true;
         self.store().inject(CommitFault::Panic);
-        let answers = self.append(node, &[bytes]);
+        let answers = self.append(node, &[payload]);
         let stored = answers.iter().any(Result::is_ok);
         self.expect(!stored, || {
             format!("stored by a commit that panicked: {answers:?}")

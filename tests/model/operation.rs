@@ -21,12 +21,12 @@ pub enum Operation {
     /// Hints of these sizes are handed in as one burst; all answers are waited for.
     Append {
         node: u64,
-        payloads: Vec<usize>,
+        payloads: Vec<Payload>,
     },
     /// The same, and no answer is waited for.
     Buffer {
         node: u64,
-        payloads: Vec<usize>,
+        payloads: Vec<Payload>,
     },
     Peek {
         node: u64,
@@ -53,7 +53,7 @@ pub enum Operation {
     /// While these are being committed, and perhaps a node is about to be removed. Of what that adds to the log, so much is
     /// on disk already.
     Crash {
-        in_flight: Vec<(u64, usize)>,
+        in_flight: Vec<(u64, Payload)>,
         removing: Option<u64>,
         log_percent: u8,
     },
@@ -62,13 +62,21 @@ pub enum Operation {
     /// A commit panics.
     Panic {
         node: u64,
-        payload: usize,
+        payload: Payload,
     },
+}
+
+/// A hint to be handed in.
+#[derive(Debug, Clone, Copy)]
+pub struct Payload {
+    pub bytes: usize,
+    /// It is to leave as a dead letter with the group that stores it.
+    pub leaves: bool,
 }
 
 #[derive(Debug, Clone)]
 pub enum Failing {
-    Append { node: u64, payloads: Vec<usize> },
+    Append { node: u64, payloads: Vec<Payload> },
     Sync,
     Remove { node: u64 },
     Close,
@@ -87,16 +95,18 @@ fn node() -> impl Strategy<Value = u64> {
 }
 
 /// Most are small. Some take several chunks, few a group or more.
-fn payload() -> impl Strategy<Value = usize> {
-    prop_oneof![
+fn payload() -> impl Strategy<Value = Payload> {
+    let bytes = prop_oneof![
         120 => 1_usize..300,
         20 => 300_usize..9_000,
         4 => 60_000_usize..70_000,
         1 => 900_000_usize..1_300_000,
-    ]
+    ];
+    let leaves = prop::bool::weighted(0.1);
+    (bytes, leaves).prop_map(|(bytes, leaves)| Payload { bytes, leaves })
 }
 
-fn payloads() -> impl Strategy<Value = Vec<usize>> {
+fn payloads() -> impl Strategy<Value = Vec<Payload>> {
     prop_oneof![
         1 => prop::collection::vec(payload(), 1),
         2 => prop::collection::vec(payload(), 2..20),

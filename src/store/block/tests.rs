@@ -80,6 +80,63 @@ fn hints_keep_where_they_came_from_and_those_beside_them_are_counted_the_same() 
 }
 
 #[test]
+fn hints_keep_the_ids_of_their_writes_and_those_without_any_stay_as_they_were() {
+    let write = Some(WriteId {
+        boot: u64::MAX,
+        counter: 1,
+    });
+    let origin = Some((QueueId(2), Sequence(77)));
+    let plain = [hint(vec![b'a'; 500]), hint(vec![b'b'; 300])];
+    let bytes = |hints: &[Hint]| {
+        let block = Encoder::new().encode(QUEUE, Sequence(5), 10, hints);
+        assert_eq!(block.header.bytes_through(), 810);
+        let raw_bytes = block.header.raw_bytes;
+        assert_eq!(read_back(block).unwrap(), hints);
+        raw_bytes
+    };
+    let [first, second] = plain.clone();
+    let of_write = Hint { write, ..second };
+    let both = Hint {
+        origin,
+        ..of_write.clone()
+    };
+    assert_eq!(bytes(&plain), 2 * 23 + 800);
+    assert_eq!(bytes(&[first.clone(), of_write.clone()]), 2 * 39 + 800);
+    assert_eq!(bytes(&[first, both.clone()]), 2 * 55 + 800);
+    assert_eq!(both.raw_bytes(), 55 + 300, "at most");
+    // A boot of 0 is none.
+    let none = Hint {
+        write: Some(WriteId {
+            boot: 0,
+            counter: 9,
+        }),
+        ..plain[0].clone()
+    };
+    let block = Encoder::new().encode(QUEUE, Sequence(5), 10, [&none, &of_write]);
+    let back = read_back(block).unwrap();
+    assert_eq!((back[0].write, back[1].write), (None, write));
+}
+
+/// What it is the largest of must fit in a block.
+#[test]
+fn the_largest_hint_fits_with_all_that_a_hint_can_have() {
+    let most = MAX_ENTRY_BYTES_CEILING as u32;
+    let flags = WITH_ORIGINS | WITH_WRITES;
+    let raw_bytes = most + hint_overhead(flags) as u32;
+    let largest = |raw_bytes| Header {
+        codec: CODEC_ZSTD,
+        flags,
+        raw_bytes,
+        chunks: 1,
+        stored_bytes: 20,
+        ..Header::in_memory(QUEUE, Sequence(5), 1, 0)
+    };
+    assert_eq!(largest(raw_bytes).check(QUEUE, Sequence(5)), Ok(()));
+    assert_eq!(largest(raw_bytes).bytes_through(), u64::from(most));
+    assert!(largest(raw_bytes + 1).check(QUEUE, Sequence(5)).is_err());
+}
+
+#[test]
 fn no_chunk_is_over_16_kib_and_chunk_0_is_written_last() {
     let block = Encoder::new().encode(QUEUE, Sequence(5), 0, &[hint(incompressible(200_000))]);
     let writes: Vec<_> = block.into_writes().collect();
@@ -94,6 +151,13 @@ fn any_flipped_bit_in_a_block_is_noticed() {
     // The flag that says so, too: without it an origin would be taken for payload.
     flip_each(Hint {
         origin: Some((QueueId(1), Sequence(6))),
+        ..hint(&b"cpu value=1"[..])
+    });
+    flip_each(Hint {
+        write: Some(WriteId {
+            boot: 1,
+            counter: 6,
+        }),
         ..hint(&b"cpu value=1"[..])
     });
 }

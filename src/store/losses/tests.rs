@@ -4,9 +4,7 @@ fn loss(queue: u64, shard: u64, sequence: u64) -> Loss {
     Loss {
         node: NodeId(1),
         shard: Some(ShardId(shard)),
-        queue: QueueId(queue),
-        first: Sequence(sequence),
-        last: Sequence(sequence),
+        place: Some(LostRange::one(QueueId(queue), Sequence(sequence))),
         amount: Amount {
             hints: 1,
             bytes: 10,
@@ -16,6 +14,16 @@ fn loss(queue: u64, shard: u64, sequence: u64) -> Loss {
         until_unix_ms: sequence,
         redriven_from: Vec::new(),
     }
+}
+
+/// Copies that were not stored.
+fn copies(node: u64, shard: Option<u64>, copies: u64) -> Loss {
+    let amount = Amount {
+        hints: copies,
+        bytes: copies * 10,
+    };
+    let (node, shard) = (NodeId(node), shard.map(ShardId));
+    Loss::new(node, shard, None, amount, LossReason::NotStored)
 }
 
 fn write(tree: &sled::Tree, writes: RowMap) {
@@ -54,7 +62,10 @@ fn losses_of_a_shard_grow_into_one_entry_until_entries_are_closed() {
     let seen: Vec<_> = losses
         .entries
         .iter()
-        .map(|(index, it)| (*index, it.first.0, it.last.0, it.amount.hints))
+        .map(|(index, it)| {
+            let place = it.place.unwrap();
+            (*index, place.first.0, place.last.0, it.amount.hints)
+        })
         .collect();
     assert_eq!(seen, [(0, 5, 9, 3), (1, 7, 7, 1), (2, 10, 10, 1)]);
     assert_eq!(losses.entries[0].1.until_unix_ms, 9);
@@ -109,13 +120,12 @@ fn what_was_sent_on_is_found_where_it_stood_before_after_it_was_folded() {
         ..loss(7, 1, 9)
     };
     for sequence in 10..14 {
-        let (first, last) = (Sequence(sequence), Sequence(sequence));
+        let place = Some(LostRange::one(QueueId(7), Sequence(sequence)));
         record(
             &mut journal,
             &tree,
             Loss {
-                first,
-                last,
+                place,
                 ..sent_on.clone()
             },
             3,
@@ -127,6 +137,81 @@ fn what_was_sent_on_is_found_where_it_stood_before_after_it_was_folded() {
         .map(|it| (it.queue.0, it.first.0, it.last.0))
         .collect();
     assert_eq!(seen, [(5, 7, 7), (6, 8, 8), (7, 10, 10)]);
+}
+
+#[test]
+fn copies_that_were_not_stored_grow_into_one_entry_a_shard_apart_from_the_hints_of_any_queue() {
+    let (_dir, tree) = tree();
+    let mut journal = Journal::load(&tree).unwrap();
+    record(&mut journal, &tree, loss(0, 1, 3), 100);
+    for shard in [Some(1), Some(2), Some(1), None] {
+        record(&mut journal, &tree, copies(1, shard, 3), 100);
+    }
+    let losses = read_since(&tree, 0).unwrap();
+    let seen: Vec<_> = losses
+        .entries
+        .iter()
+        .map(|(_, it)| (it.place.is_some(), it.shard.map(|it| it.0), it.amount.hints))
+        .collect();
+    let expected = [
+        (true, Some(1), 1),
+        (false, Some(1), 6),
+        (false, Some(2), 3),
+        (false, None, 3),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(losses.by_reason[&LossReason::NotStored].hints, 12);
+    assert_eq!(losses.total().hints, 13);
+}
+
+#[test]
+fn what_is_folded_of_copies_is_kept_by_node_and_never_taken_for_a_queue() {
+    let (_dir, tree) = tree();
+    let mut journal = Journal::load(&tree).unwrap();
+    for number in 0..40 {
+        record(&mut journal, &tree, copies(number % 4, Some(number), 1), 5);
+        record(&mut journal, &tree, loss(0, number, number + 1), 5);
+        if number % 7 == 0 {
+            journal = Journal::load(&tree).unwrap();
+        }
+    }
+    let losses = read_since(&tree, 0).unwrap();
+    let listed = losses.entries.iter().filter(|(_, it)| it.place.is_none());
+    let of_nodes = losses.not_stored.iter().map(|it| it.amount.hints);
+    assert_eq!(listed.count() as u64 + of_nodes.sum::<u64>(), 40);
+    assert_eq!(losses.not_stored.len(), 4);
+    // The ranges of queue 0 are of its own hints alone.
+    let of_queue_0 = &losses.folded[0];
+    assert_eq!((of_queue_0.first.0, losses.folded.len()), (1, 1));
+    let of_queues = losses.entries.iter().filter(|(_, it)| it.place.is_some());
+    assert_eq!(of_queues.count() as u64 + of_queue_0.amount.hints, 40);
+    assert_eq!(losses.total().hints, 80);
+    let since = losses.not_stored.iter().map(|it| it.last_index).max();
+    let newest = read_since(&tree, since.unwrap()).unwrap();
+    assert_eq!(newest.not_stored.len(), 1);
+    let of_one = losses.of_node(NodeId(2));
+    assert_eq!((of_one.not_stored.len(), of_one.folded.len()), (1, 0));
+}
+
+#[test]
+fn nodes_beyond_the_bound_are_forgotten_the_oldest_first_and_that_is_told() {
+    let (_dir, tree) = tree();
+    let mut journal = Journal::load(&tree).unwrap();
+    for node in 0..12 {
+        record(&mut journal, &tree, copies(100 - node, Some(1), 1), 4);
+        journal = Journal::load(&tree).unwrap();
+    }
+    let losses = read_since(&tree, 0).unwrap();
+    let nodes: Vec<_> = losses.not_stored.iter().map(|it| it.node.0).collect();
+    // Those of 100 to 97 are forgotten, of 92 to 89 listed.
+    assert_eq!(nodes, [93, 94, 95, 96]);
+    assert_eq!(losses.not_stored_forgotten, Some(3));
+    assert_eq!(losses.total().hints, 12);
+    assert_eq!(read_since(&tree, 4).unwrap().not_stored_forgotten, None);
+    // What is damaged may have been of any node, at any time.
+    tree.insert(key(NODE, 93), b"damaged").unwrap();
+    let damaged = read_since(&tree, 8).unwrap();
+    assert_eq!(damaged.not_stored_forgotten, Some(u64::MAX));
 }
 
 #[test]
@@ -166,12 +251,23 @@ fn any_flipped_bit_a_cut_and_another_key_are_noticed() {
         redriven_from: vec![(QueueId(1), Sequence(2))],
         ..loss(7, 1, 1)
     };
+    let of_node = NotStoredOfNode {
+        node: NodeId(7),
+        amount: entry.amount,
+        last_index: 300,
+    };
     let records = [
         (vec![FOLDED], seal_record(&[FOLDED], VERSION, &folded)),
+        (key(ENTRY, 5).to_vec(), encode_entry(&key(ENTRY, 5), &entry)),
         (
-            key(ENTRY, 5).to_vec(),
-            seal_record(&key(ENTRY, 5), VERSION, &entry),
+            key(ENTRY, 6).to_vec(),
+            encode_entry(&key(ENTRY, 6), &copies(7, Some(7), 1)),
         ),
+        (
+            key(NODE, 7).to_vec(),
+            seal_record(&key(NODE, 7), VERSION, &of_node),
+        ),
+        (vec![NODE], seal_record(&[NODE], VERSION, &299_u64)),
         (
             key(RANGE, 7).to_vec(),
             seal_record(&key(RANGE, 7), VERSION, &range),

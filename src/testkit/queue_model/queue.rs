@@ -21,7 +21,16 @@ pub(super) struct Queue {
     pub cursor: u64,
     /// The lowest sequence that is not known to be durable.
     pub durable_end: u64,
-    pub hints: VecDeque<(HintNumber, Hint)>,
+    pub hints: VecDeque<Handed>,
+}
+
+/// A hint that was handed in.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub number: HintNumber,
+    pub hint: Hint,
+    /// It leaves as a dead letter in the step that makes it durable.
+    pub leaves: bool,
 }
 
 /// What a store says of a queue.
@@ -34,7 +43,7 @@ pub(super) struct Shown {
 
 impl Queue {
     /// One that starts with this hint.
-    pub fn new(number: HintNumber, hint: Hint) -> Self {
+    pub fn new(handed: Handed) -> Self {
         Queue {
             id: None,
             sealed: false,
@@ -42,7 +51,7 @@ impl Queue {
             bytes_below: 0,
             cursor: 1,
             durable_end: 1,
-            hints: VecDeque::from([(number, hint)]),
+            hints: VecDeque::from([handed]),
         }
     }
 
@@ -51,18 +60,43 @@ impl Queue {
     }
 
     /// With their sequences.
-    fn range(&self, from: u64, end: u64) -> impl Iterator<Item = (u64, &(HintNumber, Hint))> {
+    fn range(&self, from: u64, end: u64) -> impl Iterator<Item = (u64, &Handed)> {
         let numbered = (self.first..).zip(&self.hints);
         numbered.filter(move |(sequence, _)| (from..end).contains(sequence))
     }
 
-    /// What stands from one sequence on, below another.
-    pub fn amount(&self, from: u64, end: u64) -> Amount {
-        let amounts = self.range(from, end).map(|(_, (_, hint))| Amount {
+    fn sum(&self, from: u64, end: u64, counts: impl Fn(&Handed) -> bool) -> Amount {
+        let range = self.range(from, end).filter(|(_, handed)| counts(handed));
+        let amounts = range.map(|(_, handed)| Amount {
             hints: 1,
-            bytes: hint.payload.len() as u64,
+            bytes: handed.hint.payload.len() as u64,
         });
         amounts.fold(Amount::default(), Amount::plus)
+    }
+
+    /// What is to be delivered from one sequence on, below another.
+    pub fn amount(&self, from: u64, end: u64) -> Amount {
+        self.sum(from, end, |handed| !handed.leaves)
+    }
+
+    /// How many dead letters begin here that are not known to be durable.
+    pub fn dead_unknown(&self) -> u64 {
+        let unknown = self.sum(self.durable_end, self.end(), |handed| handed.leaves);
+        unknown.hints
+    }
+
+    /// All below `end` is durable, and of that what leaves by itself has left. Returns how many dead letters that makes more.
+    pub fn durable_below(&mut self, end: u64) -> u64 {
+        let dead = self.sum(self.durable_end, end, |handed| handed.leaves);
+        self.durable_end = self.durable_end.max(end);
+        self.pass_over();
+        dead.hints
+    }
+
+    /// The cursor stands at nothing that has left by itself.
+    pub fn pass_over(&mut self) {
+        let left = self.range(self.cursor, self.durable_end);
+        self.cursor += left.take_while(|(_, handed)| handed.leaves).count() as u64;
     }
 
     /// Durable and not acknowledged.
@@ -72,7 +106,7 @@ impl Queue {
 
     /// What is acknowledged stays so, whatever happens.
     pub fn settle_cursor(&mut self) {
-        self.bytes_below += self.amount(self.first, self.cursor).bytes;
+        self.bytes_below += self.sum(self.first, self.cursor, |_| true).bytes;
         while self.first < self.cursor && self.hints.pop_front().is_some() {
             self.first += 1;
         }
@@ -82,12 +116,13 @@ impl Queue {
         self.sealed && self.hints.is_empty()
     }
 
-    /// Takes over what a store shows of it, as far as that is open; says what may not be.
+    /// Takes over what a store shows of it, as far as that is open; says what may not be. Adds the dead letters that are durable by now.
     pub fn see(
         &mut self,
         shown: Option<&Shown>,
         stopped: bool,
         settled: &mut Settled,
+        dead: &mut u64,
     ) -> Vec<String> {
         let mut broken = Vec::new();
         let Some(shown) = shown else {
@@ -103,6 +138,17 @@ impl Queue {
             }
             return broken;
         };
+        let was_durable = self.durable_end;
+        if (was_durable..=self.end()).contains(&shown.end) {
+            *dead += self.durable_below(shown.end);
+        } else {
+            broken.push(format!(
+                "it ends before {}, expected {} to {}",
+                shown.end,
+                self.durable_end,
+                self.end()
+            ));
+        }
         let (lowest, highest) = match stopped {
             true => (self.first, self.cursor),
             false => (self.cursor, self.cursor),
@@ -113,26 +159,17 @@ impl Queue {
                 shown.cursor
             ));
         }
-        if !(self.durable_end..=self.end()).contains(&shown.end) {
-            broken.push(format!(
-                "it ends before {}, expected {} to {}",
-                shown.end,
-                self.durable_end,
-                self.end()
-            ));
-        }
-        let end = shown.end.clamp(self.durable_end, self.end());
+        let end = self.durable_end;
         if stopped {
             let cursor = shown.cursor.clamp(lowest, highest);
             settled.undone += self.cursor - cursor;
-            settled.found += end - self.durable_end;
+            settled.found += end - was_durable;
             settled.gone += self.end() - end;
             self.cursor = cursor;
             self.hints.truncate((end - self.first) as usize);
             // Found on disk, so it cannot be undone any more.
             self.settle_cursor();
         }
-        self.durable_end = end;
         if shown.pending != self.pending() {
             broken.push(format!(
                 "its depth is {:?}, expected {:?}",
@@ -151,25 +188,26 @@ impl Queue {
         hints: &[PeekedHint],
         waits: bool,
     ) -> Option<String> {
-        let mut bytes_through = self.bytes_below + self.amount(self.first, self.cursor).bytes;
-        let mut expected = self.range(self.cursor, self.durable_end);
+        let expected = self.range(self.cursor, self.durable_end);
+        let mut expected = expected.filter(|(_, handed)| !handed.leaves);
         let mut bytes = 0_u64;
         for shown in hints {
             let mark = shown.mark;
             if Some(mark.queue.queue) != self.id {
                 return Some(format!("{mark:?} is shown before {:?}", self.id));
             }
-            let Some((sequence, (number, hint))) = expected.next() else {
+            let Some((sequence, Handed { number, hint, .. })) = expected.next() else {
                 return Some(format!("{mark:?} is shown, and was never handed in"));
             };
             bytes += hint.payload.len() as u64;
-            bytes_through += hint.payload.len() as u64;
+            let through = self.sum(self.first, sequence + 1, |_| true);
+            let bytes_through = self.bytes_below + through.bytes;
             if (mark.sequence.0, mark.bytes_through) != (sequence, bytes_through) {
                 return Some(format!(
                     "{mark:?} is shown instead of {sequence} with {bytes_through} bytes through it"
                 ));
             }
-            if !is_same(hint, &shown.hint) {
+            if *hint != shown.hint {
                 return Some(format!("{mark:?} is not {number:?} as it was handed in"));
             }
         }
@@ -180,9 +218,9 @@ impl Queue {
                 hints.len()
             ));
         }
-        let (_, (_, next)) = expected.next().filter(|_| !waits)?;
-        let fits =
-            hints.len() < limits.hints && bytes + next.payload.len() as u64 <= limits.payload_bytes;
+        let (_, next) = expected.next().filter(|_| !waits)?;
+        let next_bytes = next.hint.payload.len() as u64;
+        let fits = hints.len() < limits.hints && bytes + next_bytes <= limits.payload_bytes;
         (hints.is_empty() || fits).then(|| {
             format!(
                 "only {} hints of {bytes} bytes are shown within {limits:?}",
@@ -190,10 +228,4 @@ impl Queue {
             )
         })
     }
-}
-
-fn is_same(given: &Hint, shown: &Hint) -> bool {
-    (given.shard, given.format, given.enqueued_unix_ms)
-        == (shown.shard, shown.format, shown.enqueued_unix_ms)
-        && given.payload == shown.payload
 }

@@ -71,6 +71,40 @@ impl Both {
 }
 
 #[test]
+fn what_leaves_with_its_group_is_a_dead_letter_and_not_pending_and_else_that_is_noticed() {
+    let mut both = both();
+    both.append("stays", "stays");
+    let number = both.model.hand_in_undelivered(NODE, hint("leaves"));
+    let burial = crate::store::Burial {
+        reason: crate::store::DeadReason::Rejected,
+        error: String::new(),
+        attempts: 1,
+        first_failed_unix_ms: 1,
+        last_failed_unix_ms: 1,
+    };
+    let (tell, told) = mpsc::channel();
+    let done = Box::new(move |answer| tell.send(answer).unwrap());
+    let fate = crate::store::Fate::Dead(burial);
+    both.store
+        .append_undelivered(NODE, hint("leaves"), fate, done);
+    both.model.answered(number, &told.recv().unwrap());
+    both.append("behind", "behind");
+    both.model.check(&both.store);
+    assert_eq!(both.model.violations(), [""; 0]);
+    assert_eq!(both.model.pending(NODE).hints, 2);
+    // One that stays all the same.
+    let number = both.model.hand_in_undelivered(NODE, hint("stays, too"));
+    let answer = both.store_only("stays, too");
+    both.model.answered(number, &answer);
+    both.model.check(&both.store);
+    let broken = both.model.violations().join("; ");
+    assert!(
+        broken.contains("its depth is") && broken.contains("1 dead letters"),
+        "{broken}"
+    );
+}
+
+#[test]
 fn an_honest_store_breaks_no_rule() {
     let mut both = both();
     let ids = ["a", "bc", "def"].map(|text| both.append(text, text));

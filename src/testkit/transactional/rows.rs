@@ -4,7 +4,7 @@ use super::Failure;
 use crate::{
     store::{Db, IVec, Tree},
     testkit::{
-        event::{Event, parse_id, tell},
+        event::{Event, tell},
         row_event::RowEvent,
     },
 };
@@ -85,7 +85,9 @@ impl Tables {
         for row in &self.consumed {
             let (key, value) = row?;
             let number = u64::from_be_bytes(key.as_ref().try_into()?);
-            let id = std::str::from_utf8(&value).ok().and_then(parse_id);
+            let id = std::str::from_utf8(&value)
+                .ok()
+                .and_then(|text| text.parse().ok());
             let id = id.ok_or_else(|| format!("the consumed row of {number} does not read"))?;
             tell(&Event::Rows(RowEvent::ConsumedRow { id, number }))?;
         }

@@ -1,0 +1,179 @@
+//! Fan-out: a write to all owners of a shard at once, with a consistency level, and a hint for each
+//! owner that missed it.
+
+mod answer;
+mod error;
+mod keeping;
+mod replica;
+mod sending;
+mod write;
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::{
+    payload::Payload,
+    service::HintedHandoff,
+    shard_writer::ShardWriter,
+    types::{ConsistencyLevel, NodeId, ShardId},
+};
+use answer::Asked;
+pub use error::{OwnerError, PointsWriteError, Tally, WriteOutcome};
+use replica::Replica;
+use write::{Times, Write};
+
+/// A shard and the nodes that own a copy of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// The shard.
+    pub id: ShardId,
+    /// Its owners, each once.
+    pub owners: Vec<NodeId>,
+}
+
+/// Writes to all owners of a shard, and hints for those that miss it.
+pub struct PointsWriter<P: Payload, W> {
+    handoff: HintedHandoff<P>,
+    writer: Arc<W>,
+}
+
+impl<P: Payload, W> Clone for PointsWriter<P, W> {
+    fn clone(&self) -> Self {
+        PointsWriter {
+            handoff: self.handoff.clone(),
+            writer: Arc::clone(&self.writer),
+        }
+    }
+}
+
+impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
+    /// A fan-out over `writer`, with hints in `handoff`.
+    pub fn new(handoff: HintedHandoff<P>, writer: W) -> Self {
+        PointsWriter {
+            handoff,
+            writer: Arc::new(writer),
+        }
+    }
+
+    /// Writes `points` to all owners of `shard` at once and returns as soon as `level` is reached,
+    /// or cannot be reached any more ([`Config::fail_early`](crate::Config::fail_early)).
+    ///
+    /// **Each copy** goes on by itself, whether the caller waits or not. Its owner has
+    /// [`Config::write_timeout`](crate::Config::write_timeout) to answer. If it fails in a way that
+    /// is worth a retry, or does not answer, there is a hint, at every level. Nothing is sent to an
+    /// owner that is known not to answer ([`NodeStats::gate`](crate::NodeStats::gate)), or to which
+    /// [`Config::max_outstanding`](crate::Config::max_outstanding) writes are under way: its hint
+    /// is made at once. A send that takes longer than
+    /// [`Config::hint_after`](crate::Config::hint_after) has its hint made while it goes on; that
+    /// waits, with all later hints of its (node, shard), until the send has ended, and is never
+    /// sent if that succeeds.
+    ///
+    /// **A copy that its owner refuses**, while another owner takes the write, becomes a dead
+    /// letter. If every owner whose fate is known refused it, the write is
+    /// [`Refused`](PointsWriteError::Refused), and hints made for others leave as withdrawn; an
+    /// owner that did not answer in time keeps its hint. **A copy that could be neither sent nor
+    /// hinted** is recorded in the loss journal
+    /// ([`LossReason::NotStored`](crate::LossReason::NotStored)), and may make the write an error
+    /// ([`Config::on_not_stored`](crate::Config::on_not_stored)).
+    ///
+    /// **What an answer promises.** With [`AnswerWhen::Level`](crate::AnswerWhen::Level), the
+    /// default, copies that the level did not wait for are in memory for at most `hint_after` and a
+    /// commit: a process that dies in that time loses them, never below the level that was
+    /// answered. With [`AnswerWhen::Accounted`](crate::AnswerWhen::Accounted) none is ever lost
+    /// without a record.
+    ///
+    /// **The id.** All copies of a write bear the same [`WriteId`](crate::WriteId) in
+    /// [`Batch::write`](crate::Batch::write), whether they are sent directly or as a hint.
+    /// A client that repeats a write makes another one, with another id.
+    ///
+    /// With [`WriteOrdering::Strict`](crate::WriteOrdering::Strict) writes to a (node, shard) are
+    /// in the order in which their futures were first polled. An owner for which older writes to
+    /// the shard wait gets a hint at once, so at `One` and above it counts as one that was missed
+    /// until it has caught up. A write may wait for the one before it until that is answered, or
+    /// its hint is durable.
+    ///
+    /// # Errors
+    /// [`PointsWriteError`], which tells a partial write, a timeout, a refusal and a write that no
+    /// owner could be reached for apart, and says how many hints will be delivered all the same.
+    pub async fn write(
+        &self,
+        shard: &Shard,
+        level: ConsistencyLevel,
+        points: P,
+    ) -> Result<WriteOutcome, PointsWriteError> {
+        check_owners(shard)?;
+        let counted = self.handoff.begin_write();
+        let counted = counted.ok_or(PointsWriteError::ShutDown)?;
+        let hint = self.handoff.encode(shard.id, &points);
+        let mut hint = hint.map_err(PointsWriteError::BadPoints)?;
+        hint.write = Some(self.handoff.next_write_id());
+        let bytes = hint.payload_bytes();
+        let copies = shard.owners.iter().map(|node| {
+            // The place in line is taken here, not in the task: the next call must not come first.
+            let place = self.handoff.line_up(*node, shard.id);
+            Replica::new(*node, self.handoff.links().of(*node), place)
+        });
+        let copies: Vec<Replica> = copies.collect();
+        // Behind the places: turns come in the order of the calls, and so does room.
+        let room = self.handoff.room_for_write(bytes).await;
+        let room = room.map_err(|full| match full {
+            Some(bytes) => PointsWriteError::TooManyWrites { bytes },
+            None => PointsWriteError::ShutDown,
+        })?;
+        let (tell, told) = oneshot::channel();
+        let config = self.handoff.config();
+        let asked = Asked {
+            level,
+            answer: config.answer,
+            on_not_stored: config.on_not_stored,
+            fail_early: config.fail_early,
+        };
+        let times = Times {
+            hint_after: config.hint_after,
+            slow_after: self.handoff.links().slow_after(),
+            write_timeout: config.write_timeout,
+            shutdown_grace: config.shutdown_grace,
+        };
+        let write = Write::new(
+            self.handoff.clone(),
+            Arc::clone(&self.writer),
+            (asked, times),
+            (points, hint),
+            copies,
+            (tell, (counted, room)),
+        );
+        self.handoff.runtime().spawn(write.run());
+        // The task ends untold only with its runtime.
+        told.await.unwrap_or(Err(PointsWriteError::Abandoned))
+    }
+
+    /// [`write`](PointsWriter::write) for any thread that does not drive the runtime of the
+    /// handoff. Blocks it.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub fn write_blocking(
+        &self,
+        shard: &Shard,
+        level: ConsistencyLevel,
+        points: P,
+    ) -> Result<WriteOutcome, PointsWriteError> {
+        pollster::block_on(self.write(shard, level, points))
+    }
+}
+
+fn check_owners(shard: &Shard) -> Result<(), PointsWriteError> {
+    let bad = |problem| PointsWriteError::BadOwners {
+        shard: shard.id,
+        problem,
+    };
+    let mut sorted = shard.owners.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    match sorted.len() {
+        0 => Err(bad("no owner")),
+        owners if owners < shard.owners.len() => Err(bad("an owner twice")),
+        _ => Ok(()),
+    }
+}

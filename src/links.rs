@@ -1,0 +1,405 @@
+//! Links: what is known of reaching each node, shared by direct writes and replay.
+//!
+//! A link has a **gate**. While it is open, a write is sent to the node; while it is closed, a
+//! write becomes a hint at once, instead of each waiting for its own timeout. It closes when a
+//! direct write is outstanding past [`Config::hint_after`] and the node has answered nothing since
+//! that write began; when writes to two shards fail and the node has answered nothing in between;
+//! and when a ping fails. One bad shard does not close it. It opens when the node answers: replay
+//! pings and sends the oldest hint, so that no write has to try. Where replay does not run, for a
+//! node that is paused, parked or manual, one direct write each [`Config::retry_interval`] tries.
+//!
+//! [`Config::hint_after`]: crate::Config::hint_after
+//! [`Config::retry_interval`]: crate::Config::retry_interval
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::{sync::broadcast, time::Instant};
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    events::Event,
+    stats::{DirectStats, Gate},
+    types::{Amount, NodeId, ShardId},
+};
+
+/// After so long an outstanding write counts as not answered, where `hint_after` is 0.
+const SLOW_AFTER: Duration = Duration::from_millis(100);
+
+/// The links of all nodes that were written to or replayed since open.
+///
+/// `links` guards the map alone, and is held for a look-up.
+#[derive(Debug)]
+pub struct Links {
+    links: RwLock<HashMap<NodeId, Arc<Link>>>,
+    settings: Arc<Settings>,
+}
+
+#[derive(Debug)]
+struct Settings {
+    most: Amount,
+    trial_every: Duration,
+    slow_after: Duration,
+    clock: Clock,
+    events: broadcast::Sender<Event>,
+}
+
+/// What is known of reaching one node.
+///
+/// `state` guards the gate and the counts; it is held for a few instructions, and an event is told
+/// after it is let go.
+#[derive(Debug)]
+pub struct Link {
+    node: NodeId,
+    settings: Arc<Settings>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why it is closed, if it is.
+    closed: Option<Closed>,
+    /// When the node last answered: took something, or refused it.
+    answered: Option<Instant>,
+    /// A shard that failed since then.
+    failing: Option<ShardId>,
+    /// When a write last tried a gate that replay does not open.
+    tried: Option<Instant>,
+    direct: DirectStats,
+}
+
+#[derive(Debug)]
+struct Closed {
+    since_unix_ms: u64,
+    why: String,
+}
+
+/// A direct write that is under way, until it is dropped.
+#[derive(Debug)]
+pub struct Outstanding {
+    link: Arc<Link>,
+    bytes: u64,
+}
+
+/// Why a write is not sent directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barred {
+    /// The gate is closed.
+    Closed,
+    /// As many are outstanding as may be.
+    Full,
+}
+
+impl Links {
+    pub fn new(config: &Config, clock: Clock, events: broadcast::Sender<Event>) -> Self {
+        Links {
+            links: RwLock::default(),
+            settings: Arc::new(Settings {
+                most: Amount {
+                    hints: config.max_outstanding as u64,
+                    bytes: config.max_outstanding_bytes,
+                },
+                trial_every: config.retry_interval,
+                slow_after: match config.hint_after.is_zero() {
+                    true => SLOW_AFTER,
+                    false => config.hint_after,
+                }
+                .min(config.write_timeout),
+                clock,
+                events,
+            }),
+        }
+    }
+
+    /// The link of a node.
+    pub fn of(&self, node: NodeId) -> Arc<Link> {
+        if let Some(link) = self.links.read().get(&node) {
+            return Arc::clone(link);
+        }
+        let new = || {
+            Arc::new(Link {
+                node,
+                settings: Arc::clone(&self.settings),
+                state: Mutex::default(),
+            })
+        };
+        Arc::clone(self.links.write().entry(node).or_insert_with(new))
+    }
+
+    /// Forgets a node that is gone.
+    pub fn forget(&self, node: NodeId) {
+        self.links.write().remove(&node);
+    }
+
+    /// What is shown of each, by node.
+    pub fn seen(&self) -> BTreeMap<NodeId, (Gate, DirectStats)> {
+        let links = self.links.read();
+        links
+            .iter()
+            .map(|(node, link)| (*node, link.seen()))
+            .collect()
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.settings.clock
+    }
+
+    /// After so long without an answer a write counts as a failure.
+    pub fn slow_after(&self) -> Duration {
+        self.settings.slow_after
+    }
+}
+
+impl Link {
+    /// Begins a direct write, or says why there is none.
+    pub fn begin(self: &Arc<Self>, bytes: u64) -> Result<Outstanding, Barred> {
+        let state = self.state.lock();
+        match state.closed {
+            Some(_) => Err(Barred::Closed),
+            None => self.begin_within(state, bytes),
+        }
+    }
+
+    /// The same where nobody else finds out whether the node answers again: a gate that is closed
+    /// lets one write try now and then.
+    pub fn try_closed(self: &Arc<Self>, bytes: u64) -> Result<Outstanding, Barred> {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        let is_due = |tried: Instant| now.duration_since(tried) >= self.settings.trial_every;
+        if state.closed.is_some() && !state.tried.is_none_or(is_due) {
+            return Err(Barred::Closed);
+        }
+        state.tried = Some(now);
+        self.begin_within(state, bytes)
+    }
+
+    fn begin_within(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        bytes: u64,
+    ) -> Result<Outstanding, Barred> {
+        let (now, most) = (state.direct.outstanding, self.settings.most);
+        let then = now.plus(Amount { hints: 1, bytes });
+        if now.hints > 0 && (then.hints > most.hints || then.bytes > most.bytes) {
+            return Err(Barred::Full);
+        }
+        state.direct.outstanding = then;
+        drop(state);
+        Ok(Outstanding {
+            link: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    /// A write was not sent.
+    pub fn not_tried(&self) {
+        self.state.lock().direct.not_tried += 1;
+    }
+
+    /// The node took something.
+    pub fn taken(&self) {
+        self.answered(|direct| direct.taken += 1);
+    }
+
+    /// The node refused a direct write for good.
+    pub fn refused(&self) {
+        self.answered(|direct| direct.rejected += 1);
+    }
+
+    /// The node answered replay.
+    pub fn replayed(&self) {
+        self.answered(|_| {});
+    }
+
+    fn answered(&self, count: impl FnOnce(&mut DirectStats)) {
+        let was_closed = {
+            let mut state = self.state.lock();
+            count(&mut state.direct);
+            state.answered = Some(Instant::now());
+            state.failing = None;
+            state.tried = None;
+            state.closed.take().is_some()
+        };
+        if was_closed {
+            tracing::info!(
+                node = self.node.0,
+                "node answers; writes are sent to it again"
+            );
+            let node = self.node;
+            self.tell(Event::GateOpened { node });
+        }
+    }
+
+    /// A direct write to a shard failed in a way that is worth a retry.
+    pub fn failed(&self, shard: ShardId, error: &str) {
+        self.state.lock().direct.failed += 1;
+        self.shard_failed(shard, error);
+    }
+
+    /// A write to a shard failed, a direct one or one of replay.
+    pub fn shard_failed(&self, shard: ShardId, error: &str) {
+        let mut state = self.state.lock();
+        let other = state.failing.replace(shard);
+        let is_second = other.is_some_and(|other| other != shard);
+        if is_second {
+            self.close(state, || {
+                format!("writes to two shards failed, the last with: {error}")
+            });
+        }
+    }
+
+    /// A direct write has been outstanding for [`slow_after`](Links::slow_after).
+    pub fn slow(&self, began: Instant) {
+        let state = self.state.lock();
+        if state.answered.is_none_or(|at| at < began) {
+            let after = humantime::format_duration(self.settings.slow_after);
+            self.close(state, || format!("nothing was answered within {after}"));
+        }
+    }
+
+    /// A ping failed.
+    pub fn ping_failed(&self, error: &str) {
+        self.close(self.state.lock(), || format!("the ping failed: {error}"));
+    }
+
+    fn close(&self, mut state: MutexGuard<'_, State>, why: impl FnOnce() -> String) {
+        if state.closed.is_some() {
+            return;
+        }
+        let (node, why) = (self.node, why());
+        state.closed = Some(Closed {
+            since_unix_ms: self.settings.clock.unix_ms(),
+            why: why.clone(),
+        });
+        // Whoever tried it now would find what is known already.
+        state.tried = Some(Instant::now());
+        drop(state);
+        tracing::warn!(node = node.0, %why, "node does not answer; writes to it are hinted at once");
+        self.tell(Event::GateClosed { node, why });
+    }
+
+    fn seen(&self) -> (Gate, DirectStats) {
+        let state = self.state.lock();
+        let gate = match &state.closed {
+            None => Gate::Open,
+            Some(closed) => Gate::Closed {
+                since_unix_ms: closed.since_unix_ms,
+                why: closed.why.clone(),
+            },
+        };
+        (gate, state.direct)
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may listen.
+        let _ = self.settings.events.send(event);
+    }
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        let mut state = self.link.state.lock();
+        let bytes = self.bytes;
+        state.direct.outstanding = state.direct.outstanding.less(Amount { hints: 1, bytes });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId(7);
+
+    fn links() -> (Links, broadcast::Receiver<Event>) {
+        let events = broadcast::Sender::new(16);
+        let told = events.subscribe();
+        let config = Config {
+            max_outstanding: 2,
+            max_outstanding_bytes: 100,
+            ..Config::new("unused")
+        };
+        (Links::new(&config, Clock::System, events), told)
+    }
+
+    fn is_open(link: &Link) -> bool {
+        link.seen().0 == Gate::Open
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_bad_shard_does_not_close_a_gate_and_two_without_an_answer_between_them_do() {
+        let (links, mut told) = links();
+        let link = links.of(NodeId(1));
+        (0..10).for_each(|_| link.failed(SHARD, "full"));
+        link.taken();
+        link.failed(ShardId(8), "full");
+        link.refused();
+        link.failed(SHARD, "full");
+        assert!(is_open(&link) && told.try_recv().is_err());
+        link.failed(ShardId(8), "no route");
+        let Gate::Closed { why, .. } = link.seen().0 else {
+            panic!("open");
+        };
+        assert!(why.contains("no route"), "{why}");
+        assert!(matches!(told.try_recv(), Ok(Event::GateClosed { .. })));
+        link.failed(SHARD, "again");
+        assert!(told.try_recv().is_err(), "it is told once");
+        link.replayed();
+        assert!(is_open(&link));
+        assert!(matches!(told.try_recv(), Ok(Event::GateOpened { .. })));
+        assert_eq!(link.seen().1.failed, 14);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_not_answered_closes_the_gate_unless_the_node_answered_since_it_began()
+    {
+        let (links, _told) = links();
+        let link = links.of(NodeId(1));
+        let began = Instant::now();
+        tokio::time::advance(Duration::from_millis(50)).await;
+        link.taken();
+        link.slow(began);
+        assert!(is_open(&link));
+        link.slow(began + Duration::from_millis(51));
+        assert!(!is_open(&link));
+        link.taken();
+        link.ping_failed("refused");
+        assert!(!is_open(&link));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_gate_lets_one_write_try_now_and_then_where_replay_does_not() {
+        let (links, _told) = links();
+        let link = links.of(NodeId(1));
+        link.ping_failed("refused");
+        assert_eq!(link.try_closed(1).err(), Some(Barred::Closed));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(link.begin(1).err(), Some(Barred::Closed));
+        assert!(link.try_closed(1).is_ok());
+        assert_eq!(link.try_closed(1).err(), Some(Barred::Closed));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(link.try_closed(1).is_ok());
+        link.taken();
+        assert!(link.begin(1).is_ok());
+    }
+
+    #[test]
+    fn so_many_are_outstanding_at_a_time_and_so_many_bytes_but_one_at_least() {
+        let (links, _told) = links();
+        let link = links.of(NodeId(1));
+        let large = link.begin(1000).unwrap();
+        assert_eq!(link.begin(1).err(), Some(Barred::Full));
+        drop(large);
+        let (first, second) = (link.begin(60).unwrap(), link.begin(40).unwrap());
+        assert_eq!(link.begin(0).err(), Some(Barred::Full), "three");
+        drop(second);
+        assert_eq!(link.begin(41).err(), Some(Barred::Full), "101 bytes");
+        drop(first);
+        assert_eq!(link.seen().1.outstanding, Amount::default());
+        assert!(links.of(NodeId(2)).begin(1).is_ok(), "another node");
+    }
+}

@@ -1,0 +1,214 @@
+//! What the fan-out needs of the service: ids for its writes, hints that are held or leave at once,
+//! and a shutdown that waits for it.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+
+use super::{HintedHandoff, Inner, Told, no_answer};
+use crate::{
+    admission::HeldInLane,
+    error::{EnqueueError, HandoffError, StorageError},
+    payload::Payload,
+    store::{Fate, Hint},
+    types::{Durability, HintId, NodeId, WriteId},
+};
+
+/// Payload of fan-out writes that may be under way, in KiB, each of one at least: what hangs or
+/// waits for room must not fill the memory.
+const WRITES_KIB: u32 = 64 * 1024;
+/// Beyond the time that sends have to finish at a shutdown, for their hints to become durable.
+const WRITES_END_WITHIN: Duration = Duration::from_secs(5);
+
+/// The fan-out writes that are under way, and what names the next one.
+pub(super) struct FanOut {
+    /// Drawn at random at each open.
+    boot: u64,
+    counter: AtomicU64,
+    /// A shutdown waits for them.
+    tasks: TaskTracker,
+    /// Permits of a kilobyte of payload: bounds the memory of what is under way.
+    room: Arc<Semaphore>,
+    /// Tells them to make what hints they may have to make.
+    stop: CancellationToken,
+    pub counters: WriteCounters,
+}
+
+/// Counts of the fan-out writes made through this handle.
+#[derive(Debug, Default)]
+pub(crate) struct WriteCounters {
+    pub direct: AtomicU64,
+    pub hinted: AtomicU64,
+    pub backlogged: AtomicU64,
+    pub withdrawn: AtomicU64,
+    pub rejected: AtomicU64,
+    pub unstored: AtomicU64,
+}
+
+impl<P: Payload> HintedHandoff<P> {
+    /// Hands in a hint that is held, and says when it is durable. For writes that began before a
+    /// shutdown, and are waited for by it.
+    pub(crate) async fn hand_in_held(
+        &self,
+        node: NodeId,
+        hint: Hint,
+    ) -> Result<(HeldInLane, Told<HintId>), EnqueueError> {
+        let reserved = self.admit_hint(node, hint.payload.len()).await?;
+        let permit = self.permit(hint.payload.len()).await?;
+        let store = &self.inner.store;
+        // Buffered, it counts as stored from here on.
+        let answered = self.inner.config.durability == Durability::Buffered;
+        if answered && let Some(shortage) = store.disk_shortage() {
+            return Err(shortage);
+        }
+        let on_its_way = self.on_its_way(node, hint.shard);
+        let (tell, told) = oneshot::channel();
+        let done = move |result| {
+            drop(permit);
+            let _ = tell.send(result);
+        };
+        let held = store.append_held(reserved, node, hint, answered, Box::new(done));
+        Ok((HeldInLane::new(held, on_its_way), told))
+    }
+
+    /// Stores a hint and lets it leave undelivered at once. Waits until that is durable.
+    pub(crate) async fn append_undelivered(
+        &self,
+        node: NodeId,
+        hint: Hint,
+        fate: Fate,
+    ) -> Result<HintId, EnqueueError> {
+        let permit = self.permit(hint.payload.len()).await?;
+        let (tell, told) = oneshot::channel();
+        let done = move |result| {
+            drop(permit);
+            let _ = tell.send(result);
+        };
+        let store = &self.inner.store;
+        store.append_undelivered(node, hint, fate, Box::new(done));
+        told.await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
+    /// Counts a fan-out write as under way until the token is dropped; `None` once the service
+    /// stops.
+    pub(crate) fn begin_write(&self) -> Option<TaskTrackerToken> {
+        // Counted before it looks: a shutdown that it does not see waits for it.
+        let counted = self.inner.fan_out.tasks.token();
+        (!self.inner.closed.load(SeqCst)).then_some(counted)
+    }
+
+    /// Waits for room for one more fan-out write of so many bytes, in the order of the calls; an
+    /// error after `write_timeout`.
+    pub(crate) async fn room_for_write(
+        &self,
+        bytes: u64,
+    ) -> Result<OwnedSemaphorePermit, Option<u64>> {
+        let wanted = u32::try_from(bytes / 1024 + 1).unwrap_or(WRITES_KIB);
+        let room = Arc::clone(&self.inner.fan_out.room);
+        let mut asking = pin!(room.acquire_many_owned(wanted.min(WRITES_KIB)));
+        // Mostly there is some, and no timer is needed.
+        if let Poll::Ready(Ok(permit)) =
+            poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await
+        {
+            return Ok(permit);
+        }
+        let limit = {
+            let _entered = self.inner.runtime.enter();
+            tokio::time::sleep(self.inner.config.write_timeout)
+        };
+        tokio::select! {
+            biased;
+            permit = asking => permit.map_err(|_| None),
+            () = self.inner.closing().cancelled() => Err(None),
+            () = limit => Err(Some(u64::from(WRITES_KIB) * 1024)),
+        }
+    }
+
+    /// Names the next fan-out write.
+    pub(crate) fn next_write_id(&self) -> WriteId {
+        let fan_out = &self.inner.fan_out;
+        WriteId {
+            boot: fan_out.boot,
+            counter: fan_out.counter.fetch_add(1, Relaxed),
+        }
+    }
+
+    /// Cancelled when fan-out writes are to come to their end.
+    pub(crate) fn writes_stop(&self) -> &CancellationToken {
+        &self.inner.fan_out.stop
+    }
+
+    /// Whether replay finds out that a node answers again: where something waits for it, and is
+    /// sent.
+    pub(crate) fn is_replayed(&self, node: NodeId) -> bool {
+        let store = &self.inner.store;
+        let is_manual = self.inner.replays.manual(node).is_some();
+        let is_sent = !is_manual && !store.hold(node).is_held();
+        is_sent && store.has_pending(node) && store.check_serving().is_ok()
+    }
+
+    pub(crate) fn write_counters(&self) -> &WriteCounters {
+        &self.inner.fan_out.counters
+    }
+}
+
+impl FanOut {
+    pub fn new() -> Result<Self, StorageError> {
+        let boot = getrandom::u64()
+            .map_err(|error| StorageError::new("draw a random boot number", error))?;
+        Ok(FanOut {
+            // 0 stands for a hint without a write.
+            boot: boot.max(1),
+            counter: AtomicU64::new(1),
+            tasks: TaskTracker::new(),
+            room: Arc::new(Semaphore::new(WRITES_KIB as usize)),
+            stop: CancellationToken::new(),
+            counters: WriteCounters::default(),
+        })
+    }
+}
+
+impl Inner {
+    /// Cancelled as soon as a shutdown begins: nobody waits for room any more.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.fan_out.stop
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.fan_out.stop.is_cancelled()
+    }
+
+    /// Has all fan-out writes make their hints, and waits for them: as long as sends may take to
+    /// finish, and a little for what aborted ones leave behind.
+    pub(super) async fn end_writes(&self) -> Result<(), HandoffError> {
+        let FanOut { tasks, stop, .. } = &self.fan_out;
+        tasks.close();
+        stop.cancel();
+        let limit = self.config.shutdown_grace + WRITES_END_WITHIN;
+        match tokio::time::timeout(limit, tasks.wait()).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let writes = tasks.len();
+                tracing::error!(
+                    writes,
+                    "writes are under way that a shutdown cannot wait for"
+                );
+                Err(HandoffError::WritesUnderWay { writes })
+            }
+        }
+    }
+}
