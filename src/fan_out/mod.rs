@@ -63,11 +63,12 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
     /// [`Config::write_timeout`](crate::Config::write_timeout) to answer. If it fails in a way that
     /// is worth a retry, or does not answer, there is a hint, at every level. Nothing is sent to an
     /// owner that is known not to answer ([`NodeStats::gate`](crate::NodeStats::gate)), or to which
-    /// [`Config::max_outstanding`](crate::Config::max_outstanding) writes are under way: its hint
-    /// is made at once. A send that takes longer than
-    /// [`Config::hint_after`](crate::Config::hint_after) has its hint made while it goes on; that
-    /// waits, with all later hints of its (node, shard), until the send has ended, and is never
-    /// sent if that succeeds.
+    /// [`Config::max_outstanding`](crate::Config::max_outstanding) writes are under way. The hint
+    /// of a copy that failed or was not tried is made as soon as another owner has the write, or
+    /// all have answered, and at the latest after half of
+    /// [`Config::hint_after`](crate::Config::hint_after). A send that takes longer than
+    /// `hint_after` has its hint made while it goes on; that waits, with all later hints of its
+    /// (node, shard), until the send has ended, and is never sent if that succeeds.
     ///
     /// **A copy that its owner refuses**, while another owner takes the write, becomes a dead
     /// letter. If every owner whose fate is known refused it, the write is
@@ -92,6 +93,9 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
     /// the shard wait gets a hint at once, so at `One` and above it counts as one that was missed
     /// until it has caught up. A write may wait for the one before it until that is answered, or
     /// its hint is durable.
+    ///
+    /// Writes of 64 MiB in all may be under way, with their last copies; a call waits for room, for
+    /// `write_timeout` at most.
     ///
     /// # Errors
     /// [`PointsWriteError`], which tells a partial write, a timeout, a refusal and a write that no
