@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hinted_handoff::{
     ConsistencyLevel::{All, Any, Quorum},
-    OwnerError, PointsWriteError, WriteOutcome,
+    NodeId, OwnerError, PointsWriteError, ShardId, WhenFull, WriteOutcome,
 };
 use tokio::time::Instant;
 
-use crate::world::{DOWN, HANG, REJECT, UP, World, paused};
+use crate::world::{DOWN, HANG, REJECT, UP, World, paused, points, stepping};
 
 #[test]
 fn as_soon_as_the_level_cannot_be_reached_the_caller_is_told() {
@@ -124,6 +124,31 @@ fn a_node_that_is_only_written_to_directly_is_in_the_statistics() {
             (world.node(2).direct.rejected, world.node(3).direct.failed),
             (1, 1)
         );
+        world.close().await;
+    });
+}
+
+/// Hints that wait for room are not waited for.
+#[test]
+fn an_early_error_does_not_wait_for_hints_that_have_no_room() {
+    paused(async {
+        let world = World::new(&[DOWN, DOWN, HANG], |config| {
+            config.max_hints = Some(1);
+            config.when_full = WhenFull::Block;
+            config.block_timeout = Duration::from_secs(3600);
+        })
+        .await;
+        let (shard, points) = (ShardId(9), points(0));
+        let other = world.handoff.write_shard(shard, NodeId(4), &points);
+        world.answers(4, [DOWN, DOWN, DOWN]);
+        stepping(other).await.unwrap();
+        let began = Instant::now();
+        let error = world.quorum(1).await.unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(8));
+        let PointsWriteError::Failed(tally) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!((tally.hinted, tally.pending), (0, 3));
         world.close().await;
     });
 }
