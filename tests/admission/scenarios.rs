@@ -18,6 +18,7 @@ use hinted_handoff::{
 };
 use tokio::runtime::Builder;
 
+use crate::common::clock::stepping;
 use crate::world::{Answer, Calls, World, config, points, shard, taken, taken_by};
 
 type Scenario = (&'static str, fn());
@@ -500,7 +501,7 @@ async fn shut_down() {
     let dir = tempfile::tempdir().unwrap();
     let writer = direct(UP);
     let (world, _) = open(config(dir.path()), &writer).await;
-    world.handoff.shutdown().await.unwrap();
+    stepping(world.handoff.shutdown()).await.unwrap();
     for number in 0..3 {
         let error = world.write(&shard(7, &[1]), Any, points(0, number)).await;
         assert!(

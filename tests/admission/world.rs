@@ -18,7 +18,7 @@ use hinted_handoff::{
     testkit::{Reply, ScriptedWriter, Seen},
 };
 
-use crate::common;
+use crate::common::{self, clock::stepping};
 
 pub type Answer = Result<WriteOutcome, PointsWriteError>;
 
@@ -177,7 +177,7 @@ impl World {
 
     pub async fn close(self) {
         self.count();
-        self.handoff.shutdown().await.unwrap();
+        stepping(self.handoff.shutdown()).await.unwrap();
     }
 
     pub fn count(&self) {

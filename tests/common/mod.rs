@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod clock;
+
 use std::{path::Path, sync::mpsc, time::Duration};
 
 use bytes::Bytes;

@@ -20,7 +20,8 @@ use tokio::{
     sync::broadcast::{self, error::TryRecvError},
 };
 
-use crate::common;
+pub use crate::common::clock::stepping;
+use crate::common::{self, clock::step};
 
 pub type Answer = Result<WriteOutcome, PointsWriteError>;
 
@@ -195,22 +196,4 @@ impl World {
     pub async fn close(self) {
         stepping(self.handoff.shutdown()).await.unwrap();
     }
-}
-
-/// Waits for something that the disk has a part in, without letting the clock jump meanwhile.
-pub async fn stepping<T>(work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = step() => {}
-        }
-    }
-}
-
-/// Real time for the commit thread, a moment of tokio's clock for the tasks.
-async fn step() {
-    std::thread::sleep(Duration::from_micros(100));
-    tokio::time::sleep(Duration::from_millis(1)).await;
 }
