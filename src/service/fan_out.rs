@@ -2,14 +2,11 @@
 //! and a shutdown that waits for it.
 
 use std::{
-    future::poll_fn,
-    pin::pin,
     sync::Arc,
     sync::atomic::{
         AtomicU64,
         Ordering::{Relaxed, SeqCst},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -118,14 +115,13 @@ impl<P: Payload> HintedHandoff<P> {
         bytes: u64,
     ) -> Result<OwnedSemaphorePermit, Option<u64>> {
         let wanted = u32::try_from(bytes / 1024 + 1).unwrap_or(WRITES_KIB);
-        let room = Arc::clone(&self.inner.fan_out.room);
-        let mut asking = pin!(room.acquire_many_owned(wanted.min(WRITES_KIB)));
-        // Mostly there is some, and no timer is needed.
-        if let Poll::Ready(Ok(permit)) =
-            poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await
-        {
+        let wanted = wanted.min(WRITES_KIB);
+        let room = &self.inner.fan_out.room;
+        // Mostly there is some: then the write begins with the first poll, and no timer is needed.
+        if let Ok(permit) = Arc::clone(room).try_acquire_many_owned(wanted) {
             return Ok(permit);
         }
+        let asking = Arc::clone(room).acquire_many_owned(wanted);
         let limit = {
             let _entered = self.inner.runtime.enter();
             tokio::time::sleep(self.inner.config.write_timeout)
