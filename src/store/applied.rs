@@ -240,7 +240,7 @@ fn floor_of(store: StoreId, record: Option<&IVec>) -> Result<u64, String> {
     floor.map_err(|error| format!("the floor of applied hints from {store}: {error}"))
 }
 
-/// A mark, or a floor, without its checksum.
+/// A mark, a floor, or when a write was applied, without its checksum.
 pub fn encode(number: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(13);
     bytes.put_u8(VERSION);

@@ -11,15 +11,15 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::{Buf, BufMut};
 use sled::{
     IVec, Tree,
     transaction::{TransactionalTree, UnabortableTransactionError},
 };
 
 use super::{
+    applied::{decode, encode},
     overlay::Rows,
-    sealed::{DecodeError, seal, unseal},
+    sealed::{DecodeError, seal},
 };
 use crate::{
     error::{StorageError, TransactionError},
@@ -27,7 +27,6 @@ use crate::{
 };
 
 const TREE: &str = "hh/applied_writes";
-const VERSION: u8 = 1;
 const KEY_BYTES: usize = 16;
 /// Ids that one transaction forgets.
 const FORGOTTEN_AT_ONCE: usize = 100;
@@ -113,7 +112,7 @@ impl AppliedWrites {
             applied.map_err(|error| TransactionError::Read(damaged(write, error)))?;
             return Ok(false);
         }
-        marks.insert(key, encode(&key, unix_ms(now)))?;
+        marks.insert(key, row(&key, now))?;
         Ok(true)
     }
 
@@ -134,7 +133,7 @@ impl AppliedWrites {
             })?;
             return Ok(false);
         }
-        marks.insert(&key, encode(&key, unix_ms(now)))?;
+        marks.insert(&key, row(&key, now))?;
         Ok(true)
     }
 
@@ -222,24 +221,9 @@ fn split(key: &[u8]) -> (u64, u64) {
     ((number >> 64) as u64, number as u64)
 }
 
-fn encode(key: &[u8], unix_ms: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(13);
-    bytes.put_u8(VERSION);
-    bytes.put_u64(unix_ms);
-    seal(key, bytes)
-}
-
-fn decode(key: &[u8], value: &[u8]) -> Result<u64, DecodeError> {
-    let mut bytes = unseal(key, value)?;
-    match bytes.try_get_u8()? {
-        VERSION => {}
-        other => return Err(DecodeError::Version(other)),
-    }
-    let unix_ms = bytes.try_get_u64()?;
-    match bytes.is_empty() {
-        true => Ok(unix_ms),
-        false => Err(DecodeError::Invalid("it is too long")),
-    }
+/// The value of a write that is applied now: as a mark of applied hints, with a time for its number.
+fn row(key: &[u8], now: SystemTime) -> Vec<u8> {
+    seal(key, encode(unix_ms(now)))
 }
 
 fn damaged(write: WriteId, error: DecodeError) -> StorageError {
@@ -276,7 +260,7 @@ mod tests {
             counter: 3,
         });
         assert_eq!(key, [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3]);
-        let row = encode(&key, 0x0405);
+        let row = row(&key, UNIX_EPOCH + Duration::from_millis(0x0405));
         assert_eq!(row[..9], [1, 0, 0, 0, 0, 0, 0, 4, 5]);
         assert_eq!(row.len(), 13);
         assert_eq!(decode(&key, &row), Ok(0x0405));
