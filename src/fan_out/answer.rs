@@ -72,13 +72,9 @@ impl Asked {
     /// The level is reached: may the caller be told so?
     fn success(&self, outcome: WriteOutcome, copies: &[Replica], moment: Moment) -> Option<Answer> {
         let is_over = moment.now >= moment.all_by;
-        if self.on_not_stored == OnNotStored::Fail {
-            if copies.iter().any(Replica::is_missing) {
-                return Some(Err(PointsWriteError::NotStored(self.tally(copies))));
-            }
-            if !copies.iter().all(Replica::is_known) && !is_over {
-                return None;
-            }
+        let is_missing = copies.iter().any(Replica::is_missing);
+        if self.on_not_stored == OnNotStored::Fail && is_missing {
+            return Some(Err(PointsWriteError::NotStored(self.tally(copies))));
         }
         let is_asked = match (self.answer, self.on_not_stored) {
             (AnswerWhen::Accounted, _) => copies.iter().all(Replica::is_accounted),

@@ -122,9 +122,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
                 let _ = tell.send((index, Heard::Recorded(result.is_ok())));
             }
         };
-        self.handoff
-            .store()
-            .note_not_stored(node, shard, one, Box::new(done));
+        self.handoff.store().note_not_stored(node, shard, one, done);
     }
 
     /// Counts what became of each copy.

@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 
 use crate::{
     payload::Payload,
-    service::HintedHandoff,
+    service::{HintedHandoff, NoRoom},
     shard_writer::ShardWriter,
     types::{ConsistencyLevel, NodeId, ShardId},
 };
 use answer::Asked;
 pub use error::{OwnerError, PointsWriteError, Tally, WriteOutcome};
 use replica::Replica;
-use write::{Times, Write};
+use write::Write;
 
 /// A shard and the nodes that own a copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,9 +121,9 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
         let copies: Vec<Replica> = copies.collect();
         // Behind the places: turns come in the order of the calls, and so does room.
         let room = self.handoff.room_for_write(bytes).await;
-        let room = room.map_err(|full| match full {
-            Some(bytes) => PointsWriteError::TooManyWrites { bytes },
-            None => PointsWriteError::ShutDown,
+        let room = room.map_err(|none| match none {
+            NoRoom::Full { bytes } => PointsWriteError::TooManyWrites { bytes },
+            NoRoom::ShutDown => PointsWriteError::ShutDown,
         })?;
         let (tell, told) = oneshot::channel();
         let config = self.handoff.config();
@@ -133,21 +133,13 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
             on_not_stored: config.on_not_stored,
             fail_early: config.fail_early,
         };
-        let times = Times {
-            hint_after: config.hint_after,
-            slow_after: self.handoff.links().slow_after(),
-            write_timeout: config.write_timeout,
-            shutdown_grace: config.shutdown_grace,
-        };
-        let write = Write::new(
-            self.handoff.clone(),
-            Arc::clone(&self.writer),
-            (asked, times),
-            (points, hint),
-            copies,
-            (tell, (counted, room)),
-        );
-        self.handoff.runtime().spawn(write.run());
+        let (handoff, writer) = (self.handoff.clone(), Arc::clone(&self.writer));
+        self.handoff.runtime().spawn(async move {
+            // Here, since its times are those of this runtime.
+            let (points, caller) = ((points, hint), (tell, (counted, room)));
+            let write = Write::new(handoff, writer, asked, points, copies, caller);
+            write.run().await;
+        });
         // The task ends untold only with its runtime.
         told.await.unwrap_or(Err(PointsWriteError::Abandoned))
     }

@@ -1,6 +1,6 @@
 //! One owner's copy of a write: how the direct send goes, and what the store keeps of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -47,6 +47,14 @@ pub struct Sending {
     pub is_slow: bool,
     /// Since when it is told to end.
     pub aborted: Option<Instant>,
+}
+
+impl Sending {
+    /// When it is told to end.
+    pub fn ends_at(&self, timeout: Duration, sends_by: Option<Instant>) -> Instant {
+        let ends = self.began + timeout;
+        sends_by.map_or(ends, |by| by.min(ends))
+    }
 }
 
 /// What the store keeps of a copy.

@@ -59,7 +59,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
 
     /// Sends a copy to its owner, unless that is known to be of no use.
     pub(super) fn send(&mut self, index: usize) {
-        let bytes = self.hint.payload_bytes();
+        let (bytes, timeout) = (self.hint.payload_bytes(), self.write_timeout());
         let Some(copy) = self.copies.get_mut(index) else {
             return;
         };
@@ -86,8 +86,9 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
         let points = match points {
             Ok(points) => points,
             Err(panic) => {
-                let text = panic_text(panic.as_ref());
-                copy.direct = Direct::Failed(OwnerError::Panicked(text));
+                let error = OwnerError::Panicked(panic_text(panic.as_ref()));
+                copy.link.failed(self.hint.shard, &with_causes(&error));
+                copy.direct = Direct::Failed(error);
                 return;
             }
         };
@@ -105,7 +106,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
         let report = Report {
             tell: self.tell.clone(),
             copy: index,
-            answer: Err(OwnerError::TimedOut(self.times.write_timeout)),
+            answer: Err(OwnerError::TimedOut(timeout)),
         };
         let writer = Arc::clone(&self.writer);
         let send = tokio::spawn(async move {
@@ -170,7 +171,8 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
 
     /// Has sends that take long hinted, and told to end when their time is over.
     pub(super) fn watch_sends(&mut self, now: Instant) {
-        if self.times.hint_after.is_zero() && self.asked.is_reached(&self.copies) {
+        let (timeout, slow_after) = (self.write_timeout(), self.slow_after());
+        if self.handoff.config().hint_after.is_zero() && self.asked.is_reached(&self.copies) {
             self.hints_now = true;
         }
         for index in 0..self.copies.len() {
@@ -181,20 +183,18 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
             let Direct::Sending(sending) = &mut copy.direct else {
                 continue;
             };
-            if !sending.is_slow && now >= sending.began + self.times.slow_after {
+            if !sending.is_slow && now >= sending.began + slow_after {
                 sending.is_slow = true;
                 copy.link.slow(sending.began);
             }
-            let ends = sending.began + self.times.write_timeout;
-            let ends = sends_by.map_or(ends, |by| by.min(ends));
             match sending.aborted {
-                None if now >= ends => {
+                None if now >= sending.ends_at(timeout, sends_by) => {
                     sending.send.abort();
                     sending.aborted = Some(now);
                 }
                 // The host's code blocks its thread: it is waited for no longer.
-                Some(aborted) if now >= aborted + self.times.write_timeout => {
-                    let error = OwnerError::TimedOut(self.times.write_timeout);
+                Some(aborted) if now >= aborted + timeout => {
+                    let error = OwnerError::TimedOut(timeout);
                     self.sent(index, Err(error));
                     continue;
                 }
@@ -214,13 +214,14 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
         let Direct::Sending(sending) = &self.copies.get(index)?.direct else {
             return None;
         };
-        let ends = sending.began + self.times.write_timeout;
-        Some(match (self.hints_now, self.times.hint_after.is_zero()) {
+        let ends = sending.ends_at(self.write_timeout(), self.sends_by);
+        let hint_after = self.handoff.config().hint_after;
+        Some(match (self.hints_now, hint_after.is_zero()) {
             (true, _) => sending.began,
             (false, true) => ends,
             // From the write's begin: those in line behind it are as old, and their hints wait for
             // this one.
-            (false, false) => ends.min(self.began + self.times.hint_after),
+            (false, false) => ends.min(self.began + hint_after),
         })
     }
 

@@ -68,20 +68,10 @@ enum Verdict {
     Refused,
 }
 
-/// How long things may take.
-#[derive(Debug, Clone)]
-pub struct Times {
-    pub hint_after: Duration,
-    pub slow_after: Duration,
-    pub write_timeout: Duration,
-    pub shutdown_grace: Duration,
-}
-
 pub struct Write<P: Payload, W> {
     pub(super) handoff: HintedHandoff<P>,
     pub(super) writer: Arc<W>,
     pub(super) asked: Asked,
-    pub(super) times: Times,
     pub(super) points: P,
     pub(super) hint: Hint,
     pub(super) copies: Vec<Replica>,
@@ -105,7 +95,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
     pub fn new(
         handoff: HintedHandoff<P>,
         writer: Arc<W>,
-        (asked, times): (Asked, Times),
+        asked: Asked,
         (points, hint): (P, Hint),
         copies: Vec<Replica>,
         (caller, counted): (oneshot::Sender<Answer>, Counted),
@@ -115,7 +105,6 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
             handoff,
             writer,
             asked,
-            times,
             points,
             hint,
             copies,
@@ -132,13 +121,12 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
     }
 
     pub async fn run(mut self) {
-        self.began = Instant::now();
         for index in 0..self.copies.len() {
             self.begin(index);
         }
-        let stopped = self.handoff.writes_stop().clone().cancelled_owned();
+        let stopped = self.handoff.closing().clone().cancelled_owned();
         let mut stopped = std::pin::pin!(stopped);
-        let mut timer = std::pin::pin!(sleep_until(self.began + self.times.write_timeout));
+        let mut timer = std::pin::pin!(sleep_until(self.began + self.write_timeout()));
         loop {
             let now = Instant::now();
             self.look(now);
@@ -160,7 +148,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
                 }
                 () = &mut stopped, if self.sends_by.is_none() => {
                     self.hints_now = true;
-                    self.sends_by = Some(Instant::now() + self.times.shutdown_grace);
+                    self.sends_by = Some(Instant::now() + self.handoff.config().shutdown_grace);
                 }
                 () = &mut timer, if next.is_some() => {}
             }
@@ -236,9 +224,19 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
         }
     }
 
+    /// How long one send may take.
+    pub(super) fn write_timeout(&self) -> Duration {
+        self.handoff.config().write_timeout
+    }
+
+    /// After how long a node is told on that does not answer.
+    pub(super) fn slow_after(&self) -> Duration {
+        self.handoff.links().slow_after()
+    }
+
     /// By when nothing is held, nor waited for by the caller, but for a send that is under way.
     fn all_by(&self) -> Instant {
-        self.began + 2 * self.times.write_timeout
+        self.began + 2 * self.write_timeout()
     }
 
     /// When the hints of copies that failed are made at the latest. They wait for the verdict so
@@ -247,12 +245,12 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
     fn failed_by(&self) -> Instant {
         match self.sends_by {
             Some(_) => self.began,
-            None => self.began + self.times.slow_after / 2,
+            None => self.began + self.slow_after() / 2,
         }
     }
 
     fn hints_by(&self) -> Option<Instant> {
-        Some(self.out_of_reach? + self.times.slow_after)
+        Some(self.out_of_reach? + self.slow_after())
     }
 
     /// When, after `now`, there is something to do although nothing is heard.
@@ -263,17 +261,15 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
                 continue;
             };
             if !sending.is_slow {
-                moments.push(sending.began + self.times.slow_after);
+                moments.push(sending.began + self.slow_after());
             }
             if matches!(copy.kept, Kept::Nothing) {
                 moments.extend(self.hints_at(index));
             }
-            let timeout = self.times.write_timeout;
+            let timeout = self.write_timeout();
             moments.push(match sending.aborted {
                 Some(aborted) => aborted + timeout,
-                None => self.sends_by.map_or(sending.began + timeout, |by| {
-                    by.min(sending.began + timeout)
-                }),
+                None => sending.ends_at(timeout, self.sends_by),
             });
         }
         if self.caller.is_some() {

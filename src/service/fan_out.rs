@@ -3,10 +3,7 @@
 
 use std::{
     sync::Arc,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Relaxed, SeqCst},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -105,15 +102,12 @@ impl<P: Payload> HintedHandoff<P> {
     pub(crate) fn begin_write(&self) -> Option<TaskTrackerToken> {
         // Counted before it looks: a shutdown that it does not see waits for it.
         let counted = self.inner.fan_out.tasks.token();
-        (!self.inner.closed.load(SeqCst)).then_some(counted)
+        (!self.inner.is_closing()).then_some(counted)
     }
 
-    /// Waits for room for one more fan-out write of so many bytes, in the order of the calls; an
-    /// error after `write_timeout`.
-    pub(crate) async fn room_for_write(
-        &self,
-        bytes: u64,
-    ) -> Result<OwnedSemaphorePermit, Option<u64>> {
+    /// Waits for room for one more fan-out write of so many bytes, in the order of the calls, for
+    /// `write_timeout` at most.
+    pub(crate) async fn room_for_write(&self, bytes: u64) -> Result<OwnedSemaphorePermit, NoRoom> {
         let wanted = u32::try_from(bytes / 1024 + 1).unwrap_or(WRITES_KIB);
         let wanted = wanted.min(WRITES_KIB);
         let room = &self.inner.fan_out.room;
@@ -128,9 +122,11 @@ impl<P: Payload> HintedHandoff<P> {
         };
         tokio::select! {
             biased;
-            permit = asking => permit.map_err(|_| None),
-            () = self.inner.closing().cancelled() => Err(None),
-            () = limit => Err(Some(u64::from(WRITES_KIB) * 1024)),
+            permit = asking => permit.map_err(|_| NoRoom::ShutDown),
+            () = self.inner.closing().cancelled() => Err(NoRoom::ShutDown),
+            () = limit => Err(NoRoom::Full {
+                bytes: u64::from(WRITES_KIB) * 1024,
+            }),
         }
     }
 
@@ -143,9 +139,9 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    /// Cancelled when fan-out writes are to come to their end.
-    pub(crate) fn writes_stop(&self) -> &CancellationToken {
-        &self.inner.fan_out.stop
+    /// Cancelled when fan-out writes are to come to their end: as soon as a shutdown begins.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        self.inner.closing()
     }
 
     /// Whether replay finds out that a node answers again: where something waits for it, and is
@@ -160,6 +156,15 @@ impl<P: Payload> HintedHandoff<P> {
     pub(crate) fn write_counters(&self) -> &WriteCounters {
         &self.inner.fan_out.counters
     }
+}
+
+/// Why a fan-out write does not begin.
+#[derive(Debug)]
+pub enum NoRoom {
+    /// Writes of so many bytes were under way for all of `write_timeout`.
+    Full { bytes: u64 },
+    /// The service stops.
+    ShutDown,
 }
 
 impl FanOut {
@@ -192,8 +197,8 @@ impl Inner {
     /// finish, and a little for what aborted ones leave behind.
     pub(super) async fn end_writes(&self) -> Result<(), HandoffError> {
         let FanOut { tasks, stop, .. } = &self.fan_out;
-        tasks.close();
         stop.cancel();
+        tasks.close();
         let limit = self.config.shutdown_grace + WRITES_END_WITHIN;
         match tokio::time::timeout(limit, tasks.wait()).await {
             Ok(()) => Ok(()),

@@ -16,15 +16,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use bytes::Bytes;
 pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
+pub(crate) use fan_out::NoRoom;
 use tokio::{
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch},
     time::Instant,
@@ -95,7 +93,6 @@ struct Inner {
     events: broadcast::Sender<Event>,
     /// Changes whenever hints may have left, or the store stopped or began to serve.
     departures: watch::Sender<()>,
-    closed: AtomicBool,
     /// The tasks of fan-out writes.
     fan_out: FanOut,
     shutdown: OnceCell<Result<(), HandoffError>>,
@@ -210,7 +207,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// Waits for room for so many bytes in the pipeline, unless the service stops.
     pub(crate) async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, EnqueueError> {
         let permit = self.permit(bytes).await?;
-        match self.inner.closed.load(SeqCst) {
+        match self.inner.is_closing() {
             true => Err(EnqueueError::ShutDown),
             false => Ok(permit),
         }
@@ -311,7 +308,6 @@ impl<P: Payload> HintedHandoff<P> {
         let inner = Arc::clone(&self.inner);
         // In a task of its own, so that a caller who gives up does not leave the work half done.
         let work = async move {
-            inner.closed.store(true, SeqCst);
             let settled = inner.end_writes().await;
             inner.replays.stop_all();
             inner.replays.stopped().await;

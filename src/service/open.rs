@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeSet,
     marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use tokio::{
@@ -182,7 +179,6 @@ impl<P: Payload> HintedHandoff<P> {
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),
             changes: Semaphore::new(1),
-            closed: AtomicBool::new(false),
             fan_out,
             config: config.clone(),
             shutdown: OnceCell::new(),
