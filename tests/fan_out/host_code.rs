@@ -55,6 +55,9 @@ fn points_whose_clone_panics_are_hinted() {
         let shard = shard(7, &[1, 2, 3]);
         let queued = stepping(points_writer.write(&shard, Any, Fragile)).await;
         assert_eq!(queued.unwrap(), WriteOutcome::Queued { owners: 3 });
+        let stats = handoff.stats();
+        let failed: Vec<u64> = stats.nodes.iter().map(|node| node.direct.failed).collect();
+        assert_eq!(failed, [1, 1, 1]);
         stepping(handoff.shutdown()).await.unwrap();
     });
 }
