@@ -35,7 +35,7 @@ impl Story {
             let done = Box::new(move |id: Result<_, _>| done(Ok(id.unwrap())));
             held = Some(store.append_held(Default::default(), NodeId(node), handed, false, done));
         });
-        self.enter(node, number, &hint, id.unwrap());
+        self.enter(node, number, &hint, id.unwrap(), Whereabouts::Pending);
         self.held.insert(number, held.unwrap());
         self.count("held", 1);
     }

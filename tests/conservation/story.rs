@@ -198,11 +198,11 @@ impl Story {
         for _ in 0..handed.len() {
             let (number, result) = told.recv_timeout(PATIENCE).unwrap();
             let (_, hint) = handed.iter().find(|(it, _)| *it == number).unwrap();
-            self.enter(node, number, hint, result.unwrap());
+            self.enter(node, number, hint, result.unwrap(), Whereabouts::Pending);
         }
     }
 
-    fn enter(&mut self, node: u64, number: u64, hint: &Hint, id: HintId) {
+    pub fn enter(&mut self, node: u64, number: u64, hint: &Hint, id: HintId, at: Whereabouts) {
         let entry = Entry {
             node,
             shard: hint.shard.0,
@@ -210,7 +210,7 @@ impl Story {
             bytes: hint.payload.len() as u64,
             origin: None,
             write: hint.write,
-            at: Whereabouts::Pending,
+            at,
             fresh: false,
         };
         self.ledger.hints.insert(number, entry);

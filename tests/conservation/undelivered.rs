@@ -8,7 +8,7 @@ use hinted_handoff::{
 };
 
 use super::{PATIENCE, Story, burial};
-use crate::ledger::{Entry, Whereabouts, id, number_of, plus};
+use crate::ledger::{Whereabouts, id, number_of, plus};
 
 impl Story {
     /// Some leave with the group that stores them, beside others that stay.
@@ -43,17 +43,7 @@ impl Story {
         id: HintId,
         at: Whereabouts,
     ) {
-        let entry = Entry {
-            node,
-            shard: hint.shard.0,
-            id,
-            bytes: hint.payload.len() as u64,
-            origin: None,
-            write: hint.write,
-            at,
-            fresh: false,
-        };
-        self.ledger.hints.insert(number, entry);
+        self.enter(node, number, hint, id, at);
         self.count("undelivered", 1);
         if at == Whereabouts::Dead {
             self.evict(node, number);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hinted_handoff::{
     ConsistencyLevel::{All, Any, Quorum},
-    NodeId, OwnerError, PointsWriteError, ShardId, WhenFull, WriteOutcome,
+    OwnerError, PointsWriteError, WhenFull, WriteOutcome,
 };
 use tokio::time::Instant;
 
-use crate::world::{DOWN, HANG, REJECT, UP, World, paused, points, stepping};
+use crate::world::{DOWN, HANG, REJECT, UP, World, paused};
 
 #[test]
 fn as_soon_as_the_level_cannot_be_reached_the_caller_is_told() {
@@ -138,10 +138,8 @@ fn an_early_error_does_not_wait_for_hints_that_have_no_room() {
             config.block_timeout = Duration::from_secs(3600);
         })
         .await;
-        let (shard, points) = (ShardId(9), points(0));
-        let other = world.handoff.write_shard(shard, NodeId(4), &points);
         world.answers(4, [DOWN, DOWN, DOWN]);
-        stepping(other).await.unwrap();
+        world.fill_with(4).await;
         let began = Instant::now();
         let error = world.quorum(1).await.unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(8));

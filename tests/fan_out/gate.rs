@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use hinted_handoff::{
     ConsistencyLevel::{self, All, One},
-    Event, Gate, NodeId, OwnerError, Pause, PointsWriteError, ShardId,
+    Event, Gate, NodeId, OwnerError, Pause, PointsWriteError,
     testkit::{Hint, Reply},
 };
 use tokio::time::Instant;
 
-use crate::world::{DOWN, HANG, UP, World, paused, points, stepping};
+use crate::world::{DOWN, HANG, UP, World, paused, stepping};
 
 fn is_closed(world: &World, node: u64) -> bool {
     matches!(world.node(node).gate, Gate::Closed { .. })
@@ -156,9 +156,7 @@ fn a_gate_opens_also_where_no_hint_of_the_node_can_be_stored() {
         let world = World::new(&[UP, UP, DOWN], |config| config.max_hints = Some(1)).await;
         // Another node has all the room.
         world.answers(4, [DOWN, DOWN, DOWN]);
-        let (shard, points) = (ShardId(9), points(0));
-        let other = world.handoff.write_shard(shard, NodeId(4), &points);
-        stepping(other).await.unwrap();
+        world.fill_with(4).await;
         world.until("down", || world.node(4).failures > 0).await;
         for (shard, number) in [(7, 1), (8, 2)] {
             let written = world.write_to(shard, ConsistencyLevel::Quorum, number);

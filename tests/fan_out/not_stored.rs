@@ -125,9 +125,7 @@ fn a_hint_that_had_no_room_is_tried_again_when_its_send_has_failed() {
         stepping(world.handoff.pause_all(Pause::UntilRestart))
             .await
             .unwrap();
-        let (shard, points) = (ShardId(9), points(0));
-        let other = world.handoff.write_shard(shard, NodeId(3), &points);
-        stepping(other).await.unwrap();
+        world.fill_with(3).await;
         world.quorum(1).await.unwrap();
         world.until("refused", || world.node(3).refused == 1).await;
         assert_eq!(world.pending(3), 1, "there is no room for the second");

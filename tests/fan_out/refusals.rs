@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hinted_handoff::{
     ConsistencyLevel::{All, Any, One, Quorum},
-    DeadReason, LossReason, NodeId, Pause, PointsWriteError, ShardId, WriteOutcome,
+    DeadReason, LossReason, NodeId, Pause, PointsWriteError, WriteOutcome,
     testkit::Reply,
 };
 
@@ -162,9 +162,7 @@ fn an_owner_that_did_not_answer_and_has_no_room_for_a_hint_is_recorded_for_a_ref
         stepping(world.handoff.pause_all(Pause::UntilRestart))
             .await
             .unwrap();
-        let (shard, points) = (ShardId(9), points(0));
-        let other = world.handoff.write_shard(shard, NodeId(1), &points);
-        stepping(other).await.unwrap();
+        world.fill_with(1).await;
         let refused = world.write(All, 1).await.unwrap_err();
         assert!(matches!(refused, PointsWriteError::Refused(_)), "{refused}");
         world

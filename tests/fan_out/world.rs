@@ -134,6 +134,14 @@ impl World {
         self.write(Quorum, number).await
     }
 
+    /// Stores a hint of another shard, which no write of a test has: with a limit of one hint there
+    /// is no room for any more.
+    pub async fn fill_with(&self, node: u64) {
+        let points = points(0);
+        let other = self.handoff.write_shard(ShardId(9), NodeId(node), &points);
+        stepping(other).await.unwrap();
+    }
+
     pub fn node(&self, node: u64) -> NodeStats {
         let nodes = self.handoff.stats().nodes.into_iter();
         let mut of_node = nodes.filter(|it| it.node == NodeId(node));
