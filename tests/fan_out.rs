@@ -11,6 +11,8 @@ mod copy;
 mod accounted;
 #[path = "fan_out/answers.rs"]
 mod answers;
+#[path = "fan_out/blocking.rs"]
+mod blocking;
 #[path = "fan_out/gate.rs"]
 mod gate;
 #[path = "fan_out/held.rs"]
