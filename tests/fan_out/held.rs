@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use hinted_handoff::{
     ConsistencyLevel::{One, Quorum},
-    Durability, WriteOrdering, WriteOutcome,
+    Durability, WhenFull, WriteOrdering, WriteOutcome,
     testkit::Reply,
 };
 use tokio::time::Instant;
 
-use crate::world::{HANG, UP, World, paused, points, stepping};
+use crate::world::{DOWN, HANG, UP, World, paused, points, shard, stepping};
 
 const WRITTEN: WriteOutcome = WriteOutcome::Written { owners: 2 };
 
@@ -168,6 +168,54 @@ fn a_shutdown_makes_hints_of_what_is_outstanding() {
             .until("delivered", || world.writer.taken().len() == 2)
             .await;
         assert_eq!(world.writer.taken(), [points(1), points(1)]);
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_shutdown_lets_sends_finish_within_its_grace() {
+    paused(async {
+        let slow = Reply::Slow(Duration::from_secs(2));
+        let world = World::new(&[UP, UP, slow], |config| {
+            config.shutdown_grace = Duration::from_secs(4);
+        })
+        .await;
+        assert_eq!(world.quorum(1).await.unwrap(), WRITTEN);
+        let world = world.reopen(&[UP, UP, DOWN], |_| {}).await;
+        let nodes = world.handoff.stats().nodes;
+        assert!(nodes.iter().all(|it| it.pending.hints == 0), "{nodes:?}");
+        world.close().await;
+    });
+}
+
+/// An older write keeps the turn, as its hint waits for room. So one owner's fate stays unknown.
+#[test]
+fn a_hint_is_held_for_a_verdict_for_twice_write_timeout_at_most() {
+    paused(async {
+        let world = World::new(&[DOWN, DOWN], |config| {
+            config.ordering = WriteOrdering::Strict;
+            config.max_hints_per_node = Some(1);
+            config.when_full = WhenFull::Block;
+            config.block_timeout = Duration::from_secs(3600);
+        })
+        .await;
+        world.fill_with(1).await;
+        let first = shard(7, &[1]);
+        let older = stepping(world.points_writer.write(&first, One, points(1))).await;
+        older.unwrap_err();
+        let began = Instant::now();
+        let points_writer = world.points_writer.clone();
+        let both = shard(7, &[1, 2]);
+        let younger = async move { points_writer.write(&both, One, points(2)).await };
+        let younger = tokio::spawn(younger);
+        let pending = || world.handoff.stats().store.pending.hints;
+        world.until("hinted", || pending() == 2).await;
+        world.answers(2, [DOWN, UP, UP]);
+        world.until("delivered", || world.pending(2) == 0).await;
+        let held = began.elapsed();
+        let expected = Duration::from_secs(20)..Duration::from_secs(40);
+        assert!(expected.contains(&held), "{held:?}");
+        younger.abort();
         world.close().await;
     });
 }
