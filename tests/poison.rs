@@ -12,7 +12,6 @@ mod window;
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    ops::RangeInclusive,
     path::Path,
     sync::{
         Arc,

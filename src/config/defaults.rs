@@ -37,6 +37,12 @@ pub fn send_timeout() -> Duration {
 pub fn max_in_flight() -> usize {
     8
 }
+pub fn max_sends() -> usize {
+    256
+}
+pub fn max_bytes_in_flight() -> u64 {
+    64 * MIB
+}
 pub fn window_hints() -> usize {
     8192
 }

@@ -54,10 +54,15 @@ pub struct Config {
     #[serde(default = "defaults::retry_max_interval", with = "humantime_serde")]
     pub retry_max_interval: Duration,
 
-    /// Payload bytes a second that replay sends to one node; bursts of `batch_bytes` are allowed. 0 is no limit.
+    /// Payload bytes a second that replay sends to one node; bursts of `batch_bytes` are allowed. A hint
+    /// that is larger goes when a burst may, and what comes behind it waits for the rest. 0 is no limit.
     /// Default 0, maximum 4,294,967,295.
     #[serde(default)]
     pub retry_rate_limit: u64,
+
+    /// The same over all nodes together. Default 0, maximum 4,294,967,295.
+    #[serde(default)]
+    pub retry_rate_limit_total: u64,
 
     /// The most payload bytes that one send of replay carries, all of one shard, unless a single hint is larger. Default 512,000,
     /// minimum 1, maximum 64 MiB.
@@ -101,8 +106,10 @@ pub struct Config {
     #[serde(default = "defaults::fail_early")]
     pub fail_early: bool,
 
-    /// How long one ping or one send of replay may take. One that takes longer counts as failed and is tried again. Default 10 s,
-    /// minimum 1 ms.
+    /// How long one ping or one send of replay may take. One that takes longer has failed and is
+    /// tried again: with half as many hints, or, if it was a single one, within twice the time, up to
+    /// ten times. A limit that the host's writer has itself does the same from half of this on.
+    /// Default 10 s, minimum 1 ms.
     #[serde(default = "defaults::send_timeout", with = "humantime_serde")]
     pub send_timeout: Duration,
 
@@ -110,12 +117,23 @@ pub struct Config {
     #[serde(default = "defaults::max_in_flight")]
     pub max_in_flight: usize,
 
-    /// How many hints replay may look ahead of the oldest one that a node has not taken: a shard that stalls holds up others of its
-    /// node only beyond this, and at most so many come again after a crash, besides what was acknowledged in the moment before it. Default 8,192, minimum 1, maximum 16,384.
+    /// Sends of replay to all nodes together at a time. While more nodes are being sent to than that,
+    /// each has one, in turn; nodes that took nothing since they failed have half of all. Default 256,
+    /// minimum 1, maximum 65,536.
+    #[serde(default = "defaults::max_sends")]
+    pub max_sends: usize,
+
+    /// Payload bytes in all these sends, in KiB rounded up; a send that is larger goes alone. Default
+    /// 64 MiB, minimum 1.
+    #[serde(default = "defaults::max_bytes_in_flight")]
+    pub max_bytes_in_flight: u64,
+
+    /// How many hints of a node replay holds in memory that were read and not taken yet. Shards that
+    /// are left alone make room for others. Default 8,192, minimum 1, maximum 16,384.
     #[serde(default = "defaults::window_hints")]
     pub window_hints: usize,
 
-    /// The same in payload bytes; at least one hint is looked at, however large. While hints are sent to many nodes at once, all their
+    /// The same in payload bytes; at least one hint is held, however large. While hints are sent to many nodes at once, all their
     /// windows share 32 MiB. Default 8 MiB, minimum 1, maximum 64 MiB.
     #[serde(default = "defaults::window_bytes")]
     pub window_bytes: u64,
@@ -312,6 +330,7 @@ impl Config {
             retry_interval: defaults::retry_interval(),
             retry_max_interval: defaults::retry_max_interval(),
             retry_rate_limit: 0,
+            retry_rate_limit_total: 0,
             batch_bytes: defaults::batch_bytes(),
             max_entry_bytes: defaults::max_entry_bytes(),
             write_timeout: defaults::write_timeout(),
@@ -323,6 +342,8 @@ impl Config {
             fail_early: defaults::fail_early(),
             send_timeout: defaults::send_timeout(),
             max_in_flight: defaults::max_in_flight(),
+            max_sends: defaults::max_sends(),
+            max_bytes_in_flight: defaults::max_bytes_in_flight(),
             window_hints: defaults::window_hints(),
             window_bytes: defaults::window_bytes(),
             max_attempts: 0,

@@ -14,7 +14,7 @@ impl Config {
         let millisecond = Duration::from_millis(1);
         let day = Duration::from_secs(86_400);
         let duration = |value: Duration| humantime::format_duration(value).to_string();
-        let rules: [(&'static str, bool, String, &'static str); 20] = [
+        let rules: [(&'static str, bool, String, &'static str); 23] = [
             (
                 "dir",
                 !self.dir.as_os_str().is_empty(),
@@ -37,6 +37,12 @@ impl Config {
                 "retry_rate_limit",
                 u32::try_from(self.retry_rate_limit).is_ok(),
                 self.retry_rate_limit.to_string(),
+                "at most 4294967295 bytes a second (0 for no limit)",
+            ),
+            (
+                "retry_rate_limit_total",
+                u32::try_from(self.retry_rate_limit_total).is_ok(),
+                self.retry_rate_limit_total.to_string(),
                 "at most 4294967295 bytes a second (0 for no limit)",
             ),
             (
@@ -86,6 +92,18 @@ impl Config {
                 (1..=1024).contains(&self.max_in_flight),
                 self.max_in_flight.to_string(),
                 "between 1 and 1024",
+            ),
+            (
+                "max_sends",
+                (1..=65_536).contains(&self.max_sends),
+                self.max_sends.to_string(),
+                "between 1 and 65536",
+            ),
+            (
+                "max_bytes_in_flight",
+                self.max_bytes_in_flight >= 1,
+                self.max_bytes_in_flight.to_string(),
+                "at least 1",
             ),
             (
                 "window_hints",

@@ -12,6 +12,9 @@ fn a_config_file_of_one_line_gives_the_documented_defaults() {
     assert_eq!(config.retry_interval, Duration::from_secs(1));
     assert_eq!(config.retry_max_interval, Duration::from_secs(60));
     assert_eq!(config.retry_rate_limit, 0);
+    assert_eq!(config.retry_rate_limit_total, 0);
+    assert_eq!(config.max_sends, 256);
+    assert_eq!(config.max_bytes_in_flight, 64 << 20);
     assert_eq!(config.batch_bytes, 512_000);
     assert_eq!(config.max_entry_bytes, 16 << 20);
     assert_eq!(config.write_timeout, Duration::from_secs(10));
@@ -55,6 +58,9 @@ fn every_key_is_read_and_written_back_the_same() {
         retry_interval = "250ms"
         retry_max_interval = "2m"
         retry_rate_limit = 1000
+        retry_rate_limit_total = 5000
+        max_sends = 64
+        max_bytes_in_flight = 1000000
         batch_bytes = 64000
         max_entry_bytes = 1000000
         write_timeout = "3s"
@@ -112,13 +118,16 @@ fn an_unknown_key_and_a_missing_directory_are_errors() {
 #[test]
 fn each_rule_names_its_field() {
     type Break = fn(&mut Config);
-    let broken: [(&str, Break); 36] = [
+    let broken: [(&str, Break); 40] = [
         ("dir", |c| c.dir = PathBuf::new()),
         ("retry_interval", |c| c.retry_interval = Duration::ZERO),
         ("retry_max_interval", |c| {
             c.retry_max_interval = Duration::from_millis(999);
         }),
         ("retry_rate_limit", |c| c.retry_rate_limit = 1 << 32),
+        ("retry_rate_limit_total", |c| {
+            c.retry_rate_limit_total = 1 << 32;
+        }),
         ("batch_bytes", |c| c.batch_bytes = 0),
         ("batch_bytes", |c| c.batch_bytes = (64 << 20) + 1),
         ("max_entry_bytes", |c| c.max_entry_bytes = 0),
@@ -132,6 +141,9 @@ fn each_rule_names_its_field() {
         ("send_timeout", |c| c.send_timeout = Duration::ZERO),
         ("max_in_flight", |c| c.max_in_flight = 0),
         ("max_in_flight", |c| c.max_in_flight = 1025),
+        ("max_sends", |c| c.max_sends = 0),
+        ("max_sends", |c| c.max_sends = 65_537),
+        ("max_bytes_in_flight", |c| c.max_bytes_in_flight = 0),
         ("window_hints", |c| c.window_hints = 0),
         ("window_hints", |c| c.window_hints = 16_385),
         ("window_bytes", |c| c.window_bytes = 0),

@@ -1,5 +1,7 @@
 //! Hints that the node will not take: to the dead letters, or lost with their shard. Durable before the shard goes on.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::send::{Claim, Landed, Outcome};
@@ -56,6 +58,7 @@ async fn landed(
     Landed {
         shard,
         tried: 0,
+        took: Duration::ZERO,
         outcome: Outcome::GivenUp(claim, result),
     }
 }

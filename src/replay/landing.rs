@@ -12,6 +12,7 @@ use super::{
     progress::with_causes,
     round::{Interrupted, Round},
     send::{Claim, Landed, Outcome},
+    window::Standing,
 };
 use crate::{
     events::Event,
@@ -31,6 +32,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         let Landed {
             shard,
             tried,
+            took,
             outcome,
         } = match landed {
             Ok(landed) => landed,
@@ -42,7 +44,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
             }
         };
         if !matches!(outcome, Outcome::GivenUp(..)) {
-            self.sends -= 1;
+            let failed = matches!(outcome, Outcome::Sent(.., Err(WriteError::Retry { .. })));
+            self.turns.ended(shard, took, failed);
         }
         match outcome {
             Outcome::NotBegun => {
@@ -73,7 +76,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 self.check_reopens()?;
                 self.still_there(shard, tried, &claim);
                 self.format_is_known(shard);
-                self.answered(shard, claim, sent, answer)?;
+                self.answered(shard, claim, sent, answer, took)?;
             }
             Outcome::GivenUp(claim, result) => {
                 result.map_err(Interrupted::Store)?;
@@ -139,6 +142,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         claim: Claim,
         sent: usize,
         answer: Result<usize, WriteError>,
+        took: Duration,
     ) -> Result<(), Interrupted> {
         let error = match answer {
             Ok(taken) => return self.taken(shard, claim, taken),
@@ -160,9 +164,13 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                     self.window.free(shard);
                 }
             }
-            WriteError::Retry { after, .. } => self.failed(shard, claim, after, text),
+            WriteError::Retry { after, .. } => {
+                let is_slow = took >= self.line.timeout / 2;
+                let counts = !(is_slow && self.troubles.was_slow(shard, sent));
+                self.failed(shard, claim, after, text, counts);
+            }
             // Was settled into one of the others.
-            WriteError::Partial { .. } => self.failed(shard, claim, None, text),
+            WriteError::Partial { .. } => self.failed(shard, claim, None, text, true),
         }
         Ok(())
     }
@@ -184,6 +192,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         }
         self.window.done(shard, hints.len());
         self.troubles.taken(shard, hints.len());
+        self.window.stands(shard, Standing::Well);
         self.window.free(shard);
         self.handle.progress.took(hints.len() as u64);
         self.line.note_status(&self.handle.progress, self.troubles);
@@ -194,20 +203,35 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         self.has_answered = true;
         self.line.link.replayed();
         self.failing.clear();
+        self.turns.answered();
         self.wish = None;
         self.handle.progress.well(NodeState::Replaying);
     }
 
-    fn failed(&mut self, shard: ShardId, claim: Claim, wish: Option<Duration>, error: String) {
+    /// A send failed in a way that is worth a retry. It is an attempt of its first hint unless a
+    /// smaller send may do better.
+    fn failed(
+        &mut self,
+        shard: ShardId,
+        claim: Claim,
+        wish: Option<Duration>,
+        error: String,
+        is_attempt: bool,
+    ) {
         tracing::debug!(node = self.line.node.0, shard = shard.0, %error, "a send failed");
         self.line.failed(&self.handle.progress, error.clone());
         self.line.link.shard_failed(shard, &error);
         self.wish = wish;
         *self.failing.entry(shard).or_default() += 1;
+        self.window.stands(shard, Standing::Failed);
         let Some(head) = claim.hints.first().map(|hint| hint.mark.place()) else {
             return self.window.free(shard);
         };
-        let attempts = self.troubles.failed(shard, head, wish);
+        self.troubles.leave_alone(shard, wish);
+        let attempts = match is_attempt {
+            true => self.troubles.failed(shard, head),
+            false => 0,
+        };
         self.line.note_status(&self.handle.progress, self.troubles);
         if (1..=attempts).contains(&self.settings.max_attempts) {
             self.bury(shard, claim, DeadReason::Attempts, error);

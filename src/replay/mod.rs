@@ -1,5 +1,6 @@
 //! Replay: one task a node that sends what waits, several shards at a time, each in order, until nothing does.
 
+mod aside;
 mod backoff;
 mod give_up;
 mod landing;
@@ -11,6 +12,8 @@ mod reading;
 mod round;
 mod send;
 mod shard;
+mod together;
+mod turns;
 mod window;
 
 use std::{
@@ -40,6 +43,7 @@ pub use progress::Progress;
 pub use progress::with_causes;
 use reading::Reads;
 pub use send::caught;
+use together::Together;
 
 /// Starts the task of a node.
 type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
@@ -76,7 +80,7 @@ pub struct NodeHandle {
 }
 
 /// Settings of all processors.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Settings {
     retry_interval: Duration,
     retry_max_interval: Duration,
@@ -89,6 +93,7 @@ struct Settings {
     max_attempts: u32,
     shutdown_grace: Duration,
     clock: Clock,
+    together: Arc<Together>,
     /// Told of every send, if direct writes keep behind them.
     admission: Option<Arc<Admission>>,
     links: Arc<Links>,
@@ -144,6 +149,7 @@ impl Replays {
             max_attempts: config.max_attempts,
             shutdown_grace: config.shutdown_grace,
             clock: links.clock().clone(),
+            together: Arc::new(Together::new(config)),
             admission,
             links,
         };

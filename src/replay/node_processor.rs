@@ -32,6 +32,8 @@ pub struct NodeProcessor<P, W> {
     reads: Reads,
     backoff: Backoff,
     troubles: Troubles,
+    /// When the node last took or refused anything, by the end of that round.
+    answered: Option<Instant>,
     payload: std::marker::PhantomData<fn() -> P>,
 }
 
@@ -63,6 +65,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 store,
                 writer,
                 limit: RateLimit::new(settings.rate_limit, settings.batch_bytes),
+                together: Arc::clone(&settings.together),
                 timeout: settings.send_timeout,
                 clock: settings.clock.clone(),
                 admission: settings.admission.clone(),
@@ -70,6 +73,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             }),
             backoff: Backoff::new(interval, max),
             troubles,
+            answered: None,
             settings,
             handle,
             reads,
@@ -147,7 +151,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         let line = Arc::clone(&self.line);
         let pinging = async move {
             let ping = async { line.writer.ping(line.node).await };
-            answered("ping", line.timeout, ping).await
+            answered("ping", line.timeout, 1, ping).await
         };
         let pinging = AbortOnDropHandle::new(tokio::spawn(pinging));
         let answer = tokio::select! {
@@ -186,6 +190,10 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         let mut most = Duration::ZERO;
         if failing.answered {
             self.backoff.reset();
+            self.answered = Some(Instant::now());
+        }
+        if failing.is_storm || !failing.answered {
+            self.troubles.was_in_vain();
         }
         if failing.failed {
             self.handle.progress.down();
@@ -201,7 +209,11 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         if let Some(until) = failing.until {
             most = most.max(until.saturating_duration_since(Instant::now()));
         }
-        let hears_after = failing.hears.then_some(self.settings.retry_interval);
+        // While a node answers, new hints are worth a round although many shards fail.
+        let lately = self.settings.retry_max_interval;
+        let answers = self.answered.is_some_and(|at| at.elapsed() < lately);
+        let hears = failing.hears || (failing.is_storm && answers);
+        let hears_after = hears.then_some(self.settings.retry_interval);
         Pause {
             most: Some(most),
             hears_after,
@@ -210,6 +222,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
 
     fn unreachable(&mut self, error: &WriteError) -> Pause {
         self.line.link.ping_failed(&with_causes(error));
+        self.troubles.is_down();
         self.is_down(error);
         let wish = match error {
             WriteError::Retry { after, .. } => *after,

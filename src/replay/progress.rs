@@ -139,6 +139,11 @@ impl Progress {
         });
     }
 
+    /// Whether it took nothing since a ping or a send failed.
+    pub fn is_in_doubt(&self) -> bool {
+        self.seen.lock().attempts > 0
+    }
+
     /// Which shard holds up the cursor.
     pub fn stalled_by(&self, shard: Option<ShardId>) {
         self.seen.lock().stalled_by = shard;

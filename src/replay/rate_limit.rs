@@ -1,6 +1,10 @@
-//! Bytes a second to one node, by governor's GCRA on tokio's clock (so that paused time works).
+//! Bytes a second, by governor's GCRA on tokio's clock (so that paused time works).
 
-use std::{num::NonZeroU32, time::Instant};
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Instant,
+};
 
 use governor::{
     Quota, RateLimiter,
@@ -8,6 +12,7 @@ use governor::{
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
 };
+use tokio::sync::Semaphore;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct TokioClock;
@@ -26,6 +31,12 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<I
 #[derive(Debug)]
 pub struct RateLimit {
     limiter: Option<(Limiter, NonZeroU32)>,
+    /// One permit: who has it is next. Given out in the order of asking, so nothing small goes past a
+    /// large send that waits.
+    turn: Semaphore,
+    /// What a send larger than the burst has not paid for yet. The next one waits for that first.
+    /// Changed by who has the turn.
+    debt: AtomicU64,
 }
 
 impl RateLimit {
@@ -37,25 +48,40 @@ impl RateLimit {
             let quota = Quota::per_second(rate).allow_burst(burst);
             (RateLimiter::direct_with_clock(quota, TokioClock), burst)
         });
-        RateLimit { limiter }
+        RateLimit {
+            limiter,
+            turn: Semaphore::new(1),
+            debt: AtomicU64::new(0),
+        }
     }
 
-    /// Waits until `bytes` more may be sent. A send larger than the burst is paid in bursts, so it waits its full time.
+    /// Waits until `bytes` more may be sent, behind all that waited before. A send larger than the
+    /// burst goes as soon as a burst may, and those behind it wait for the rest.
     pub async fn wait(&self, bytes: u64) {
         let Some((limiter, burst)) = &self.limiter else {
             return;
         };
-        let mut left = bytes;
-        while let Some(part) = NonZeroU32::new(left.min(u64::from(burst.get())) as u32) {
-            match limiter.check_n(part) {
-                Ok(Ok(())) => left -= u64::from(part.get()),
-                Ok(Err(not_until)) => {
-                    tokio::time::sleep(not_until.wait_time_from(TokioClock.now())).await;
-                }
-                // Cannot be: a part is never over the burst.
-                Err(_) => return,
-            }
+        let burst = u64::from(burst.get());
+        // Never closed.
+        let _turn = self.turn.acquire().await;
+        while let owed @ 1.. = self.debt.load(Relaxed) {
+            let part = owed.min(burst);
+            pay(limiter, part).await;
+            self.debt.fetch_sub(part, Relaxed);
         }
+        let part = bytes.min(burst);
+        pay(limiter, part).await;
+        self.debt.store(bytes - part, Relaxed);
+    }
+}
+
+/// Waits until so much, a burst at most, may be sent.
+async fn pay(limiter: &Limiter, part: u64) {
+    let Some(part) = NonZeroU32::new(u32::try_from(part).unwrap_or(u32::MAX)) else {
+        return;
+    };
+    while let Ok(Err(not_until)) = limiter.check_n(part) {
+        tokio::time::sleep(not_until.wait_time_from(TokioClock.now())).await;
     }
 }
 
@@ -80,10 +106,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_send_larger_than_the_burst_waits_its_full_time() {
+    async fn a_send_larger_than_the_burst_goes_in_its_turn_and_the_next_one_waits_for_it() {
         let limit = RateLimit::new(1000, 500);
-        let long = waited(&limit, 10_500).await;
-        assert!((10_000..=10_030).contains(&long.as_millis()), "{long:?}");
+        assert_eq!(waited(&limit, 500).await, Duration::ZERO);
+        let (large, small) = tokio::join!(
+            biased;
+            waited(&limit, 10_500),
+            waited(&limit, 10),
+        );
+        assert!((500..=502).contains(&large.as_millis()), "{large:?}");
+        assert!((10_510..=10_540).contains(&small.as_millis()), "{small:?}");
+    }
+
+    /// One that gives up its turn leaves no more debt than there was.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_gives_up_waiting_costs_nothing() {
+        let limit = RateLimit::new(1000, 500);
+        waited(&limit, 500).await;
+        let given_up = tokio::time::timeout(Duration::from_millis(100), limit.wait(10_500)).await;
+        assert!(given_up.is_err());
+        let next = waited(&limit, 500).await;
+        assert!((398..=402).contains(&next.as_millis()), "{next:?}");
     }
 
     #[tokio::test(start_paused = true)]

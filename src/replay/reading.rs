@@ -129,6 +129,11 @@ impl Reads {
         Sending(Arc::clone(&self.sending))
     }
 
+    /// How many nodes have a window.
+    pub fn nodes(&self) -> usize {
+        usize::try_from(self.sending.load(Relaxed)).unwrap_or(usize::MAX)
+    }
+
     /// A node's part of what all windows may hold, and no more than `most`.
     pub fn share(&self, most: Amount) -> Amount {
         let share = WINDOWS_BYTES / self.sending.load(Relaxed).max(1);

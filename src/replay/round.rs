@@ -17,7 +17,8 @@ use super::{
     reading::{Read, Reads},
     send::{Landed, Line, Load, send},
     shard::Troubles,
-    window::Window,
+    turns::{IN_A_ROW_MIN, Turns},
+    window::{Standing, Window},
 };
 use crate::{
     error::HandoffError,
@@ -29,8 +30,6 @@ use crate::{
 
 /// Hints of a send, beside `batch_bytes`: bounds what a batch of tiny hints takes in memory.
 const BATCH_HINTS: u64 = 8192;
-/// Shards whose sends fail, one after the other, before the node is taken for down; more if more are sent to at once.
-const FAILING_SHARDS_MIN: usize = 4;
 
 /// How a round ended well, or at least not of itself.
 pub enum End {
@@ -49,6 +48,8 @@ pub struct Failing {
     pub wish: Option<Duration>,
     /// When the first of the shards may be sent to again; `None` if others may be at once.
     pub until: Option<Instant>,
+    /// Whether as many shards failed in a row as it takes to be the node.
+    pub is_storm: bool,
     /// Whether a new hint, or one that is let go, may be one that can be sent.
     pub hears: bool,
     /// Whether all that is left waits for a host that reads its format.
@@ -77,14 +78,19 @@ pub struct Round<'a, P, W> {
     pub(super) troubles: &'a mut Troubles,
     pub(super) window: Window,
     pub(super) tasks: JoinSet<Landed>,
-    /// Sends among the tasks.
-    pub(super) sends: usize,
+    pub(super) turns: Turns,
     /// Cancelled when no send is to begin any more.
     pub(super) quit: CancellationToken,
     reader: Reader,
     pub(super) reading: Option<Read>,
+    /// The next hint of a shard that was set aside is being read.
+    pub(super) probing: Option<(ShardId, Read)>,
     /// Nothing more was there to read, and no bell has rung since.
     is_at_end: bool,
+    /// Hints that were pending when this pass began, less those that it has read.
+    pass_left: u64,
+    /// Hints that were read in this round.
+    hints_read: u64,
     /// What does not read, and is judged once nothing is in front of it.
     damaged: Option<QueueRef>,
     /// Shards that are left alone until then.
@@ -120,11 +126,14 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             troubles,
             window: Window::default(),
             tasks: JoinSet::new(),
-            sends: 0,
+            turns: Turns::new(settings.max_in_flight),
             quit: handle.stop.child_token(),
             reader: Reader::default(),
             reading: None,
+            probing: None,
             is_at_end: false,
+            pass_left: 0,
+            hints_read: 0,
             damaged: None,
             waiting: BTreeSet::new(),
             behind_held: BTreeSet::new(),
@@ -152,6 +161,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             self.judge_damage().await?;
             self.start_sends();
             self.start_read();
+            self.start_probe();
             self.tell_who_stalls();
             if let Some(end) = self.end() {
                 return Ok(end);
@@ -166,6 +176,10 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
                     let (reader, peeked) = read.ok_or(Interrupted::Stopped)?;
                     self.reader = reader;
                     self.peeked(peeked.map_err(Interrupted::Store)?)?;
+                }
+                probed = async { self.probing.as_mut()?.1.as_mut().await }, if self.probing.is_some() => {
+                    let (_, peeked) = probed.ok_or(Interrupted::Stopped)?;
+                    self.probed(peeked.map_err(Interrupted::Store)?)?;
                 }
                 Some(landed) = self.tasks.join_next() => self.landed(landed)?,
                 () = handle.progress.woken(), if self.is_at_end || !self.behind_held.is_empty() => {
@@ -183,63 +197,90 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
     /// Sends to as many shards as may be sent to at once.
     fn start_sends(&mut self) {
         let now = Instant::now();
-        // Those that failed count, so that a node that is down is not tried with twice as many before that is seen.
-        while self.sends < self.settings.max_in_flight
-            && self.sends + self.failing.len() < self.failing_most()
-        {
-            let Some(shard) = self.window.ready() else {
+        let most = self.settings.max_in_flight;
+        self.turns.most = self.settings.together.share(most, self.reads);
+        let more = !self.is_at_end && self.damaged.is_none();
+        let new_most = self.new_most();
+        loop {
+            let troubled = self.troubles.has_failed_any();
+            let next = (self.turns).next(&self.window, troubled, more, new_most, now);
+            let Some(shard) = next else {
                 return;
             };
+            // Found before this round.
+            if self.window.standing(shard) == Standing::New && self.troubles.has_failed(shard) {
+                self.window.stands(shard, Standing::Failed);
+                if self.troubles.backing_off(shard, now).is_none() {
+                    continue;
+                }
+            }
             self.window.hold(shard);
             if let Some(until) = self.troubles.backing_off(shard, now) {
                 self.waiting.insert((until, shard));
                 continue;
             }
-            let most = Amount {
-                hints: BATCH_HINTS,
-                bytes: self.settings.batch_bytes,
-            };
-            let mut hints = self.window.next_of(shard, most);
-            let Some(head) = hints.first().map(|hint| hint.mark.place()) else {
-                continue;
-            };
-            // No later hint can come in front of this one, so what is not held up now will not be
-            // when the send claims it.
-            if self.line.store.is_behind_held(self.line.node, shard, head) {
-                self.behind_held.insert(shard);
-                continue;
-            }
-            let max_attempts = self.settings.max_attempts;
-            hints.truncate(self.troubles.most_hints(shard, head, max_attempts));
-            let load = Load {
-                shard,
-                hints,
-                retired_below: self.retired_below,
-                reopens: self.reopens,
-            };
-            let sending = send::<P, W>(Arc::clone(self.line), load, self.quit.clone());
-            self.sends += 1;
-            self.tasks.spawn(sending);
+            self.start_send(shard);
         }
+    }
+
+    fn start_send(&mut self, shard: ShardId) {
+        let most = Amount {
+            hints: BATCH_HINTS,
+            bytes: self.settings.batch_bytes,
+        };
+        let mut hints = self.window.next_of(shard, most);
+        let Some(head) = hints.first().map(|hint| hint.mark.place()) else {
+            return;
+        };
+        // No later hint can come in front of this one, so what is not held up now will not be when
+        // the send claims it.
+        if self.line.store.is_behind_held(self.line.node, shard, head) {
+            self.behind_held.insert(shard);
+            return;
+        }
+        let max_attempts = self.settings.max_attempts;
+        hints.truncate(self.troubles.most_hints(shard, head, max_attempts));
+        let load = Load {
+            shard,
+            hints,
+            retired_below: self.retired_below,
+            reopens: self.reopens,
+            patience: self.troubles.patience(shard),
+            in_doubt: self.handle.progress.is_in_doubt(),
+        };
+        let sending = send::<P, W>(Arc::clone(self.line), load, self.quit.clone());
+        self.turns.began(shard, self.window.standing(shard));
+        self.tasks.spawn(sending);
     }
 
     /// Reads on while sends are under way.
     fn start_read(&mut self) {
-        let is_stopped = self.is_at_end || self.damaged.is_some() || self.is_storm();
-        if is_stopped || self.reading.is_some() {
+        if self.damaged.is_some() || self.is_storm() || self.reading.is_some() {
+            return;
+        }
+        let is_over = self.is_at_end || self.pass_left == 0;
+        if is_over && self.window.aside.wants_pass() {
+            self.begin_pass();
+        } else if self.is_at_end {
             return;
         }
         let most = self.most();
-        let Some(room) = self.window.room(most) else {
+        let is_little = |room: Amount| room.hints < most.hints / 4 || room.bytes < most.bytes / 4;
+        let mut room = self.window.room(most);
+        if room.is_none_or(is_little) && self.may_reach_further() {
+            // Shards that are left alone make room for those that are not.
+            self.set_aside();
+            room = self.window.room(most);
+        }
+        let Some(room) = room else {
             return;
         };
         // Rather a large piece than many small ones, as long as there is something to send.
-        let is_little = room.hints < most.hints / 4 || room.bytes < most.bytes / 4;
-        if is_little && self.sends > 0 && self.window.ready().is_some() {
+        if is_little(room) && self.turns.sends() > 0 && self.window.has_ready() {
             return;
         }
         // A part of the window, and the first part a small one, so that sends begin before it is full.
-        let piece = match self.window.is_empty() {
+        let piece = match self.window.holds_nothing() {
             true => self.settings.batch_bytes,
             false => self.settings.batch_bytes.max(most.bytes / 8),
         };
@@ -251,6 +292,62 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         let (store, node, from) = (&self.line.store, self.line.node, self.window.position());
         let quit = self.quit.clone();
         self.reading = Some(self.reads.read(store, reader, node, from, limits, quit));
+    }
+
+    fn begin_pass(&mut self) {
+        self.window.begin_pass();
+        self.reader.forget();
+        self.is_at_end = false;
+        self.pass_left = self.line.store.pending(self.line.node).hints;
+    }
+
+    fn set_aside(&mut self) {
+        let waiting = self.waiting.iter().map(|(_, shard)| shard);
+        for shard in waiting.chain(&self.behind_held) {
+            self.window.set_aside(*shard);
+        }
+        self.window.set_failed_aside();
+    }
+
+    /// Reads the next hint of a shard that was set aside and may be tried again, by itself.
+    fn start_probe(&mut self) {
+        let has_other = self.window.ready(Standing::Failed).is_some();
+        if self.probing.is_some()
+            || has_other
+            || self.is_storm()
+            || !self.turns.has_room_for_failed()
+        {
+            return;
+        }
+        if let Some((shard, place)) = self.window.aside.next_due() {
+            let limits = PeekLimits {
+                hints: 1,
+                payload_bytes: 1,
+            };
+            let (store, node) = (&self.line.store, self.line.node);
+            let (reader, quit) = (Reader::default(), self.quit.clone());
+            let read = self
+                .reads
+                .read(store, reader, node, Some(place), limits, quit);
+            self.probing = Some((shard, read));
+        }
+    }
+
+    fn probed(&mut self, peeked: Peek) -> Result<(), Interrupted> {
+        let Some((shard, _)) = self.probing.take() else {
+            return Ok(());
+        };
+        self.check_reopens()?;
+        let hint = match peeked {
+            Peek::Hints(hints) => hints.into_iter().next(),
+            // The next pass finds out.
+            Peek::Empty | Peek::Damaged(_) => None,
+        };
+        self.window.put_back(shard, hint);
+        if self.troubles.has_failed(shard) {
+            self.window.stands(shard, Standing::Failed);
+        }
+        Ok(())
     }
 
     fn most(&self) -> Amount {
@@ -274,6 +371,8 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             Peek::Hints(hints) => {
                 self.retired_below = self.line.store.retired_below();
                 let most = self.most();
+                self.pass_left = self.pass_left.saturating_sub(hints.len() as u64);
+                self.hints_read += hints.len() as u64;
                 self.window.push(hints, most);
             }
         }
@@ -317,18 +416,37 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         }
     }
 
-    /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried one by one.
+    /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried
+    /// one by one.
     fn is_storm(&self) -> bool {
-        self.failing.len() >= self.failing_most()
+        let have_failed = |standing| self.turns.have_failed(standing, self.new_most());
+        let may_find_new = self.window.ready(Standing::New).is_some()
+            || self.reading.is_some()
+            || (!self.is_at_end && self.damaged.is_none() && self.may_reach_further());
+        have_failed(Standing::Well)
+            || have_failed(Standing::New)
+            || (have_failed(Standing::Failed) && !may_find_new)
     }
 
-    fn failing_most(&self) -> usize {
-        self.settings.max_in_flight.max(FAILING_SHARDS_MIN)
+    /// Shards that were not tried yet and fail, one after the other, before the node is taken for down.
+    fn new_most(&self) -> usize {
+        let most = self.settings.max_in_flight.max(IN_A_ROW_MIN);
+        most.saturating_mul(self.troubles.reach())
+    }
+
+    /// Whether to read past shards that are left alone, for others. As long as the node takes nothing
+    /// it may as well be down, and then it is not to cost a read of all that waits for it.
+    fn may_reach_further(&self) -> bool {
+        let most = self
+            .settings
+            .window_hints
+            .saturating_mul(self.troubles.reach());
+        self.has_answered || self.hints_read < most as u64
     }
 
     /// Whether the round is over, now that all is begun that can be.
     fn end(&self) -> Option<End> {
-        if !self.tasks.is_empty() || self.reading.is_some() {
+        if !self.tasks.is_empty() || self.reading.is_some() || self.probing.is_some() {
             return None;
         }
         if self.window.is_empty() {
@@ -338,7 +456,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         // What is behind held hints is not tried, so it says nothing of the node; with nothing else
         // left it waits for the bell here.
         let left_alone = self.waiting.len() + self.behind_held.len();
-        let is_failing = !self.waiting.is_empty() && left_alone >= self.window.shards().len();
+        let is_failing = !self.waiting.is_empty() && left_alone >= self.window.shard_count();
         if !is_storm && !is_failing {
             return None;
         }
@@ -359,6 +477,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             answered: self.has_answered,
             wish: self.wish,
             until: first.filter(|_| !is_storm),
+            is_storm,
             hears: (self.is_at_end || !self.behind_held.is_empty()) && !is_storm,
             only_unknown: self.window.shards().all(is_unknown),
         }))

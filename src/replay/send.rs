@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{progress::Progress, rate_limit::RateLimit, round::Interrupted, shard::Troubles};
+use super::{
+    progress::Progress, rate_limit::RateLimit, round::Interrupted, shard::Troubles,
+    together::Together,
+};
 use crate::{
     admission::{Admission, Sending},
     clock::Clock,
@@ -29,6 +32,8 @@ pub struct Line<W> {
     pub store: Arc<Store>,
     pub writer: Arc<W>,
     pub limit: RateLimit,
+    /// What all nodes share.
+    pub together: Arc<Together>,
     pub timeout: Duration,
     pub clock: Clock,
     /// Told of every send, if direct writes keep behind them.
@@ -71,6 +76,10 @@ pub struct Load {
     pub retired_below: Option<QueueId>,
     /// How often the store had been opened again when they were read.
     pub reopens: u64,
+    /// The answer is waited for so many times as long as usual.
+    pub patience: u32,
+    /// Whether the node took nothing since a ping or a send failed.
+    pub in_doubt: bool,
 }
 
 /// Hints that nobody else may let leave until this is dropped.
@@ -131,6 +140,8 @@ pub struct Landed {
     pub shard: ShardId,
     /// How many of the shard's first hints it tried to claim.
     pub tried: usize,
+    /// How long the host's writer took.
+    pub took: Duration,
     pub outcome: Outcome,
 }
 
@@ -160,14 +171,19 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     let ended = |tried, outcome| Landed {
         shard,
         tried,
+        took: Duration::ZERO,
         outcome,
     };
     let bytes = load.hints.iter().map(|it| it.hint.payload_bytes()).sum();
-    tokio::select! {
+    let turn = async {
+        line.limit.wait(bytes).await;
+        line.together.turn(bytes, load.in_doubt).await
+    };
+    let _turn = tokio::select! {
         biased;
         () = quit.cancelled() => return ended(0, Outcome::NotBegun),
-        () = line.limit.wait(bytes) => {}
-    }
+        turn = turn => turn,
+    };
     // A failed store sends nothing new: what it could not acknowledge would only arrive twice.
     if let Err(error) = line.store.check_serving() {
         return ended(0, Outcome::Store(error));
@@ -191,9 +207,15 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
         batches,
     };
     let work = async { line.writer.write_shard(write).await };
-    let answer = answered("send", line.timeout, work).await;
+    let began = Instant::now();
+    let answer = answered("send", line.timeout, load.patience, work).await;
     let answer = WriteError::settle(answer, sent);
-    ended(tried, Outcome::Sent(claim, sent, answer))
+    Landed {
+        shard,
+        tried,
+        took: began.elapsed(),
+        outcome: Outcome::Sent(claim, sent, answer),
+    }
 }
 
 /// The points of the first hints: all up to one that does not decode, which is an error once it comes first.
@@ -224,19 +246,25 @@ fn batches<P: Payload>(
     Ok(batches)
 }
 
-/// What the host's code answers. A panic in it, or no answer in time, is worth a retry.
+/// What the host's code answers, within so many times the limit. A panic in it, or no answer in time,
+/// is worth a retry.
 pub async fn answered(
     what: &'static str,
     limit: Duration,
+    times: u32,
     work: impl Future<Output = Result<(), WriteError>>,
 ) -> Result<(), WriteError> {
-    match timeout(limit, caught(work)).await {
+    match timeout(times * limit, caught(work)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => Err(WriteError::retry(format!("the {what} panicked: {panic}"))),
         Err(_) => {
             let limit = humantime::format_duration(limit);
+            let times = match times {
+                1 => String::new(),
+                _ => format!("{times} times "),
+            };
             Err(WriteError::retry(format!(
-                "the {what} was not answered within send_timeout = {limit}"
+                "the {what} was not answered within {times}send_timeout = {limit}"
             )))
         }
     }

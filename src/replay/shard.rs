@@ -2,7 +2,7 @@
 //! of its hints the node may have rejected, and whether the next one is of a format that is not read here.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -12,14 +12,23 @@ use super::backoff::Backoff;
 use crate::{
     clock::Clock,
     stats::UnknownFormat,
-    store::{Burial, DeadReason, HeadStatus, Place, QueueRef},
+    store::{Burial, DeadReason, HEADS_MAX, HeadStatus, Place, QueueRef},
     types::ShardId,
 };
+
+/// So often a round goes further than the one before: about as far as a queue may be long.
+const IN_VAIN_MAX: u32 = 12;
+/// The answer to a single hint that takes long is waited for so many times as long as usual, at most.
+const PATIENCE_MAX: u32 = 10;
 
 /// The shards of a node that are in trouble. They outlive the window, which is dropped whenever the node is down.
 #[derive(Debug)]
 pub struct Troubles {
-    shards: HashMap<ShardId, Trouble>,
+    shards: BTreeMap<ShardId, Trouble>,
+    /// Those whose last send failed.
+    failed: BTreeSet<ShardId>,
+    /// How many rounds did, since the node caught up or a ping failed.
+    in_vain: u32,
     /// Of the shards whose next hint is of a format that is not read here: that format, and the one written.
     unknown: BTreeMap<ShardId, (u16, u16)>,
     clock: Clock,
@@ -34,6 +43,10 @@ struct Trouble {
     until: Instant,
     /// Of the next hints, how many were in a send that the node rejected: the one that it will never take is among them.
     suspects: usize,
+    /// Hints of a send, at most, in eighths: since larger ones took too long.
+    most_eighths: Option<usize>,
+    /// The answer to a send is waited for so many times as long as usual.
+    patience: u32,
     tried: Option<Tried>,
 }
 
@@ -49,7 +62,9 @@ struct Tried {
 impl Troubles {
     pub fn new(clock: Clock, retry_interval: Duration, retry_max_interval: Duration) -> Self {
         Troubles {
-            shards: HashMap::new(),
+            shards: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            in_vain: 0,
             unknown: BTreeMap::new(),
             clock,
             retry_interval,
@@ -76,7 +91,7 @@ impl Troubles {
         }
     }
 
-    /// What is to be known of hints that were tried after a restart, by shard.
+    /// What is to be known of hints that were tried after a restart, by shard; of the first ones only.
     pub fn heads(&self) -> Vec<HeadStatus> {
         let tried = self.shards.iter().filter_map(|(shard, trouble)| {
             let tried = trouble.tried.as_ref()?;
@@ -90,15 +105,41 @@ impl Troubles {
                 last_failed_unix_ms: tried.last_failed_unix_ms,
             })
         });
-        let mut heads: Vec<_> = tried.collect();
-        heads.sort_unstable_by_key(|head| head.shard);
-        heads
+        tried.take(HEADS_MAX).collect()
     }
 
     /// Nothing waits for the node any more.
     pub fn clear(&mut self) {
         self.shards.clear();
+        self.failed.clear();
+        self.in_vain = 0;
         self.unknown.clear();
+    }
+
+    /// Whether the shard's last send failed.
+    pub fn has_failed(&self, shard: ShardId) -> bool {
+        self.failed.contains(&shard)
+    }
+
+    /// Whether that of any shard did.
+    pub fn has_failed_any(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// How far a round goes that finds nothing but failures, in multiples: four times as far as the
+    /// one before, since what goes well may stand behind what does not.
+    pub fn reach(&self) -> usize {
+        1 << (2 * self.in_vain)
+    }
+
+    /// A round ended since its sends failed.
+    pub fn was_in_vain(&mut self) {
+        self.in_vain = (self.in_vain + 1).min(IN_VAIN_MAX);
+    }
+
+    /// A ping failed, so it was the node.
+    pub fn is_down(&mut self) {
+        self.in_vain = 0;
     }
 
     /// When the shard may be sent to, if that is not now.
@@ -121,18 +162,43 @@ impl Troubles {
         if max_attempts > 0 && attempts + 1 >= max_attempts {
             return 1;
         }
+        let most = trouble.and_then(|it| it.most_eighths);
+        let most = most.map_or(usize::MAX, |eighths| eighths / 8);
         match trouble.map_or(0, |it| it.suspects) {
-            0 => usize::MAX,
+            0 => most,
             // The first half: if that is taken, it is in the other one.
-            suspects => (suspects / 2).max(1),
+            suspects => (suspects / 2).clamp(1, most),
         }
     }
 
-    /// A send failed in a way that is worth a retry. Returns how often it did with this hint in front.
-    pub fn failed(&mut self, shard: ShardId, head: Place, wish: Option<Duration>) -> u32 {
-        let now = self.clock.unix_ms();
+    /// How many times as long as usual the answer to a send is waited for.
+    pub fn patience(&self, shard: ShardId) -> u32 {
+        self.shards.get(&shard).map_or(1, |it| it.patience)
+    }
+
+    /// A send failed after a long time. The next one carries half as much, or is given twice the time
+    /// if it was one hint. Returns whether a smaller send may do better.
+    pub fn was_slow(&mut self, shard: ShardId, sent: usize) -> bool {
+        let trouble = self.trouble(shard);
+        if sent > 1 {
+            trouble.most_eighths = Some(sent / 2 * 8);
+        } else {
+            trouble.patience = (trouble.patience * 2).min(PATIENCE_MAX);
+        }
+        sent > 1
+    }
+
+    /// A send failed in a way that is worth a retry.
+    pub fn leave_alone(&mut self, shard: ShardId, wish: Option<Duration>) {
         let trouble = self.trouble(shard);
         trouble.until = Instant::now() + trouble.backoff.next(wish);
+        self.failed.insert(shard);
+    }
+
+    /// That was an attempt of this hint, which was in front. Returns how many there were.
+    pub fn failed(&mut self, shard: ShardId, head: Place) -> u32 {
+        let now = self.clock.unix_ms();
+        let trouble = self.trouble(shard);
         let before = trouble.tried.take().filter(|it| it.place == head);
         let tried = Tried {
             place: head,
@@ -149,8 +215,7 @@ impl Troubles {
     /// The shard's next hint is of a format that is not read here. Nothing was tried, so no attempt counts. Returns whether that is
     /// news.
     pub fn unknown_format(&mut self, shard: ShardId, found: u16, written: u16) -> bool {
-        let trouble = self.trouble(shard);
-        trouble.until = Instant::now() + trouble.backoff.next(None);
+        self.leave_alone(shard, None);
         self.unknown.insert(shard, (found, written)).is_none()
     }
 
@@ -203,17 +268,21 @@ impl Troubles {
     /// The node took something of the shard.
     pub fn taken(&mut self, shard: ShardId, hints: usize) {
         self.left(shard, hints);
+        self.failed.remove(&shard);
         let Some(trouble) = self.shards.get_mut(&shard) else {
             return;
         };
-        match trouble.suspects {
-            0 => {
-                self.shards.remove(&shard);
-            }
-            _ => {
-                trouble.backoff.reset();
-                trouble.until = Instant::now();
-            }
+        if trouble.suspects == 0 && trouble.most_eighths.is_none() && trouble.patience == 1 {
+            self.shards.remove(&shard);
+            return;
+        }
+        trouble.backoff.reset();
+        trouble.until = Instant::now();
+        // As much as was allowed: a little more may go, too.
+        if let Some(eighths) = &mut trouble.most_eighths
+            && hints >= *eighths / 8
+        {
+            *eighths += (*eighths / 8).max(1);
         }
     }
 
@@ -244,6 +313,8 @@ impl Troubles {
             backoff: Backoff::new(interval, max),
             until: Instant::now(),
             suspects: 0,
+            most_eighths: None,
+            patience: 1,
             tried: None,
         })
     }
@@ -255,6 +326,11 @@ mod tests {
     use crate::types::{NodeId, QueueId, Sequence};
 
     const SHARD: ShardId = ShardId(7);
+
+    fn fail(troubles: &mut Troubles, first: u64) -> u32 {
+        troubles.leave_alone(SHARD, None);
+        troubles.failed(SHARD, place(first))
+    }
 
     fn troubles() -> Troubles {
         Troubles::new(
@@ -314,9 +390,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn attempts_are_those_of_the_hint_in_front_and_the_last_one_is_for_it_alone() {
         let mut troubles = troubles();
-        assert_eq!(troubles.failed(SHARD, place(1), None), 1);
+        assert_eq!(fail(&mut troubles, 1), 1);
         assert_eq!(troubles.most_hints(SHARD, place(1), 3), usize::MAX);
-        assert_eq!(troubles.failed(SHARD, place(1), None), 2);
+        assert_eq!(fail(&mut troubles, 1), 2);
         assert_eq!(troubles.most_hints(SHARD, place(1), 3), 1);
         assert_eq!(
             troubles.most_hints(SHARD, place(1), 0),
@@ -336,7 +412,7 @@ mod tests {
             3,
             "with the rejected one"
         );
-        assert_eq!(troubles.failed(SHARD, place(2), None), 1);
+        assert_eq!(fail(&mut troubles, 2), 1);
         assert_eq!(burial(&troubles, DeadReason::Undecodable).attempts, 0);
     }
 
@@ -349,7 +425,7 @@ mod tests {
         };
         assert_eq!(waits(&troubles), None);
         for nominal in [1, 2, 4] {
-            troubles.failed(SHARD, place(1), None);
+            fail(&mut troubles, 1);
             let waits = waits(&troubles).unwrap().as_secs_f64();
             assert!(
                 (nominal as f64 / 2.0..=nominal as f64).contains(&waits),
@@ -360,7 +436,7 @@ mod tests {
         assert!(waits(&troubles).is_some(), "a burial is no success");
         troubles.taken(SHARD, 1);
         assert_eq!(waits(&troubles), None);
-        troubles.failed(SHARD, place(2), Some(Duration::from_secs(300)));
+        troubles.leave_alone(SHARD, Some(Duration::from_secs(300)));
         assert_eq!(waits(&troubles), Some(Duration::from_secs(300)));
     }
 
@@ -391,7 +467,7 @@ mod tests {
         assert!(!troubles.known_format(SHARD));
         assert!(troubles.unknown().is_none());
         assert_eq!(troubles.most_hints(SHARD, place(1), 3), usize::MAX);
-        assert_eq!(troubles.failed(SHARD, place(1), None), 1);
+        assert_eq!(fail(&mut troubles, 1), 1);
         let until = troubles.backing_off(SHARD, Instant::now()).unwrap();
         assert!(
             until - Instant::now() <= Duration::from_secs(1),
@@ -402,14 +478,14 @@ mod tests {
     #[test]
     fn what_was_tried_is_known_after_a_restart() {
         let mut before = troubles();
-        before.failed(SHARD, place(5), None);
-        before.failed(SHARD, place(5), None);
+        fail(&mut before, 5);
+        fail(&mut before, 5);
         let mut after = troubles();
         after.restore(&before.heads());
         assert_eq!(after.heads(), before.heads());
         assert!(after.backing_off(SHARD, Instant::now()).is_none());
         assert_eq!(after.most_hints(SHARD, place(5), 3), 1, "the last try");
-        assert_eq!(after.failed(SHARD, place(5), None), 3);
-        assert_eq!(after.failed(SHARD, place(6), None), 1, "another hint");
+        assert_eq!(fail(&mut after, 5), 3);
+        assert_eq!(fail(&mut after, 6), 1, "another hint");
     }
 }

@@ -1,116 +1,247 @@
 //! The window: what was read of a node's queues and is not yet done, by shard.
 //!
-//! It spans from the oldest hint that is not done to the last one that was read, with all in between, done or not: so much may come
-//! again after a crash, and so far does a shard that stalls let the others go.
+//! It is read in passes, each from the head of the first queue to the end of the last. Mostly there
+//! is one pass, which goes on whenever hints come. A shard that is left alone may be set aside
+//! (`aside.rs`): then others are read in its place, and a further pass takes in what was passed over.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::aside::Aside;
 use crate::{
-    store::{Mark, PeekedHint, Place},
-    types::{Amount, ShardId},
+    store::{PeekedHint, Place, QueueRef},
+    types::{Amount, Sequence, ShardId},
 };
 
 /// Pure data: it neither reads nor sends.
 #[derive(Debug, Default)]
 pub struct Window {
     lanes: HashMap<ShardId, Lane>,
-    /// Shards that may be sent to and have something to send, by the number of their first hint.
-    ready: BTreeSet<(u64, ShardId)>,
-    /// All hints that the window spans, in the order they were read.
-    slots: VecDeque<Slot>,
-    /// The number of the first slot.
-    first: u64,
-    span: Amount,
-    /// The last hint that was read.
-    last: Option<Mark>,
+    ready: Ready,
+    /// The first hint of every lane.
+    fronts: BTreeSet<(Position, ShardId)>,
+    /// What is in the lanes.
+    holds: Amount,
+    /// The node's queues, in the order in which they are read.
+    queues: Vec<QueueRef>,
+    /// The last hint that this pass has read.
+    last: Option<Place>,
     /// What the next hint would add, if there was no room for it.
     wanted: Option<Amount>,
+    pub aside: Aside,
 }
 
-/// A shard's hints that are not done, with their numbers; those that are being sent are the first ones.
+/// Where a hint stands among all of its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    queue: usize,
+    sequence: Sequence,
+}
+
+/// What is known of a shard, by its sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// None was made since something of it is in the window.
+    New,
+    /// The last one was taken.
+    Well,
+    /// The last one failed.
+    Failed,
+}
+
+/// Shards that may be sent to and have something to send, by first hint.
+#[derive(Debug, Default)]
+struct Ready {
+    new: BTreeSet<(Position, ShardId)>,
+    well: BTreeSet<(Position, ShardId)>,
+    failed: BTreeSet<(Position, ShardId)>,
+}
+
+impl Ready {
+    fn of(&self, standing: Standing) -> &BTreeSet<(Position, ShardId)> {
+        match standing {
+            Standing::New => &self.new,
+            Standing::Well => &self.well,
+            Standing::Failed => &self.failed,
+        }
+    }
+
+    fn of_mut(&mut self, standing: Standing) -> &mut BTreeSet<(Position, ShardId)> {
+        match standing {
+            Standing::New => &mut self.new,
+            Standing::Well => &mut self.well,
+            Standing::Failed => &mut self.failed,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.well.is_empty() && self.failed.is_empty()
+    }
+}
+
+/// A shard's hints that are not done; those that are being sent are the first ones.
 #[derive(Debug)]
 struct Lane {
-    hints: VecDeque<(u64, PeekedHint)>,
+    hints: VecDeque<(Position, PeekedHint)>,
+    /// The last hint that was taken in.
+    last: Position,
     is_free: bool,
-}
-
-#[derive(Debug)]
-struct Slot {
-    shard: ShardId,
-    /// The hint itself, and what had left its queue between it and the one before.
-    adds: Amount,
-    payload_bytes: u64,
-    is_done: bool,
+    standing: Standing,
 }
 
 impl Window {
-    /// Whether all that was read is done.
+    /// Whether nothing is held, and nothing set aside.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.fronts.is_empty() && self.aside.shards().len() == 0
+    }
+
+    /// Whether nothing is held.
+    pub fn holds_nothing(&self) -> bool {
+        self.fronts.is_empty()
     }
 
     /// Where to read on; `None` is the head.
     pub fn position(&self) -> Option<Place> {
-        self.last.map(|mark| mark.place().next())
+        self.last.map(Place::next)
+    }
+
+    /// Begins to read at the head again: what was passed over is taken in this time.
+    pub fn begin_pass(&mut self) {
+        self.last = None;
+        self.aside.begin_pass();
     }
 
     /// How much more may be read; `None` if there is no room for the next hint.
     pub fn room(&self, most: Amount) -> Option<Amount> {
-        if self.slots.is_empty() {
+        if self.holds_nothing() {
             return Some(most);
         }
-        let left = most.less(self.span);
+        let left = most.less(self.holds);
         let wanted = self.wanted.unwrap_or(Amount { hints: 1, bytes: 1 });
         (left.hints >= wanted.hints && left.bytes >= wanted.bytes).then_some(left)
     }
 
-    /// Takes in what was read, as far as there is room; one hint at least if the window is empty. What did not fit is read again.
+    /// Takes in what was read, as far as there is room; one hint at least if the window is empty.
+    /// What did not fit is read again.
     pub fn push(&mut self, hints: Vec<PeekedHint>, most: Amount) {
         self.wanted = None;
         for hint in hints {
-            let adds = self.added_by(&hint);
-            let span = self.span.plus(adds);
-            if !self.slots.is_empty() && (span.hints > most.hints || span.bytes > most.bytes) {
-                self.wanted = Some(adds);
-                return;
+            let place = hint.mark.place();
+            let position = self.position_of(place);
+            let shard = hint.hint.shard;
+            let lane = self.lanes.get(&shard);
+            let is_known = lane.is_some_and(|lane| position <= lane.last);
+            if !is_known && !self.aside.passes_over(shard) {
+                let adds = amount_of(&hint);
+                let holds = self.holds.plus(adds);
+                let is_over = holds.hints > most.hints || holds.bytes > most.bytes;
+                if !self.holds_nothing() && is_over {
+                    self.wanted = Some(adds);
+                    return;
+                }
+                self.take_in(position, hint);
             }
-            let number = self.first + self.slots.len() as u64;
-            let (mark, shard) = (hint.mark, hint.hint.shard);
-            self.slots.push_back(Slot {
-                shard,
-                adds,
-                payload_bytes: hint.hint.payload_bytes(),
-                is_done: false,
-            });
-            self.span = span;
-            self.last = Some(mark);
-            let lane = self.lanes.entry(shard).or_insert_with(|| Lane {
-                hints: VecDeque::new(),
-                is_free: true,
-            });
-            if lane.is_free && lane.hints.is_empty() {
-                self.ready.insert((number, shard));
-            }
-            lane.hints.push_back((number, hint));
+            self.last = Some(place);
         }
     }
 
-    fn added_by(&self, hint: &PeekedHint) -> Amount {
-        match self.last {
-            Some(last) if last.queue == hint.mark.queue && !self.slots.is_empty() => Amount {
-                hints: hint.mark.sequence.0.saturating_sub(last.sequence.0),
-                bytes: hint.mark.bytes_through.saturating_sub(last.bytes_through),
-            },
-            _ => Amount {
-                hints: 1,
-                bytes: hint.hint.payload_bytes(),
-            },
+    /// Takes in the next hint of a shard that was set aside, read by itself. If it is not there any
+    /// more the next pass finds what is.
+    pub fn put_back(&mut self, shard: ShardId, hint: Option<PeekedHint>) {
+        let Some(position) = self.aside.take(shard) else {
+            return;
+        };
+        match hint.filter(|hint| self.position_of(hint.mark.place()) == position) {
+            Some(hint) => self.take_in(position, hint),
+            None => self.aside.forget(shard),
         }
     }
 
-    /// The shard to send to next: of those that may be, the one with the oldest hint, since the cursor waits for that.
-    pub fn ready(&self) -> Option<ShardId> {
-        self.ready.first().map(|(_, shard)| *shard)
+    fn take_in(&mut self, position: Position, hint: PeekedHint) {
+        let shard = hint.hint.shard;
+        self.holds = self.holds.plus(amount_of(&hint));
+        let lane = self.lanes.entry(shard).or_insert_with(|| Lane {
+            hints: VecDeque::new(),
+            last: position,
+            is_free: true,
+            standing: Standing::New,
+        });
+        lane.last = position;
+        if lane.hints.is_empty() {
+            self.fronts.insert((position, shard));
+            if lane.is_free {
+                self.ready.of_mut(lane.standing).insert((position, shard));
+            }
+        }
+        lane.hints.push_back((position, hint));
+    }
+
+    fn position_of(&mut self, Place { queue, sequence }: Place) -> Position {
+        // Mostly there is one, and mostly it is the last one.
+        let known = self.queues.iter().rposition(|it| *it == queue);
+        let queue = known.unwrap_or_else(|| {
+            self.queues.push(queue);
+            self.queues.len() - 1
+        });
+        Position { queue, sequence }
+    }
+
+    /// Of the shards of this standing that may be sent to, the one with the oldest hint.
+    pub fn ready(&self, standing: Standing) -> Option<(Position, ShardId)> {
+        self.ready.of(standing).first().copied()
+    }
+
+    /// The same, but from somewhere between the oldest and the newest one, by a fraction of 2^32.
+    pub fn ready_at(&self, standing: Standing, fraction: u32) -> Option<(Position, ShardId)> {
+        let ready = self.ready.of(standing);
+        let ((first, _), (last, _)) = (*ready.first()?, *ready.last()?);
+        if first.queue != last.queue {
+            return ready.first().copied();
+        }
+        let span = u128::from(last.sequence.0 - first.sequence.0);
+        let from = first.sequence.0 + ((span * u128::from(fraction)) >> 32) as u64;
+        let from = Position {
+            sequence: Sequence(from),
+            ..first
+        };
+        ready.range((from, ShardId(0))..).next().copied()
+    }
+
+    /// Sets shards aside that failed, may be tried again and are not yet; but for a hint of one of
+    /// them, which is next.
+    pub fn set_failed_aside(&mut self) {
+        let ready = self.ready.failed.iter();
+        let lane = |shard| self.lanes.get(shard);
+        let is_one = |shard| lane(shard).is_some_and(|lane| lane.hints.len() == 1);
+        let next = ready.clone().find(|(_, shard)| is_one(shard)).copied();
+        let others: Vec<_> = ready.filter(|it| Some(**it) != next).copied().collect();
+        for (_, shard) in others {
+            self.hold(shard);
+            self.set_aside(shard);
+            self.aside.is_due(shard);
+        }
+    }
+
+    /// Whether any shard may be sent to.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub fn standing(&self, shard: ShardId) -> Standing {
+        let lane = self.lanes.get(&shard);
+        lane.map_or(Standing::New, |lane| lane.standing)
+    }
+
+    /// The shard's sends went so.
+    pub fn stands(&mut self, shard: ShardId, standing: Standing) {
+        let Some(lane) = self.lanes.get_mut(&shard) else {
+            return;
+        };
+        if let Some((position, _)) = lane.hints.front()
+            && self.ready.of_mut(lane.standing).remove(&(*position, shard))
+        {
+            self.ready.of_mut(standing).insert((*position, shard));
+        }
+        lane.standing = standing;
     }
 
     /// The shard's next hints: at least one, if it has any, and at most so many.
@@ -133,8 +264,8 @@ impl Window {
     pub fn hold(&mut self, shard: ShardId) {
         if let Some(lane) = self.lanes.get_mut(&shard) {
             lane.is_free = false;
-            if let Some((number, _)) = lane.hints.front() {
-                self.ready.remove(&(*number, shard));
+            if let Some((position, _)) = lane.hints.front() {
+                self.ready.of_mut(lane.standing).remove(&(*position, shard));
             }
         }
     }
@@ -142,29 +273,40 @@ impl Window {
     /// The shard may be sent to again.
     pub fn free(&mut self, shard: ShardId) {
         let Some(lane) = self.lanes.get_mut(&shard) else {
+            if self.aside.has(shard) {
+                self.aside.is_due(shard);
+            }
             return;
         };
         lane.is_free = true;
         match lane.hints.front() {
-            Some((number, _)) => {
-                self.ready.insert((*number, shard));
+            Some((position, _)) => {
+                self.ready.of_mut(lane.standing).insert((*position, shard));
             }
             None => {
                 self.lanes.remove(&shard);
+                self.aside.forget(shard);
             }
+        }
+    }
+
+    /// Gives the memory of a shard that is held, and of which nothing is being sent, for others.
+    pub fn set_aside(&mut self, shard: ShardId) {
+        let Some(lane) = self.lanes.remove(&shard) else {
+            return;
+        };
+        for (_, hint) in &lane.hints {
+            self.holds = self.holds.less(amount_of(hint));
+        }
+        if let Some((position, hint)) = lane.hints.front() {
+            self.fronts.remove(&(*position, shard));
+            self.aside.set(shard, *position, hint.mark.place());
         }
     }
 
     /// The first so many hints of a shard that is held are done.
     pub fn done(&mut self, shard: ShardId, hints: usize) {
-        for _ in 0..hints {
-            let lane = self.lanes.get_mut(&shard);
-            let Some((number, _)) = lane.and_then(|lane| lane.hints.pop_front()) else {
-                break;
-            };
-            self.finish(number);
-        }
-        self.trim();
+        self.keep_only(shard, hints, &[]);
     }
 
     /// Of the first so many hints of a shard that is held, only these are still there.
@@ -172,58 +314,50 @@ impl Window {
         let Some(lane) = self.lanes.get_mut(&shard) else {
             return;
         };
+        if let Some((position, _)) = lane.hints.front() {
+            self.fronts.remove(&(*position, shard));
+        }
         let rest = lane.hints.split_off(of_first.min(lane.hints.len()));
         let mut kept = kept.iter().map(|hint| hint.mark.place()).peekable();
-        let all = std::mem::take(&mut lane.hints);
-        let (stay, gone): (VecDeque<_>, VecDeque<_>) = all
-            .into_iter()
-            .partition(|(_, hint)| kept.next_if_eq(&hint.mark.place()).is_some());
-        lane.hints = stay;
+        let first = std::mem::take(&mut lane.hints);
+        for (position, hint) in first {
+            match kept.next_if_eq(&hint.mark.place()) {
+                Some(_) => lane.hints.push_back((position, hint)),
+                None => self.holds = self.holds.less(amount_of(&hint)),
+            }
+        }
         lane.hints.extend(rest);
-        for (number, _) in gone {
-            self.finish(number);
-        }
-        self.trim();
-    }
-
-    fn finish(&mut self, number: u64) {
-        let index = number.saturating_sub(self.first) as usize;
-        if let Some(slot) = self.slots.get_mut(index) {
-            slot.is_done = true;
-        }
-    }
-
-    /// Moves the window's beginning to the oldest hint that is not done.
-    fn trim(&mut self) {
-        while let Some(slot) = self.slots.front().filter(|slot| slot.is_done) {
-            self.span = self.span.less(slot.adds);
-            self.slots.pop_front();
-            self.first += 1;
-        }
-        // What had left before it is now below the oldest one.
-        if let Some(oldest) = self.slots.front_mut() {
-            let alone = Amount {
-                hints: 1,
-                bytes: oldest.payload_bytes,
-            };
-            self.span = self.span.less(oldest.adds).plus(alone);
-            oldest.adds = alone;
+        if let Some((position, _)) = lane.hints.front() {
+            self.fronts.insert((*position, shard));
         }
     }
 
     /// The shard of the oldest hint that is not done.
     pub fn oldest(&self) -> Option<ShardId> {
-        self.slots.front().map(|slot| slot.shard)
+        let fronts = [self.fronts.first().copied(), self.aside.oldest()];
+        fronts.into_iter().flatten().min().map(|(_, shard)| shard)
     }
 
     /// Whether the shard has anything that is not done.
     pub fn has(&self, shard: ShardId) -> bool {
-        self.lanes.contains_key(&shard)
+        self.lanes.contains_key(&shard) || self.aside.has(shard)
     }
 
     /// Shards with anything that is not done.
-    pub fn shards(&self) -> impl ExactSizeIterator<Item = ShardId> {
-        self.lanes.keys().copied()
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> {
+        self.lanes.keys().copied().chain(self.aside.shards())
+    }
+
+    /// How many these are.
+    pub fn shard_count(&self) -> usize {
+        self.lanes.len() + self.aside.shards().len()
+    }
+}
+
+fn amount_of(hint: &PeekedHint) -> Amount {
+    Amount {
+        hints: 1,
+        bytes: hint.hint.payload_bytes(),
     }
 }
 
@@ -231,7 +365,7 @@ impl Window {
 mod tests {
     use super::*;
     use crate::{
-        store::{Hint, QueueRef},
+        store::{Hint, Mark, QueueRef},
         types::{NodeId, QueueId, Sequence},
     };
     use bytes::Bytes;
@@ -272,24 +406,28 @@ mod tests {
         sequences(&window.next_of(ShardId(shard), Amount { hints, bytes }))
     }
 
+    fn next(window: &Window) -> Option<ShardId> {
+        window.ready(Standing::New).map(|(_, shard)| shard)
+    }
+
     #[test]
     fn the_shard_with_the_oldest_hint_is_sent_to_first_and_one_that_is_held_not_at_all() {
         let mut window = Window::default();
         window.push(hints(&[(1, 7), (2, 8), (3, 7), (4, 9)]), MOST);
-        assert_eq!(window.ready(), Some(ShardId(7)));
+        assert_eq!(next(&window), Some(ShardId(7)));
         window.hold(ShardId(7));
-        assert_eq!(window.ready(), Some(ShardId(8)));
+        assert_eq!(next(&window), Some(ShardId(8)));
         window.hold(ShardId(8));
         window.done(ShardId(7), 1);
         assert_eq!(window.oldest(), Some(ShardId(8)));
         window.free(ShardId(7));
-        assert_eq!(window.ready(), Some(ShardId(7)), "3 is older than 4");
+        assert_eq!(next(&window), Some(ShardId(7)), "3 is older than 4");
         window.hold(ShardId(7));
         window.push(hints(&[(5, 8)]), MOST);
-        assert_eq!(window.ready(), Some(ShardId(9)));
+        assert_eq!(next(&window), Some(ShardId(9)));
         window.hold(ShardId(9));
-        assert_eq!(window.ready(), None);
-        assert_eq!(window.shards().len(), 3);
+        assert_eq!(next(&window), None);
+        assert_eq!(window.shard_count(), 3);
     }
 
     #[test]
@@ -303,61 +441,75 @@ mod tests {
         assert!(next_of(&window, 6, 9, 30).is_empty());
     }
 
+    /// How much more may be read.
+    fn room(window: &Window) -> Option<(u64, u64)> {
+        window.room(MOST).map(|room| (room.hints, room.bytes))
+    }
+
     #[test]
-    fn the_window_spans_from_the_oldest_that_is_not_done_whatever_is_done_behind_it() {
+    fn what_is_done_makes_room_wherever_it_stands() {
         let mut window = Window::default();
         window.push(hints(&[(1, 7), (2, 8), (3, 8), (4, 8)]), MOST);
         window.hold(ShardId(8));
         window.done(ShardId(8), 3);
         window.free(ShardId(8));
-        let left = Amount {
-            hints: 6,
-            bytes: 60,
-        };
-        assert_eq!(window.room(MOST), Some(left));
-        window.push(
-            hints(&[(5, 8), (6, 8), (7, 8), (8, 8), (9, 8), (10, 8), (11, 8)]),
-            MOST,
-        );
-        assert_eq!(
-            window.position().unwrap().sequence,
-            Sequence(11),
-            "11 is read again"
-        );
-        assert_eq!(window.room(MOST), None);
+        assert_eq!(room(&window), Some((9, 90)));
+        let more: Vec<_> = (5..=14).map(|sequence| (sequence, 8)).collect();
+        window.push(hints(&more), MOST);
+        let position = window.position().unwrap();
+        assert_eq!(position.sequence, Sequence(14), "14 is read again");
+        assert_eq!(room(&window), None);
         window.hold(ShardId(7));
         window.done(ShardId(7), 1);
-        let left = Amount {
-            hints: 4,
-            bytes: 40,
-        };
-        assert_eq!(window.room(MOST), Some(left));
-        window.hold(ShardId(8));
-        window.done(ShardId(8), 6);
-        assert!(window.is_empty());
-        assert_eq!(window.room(MOST), Some(MOST));
+        assert_eq!(room(&window), Some((1, 10)));
     }
 
     #[test]
-    fn what_had_left_in_between_counts_until_nothing_is_in_front_of_it() {
+    fn a_shard_set_aside_makes_room_and_comes_back_in_order_with_the_next_pass() {
         let mut window = Window::default();
-        window.push(hints(&[(1, 7), (8, 8)]), MOST);
-        let left = Amount {
-            hints: 2,
-            bytes: 20,
-        };
-        assert_eq!(window.room(MOST), Some(left));
-        // There is room for one, but this one has another in front of it that had left, and one more.
-        window.push(hints(&[(11, 8)]), MOST);
-        assert_eq!(window.position().unwrap().sequence, Sequence(9));
-        assert_eq!(window.room(MOST), None, "not for the next one");
+        let first = hints(&[(1, 7), (2, 8), (3, 7), (4, 8)]);
+        window.push(first.clone(), MOST);
+        window.hold(ShardId(7));
+        window.set_aside(ShardId(7));
+        assert_eq!(room(&window), Some((8, 80)));
+        assert_eq!(window.oldest(), Some(ShardId(7)));
+        assert_eq!(window.shard_count(), 2);
+        window.push(hints(&[(5, 7), (6, 9)]), MOST);
+        assert_eq!(room(&window), Some((7, 70)), "5 is passed over");
+        assert!(!window.aside.wants_pass());
+
+        window.free(ShardId(7));
+        let (shard, place) = window.aside.next_due().unwrap();
+        assert_eq!((shard, place.sequence), (ShardId(7), Sequence(1)));
+        window.put_back(shard, first.first().cloned());
+        assert_eq!(next_of(&window, 7, 9, 99), [1], "only the next one");
+        window.push(hints(&[(7, 7)]), MOST);
+        assert_eq!(next_of(&window, 7, 9, 99), [1], "3 and 5 come first");
         window.hold(ShardId(7));
         window.done(ShardId(7), 1);
-        let left = Amount {
-            hints: 9,
-            bytes: 90,
-        };
-        assert_eq!(window.room(MOST), Some(left));
+        window.free(ShardId(7));
+        assert!(window.aside.wants_pass());
+
+        window.begin_pass();
+        assert!(window.position().is_none() && !window.aside.wants_pass());
+        let left = [(2, 8), (3, 7), (4, 8), (5, 7), (6, 9), (7, 7), (8, 8)];
+        window.push(hints(&left), MOST);
+        assert_eq!(next_of(&window, 7, 9, 99), [3, 5, 7]);
+        assert_eq!(next_of(&window, 8, 9, 99), [2, 4, 8], "none of them twice");
+        assert_eq!(next_of(&window, 9, 9, 99), [6]);
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_is_left_to_the_next_pass() {
+        for found in [None, Some((3, 8))] {
+            let mut window = Window::default();
+            window.push(hints(&[(1, 7)]), MOST);
+            window.hold(ShardId(7));
+            window.set_aside(ShardId(7));
+            let found = found.map(|it| hints(&[it])).and_then(|mut it| it.pop());
+            window.put_back(ShardId(7), found);
+            assert!(window.is_empty() && window.aside.wants_pass());
+        }
     }
 
     #[test]
@@ -370,7 +522,7 @@ mod tests {
         window.hold(ShardId(7));
         window.done(ShardId(7), 1);
         window.free(ShardId(7));
-        assert_eq!(window.shards().len(), 0);
+        assert_eq!(window.shard_count(), 0);
         assert_eq!(window.room(little), Some(little));
     }
 

@@ -153,7 +153,7 @@ impl BarrierQueue {
             hints: self.through.0 - first.0 + 1,
             bytes: self.bytes_through.saturating_sub(cursor.bytes_below()),
         };
-        for range in cursor.above.from(first) {
+        for range in cursor.gone_from(first) {
             if range.first > self.through {
                 break;
             }

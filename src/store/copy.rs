@@ -140,7 +140,7 @@ impl Copy {
     pub fn unread(&self, queue: &Queue, from: Sequence) -> Result<Option<Sequence>, StorageError> {
         let mut next = from;
         while next <= queue.watermark {
-            if let Some(gone) = queue.cursor.above.holding(next) {
+            if let Some(gone) = queue.cursor.gone_with(next) {
                 next = Sequence(gone.last.0.saturating_add(1));
                 continue;
             }

@@ -13,6 +13,8 @@
 //! included. Version 2 is the same without what was withdrawn, and version 1, which schema 1 wrote,
 //! without ranges either. Both are read still.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut};
 
 use super::{
@@ -27,14 +29,21 @@ const VERSION_WITHOUT_WITHDRAWN: u8 = 2;
 const VERSION_WITHOUT_RANGES: u8 = 1;
 /// Length of a stored cursor without ranges.
 pub const CURSOR_BYTES: usize = 80;
+/// Ranges that a stored cursor has, unless more than these left as anything but delivered. A value of
+/// sled's may have 64 KiB (SLED.md rule 3), and the three numbers of a range have 10 bytes each at most.
+pub const RANGES_MAX: usize = 2048;
+const _: () = assert!(CURSOR_BYTES + RANGES_MAX * 30 < 64 * 1024);
 
 /// Progress of a queue, with where everything that left it went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// The lowest sequence that is not yet done with.
     pub next: Sequence,
-    /// What left above `next`.
+    /// What left above `next`, but for `beyond`.
     pub above: Ranges,
+    /// What the node took besides, for which a stored cursor has no room: after a restart it comes
+    /// again. Shared, so that a copy costs nothing.
+    beyond: Arc<Ranges>,
     /// Taken by the node.
     pub delivered: Amount,
     /// Moved to dead letters.
@@ -64,6 +73,7 @@ impl Cursor {
         Cursor {
             next: Sequence(1),
             above: Ranges::default(),
+            beyond: Arc::default(),
             delivered: Amount::default(),
             dead: Amount::default(),
             lost: Amount::default(),
@@ -89,15 +99,55 @@ impl Cursor {
         delivered_or_dead.plus(self.lost).plus(self.withdrawn)
     }
 
+    /// All that left above `next`.
+    pub fn gone_above(&self) -> Amount {
+        self.above.amount().plus(self.beyond.amount())
+    }
+
     /// Payload bytes of all that is below the cursor.
     pub fn bytes_below(&self) -> u64 {
-        let (gone, above) = (self.gone(), self.above.amount());
-        gone.bytes.saturating_sub(above.bytes)
+        self.gone().bytes.saturating_sub(self.gone_above().bytes)
     }
 
     /// Whether a hint left.
     pub fn is_gone(&self, sequence: Sequence) -> bool {
-        sequence < self.next || self.above.holding(sequence).is_some()
+        sequence < self.next || self.gone_with(sequence).is_some()
+    }
+
+    /// The range above `next` that a hint left in.
+    pub fn gone_with(&self, sequence: Sequence) -> Option<Range> {
+        let first = self.gone_from(sequence).next();
+        first.filter(|range| range.first <= sequence)
+    }
+
+    /// The ranges above `next` that end at or above a sequence, in order. None touches another.
+    pub fn gone_from(&self, sequence: Sequence) -> impl Iterator<Item = Range> {
+        let mut above = self.above.from(sequence).peekable();
+        let mut beyond = self.beyond.from(sequence).peekable();
+        let both = std::iter::from_fn(move || match (above.peek(), beyond.peek()) {
+            (Some(one), Some(other)) if one.first > other.first => beyond.next(),
+            (None, _) => beyond.next(),
+            _ => above.next(),
+        });
+        let mut both = both.peekable();
+        std::iter::from_fn(move || {
+            let mut joined = both.next()?;
+            while let Some(next) = both.next_if(|it| it.first.0 == joined.last.0 + 1) {
+                joined.last = next.last;
+                joined.bytes += next.bytes;
+            }
+            Some(joined)
+        })
+    }
+
+    /// As it is stored: without what comes again after a restart.
+    pub fn stored(&self) -> Self {
+        Cursor {
+            beyond: Arc::default(),
+            above: self.above.clone(),
+            delivered: self.delivered.less(self.beyond.amount()),
+            ..*self
+        }
     }
 
     /// Moves behind `through`, where the queue's payload up to and including it is `bytes_through`.
@@ -115,7 +165,7 @@ impl Cursor {
             bytes: bytes_through.saturating_sub(self.bytes_below()),
         };
         self.next = Sequence(through.0.saturating_add(1));
-        while let Some(range) = self.above.take_lowest(self.next) {
+        while let Some(range) = self.take_lowest(self.next) {
             if range.first <= through {
                 left = left.less(Amount {
                     hints: through.min(range.last).0 + 1 - range.first.0,
@@ -125,21 +175,50 @@ impl Cursor {
             self.next = self.next.max(Sequence(range.last.0.saturating_add(1)));
         }
         self.count(left, leave);
+        self.store_more();
         left
     }
 
     /// One hint leaves, wherever it stands. Returns what left, nothing if it had left before.
     pub fn leave(&mut self, sequence: Sequence, bytes: u64, leave: Leave) -> Amount {
         let one = Amount { hints: 1, bytes };
-        if sequence == self.next && self.above.is_empty() {
-            self.next = Sequence(sequence.0.saturating_add(1));
-        } else if sequence < self.next || !self.above.insert(sequence, bytes) {
+        if self.is_gone(sequence) {
             return Amount::default();
-        } else if let Some(range) = self.above.take_lowest(self.next) {
-            self.next = Sequence(range.last.0.saturating_add(1));
+        }
+        if sequence == self.next {
+            self.next = Sequence(sequence.0.saturating_add(1));
+            while let Some(range) = self.take_lowest(self.next) {
+                self.next = Sequence(range.last.0.saturating_add(1));
+            }
+        } else if leave == Leave::Delivered
+            && self.above.len() >= RANGES_MAX
+            && !self.above.touches(sequence)
+        {
+            Arc::make_mut(&mut self.beyond).insert(sequence, bytes);
+        } else {
+            self.above.insert(sequence, bytes);
         }
         self.count(one, leave);
+        self.store_more();
         one
+    }
+
+    /// Takes out the lowest range if it begins at or below `through`.
+    fn take_lowest(&mut self, through: Sequence) -> Option<Range> {
+        let above = self.above.take_lowest(through);
+        let is_there = |beyond: &Ranges| beyond.iter().next().is_some_and(|it| it.first <= through);
+        above.or_else(|| match is_there(&self.beyond) {
+            true => Arc::make_mut(&mut self.beyond).take_lowest(through),
+            false => None,
+        })
+    }
+
+    /// Moves to what is stored as much as has room there.
+    fn store_more(&mut self) {
+        while self.above.len() < RANGES_MAX && !self.beyond.is_empty() {
+            let lowest = Arc::make_mut(&mut self.beyond).take_lowest(Sequence(u64::MAX));
+            lowest.map(|range| self.above.insert_range(range));
+        }
     }
 
     fn count(&mut self, left: Amount, leave: Leave) {
@@ -157,11 +236,12 @@ impl Cursor {
         let mut bytes = Vec::with_capacity(CURSOR_BYTES + self.above.len() * 6);
         bytes.put_u8(VERSION);
         bytes.put_u8(0);
-        // The window that hints leave in out of order keeps this far below; what did not fit would only come again.
+        // What would not fit at all would only come again.
         let ranges = u16::try_from(self.above.len()).unwrap_or(u16::MAX);
         bytes.put_u16(ranges);
         bytes.put_u64(self.next.0);
-        for amount in [self.delivered, self.dead, self.lost, self.withdrawn] {
+        let delivered = self.delivered.less(self.beyond.amount());
+        for amount in [delivered, self.dead, self.lost, self.withdrawn] {
             bytes.put_u64(amount.hints);
             bytes.put_u64(amount.bytes);
         }
@@ -205,6 +285,7 @@ impl Cursor {
         Ok(Cursor {
             next,
             above,
+            beyond: Arc::default(),
             delivered,
             dead,
             lost,
@@ -244,6 +325,44 @@ mod tests {
         node: NodeId(2),
         queue: QueueId(3),
     };
+
+    /// Every other hint is delivered, twice as many as a stored cursor has ranges for.
+    #[test]
+    fn what_is_delivered_beyond_the_ranges_that_are_stored_comes_again_and_is_counted_so() {
+        let mut cursor = Cursor::start();
+        let max = RANGES_MAX as u64;
+        for number in 1..=2 * max {
+            let left = cursor.leave(Sequence(2 * number), 10, Leave::Delivered);
+            assert_eq!(left.hints, 1);
+            let again = cursor.leave(Sequence(2 * number), 10, Leave::Delivered);
+            assert_eq!(again.hints, 0);
+        }
+        assert_eq!(cursor.above.len(), RANGES_MAX);
+        assert_eq!(cursor.delivered.hints, 2 * max);
+        assert!((1..=2 * max).all(|it| cursor.is_gone(Sequence(2 * it))));
+        assert!((1..=2 * max).all(|it| !cursor.is_gone(Sequence(2 * it - 1))));
+
+        let value = cursor.encode(QUEUE);
+        assert!(value.len() < 16 * 1024, "{}", value.len());
+        let again = Cursor::decode(QUEUE, &value).unwrap();
+        assert_eq!(again, cursor.stored());
+        assert_eq!(again.delivered, again.gone_above());
+        assert_eq!(again.delivered.hints, max);
+        assert!(again.is_gone(Sequence(2 * max)) && !again.is_gone(Sequence(2 * max + 2)));
+
+        // Anything else that leaves is stored, whatever the room.
+        let far = Sequence(100 * max);
+        cursor.leave(far, 10, Leave::Dead);
+        assert!(cursor.stored().is_gone(far));
+        // Each gap that closes makes room for one more.
+        cursor.leave(Sequence(1), 10, Leave::Delivered);
+        assert_eq!(cursor.next, Sequence(3));
+        assert_eq!(cursor.stored().gone_above().hints, max);
+        cursor.advance(Sequence(4 * max - 1), 10 * (4 * max - 1), Leave::Delivered);
+        assert_eq!(cursor.next, Sequence(4 * max + 1));
+        assert_eq!(cursor.gone().hints, 4 * max + 1);
+        assert_eq!(cursor.stored(), cursor, "nothing comes again");
+    }
 
     #[test]
     fn advancing_counts_what_leaves_and_is_idempotent() {

@@ -336,7 +336,7 @@ impl Committer {
                 break;
             };
             // Bound first, so that the lock is not held while sled works.
-            let queue = self.shared.registry.lock().queue(node, at);
+            let queue = self.shared.registry.lock().stored(node, at);
             let mut left = stillborn
                 .iter()
                 .filter(|(_, it, _)| it.mark.queue == at)

@@ -117,7 +117,7 @@ pub use registry::NodeQueues;
 pub use salvage::salvage;
 pub use shared::{OnDeparted, OnDurable, OnEvent, StoreEvent};
 pub use sled::{Db, Tree};
-pub use status::{HeadStatus, Status};
+pub use status::{HEADS_MAX, HeadStatus, Status};
 #[cfg(feature = "testkit")]
 pub use {
     faults::{CommitFault, POINTS},

@@ -25,9 +25,9 @@ use crate::{
 /// Hints of a node that take more than this are a block of their own.
 const MIXED_BELOW_BYTES: usize = 16 * 1024;
 
-/// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). Replay bounds what it adds by its window;
-/// hints that leave with the group that stores them, and held ones, may be any number, so a queue whose list has this many ranges gets
-/// no more of them.
+/// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). What a
+/// node takes beyond a bound is left out there; hints that leave with the group that stores them, and
+/// held ones, may be any number, so a queue whose list has this many ranges gets no more of them.
 const RANGES_MAX: usize = 1000;
 
 /// The blocks of a group, encoded and not yet written.

@@ -60,6 +60,13 @@ impl Ranges {
         (range.last >= sequence).then_some(*range)
     }
 
+    /// Whether a hint next to this one is in a range.
+    pub fn touches(&self, sequence: Sequence) -> bool {
+        let before = Sequence(sequence.0.saturating_sub(1));
+        let behind = Sequence(sequence.0.saturating_add(1));
+        self.holding(before).is_some() || self.holding(behind).is_some()
+    }
+
     /// Adds one hint. It is joined with what it touches; false if it was there before.
     pub fn insert(&mut self, sequence: Sequence, bytes: u64) -> bool {
         let alone = Range {

@@ -24,6 +24,8 @@ use crate::{
 
 /// Damage beyond this is logged and counted, but no longer listed.
 const DAMAGE_LISTED_MAX: usize = 1000;
+/// Ranges that left, of a stretch. It ends there if there are more.
+const GONE_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -128,7 +130,7 @@ impl Queue {
         }
         let below = (self.watermark.0 + 1).saturating_sub(self.cursor.next.0);
         Amount {
-            hints: below.saturating_sub(self.cursor.above.amount().hints),
+            hints: below.saturating_sub(self.cursor.gone_above().hints),
             bytes: self.bytes.saturating_sub(self.cursor.gone().bytes),
         }
     }
@@ -190,7 +192,7 @@ impl NodeQueues {
             let mut next = queue.cursor.next.max(at_least);
             let mut claimed = queue.claimed.range(next..).peekable();
             loop {
-                if let Some(gone) = queue.cursor.above.holding(next) {
+                if let Some(gone) = queue.cursor.gone_with(next) {
                     next = Sequence(gone.last.0.saturating_add(1));
                     continue;
                 }
@@ -219,15 +221,19 @@ impl NodeQueues {
                 _ => Sequence(1),
             };
             let from = queue.cursor.next.max(at_least);
-            let from = match queue.cursor.above.holding(from) {
+            let from = match queue.cursor.gone_with(from) {
                 Some(gone) => Sequence(gone.last.0.saturating_add(1)),
                 None => from,
             };
-            (from <= queue.watermark).then(|| Stretch {
+            // No more than a read may want.
+            let gone: Vec<_> = queue.cursor.gone_from(from).take(GONE_MAX).collect();
+            let end = gone.last().filter(|_| gone.len() == GONE_MAX);
+            let watermark = end.map_or(queue.watermark, |it| it.last.min(queue.watermark));
+            (from <= queue.watermark).then_some(Stretch {
                 at: queue.at,
                 from,
-                watermark: queue.watermark,
-                gone: queue.cursor.above.from(from).collect(),
+                watermark,
+                gone,
             })
         })
     }
@@ -278,6 +284,16 @@ impl Registry {
         let queues = self.nodes.get(&node).map(|node| &node.queues);
         let queue = queues.and_then(|queues| queues.iter().find(|queue| queue.at == at));
         queue.map_or(0, |queue| queue.cursor.above.len())
+    }
+
+    /// A queue as a group writes its cursor.
+    pub fn stored(&self, node: NodeId, at: QueueRef) -> Option<Queue> {
+        let mut queues = self.nodes.get(&node)?.queues.iter();
+        queues.find(|queue| queue.at == at).map(|queue| Queue {
+            cursor: queue.cursor.stored(),
+            claimed: BTreeSet::new(),
+            ..*queue
+        })
     }
 
     pub fn queue_mut(&mut self, node: NodeId, at: QueueRef) -> Option<&mut Queue> {

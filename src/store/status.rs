@@ -16,7 +16,7 @@ const VERSION: u8 = 1;
 const KIND: u8 = 1;
 
 /// Heads of shards that are remembered.
-const HEADS_MAX: usize = 64;
+pub const HEADS_MAX: usize = 64;
 /// Bytes of an error's text that are remembered.
 const ERROR_BYTES_MAX: usize = 1024;
 

@@ -1,0 +1,190 @@
+//! Sends to many nodes at once: bounded in number and bytes, and no node starves. On paused time.
+
+mod common;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hinted_handoff::{
+    Config, Durability, HintedHandoff, NodeId, ShardId, ShardWrite, ShardWriter, WriteError,
+    testkit::ScriptedWriter,
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+const LATENCY: Duration = Duration::from_millis(10);
+const HINT_BYTES: usize = 2048;
+
+/// Nodes that are up, but for those below a number, which hang.
+#[derive(Default)]
+struct Nodes {
+    hanging: u64,
+    seen: Mutex<Seen>,
+    taken: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Seen {
+    sends: usize,
+    most_sends: usize,
+    bytes: usize,
+    most_bytes: usize,
+    taken: BTreeMap<NodeId, u64>,
+    /// How far the nodes were apart, at most, while all had something left.
+    apart: u64,
+}
+
+struct UnderWay<'a>(&'a Nodes, usize);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut seen = self.0.seen.lock();
+        seen.sends -= 1;
+        seen.bytes -= self.1;
+    }
+}
+
+impl ShardWriter<Bytes> for Nodes {
+    async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {
+        let bytes: usize = write.batches.iter().map(|it| it.points.len()).sum();
+        {
+            let mut seen = self.seen.lock();
+            seen.sends += 1;
+            seen.bytes += bytes;
+            seen.most_sends = seen.most_sends.max(seen.sends);
+            seen.most_bytes = seen.most_bytes.max(seen.bytes);
+        }
+        let _under_way = UnderWay(self, bytes);
+        if write.node.0 < self.hanging {
+            std::future::pending::<()>().await;
+        }
+        sleep(LATENCY).await;
+        let hints = write.batches.len() as u64;
+        {
+            let mut seen = self.seen.lock();
+            *seen.taken.entry(write.node).or_default() += hints;
+            let (least, most) = (seen.taken.values().min(), seen.taken.values().max());
+            let apart = most.zip(least).map_or(0, |(most, least)| most - least);
+            seen.apart = seen.apart.max(apart);
+        }
+        self.taken.send_modify(|taken| *taken += hints);
+        Ok(())
+    }
+}
+
+fn config(dir: &Path) -> Config {
+    Config {
+        durability: Durability::Buffered,
+        ..common::config(dir)
+    }
+}
+
+/// A hint of each shard of each node.
+async fn fill(dir: &Path, nodes: u64, shards: u64) {
+    let down = ScriptedWriter::down();
+    let handoff = HintedHandoff::open(config(dir), down).await.unwrap();
+    let points = Bytes::from(vec![0; HINT_BYTES]);
+    for shard in 0..shards {
+        for node in 0..nodes {
+            let write = handoff.write_shard(ShardId(shard), NodeId(node), &points);
+            write.await.unwrap();
+        }
+    }
+    handoff.sync().await.unwrap();
+    handoff.shutdown().await.unwrap();
+}
+
+/// Replays until so many hints are taken. Returns how long it took.
+async fn replay(config: Config, nodes: &Arc<Nodes>, hints: u64) -> Duration {
+    let before = Instant::now();
+    let handoff = HintedHandoff::open(config, Arc::clone(nodes))
+        .await
+        .unwrap();
+    let mut taken = nodes.taken.subscribe();
+    let all = taken.wait_for(|taken| *taken >= hints);
+    let all = tokio::time::timeout(Duration::from_secs(3600), all).await;
+    all.expect("some node starves").unwrap();
+    let took = before.elapsed();
+    handoff.shutdown().await.unwrap();
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_nodes_that_come_back_take_turns_within_the_limits_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 1000, 8).await;
+    let nodes = Arc::new(Nodes::default());
+    let took = replay(config(dir.path()), &nodes, 8000).await;
+    let seen = nodes.seen.lock();
+    println!(
+        "{} sends at a time, {took:?}, nodes {} hints apart",
+        seen.most_sends, seen.apart
+    );
+    assert_eq!(seen.most_sends, 256);
+    assert!(seen.taken.values().all(|hints| *hints == 8));
+    assert_eq!(seen.taken.len(), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_bytes_are_in_flight_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 100, 8).await;
+    let config = Config {
+        max_bytes_in_flight: 5 * HINT_BYTES as u64,
+        ..config(dir.path())
+    };
+    let nodes = Arc::new(Nodes::default());
+    replay(config, &nodes, 800).await;
+    let seen = nodes.seen.lock();
+    assert_eq!((seen.most_sends, seen.most_bytes), (5, 5 * HINT_BYTES));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_larger_than_all_that_may_be_in_flight_goes_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 20, 2).await;
+    let config = Config {
+        max_bytes_in_flight: 1,
+        ..config(dir.path())
+    };
+    let nodes = Arc::new(Nodes::default());
+    replay(config, &nodes, 40).await;
+    assert_eq!(nodes.seen.lock().most_sends, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_hang_leave_half_of_all_sends_to_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 200, 8).await;
+    let config = Config {
+        max_sends: 16,
+        send_timeout: Duration::from_secs(1),
+        ..config(dir.path())
+    };
+    let nodes = Arc::new(Nodes {
+        hanging: 190,
+        ..Nodes::default()
+    });
+    let took = replay(config, &nodes, 80).await;
+    println!("{took:?} for 80 hints beside 190 nodes that hang");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert_eq!(nodes.seen.lock().most_sends, 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_all_nodes_together_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 50, 4).await;
+    let config = Config {
+        retry_rate_limit_total: 10 * HINT_BYTES as u64,
+        batch_bytes: HINT_BYTES as u64,
+        ..config(dir.path())
+    };
+    let nodes = Arc::new(Nodes::default());
+    // 200 hints at 10 a second, the first at once.
+    let took = replay(config, &nodes, 200).await.as_secs_f64();
+    assert!((19.8..20.2).contains(&took), "{took}");
+}
