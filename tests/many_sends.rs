@@ -171,7 +171,7 @@ async fn nodes_that_hang_leave_half_of_all_sends_to_the_others() {
     let took = replay(config, &nodes, 80).await;
     println!("{took:?} for 80 hints beside 190 nodes that hang");
     assert!(took < Duration::from_secs(60), "{took:?}");
-    assert_eq!(nodes.seen.lock().most_sends, 16);
+    assert!(nodes.seen.lock().most_sends <= 16);
 }
 
 #[tokio::test(start_paused = true)]
