@@ -45,7 +45,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         };
         if !matches!(outcome, Outcome::GivenUp(..)) {
             let failed = matches!(outcome, Outcome::Sent(.., Err(WriteError::Retry { .. })));
-            self.turns.ended(shard, took, failed);
+            self.scheduler.ended(shard, took, failed);
         }
         match outcome {
             Outcome::NotBegun => {
@@ -144,8 +144,10 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         answer: Result<usize, WriteError>,
         took: Duration,
     ) -> Result<(), Interrupted> {
+        // A limit that the host's writer has itself may be shorter than ours.
+        let is_quick = took < self.line.timeout / 2;
         let error = match answer {
-            Ok(taken) => return self.taken(shard, claim, taken),
+            Ok(taken) => return self.taken(shard, claim, taken, is_quick),
             Err(error) => error,
         };
         let text = with_causes(&error);
@@ -165,9 +167,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 }
             }
             WriteError::Retry { after, .. } => {
-                let is_slow = took >= self.line.timeout / 2;
-                let counts = !(is_slow && self.troubles.was_slow(shard, sent));
-                self.failed(shard, claim, after, text, counts);
+                let may_shrink = !is_quick && self.troubles.was_slow(shard, sent);
+                self.failed(shard, claim, after, text, !may_shrink);
             }
             // Was settled into one of the others.
             WriteError::Partial { .. } => self.failed(shard, claim, None, text, true),
@@ -175,7 +176,13 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         Ok(())
     }
 
-    fn taken(&mut self, shard: ShardId, mut claim: Claim, taken: usize) -> Result<(), Interrupted> {
+    fn taken(
+        &mut self,
+        shard: ShardId,
+        mut claim: Claim,
+        taken: usize,
+        is_quick: bool,
+    ) -> Result<(), Interrupted> {
         self.node_answers();
         let hints: Vec<_> = claim.hints.drain(..taken.min(claim.hints.len())).collect();
         let left = self.line.store.deliver(self.line.node, &hints);
@@ -191,7 +198,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
             span.record("bytes", self.sent_bytes);
         }
         self.window.done(shard, hints.len());
-        self.troubles.taken(shard, hints.len());
+        self.troubles.taken(shard, hints.len(), is_quick);
         self.window.stands(shard, Standing::Well);
         self.window.free(shard);
         self.handle.progress.took(hints.len() as u64);
@@ -203,7 +210,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         self.has_answered = true;
         self.line.link.replayed();
         self.failing.clear();
-        self.turns.answered();
+        self.scheduler.answered();
         self.wish = None;
         self.handle.progress.well(NodeState::Replaying);
     }

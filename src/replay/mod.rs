@@ -2,6 +2,7 @@
 
 mod aside;
 mod backoff;
+mod filling;
 mod give_up;
 mod landing;
 mod node_processor;
@@ -10,10 +11,10 @@ mod rate;
 mod rate_limit;
 mod reading;
 mod round;
+mod scheduler;
 mod send;
+mod send_limits;
 mod shard;
-mod together;
-mod turns;
 mod window;
 
 use std::{
@@ -43,7 +44,7 @@ pub use progress::Progress;
 pub use progress::with_causes;
 use reading::Reads;
 pub use send::caught;
-use together::Together;
+use send_limits::SendLimits;
 
 /// Starts the task of a node.
 type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
@@ -93,7 +94,7 @@ struct Settings {
     max_attempts: u32,
     shutdown_grace: Duration,
     clock: Clock,
-    together: Arc<Together>,
+    send_limits: Arc<SendLimits>,
     /// Told of every send, if direct writes keep behind them.
     admission: Option<Arc<Admission>>,
     links: Arc<Links>,
@@ -149,7 +150,7 @@ impl Replays {
             max_attempts: config.max_attempts,
             shutdown_grace: config.shutdown_grace,
             clock: links.clock().clone(),
-            together: Arc::new(Together::new(config)),
+            send_limits: Arc::new(SendLimits::new(config)),
             admission,
             links,
         };

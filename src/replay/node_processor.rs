@@ -65,7 +65,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 store,
                 writer,
                 limit: RateLimit::new(settings.rate_limit, settings.batch_bytes),
-                together: Arc::clone(&settings.together),
+                send_limits: Arc::clone(&settings.send_limits),
                 timeout: settings.send_timeout,
                 clock: settings.clock.clone(),
                 admission: settings.admission.clone(),

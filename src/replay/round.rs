@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     NodeHandle, Settings,
     reading::{Read, Reads},
+    scheduler::Scheduler,
     send::{Landed, Line, Load, send},
     shard::Troubles,
-    turns::{IN_A_ROW_MIN, Turns},
     window::{Standing, Window},
 };
 use crate::{
     error::HandoffError,
     payload::Payload,
     shard_writer::{ShardWriter, WriteError},
-    store::{Peek, PeekLimits, QueueRef, Reader},
+    store::{QueueRef, Reader},
     types::{Amount, QueueId, ShardId},
 };
 
@@ -74,30 +74,30 @@ pub struct Round<'a, P, W> {
     pub(super) line: &'a Arc<Line<W>>,
     pub(super) settings: &'a Settings,
     pub(super) handle: &'a Arc<NodeHandle>,
-    reads: &'a Reads,
+    pub(super) reads: &'a Reads,
     pub(super) troubles: &'a mut Troubles,
     pub(super) window: Window,
     pub(super) tasks: JoinSet<Landed>,
-    pub(super) turns: Turns,
+    pub(super) scheduler: Scheduler,
     /// Cancelled when no send is to begin any more.
     pub(super) quit: CancellationToken,
-    reader: Reader,
+    pub(super) reader: Reader,
     pub(super) reading: Option<Read>,
     /// The next hint of a shard that was set aside is being read.
     pub(super) probing: Option<(ShardId, Read)>,
     /// Nothing more was there to read, and no bell has rung since.
-    is_at_end: bool,
+    pub(super) is_at_end: bool,
     /// Hints that were pending when this pass began, less those that it has read.
-    pass_left: u64,
+    pub(super) pass_left: u64,
     /// Hints that were read in this round.
-    hints_read: u64,
+    pub(super) hints_read: u64,
     /// What does not read, and is judged once nothing is in front of it.
-    damaged: Option<QueueRef>,
+    pub(super) damaged: Option<QueueRef>,
     /// Shards that are left alone until then.
-    waiting: BTreeSet<(Instant, ShardId)>,
+    pub(super) waiting: BTreeSet<(Instant, ShardId)>,
     /// Shards whose next hint is held or behind a held one, until the bell rings: it does so after
     /// a hint is let go.
-    behind_held: BTreeSet<ShardId>,
+    pub(super) behind_held: BTreeSet<ShardId>,
     /// Shards whose sends failed since the node took anything, and how often.
     pub(super) failing: HashMap<ShardId, u32>,
     pub(super) wish: Option<Duration>,
@@ -105,7 +105,7 @@ pub struct Round<'a, P, W> {
     pub(super) has_answered: bool,
     stalled_by: Option<ShardId>,
     reopens: u64,
-    retired_below: Option<QueueId>,
+    pub(super) retired_below: Option<QueueId>,
     pub(super) sent_bytes: u64,
     payload: std::marker::PhantomData<fn() -> P>,
 }
@@ -118,6 +118,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         reads: &'a Reads,
         troubles: &'a mut Troubles,
     ) -> Self {
+        let reach = troubles.reach();
         Round {
             line,
             settings,
@@ -126,13 +127,13 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             troubles,
             window: Window::default(),
             tasks: JoinSet::new(),
-            turns: Turns::new(settings.max_in_flight),
+            scheduler: Scheduler::new(settings.max_in_flight, reach),
             quit: handle.stop.child_token(),
             reader: Reader::default(),
             reading: None,
             probing: None,
             is_at_end: false,
-            pass_left: 0,
+            pass_left: line.store.pending(line.node).hints,
             hints_read: 0,
             damaged: None,
             waiting: BTreeSet::new(),
@@ -167,7 +168,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
                 return Ok(end);
             }
             let handle = Arc::clone(self.handle);
-            let (quit, wake) = (&self.handle.stop, self.waiting.first().map(|(at, _)| *at));
+            let (quit, wake) = (&self.handle.stop, self.next_moment());
             tokio::select! {
                 biased;
                 () = quit.cancelled() => return Err(Interrupted::Stopped),
@@ -198,12 +199,11 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
     fn start_sends(&mut self) {
         let now = Instant::now();
         let most = self.settings.max_in_flight;
-        self.turns.most = self.settings.together.share(most, self.reads);
-        let more = !self.is_at_end && self.damaged.is_none();
-        let new_most = self.new_most();
+        self.scheduler.most = self.settings.send_limits.share(most, self.reads);
+        let may_read = self.may_read();
         loop {
             let troubled = self.troubles.has_failed_any();
-            let next = (self.turns).next(&self.window, troubled, more, new_most, now);
+            let next = (self.scheduler).next(&self.window, troubled, may_read, now);
             let Some(shard) = next else {
                 return;
             };
@@ -249,145 +249,8 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             in_doubt: self.handle.progress.is_in_doubt(),
         };
         let sending = send::<P, W>(Arc::clone(self.line), load, self.quit.clone());
-        self.turns.began(shard, self.window.standing(shard));
+        self.scheduler.began(shard, self.window.standing(shard));
         self.tasks.spawn(sending);
-    }
-
-    /// Reads on while sends are under way.
-    fn start_read(&mut self) {
-        if self.damaged.is_some() || self.is_storm() || self.reading.is_some() {
-            return;
-        }
-        let is_over = self.is_at_end || self.pass_left == 0;
-        if is_over && self.window.aside.wants_pass() {
-            self.begin_pass();
-        } else if self.is_at_end {
-            return;
-        }
-        let most = self.most();
-        let is_little = |room: Amount| room.hints < most.hints / 4 || room.bytes < most.bytes / 4;
-        let mut room = self.window.room(most);
-        if room.is_none_or(is_little) && self.may_reach_further() {
-            // Shards that are left alone make room for those that are not.
-            self.set_aside();
-            room = self.window.room(most);
-        }
-        let Some(room) = room else {
-            return;
-        };
-        // Rather a large piece than many small ones, as long as there is something to send.
-        if is_little(room) && self.turns.sends() > 0 && self.window.has_ready() {
-            return;
-        }
-        // A part of the window, and the first part a small one, so that sends begin before it is full.
-        let piece = match self.window.holds_nothing() {
-            true => self.settings.batch_bytes,
-            false => self.settings.batch_bytes.max(most.bytes / 8),
-        };
-        let limits = PeekLimits {
-            hints: usize::try_from(room.hints).unwrap_or(usize::MAX),
-            payload_bytes: room.bytes.min(piece),
-        };
-        let reader = std::mem::take(&mut self.reader);
-        let (store, node, from) = (&self.line.store, self.line.node, self.window.position());
-        let quit = self.quit.clone();
-        self.reading = Some(self.reads.read(store, reader, node, from, limits, quit));
-    }
-
-    fn begin_pass(&mut self) {
-        self.window.begin_pass();
-        self.reader.forget();
-        self.is_at_end = false;
-        self.pass_left = self.line.store.pending(self.line.node).hints;
-    }
-
-    fn set_aside(&mut self) {
-        let waiting = self.waiting.iter().map(|(_, shard)| shard);
-        for shard in waiting.chain(&self.behind_held) {
-            self.window.set_aside(*shard);
-        }
-        self.window.set_failed_aside();
-    }
-
-    /// Reads the next hint of a shard that was set aside and may be tried again, by itself.
-    fn start_probe(&mut self) {
-        let has_other = self.window.ready(Standing::Failed).is_some();
-        if self.probing.is_some()
-            || has_other
-            || self.is_storm()
-            || !self.turns.has_room_for_failed()
-        {
-            return;
-        }
-        if let Some((shard, place)) = self.window.aside.next_due() {
-            let limits = PeekLimits {
-                hints: 1,
-                payload_bytes: 1,
-            };
-            let (store, node) = (&self.line.store, self.line.node);
-            let (reader, quit) = (Reader::default(), self.quit.clone());
-            let read = self
-                .reads
-                .read(store, reader, node, Some(place), limits, quit);
-            self.probing = Some((shard, read));
-        }
-    }
-
-    fn probed(&mut self, peeked: Peek) -> Result<(), Interrupted> {
-        let Some((shard, _)) = self.probing.take() else {
-            return Ok(());
-        };
-        self.check_reopens()?;
-        let hint = match peeked {
-            Peek::Hints(hints) => hints.into_iter().next(),
-            // The next pass finds out.
-            Peek::Empty | Peek::Damaged(_) => None,
-        };
-        self.window.put_back(shard, hint);
-        if self.troubles.has_failed(shard) {
-            self.window.stands(shard, Standing::Failed);
-        }
-        Ok(())
-    }
-
-    fn most(&self) -> Amount {
-        self.reads.share(Amount {
-            hints: self.settings.window_hints as u64,
-            bytes: self.settings.window_bytes,
-        })
-    }
-
-    fn peeked(&mut self, peeked: Peek) -> Result<(), Interrupted> {
-        self.check_reopens()?;
-        match peeked {
-            Peek::Empty => {
-                self.is_at_end = true;
-                // All that waits is in the window now; a limit may have taken the others.
-                if self.troubles.keep_unknown(|shard| self.window.has(shard)) {
-                    self.show_unknown_formats();
-                }
-            }
-            Peek::Damaged(place) => self.damaged = Some(place.queue),
-            Peek::Hints(hints) => {
-                self.retired_below = self.line.store.retired_below();
-                let most = self.most();
-                self.pass_left = self.pass_left.saturating_sub(hints.len() as u64);
-                self.hints_read += hints.len() as u64;
-                self.window.push(hints, most);
-            }
-        }
-        Ok(())
-    }
-
-    /// Has what does not read judged once nothing is in front of it any more, and reads on from there.
-    async fn judge_damage(&mut self) -> Result<(), Interrupted> {
-        if let Some(queue) = self.damaged.take_if(|_| self.window.is_empty()) {
-            self.reader.forget();
-            self.window = Window::default();
-            let judged = super::judge_damage(&self.line.store, self.line.node, queue).await;
-            judged.map_err(Interrupted::Store)?;
-        }
-        Ok(())
     }
 
     pub(super) fn check_reopens(&self) -> Result<(), Interrupted> {
@@ -395,6 +258,13 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
             true => Ok(()),
             false => Err(Interrupted::Reopened),
         }
+    }
+
+    /// When there is something to do although nothing is heard.
+    fn next_moment(&self) -> Option<Instant> {
+        let waiting = self.waiting.first().map(|(until, _)| *until);
+        let rests = self.scheduler.rests_until(Instant::now());
+        waiting.into_iter().chain(rests).min()
     }
 
     /// Shards that have been left alone for long enough may be sent to again.
@@ -418,30 +288,12 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
 
     /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried
     /// one by one.
-    fn is_storm(&self) -> bool {
-        let have_failed = |standing| self.turns.have_failed(standing, self.new_most());
-        let may_find_new = self.window.ready(Standing::New).is_some()
-            || self.reading.is_some()
-            || (!self.is_at_end && self.damaged.is_none() && self.may_reach_further());
+    pub(super) fn is_storm(&self) -> bool {
+        let have_failed = |standing| self.scheduler.have_failed(standing);
+        let may_find_new = self.window.ready(Standing::New).is_some() || self.may_read();
         have_failed(Standing::Well)
             || have_failed(Standing::New)
             || (have_failed(Standing::Failed) && !may_find_new)
-    }
-
-    /// Shards that were not tried yet and fail, one after the other, before the node is taken for down.
-    fn new_most(&self) -> usize {
-        let most = self.settings.max_in_flight.max(IN_A_ROW_MIN);
-        most.saturating_mul(self.troubles.reach())
-    }
-
-    /// Whether to read past shards that are left alone, for others. As long as the node takes nothing
-    /// it may as well be down, and then it is not to cost a read of all that waits for it.
-    fn may_reach_further(&self) -> bool {
-        let most = self
-            .settings
-            .window_hints
-            .saturating_mul(self.troubles.reach());
-        self.has_answered || self.hints_read < most as u64
     }
 
     /// Whether the round is over, now that all is begun that can be.
@@ -449,7 +301,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         if !self.tasks.is_empty() || self.reading.is_some() || self.probing.is_some() {
             return None;
         }
-        if self.window.is_empty() {
+        if self.window.is_empty() && !self.window.aside.wants_pass() {
             return self.is_at_end.then_some(End::CaughtUp);
         }
         let is_storm = self.is_storm();

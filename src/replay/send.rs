@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    progress::Progress, rate_limit::RateLimit, round::Interrupted, shard::Troubles,
-    together::Together,
+    progress::Progress, rate_limit::RateLimit, round::Interrupted, send_limits::SendLimits,
+    shard::Troubles,
 };
 use crate::{
     admission::{Admission, Sending},
@@ -33,7 +33,7 @@ pub struct Line<W> {
     pub writer: Arc<W>,
     pub limit: RateLimit,
     /// What all nodes share.
-    pub together: Arc<Together>,
+    pub send_limits: Arc<SendLimits>,
     pub timeout: Duration,
     pub clock: Clock,
     /// Told of every send, if direct writes keep behind them.
@@ -175,14 +175,14 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
         outcome,
     };
     let bytes = load.hints.iter().map(|it| it.hint.payload_bytes()).sum();
-    let turn = async {
+    let permit = async {
         line.limit.wait(bytes).await;
-        line.together.turn(bytes, load.in_doubt).await
+        line.send_limits.permit(bytes, load.in_doubt).await
     };
-    let _turn = tokio::select! {
+    let _permit = tokio::select! {
         biased;
         () = quit.cancelled() => return ended(0, Outcome::NotBegun),
-        turn = turn => turn,
+        permit = permit => permit,
     };
     // A failed store sends nothing new: what it could not acknowledge would only arrive twice.
     if let Err(error) = line.store.check_serving() {

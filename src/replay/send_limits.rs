@@ -1,5 +1,4 @@
-//! What replay may send to all nodes together: so many sends and bytes at a time, and so many bytes a
-//! second. Nodes take turns.
+//! Limits of replay over all nodes: sends and bytes at a time, and bytes a second. Nodes take turns.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -9,12 +8,12 @@ use crate::config::Config;
 /// Bytes are counted in these, one at least a send.
 const UNIT_BYTES: u64 = 1024;
 
-/// Permits are given out in the order of asking. Whoever needs several takes them in the order of the
-/// fields, so nobody waits for one who waits for them.
-pub struct Together {
+/// The semaphores guard what is being sent. They give out permits in the order of asking, and are
+/// taken in the order of the fields, so no two sends wait for each other.
+pub struct SendLimits {
     rate: RateLimit,
-    /// For sends to nodes that took nothing since a ping or a send failed: at most half of all, so
-    /// that nodes that hang leave room for those that do not.
+    /// Half of all sends, for nodes that took nothing since a ping or a send failed: nodes that hang
+    /// leave the other half to those that do not.
     in_doubt: Semaphore,
     sends: Semaphore,
     bytes: Semaphore,
@@ -22,19 +21,19 @@ pub struct Together {
     units_most: u32,
 }
 
-/// Held while a send is under way.
-pub struct Turn<'a> {
+/// A send that is under way.
+pub struct SendPermit<'a> {
     _in_doubt: Option<SemaphorePermit<'a>>,
     _send: Option<SemaphorePermit<'a>>,
     _bytes: Option<SemaphorePermit<'a>>,
 }
 
-impl Together {
+impl SendLimits {
     pub fn new(config: &Config) -> Self {
         let units = config.max_bytes_in_flight.div_ceil(UNIT_BYTES);
         let units_most = u32::try_from(units).unwrap_or(u32::MAX);
         let sends_most = config.max_sends;
-        Together {
+        SendLimits {
             rate: RateLimit::new(config.retry_rate_limit_total, config.batch_bytes),
             in_doubt: Semaphore::new((sends_most / 2).max(1)),
             sends: Semaphore::new(sends_most),
@@ -50,9 +49,9 @@ impl Together {
         most.min(share.max(1))
     }
 
-    /// Waits until so many bytes may be sent to a node, behind all that waited before. A send that is
-    /// larger than all may be together goes alone.
-    pub async fn turn(&self, bytes: u64, in_doubt: bool) -> Turn<'_> {
+    /// Waits until so many bytes may be sent to a node, behind all that waited before. A send larger
+    /// than `max_bytes_in_flight` goes alone.
+    pub async fn permit(&self, bytes: u64, in_doubt: bool) -> SendPermit<'_> {
         self.rate.wait(bytes).await;
         // They are never closed.
         let in_doubt = match in_doubt {
@@ -62,7 +61,7 @@ impl Together {
         let send = self.sends.acquire().await.ok();
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         let units = units.clamp(1, self.units_most);
-        Turn {
+        SendPermit {
             _in_doubt: in_doubt,
             _send: send,
             _bytes: self.bytes.acquire_many(units).await.ok(),
