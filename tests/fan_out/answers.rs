@@ -20,7 +20,7 @@ fn as_soon_as_the_level_cannot_be_reached_the_caller_is_told() {
             let began = Instant::now();
             let error = world.quorum(1).await.unwrap_err();
             let told = began.elapsed();
-            assert!(told < long, "{told:?}");
+            assert!(told < long * 8 / 10, "{told:?}");
             assert!(error.to_string().starts_with(kind), "{error}");
             let (PointsWriteError::Refused(tally) | PointsWriteError::Failed(tally)) = error else {
                 panic!("{error:?}");
