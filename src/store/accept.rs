@@ -79,8 +79,6 @@ pub struct Accepted {
     pub rewrites: BTreeSet<NodeId>,
     /// How many transactions change anything, hints included.
     pub changing: u64,
-    /// Hints and dead letters that leave: things of ours that are all or nothing.
-    pub steps: u64,
 }
 
 impl Accepted {
@@ -163,8 +161,47 @@ impl Accepted {
     }
 
     /// Whether nothing in it is all or nothing: its blocks are plain inserts then.
+    ///
+    /// It follows from what is in it, field by field, since a plain group writes nothing of it.
     pub fn is_plain(&self) -> bool {
-        self.changing + self.steps == 0
+        let Accepted {
+            rows,
+            cursors,
+            acked,
+            // Counts what other fields hold.
+            removed_bytes: _,
+            departed,
+            fates,
+            stillborn,
+            hints,
+            losses,
+            letter_blocks,
+            letters,
+            letters_gone,
+            // In memory only, and a hint that is held may be of a plain group.
+            held: _,
+            redriven,
+            pointed,
+            status_gone,
+            rewrites,
+            // The hints of a transaction are not in here, and must not come apart.
+            changing,
+        } = self;
+        let leaves_nothing = acked.is_empty()
+            && departed.is_empty()
+            && fates.is_empty()
+            && stillborn.is_empty()
+            && redriven.is_empty()
+            && pointed.is_empty();
+        let changes_no_letters =
+            letter_blocks.is_empty() && letters.is_empty() && letters_gone.is_empty();
+        let has_no_records = rows.is_empty()
+            && cursors.is_empty()
+            && hints.is_empty()
+            && losses.is_empty()
+            && rewrites.is_empty()
+            && status_gone.is_none();
+        leaves_nothing && changes_no_letters && has_no_records && *changing == 0
     }
 
     /// Sets or removes a record in our tree of hints.
@@ -194,7 +231,6 @@ impl Committer {
                 }
                 Part::Stillborn { node, hint, fate } => {
                     accepted.fates.insert((place, 0), fate);
-                    accepted.steps += 1;
                     judged.hints.push(((place, 0), node, hint));
                     continue;
                 }
@@ -379,4 +415,35 @@ pub fn apply(writes: &[(&Tree, &RowMap)]) -> sled::Result<()> {
         // Nothing above aborts.
         TransactionError::Abort(()) => sled::Error::ReportableBug("it was aborted".to_owned()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(fill: impl FnOnce(&mut Accepted)) -> Accepted {
+        let mut accepted = Accepted::default();
+        fill(&mut accepted);
+        accepted
+    }
+
+    #[test]
+    fn what_a_group_is_to_write_as_one_is_never_taken_for_nothing() {
+        let (node, queue) = (NodeId(1), crate::types::QueueId(1));
+        let place = Place::of(node, queue, crate::types::Sequence(1));
+        assert!(Accepted::default().is_plain());
+        assert!(!holding(|it| it.set(b"key", Some(vec![1]))).is_plain());
+        assert!(!holding(|it| it.set(b"key", None)).is_plain());
+        assert!(!holding(|it| it.letters_gone.push(place)).is_plain());
+        let cursor = ((node, place.queue), Cursor::start());
+        assert!(!holding(|it| it.cursors.extend([cursor])).is_plain());
+        let loss = (IVec::from(b"key"), None);
+        assert!(!holding(|it| it.losses.extend([loss])).is_plain());
+        assert!(!holding(|it| it.rewrites.extend([node])).is_plain());
+        assert!(!holding(|it| it.status_gone = Some(node)).is_plain());
+        // Nothing leaves, but what was claimed for it is to be given back.
+        let claimed = (node, Vec::new(), Leave::Lost);
+        assert!(!holding(|it| it.departed.push(claimed)).is_plain());
+        assert!(!holding(|it| it.changing = 1).is_plain(), "a transaction");
+    }
 }

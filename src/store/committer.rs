@@ -73,7 +73,7 @@ pub struct Committer {
     /// Bytes handed to sled since the last fsync.
     pub handed_bytes: usize,
     pub healing: Healing,
-    /// Queues whose missing blocks were looked for in the log itself.
+    /// Queues whose missing blocks were looked for in the log itself, since it was opened.
     pub searched: BTreeSet<QueueRef>,
 }
 

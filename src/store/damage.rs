@@ -155,3 +155,91 @@ fn judge(engine: &Engine, queue: &Queue) -> Result<Option<Unread>, StorageError>
         bytes_through: queue.bytes,
     }))
 }
+
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use super::*;
+    use crate::{
+        Config,
+        store::{CommitFault, Hint, Peek, PeekLimits, Place, Reader, Store},
+        types::ShardId,
+    };
+
+    const NODE: NodeId = NodeId(1);
+
+    fn hint() -> Hint {
+        Hint {
+            shard: ShardId(1),
+            format: 0,
+            enqueued_unix_ms: 0,
+            payload: vec![7; 1000].into(),
+            origin: None,
+            write: None,
+        }
+    }
+
+    /// Appends a hint and waits for the outcome.
+    fn append(store: &Store) -> Option<Place> {
+        let (tell, told) = mpsc::channel();
+        store.append(NODE, hint(), Box::new(move |it| drop(tell.send(it))));
+        let id = told.recv().unwrap().ok()?;
+        let queue = QueueRef {
+            node: NODE,
+            queue: id.queue,
+        };
+        let sequence = id.sequence;
+        Some(Place { queue, sequence })
+    }
+
+    /// Drops a block as sled does when it opens a log that is damaged: what it holds stays in the log.
+    fn drop_block(store: &Store, place: Place) {
+        let engine = store.shared.engine().unwrap();
+        let key = place.queue.chunk_key(place.sequence, 0);
+        assert!(engine.hints.remove(key).unwrap().is_some());
+        engine.commit().unwrap();
+    }
+
+    fn judge_now(store: &Store, queue: QueueRef) {
+        let (tell, told) = mpsc::channel();
+        store.judge_damage(NODE, queue, move |it| drop(tell.send(it)));
+        told.recv().unwrap().unwrap();
+    }
+
+    fn first_pending(store: &Store) -> Option<Place> {
+        let mut reader = Reader::default();
+        let limits = PeekLimits {
+            hints: 1,
+            payload_bytes: 1,
+        };
+        match store.peek(&mut reader, NODE, limits).unwrap() {
+            Peek::Hints(hints) => hints.first().map(|it| it.mark.place()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_a_reopen_drops_is_looked_for_though_its_queue_was_looked_into_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path().join("hints"));
+        let store = Store::open(&config, Box::new(|_| {})).unwrap();
+        let place = append(&store).unwrap();
+        drop_block(&store, place);
+        judge_now(&store, place.queue);
+        assert_eq!(first_pending(&store), Some(place));
+
+        store.inject(CommitFault::Fail);
+        assert_eq!(append(&store), None);
+        store.inject(CommitFault::None);
+        while store.reopens() == 0 || store.check_serving().is_err() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop_block(&store, place);
+        judge_now(&store, place.queue);
+        assert_eq!(first_pending(&store), Some(place), "it is in the log still");
+        assert!(store.stats().damage.is_empty());
+        store.close().unwrap();
+    }
+}

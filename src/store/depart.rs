@@ -65,7 +65,6 @@ impl Committer {
             gone.hints > 0
         };
         let leaving: Vec<&PeekedHint> = hints.iter().filter(leaves).collect();
-        accepted.steps += u64::from(!leaving.is_empty());
         self.record(accepted, node, &leaving, fate)?;
         // All of them are claimed no longer.
         accepted.departed.push((node, hints, leave));
@@ -266,7 +265,6 @@ impl Committer {
                 self.discard_one(accepted, node, *place, &dead, LossReason::Discarded);
             }
         }
-        accepted.steps += u64::from(left.hints > 0);
         Ok(left)
     }
 

@@ -141,7 +141,6 @@ impl Committer {
         // These may use the disk reserve.
         let not_stored = self.shared.not_stored.take();
         not_stored.record(&mut self.journal, &mut accepted.losses);
-        accepted.steps += u64::from(!not_stored.is_empty());
         let span = tracing::debug_span!(
             "commit_group",
             hints = hints.len(),

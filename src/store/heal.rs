@@ -187,6 +187,8 @@ impl Committer {
         self.redriven = recovered.redriven;
         self.next_queue = recovered.next_queue;
         self.handed_bytes = 0;
+        // It may have dropped other blocks this time.
+        self.searched.clear();
         self.engine = Some(Arc::clone(&engine));
         self.shared.counters.reopened.fetch_add(1, Relaxed);
         self.shared.heal(engine);

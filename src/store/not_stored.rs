@@ -150,10 +150,6 @@ impl NotStored {
 }
 
 impl Taken {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Says what to write for it.
     pub fn record(&self, journal: &mut Journal, writes: &mut RowMap) {
         for ((node, shard), copies) in &self.0 {
@@ -240,7 +236,7 @@ mod tests {
         let taken = notes.take();
         assert_eq!(taken.0[0].1, ONE);
         assert_eq!(notes.are_durable(taken).len(), 1);
-        assert!(!notes.has_any() && notes.take().is_empty());
+        assert!(!notes.has_any() && notes.take().0.is_empty());
     }
 
     #[test]

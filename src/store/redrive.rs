@@ -35,7 +35,6 @@ impl Committer {
             return Ok(false);
         };
         self.take_letter(accepted, node, place, &dead);
-        accepted.steps += 1;
         Ok(true)
     }
 

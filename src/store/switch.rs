@@ -87,6 +87,8 @@ impl Committer {
             .fsyncs_of_closed_engines
             .fetch_add(old.fsyncs(), Relaxed);
         counters.rewritten.fetch_add(1, Relaxed);
+        // It is another log.
+        self.searched.clear();
         self.engine = Some(Arc::clone(&copy.engine));
         self.shared.swap_engine(Arc::clone(&copy.engine));
         Ok(old)
