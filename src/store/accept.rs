@@ -18,6 +18,7 @@ use super::{
     encoder::EncodedBlock,
     engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
+    growth::DUE_BYTES,
     held::HoldId,
     in_flight::Owner,
     inbox::Part,
@@ -33,6 +34,9 @@ use crate::{
     error::StorageError,
     types::{HintId, NodeId},
 };
+
+/// What sled may write for a key of ours: a leaf with as many chunks as fit.
+const LEAF_BYTES: u64 = 17 * 16 * 1024;
 
 /// What comes into effect of a group.
 #[derive(Default)]
@@ -297,14 +301,27 @@ impl Committer {
         let bytes = writes.iter().flat_map(|(_, rows)| rows.iter());
         let bytes = bytes.map(|(key, value)| key.len() + value.as_ref().map_or(0, |it| it.len()));
         let bytes = accepted.removed_bytes + bytes.sum::<usize>();
-        if self.handed_bytes + bytes > GROUP_BYTES && self.handed_bytes > 0 {
+        let failed = |error| StorageError::new("write a transaction", error);
+        let is_full = self.handed_bytes + bytes > GROUP_BYTES && self.handed_bytes > 0;
+        if is_full || engine.is_due_before_batch().map_err(failed)? {
             self.commit()?;
         }
+        let before = engine.unsynced_bytes().map_err(failed)?;
         self.handed_bytes += bytes;
-        apply(&writes).map_err(|error| StorageError::new("write a transaction", error))?;
+        apply(&writes).map_err(failed)?;
         point("transaction: applied")?;
+        let unsynced = engine.unsynced_bytes().map_err(failed)?;
+        let our_keys = ours.hints.len() + ours.nodes.len() + accepted.losses.len();
+        let of_ours = our_keys as u64 * LEAF_BYTES + bytes as u64;
+        let of_rows = unsynced.saturating_sub(before + of_ours);
+        let rows = accepted.rows.values().map(|(_, rows)| rows.len()).sum();
+        self.shared.inbox.note_rows(rows, of_rows as usize);
         self.show(accepted);
-        Ok(())
+        // What comes behind it may have segments of it written over.
+        match unsynced > DUE_BYTES {
+            true => self.commit(),
+            false => Ok(()),
+        }
     }
 
     /// The records of ours that are part of the transaction: cursors, blocks, dead letters, and the nodes that have some.

@@ -178,7 +178,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Hands a key over. SLED.md rule 2: never more than a group's bytes between two fsyncs, whoever asks. Rule 4: a
+    /// Hands a key over. SLED.md rule 2: never more than a group's bytes between two fsyncs, nor what makes the log grow by more than
+    /// a part of a segment, whoever asks. Rule 4: a
     /// plain insert, since a batch or a transaction would seal a buffer of its own.
     pub fn insert(
         &mut self,
@@ -188,12 +189,21 @@ impl Committer {
     ) -> Result<(), StorageError> {
         let value = value.into();
         let bytes = key.len() + value.len();
-        if self.handed_bytes + bytes > GROUP_BYTES && !is_off(Safeguard::GroupCommits) {
+        self.make_room(bytes)?;
+        tree.insert(key, value)
+            .map_err(|error| StorageError::new("write to the engine", error))?;
+        Ok(())
+    }
+
+    /// To be called before a key is handed over that comes to so many bytes.
+    pub fn make_room(&mut self, bytes: usize) -> Result<(), StorageError> {
+        let is_due = self.engine()?.is_due();
+        let is_due = is_due.map_err(|error| StorageError::new("write to the engine", error))?;
+        let is_full = self.handed_bytes + bytes > GROUP_BYTES;
+        if (is_due || is_full) && !is_off(Safeguard::GroupCommits) {
             self.commit()?;
         }
         self.handed_bytes += bytes;
-        tree.insert(key, value)
-            .map_err(|error| StorageError::new("write to the engine", error))?;
         Ok(())
     }
 

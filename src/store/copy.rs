@@ -123,6 +123,10 @@ impl Copy {
             return Ok(());
         };
         for (key, value) in changes.rows {
+            let is_due = self.engine.is_due().map_err(failed)?;
+            if is_due && !is_off(Safeguard::CopyCommits) {
+                self.engine.commit()?;
+            }
             match value {
                 Some(value) => tree.insert(key, value),
                 None => tree.remove(key),

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::faults::{Faults, Safeguard, is_off, point};
+use super::{
+    faults::{Faults, Safeguard, is_off, point},
+    growth::Growth,
+};
 use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
 
 /// SLED.md rule 2: fixed for the life of a database.
@@ -39,6 +42,7 @@ pub struct Engine {
     /// SLED.md rule 1: sled's flush is no fsync on Linux, this handle is how we do one.
     log: File,
     fsyncs: AtomicU64,
+    growth: Growth,
     /// The same value over all generations and reopens of a store.
     pub faults: Arc<Faults>,
 }
@@ -47,14 +51,17 @@ impl Engine {
     /// Opens the database in `dir`, and makes it there if there is none.
     pub fn open(dir: &Path, faults: Arc<Faults>) -> Result<Engine, OpenError> {
         make_private_dir(dir)?;
-        // SLED.md rule 13: compression, temporary and the flush interval (which drives garbage collection) stay as they are.
+        // SLED.md rule 13: compression and temporary stay as they are. Rule 2: no thread of sled's writes to the log, as the one that
+        // flushes now and then does: it moves pages out of segments that are mostly empty, megabytes at a time, with no fsync in
+        // between. Whoever has a leaf written anew moves one along, which is enough.
         let config = sled::Config::new()
             .path(dir)
             .segment_size(match is_off(Safeguard::LargeSegments) {
                 true => 512 * 1024,
                 false => SEGMENT_BYTES,
             })
-            .cache_capacity(CACHE_BYTES);
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
         Engine::of(open_sled(dir, &config)?, dir, faults)
     }
 
@@ -78,6 +85,7 @@ impl Engine {
             nodes,
             hints,
             losses,
+            growth: Growth::of(&db),
             db,
             log,
             fsyncs: AtomicU64::new(0),
@@ -98,6 +106,7 @@ impl Engine {
             db: _,
             log: _,
             fsyncs: _,
+            growth: _,
             faults: _,
         } = self;
         [meta, nodes, hints, losses]
@@ -124,6 +133,7 @@ impl Engine {
         self.db
             .flush()
             .map_err(|error| StorageError::new("flush the log", error))?;
+        let flushed = self.growth.flushed(&self.db);
         point("commit: before fsync")?;
         if is_off(Safeguard::OwnFsync) {
             return Ok(());
@@ -131,8 +141,30 @@ impl Engine {
         self.log
             .sync_data()
             .map_err(|error| StorageError::new("fsync the log", error))?;
+        self.growth.synced(flushed);
         self.fsyncs.fetch_add(1, Relaxed);
         point("commit: durable")
+    }
+
+    /// To be asked before each key that is handed over: whether sled has written so much since the last fsync that all so far is to be
+    /// made durable first (SLED.md rule 2).
+    pub fn is_due(&self) -> sled::Result<bool> {
+        self.growth.is_due(&self.db)
+    }
+
+    /// The same before a batch or a transaction of sled's.
+    pub fn is_due_before_batch(&self) -> sled::Result<bool> {
+        self.growth.is_due_before_batch(&self.db)
+    }
+
+    /// What sled has written since the last fsync.
+    pub fn unsynced_bytes(&self) -> sled::Result<u64> {
+        self.growth.bytes(&self.db)
+    }
+
+    #[cfg(feature = "testkit")]
+    pub fn growth(&self) -> &Growth {
+        &self.growth
     }
 
     pub fn fsyncs(&self) -> u64 {

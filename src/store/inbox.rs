@@ -48,6 +48,10 @@ const STILLBORN_SHARE: usize = 10 * 1024;
 const LETTER_SHARE: usize = 4500;
 /// So that a group looks at some 13,000 rows at most, unless one transaction alone has read more.
 const READ_SHARE: usize = 64;
+/// What the log is to grow by for the leaves of all rows of a group, at most.
+const ROWS_LOG_BYTES: usize = 2 * 1024 * 1024;
+/// Rows become cheaper for the share of a group by a 32nd of what they were thought to cost with each group that shows it.
+const CHEAPER_BY: usize = 32;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 /// How long a group waits for writers who were answered a moment ago to come back with their next hint; again and again as
@@ -81,10 +85,13 @@ pub enum Entry {
 
 impl Entry {
     /// What it takes of a group: bytes that it may hand to the engine, and something for each row that must be looked at.
-    fn share(&self) -> usize {
+    fn share(&self, row_log_bytes: usize) -> usize {
         match self {
             Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
-            Entry::Proposal(Proposal { draft, .. }) => draft.bytes + draft.reads() * READ_SHARE,
+            Entry::Proposal(Proposal { draft, .. }) => {
+                let row = row_log_bytes * APPEND_BYTES / ROWS_LOG_BYTES;
+                draft.bytes + draft.reads() * READ_SHARE + draft.writes() * row
+            }
             Entry::Stillborn(Stillborn { hint, .. }) => {
                 // Its payload is in its queue, and in its dead letter.
                 let block = hint.raw_bytes() + APPEND_OVERHEAD_BYTES;
@@ -288,6 +295,8 @@ struct State {
     wanted: usize,
     /// Groups left that do not wait for returners.
     without_returners: u32,
+    /// What sled's log grows by for the leaf of a row, beside the row itself.
+    row_log_bytes: usize,
 }
 
 #[derive(Default)]
@@ -401,6 +410,17 @@ impl Inbox {
         };
     }
 
+    /// The log grew by so much for the leaves of so many rows: those of the host's may be large, and each of them stands in a leaf with
+    /// others, so how many a group takes follows from what the last ones cost.
+    pub fn note_rows(&self, rows: usize, log_bytes: usize) {
+        let Some(of_one) = log_bytes.checked_div(rows) else {
+            return;
+        };
+        let mut state = self.state.lock();
+        let known = state.row_log_bytes;
+        state.row_log_bytes = of_one.max(known - known / CHEAPER_BY);
+    }
+
     /// Waits for work: everything that waits, over all nodes, up to one group; a control ends the group before it.
     /// Returns `by` some moment, perhaps with nothing, if there is one.
     pub fn take(&self, by: Option<Instant>) -> Work {
@@ -431,7 +451,7 @@ impl Inbox {
         while let Some(request) = state.requests.pop_front() {
             match request {
                 Request::Entry(entry) => {
-                    share += entry.share();
+                    share += entry.share(state.row_log_bytes);
                     if share > APPEND_BYTES && !work.entries.is_empty() {
                         state.requests.push_front(Request::Entry(entry));
                         break;

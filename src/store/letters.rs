@@ -59,9 +59,16 @@ pub enum Left {
     NoBlock,
 }
 
-/// What an open writes for dead letters whose records do not read, as one.
+/// What an open writes for dead letters whose records do not read.
 #[derive(Debug, Default)]
 pub struct Mended {
+    full: Vec<MendedPart>,
+    last: MendedPart,
+}
+
+/// What is written as one of it.
+#[derive(Debug, Default)]
+pub struct MendedPart {
     pub hints: RowMap,
     pub losses: RowMap,
 }
@@ -89,7 +96,23 @@ impl FoundLetters {
     }
 }
 
+/// So many records are written as one, of some kilobytes each at most.
+const RECORDS_AS_ONE: usize = 100;
+
 impl Mended {
+    /// Where the next record is put.
+    fn part(&mut self) -> &mut MendedPart {
+        if self.last.hints.len() + self.last.losses.len() >= RECORDS_AS_ONE {
+            self.full.push(std::mem::take(&mut self.last));
+        }
+        &mut self.last
+    }
+
+    /// All of it, in the order of writing, each part as one: a record that goes and the loss that tells why are never apart.
+    pub fn into_parts(self) -> impl Iterator<Item = MendedPart> {
+        self.full.into_iter().chain([self.last])
+    }
+
     /// Records dead letters as lost that are not there. An open that dies before `CLEAN` is gone may record them once more.
     pub fn note_missing(
         &mut self,
@@ -105,7 +128,7 @@ impl Mended {
         };
         let damaged = LossReason::Damaged;
         let loss = Loss::new(node, None, Some(place), tally.amount, damaged);
-        journal.record(loss, &mut self.losses);
+        journal.record(loss, &mut self.part().losses);
         registry.note_damage(Damage {
             node: queue.node,
             queue: queue.queue,
@@ -126,6 +149,7 @@ impl Mended {
     ) {
         let DamagedLetter { place, why, left } = damaged;
         let (at, sequence) = (place.queue, place.sequence);
+        let part = self.part();
         let (becomes, what, lost) = match left {
             Left::Payload(letter) => (Some(letter.encode(place).into()), "it is one still", None),
             Left::NoBlock => (None, "it has no payload", None),
@@ -134,7 +158,7 @@ impl Mended {
                 // How large it was nobody knows.
                 let amount = Amount { hints: 1, bytes: 0 };
                 let loss = Loss::new(node, None, Some(place), amount, LossReason::Damaged);
-                journal.record(loss, &mut self.losses);
+                journal.record(loss, &mut part.losses);
                 (
                     None,
                     "its payload does not read",
@@ -142,13 +166,13 @@ impl Mended {
                 )
             }
         };
+        part.hints.insert(IVec::from(&place.letter_key()), becomes);
         registry.note_damage(Damage {
             node: at.node,
             queue: at.queue,
             what: format!("the record of dead letter {sequence}: {why}; {what}"),
             lost,
         });
-        self.hints.insert(IVec::from(&place.letter_key()), becomes);
     }
 }
 

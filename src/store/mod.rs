@@ -30,7 +30,9 @@ mod engine;
 mod exposed;
 mod faults;
 mod group;
+mod growth;
 mod guarded;
+mod handing;
 mod heal;
 mod held;
 mod holds;
@@ -591,6 +593,21 @@ impl Store {
         }
         // What panics inside was caught there.
         let _ = rewriter.join();
+    }
+
+    /// The most that the log grew by between two fsyncs, in bytes, since this was asked last or it was opened.
+    #[cfg(feature = "testkit")]
+    pub fn take_most_between_fsyncs(&self) -> u64 {
+        let engine = self.shared.engine();
+        engine.map_or(0, |engine| engine.growth().take_most_bytes())
+    }
+
+    /// What the log has grown by since the last fsync, in bytes.
+    #[cfg(feature = "testkit")]
+    pub fn unsynced_bytes(&self) -> u64 {
+        let engine = self.shared.engine().ok();
+        let bytes = engine.and_then(|engine| engine.unsynced_bytes().ok());
+        bytes.unwrap_or(0)
     }
 
     /// Makes the next commits fail in the given way.

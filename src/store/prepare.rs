@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::{
-    accept,
     clean::Summary,
     engine::{Engine, classify, panic_text, unopenable},
     faults::point,
-    letters::Mended,
+    handing::Handing,
+    letters::MendedPart,
     meta::{self, MetaError},
     node_record::NodeRecord,
+    overlay::RowMap,
     recovery::{Recovered, recover},
     schema::{self, SCHEMA_VERSION, SchemaError},
     sort_found::sort_found,
@@ -71,28 +72,40 @@ fn prepare(
         meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
     }
     let mixed = sort_found(engine, path, clean.is_some())?;
-    let recovered = recover(engine, clean, mixed).map_err(|error| meta_failed(path, error))?;
+    let mut recovered = recover(engine, clean, mixed).map_err(|error| meta_failed(path, error))?;
     point("open: recovered")?;
+    let failed = |error| classify(path, error, "write");
+    // The engine's own errors tell a store that is damaged.
+    let unwritten = |error: StorageError| match error.source.downcast_ref::<sled::Error>() {
+        Some(error) => failed(error.clone()),
+        None => error.into(),
+    };
+    let mut handing = Handing::new(engine, "write what an open found");
     // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
-    meta::set_next_queue(engine, recovered.next_queue)
-        .map_err(|error| classify(path, error, "write"))?;
+    meta::set_next_queue(engine, recovered.next_queue).map_err(failed)?;
     // What CLEAN knew to be done with is so for good: the next open may come without one.
     for node in &recovered.rewritten {
         if let Some(record) = recovered.records.get(node) {
-            let insert = engine
-                .nodes
-                .insert(NodeRecord::key(*node), record.encode(*node));
-            insert.map_err(|error| classify(path, error, "write"))?;
+            handing
+                .put(&engine.nodes, &NodeRecord::key(*node), record.encode(*node))
+                .map_err(unwritten)?;
         }
     }
-    let Mended { hints, losses } = &recovered.mended;
-    accept::apply(&[(&engine.hints, hints), (&engine.losses, losses)])
-        .map_err(|error| classify(path, error, "write"))?;
-    for place in &recovered.stale {
-        let removed = engine.hints.remove(place.letter_key());
-        removed.map_err(|error| classify(path, error, "write"))?;
+    for MendedPart { hints, losses } in std::mem::take(&mut recovered.mended).into_parts() {
+        let part = [(&engine.hints, &hints), (&engine.losses, &losses)];
+        handing.put_as_one(&part).map_err(unwritten)?;
     }
-    engine.commit()?;
+    let mut folded = RowMap::new();
+    let fold = recovered.journal.fold(&engine.losses, &mut folded);
+    fold.map_err(failed)?;
+    let folded = [(&engine.losses, &folded)];
+    handing.put_as_one(&folded).map_err(unwritten)?;
+    for place in &recovered.stale {
+        handing
+            .remove(&engine.hints, &place.letter_key())
+            .map_err(unwritten)?;
+    }
+    handing.finish()?;
     Ok(recovered)
 }
 

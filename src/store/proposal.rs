@@ -99,6 +99,14 @@ impl Draft {
         self.changes.iter().map(|changes| changes.reads.len()).sum()
     }
 
+    /// Rows that are written or removed.
+    pub fn writes(&self) -> usize {
+        self.changes
+            .iter()
+            .map(|changes| changes.writes.len())
+            .sum()
+    }
+
     pub fn changes_nothing(&self) -> bool {
         let writes_nothing = |changes: &TreeChanges| changes.writes.is_empty();
         self.hints.is_empty() && self.acks.is_empty() && self.changes.iter().all(writes_nothing)

@@ -16,8 +16,9 @@ use super::{
     clean::Summary,
     cursor::Cursor,
     directory::Directory,
-    engine::{Engine, GROUP_BYTES, unopenable},
+    engine::{Engine, unopenable},
     faults::point,
+    handing::Handing,
     keys::{Key, Place, QueueRef},
     letter::Letter,
     losses, meta,
@@ -105,7 +106,7 @@ pub fn write(
     let engine = Engine::open(into, Arc::default())?;
     let mut writer = Writer {
         engine: &engine,
-        handed_bytes: 0,
+        handing: Handing::new(&engine, "rebuild"),
         alive,
     };
     let written = writer.write(&log, &known, &wanted);
@@ -234,7 +235,7 @@ impl Wanted {
 
 struct Writer<'a> {
     engine: &'a Engine,
-    handed_bytes: usize,
+    handing: Handing<'a>,
     alive: &'a dyn Fn(),
 }
 
@@ -298,17 +299,10 @@ impl Writer<'_> {
         self.insert(&self.engine.hints, key, value)
     }
 
-    /// SLED.md rule 2 holds here too.
     fn insert(&mut self, tree: &sled::Tree, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        let bytes = key.len() + value.len();
-        if self.handed_bytes + bytes > GROUP_BYTES {
-            self.engine.commit()?;
-            self.handed_bytes = 0;
+        if self.handing.put(tree, key, value)? {
             (self.alive)();
         }
-        self.handed_bytes += bytes;
-        tree.insert(key, value)
-            .map_err(|error| StorageError::new("rebuild", error))?;
         Ok(())
     }
 }

@@ -131,7 +131,6 @@ pub fn recover(
         }
         retired.extend(record.retired.iter().map(|at| (*node, *at)));
     }
-    journal.fold(&engine.losses, &mut mended.losses)?;
     Ok(Recovered {
         store,
         next_queue: next_queue(engine, &records, &found, clean)?,

@@ -92,7 +92,7 @@ impl Committer {
             }
             for place in stood {
                 let key = place.letter_key();
-                self.handed_bytes += key.len();
+                self.make_room(key.len())?;
                 engine.hints.remove(key).map_err(failed)?;
                 point("letter: pointer removed")?;
             }

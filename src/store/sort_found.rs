@@ -17,8 +17,9 @@ use super::{
     cursor::Cursor,
     draft::Draft,
     encoder::Encoder,
-    engine::{Engine, GROUP_BYTES, classify},
+    engine::{Engine, classify},
     faults::{Safeguard, is_off, point},
+    handing::Handing,
     keys::QueueRef,
     lost_chunks,
     mixed::MIXED,
@@ -260,7 +261,7 @@ impl InBlocks<'_> {
 struct Writer<'a> {
     engine: &'a Engine,
     encoder: Encoder,
-    handed_bytes: usize,
+    handing: Handing<'a>,
 }
 
 impl<'a> Writer<'a> {
@@ -268,7 +269,7 @@ impl<'a> Writer<'a> {
         Writer {
             engine,
             encoder: Encoder::new(),
-            handed_bytes: 0,
+            handing: Handing::new(engine, "sort mixed groups"),
         }
     }
 
@@ -281,17 +282,9 @@ impl<'a> Writer<'a> {
             .try_for_each(|(key, value)| self.insert(&key, value))
     }
 
-    /// SLED.md rules 2 and 4 hold here too.
     fn insert(&mut self, key: &[u8], value: IVec) -> Result<(), StorageError> {
-        let bytes = key.len() + value.len();
-        if self.handed_bytes + bytes > GROUP_BYTES {
-            self.engine.commit()?;
-            self.handed_bytes = 0;
-        }
-        self.handed_bytes += bytes;
-        let insert = self.engine.hints.insert(key, value);
-        insert.map_err(|error| StorageError::new("sort mixed groups", error))?;
-        Ok(())
+        let hints = &self.engine.hints;
+        self.handing.put(hints, key, value).map(drop)
     }
 }
 

@@ -1,0 +1,173 @@
+//! How much of sled's log is written between two fsyncs, whatever the load.
+
+mod common;
+
+use bytes::Bytes;
+use common::*;
+use hinted_handoff::{
+    HintedHandoff, NodeId, database_config, open_database,
+    testkit::{Leave, Peek, PeekLimits, Place, QueueRef, Reader, ScriptedWriter, Store},
+};
+
+const MIB: u64 = 1 << 20;
+/// With less than this written between two fsyncs sled writes over nothing that it needs after a power cut.
+const SEGMENT: u64 = 8 * MIB;
+const ONE: PeekLimits = PeekLimits {
+    hints: 1,
+    payload_bytes: u64::MAX,
+};
+
+/// Bytes that do not compress.
+fn noise(bytes: usize, seed: u64) -> Bytes {
+    let mut noise = vec![0; bytes];
+    fastrand::Rng::with_seed(seed).fill(&mut noise);
+    noise.into()
+}
+
+#[test]
+fn four_hundred_nodes_that_are_acknowledged_in_step_write_little_between_two_fsyncs() {
+    const NODES: u64 = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for round in 0..4 {
+        for node in 1..=NODES {
+            let seed = |number| node * 1000 + round * 100 + number;
+            let hints = (0..12).map(|number| hint(1, noise(3000, seed(number))));
+            try_append(&store, node, hints.collect());
+        }
+    }
+    let mut readers: Vec<Reader> = (0..NODES).map(|_| Reader::default()).collect();
+    let mut most = store.take_most_between_fsyncs();
+    for _ in 0..11 {
+        for (node, reader) in (1..).map(NodeId).zip(&mut readers) {
+            let Peek::Hints(hints) = store.peek(reader, node, ONE).unwrap() else {
+                panic!("there are more");
+            };
+            store.ack(node, hints[0].mark, Leave::Delivered).unwrap();
+        }
+        sync(&store);
+        most = most.max(store.take_most_between_fsyncs());
+    }
+    store.close().unwrap();
+    println!("{} KiB between two fsyncs", most / 1024);
+    assert!(most < SEGMENT, "{most}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_rows_among_large_ones_make_small_groups_once_it_is_known_what_they_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = open_database(&database_config(&path)).unwrap();
+    let config = config(&path);
+    let opened = HintedHandoff::<Bytes>::open_in(&db, config, ScriptedWriter::down());
+    let handoff = opened.await.unwrap();
+    let rows = db.open_tree("rows").unwrap();
+    for row in 0..1000_u64 {
+        rows.insert(row.to_be_bytes(), noise(60_000, row).to_vec())
+            .unwrap();
+    }
+    db.flush().unwrap();
+    let mut above = Vec::new();
+    for round in 0..12_u8 {
+        let tasks = (0..45_u64).map(|task| {
+            let (handoff, rows) = (handoff.clone(), rows.clone());
+            tokio::spawn(async move {
+                let done = handoff.transaction(&[&rows], |rows, _| {
+                    for number in 0..10 {
+                        let beside: u64 = task * 22 + number * 2;
+                        let key = [beside.to_be_bytes().as_slice(), &[1]].concat();
+                        rows[0].insert(&key, vec![round; 100])?;
+                    }
+                    Ok(())
+                });
+                done.await.unwrap();
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let most = handoff.store_below().take_most_between_fsyncs();
+        println!("round {round}: {} KiB between two fsyncs", most / 1024);
+        // In the first rounds, beside what the host wrote itself, it is found out.
+        if most >= SEGMENT && round > 2 {
+            above.push((round, most));
+        }
+    }
+    handoff.shutdown().await.unwrap();
+    assert!(above.is_empty(), "{above:?}");
+}
+
+#[test]
+fn nothing_is_written_to_the_log_of_a_store_that_has_nothing_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for round in 0..100 {
+        for node in 1..=4 {
+            let hints = (0..5).map(|number| hint(1, noise(64_000, round * 20 + node * 5 + number)));
+            try_append(&store, node, hints.collect());
+        }
+    }
+    // Segments that are half full would be emptied by sled. With less in them the store would be written anew.
+    for node in 1..=2 {
+        let last = hints(&store, node).pop().unwrap();
+        store
+            .ack(NodeId(node), last.mark, Leave::Delivered)
+            .unwrap();
+    }
+    sync(&store);
+    let mut before = store.stats().engine_bytes;
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let after = store.stats().engine_bytes;
+        match after == before {
+            true => break,
+            false => before = after,
+        }
+    }
+    let unsynced = store.unsynced_bytes();
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    // Asking is a message.
+    assert!(store.unsynced_bytes() < unsynced + 100);
+    store.close().unwrap();
+}
+
+#[test]
+fn an_open_that_mends_many_records_writes_little_between_two_fsyncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let id = append(&store, 1, "hint");
+    store.close().unwrap();
+    let queue = QueueRef {
+        node: NodeId(1),
+        queue: id.queue,
+    };
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        for number in 0..4000 {
+            let sequence = hinted_handoff::Sequence(1000 + number);
+            let place = Place { queue, sequence };
+            hints
+                .insert(place.letter_key(), noise(4000, number).to_vec())
+                .unwrap();
+        }
+    });
+    let store = Store::open(&config(dir.path()), Box::new(|_| {})).unwrap();
+    let most = store.take_most_between_fsyncs();
+    println!("{} KiB between two fsyncs", most / 1024);
+    assert!(most < SEGMENT, "{most}");
+    assert_eq!(payloads(&store, 1), ["hint"]);
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        let place = |sequence| Place {
+            queue,
+            sequence: hinted_handoff::Sequence(sequence),
+        };
+        assert_eq!(
+            hints
+                .range(place(1000).letter_key()..place(5000).letter_key())
+                .count(),
+            0
+        );
+    });
+}
