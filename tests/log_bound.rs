@@ -1,11 +1,16 @@
-//! How much of sled's log is written between two fsyncs, whatever the load.
+//! How long sled's log becomes, and how much of it is written between two fsyncs, whatever the load.
 
 mod common;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use common::*;
 use hinted_handoff::{
-    HintedHandoff, NodeId, database_config, open_database,
+    HintedHandoff, NodeId, ShardId, database_config, open_database,
     testkit::{Leave, Peek, PeekLimits, Place, QueueRef, Reader, ScriptedWriter, Store},
 };
 
@@ -22,6 +27,57 @@ fn noise(bytes: usize, seed: u64) -> Bytes {
     let mut noise = vec![0; bytes];
     fastrand::Rng::with_seed(seed).fill(&mut noise);
     noise.into()
+}
+
+/// Writers who wait for each answer and a node that takes all at once, until so much is written. Returns the longest that the log was
+/// beyond four times what was pending.
+async fn longest(nodes: u64, writers: u64, hint_bytes: usize, all_bytes: u64) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = HintedHandoff::open(config(dir.path()), writer)
+        .await
+        .unwrap();
+    let (written, longest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let tasks = (0..writers).map(|number| {
+        let (handoff, written, longest) = (handoff.clone(), written.clone(), longest.clone());
+        tokio::spawn(async move {
+            let points = noise(hint_bytes, number);
+            let mut node = number;
+            while written.fetch_add(hint_bytes as u64, Relaxed) < all_bytes {
+                let write = handoff.write_shard(ShardId(number), NodeId(node % nodes), &points);
+                write.await.unwrap();
+                node += writers;
+                if !node.is_multiple_of(16) {
+                    continue;
+                }
+                let store = handoff.stats().store;
+                let live = store.pending.bytes;
+                longest.fetch_max(store.log_bytes.saturating_sub(4 * live), Relaxed);
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let most = handoff.store_below().take_most_between_fsyncs();
+    handoff.shutdown().await.unwrap();
+    let longest = longest.load(Relaxed);
+    println!(
+        "{nodes} nodes, {writers} writers, hints of {hint_bytes}: {} MiB written, a log of {} MiB, {} KiB between two fsyncs",
+        written.load(Relaxed) / MIB,
+        longest / MIB,
+        most / 1024,
+    );
+    assert!(most < SEGMENT, "{most}");
+    longest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_groups_give_back_what_is_delivered_as_fast_as_they_bring_more() {
+    for (nodes, writers, hint_bytes) in [(1, 64, 64 << 10), (400, 64, 40_000), (4, 8, 6_000_000)] {
+        let longest = longest(nodes, writers, hint_bytes, 400 * MIB).await;
+        assert!(longest < 256 * MIB, "{} MiB", longest / MIB);
+    }
 }
 
 #[test]

@@ -41,6 +41,9 @@ use crate::{
 const CURSORS_PER_GROUP: usize = 500;
 /// Statuses beyond this wait for the next group; each may take some kilobytes.
 const STATUS_BYTES_PER_GROUP: usize = 128 * 1024;
+/// A full group trims so many times what it brings: what waits to be trimmed becomes less however fast hints come. Removing writes
+/// little, and what it does write counts like all else (see `growth.rs`).
+const TRIMS_PER_BROUGHT: usize = 2;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
 
@@ -152,6 +155,7 @@ impl Committer {
         if !plan.blocks.is_empty() {
             point("append: planned")?;
         }
+        let brought = plan.blocks.iter().map(|(_, block)| block.bytes()).sum();
         let new = NewHints {
             not_stored,
             ..self.write(plan, accepted)?
@@ -160,7 +164,7 @@ impl Committer {
         let moved = self.write_cursors(&new.stillborn)?;
         self.end_pass()?;
         self.write_statuses()?;
-        self.trim()?;
+        self.trim(brought)?;
         span.record("bytes", self.handed_bytes);
         if self.handed_bytes > 0 && !is_off(Safeguard::GroupCommits) {
             self.commit()?;
@@ -369,22 +373,31 @@ impl Committer {
         Ok(moved)
     }
 
-    /// Removes what the rest of the group allows.
-    fn trim(&mut self) -> Result<(), StorageError> {
+    /// Removes what the rest of the group allows, or a multiple of what it brought.
+    fn trim(&mut self, brought: usize) -> Result<(), StorageError> {
         if !self.trimmer.has_work() {
             return Ok(());
         }
-        let budget = GROUP_BYTES.saturating_sub(self.handed_bytes + TRIM_MARGIN_BYTES);
+        let rest = GROUP_BYTES.saturating_sub(self.handed_bytes + TRIM_MARGIN_BYTES);
+        let mut budget = rest.max(TRIMS_PER_BROUGHT * brought);
+        let queues = self.trimmer.queues_of_group(brought > GROUP_BYTES / 2);
         let engine = self.engine()?;
-        let trimmed = self
-            .trimmer
-            .step(&engine, budget)
-            .map_err(|error| StorageError::new("trim", error))?;
-        self.handed_bytes += trimmed.bytes;
-        if trimmed.bytes > 0 {
-            point("trim: removed")?;
+        loop {
+            let trimmed = self
+                .trimmer
+                .step(&engine, budget, queues)
+                .map_err(|error| StorageError::new("trim", error))?;
+            self.handed_bytes += trimmed.bytes;
+            budget = budget.saturating_sub(trimmed.bytes);
+            if trimmed.bytes > 0 {
+                point("trim: removed")?;
+            }
+            self.strike(trimmed.gone)?;
+            if !trimmed.is_due {
+                return Ok(());
+            }
+            self.commit()?;
         }
-        self.strike(trimmed.gone)
     }
 
     fn publish(&mut self, new: NewHints, moved: Vec<Moved>, reserved: Vec<Reservation>) {

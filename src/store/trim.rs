@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Range,
+    ops::{Bound, Range},
 };
 
 use super::{
@@ -17,6 +17,8 @@ use crate::types::{NodeId, Sequence};
 
 /// Queues looked into by one step, so that writers do not wait while thousands are, as after an open.
 const QUEUES_PER_STEP: usize = 32;
+/// In so many full groups all queues are looked into, however many there are.
+const FULL_GROUPS_PER_ROUND: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
@@ -48,6 +50,8 @@ impl Letters {
 #[derive(Debug, Default)]
 pub struct Trimmer {
     jobs: BTreeMap<QueueRef, Extent>,
+    /// The queue that was looked into last: the next one comes next, so that none waits for those that move all the time.
+    last: Option<QueueRef>,
     /// Blocks of dead letters that are none any more.
     letters: BTreeSet<Place>,
 }
@@ -59,6 +63,8 @@ pub struct Trimmed {
     pub bytes: usize,
     /// Queues of which nothing is left, to be struck from the lists of these nodes.
     pub gone: Vec<(NodeId, QueueRef)>,
+    /// It stopped since all is to be made durable first.
+    pub is_due: bool,
 }
 
 impl Trimmer {
@@ -84,12 +90,37 @@ impl Trimmer {
         self.letters.insert(place);
     }
 
-    /// Removes what `budget` bytes allow.
-    pub fn step(&mut self, engine: &Engine, budget: usize) -> Result<Trimmed, sled::Error> {
+    /// Queues that a group looks into, which may be a full one.
+    pub fn queues_of_group(&self, is_full: bool) -> usize {
+        let of_all = self.jobs.len() / FULL_GROUPS_PER_ROUND;
+        match is_full {
+            true => of_all.max(QUEUES_PER_STEP),
+            false => QUEUES_PER_STEP,
+        }
+    }
+
+    /// The job that is next in turn.
+    fn next_job(&self) -> Option<(QueueRef, Extent)> {
+        let behind = (
+            self.last.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        let next = self.jobs.range(behind).next();
+        let next = next.or_else(|| self.jobs.first_key_value());
+        next.map(|(queue, extent)| (*queue, *extent))
+    }
+
+    /// Removes what `budget` bytes allow, of so many queues.
+    pub fn step(
+        &mut self,
+        engine: &Engine,
+        budget: usize,
+        queues: usize,
+    ) -> Result<Trimmed, sled::Error> {
         let mut trimmed = Trimmed::default();
         while let Some(place) = self.letters.first() {
             let range = place.block_keys();
-            match remove(engine, range, budget, &mut trimmed.bytes) {
+            match remove(engine, range, budget, &mut trimmed) {
                 Ok(Removed::Some) => return Ok(trimmed),
                 Ok(Removed::All) => {}
                 Err(error @ sled::Error::Corruption { .. }) => {
@@ -99,12 +130,12 @@ impl Trimmer {
             }
             self.letters.pop_first();
         }
-        for _ in 0..QUEUES_PER_STEP {
-            let Some((&queue, &extent)) = self.jobs.first_key_value() else {
+        for _ in 0..queues {
+            let Some((queue, extent)) = self.next_job() else {
                 break;
             };
             let removed = match range_of(engine, queue, extent) {
-                Ok(Some(range)) => remove(engine, range, budget, &mut trimmed.bytes),
+                Ok(Some(range)) => remove(engine, range, budget, &mut trimmed),
                 Ok(None) => Ok(Removed::All),
                 Err(error) => Err(error),
             };
@@ -121,7 +152,8 @@ impl Trimmer {
                 }
                 Err(error) => return Err(error),
             }
-            self.jobs.pop_first();
+            self.jobs.remove(&queue);
+            self.last = Some(queue);
         }
         Ok(trimmed)
     }
@@ -138,23 +170,29 @@ fn remove(
     engine: &Engine,
     range: Range<Vec<u8>>,
     budget: usize,
-    bytes: &mut usize,
+    trimmed: &mut Trimmed,
 ) -> Result<Removed, sled::Error> {
     let mut keys = Vec::new();
     let mut removed = Removed::All;
+    let mut bytes = trimmed.bytes;
     for entry in engine.hints.range(range) {
         let (key, value) = entry?;
         let more = key.len() + value.len();
-        if *bytes + more > budget {
+        if bytes + more > budget {
             removed = Removed::Some;
             break;
         }
-        *bytes += more;
-        keys.push((value.is_empty(), key));
+        bytes += more;
+        keys.push((value.is_empty(), key, more));
     }
     // Spacers go last: while there are many, sled merges no leaf that still has chunks in it.
-    keys.sort_by_key(|(is_spacer, _)| *is_spacer);
-    for (_, key) in keys {
+    keys.sort_by_key(|(is_spacer, ..)| *is_spacer);
+    for (_, key, bytes) in keys {
+        if engine.is_due()? {
+            trimmed.is_due = true;
+            return Ok(Removed::Some);
+        }
+        trimmed.bytes += bytes;
         engine.hints.remove(key)?;
     }
     Ok(removed)
