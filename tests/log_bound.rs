@@ -10,7 +10,8 @@ use std::sync::{
 use bytes::Bytes;
 use common::*;
 use hinted_handoff::{
-    HintedHandoff, NodeId, ShardId, database_config, open_database,
+    Amount, Config, HintedHandoff, Limit, NodeId, ShardId, WhenFull, database_config,
+    open_database,
     testkit::{Leave, Peek, PeekLimits, Place, QueueRef, Reader, ScriptedWriter, Store},
 };
 
@@ -151,6 +152,129 @@ async fn small_rows_among_large_ones_make_small_groups_once_it_is_known_what_the
     }
     handoff.shutdown().await.unwrap();
     assert!(above.is_empty(), "{above:?}");
+}
+
+/// Bytes of all files below a directory.
+fn bytes_on_disk(dir: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(it) if it.is_dir() => bytes_on_disk(&entry.path()),
+        Ok(it) => it.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+#[test]
+fn a_bound_of_the_disk_refuses_hints_and_takes_as_many_again_as_leave() {
+    const MAX: u64 = 256 * MIB;
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        max_disk_bytes: Some(MAX),
+        ..config(dir.path())
+    };
+    let store = Store::open(&config, Box::new(|_| {})).unwrap();
+    let mut most = 0;
+    // What is refused, and when, is told by what is on the disk.
+    let mut fill = |from: u64, at_most: u64| {
+        for number in from..from + at_most {
+            let amount = Amount {
+                hints: 1,
+                bytes: 64_000,
+            };
+            let reserved = match store.reserve(vec![(NodeId(1), amount)]) {
+                Ok(reserved) => reserved,
+                Err(full) => {
+                    assert_eq!(full.limit, Limit::Disk);
+                    return number - from;
+                }
+            };
+            let hint = hint(1, noise(64_000, number));
+            let told = told(|done| store.append_within(reserved, NodeId(1), hint, done));
+            told.unwrap();
+            if number % 8 == 0 {
+                most = most.max(bytes_on_disk(dir.path()));
+            }
+        }
+        at_most
+    };
+    let first = fill(0, 10_000);
+    assert!(first > 1500, "{first} hints of 64 KB in 256 MiB");
+    assert!(first < 10_000);
+
+    // Half of them leave, and leave room; again and again.
+    let mut taken = first;
+    let mut reader = Reader::default();
+    for _ in 0..4 {
+        let half = PeekLimits {
+            hints: first as usize / 2,
+            payload_bytes: u64::MAX,
+        };
+        let mut left = 0;
+        while left < half.hints {
+            let limits = PeekLimits {
+                hints: half.hints - left,
+                ..half
+            };
+            let Peek::Hints(hints) = store.peek(&mut reader, NodeId(1), limits).unwrap() else {
+                panic!("there are more");
+            };
+            let last = hints.last().unwrap().mark;
+            store.ack(NodeId(1), last, Leave::Delivered).unwrap();
+            left += hints.len();
+        }
+        sync(&store);
+        let again = fill(taken, half.hints as u64);
+        println!("{again} of {} that left", half.hints);
+        assert!(again * 2 > half.hints as u64, "{again} of {}", half.hints);
+        taken += again;
+    }
+    store.close().unwrap();
+    println!(
+        "{first} hints of 64 KB; {} MiB on the disk at most",
+        most / MIB
+    );
+    assert!(most <= MAX, "{most}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_of_the_disk_has_the_oldest_dropped_where_that_is_chosen() {
+    const MAX: u64 = 256 * MIB;
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        max_disk_bytes: Some(MAX),
+        when_full: WhenFull::DropOldest,
+        ..config(dir.path())
+    };
+    let writer = Arc::new(ScriptedWriter::down());
+    let handoff = HintedHandoff::open(config, writer).await.unwrap();
+    let most = Arc::new(AtomicU64::new(0));
+    let tasks = (0..16).map(|number| {
+        let (handoff, most) = (handoff.clone(), most.clone());
+        let dir = dir.path().to_owned();
+        tokio::spawn(async move {
+            let points = noise(64_000, number);
+            for _ in 0..350 {
+                let write = handoff.write_shard(ShardId(number), NodeId(1), &points);
+                write.await.unwrap();
+            }
+            most.fetch_max(bytes_on_disk(&dir), Relaxed);
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let most = most.load(Relaxed);
+    let stats = handoff.stats();
+    let (dropped, pending) = (stats.nodes[0].dropped, stats.store.pending);
+    println!(
+        "{dropped:?} dropped, {pending:?} pending, {} MiB on the disk",
+        most / MIB
+    );
+    assert_eq!(dropped.hints + pending.hints, 16 * 350);
+    assert!(pending.bytes > 96 * MIB, "{pending:?}");
+    assert!(most <= MAX, "{most}");
+    handoff.shutdown().await.unwrap();
 }
 
 #[test]

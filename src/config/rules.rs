@@ -163,7 +163,7 @@ impl Config {
     }
 
     /// The rules of what bounds a queue. A limit of zero would refuse everything: whoever wants none leaves it out.
-    fn limit_rules(&self) -> [(&'static str, bool, String, &'static str); 7] {
+    fn limit_rules(&self) -> [(&'static str, bool, String, &'static str); 8] {
         let duration = |value: Duration| humantime::format_duration(value).to_string();
         let day = Duration::from_secs(86_400);
         let limit = |field: &'static str, value: Option<u64>| {
@@ -192,6 +192,12 @@ impl Config {
             limit("max_bytes_per_node", self.max_bytes_per_node),
             limit("max_hints", self.max_hints),
             limit("max_bytes", self.max_bytes),
+            (
+                "max_disk_bytes",
+                self.max_disk_bytes.is_none_or(|bytes| bytes >= 256 * MIB),
+                self.max_disk_bytes.unwrap_or_default().to_string(),
+                "at least 268435456, or left out for no limit",
+            ),
             (
                 "block_timeout",
                 (Duration::from_millis(1)..=day).contains(&self.block_timeout),

@@ -40,6 +40,7 @@ fn a_config_file_of_one_line_gives_the_documented_defaults() {
     assert_eq!(config.max_bytes_per_node, None);
     assert_eq!(config.max_hints, None);
     assert_eq!(config.max_bytes, None);
+    assert_eq!(config.max_disk_bytes, None);
     assert_eq!(config.when_full, WhenFull::Reject);
     assert_eq!(config.block_timeout, Duration::from_secs(10));
     assert!(config.manual_nodes.is_empty());
@@ -86,6 +87,7 @@ fn every_key_is_read_and_written_back_the_same() {
         max_bytes_per_node = 1000000
         max_hints = 5000
         max_bytes = 5000000
+        max_disk_bytes = 1073741824
         when_full = "drop_oldest"
         block_timeout = "2s"
         manual_nodes = [3, 9]
@@ -118,7 +120,7 @@ fn an_unknown_key_and_a_missing_directory_are_errors() {
 #[test]
 fn each_rule_names_its_field() {
     type Break = fn(&mut Config);
-    let broken: [(&str, Break); 40] = [
+    let broken: [(&str, Break); 41] = [
         ("dir", |c| c.dir = PathBuf::new()),
         ("retry_interval", |c| c.retry_interval = Duration::ZERO),
         ("retry_max_interval", |c| {
@@ -160,6 +162,9 @@ fn each_rule_names_its_field() {
         ("max_bytes_per_node", |c| c.max_bytes_per_node = Some(0)),
         ("max_hints", |c| c.max_hints = Some(0)),
         ("max_bytes", |c| c.max_bytes = Some(0)),
+        ("max_disk_bytes", |c| {
+            c.max_disk_bytes = Some((256 << 20) - 1)
+        }),
         ("block_timeout", |c| c.block_timeout = Duration::ZERO),
         ("block_timeout", |c| c.block_timeout = Duration::MAX),
         ("min_free_disk", |c| {

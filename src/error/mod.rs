@@ -148,6 +148,9 @@ pub enum Limit {
     StoreHints,
     /// [`Config::max_bytes`](crate::Config::max_bytes).
     StoreBytes,
+    /// [`Config::max_disk_bytes`](crate::Config::max_disk_bytes). What it counts is the payload that is pending, and its maximum is
+    /// what of that was found to fit.
+    Disk,
 }
 
 impl fmt::Display for Limit {
@@ -157,6 +160,7 @@ impl fmt::Display for Limit {
             Limit::NodeBytes => "max_bytes_per_node",
             Limit::StoreHints => "max_hints",
             Limit::StoreBytes => "max_bytes",
+            Limit::Disk => "max_disk_bytes",
         })
     }
 }

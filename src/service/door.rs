@@ -125,7 +125,7 @@ impl<P: Payload> HintedHandoff<P> {
         let inner = &self.inner;
         let oldest = match limit {
             Limit::NodeHints | Limit::NodeBytes => inner.store.oldest(node),
-            Limit::StoreHints | Limit::StoreBytes => inner.store.oldest_of_all(),
+            Limit::StoreHints | Limit::StoreBytes | Limit::Disk => inner.store.oldest_of_all(),
         };
         EnqueueError::QueueFull {
             node,
@@ -182,7 +182,7 @@ impl<P: Payload> HintedHandoff<P> {
             tokio::select! {
                 () = &mut rung => {}
                 () = wait.as_mut() => {}
-                () = look, if full.is_none() => {}
+                () = look, if full.is_none_or(|full| full.limit == Limit::Disk) => {}
                 () = inner.closing().cancelled() => {}
             }
         }
@@ -224,7 +224,7 @@ impl<P: Payload> HintedHandoff<P> {
                 Err(full) => full,
             };
             let missing = dropper.missing(&full);
-            if full.is_for_ever() {
+            if full.is_for_ever() || !full.ends_when_hints_leave() {
                 return Err(self.refusal(full, None));
             }
             if missing == 0 {

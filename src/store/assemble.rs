@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     committer::{Committer, Tail},
+    disk::DiskLimit,
     encoding::Encoding,
     engine::Engine,
     heal::Healing,
@@ -38,6 +39,7 @@ pub fn assemble(
         nodes = recovered.registry.nodes.len(), "store opened"
     );
     recovered.registry.limit(Limits::of(config));
+    recovered.registry.quota.disk = DiskLimit::of(config);
     let engine = Arc::new(engine);
     let shared = Arc::new(Shared::new(
         recovered.store,

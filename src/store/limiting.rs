@@ -40,7 +40,17 @@ impl Store {
         if !self.limited || wanted.is_empty() {
             return Ok(Reservation::default());
         }
-        self.shared.registry.lock().reserve(&wanted)?;
+        let log_bytes = match self.bounds_disk {
+            true => self.shared.engine().ok().map(|engine| engine.log_bytes()),
+            false => None,
+        };
+        let mut registry = self.shared.registry.lock();
+        if let Some(log_bytes) = log_bytes {
+            let quota = &mut registry.quota;
+            quota.freed |= quota.disk.note(log_bytes, quota.pending);
+        }
+        registry.reserve(&wanted)?;
+        drop(registry);
         Ok(Reservation::new(Arc::downgrade(&self.shared), wanted))
     }
 

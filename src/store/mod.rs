@@ -23,6 +23,7 @@ mod delivering;
 mod depart;
 mod departure;
 mod directory;
+mod disk;
 mod draft;
 mod encoder;
 mod encoding;
@@ -170,6 +171,8 @@ pub struct Store {
     commit_timeout: Duration,
     /// Whether there is a limit; does not change.
     limited: bool,
+    /// Whether one of them is of the disk.
+    bounds_disk: bool,
 }
 
 struct Threads {
@@ -252,7 +255,8 @@ impl Store {
                 rewriter,
             })),
             commit_timeout: config.commit_timeout,
-            limited: Limits::of(config).is_any(),
+            limited: Limits::of(config).is_any() || config.max_disk_bytes.is_some(),
+            bounds_disk: config.max_disk_bytes.is_some(),
         })
     }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Weak};
 
-use super::shared::Shared;
+use super::{disk::DiskLimit, shared::Shared};
 use crate::{
     config::Config,
     error::Limit,
@@ -51,6 +51,13 @@ impl Limits {
     }
 }
 
+impl Quota {
+    /// What the disk has room for is a limit of all that is pending, too.
+    fn of_disk(&self) -> (Limit, Option<u64>, Count) {
+        (Limit::Disk, self.disk.room_bytes(), |it| it.bytes)
+    }
+}
+
 /// What of an amount a limit counts.
 type Count = fn(Amount) -> u64;
 
@@ -72,7 +79,13 @@ pub struct Full {
 impl Full {
     /// Whether it would be full even if all left.
     pub fn is_for_ever(&self) -> bool {
-        self.wanted > self.max
+        // That of the disk grows again.
+        self.wanted > self.max && self.limit != Limit::Disk
+    }
+
+    /// Whether there is room once hints have left: not at once where the disk is full, since what they took must be written over first.
+    pub fn ends_when_hints_leave(&self) -> bool {
+        self.limit != Limit::Disk || self.max > 0
     }
 
     /// What must leave.
@@ -90,7 +103,7 @@ impl Full {
     pub fn count(&self, amount: Amount) -> u64 {
         match self.limit {
             Limit::NodeHints | Limit::StoreHints => amount.hints,
-            Limit::NodeBytes | Limit::StoreBytes => amount.bytes,
+            Limit::NodeBytes | Limit::StoreBytes | Limit::Disk => amount.bytes,
         }
     }
 }
@@ -99,6 +112,7 @@ impl Full {
 #[derive(Debug, Clone, Default)]
 pub struct Quota {
     pub limits: Limits,
+    pub disk: DiskLimit,
     /// Kept by the registry as the sum over all queues.
     pub pending: Amount,
     reserved: Amount,
@@ -136,6 +150,8 @@ impl Quota {
         let of_store = self
             .limits
             .of_store()
+            .into_iter()
+            .chain([self.of_disk()])
             .map(|limit| (some.node, held, all, limit));
         let of_nodes = wanted.iter().flat_map(|it| {
             let reserved = self.reserved_by_node.get(&it.node).copied();

@@ -134,8 +134,12 @@ impl Rewriter {
             live_bytes: self.live_bytes().max(self.copied_bytes),
             bytes_in_a_second: handed.saturating_sub(before),
         };
+        let room = look.room_bytes();
         // The copy may have half of the reserve: it is there so that there is room for what gives space back.
-        look.is_worth_it() && self.shared.space.has_for(look.room_bytes())
+        look.is_worth_it() && self.shared.space.has_for(room) && {
+            let registry = self.shared.registry.lock();
+            registry.quota.disk.has_room_beside(look.log_bytes, room)
+        }
     }
 
     /// What is live at most, as far as that is known without a read.
