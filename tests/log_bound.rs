@@ -1,4 +1,5 @@
-//! How long sled's log becomes, and how much of it is written between two fsyncs, whatever the load.
+//! How long sled's log becomes, and how much of it is written between two fsyncs, whatever the
+//! load.
 
 mod common;
 
@@ -16,7 +17,8 @@ use hinted_handoff::{
 };
 
 const MIB: u64 = 1 << 20;
-/// With less than this written between two fsyncs sled writes over nothing that it needs after a power cut.
+/// With less than this written between two fsyncs sled writes over nothing that it needs after a
+/// power cut.
 const SEGMENT: u64 = 8 * MIB;
 const ONE: PeekLimits = PeekLimits {
     hints: 1,
@@ -30,8 +32,8 @@ fn noise(bytes: usize, seed: u64) -> Bytes {
     noise.into()
 }
 
-/// Writers who wait for each answer and a node that takes all at once, until so much is written. Returns the longest that the log was
-/// beyond four times what was pending.
+/// Writers who wait for each answer and a node that takes all at once, until so much is written.
+/// Returns the longest that the log was beyond four times what was pending.
 async fn longest(nodes: u64, writers: u64, hint_bytes: usize, all_bytes: u64) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::taking());
@@ -287,7 +289,8 @@ fn nothing_is_written_to_the_log_of_a_store_that_has_nothing_to_do() {
             try_append(&store, node, hints.collect());
         }
     }
-    // Segments that are half full would be emptied by sled. With less in them the store would be written anew.
+    // Segments that are half full would be emptied by sled. With less in them the store would be
+    // written anew.
     for node in 1..=2 {
         let last = hints(&store, node).pop().unwrap();
         store

@@ -198,10 +198,11 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
 
-    /// Bytes that the store may take on the disk. Near that a hint is refused, waits or has the oldest dropped, as
-    /// [`when_full`](Config::when_full) says, unless there is room among what left; delivery goes on. Space is kept for what gives
-    /// space back. It does not count what was moved aside as damaged, and in a shared database counts all that is in it. Default:
-    /// none, minimum 256 MiB.
+    /// Bytes that the store may take on the disk. Near that a hint is refused, waits or has the
+    /// oldest dropped, as [`when_full`](Config::when_full) says, unless there is room among what
+    /// left; delivery goes on. Space is kept for what gives space back. It does not count what was
+    /// moved aside as damaged, and in a shared database counts all that is in it. Default: none,
+    /// minimum 256 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_disk_bytes: Option<u64>,
 
@@ -239,8 +240,8 @@ pub struct Config {
     pub reset_identity: bool,
 }
 
-/// What becomes of a hint that one of the limits `max_hints_per_node`, `max_bytes_per_node`, `max_hints`, `max_bytes`
-/// and `max_disk_bytes` has no room for.
+/// What becomes of a hint that one of the limits `max_hints_per_node`, `max_bytes_per_node`,
+/// `max_hints`, `max_bytes` and `max_disk_bytes` has no room for.
 ///
 /// A hint that is being sent is never taken to make room; one that a [`Consumer`](crate::Consumer) has peeked at may be, and is not the
 /// next one any more when it is acknowledged. With too little disk ([`Config::min_free_disk`]) hints are

@@ -148,8 +148,8 @@ pub enum Limit {
     StoreHints,
     /// [`Config::max_bytes`](crate::Config::max_bytes).
     StoreBytes,
-    /// [`Config::max_disk_bytes`](crate::Config::max_disk_bytes). What it counts is the payload that is pending, and its maximum is
-    /// what of that was found to fit.
+    /// [`Config::max_disk_bytes`](crate::Config::max_disk_bytes). What it counts is the payload
+    /// that is pending, and its maximum is what of that was found to fit.
     Disk,
 }
 

@@ -178,9 +178,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Hands a key over. SLED.md rule 2: never more than a group's bytes between two fsyncs, nor what makes the log grow by more than
-    /// a part of a segment, whoever asks. Rule 4: a
-    /// plain insert, since a batch or a transaction would seal a buffer of its own.
+    /// Hands a key over. SLED.md rule 2: never more than a group's bytes between two fsyncs, nor
+    /// what makes the log grow by more than a part of a segment, whoever asks. Rule 4: a plain
+    /// insert, since a batch or a transaction would seal a buffer of its own.
     pub fn insert(
         &mut self,
         tree: &sled::Tree,

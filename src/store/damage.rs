@@ -194,7 +194,8 @@ mod tests {
         Some(Place { queue, sequence })
     }
 
-    /// Drops a block as sled does when it opens a log that is damaged: what it holds stays in the log.
+    /// Drops a block as sled does when it opens a log that is damaged: what it holds stays in the
+    /// log.
     fn drop_block(store: &Store, place: Place) {
         let engine = store.shared.engine().unwrap();
         let key = place.queue.chunk_key(place.sequence, 0);

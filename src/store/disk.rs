@@ -1,8 +1,10 @@
 //! The limit of what a store takes on the disk, as one of what may be pending.
 //!
-//! sled's log does not become shorter when hints leave: others are written over them, and only sled knows how much of it is free. So
-//! the log tells. Where it grows although it is nearly as long as it may be, most of what it held so far is the limit from then on,
-//! and each time that it grows again, most of that, until it is short again. Where the log is as long as it may be nothing is taken any more.
+//! sled's log does not become shorter when hints leave: others are written over them, and only sled
+//! knows how much of it is free. So the log tells. Where it grows although it is nearly as long as
+//! it may be, most of what it held so far is the limit from then on, and each time that it grows
+//! again, most of that, until it is short again. Where the log is as long as it may be nothing is
+//! taken any more.
 
 use crate::{config::Config, types::Amount};
 
@@ -10,7 +12,8 @@ use super::engine::SEGMENT_BYTES;
 
 const MIB: u64 = 1024 * 1024;
 const SEGMENT: u64 = SEGMENT_BYTES as u64;
-/// Kept free: for what is in the pipeline, for a copy that gives space back, and for the log to tell that it is full.
+/// Kept free: for what is in the pipeline, for a copy that gives space back, and for the log to
+/// tell that it is full.
 const HEADROOM_BYTES: u64 = 160 * MIB;
 /// The same of a small store.
 const HEADROOM_PART: u64 = 4;
@@ -23,7 +26,8 @@ pub struct DiskLimit {
     segments: Option<u64>,
     /// The most payload that was pending since the log was short: it did fit.
     held_bytes: u64,
-    /// Payload bytes that may be pending; no limit while the log is short, or has not shown that it is full.
+    /// Payload bytes that may be pending; no limit while the log is short, or has not shown that it
+    /// is full.
     room_bytes: Option<u64>,
 }
 

@@ -51,9 +51,10 @@ impl Engine {
     /// Opens the database in `dir`, and makes it there if there is none.
     pub fn open(dir: &Path, faults: Arc<Faults>) -> Result<Engine, OpenError> {
         make_private_dir(dir)?;
-        // SLED.md rule 13: compression and temporary stay as they are. Rule 2: no thread of sled's writes to the log, as the one that
-        // flushes now and then does: it moves pages out of segments that are mostly empty, megabytes at a time, with no fsync in
-        // between. Whoever has a leaf written anew moves one along, which is enough.
+        // SLED.md rule 13: compression and temporary stay as they are. Rule 2: no thread of sled's
+        // writes to the log, as the one that flushes now and then does: it moves pages out of
+        // segments that are mostly empty, megabytes at a time, with no fsync in between. Whoever
+        // has a leaf written anew moves one along, which is enough.
         let config = sled::Config::new()
             .path(dir)
             .segment_size(match is_off(Safeguard::LargeSegments) {
@@ -146,8 +147,8 @@ impl Engine {
         point("commit: durable")
     }
 
-    /// To be asked before each key that is handed over: whether sled has written so much since the last fsync that all so far is to be
-    /// made durable first (SLED.md rule 2).
+    /// To be asked before each key that is handed over: whether sled has written so much since the
+    /// last fsync that all so far is to be made durable first (SLED.md rule 2).
     pub fn is_due(&self) -> sled::Result<bool> {
         self.growth.is_due(&self.db)
     }

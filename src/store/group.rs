@@ -41,8 +41,9 @@ use crate::{
 const CURSORS_PER_GROUP: usize = 500;
 /// Statuses beyond this wait for the next group; each may take some kilobytes.
 const STATUS_BYTES_PER_GROUP: usize = 128 * 1024;
-/// A full group trims so many times what it brings: what waits to be trimmed becomes less however fast hints come. Removing writes
-/// little, and what it does write counts like all else (see `growth.rs`).
+/// A full group trims so many times what it brings: what waits to be trimmed becomes less however
+/// fast hints come. Removing writes little, and what it does write counts like all else (see
+/// `growth.rs`).
 const TRIMS_PER_BROUGHT: usize = 2;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;

@@ -1,11 +1,13 @@
 //! How far sled's log has come since the last fsync, whatever made it grow.
 //!
-//! sled writes whole leaves: the tenth change to one, and each half of one that is split, so what it is handed says little of what it
-//! writes. It takes a segment that is done with for new records two segments behind those that replaced what was in it. So if
-//! less than two segments are ever written between two fsyncs, what is written over was replaced durably (SLED.md rule 2).
+//! sled writes whole leaves: the tenth change to one, and each half of one that is split, so what
+//! it is handed says little of what it writes. It takes a segment that is done with for new records
+//! two segments behind those that replaced what was in it. So if less than two segments are ever
+//! written between two fsyncs, what is written over was replaced durably (SLED.md rule 2).
 //!
-//! Only a message of its own tells where the log ends, so that is asked after some keys. A batch of sled's cannot be interrupted, and
-//! need not be: nothing of one counts as written, for what may be written over, before all of it is.
+//! Only a message of its own tells where the log ends, so that is asked after some keys. A batch of
+//! sled's cannot be interrupted, and need not be: nothing of one counts as written, for what may be
+//! written over, before all of it is.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -13,10 +15,12 @@ use super::engine::SEGMENT_BYTES;
 
 /// With more than this an fsync is due.
 pub const DUE_BYTES: u64 = SEGMENT_BYTES as u64 / 4;
-/// Keys that are written before it is asked again. One of ours costs a leaf of 17 chunks at most, as a rule.
+/// Keys that are written before it is asked again. One of ours costs a leaf of 17 chunks at most,
+/// as a rule.
 const KEYS_UNASKED: u32 = 4;
 
-/// What is known of it. Whoever writes to a database is one at a time, so there is no order to keep between these.
+/// What is known of it. Whoever writes to a database is one at a time, so there is no order to keep
+/// between these.
 pub struct Growth {
     /// The log is durable up to here.
     durable: AtomicI64,
@@ -35,7 +39,8 @@ impl Growth {
         }
     }
 
-    /// To be asked before each key that is written or removed: whether all so far is to be made durable first.
+    /// To be asked before each key that is written or removed: whether all so far is to be made
+    /// durable first.
     pub fn is_due(&self, db: &sled::Db) -> sled::Result<bool> {
         if self.unasked.fetch_add(1, Relaxed) < KEYS_UNASKED {
             return Ok(false);
@@ -44,8 +49,9 @@ impl Growth {
         Ok(self.bytes(db)? > DUE_BYTES)
     }
 
-    /// To be asked before a batch: whether all so far is to be made durable first. sled may take back a segment for the end of a batch
-    /// that was replaced by what stands before the one in which the batch begins.
+    /// To be asked before a batch: whether all so far is to be made durable first. sled may take
+    /// back a segment for the end of a batch that was replaced by what stands before the one in
+    /// which the batch begins.
     pub fn is_due_before_batch(&self, db: &sled::Db) -> sled::Result<bool> {
         let segment = |at: i64| at / SEGMENT_BYTES as i64;
         Ok(segment(end(db)?) != segment(self.durable.load(Relaxed)))
@@ -86,7 +92,8 @@ fn written(db: &sled::Db) -> i64 {
     db.context.pagecache.log.stable_offset() + 1
 }
 
-/// Where the next message would stand: that of one which is called off, as sled does with some of its own.
+/// Where the next message would stand: that of one which is called off, as sled does with some of
+/// its own.
 fn end(db: &sled::Db) -> sled::Result<i64> {
     let log = &db.context.pagecache.log;
     let message = log.reserve(sled::LogKind::Free, 0, &(), &sled::pin())?;
@@ -101,7 +108,8 @@ mod tests {
 
     const ROWS: u64 = 2400;
 
-    /// Rows as large as any of ours, and more for each leaf than sled adds to it before it writes it anew.
+    /// Rows as large as any of ours, and more for each leaf than sled adds to it before it writes
+    /// it anew.
     fn rows() -> impl Iterator<Item = ([u8; 8], Vec<u8>)> {
         // Not in order, so that leaves are written again and again.
         let numbers = (0..ROWS).map(|number| number * 7 % ROWS);

@@ -1,5 +1,5 @@
-//! Handing keys over to a database that nobody else writes to, as an open does, within the bounds of SLED.md rules 2 and 4: plain
-//! inserts and removals, and an fsync whenever one is due.
+//! Handing keys over to a database that nobody else writes to, as an open does, within the bounds
+//! of SLED.md rules 2 and 4: plain inserts and removals, and an fsync whenever one is due.
 
 use sled::{IVec, Tree};
 

@@ -50,7 +50,8 @@ const LETTER_SHARE: usize = 4500;
 const READ_SHARE: usize = 64;
 /// What the log is to grow by for the leaves of all rows of a group, at most.
 const ROWS_LOG_BYTES: usize = 2 * 1024 * 1024;
-/// Rows become cheaper for the share of a group by a 32nd of what they were thought to cost with each group that shows it.
+/// Rows become cheaper for the share of a group by a 32nd of what they were thought to cost with
+/// each group that shows it.
 const CHEAPER_BY: usize = 32;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
@@ -410,8 +411,9 @@ impl Inbox {
         };
     }
 
-    /// The log grew by so much for the leaves of so many rows: those of the host's may be large, and each of them stands in a leaf with
-    /// others, so how many a group takes follows from what the last ones cost.
+    /// The log grew by so much for the leaves of so many rows: those of the host's may be large,
+    /// and each of them stands in a leaf with others, so how many a group takes follows from what
+    /// the last ones cost.
     pub fn note_rows(&self, rows: usize, log_bytes: usize) {
         let Some(of_one) = log_bytes.checked_div(rows) else {
             return;

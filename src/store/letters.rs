@@ -108,7 +108,8 @@ impl Mended {
         &mut self.last
     }
 
-    /// All of it, in the order of writing, each part as one: a record that goes and the loss that tells why are never apart.
+    /// All of it, in the order of writing, each part as one: a record that goes and the loss that
+    /// tells why are never apart.
     pub fn into_parts(self) -> impl Iterator<Item = MendedPart> {
         self.full.into_iter().chain([self.last])
     }

@@ -599,7 +599,8 @@ impl Store {
         let _ = rewriter.join();
     }
 
-    /// The most that the log grew by between two fsyncs, in bytes, since this was asked last or it was opened.
+    /// The most that the log grew by between two fsyncs, in bytes, since this was asked last or it
+    /// was opened.
     #[cfg(feature = "testkit")]
     pub fn take_most_between_fsyncs(&self) -> u64 {
         let engine = self.shared.engine();

@@ -83,7 +83,8 @@ impl Full {
         self.wanted > self.max && self.limit != Limit::Disk
     }
 
-    /// Whether there is room once hints have left: not at once where the disk is full, since what they took must be written over first.
+    /// Whether there is room once hints have left: not at once where the disk is full, since what
+    /// they took must be written over first.
     pub fn ends_when_hints_leave(&self) -> bool {
         self.limit != Limit::Disk || self.max > 0
     }

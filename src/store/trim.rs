@@ -50,7 +50,8 @@ impl Letters {
 #[derive(Debug, Default)]
 pub struct Trimmer {
     jobs: BTreeMap<QueueRef, Extent>,
-    /// The queue that was looked into last: the next one comes next, so that none waits for those that move all the time.
+    /// The queue that was looked into last: the next one comes next, so that none waits for those
+    /// that move all the time.
     last: Option<QueueRef>,
     /// Blocks of dead letters that are none any more.
     letters: BTreeSet<Place>,
@@ -221,5 +222,48 @@ fn range_of(
                 from..queue.chunk_key(kept, 0).to_vec()
             }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::QueueId;
+
+    fn queue(number: u64) -> QueueRef {
+        QueueRef {
+            node: NodeId(number),
+            queue: QueueId(number),
+        }
+    }
+
+    #[test]
+    fn no_queue_waits_for_those_that_move_all_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), Arc::default()).unwrap();
+        let mut trimmer = Trimmer::default();
+        trimmer.below(queue(9), Sequence(2));
+        for next in 2..6 {
+            // They come before it in the order of their keys.
+            for moving in 1..=3 {
+                trimmer.below(queue(moving), Sequence(next));
+            }
+            trimmer.step(&engine, 1000, 1).unwrap();
+        }
+        assert!(!trimmer.jobs.contains_key(&queue(9)));
+        assert_eq!(trimmer.jobs.len(), 3);
+    }
+
+    #[test]
+    fn full_groups_look_into_all_queues_in_a_bounded_number_of_them() {
+        let mut trimmer = Trimmer::default();
+        for number in 0..10_000 {
+            trimmer.below(queue(number), Sequence(2));
+        }
+        assert_eq!(trimmer.queues_of_group(false), QUEUES_PER_STEP);
+        let of_full_ones = trimmer.queues_of_group(true) * (FULL_GROUPS_PER_ROUND + 1);
+        assert!(of_full_ones >= 10_000);
     }
 }
