@@ -19,7 +19,9 @@ pub enum Health {
     /// itself, with growing waits up to 10 s, until that works; then it serves again.
     Failed(StorageError),
     /// A storage error stopped a store that shares the host's database, which only the host can close: shut this handle down,
-    /// drop every handle of the database, open it again, and call [`open_in`](crate::HintedHandoff::open_in). Until then reads of
+    /// drop every handle of the database, open it again by [`open_database`](crate::open_database),
+    /// which copies its log to a new file if an fsync failed, and call
+    /// [`open_in`](crate::HintedHandoff::open_in). Until then reads of
     /// the host's own trees may show a part of the transactions that failed, and a database that is not opened again may have lost
     /// what it shows.
     ReopenRequired(StorageError),

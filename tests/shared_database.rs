@@ -2,16 +2,22 @@
 
 mod hosting;
 
-use std::{collections::BTreeSet, fs, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Config, DatabaseProblem, Health, HintedHandoff, LockKind, OpenError, database_config,
-    open_database, salvage,
+    Config, DatabaseProblem, EnqueueError, Health, HintedHandoff, LockKind, OpenError,
+    database_config, mend_database, open_database, salvage,
     sled::{self, Db},
     testkit::{CommitFault, ScriptedWriter},
 };
-use hosting::{Handoff, Host, MANUAL, config, copy, open_db};
+use hosting::{Handoff, Host, MANUAL, SHARD, config, copy, open_db};
 
 async fn refused(db: &Db, config: Config) -> DatabaseProblem {
     let path = config.dir.clone();
@@ -343,6 +349,41 @@ async fn a_storage_error_is_the_hosts_to_mend() {
     assert!(matches!(host.handoff.health(), Health::Serving));
     assert_eq!(host.waiting().await[0], "durable");
     host.close().await;
+}
+
+/// What a disk does with a log that is not copied: `failed_fsync`.
+#[tokio::test]
+async fn a_database_is_taken_after_a_failed_fsync_only_if_its_log_was_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let host = Host::open(&path).await;
+    host.hint(MANUAL, "durable").await;
+    host.handoff.inject(CommitFault::FailFsync);
+    let points = Bytes::from_static(b"unknown");
+    let unknown = host.handoff.write_shard(SHARD, MANUAL, &points).await;
+    assert!(matches!(unknown, Err(EnqueueError::Unknown(_))));
+    assert!(matches!(host.handoff.health(), Health::ReopenRequired(_)));
+    let held = mend_database(&path);
+    assert!(matches!(held, Err(OpenError::Locked { .. })), "{held:?}");
+    assert!(host.handoff.shutdown().await.is_err());
+    drop(host);
+
+    let by_sled = database_config(&path).open().unwrap();
+    let problem = refused(&by_sled, config(&path)).await;
+    assert!(matches!(problem, DatabaseProblem::Unsynced), "{problem}");
+    drop(by_sled);
+    let host = Host::open(&path).await;
+    assert_eq!(host.waiting().await[0], "durable");
+    host.close().await;
+
+    // One that opens its database by itself, or saw a failure by itself, does it by hand.
+    let log = || fs::metadata(path.join("db")).unwrap().ino();
+    let before = log();
+    mend_database(&path).unwrap();
+    assert_ne!(log(), before);
+    let by_sled = database_config(&path).open().unwrap();
+    let handoff = Handoff::open_in(&by_sled, config(&path), ScriptedWriter::down()).await;
+    handoff.unwrap().shutdown().await.unwrap();
 }
 
 #[tokio::test]

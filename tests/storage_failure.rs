@@ -97,6 +97,62 @@ async fn an_io_error_is_an_unknown_outcome_and_refuses_writes_until_the_store_me
     reopened(&dir).await;
 }
 
+fn log_of(dir: &tempfile::TempDir) -> u64 {
+    let log = dir.path().join("gen-000001/db");
+    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(log).unwrap())
+}
+
+fn is_marked(dir: &tempfile::TempDir) -> bool {
+    dir.path().join("gen-000001/hh-UNSYNCED").exists()
+}
+
+/// What a disk does with a log that is not another file: `failed_fsync`.
+#[tokio::test]
+async fn after_a_failed_fsync_the_log_is_another_file_before_anything_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handoff, error) = failing(&dir, CommitFault::FailFsync).await;
+    assert_eq!(error.outcome(), FailedOutcome::Unknown);
+    assert!(is_marked(&dir));
+    // A copy that is not on the disk either is none.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(matches!(handoff.health(), Health::Failed(_)));
+    assert!(is_marked(&dir));
+    let before = log_of(&dir);
+    handoff.heal_disk();
+    until(&handoff, |health| matches!(health, Health::Serving)).await;
+    assert_ne!(log_of(&dir), before);
+    assert!(!is_marked(&dir));
+    write(&handoff, "works again").await.unwrap();
+    handoff.shutdown().await.unwrap();
+    reopened(&dir).await;
+}
+
+#[tokio::test]
+async fn a_process_that_ends_after_a_failed_fsync_leaves_that_for_the_next_one_to_mend() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handoff, _) = failing(&dir, CommitFault::FailFsync).await;
+    handoff.shutdown().await.unwrap_err();
+    drop(handoff);
+    let before = log_of(&dir);
+    assert!(is_marked(&dir));
+    reopened(&dir).await;
+    assert_ne!(log_of(&dir), before);
+    assert!(!is_marked(&dir));
+}
+
+/// A disk without room for a write must not need room for a copy of the log.
+#[tokio::test]
+async fn after_a_failure_without_a_failed_fsync_the_log_stays_the_file_that_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handoff, _) = failing(&dir, CommitFault::Fail).await;
+    let before = log_of(&dir);
+    handoff.heal_disk();
+    until(&handoff, |health| matches!(health, Health::Serving)).await;
+    assert_eq!(log_of(&dir), before);
+    handoff.shutdown().await.unwrap();
+    reopened(&dir).await;
+}
+
 /// A buffered hint was lost with the failure, so the next sync must not say that all is durable: not to any handle.
 #[tokio::test]
 async fn a_sync_after_the_store_mended_itself_says_once_to_each_handle_that_it_had_failed() {

@@ -184,6 +184,12 @@ pub enum DatabaseProblem {
         /// What was found.
         reason: UnopenableReason,
     },
+    /// An fsync failed, and it was opened again as it was: what reads of it may not be on the disk.
+    #[error(
+        "an fsync of it failed, so some of what it shows may not be on the disk; drop it and open \
+         it with open_database(), which copies its log to a new file"
+    )]
+    Unsynced,
     /// `dir` is not where the database is.
     #[error("config: dir = {dir:?} is another directory; name the database's own")]
     OtherDirectory {

@@ -147,6 +147,9 @@ impl Committer {
         shared.check_serving()?;
         shared.busy.start();
         let result = catch_unwind(AssertUnwindSafe(|| work(self)));
+        if !matches!(result, Ok(Ok(_))) {
+            self.look_at_log();
+        }
         shared.busy.stop();
         let (health, cause) = match result {
             Ok(Ok(value)) => return Ok(value),
@@ -158,6 +161,14 @@ impl Committer {
         };
         shared.fail(health);
         Err(HandoffError::Storage(cause))
+    }
+
+    /// Something failed: whoever opens the log next, this process or another, must know whether all
+    /// that reads of it is on the disk.
+    fn look_at_log(&self) {
+        if let Some(Err(error)) = self.engine.as_ref().map(|engine| engine.fsync()) {
+            tracing::warn!(%error, source = %error.source, "what reads of the log may not be on the disk");
+        }
     }
 
     /// The engine, which is there unless a reopen has failed.

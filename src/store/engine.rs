@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -15,6 +15,7 @@ use std::{
 use super::{
     faults::{Faults, Safeguard, is_off, point},
     growth::Growth,
+    unsynced,
 };
 use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
 
@@ -39,8 +40,14 @@ pub struct Engine {
     pub hints: sled::Tree,
     pub losses: sled::Tree,
     db: sled::Db,
+    dir: PathBuf,
+    /// Whether an fsync failed: what reads of the log may not be on the disk.
+    unsynced: Arc<AtomicBool>,
     /// SLED.md rule 1: sled's flush is no fsync on Linux, this handle is how we do one.
     log: File,
+    /// The log once more, for a thread that only looks: what one of the two was told of, the other
+    /// still will be.
+    watched: File,
     fsyncs: AtomicU64,
     growth: Growth,
     /// The same value over all generations and reopens of a store.
@@ -76,11 +83,14 @@ impl Engine {
         let (meta, nodes, hints) = (tree(META)?, tree(NODES)?, tree(HINTS)?);
         let losses = tree(LOSSES)?;
         let log_path = dir.join("db");
-        let log = File::open(&log_path).map_err(|source| OpenError::Io {
-            action: "open for fsync",
-            path: log_path,
-            source,
-        })?;
+        let open_log = || {
+            File::open(&log_path).map_err(|source| OpenError::Io {
+                action: "open for fsync",
+                path: log_path.clone(),
+                source,
+            })
+        };
+        let (log, watched) = (open_log()?, open_log()?);
         let engine = Engine {
             meta,
             nodes,
@@ -88,12 +98,15 @@ impl Engine {
             losses,
             growth: Growth::of(&db),
             db,
+            dir: dir.to_owned(),
+            unsynced: Arc::default(),
             log,
+            watched,
             fsyncs: AtomicU64::new(0),
             faults,
         };
         engine.commit()?;
-        sync_database(dir)?;
+        sync_database(dir).inspect_err(|_| engine.distrust_log())?;
         Ok(engine)
     }
 
@@ -105,7 +118,10 @@ impl Engine {
             hints,
             losses,
             db: _,
+            dir: _,
+            unsynced: _,
             log: _,
+            watched: _,
             fsyncs: _,
             growth: _,
             faults: _,
@@ -139,9 +155,7 @@ impl Engine {
         if is_off(Safeguard::OwnFsync) {
             return Ok(());
         }
-        self.log
-            .sync_data()
-            .map_err(|error| StorageError::new("fsync the log", error))?;
+        self.fsync()?;
         self.growth.synced(flushed);
         self.fsyncs.fetch_add(1, Relaxed);
         point("commit: durable")
@@ -168,6 +182,37 @@ impl Engine {
         &self.growth
     }
 
+    /// Fsyncs what sled wrote. Linux tells each open file once of what it could not write, so this
+    /// tells of all that failed since the last call, whether sled heard of it or not. After an
+    /// error nothing may be appended to the log as it is, not by whoever opens it next either; if
+    /// there is none, all that sled wrote is on the disk, whatever failed besides.
+    pub fn fsync(&self) -> Result<(), StorageError> {
+        self.fsync_by(&self.log)
+    }
+
+    /// The same for whoever only looks: sled collects garbage while nobody commits, and no more
+    /// than logs an fsync that fails.
+    pub fn look(&self) -> Result<(), StorageError> {
+        self.fsync_by(&self.watched)
+    }
+
+    fn fsync_by(&self, log: &File) -> Result<(), StorageError> {
+        log.sync_data()
+            .and_then(|()| self.faults.fsync())
+            .inspect_err(|_| self.distrust_log())
+            .map_err(|error| StorageError::new("fsync the log", error))
+    }
+
+    fn distrust_log(&self) {
+        self.unsynced.store(true, Relaxed);
+        unsynced::try_to_mark(&self.dir);
+    }
+
+    /// Whether an fsync failed; to be kept beyond a close, which may find that out.
+    pub fn unsynced(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unsynced)
+    }
+
     pub fn fsyncs(&self) -> u64 {
         self.fsyncs.load(Relaxed)
     }
@@ -185,13 +230,19 @@ impl Engine {
             hints,
             losses,
             db,
+            dir,
+            unsynced,
             log,
             ..
         } = self;
-        catch_unwind(AssertUnwindSafe(|| drop((meta, nodes, hints, losses, db))))
-            .map_err(|panic| StorageError::new("close the engine", panic_text(panic.as_ref())))?;
-        log.sync_data()
-            .map_err(|error| StorageError::new("fsync the log", error))
+        let closed = catch_unwind(AssertUnwindSafe(|| drop((meta, nodes, hints, losses, db))))
+            .map_err(|panic| StorageError::new("close the engine", panic_text(panic.as_ref())));
+        let synced = log.sync_data().map_err(|error| {
+            unsynced.store(true, Relaxed);
+            unsynced::try_to_mark(&dir);
+            StorageError::new("fsync the log", error)
+        });
+        closed.and(synced)
     }
 }
 

@@ -16,6 +16,8 @@ pub enum CommitFault {
     Panic = 2,
     /// Never return, as sled's flush may do after an error (SLED.md rule 8).
     Hang = 3,
+    /// Flush and fsync, and return the I/O error of an fsync.
+    FailFsync = 4,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +68,22 @@ impl Faults {
         usual
     }
 
+    /// Called after the fsync of a commit. Nothing without the feature `testkit`.
+    #[cfg(not(feature = "testkit"))]
+    pub fn fsync(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    /// Called after the fsync of a commit.
+    #[cfg(feature = "testkit")]
+    pub fn fsync(&self) -> std::io::Result<()> {
+        const EIO: i32 = 5;
+        match self.commit.load(Relaxed) == CommitFault::FailFsync as u8 {
+            true => Err(std::io::Error::from_raw_os_error(EIO)),
+            false => Ok(()),
+        }
+    }
+
     /// Called where a commit would flush. Nothing without the feature `testkit`.
     #[cfg(not(feature = "testkit"))]
     pub fn commit(&self) -> std::io::Result<()> {
@@ -110,6 +128,8 @@ pub enum Safeguard {
     DirectoryFsync,
     /// The watchdog over commits (rule 8).
     Watchdog,
+    /// Copying a log that an fsync failed for to a new file.
+    LogCopies,
     /// Opening a failed store again (rules 8 and 9).
     Healing,
     /// Checksums of our own (rule 10).

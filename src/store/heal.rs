@@ -24,6 +24,7 @@ use super::{
     registry::Registry,
     shared::StoreEvent,
     sorting::Sorting,
+    unsynced,
 };
 use crate::{error::StorageError, stats::Health, types::NodeId};
 
@@ -47,6 +48,8 @@ pub struct Healing {
     last_healed: Option<Instant>,
     /// How often the files were found damaged and rebuilt in this life.
     rebuilt: u32,
+    /// The log must not be opened before a marker says so on the disk (`unsynced.rs`).
+    log_is_unsynced: bool,
 }
 
 impl Default for Healing {
@@ -60,6 +63,7 @@ impl Default for Healing {
             delays: delays.build(),
             last_healed: None,
             rebuilt: 0,
+            log_is_unsynced: false,
         }
     }
 }
@@ -133,12 +137,19 @@ impl Committer {
             let fsyncs = &self.shared.counters.fsyncs_of_closed_engines;
             fsyncs.fetch_add(engine.fsyncs(), Relaxed);
         }
+        let unsynced = self.engine.as_ref().map(|engine| engine.unsynced());
         if let Err(error) = self.let_go_of_engine() {
             // It had failed before; only one that is still held must not be opened a second time.
             if self.engine.is_some() {
                 return Err(error);
             }
             tracing::warn!(error = %error, source = %error.source, "the failed engine did not close cleanly");
+        }
+        self.healing.log_is_unsynced |= unsynced.is_some_and(|it| it.load(Relaxed));
+        if self.healing.log_is_unsynced {
+            let marked = unsynced::mark(&self.home.database());
+            marked.map_err(|error| StorageError::new("mark the log as not on the disk", error))?;
+            self.healing.log_is_unsynced = false;
         }
         let damaged = matches!(self.shared.health(), Health::Failed(cause) if is_damage(&cause));
         let known = (damaged && self.healing.rebuilt < REBUILDS_MAX).then(|| self.known());

@@ -4,19 +4,27 @@
 //! ```text
 //! hh-LOCK    held by flock by the one store in the database, and names the process
 //! hh-STORE   the store's id in hex; there once the store was open, so that a lost tree is not taken for a new store
+//! hh-UNSYNCED an fsync failed, see unsynced.rs
 //! hh-CLEAN   the summary of a clean shutdown, see clean.rs
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 use super::{
     clean::{self, Summary},
     directory::{create_if_missing, failed, read_summary, remove_if_there, replace, take_lock},
     engine::{CACHE_BYTES, SEGMENT_BYTES, open_sled, sync_database, sync_path},
     exposed::Exposed,
+    unsynced,
 };
 use crate::{
     error::{DatabaseProblem, OpenError, StorageError, UnopenableReason},
@@ -52,12 +60,15 @@ pub fn database_config(path: impl AsRef<Path>) -> sled::Config {
 ///
 /// # Errors
 /// [`OpenError::Database`] for settings that a store cannot live with and for a database that is damaged, [`OpenError::Locked`],
-/// or what the operating system says. A damaged one is left as it was, which sled by itself does not do: it writes over what stands
+/// or what the operating system says. After a flush or an fsync that failed its log is copied to a
+/// new file first, which takes room and time for all of it: then all that it shows is on the disk.
+/// A damaged one is left as it was, which sled by itself does not do: it writes over what stands
 /// behind the damage.
 pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     let path = config.get_path();
     check_settings(config)?;
     create_if_missing(&path)?;
+    unsynced::mend(&path, false, &|| {})?;
     let log = path.join("db");
     let open = || open_sled(&path, config);
     let opened = match Exposed::find(&log) {
@@ -66,8 +77,47 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     };
     let db = opened.map_err(|error| as_database_problem(&path, error))?;
     make_durable(&db)?;
-    sync_database(&canonical(&path)?)?;
+    sync_database(&canonical(&path)?).inspect_err(|_| unsynced::try_to_mark(&path))?;
     Ok(db)
+}
+
+/// Makes a database safe to open after a flush or an fsync of it failed, by copying its log to a
+/// new file, durably.
+///
+/// After such a failure Linux may show what was never written, until the power goes: a database
+/// that is opened as it is, and goes on, loses what it says is durable then. [`open_database`] does
+/// this by itself after a failure that this library saw: of a store in the database, or of
+/// [`make_durable`]. Call it after any other one, such as of [`sled::Db::flush`], when every handle
+/// of the database is dropped. `path` is the database's directory.
+///
+/// # Errors
+/// [`OpenError::Locked`] if somebody has it open, or what the operating system says; then it must
+/// not be opened yet.
+pub fn mend_database(path: &Path) -> Result<(), OpenError> {
+    unsynced::mark(path).map_err(|source| failed("mark", path, source))?;
+    unsynced::mend(path, false, &|| {})
+}
+
+/// Logs of databases, by the path by which they were opened, and opened as early: Linux tells each
+/// open file once of what could not be written, and one that is opened after the failure nothing.
+/// sled only logs what its own thread hears. The lock guards only this, and is held for a look at
+/// what the paths name.
+static LOGS: Mutex<BTreeMap<PathBuf, Arc<File>>> = Mutex::new(BTreeMap::new());
+
+fn log_of(db: &sled::Db) -> io::Result<Arc<File>> {
+    let dir = db.context.get_path();
+    let is_there = |dir: &Path, log: &File| {
+        let (named, held) = (fs::metadata(dir.join("db")), log.metadata());
+        matches!((named, held), (Ok(named), Ok(held)) if (named.dev(), named.ino()) == (held.dev(), held.ino()))
+    };
+    let mut logs = LOGS.lock();
+    logs.retain(|dir, log| is_there(dir, log));
+    if let Some(log) = logs.get(&dir) {
+        return Ok(Arc::clone(log));
+    }
+    let log = Arc::new(File::open(dir.join("db"))?);
+    logs.insert(dir, Arc::clone(&log));
+    Ok(log)
 }
 
 /// Makes everything that was written to the database so far durable: sled's own flush, and an fsync, which that is not on
@@ -80,13 +130,17 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
 /// [`AppliedHints::apply_once_in_sled`]: crate::AppliedHints::apply_once_in_sled
 ///
 /// # Errors
-/// What sled or the operating system says; the database must be dropped and opened again then.
+/// What sled or the operating system says; the database must be dropped then, and opened again by
+/// [`open_database`], which makes that safe.
 pub fn make_durable(db: &sled::Db) -> Result<(), StorageError> {
-    db.flush()
-        .map_err(|error| StorageError::new("flush the log", error))?;
-    File::open(db.context.get_path().join("db"))
+    let flushed = db
+        .flush()
+        .map_err(|error| StorageError::new("flush the log", error));
+    let synced = log_of(db)
         .and_then(|log| log.sync_data())
-        .map_err(|error| StorageError::new("fsync the log", error))
+        .inspect_err(|_| unsynced::try_to_mark(&db.context.get_path()))
+        .map_err(|error| StorageError::new("fsync the log", error));
+    flushed.and(synced).map(drop)
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, OpenError> {
@@ -146,6 +200,10 @@ impl HostDatabase {
             let problem = DatabaseProblem::OtherDirectory {
                 dir: dir.to_owned(),
             };
+            return Err(OpenError::Database { path, problem });
+        }
+        if unsynced::is_marked(&path)? {
+            let problem = DatabaseProblem::Unsynced;
             return Err(OpenError::Database { path, problem });
         }
         let lock = take_lock(&path.join(LOCK))?;

@@ -83,6 +83,7 @@ mod switch;
 mod trim;
 mod undelivered;
 mod unsorted;
+mod unsynced;
 mod watchdog;
 mod worth;
 
@@ -106,7 +107,7 @@ pub use engine::panic_text;
 pub use faults::{Safeguard, is_off};
 pub use held::Held;
 pub use holds::{Hold, Now, Parked};
-pub use host_database::{database_config, make_durable, open_database};
+pub use host_database::{database_config, make_durable, mend_database, open_database};
 pub use inbox::AppendDone;
 pub use keys::{Place, QueueRef};
 pub use letter::Dead;

@@ -17,6 +17,7 @@ use super::{
     rebuild::{self, Rebuilt},
     recovery::Recovered,
     shared::{OnDurable, Shared},
+    unsynced,
 };
 use crate::{
     config::{Config, OnUnopenable},
@@ -91,6 +92,7 @@ pub fn reopen(
     counted(directory, |_died| {
         let (name, faults) = (generation.to_owned(), Arc::clone(faults));
         let Some(known) = known else {
+            unsynced::mend(&directory.generation(generation), false, alive)?;
             return open_generation(config, directory, name, Origin::Named, faults);
         };
         // A crash while it is rebuilt must not forget what was known.
@@ -157,6 +159,8 @@ fn open_or_replace(
         let reason = UnopenableReason::DiedWhileOpening { attempts: died };
         Err(unopenable(&directory.generation(&generation), reason))
     } else {
+        let was_clean = directory.clean_summary(&generation)?.is_some();
+        unsynced::mend(&directory.generation(&generation), was_clean, &|| {})?;
         let origin = if is_named {
             Origin::Named
         } else {

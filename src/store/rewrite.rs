@@ -1,7 +1,8 @@
 //! Giving space back: sled's log never shrinks (SLED.md rule 12), so a store whose log is mostly empty is written anew, into the next
 //! generation, while it goes on.
 //!
-//! This is the thread that does it. It looks now and then whether that is worth it (`worth.rs`); makes the new generation a copy of
+//! This is the thread that does it, and it has an eye on the log besides. It looks now and then
+//! whether that is worth it (`worth.rs`); makes the new generation a copy of
 //! the one in use, in passes (`copy.rs`), until little is left to bring over; has the commit thread bring over the rest, name
 //! the new one in `CURRENT` and go on with it (`switch.rs`); and removes the old one. Up to the moment at which `CURRENT` changes
 //! nothing depends on the copy: whatever is in the way, it is given up, and the store goes on with what it has.
@@ -96,6 +97,9 @@ impl Rewriter {
             if self.stop.wait(every) {
                 return;
             }
+            if !is_eager {
+                self.look_at_log();
+            }
             let is_worth_it = is_eager || self.is_worth_it();
             if !is_worth_it || !self.shared.is_serving() {
                 continue;
@@ -116,6 +120,15 @@ impl Rewriter {
                     self.pace.after_failure();
                 }
             }
+        }
+    }
+
+    /// So that a disk that fails while nobody writes is found out, too.
+    fn look_at_log(&self) {
+        if let Ok(engine) = self.shared.engine()
+            && let Err(cause) = engine.look()
+        {
+            self.shared.fail(Health::Failed(cause));
         }
     }
 

@@ -6,6 +6,7 @@
 mod crash_loop;
 pub mod decoders;
 mod event;
+mod failing_disk;
 mod oracle;
 mod power_cut;
 mod queue_model;
@@ -23,6 +24,7 @@ pub use crate::store::{
 };
 pub use crash_loop::{CrashLoop, Ended, Kill, Stop};
 pub use event::{Event, NoEvent, tell};
+pub use failing_disk::FailingDisk;
 pub use oracle::{Counts, Oracle};
 pub use power_cut::PowerCut;
 pub use queue_model::{HintNumber, QueueModel, Settled};

@@ -18,7 +18,7 @@ pub struct PowerCut {
     mounted: PathBuf,
 }
 
-fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> io::Result<()> {
+pub(super) fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> io::Result<()> {
     let output = Command::new(program).args(arguments).output()?;
     if output.status.success() {
         return Ok(());
@@ -66,6 +66,17 @@ impl PowerCut {
         run("mount", &arguments)
     }
 
+    /// Shuts the file system down; what was not fsynced is gone.
+    pub(super) fn cut(&self) -> io::Result<()> {
+        let shutdown = [
+            "-x".as_ref(),
+            "-c".as_ref(),
+            "shutdown".as_ref(),
+            self.mounted.as_os_str(),
+        ];
+        run("xfs_io", &shutdown)
+    }
+
     fn unmount(&self) -> io::Result<()> {
         run("umount", &[self.mounted.as_os_str()])
     }
@@ -73,13 +84,7 @@ impl PowerCut {
 
 impl Stop for PowerCut {
     fn stop(&mut self, child: &mut Child) -> io::Result<()> {
-        let shutdown = [
-            "-x".as_ref(),
-            "-c".as_ref(),
-            "shutdown".as_ref(),
-            self.mounted.as_os_str(),
-        ];
-        let cut = run("xfs_io", &shutdown);
+        let cut = self.cut();
         // The power is off: the process sees nothing but errors from here on.
         child.kill()?;
         cut

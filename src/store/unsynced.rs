@@ -1,0 +1,237 @@
+//! What a failed fsync leaves, and how a database is made safe to open after it.
+//!
+//! After EIO Linux keeps pages that were never written and marks them clean: they read well until
+//! they are evicted or the power goes, and no later fsync writes them. Whoever appends to such a
+//! log, and fsyncs that, has a log with a hole in it, where it will end after a power cut, or which
+//! sled does not open at all. So nothing is appended to a log after a failed flush or fsync. All
+//! that reads of it is copied to a new file, which takes its place once it is on the disk.
+//!
+//! - Why a new file: writing the same pages again is not enough. (Measured on ext4 with its default
+//!   options, Linux 6.18: pages written again in place, and an fsync that succeeds, and after a
+//!   power cut they are zeros; the blocks were given to the file, and are never marked as written.)
+//!   Blocks that are bad stay behind, too.
+//! - Why all of it: sled's garbage collection moves pages at any time, and its own thread only logs
+//!   that an fsync failed.
+//! - A page that was evicted shows what the disk holds: it is what a crash would have left, and so
+//!   is any mixture of such pages and newer ones. sled and the checks of an open know what to make
+//!   of it.
+//!
+//! ```text
+//! hh-UNSYNCED    in sled's directory: a flush or an fsync failed, and the log was not copied yet
+//! db.new         the copy, until it is whole
+//! ```
+//! The marker need not be durable: the hole is there only as long as the page cache is, and so is
+//! the marker. If a process was killed before it could leave one, the next fsync tells of a failure
+//! that no process has seen.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{
+    directory::{failed, remove_if_there, replace},
+    engine::{LINGERING_LOCK, SEGMENT_BYTES, sync_path},
+    faults::{Safeguard, is_off},
+};
+use crate::error::{LockKind, OpenError};
+
+const MARKER: &str = "hh-UNSYNCED";
+const NEW: &str = "db.new";
+/// Copied between two fsyncs: so much memory it takes, and so soon it is seen that a disk fails
+/// still.
+const STEP_BYTES: u64 = SEGMENT_BYTES as u64;
+
+/// Says that what reads in the database in `dir` may not be on the disk.
+pub fn mark(dir: &Path) -> io::Result<()> {
+    let mut options = File::options();
+    let marker = options.create(true).append(true).open(dir.join(MARKER));
+    marker.map(drop)
+}
+
+/// [`mark`] for those who have an error to tell already.
+pub fn try_to_mark(dir: &Path) {
+    if let Err(error) = mark(dir) {
+        tracing::error!(
+            path = %dir.display(), %error,
+            "could not leave a marker that an fsync failed"
+        );
+    }
+}
+
+/// Whether it was said.
+pub fn is_marked(dir: &Path) -> Result<bool, OpenError> {
+    if is_off(Safeguard::LogCopies) {
+        return Ok(false);
+    }
+    let marker = dir.join(MARKER);
+    let found = marker.try_exists();
+    found.map_err(|source| failed("look for", &marker, source))
+}
+
+/// Makes the database in `dir` safe to open: copies its log if an fsync failed. Nobody may have it
+/// open. `alive` is called now and then.
+pub fn mend(dir: &Path, was_clean: bool, alive: &dyn Fn()) -> Result<(), OpenError> {
+    // What an earlier one left that did not come to its end.
+    remove_if_there(&dir.join(NEW))?;
+    let is_marked = is_marked(dir)?;
+    if is_off(Safeguard::LogCopies) || (was_clean && !is_marked) {
+        return Ok(());
+    }
+    let path = dir.join("db");
+    let log = match File::open(&path) {
+        Ok(log) => log,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return remove_if_there(&dir.join(MARKER));
+        }
+        Err(source) => return Err(failed("open", &path, source)),
+    };
+    lock(&log, &path)?;
+    if !is_marked && log.sync_data().is_ok() {
+        return Ok(());
+    }
+    // The kernel tells of it once.
+    mark(dir).map_err(|source| failed("mark", dir, source))?;
+    tracing::warn!(path = %dir.display(), "an fsync failed: the log is copied to a new file");
+    let copied = copy(&log, &dir.join(NEW), alive);
+    if copied.is_err() {
+        // It takes room that may be what is missing.
+        let _ = remove_if_there(&dir.join(NEW));
+    }
+    copied.map_err(|source| failed("copy to a new file", &path, source))?;
+    fs::rename(dir.join(NEW), &path).map_err(|source| failed("replace", &path, source))?;
+    // sled writes it once and never fsyncs it (SLED.md rule 7).
+    let conf = dir.join("conf");
+    match fs::read(&conf) {
+        Ok(bytes) => replace(dir, "conf", &bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed("read", &conf, source)),
+    }
+    sync_path(dir)?;
+    remove_if_there(&dir.join(MARKER))
+}
+
+/// sled's own lock, which lingers for a moment after a close. Held as long as the file is open.
+fn lock(log: &File, path: &Path) -> Result<(), OpenError> {
+    let started = Instant::now();
+    loop {
+        match log.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if started.elapsed() < LINGERING_LOCK => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::Locked {
+                    path: path.to_owned(),
+                    kind: LockKind::Sled,
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed("lock", path, source)),
+        }
+    }
+}
+
+/// Copies what reads, durably.
+fn copy(log: &File, new: &Path, alive: &dyn Fn()) -> io::Result<()> {
+    let found = log.metadata()?;
+    let copy = File::create(new)?;
+    copy.set_permissions(found.permissions())?;
+    let mut bytes = Vec::new();
+    for from in (0..found.len()).step_by(STEP_BYTES as usize) {
+        bytes.resize(STEP_BYTES.min(found.len() - from) as usize, 0);
+        log.read_exact_at(&mut bytes, from)?;
+        copy.write_all_at(&bytes, from)?;
+        copy.sync_all()?;
+        alive();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, os::unix::fs::MetadataExt};
+
+    use super::*;
+
+    const LOG_BYTES: usize = STEP_BYTES as usize + 5_000;
+
+    fn database() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let log: Vec<u8> = (0..LOG_BYTES).map(|at| (at / 4096) as u8 | 1).collect();
+        fs::write(dir.path().join("db"), log).unwrap();
+        fs::write(dir.path().join("conf"), "settings").unwrap();
+        dir
+    }
+
+    /// Which files they are, and what is in them.
+    fn files(dir: &tempfile::TempDir) -> [(u64, Vec<u8>); 2] {
+        ["db", "conf"].map(|name| {
+            let path = dir.path().join(name);
+            (fs::metadata(&path).unwrap().ino(), fs::read(&path).unwrap())
+        })
+    }
+
+    #[test]
+    fn after_a_failed_fsync_the_log_and_the_settings_are_other_files_with_the_same_bytes() {
+        let dir = database();
+        let before = files(&dir);
+        mark(dir.path()).unwrap();
+        let steps = Cell::new(0);
+        // Whether it was closed cleanly says nothing of what is on the disk.
+        mend(dir.path(), true, &|| steps.set(steps.get() + 1)).unwrap();
+        for (before, after) in before.iter().zip(files(&dir)) {
+            assert_ne!(before.0, after.0);
+            assert!(before.1 == after.1);
+        }
+        assert_eq!(steps.get(), 2, "signs of life");
+        assert!(!is_marked(dir.path()).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "what is left");
+    }
+
+    #[test]
+    fn a_log_that_no_fsync_failed_for_stays_and_what_a_crash_left_of_a_copy_goes() {
+        let dir = database();
+        let before = files(&dir);
+        for was_clean in [true, false] {
+            fs::write(dir.path().join(NEW), "a part").unwrap();
+            mend(dir.path(), was_clean, &|| {}).unwrap();
+            assert!(before == files(&dir));
+            assert!(!dir.path().join(NEW).exists());
+        }
+    }
+
+    #[test]
+    fn a_database_that_somebody_has_open_is_not_touched_and_stays_marked() {
+        let dir = database();
+        let before = files(&dir);
+        mark(dir.path()).unwrap();
+        let held = File::open(dir.path().join("db")).unwrap();
+        held.lock().unwrap();
+        let refused = mend(dir.path(), false, &|| {}).unwrap_err();
+        assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+        assert!(before == files(&dir));
+        assert!(is_marked(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn a_copy_that_comes_to_nothing_leaves_the_old_log_and_the_marker() {
+        let dir = database();
+        let before = files(&dir);
+        mark(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("conf.new")).unwrap();
+        mend(dir.path(), false, &|| {}).unwrap_err();
+        assert!(before[0].1 == files(&dir)[0].1);
+        assert!(is_marked(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn a_directory_without_a_log_is_safe_to_open() {
+        let dir = tempfile::tempdir().unwrap();
+        mark(dir.path()).unwrap();
+        mend(dir.path(), false, &|| {}).unwrap();
+        assert!(!is_marked(dir.path()).unwrap());
+    }
+}
