@@ -25,7 +25,10 @@ pub enum Health {
     /// the host's own trees may show a part of the transactions that failed, and a database that is not opened again may have lost
     /// what it shows.
     ReopenRequired(StorageError),
-    /// A commit hangs or the engine panicked: this cannot be mended within the process.
+    /// The engine panicked, which cannot be mended within the process; or a commit hangs for longer
+    /// than [`Config::commit_timeout`](crate::Config::commit_timeout). If that comes back after all
+    /// it has failed, and the store is [`Failed`](Health::Failed) or
+    /// [`ReopenRequired`](Health::ReopenRequired) from then on.
     RestartRequired(StorageError),
     /// It was shut down.
     ShutDown,

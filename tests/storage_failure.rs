@@ -113,10 +113,10 @@ async fn after_a_failed_fsync_the_log_is_another_file_before_anything_is_answere
     let (handoff, error) = failing(&dir, CommitFault::FailFsync).await;
     assert_eq!(error.outcome(), FailedOutcome::Unknown);
     assert!(is_marked(&dir));
-    // A copy that is not on the disk either is none.
+    // An attempt copies it, and fails at its first commit, however often it is made.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(matches!(handoff.health(), Health::Failed(_)));
-    assert!(is_marked(&dir));
+    until(&handoff, |_| is_marked(&dir)).await;
     let before = log_of(&dir);
     handoff.heal_disk();
     until(&handoff, |health| matches!(health, Health::Serving)).await;
@@ -259,6 +259,79 @@ async fn a_commit_that_hangs_is_given_up_by_the_watchdog() {
     // The hung thread keeps the lock, as it should, until it comes back.
     handoff.heal_disk();
     drop(handoff);
+}
+
+/// Nobody knows beforehand whether it comes back.
+#[tokio::test]
+async fn a_commit_that_comes_back_after_its_timeout_has_failed_and_the_store_opens_itself_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handoff, error) = failing(&dir, CommitFault::Hang).await;
+    assert_eq!(error.outcome(), FailedOutcome::Unknown);
+    assert!(matches!(handoff.health(), Health::RestartRequired(_)));
+    for time in 1..=2 {
+        handoff.heal_disk();
+        until(&handoff, |health| matches!(health, Health::Serving)).await;
+        assert!(handoff.stats().store.reopened >= time);
+        write(&handoff, "works again").await.unwrap();
+        assert!(matches!(
+            handoff.sync().await,
+            Err(HandoffError::FailedMeanwhile)
+        ));
+        if time == 1 {
+            handoff.inject(CommitFault::Hang);
+            write(&handoff, "unknown too").await.unwrap_err();
+            assert!(matches!(handoff.health(), Health::RestartRequired(_)));
+        }
+    }
+    handoff.shutdown().await.unwrap();
+    reopened(&dir).await;
+}
+
+/// It was told so, and is out of the way once the commit comes back: nobody would work with it.
+#[tokio::test]
+async fn a_store_that_was_shut_down_while_a_commit_hung_lets_go_of_its_lock_when_that_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handoff, _) = failing(&dir, CommitFault::Hang).await;
+    let shut = tokio::time::timeout(Duration::from_secs(30), handoff.shutdown()).await;
+    assert!(shut.expect("shutdown hangs").is_err());
+    let config = common::config(dir.path());
+    let open = || HintedHandoff::<Bytes>::open(config.clone(), ScriptedWriter::down());
+    assert!(open().await.is_err());
+    handoff.heal_disk();
+    let opening = async {
+        while open().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let opened = tokio::time::timeout(Duration::from_secs(30), opening).await;
+    opened.expect("it keeps the lock");
+    reopened(&dir).await;
+}
+
+/// A request that the commit thread works on is neither in the inbox nor in a group.
+#[tokio::test]
+async fn nobody_waits_for_ever_for_a_request_that_hangs_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        commit_timeout: Duration::from_secs(1),
+        ..common::config(dir.path())
+    };
+    let handoff = HintedHandoff::open(config, ScriptedWriter::down())
+        .await
+        .unwrap();
+    write(&handoff, "answered").await.unwrap();
+    handoff.inject(CommitFault::Hang);
+    let pausing = handoff.pause(NODE, hinted_handoff::Pause::Lasting);
+    let paused = tokio::time::timeout(Duration::from_secs(30), pausing).await;
+    assert!(matches!(
+        paused.expect("it hangs"),
+        Err(HandoffError::Storage(_))
+    ));
+    handoff.heal_disk();
+    until(&handoff, |health| matches!(health, Health::Serving)).await;
+    handoff.resume(NODE).await.unwrap();
+    handoff.shutdown().await.unwrap();
+    reopened(&dir).await;
 }
 
 #[tokio::test]

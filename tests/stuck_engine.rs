@@ -60,4 +60,12 @@ async fn nobody_waits_for_a_lock_that_somebody_else_keeps() {
     }
     let_go.send(()).unwrap();
     keeper.unwrap().join().unwrap();
+    // It came back after all; the database is the host's to open again.
+    let returns = async {
+        while !matches!(host.handoff.health(), Health::ReopenRequired(_)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let returned = tokio::time::timeout(PATIENCE, returns).await;
+    returned.unwrap_or_else(|_| panic!("it stays {:?}", host.handoff.health()));
 }

@@ -157,8 +157,9 @@ pub struct Config {
     #[serde(default = "defaults::shutdown_grace", with = "humantime_serde")]
     pub shutdown_grace: Duration,
 
-    /// How long one commit may take before everybody who waits is told that the outcome is unknown and the process
-    /// must be restarted. Default 30 s, minimum 1 s.
+    /// How long one commit may take before everybody who waits is told that the outcome is unknown,
+    /// and that the process must be restarted unless it comes back. Time in which the whole process
+    /// is stopped does not count. Default 30 s, minimum 1 s.
     #[serde(default = "defaults::commit_timeout", with = "humantime_serde")]
     pub commit_timeout: Duration,
 

@@ -94,9 +94,19 @@ impl Committer {
                 control,
                 dirty,
                 statuses,
+                ends,
             } = self.shared.inbox.take(by);
+            if ends {
+                return self.end();
+            }
             self.dirty.extend(dirty);
             self.statuses.extend(statuses);
+            // Before the group: the control waits for that, too.
+            let control = control.map(|control| {
+                let (control, refuse) = control.in_hand();
+                *self.shared.in_hand.lock() = refuse;
+                control
+            });
             self.turn(entries);
             match control {
                 None => {}
@@ -113,6 +123,16 @@ impl Committer {
                 Some(Control::Switch(copy, done)) => done(self.switch(&copy)),
                 Some(Control::Close(done)) => return done(self.close()),
             }
+            // It is answered; what is dropped here tells nobody.
+            drop(self.shared.in_hand.lock().take());
+        }
+    }
+
+    /// Somebody closed the store while this thread hung, and was told so: the engine and the lock
+    /// go, without `CLEAN`.
+    fn end(mut self) {
+        if let Err(error) = self.let_go_of_engine() {
+            tracing::warn!(%error, source = %error.source, "a store that hung did not close cleanly");
         }
     }
 

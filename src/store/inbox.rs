@@ -275,6 +275,8 @@ pub struct Work {
     pub dirty: BTreeSet<Dirty>,
     /// Nodes whose status changed.
     pub statuses: BTreeSet<NodeId>,
+    /// The store was given up while the commit thread hung: it is to let go of all.
+    pub ends: bool,
 }
 
 enum Request {
@@ -287,7 +289,12 @@ struct State {
     requests: VecDeque<Request>,
     dirty: BTreeSet<Dirty>,
     statuses: BTreeSet<NodeId>,
+    /// `Close` was handed in.
     closed: bool,
+    /// Nobody works on what comes in, for now.
+    shut: bool,
+    /// `Close` was refused meanwhile.
+    ends: bool,
     /// The commit thread is to look at the condition of the store.
     nudged: bool,
     /// Requests that will wait here once everybody who was answered has come back; 0 if nobody is expected.
@@ -298,6 +305,13 @@ struct State {
     without_returners: u32,
     /// What sled's log grows by for the leaf of a row, beside the row itself.
     row_log_bytes: usize,
+}
+
+impl State {
+    /// Whether nothing comes in.
+    fn is_closed(&self) -> bool {
+        self.closed || self.shut || self.ends
+    }
 }
 
 #[derive(Default)]
@@ -329,7 +343,7 @@ impl Inbox {
     #[allow(clippy::result_large_err)]
     pub fn hand_in(&self, entry: Entry) -> Result<(), Entry> {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.is_closed() {
             return Err(entry);
         }
         state.requests.push_back(Request::Entry(entry));
@@ -344,10 +358,12 @@ impl Inbox {
     /// Hands in a control; gives it back if the inbox is closed. `Close` closes it.
     pub fn control(&self, control: Control) -> Result<(), Control> {
         let mut state = self.state.lock();
-        if state.closed {
+        let closes = matches!(control, Control::Close(_));
+        if state.is_closed() {
+            state.ends |= closes && state.shut;
             return Err(control);
         }
-        state.closed = matches!(control, Control::Close(_));
+        state.closed = closes;
         state.requests.push_back(Request::Control(control));
         drop(state);
         self.filled.notify_one();
@@ -384,18 +400,30 @@ impl Inbox {
         self.filled.notify_one();
     }
 
-    /// Closes the inbox and takes out all that waits, since nobody will work on it any more.
+    /// Takes out all that waits, and lets nothing in, since nobody works on it.
     pub fn shut(&self) -> (Vec<Entry>, Vec<Control>) {
         let mut state = self.state.lock();
-        state.closed = true;
+        state.shut = true;
         let (mut entries, mut controls) = (Vec::new(), Vec::new());
-        for request in state.requests.drain(..) {
+        for request in mem::take(&mut state.requests) {
             match request {
                 Request::Entry(entry) => entries.push(entry),
-                Request::Control(control) => controls.push(control),
+                Request::Control(control) => {
+                    state.ends |= matches!(control, Control::Close(_));
+                    controls.push(control);
+                }
             }
         }
         (entries, controls)
+    }
+
+    /// The commit thread works again.
+    pub fn open_again(&self) {
+        let mut state = self.state.lock();
+        state.shut = false;
+        state.nudged = true;
+        drop(state);
+        self.filled.notify_one();
     }
 
     /// Says that this many writers are about to be answered.
@@ -428,7 +456,7 @@ impl Inbox {
     pub fn take(&self, by: Option<Instant>) -> Work {
         let mut state = self.state.lock();
         let mut deadline = by;
-        while state.requests.is_empty() && !state.nudged {
+        while state.requests.is_empty() && !state.nudged && !state.ends {
             let waits_for_company = !state.dirty.is_empty() || !state.statuses.is_empty();
             if waits_for_company && by.is_none() {
                 deadline.get_or_insert_with(|| Instant::now() + ACK_DELAY);
@@ -447,6 +475,7 @@ impl Inbox {
         let mut work = Work {
             dirty: mem::take(&mut state.dirty),
             statuses: mem::take(&mut state.statuses),
+            ends: state.ends,
             ..Work::default()
         };
         let mut share = 0;
@@ -577,5 +606,26 @@ mod tests {
         let (entries, controls) = inbox.shut();
         assert_eq!((entries.len(), controls.len()), (1, 1));
         assert!(inbox.hand_in(append(2)).is_err());
+        inbox.open_again();
+        assert!(inbox.hand_in(append(3)).is_ok());
+        let work = inbox.take(None);
+        assert!(!work.ends);
+        assert_eq!(work.entries.len(), 1);
+    }
+
+    #[test]
+    fn a_close_that_is_refused_while_the_inbox_is_shut_ends_the_commit_thread() {
+        for waited_before in [true, false] {
+            let inbox = Inbox::default();
+            let close = || inbox.control(Control::Close(Box::new(|_| {})));
+            if waited_before {
+                assert!(close().is_ok());
+            }
+            drop(inbox.shut());
+            assert!(close().is_err());
+            inbox.open_again();
+            assert!(inbox.hand_in(append(1)).is_err());
+            assert!(inbox.take(None).ends);
+        }
     }
 }

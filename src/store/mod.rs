@@ -40,6 +40,7 @@ mod holds;
 mod home;
 mod host_database;
 mod in_flight;
+mod in_hand;
 mod inbox;
 mod keys;
 mod letter;

@@ -147,6 +147,11 @@ impl NotStored {
         };
         left.into_iter().for_each(|sums| sums.give_up(why));
     }
+
+    /// What comes from now on will be written again.
+    pub fn begin_again(&self) {
+        self.state.lock().ended = None;
+    }
 }
 
 impl Taken {

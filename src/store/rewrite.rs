@@ -321,7 +321,9 @@ impl Rewriter {
                 Ok(answer) => return answer.map(Some).map_err(failed),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    if matches!(self.shared.health(), Health::RestartRequired(_)) {
+                    // It may come back, unless nobody waits for that.
+                    let hangs = matches!(self.shared.health(), Health::RestartRequired(_));
+                    if hangs && self.stop.is_stopped() {
                         return Ok(None);
                     }
                 }

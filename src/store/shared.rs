@@ -4,7 +4,8 @@
 //! `registry` to mark a cursor that moves:
 //! - `registry`: cursors, watermarks and depth of every queue.
 //! - `engine`: the handles of the generation in use; taken out at close.
-//! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread, after a reopen, better.
+//! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread,
+//!   after a reopen, better, and the watchdog, when a thread comes back that hung.
 //! - `holds`: which nodes are not replayed, and why.
 //! - the inbox, `in_flight`, `recent`, `unsorted` and `not_stored` have their own.
 
@@ -18,15 +19,14 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::Instant,
 };
 
 use parking_lot::{Mutex, RwLock};
 
 use super::{
     departure::Burial, engine::Engine, faults::Faults, guarded::Guarded, holds::Holds,
-    in_flight::InFlight, inbox::Inbox, loss::Loss, not_stored::NotStored, recent::Recent,
-    registry::Registry, unsorted::Unsorted,
+    in_flight::InFlight, in_hand::Refuse, inbox::Inbox, loss::Loss, not_stored::NotStored,
+    recent::Recent, registry::Registry, unsorted::Unsorted,
 };
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
@@ -79,9 +79,12 @@ pub struct Shared {
     pub unsorted: Unsorted,
     engine: RwLock<Option<Arc<Engine>>>,
     pub in_flight: InFlight,
+    /// Refuses the request that the commit thread has taken out of the inbox; a lock of its own,
+    /// which guards only this.
+    pub in_hand: Mutex<Option<Refuse>>,
     /// Copies that the loss journal is to tell of, with a lock of its own.
     pub not_stored: NotStored,
-    condition: Mutex<Health>,
+    condition: Mutex<Condition>,
     serving: AtomicBool,
     pub busy: Busy,
     /// The same of the thread that writes the store anew.
@@ -110,11 +113,20 @@ pub struct Space {
     pub reserve_bytes: u64,
 }
 
-/// Since when a thread has been busy with one turn, for the watchdog.
+/// How the store is.
+struct Condition {
+    health: Health,
+    /// It needs a restart only as long as a thread that hangs does not come back.
+    may_return: bool,
+}
+
+/// Whether a thread is busy, and whether it is with the same turn still, for the watchdog. Only
+/// that thread writes it.
+#[derive(Default)]
 pub struct Busy {
-    origin: Instant,
-    /// Milliseconds since `origin`, plus one; 0 when idle.
-    since_ms: AtomicU64,
+    turns: AtomicU64,
+    /// Which turn it is; 0 when idle.
+    turn: AtomicU64,
 }
 
 #[derive(Default)]
@@ -179,31 +191,18 @@ impl Space {
 }
 
 impl Busy {
-    fn new() -> Busy {
-        Busy {
-            origin: Instant::now(),
-            since_ms: AtomicU64::new(0),
-        }
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.origin.elapsed().as_millis() as u64 + 1
-    }
-
     pub fn start(&self) {
-        self.since_ms.store(self.now_ms(), Release);
+        let turn = self.turns.fetch_add(1, Relaxed) + 1;
+        self.turn.store(turn, Release);
     }
 
     pub fn stop(&self) {
-        self.since_ms.store(0, Release);
+        self.turn.store(0, Release);
     }
 
-    /// Milliseconds that the current turn has taken.
-    pub fn for_ms(&self) -> u64 {
-        match self.since_ms.load(Acquire) {
-            0 => 0,
-            since => self.now_ms().saturating_sub(since),
-        }
+    /// Which turn it is busy with, `None` if it is idle.
+    pub fn turn(&self) -> Option<u64> {
+        Some(self.turn.load(Acquire)).filter(|turn| *turn != 0)
     }
 }
 
@@ -226,11 +225,15 @@ impl Shared {
             unsorted: Unsorted::default(),
             engine: RwLock::new(Some(engine)),
             in_flight: InFlight::default(),
+            in_hand: Mutex::default(),
             not_stored: NotStored::default(),
-            condition: Mutex::new(Health::Serving),
+            condition: Mutex::new(Condition {
+                health: Health::Serving,
+                may_return: false,
+            }),
             serving: AtomicBool::new(true),
-            busy: Busy::new(),
-            rewriting: Busy::new(),
+            busy: Busy::default(),
+            rewriting: Busy::default(),
             // Until the commit thread has looked.
             trimming: AtomicBool::new(true),
             counters: Counters::default(),
@@ -274,8 +277,8 @@ impl Shared {
         *self.engine.write() = Some(engine);
         let mut condition = self.condition.lock();
         // The watchdog may have given up meanwhile.
-        if matches!(*condition, Health::Failed(_)) {
-            *condition = Health::Serving;
+        if matches!(condition.health, Health::Failed(_)) {
+            condition.health = Health::Serving;
             self.serving.store(true, Release);
         }
     }
@@ -291,7 +294,7 @@ impl Shared {
     }
 
     pub fn health(&self) -> Health {
-        self.condition.lock().clone()
+        self.condition.lock().health.clone()
     }
 
     pub fn is_serving(&self) -> bool {
@@ -315,6 +318,16 @@ impl Shared {
     /// SLED.md rules 8 and 9: after a storage error nothing more is accepted, and whoever waits learns that the
     /// outcome is unknown. The first cause stays; only the step from "failed" to "restart required" is taken after it.
     pub fn fail(&self, health: Health) {
+        self.fail_as(health, false);
+    }
+
+    /// The same for a thread that hangs, and may come back: see
+    /// [`has_returned`](Shared::has_returned).
+    pub fn fail_for_now(&self, cause: StorageError) {
+        self.fail_as(Health::RestartRequired(cause), true);
+    }
+
+    fn fail_as(&self, health: Health, may_return: bool) {
         let (health, cause) = match health {
             Health::Failed(cause) if !self.mends_itself => {
                 (Health::ReopenRequired(cause.clone()), cause)
@@ -329,12 +342,17 @@ impl Shared {
         };
         let is_worse = {
             let mut condition = self.condition.lock();
-            let worse = match *condition {
+            let worse = match condition.health {
                 Health::Serving => true,
                 Health::Failed(_) | Health::ReopenRequired(_) | Health::ShutDown => {
                     matches!(health, Health::RestartRequired(_))
                 }
-                Health::RestartRequired(_) => false,
+                // Nor does one that hung have to come back.
+                Health::RestartRequired(_) => {
+                    condition.may_return
+                        && !may_return
+                        && matches!(health, Health::RestartRequired(_))
+                }
             };
             if worse {
                 let mends_itself = matches!(health, Health::Failed(_));
@@ -342,7 +360,8 @@ impl Shared {
                     error = %cause, source = %cause.source, mends_itself,
                     "the store failed; it accepts nothing until it is mended"
                 );
-                *condition = health;
+                condition.health = health;
+                condition.may_return = may_return;
                 self.serving.store(false, Release);
             }
             worse
@@ -364,20 +383,57 @@ impl Shared {
 
     /// For a commit thread that will not come back: nobody is left waiting, and nobody can begin to.
     pub fn abandon(&self, cause: StorageError) {
+        self.abandon_as(cause, false);
+    }
+
+    /// For one that hangs: the same, until it comes back.
+    pub fn abandon_for_now(&self, cause: StorageError) {
+        self.abandon_as(cause, true);
+    }
+
+    /// No thread hangs any more: what it did is a commit that failed.
+    pub fn has_returned(&self) {
+        {
+            let mut condition = self.condition.lock();
+            let Health::RestartRequired(cause) = &condition.health else {
+                return;
+            };
+            if !condition.may_return {
+                return;
+            }
+            let cause = cause.clone();
+            tracing::warn!(error = %cause, source = %cause.source, "what hung has come back");
+            condition.may_return = false;
+            condition.health = match self.mends_itself {
+                true => Health::Failed(cause),
+                false => Health::ReopenRequired(cause),
+            };
+        }
+        if self.mends_itself {
+            self.not_stored.begin_again();
+        }
+        self.inbox.open_again();
+    }
+
+    fn abandon_as(&self, cause: StorageError, may_return: bool) {
         let (entries, controls) = self.inbox.shut();
-        self.fail(Health::RestartRequired(cause.clone()));
+        self.fail_as(Health::RestartRequired(cause.clone()), may_return);
         for entry in entries {
             entry.refuse(EnqueueError::StoreFailed(cause.clone()));
         }
         for control in controls {
             control.refuse(HandoffError::Storage(cause.clone()));
         }
+        let in_hand = self.in_hand.lock().take();
+        if let Some(refuse) = in_hand {
+            refuse(HandoffError::Storage(cause));
+        }
     }
 
     pub fn set_shut_down(&self) {
         let mut condition = self.condition.lock();
-        if matches!(*condition, Health::Serving) {
-            *condition = Health::ShutDown;
+        if matches!(condition.health, Health::Serving) {
+            condition.health = Health::ShutDown;
         }
         drop(condition);
         self.serving.store(false, Release);

@@ -274,7 +274,7 @@ fn in_a_group_with_others_it_is_not_heard_of_and_they_are() {
     let (tell, told) = mpsc::channel();
     let done: AppendDone = Box::new(move |id| drop(tell.send(id)));
     world.store.append(OTHER, hint(1), done);
-    while world.store.shared.busy.for_ms() == 0 {
+    while world.store.shared.busy.turn().is_none() {
         thread::sleep(Duration::from_millis(1));
     }
     let (alone, alone_told) = world.hand_in_held(NodeId(3), 7);

@@ -152,7 +152,7 @@ fn what_a_failure_undoes_is_counted_no_more() {
     world.fail(|| {
         world.store.inject(CommitFault::Hang);
         let (_before, told) = world.hand_in_held(OTHER, 1);
-        while world.store.shared.busy.for_ms() == 0 {
+        while world.store.shared.busy.turn().is_none() {
             thread::sleep(Duration::from_millis(1));
         }
         let left = [delivered.deliver(), withdrawn.withdraw()];
