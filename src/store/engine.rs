@@ -15,7 +15,7 @@ use std::{
 use super::{
     faults::{Faults, Safeguard, is_off, point},
     growth::Growth,
-    unsynced,
+    unsynced::{self, Witness},
 };
 use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
 
@@ -70,7 +70,10 @@ impl Engine {
             })
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        Engine::of(open_sled(dir, &config)?, dir, faults)
+        let (db, witness) = open_sled(dir, &config)?;
+        let engine = Engine::of(db, dir, faults)?;
+        witness.ask(dir)?;
+        Ok(engine)
     }
 
     /// Takes up the open database `db` in `dir`.
@@ -247,13 +250,15 @@ impl Engine {
 }
 
 /// Opens sled in `dir`, which `config` names, with what it needs before and after an unclean stop.
-pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<sled::Db, OpenError> {
+/// The witness is to be asked once whoever fsyncs the log has opened it, too.
+pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<(sled::Db, Witness), OpenError> {
     remove_torn_snapshots(dir)?;
     let started = Instant::now();
     loop {
+        let witness = Witness::of(dir);
         // SLED.md rule 10: recovery may panic.
         let opened = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
+            Ok(Ok(db)) => return Ok((db, witness)),
             Ok(Err(error)) => classify(dir, error, "open the engine"),
             Err(panic) => unopenable(dir, UnopenableReason::Panic(panic_text(panic.as_ref()))),
         };
@@ -261,7 +266,10 @@ pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<sled::Db, OpenErro
             OpenError::Locked { .. } if started.elapsed() < LINGERING_LOCK => {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            error => return Err(error),
+            error => {
+                witness.after_failure(dir);
+                return Err(error);
+            }
         }
     }
 }

@@ -75,8 +75,9 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
         Ok(exposed) if !exposed.is_whole => exposed.while_opening(&log, open),
         _ => open(),
     };
-    let db = opened.map_err(|error| as_database_problem(&path, error))?;
+    let (db, witness) = opened.map_err(|error| as_database_problem(&path, error))?;
     make_durable(&db)?;
+    witness.ask(&path)?;
     sync_database(&canonical(&path)?).inspect_err(|_| unsynced::try_to_mark(&path))?;
     Ok(db)
 }

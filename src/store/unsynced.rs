@@ -37,7 +37,7 @@ use super::{
     engine::{LINGERING_LOCK, SEGMENT_BYTES, sync_path},
     faults::{Safeguard, is_off},
 };
-use crate::error::{LockKind, OpenError};
+use crate::error::{LockKind, OpenError, StorageError};
 
 const MARKER: &str = "hh-UNSYNCED";
 const NEW: &str = "db.new";
@@ -112,6 +112,37 @@ pub fn mend(dir: &Path, was_clean: bool, alive: &dyn Fn()) -> Result<(), OpenErr
     }
     sync_path(dir)?;
     remove_if_there(&dir.join(MARKER))
+}
+
+/// The log, opened before sled opens it: it is told of all that could not be written since, while
+/// sled tells of an fsync that failed, at most, and not again.
+pub struct Witness(Option<File>);
+
+impl Witness {
+    /// `None` inside if there is no log yet.
+    pub fn of(dir: &Path) -> Witness {
+        Witness(File::open(dir.join("db")).ok())
+    }
+
+    /// The same where sled does not open, which is error enough. Of a log that it had just begun
+    /// nobody can say.
+    pub fn after_failure(&self, dir: &Path) {
+        if self.0.is_some() {
+            let _ = self.ask(dir);
+        } else if dir.join("db").exists() {
+            try_to_mark(dir);
+        }
+    }
+
+    /// Asks whether all was written, and leaves a marker if not.
+    pub fn ask(&self, dir: &Path) -> Result<(), StorageError> {
+        let Some(log) = &self.0 else {
+            return Ok(());
+        };
+        log.sync_data()
+            .inspect_err(|_| try_to_mark(dir))
+            .map_err(|error| StorageError::new("fsync the log", error))
+    }
 }
 
 /// sled's own lock, which lingers for a moment after a close. Held as long as the file is open.

@@ -57,13 +57,11 @@ impl FailingDisk {
             image: backing.join("disk.img"),
             backing,
         };
-        let file_system = disk
-            .file_system
-            .insert(PowerCut::new(&disk.backing, megabytes)?);
-        // All of the image has room, and what the file system does not use gives it back.
+        disk.file_system = Some(PowerCut::new(&disk.backing, megabytes)?);
+        // The journal and all else of the file system's own has room for good.
         let image = File::options().write(true).open(&disk.image)?;
         fallocate(&image, FallocateFlags::empty(), 0, megabytes << 20)?;
-        run("fstrim", &[file_system.path().as_os_str()])?;
+        disk.write_pages_one_by_one()?;
         Ok(disk)
     }
 
@@ -74,11 +72,27 @@ impl FailingDisk {
             .map_or(self.backing.as_path(), PowerCut::path)
     }
 
+    /// The loop driver takes a write of which only the first pages had room for one that succeeded: a
+    /// disk that lies, which is not what this is about.
+    fn write_pages_one_by_one(&self) -> io::Result<()> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let mut mounts = mounts.lines().map(str::split_whitespace);
+        let device = mounts.find_map(|mut fields| {
+            let device = fields.next()?.strip_prefix("/dev/")?;
+            (Path::new(fields.next()?) == self.path()).then_some(device)
+        });
+        let device = device.ok_or_else(|| io::Error::other("its loop device is not listed"))?;
+        let largest = format!("/sys/block/{device}/queue/max_sectors_kb");
+        fs::write(largest, "4")
+    }
+
     /// From now on blocks that were never used cannot be written.
     ///
     /// # Errors
     /// What the operating system says.
     pub fn fail(&self) -> io::Result<()> {
+        // What was used and is free again has no room either.
+        run("fstrim", &[self.path().as_os_str()])?;
         let file = File::create(self.backing.join("ballast"))?;
         let mut length = 0;
         loop {
@@ -131,7 +145,10 @@ impl Stop for FailingDisk {
     /// The disk works, and every file of it must be closed.
     fn recover(&mut self) -> io::Result<()> {
         self.work_again()?;
-        self.file_system.as_mut().map_or(Ok(()), PowerCut::recover)
+        self.file_system
+            .as_mut()
+            .map_or(Ok(()), PowerCut::recover)?;
+        self.write_pages_one_by_one()
     }
 }
 

@@ -39,11 +39,13 @@ impl PowerCut {
     pub fn new(dir: &Path, megabytes: u64) -> io::Result<Self> {
         let (image, mounted) = (dir.join("disk.img"), dir.join("mnt"));
         fs::File::create(&image)?.set_len(megabytes << 20)?;
-        let (mkfs, force) = match std::env::var("HH_FILE_SYSTEM").as_deref() {
-            Ok("xfs") => ("mkfs.xfs", "-f"),
-            _ => ("mkfs.ext4", "-F"),
+        let (mkfs, arguments) = match std::env::var("HH_FILE_SYSTEM").as_deref() {
+            Ok("xfs") => ("mkfs.xfs", ["-q", "-f", "-bsize=4096"]),
+            _ => ("mkfs.ext4", ["-q", "-F", "-b4096"]),
         };
-        run(mkfs, &["-q".as_ref(), force.as_ref(), image.as_ref()])?;
+        let mut arguments: Vec<_> = arguments.map(AsRef::as_ref).into();
+        arguments.push(image.as_ref());
+        run(mkfs, &arguments)?;
         run("xfs_io", &["-V".as_ref()])?;
         fs::create_dir(&mounted)?;
         let disk = PowerCut { image, mounted };
