@@ -232,9 +232,9 @@ fn five_deaths_while_opening_stop_the_sixth_attempt() {
 
 #[test]
 fn a_first_open_that_died_anywhere_is_no_obstacle() {
-    // Before anything, with a half-made database, and with one that does not open.
+    // Before anything, with a half-made database, with one that does not open, and without its lock.
     type Leave = fn(&Path);
-    let stages: [Leave; 4] = [
+    let stages: [Leave; 6] = [
         |_| {},
         |generation| fs::create_dir(generation).unwrap(),
         |generation| {
@@ -245,16 +245,34 @@ fn a_first_open_that_died_anywhere_is_no_obstacle() {
             fs::create_dir(generation).unwrap();
             fs::write(generation.join("conf"), noise(40, 9)).unwrap();
         },
+        |generation| {
+            let conf = "segment_size: 8388608\nuse_compression: false\nversion: 0.34\n";
+            fs::create_dir_all(generation.join("blobs")).unwrap();
+            fs::write(generation.join("conf"), conf).unwrap();
+        },
+        |generation| fs::remove_file(generation.parent().unwrap().join("LOCK")).unwrap(),
     ];
     for stage in stages {
         let dir = tempfile::tempdir().unwrap();
-        stage(&generation(dir.path()));
         fs::write(dir.path().join("LOCK"), "").unwrap();
         fs::write(dir.path().join("OPENING"), "1\n").unwrap();
+        stage(&generation(dir.path()));
         let store = open(dir.path());
         append(&store, NODE, "works");
         store.close().unwrap();
         assert_eq!(payloads(&open(dir.path()), NODE), ["works"]);
+    }
+}
+
+#[test]
+fn a_directory_that_holds_any_file_of_ours_is_no_strangers() {
+    for name in ["LOCK", "OPENING", "OPENING.new", "CURRENT.new", "REWRITE"] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(name), "1\n").unwrap();
+        let store = open(dir.path());
+        append(&store, NODE, "works");
+        store.close().unwrap();
+        assert_eq!(payloads(&open(dir.path()), NODE), ["works"], "{name}");
     }
 }
 

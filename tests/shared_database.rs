@@ -109,6 +109,68 @@ async fn it_is_closed_and_opened_again_in_a_database_that_stays_open() {
     host.close().await;
 }
 
+/// sled's first write of `conf` is its text, its second the checksum; a SIGKILL may come between them, and before any other.
+#[tokio::test]
+async fn a_first_open_that_was_interrupted_is_begun_anew() {
+    let made = tempfile::tempdir().unwrap();
+    drop(open_db(&made.path().join("db")));
+    let conf = fs::read(made.path().join("db/conf")).unwrap();
+    let cuts = (0..=conf.len()).filter(|cut| *cut < 10 || cut % 7 == 0 || cut + 6 > conf.len());
+    for (cut, has_log) in cuts.flat_map(|cut| [(cut, false), (cut, true)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        fs::create_dir_all(path.join("blobs")).unwrap();
+        fs::write(path.join("conf"), &conf[..cut]).unwrap();
+        if has_log {
+            fs::write(path.join("db"), "").unwrap();
+        }
+        let db = open_database(&database_config(&path));
+        let db = db.unwrap_or_else(|error| panic!("{cut} bytes of conf, {has_log}: {error}"));
+        db.insert("row", "kept").unwrap();
+        drop(db);
+        let host = Host::open(&path).await;
+        host.hint(MANUAL, "hint").await;
+        host.close().await;
+        let host = Host::open(&path).await;
+        assert_eq!(host.waiting().await, ["hint"], "{cut}");
+        assert_eq!(host.db.get("row").unwrap().unwrap(), "kept", "{cut}");
+        host.close().await;
+        assert_eq!(fs::read(path.join("conf")).unwrap(), conf, "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_begun_anew_over_what_was_stored() {
+    for also_without_log in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let host = Host::open(&path).await;
+        host.hint(MANUAL, "hint").await;
+        host.close().await;
+        let conf = fs::read(path.join("conf")).unwrap();
+        fs::write(path.join("conf"), &conf[..conf.len() - 4]).unwrap();
+        if also_without_log {
+            fs::remove_file(path.join("db")).unwrap();
+        }
+        let log = fs::read(path.join("db")).ok();
+        let error = open_database(&database_config(&path)).err();
+        let Some(OpenError::Database { problem, .. }) = error else {
+            panic!("{error:?}");
+        };
+        assert!(
+            matches!(problem, DatabaseProblem::Damaged { .. }),
+            "{problem}"
+        );
+        assert!(fs::read(path.join("db")).ok() == log);
+        if !also_without_log {
+            fs::write(path.join("conf"), conf).unwrap();
+            let host = Host::open(&path).await;
+            assert_eq!(host.waiting().await, ["hint"]);
+            host.close().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn there_is_one_store_in_a_database() {
     let dir = tempfile::tempdir().unwrap();

@@ -23,6 +23,8 @@ const OPENING: &str = "OPENING";
 /// Names the generation that is written anew and the one that it is written into, while both may be there.
 const REWRITE: &str = "REWRITE";
 pub const CLEAN: &str = "CLEAN";
+/// What a file ends in while it is written that will take the place of another.
+const NEW: &str = ".new";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
 /// A process that was just killed, or a handle just dropped, may need a moment to let go.
@@ -339,8 +341,11 @@ fn check(path: &Path) -> Result<(), DirectoryProblem> {
     }
     // Only a directory without a store is checked for strangers: an operator may keep notes beside one.
     let found = entries(path).unwrap_or_default();
-    let ours =
-        |name: &String| name.starts_with(GENERATION) || [LOCK, CURRENT].contains(&name.as_str());
+    // One of these is enough: whatever a first open leaves, the next one goes on with.
+    let files = [LOCK, CURRENT, OPENING, REWRITE];
+    let ours = |name: &String| {
+        name.starts_with(GENERATION) || files.contains(&name.strip_suffix(NEW).unwrap_or(name))
+    };
     match found.iter().find(|name| *name != "lost+found") {
         Some(entry) if !found.iter().any(ours) => Err(DirectoryProblem::Foreign {
             entry: entry.clone(),
@@ -387,7 +392,7 @@ pub fn take_lock(path: &Path) -> Result<File, OpenError> {
 
 /// Writes a small file so that after a crash either the old or the new one is there, whole.
 pub fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
-    let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
+    let (path, new) = (dir.join(name), dir.join(format!("{name}{NEW}")));
     File::create(&new)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .map_err(|source| failed("write", &new, source))?;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    conf,
     faults::{Faults, Safeguard, is_off, point},
     growth::Growth,
     unsynced::{self, Witness},
@@ -253,6 +254,7 @@ impl Engine {
 /// The witness is to be asked once whoever fsyncs the log has opened it, too.
 pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<(sled::Db, Witness), OpenError> {
     remove_torn_snapshots(dir)?;
+    conf::make_whole(dir, config)?;
     let started = Instant::now();
     loop {
         let witness = Witness::of(dir);
@@ -274,7 +276,7 @@ pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<(sled::Db, Witness
     }
 }
 
-/// SLED.md rule 7: sled never fsyncs its directory, nor `conf`.
+/// SLED.md rule 7: sled never fsyncs its directory, nor `conf`, which may be one that it wrote itself.
 pub fn sync_database(dir: &Path) -> Result<(), OpenError> {
     sync_path(&dir.join("db"))?;
     sync_path(&dir.join("conf"))?;

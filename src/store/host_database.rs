@@ -32,7 +32,7 @@ use crate::{
 };
 
 const LOCK: &str = "hh-LOCK";
-const STORE: &str = "hh-STORE";
+pub const STORE: &str = "hh-STORE";
 pub const CLEAN: &str = "hh-CLEAN";
 
 /// The settings that a database must have to be shared with a store: segments of 8 MiB, which are fixed for its life, and
@@ -55,8 +55,9 @@ pub fn database_config(path: impl AsRef<Path>) -> sled::Config {
 
 /// Opens a database that is to be shared, and makes it if there is none, with mode 0700.
 ///
-/// It does what [`sled::Config::open`] leaves to its caller: removes a torn snapshot that an unclean stop left, which would
-/// make every open fail, waits a moment for a lock that lingers, catches panics, and makes the new files durable.
+/// It does what [`sled::Config::open`] leaves to its caller: begins anew where a first open was cut short before anything could be
+/// stored, removes a torn snapshot that an unclean stop left, which would make every open fail, waits a moment for a lock that
+/// lingers, catches panics, and makes the new files durable.
 ///
 /// # Errors
 /// [`OpenError::Database`] for settings that a store cannot live with and for a database that is damaged, [`OpenError::Locked`],

@@ -16,6 +16,7 @@ mod blocks;
 mod carve;
 mod clean;
 mod committer;
+mod conf;
 mod copy;
 mod cursor;
 mod damage;
