@@ -34,8 +34,9 @@ pub use config::{
 };
 pub use consumer::{Consumer, PeekedPoints};
 pub use error::{
-    ConfigError, DatabaseProblem, DirectoryProblem, EnqueueError, FailedOutcome, HandoffError,
-    Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem, UnopenableReason,
+    ConfigError, DatabaseProblem, DirectoryGone, DirectoryProblem, EnqueueError, FailedOutcome,
+    HandoffError, Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem,
+    UnopenableReason,
 };
 pub use events::Event;
 pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome};

@@ -25,6 +25,13 @@ pub enum Health {
     /// the host's own trees may show a part of the transactions that failed, and a database that is not opened again may have lost
     /// what it shows.
     ReopenRequired(StorageError),
+    /// The directory was removed, moved away or exchanged under the store, or a file of it that is open
+    /// ([`DirectoryGone`](crate::DirectoryGone), the source of this): nothing is accepted, sent or acknowledged, and nothing at
+    /// its path is touched. Put the directory back, shut this handle down, and open it again. A store that shares the host's
+    /// database needs that opened again, too.
+    ///
+    /// It is looked for before a write is answered, before any change of names, and once a second.
+    DirectoryGone(StorageError),
     /// The engine panicked, which cannot be mended within the process; or a commit hangs for longer
     /// than [`Config::commit_timeout`](crate::Config::commit_timeout). If that comes back after all
     /// it has failed, and the store is [`Failed`](Health::Failed) or

@@ -91,6 +91,7 @@ fn the_store_writes_the_documented_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let store = nine_hints(dir.path());
     let lost_at = store.losses(0).unwrap().entries[0].1.since_unix_ms;
+    let id = store.id();
     store.close().unwrap();
 
     let clean = fs::read(generation(dir.path()).join("CLEAN")).unwrap();
@@ -101,7 +102,12 @@ fn the_store_writes_the_documented_bytes() {
         documented.insert("hh/meta schema".to_owned(), schema.unwrap());
         for (name, (key, value)) in documented {
             let found = match name.split_once(' ').unwrap() {
-                ("file", _) => clean.clone(),
+                ("file", _) => {
+                    // It is what schema 2 wrote, with the store that it is of.
+                    let (named, rest) = clean.split_at(8 + 16);
+                    assert_eq!(named, [&b"HHCLEAN3"[..], &id.0].concat());
+                    decoders::seal_again(&[], &[&b"HHCLEAN2"[..], rest].concat())
+                }
                 (tree, _) => db
                     .open_tree(tree)
                     .unwrap()

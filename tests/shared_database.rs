@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Config, DatabaseProblem, EnqueueError, Health, HintedHandoff, LockKind, OpenError,
-    database_config, mend_database, open_database, salvage,
+    Config, DatabaseProblem, DirectoryGone, EnqueueError, FailedOutcome, Health, HintedHandoff,
+    LockKind, OpenError, database_config, make_durable, mend_database, open_database, salvage,
     sled::{self, Db},
     testkit::{CommitFault, ScriptedWriter},
 };
@@ -462,4 +462,52 @@ async fn a_restored_database_gets_a_new_identity_on_request() {
     let host = Host::open_as(config).await;
     assert_ne!(host.handoff.stats().store.store, old);
     host.close().await;
+}
+
+/// The directory is the host's, and so are its rows; but no transaction is answered that the next open will not find.
+#[tokio::test]
+async fn no_transaction_in_a_database_whose_directory_is_gone_is_answered() {
+    for is_exchanged in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("db"), dir.path().join("moved"));
+        let host = Host::open(&path).await;
+        host.count("before").await;
+        fs::rename(&path, &moved).unwrap();
+        let second = match is_exchanged {
+            true => Some(Host::open(&path).await),
+            false => None,
+        };
+        if let Some(second) = &second {
+            second.count("of the second").await;
+        }
+        let committed = host.handoff.transaction(&[&host.rows], |rows, _| {
+            rows[0].insert("after", "1")?;
+            Ok(())
+        });
+        let failed = committed.await.unwrap_err();
+        assert_eq!(failed.outcome(), FailedOutcome::Unknown, "{failed:?}");
+        assert!(matches!(host.handoff.health(), Health::DirectoryGone(_)));
+        assert!(host.handoff.shutdown().await.is_err());
+        let db = host.db;
+        if let Some(second) = second {
+            assert!(!path.join("hh-CLEAN").exists());
+            assert_eq!(second.waiting().await, ["0"]);
+            second.close().await;
+            let second = Host::open(&path).await;
+            assert_eq!(second.waiting().await, ["0"]);
+            second.close().await;
+        }
+        let not_durable = make_durable(&db).unwrap_err();
+        assert_eq!(not_durable.source.is::<DirectoryGone>(), is_exchanged);
+        drop((db, host.rows, host.handoff));
+        if is_exchanged {
+            fs::remove_dir_all(&path).unwrap();
+        }
+        // What is to be done: put back, and opened again.
+        fs::rename(&moved, &path).unwrap();
+        let host = Host::open(&path).await;
+        assert_eq!(host.waiting().await, ["0"]);
+        assert!(host.rows.contains_key("before").unwrap());
+        host.close().await;
+    }
 }

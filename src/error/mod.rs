@@ -3,7 +3,7 @@
 mod open;
 mod transaction;
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, UnopenableReason};
 pub use transaction::{TransactionError, TreeProblem};
@@ -33,6 +33,26 @@ impl StorageError {
             source: Arc::from(source.into()),
         }
     }
+
+    /// Whether the directory of the store is gone.
+    pub(crate) fn is_directory_gone(&self) -> bool {
+        let within = match self.source.downcast_ref() {
+            Some(OpenError::Storage(within)) => Some(within),
+            _ => self.source.downcast_ref(),
+        };
+        self.source.is::<DirectoryGone>() || within.is_some_and(Self::is_directory_gone)
+    }
+}
+
+/// The directory of a store that is open is not where its path leads any more: the source of a [`StorageError`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} is not the file that this store holds open: its directory was removed, moved or exchanged; put it back, shut this handle \
+     down, and open it again", file.display()
+)]
+pub struct DirectoryGone {
+    /// A file of the store's that is not there, or another one by now.
+    pub file: PathBuf,
 }
 
 /// A setting out of its range.

@@ -1,15 +1,18 @@
 //! `CLEAN`: what a clean shutdown leaves, so that the next open notices if the disk gave back less than it was given.
 //!
 //! ```text
-//! "HHCLEAN2" | next queue id u64 | queues u32 | queues with dead letters u32
+//! "HHCLEAN3" | store id, 16 bytes | next queue id u64 | queues u32 | queues with dead letters u32
 //! a queue: node u64, queue u64, drained for node u64, next sequence u64, payload bytes before it u64,
 //!          cursor u64, payload bytes below it u64, sealed u8 (0 no, 1 yes)
 //! a queue with dead letters: node u64, queue u64, kept for node u64, dead letters u64, payload bytes of them u64,
 //!          first sequence u64, last sequence u64 (of what they stand between)
 //! CRC32C over all of the above u32
 //! ```
-//! All big endian. The first node is the one in the queue's keys. "HHCLEAN1" is the same without the second count, without what a queue
-//! is drained for, and without dead letters; schema 1 wrote it, where a queue had the node in its keys and nothing was a dead letter.
+//! All big endian. The first node is the one in the queue's keys. "HHCLEAN2" is the same without the store id. "HHCLEAN1" is that
+//! without the second count, without what a queue is drained for, and without dead letters; schema 1 wrote it, where a queue had the
+//! node in its keys and nothing was a dead letter.
+//!
+//! A summary that names another store tells nothing of this one: a directory may have been exchanged under the one that wrote it.
 
 use bytes::{Buf, BufMut};
 
@@ -18,9 +21,10 @@ use super::{
     letter_tally::LetterTally,
     sealed::{DecodeError, seal, unseal},
 };
-use crate::types::{Amount, NodeId, QueueId, Sequence};
+use crate::types::{Amount, NodeId, QueueId, Sequence, StoreId};
 
-const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN2");
+const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN3");
+const MAGIC_WITHOUT_STORE: u64 = u64::from_be_bytes(*b"HHCLEAN2");
 const MAGIC_OF_SCHEMA_1: u64 = u64::from_be_bytes(*b"HHCLEAN1");
 const QUEUE_BYTES: u64 = 57;
 const QUEUE_BYTES_OF_SCHEMA_1: u64 = 49;
@@ -29,6 +33,8 @@ const LETTERS_BYTES: u64 = 56;
 /// All that a clean shutdown knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
+    /// Whose it is; `None` where an older version wrote it.
+    pub store: Option<StoreId>,
     /// No queue id from here on was given out. Queues that are gone leave no other trace of theirs.
     pub next_queue: u64,
     /// Every queue that was not done with, those of a node in its order. One that is found and not named here was retired or removed.
@@ -64,6 +70,13 @@ pub struct CleanLetters {
     pub tally: LetterTally,
 }
 
+impl Summary {
+    /// Whether it says that it is of another store.
+    pub fn is_of_another(&self, store: StoreId) -> bool {
+        self.store.is_some_and(|named| named != store)
+    }
+}
+
 impl CleanQueue {
     /// A queue of a node without any hint yet.
     pub fn begun(node: NodeId, queue: QueueRef) -> Self {
@@ -85,7 +98,13 @@ fn count(entries: usize) -> u32 {
 
 pub fn encode(summary: &Summary) -> Vec<u8> {
     let mut bytes = Vec::new();
-    bytes.put_u64(MAGIC);
+    match summary.store {
+        Some(store) => {
+            bytes.put_u64(MAGIC);
+            bytes.put_slice(&store.0);
+        }
+        None => bytes.put_u64(MAGIC_WITHOUT_STORE),
+    }
     bytes.put_u64(summary.next_queue);
     bytes.put_u32(count(summary.queues.len()));
     bytes.put_u32(count(summary.letters.len()));
@@ -113,11 +132,13 @@ pub fn encode(summary: &Summary) -> Vec<u8> {
 
 pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
     let mut bytes = unseal(&[], file)?;
-    let is_schema_1 = match bytes.try_get_u64()? {
-        MAGIC => false,
-        MAGIC_OF_SCHEMA_1 => true,
+    let magic = bytes.try_get_u64()?;
+    let store = match magic {
+        MAGIC => Some(StoreId(bytes.try_get_u128()?.to_be_bytes())),
+        MAGIC_WITHOUT_STORE | MAGIC_OF_SCHEMA_1 => None,
         _ => return Err(DecodeError::Invalid("it does not start with HHCLEAN")),
     };
+    let is_schema_1 = magic == MAGIC_OF_SCHEMA_1;
     let next_queue = bytes.try_get_u64()?;
     let queues = bytes.try_get_u32()?;
     let (letters, queue_bytes) = match is_schema_1 {
@@ -132,6 +153,7 @@ pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
     let queues = queues.collect::<Result<_, _>>()?;
     let letters = (0..letters).map(|_| decode_letters(&mut bytes));
     Ok(Summary {
+        store,
         next_queue,
         queues,
         letters: letters.collect::<Result<_, _>>()?,
@@ -211,20 +233,24 @@ mod tests {
             node: NodeId(3),
             tally,
         });
-        let summary = Summary {
-            next_queue: 21,
-            queues: queues.to_vec(),
-            letters: letters.to_vec(),
-        };
-        let file = encode(&summary);
-        assert_eq!(decode(&file).unwrap(), summary);
-        for bit in 0..file.len() * 8 {
-            let mut flipped = file.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&flipped).is_err(), "bit {bit}");
-        }
-        for cut in 0..file.len() {
-            assert!(decode(&file[..cut]).is_err(), "cut {cut}");
+        // An older version names no store.
+        for store in [Some(StoreId([7; 16])), None] {
+            let summary = Summary {
+                store,
+                next_queue: 21,
+                queues: queues.to_vec(),
+                letters: letters.to_vec(),
+            };
+            let file = encode(&summary);
+            assert_eq!(decode(&file).unwrap(), summary);
+            for bit in 0..file.len() * 8 {
+                let mut flipped = file.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode(&flipped).is_err(), "bit {bit}");
+            }
+            for cut in 0..file.len() {
+                assert!(decode(&file[..cut]).is_err(), "cut {cut}");
+            }
         }
     }
 
@@ -233,6 +259,7 @@ mod tests {
         for (queues, letters) in [(u32::MAX, 0), (0, u32::MAX)] {
             let mut bytes = Vec::new();
             bytes.put_u64(MAGIC);
+            bytes.put_u128(7);
             bytes.put_u64(1);
             bytes.put_u32(queues);
             bytes.put_u32(letters);
@@ -251,6 +278,7 @@ mod tests {
             ..CleanQueue::begun(NodeId(1), queue(1, 1))
         };
         let summary = Summary {
+            store: None,
             next_queue: 2,
             queues: vec![sealed],
             letters: Vec::new(),

@@ -36,6 +36,8 @@ use crate::{
     types::{NodeId, Sequence},
 };
 
+/// How often an idle store looks whether its directory is there still.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a close waits for reads that are under way.
 const READERS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -85,8 +87,9 @@ impl Committer {
             self.shared.trimming.store(trims, Relaxed);
             let by = match self.shared.health() {
                 Health::Failed(_) => Some(self.heal()),
-                // What cannot be mended here is not tried again and again either.
                 Health::Serving if self.has_work() => Some(Instant::now()),
+                Health::Serving => Some(Instant::now() + LOOK_EVERY),
+                // What cannot be mended here is not tried again and again either.
                 _ => None,
             };
             let Work {
@@ -101,6 +104,11 @@ impl Committer {
             }
             self.dirty.extend(dirty);
             self.statuses.extend(statuses);
+            if entries.is_empty() && control.is_none() && !self.has_work() {
+                // If its directory is gone, that is told by `fail`.
+                let _ = self.guarded(|committer| committer.check_in_place());
+                continue;
+            }
             // Before the group: the control waits for that, too.
             let control = control.map(|control| {
                 let (control, refuse) = control.in_hand();
@@ -202,6 +210,8 @@ impl Committer {
         // The watchdog counts from one fsync to the next, so a large hint with many of them is not taken for a hang.
         self.shared.busy.start();
         self.engine()?.commit()?;
+        // Nobody is told that something is durable in a file which the next open will not find.
+        self.check_in_place()?;
         let counters = &self.shared.counters;
         counters.groups.fetch_add(1, Relaxed);
         let handed = std::mem::take(&mut self.handed_bytes);
@@ -254,7 +264,13 @@ impl Committer {
         if self.handed_bytes > 0 {
             self.commit()?;
         }
-        Ok(())
+        self.check_in_place()
+    }
+
+    /// Whether the files that are written are those that the next open will find: two system calls.
+    fn check_in_place(&self) -> Result<(), StorageError> {
+        self.home.anchor().check()?;
+        self.engine()?.anchor().check()
     }
 
     /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.
@@ -274,6 +290,7 @@ impl Committer {
     fn close_engine(mut self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
         let letters = self.clean_letters();
         let summary = clean::Summary {
+            store: Some(self.shared.store),
             next_queue: self.next_queue,
             queues: self.shared.registry.lock().clean_queues(),
             letters,

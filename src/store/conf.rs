@@ -8,7 +8,8 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    directory::{self, failed, replace},
+    directory,
+    folder::{Folder, failed},
     host_database,
 };
 use crate::error::OpenError;
@@ -27,7 +28,7 @@ pub fn make_whole(dir: &Path, config: &sled::Config) -> Result<(), OpenError> {
     if is_whole || !holds_nothing(dir).map_err(|source| failed("list", dir, source))? {
         return Ok(());
     }
-    replace(dir, CONF, &encode(config))
+    Folder::open(dir)?.replace(CONF, &encode(config))
 }
 
 fn encode(config: &sled::Config) -> Vec<u8> {

@@ -1,19 +1,25 @@
 //! The store's directory: `LOCK`, `CURRENT`, `OPENING`, `REWRITE`, the generations, and what is moved aside.
+//!
+//! Names in it are changed relative to the directory that is held open, and only while its path still leads there: a store
+//! whose directory was moved away changes nothing in the one that stands there by now.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::{Mode, OFlags};
 
 use super::{
+    anchor::Anchor,
     clean,
     engine::sync_path,
     faults::{Safeguard, is_off},
+    folder::{Folder, NEW, failed},
 };
 use crate::error::{DirectoryProblem, LockKind, OpenError};
 
@@ -23,8 +29,6 @@ const OPENING: &str = "OPENING";
 /// Names the generation that is written anew and the one that it is written into, while both may be there.
 const REWRITE: &str = "REWRITE";
 pub const CLEAN: &str = "CLEAN";
-/// What a file ends in while it is written that will take the place of another.
-const NEW: &str = ".new";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
 /// A process that was just killed, or a handle just dropped, may need a moment to let go.
@@ -35,10 +39,17 @@ const FREED_AT_ONCE: u64 = 128 * 1024 * 1024;
 /// A directory that we hold the lock of.
 #[derive(Debug)]
 pub struct Directory {
-    path: PathBuf,
-    /// Held until this value is dropped.
-    _lock: File,
+    folder: Folder,
+    lock: Lock,
     changing: Mutex<()>,
+}
+
+/// A lock on a file, held until this value is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _held: File,
+    /// Where it must be found for as long.
+    pub anchor: Anchor,
 }
 
 impl Directory {
@@ -49,11 +60,25 @@ impl Directory {
             path: path.to_owned(),
             problem,
         })?;
+        // The host may change its working directory.
+        let path = std::path::absolute(path).map_err(|source| failed("resolve", path, source))?;
+        let folder = Folder::open(&path)?;
         Ok(Directory {
-            path: path.to_owned(),
-            _lock: take_lock(&path.join(LOCK))?,
+            lock: take_lock(&folder, LOCK)?,
+            folder,
             changing: Mutex::new(()),
         })
+    }
+
+    /// Where its lock must be found.
+    pub fn anchor(&self) -> &Anchor {
+        &self.lock.anchor
+    }
+
+    /// For a change of names: an error if the path leads to another directory by now, or to none.
+    fn changed(&self) -> Result<&Folder, OpenError> {
+        self.lock.anchor.check()?;
+        Ok(&self.folder)
     }
 
     /// The right to put one generation in the place of another while the store is open: held for the whole of a rewrite, or of a reopen.
@@ -62,37 +87,38 @@ impl Directory {
         self.changing.try_lock_for(patience)
     }
 
+    /// Its path, for sled. The engine's own anchor tells whether it leads there still.
     pub fn generation(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.folder.path().join(name)
     }
 
     /// The generation in use: the one that `CURRENT` names, or, if the first open never got to write `CURRENT`, the
     /// only one there is. The flag says whether `CURRENT` names it.
     pub fn current(&self) -> Result<Option<(String, bool)>, OpenError> {
         let problem = |problem| OpenError::Directory {
-            path: self.path.clone(),
+            path: self.folder.path().to_owned(),
             problem,
         };
         let mut found = self.generations()?;
-        match fs::read_to_string(self.path.join(CURRENT)) {
-            Ok(text) => match found.iter().find(|name| **name == text.trim_end()) {
+        match self.text(CURRENT)? {
+            Some(text) => match found.iter().find(|name| **name == text.trim_end()) {
                 Some(name) => Ok(Some((name.clone(), true))),
                 None => Err(problem(DirectoryProblem::BadCurrent { text })),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match found.len() {
+            None => match found.len() {
                 0 => Ok(None),
                 1 => Ok(found.pop().map(|name| (name, false))),
                 _ => Err(problem(DirectoryProblem::NoCurrent {
                     found: found.join(", "),
                 })),
             },
-            Err(source) => Err(failed("read", &self.path.join(CURRENT), source)),
         }
     }
 
     /// Names the generation in use. Call it when that is durable: until then nothing in it was answered.
     pub fn set_current(&self, name: &str) -> Result<(), OpenError> {
-        self.replace(CURRENT, format!("{name}\n").as_bytes())
+        self.changed()?
+            .replace(CURRENT, format!("{name}\n").as_bytes())
     }
 
     /// The name of a generation that is not there yet, above all that are or were.
@@ -101,41 +127,42 @@ impl Directory {
             let (_, digits) = name.rsplit_once(GENERATION)?;
             digits.parse::<u64>().ok()
         };
-        let highest = self.entries()?.iter().filter_map(number).max();
+        let highest = self.folder.names()?.iter().filter_map(number).max();
         Ok(format!("{GENERATION}{:06}", highest.unwrap_or(0) + 1))
     }
 
     /// Counts an attempt to open, durably, before it is made; returns how many died before it. With more deaths than
     /// `tolerated` no attempt will be made, so none is counted.
     pub fn begin_opening(&self, tolerated: u32) -> Result<u32, OpenError> {
-        let path = self.path.join(OPENING);
-        let died = match fs::read_to_string(&path) {
+        let died = match self.text(OPENING)? {
             // A file that is not a number is one that a crash cut short: an attempt all the same.
-            Ok(text) => text.trim().parse().unwrap_or(1),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(source) => return Err(failed("read", &path, source)),
+            Some(text) => text.trim().parse().unwrap_or(1),
+            None => 0,
         };
         if died <= tolerated && !is_off(Safeguard::OpeningCount) {
-            self.replace(OPENING, format!("{}\n", died + 1).as_bytes())?;
+            let text = format!("{}\n", died + 1);
+            self.changed()?.replace(OPENING, text.as_bytes())?;
         }
         Ok(died)
     }
 
     /// The attempt ended, well or with an error, and the process lives.
     pub fn end_opening(&self) -> Result<(), OpenError> {
-        remove_if_there(&self.path.join(OPENING))?;
-        sync_path(&self.path)
+        let folder = self.changed()?;
+        folder.remove(OPENING)?;
+        folder.sync()
     }
 
     /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
     pub fn clean_summary(&self, name: &str) -> Result<Option<clean::Summary>, OpenError> {
-        read_summary(&self.generation(name).join(CLEAN))
+        read_summary(&self.folder, &format!("{name}/{CLEAN}"))
     }
 
     /// Must be durable before the first write: a summary that is left would speak of an older state.
     pub fn remove_clean_summary(&self, name: &str) -> Result<(), OpenError> {
-        remove_if_there(&self.generation(name).join(CLEAN))?;
-        sync_path(&self.generation(name))
+        let generation = self.changed()?.folder(name)?;
+        generation.remove(CLEAN)?;
+        generation.sync()
     }
 
     pub fn write_clean_summary(
@@ -143,18 +170,14 @@ impl Directory {
         name: &str,
         summary: &clean::Summary,
     ) -> Result<(), OpenError> {
-        replace(&self.generation(name), CLEAN, &clean::encode(summary))
+        let generation = self.changed()?.folder(name)?;
+        generation.replace(CLEAN, &clean::encode(summary))
     }
 
     /// An empty place to build a generation in, under a name that no open takes for one.
     pub fn start_building(&self) -> Result<PathBuf, OpenError> {
-        let path = self.generation(BUILDING);
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", &path, source))
-            }
-            _ => Ok(path),
-        }
+        self.changed()?.remove_all(BUILDING)?;
+        Ok(self.generation(BUILDING))
     }
 
     /// Makes what was built a generation, which is not in use yet; returns its name.
@@ -162,32 +185,30 @@ impl Directory {
         if let Some(summary) = clean {
             self.write_clean_summary(BUILDING, summary)?;
         }
-        let from = self.generation(BUILDING);
-        let name = self.unused_generation()?;
-        fs::rename(&from, self.generation(&name))
-            .map_err(|source| failed("rename", &from, source))?;
-        sync_path(&self.path)?;
+        let (folder, name) = (self.changed()?, self.unused_generation()?);
+        folder.rename("rename", BUILDING, &name)?;
+        folder.sync()?;
         Ok(name)
     }
 
     /// Says durably that the generation `of` is going to be written anew, and into which one; returns the name of that.
     pub fn begin_rewrite(&self, of: &str) -> Result<String, OpenError> {
         let into = self.unused_generation()?;
-        self.replace(REWRITE, format!("{of} {into}\n").as_bytes())?;
+        let text = format!("{of} {into}\n");
+        self.changed()?.replace(REWRITE, text.as_bytes())?;
         Ok(into)
     }
 
     /// Removes what a rewrite leaves: the old generation once `CURRENT` names the new one, else the new one. Does nothing if there was
     /// no rewrite. Not to be called while it is in doubt what `CURRENT` names.
     pub fn end_rewrite(&self) -> Result<(), OpenError> {
-        let path = self.path.join(REWRITE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(source) => return Err(failed("read", &path, source)),
+        let Some(text) = self.text(REWRITE)? else {
+            return Ok(());
         };
-        let current = fs::read_to_string(self.path.join(CURRENT))
-            .map_err(|source| failed("read", &self.path.join(CURRENT), source))?;
+        let Some(current) = self.text(CURRENT)? else {
+            let path = self.folder.path().join(CURRENT);
+            return Err(failed("read", &path, io::ErrorKind::NotFound.into()));
+        };
         if let Some((of, into)) = text
             .trim_end()
             .split_once(' ')
@@ -196,8 +217,9 @@ impl Directory {
             let done_with = if current.trim_end() == into { of } else { into };
             self.remove_generation(done_with)?;
         }
-        remove_if_there(&path)?;
-        sync_path(&self.path)
+        let folder = self.changed()?;
+        folder.remove(REWRITE)?;
+        folder.sync()
     }
 
     /// Takes a rewrite back: `of` is the one in use, as it was. If this fails it is in doubt which one `CURRENT` will name after a
@@ -208,9 +230,9 @@ impl Directory {
     }
 
     fn remove_generation(&self, name: &str) -> Result<(), OpenError> {
-        let path = self.generation(name);
+        let folder = self.changed()?;
         // What does not shrink is removed whole.
-        if let Ok(log) = File::options().write(true).open(path.join("db")) {
+        if let Ok(log) = folder.file(&format!("{name}/db"), OFlags::WRONLY, Mode::empty()) {
             let mut length = log.metadata().map_or(0, |log| log.len());
             while length > FREED_AT_ONCE {
                 length -= FREED_AT_ONCE;
@@ -219,12 +241,7 @@ impl Directory {
                 }
             }
         }
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", &path, source))
-            }
-            _ => Ok(()),
-        }
+        folder.remove_all(name)
     }
 
     /// Moves aside what a crash left while one generation took the place of a damaged one: the old one, or a new one that was never
@@ -243,46 +260,41 @@ impl Directory {
     pub fn move_aside(&self, name: &str) -> Result<PathBuf, OpenError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let stamp = now.map_or(0, |since| since.as_millis());
-        let (from, to) = (
-            self.generation(name),
-            self.path.join(format!("aside-{stamp}-{name}")),
-        );
-        fs::rename(&from, &to).map_err(|source| failed("move aside", &from, source))?;
-        sync_path(&self.path)?;
-        Ok(to)
+        let (folder, to) = (self.changed()?, format!("aside-{stamp}-{name}"));
+        folder.rename("move aside", name, &to)?;
+        folder.sync()?;
+        Ok(folder.path().join(to))
     }
 
     fn generations(&self) -> Result<Vec<String>, OpenError> {
-        let mut found = self.entries()?;
+        let mut found = self.folder.names()?;
         found.retain(|name| name.starts_with(GENERATION));
         found.sort();
         Ok(found)
     }
 
-    fn entries(&self) -> Result<Vec<String>, OpenError> {
-        entries(&self.path).map_err(|source| failed("list", &self.path, source))
-    }
-
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
-        replace(&self.path, name, bytes)
+    /// What a file of ours says; `None` if it is not there.
+    fn text(&self, name: &str) -> Result<Option<String>, OpenError> {
+        let bytes = self.folder.read(name)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 }
 
 /// The summary of a clean shutdown in a file, `None` if there is none. A damaged one counts as none.
-pub fn read_summary(path: &Path) -> Result<Option<clean::Summary>, OpenError> {
+pub fn read_summary(folder: &Folder, name: &str) -> Result<Option<clean::Summary>, OpenError> {
     if is_off(Safeguard::Clean) {
         return Ok(None);
     }
-    match fs::read(path) {
-        Ok(bytes) => match clean::decode(&bytes) {
-            Ok(summary) => Ok(Some(summary)),
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "the CLEAN summary is damaged; opening as after an unclean stop");
-                Ok(None)
-            }
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(failed("read", path, source)),
+    let Some(bytes) = folder.read(name)? else {
+        return Ok(None);
+    };
+    match clean::decode(&bytes) {
+        Ok(summary) => Ok(Some(summary)),
+        Err(error) => {
+            let path = folder.path().join(name);
+            tracing::error!(path = %path.display(), %error, "the CLEAN summary is damaged; opening as after an unclean stop");
+            Ok(None)
+        }
     }
 }
 
@@ -290,14 +302,6 @@ pub fn read_summary(path: &Path) -> Result<Option<clean::Summary>, OpenError> {
 fn ours(name: &str) -> bool {
     let digits = name.strip_prefix(GENERATION).unwrap_or_default();
     digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-pub fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
 }
 
 /// Makes the directory private, and its name durable in its parent.
@@ -354,15 +358,11 @@ fn check(path: &Path) -> Result<(), DirectoryProblem> {
     }
 }
 
-pub fn take_lock(path: &Path) -> Result<File, OpenError> {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| failed("open", path, source))?;
+pub fn take_lock(folder: &Folder, name: &str) -> Result<Lock, OpenError> {
+    let path = folder.path().join(name);
+    // Whoever may read it may lock it.
+    let private = Mode::RUSR | Mode::WUSR;
+    let mut file = folder.file(name, OFlags::RDWR | OFlags::CREATE, private)?;
     let started = Instant::now();
     loop {
         match file.try_lock() {
@@ -374,39 +374,27 @@ pub fn take_lock(path: &Path) -> Result<File, OpenError> {
                 let mut text = String::new();
                 let holder = file.read_to_string(&mut text).ok();
                 return Err(OpenError::Locked {
-                    path: path.to_owned(),
+                    path,
                     kind: LockKind::Store {
                         holder: holder.and_then(|_| text.trim().parse().ok()),
                     },
                 });
             }
-            Err(TryLockError::Error(source)) => return Err(failed("lock", path, source)),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path, source)),
         }
     }
     // For the error text of whoever meets the lock; nothing depends on it.
     file.set_len(0)
         .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(|source| failed("write", path, source))?;
-    Ok(file)
-}
-
-/// Writes a small file so that after a crash either the old or the new one is there, whole.
-pub fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
-    let (path, new) = (dir.join(name), dir.join(format!("{name}{NEW}")));
-    File::create(&new)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .map_err(|source| failed("write", &new, source))?;
-    fs::rename(&new, &path).map_err(|source| failed("replace", &path, source))?;
-    sync_path(dir)
-}
-
-pub fn remove_if_there(path: &Path) -> Result<(), OpenError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(failed("remove", path, source))
-        }
-        _ => Ok(()),
-    }
+        .map_err(|source| failed("write", &path, source))?;
+    let anchor = Anchor::of(&file, path.clone());
+    let anchor = anchor.map_err(|source| failed("look at", &path, source))?;
+    // It may have been removed before it was locked.
+    anchor.check()?;
+    Ok(Lock {
+        _held: file,
+        anchor,
+    })
 }
 
 fn entries(path: &Path) -> io::Result<Vec<String>> {

@@ -13,12 +13,13 @@ use std::{
 };
 
 use super::{
+    anchor::Anchor,
     conf,
     faults::{Faults, Safeguard, is_off, point},
     growth::Growth,
     unsynced::{self, Witness},
 };
-use crate::error::{LockKind, OpenError, StorageError, UnopenableReason};
+use crate::error::{DirectoryGone, LockKind, OpenError, StorageError, UnopenableReason};
 
 /// SLED.md rule 2: fixed for the life of a database.
 pub const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
@@ -49,6 +50,8 @@ pub struct Engine {
     /// The log once more, for a thread that only looks: what one of the two was told of, the other
     /// still will be.
     watched: File,
+    /// Where it must be found, as long as it is open.
+    anchor: Anchor,
     fsyncs: AtomicU64,
     growth: Growth,
     /// The same value over all generations and reopens of a store.
@@ -95,6 +98,15 @@ impl Engine {
             })
         };
         let (log, watched) = (open_log()?, open_log()?);
+        if !is_of_sled(&log) {
+            let file = log_path;
+            return Err(StorageError::new("open for fsync", DirectoryGone { file }).into());
+        }
+        let anchor = Anchor::of(&log, log_path.clone()).map_err(|source| OpenError::Io {
+            action: "look at",
+            path: log_path,
+            source,
+        })?;
         let engine = Engine {
             meta,
             nodes,
@@ -106,6 +118,7 @@ impl Engine {
             unsynced: Arc::default(),
             log,
             watched,
+            anchor,
             fsyncs: AtomicU64::new(0),
             faults,
         };
@@ -126,6 +139,7 @@ impl Engine {
             unsynced: _,
             log: _,
             watched: _,
+            anchor: _,
             fsyncs: _,
             growth: _,
             faults: _,
@@ -136,6 +150,11 @@ impl Engine {
     /// Length of the log, which is nearly all that the database takes on the disk.
     pub fn log_bytes(&self) -> u64 {
         self.log.metadata().map_or(0, |log| log.len())
+    }
+
+    /// Where its log must be found.
+    pub fn anchor(&self) -> &Anchor {
+        &self.anchor
     }
 
     pub fn db(&self) -> &sled::Db {
@@ -274,6 +293,13 @@ pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<(sled::Db, Witness
             }
         }
     }
+}
+
+/// Whether a log is the one that sled has open, which is looked for by its path: then sled's own lock is on it. One that somebody else
+/// has open cannot be told apart.
+pub fn is_of_sled(log: &File) -> bool {
+    let locks = cfg!(any(target_os = "linux", target_os = "macos"));
+    !locks || log.try_lock().is_err()
 }
 
 /// SLED.md rule 7: sled never fsyncs its directory, nor `conf`, which may be one that it wrote itself.

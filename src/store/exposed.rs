@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     carve::{SEGMENT_HEADER_BYTES, message_at, messages, read_segment, segments},
-    directory::failed,
     engine::{LINGERING_LOCK, SEGMENT_BYTES},
+    folder::failed,
 };
 use crate::error::{OpenError, UnopenableReason};
 

@@ -81,6 +81,10 @@ impl Committer {
                     self.healing.last_healed = Some(Instant::now());
                     return now;
                 }
+                Err(error) if error.is_directory_gone() => {
+                    self.shared.fail(Health::DirectoryGone(error));
+                    return now;
+                }
                 Err(error) => {
                     tracing::warn!(error = %error, source = %error.source, "the store could not be mended yet");
                 }
@@ -117,6 +121,7 @@ impl Committer {
         }
         queues.iter_mut().for_each(|queue| queue.sealed = true);
         Summary {
+            store: Some(self.shared.store),
             next_queue: self.next_queue,
             queues,
             letters: self.clean_letters(),
@@ -147,6 +152,7 @@ impl Committer {
         }
         self.healing.log_is_unsynced |= unsynced.is_some_and(|it| it.load(Relaxed));
         if self.healing.log_is_unsynced {
+            self.home.anchor().check()?;
             let marked = unsynced::mark(&self.home.database());
             marked.map_err(|error| StorageError::new("mark the log as not on the disk", error))?;
             self.healing.log_is_unsynced = false;

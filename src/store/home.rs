@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{clean::Summary, directory::Directory, host_database::HostDatabase};
+use super::{anchor::Anchor, clean::Summary, directory::Directory, host_database::HostDatabase};
 use crate::error::OpenError;
 
 pub enum Home {
@@ -33,6 +33,14 @@ impl Home {
         match self {
             Home::Owned { directory, .. } => Some(Arc::clone(directory)),
             Home::Shared(_) => None,
+        }
+    }
+
+    /// Where the lock must be found for as long as it is held.
+    pub fn anchor(&self) -> &Anchor {
+        match self {
+            Home::Owned { directory, .. } => directory.anchor(),
+            Home::Shared(database) => database.anchor(),
         }
     }
 

@@ -12,7 +12,6 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,14 +19,16 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
+    anchor::Anchor,
     clean::{self, Summary},
-    directory::{create_if_missing, failed, read_summary, remove_if_there, replace, take_lock},
-    engine::{CACHE_BYTES, SEGMENT_BYTES, open_sled, sync_database, sync_path},
+    directory::{Lock, create_if_missing, read_summary, take_lock},
+    engine::{CACHE_BYTES, SEGMENT_BYTES, is_of_sled, open_sled, sync_database},
     exposed::Exposed,
+    folder::{Folder, failed},
     unsynced,
 };
 use crate::{
-    error::{DatabaseProblem, OpenError, StorageError, UnopenableReason},
+    error::{DatabaseProblem, DirectoryGone, OpenError, StorageError, UnopenableReason},
     types::StoreId,
 };
 
@@ -104,21 +105,23 @@ pub fn mend_database(path: &Path) -> Result<(), OpenError> {
 /// open file once of what could not be written, and one that is opened after the failure nothing.
 /// sled only logs what its own thread hears. The lock guards only this, and is held for a look at
 /// what the paths name.
-static LOGS: Mutex<BTreeMap<PathBuf, Arc<File>>> = Mutex::new(BTreeMap::new());
+static LOGS: Mutex<BTreeMap<PathBuf, (Arc<File>, Anchor)>> = Mutex::new(BTreeMap::new());
 
-fn log_of(db: &sled::Db) -> io::Result<Arc<File>> {
+fn log_of(db: &sled::Db) -> Result<Arc<File>, StorageError> {
     let dir = db.context.get_path();
-    let is_there = |dir: &Path, log: &File| {
-        let (named, held) = (fs::metadata(dir.join("db")), log.metadata());
-        matches!((named, held), (Ok(named), Ok(held)) if (named.dev(), named.ino()) == (held.dev(), held.ino()))
-    };
     let mut logs = LOGS.lock();
-    logs.retain(|dir, log| is_there(dir, log));
-    if let Some(log) = logs.get(&dir) {
+    logs.retain(|_, (_, anchor)| anchor.check().is_ok());
+    if let Some((log, _)) = logs.get(&dir) {
         return Ok(Arc::clone(log));
     }
-    let log = Arc::new(File::open(dir.join("db"))?);
-    logs.insert(dir, Arc::clone(&log));
+    let file = dir.join("db");
+    let failed = |error: io::Error| StorageError::new("open for fsync", error);
+    let log = File::open(&file).map_err(failed)?;
+    if !is_of_sled(&log) {
+        return Err(StorageError::new("open for fsync", DirectoryGone { file }));
+    }
+    let (anchor, log) = (Anchor::of(&log, file).map_err(failed)?, Arc::new(log));
+    logs.insert(dir, (Arc::clone(&log), anchor));
     Ok(log)
 }
 
@@ -133,16 +136,17 @@ fn log_of(db: &sled::Db) -> io::Result<Arc<File>> {
 ///
 /// # Errors
 /// What sled or the operating system says; the database must be dropped then, and opened again by
-/// [`open_database`], which makes that safe.
+/// [`open_database`], which makes that safe. [`DirectoryGone`] if its directory was exchanged
+/// meanwhile.
 pub fn make_durable(db: &sled::Db) -> Result<(), StorageError> {
     let flushed = db
         .flush()
         .map_err(|error| StorageError::new("flush the log", error));
-    let synced = log_of(db)
-        .and_then(|log| log.sync_data())
+    let synced = log_of(db)?
+        .sync_data()
         .inspect_err(|_| unsynced::try_to_mark(&db.context.get_path()))
         .map_err(|error| StorageError::new("fsync the log", error));
-    flushed.and(synced).map(drop)
+    flushed.and(synced)
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, OpenError> {
@@ -187,9 +191,8 @@ fn check_settings(config: &sled::Config) -> Result<(), OpenError> {
 /// The directory of a database that the host opened, and the lock that makes this store the only one in it.
 #[derive(Debug)]
 pub struct HostDatabase {
-    path: PathBuf,
-    /// Held until this value is dropped.
-    _lock: File,
+    folder: Folder,
+    lock: Lock,
 }
 
 impl HostDatabase {
@@ -208,34 +211,41 @@ impl HostDatabase {
             let problem = DatabaseProblem::Unsynced;
             return Err(OpenError::Database { path, problem });
         }
-        let lock = take_lock(&path.join(LOCK))?;
-        Ok(HostDatabase { path, _lock: lock })
+        let folder = Folder::open(&path)?;
+        let lock = take_lock(&folder, LOCK)?;
+        Ok(HostDatabase { folder, lock })
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.folder.path()
+    }
+
+    /// Where its lock must be found.
+    pub fn anchor(&self) -> &Anchor {
+        &self.lock.anchor
     }
 
     /// Whether a store was open in it before.
     pub fn served(&self) -> Result<bool, OpenError> {
-        let path = self.path.join(STORE);
-        path.try_exists()
-            .map_err(|source| failed("look for", &path, source))
+        Ok(self.folder.read(STORE)?.is_some())
     }
 
     /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
     pub fn clean_summary(&self) -> Result<Option<Summary>, OpenError> {
-        read_summary(&self.path.join(CLEAN))
+        read_summary(&self.folder, CLEAN)
     }
 
     /// Call it when the store is open and that is durable, before it takes the first hint.
     pub fn begin_serving(&self, store: StoreId) -> Result<(), OpenError> {
-        replace(&self.path, STORE, format!("{store}\n").as_bytes())?;
-        remove_if_there(&self.path.join(CLEAN))?;
-        sync_path(&self.path)
+        self.anchor().check()?;
+        self.folder
+            .replace(STORE, format!("{store}\n").as_bytes())?;
+        self.folder.remove(CLEAN)?;
+        self.folder.sync()
     }
 
     pub fn write_clean_summary(&self, summary: &Summary) -> Result<(), OpenError> {
-        replace(&self.path, CLEAN, &clean::encode(summary))
+        self.anchor().check()?;
+        self.folder.replace(CLEAN, &clean::encode(summary))
     }
 }

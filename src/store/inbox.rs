@@ -456,10 +456,11 @@ impl Inbox {
     pub fn take(&self, by: Option<Instant>) -> Work {
         let mut state = self.state.lock();
         let mut deadline = by;
+        let mut company = None;
         while state.requests.is_empty() && !state.nudged && !state.ends {
-            let waits_for_company = !state.dirty.is_empty() || !state.statuses.is_empty();
-            if waits_for_company && by.is_none() {
-                deadline.get_or_insert_with(|| Instant::now() + ACK_DELAY);
+            if !state.dirty.is_empty() || !state.statuses.is_empty() {
+                let until = *company.get_or_insert_with(|| Instant::now() + ACK_DELAY);
+                deadline = Some(deadline.map_or(until, |by| by.min(until)));
             }
             match deadline {
                 None => self.filled.wait(&mut state),

@@ -7,6 +7,7 @@
 mod accept;
 mod ages;
 mod ahead;
+mod anchor;
 mod applied;
 mod applied_writes;
 mod assemble;
@@ -31,6 +32,7 @@ mod encoding;
 mod engine;
 mod exposed;
 mod faults;
+mod folder;
 mod group;
 mod growth;
 mod guarded;

@@ -214,6 +214,10 @@ fn open_generation(
         _ => None,
     };
     let exposed = exposed.filter(|exposed| !exposed.is_whole);
+    let clean = match (&exposed, clean) {
+        (Some(_), Some(clean)) if rebuild::is_of_another(&log, &clean)? => None,
+        (_, clean) => clean,
+    };
     let open_engine = || Engine::open(&path, Arc::clone(&faults));
     let opened = match (exposed, &clean) {
         // sled would take damage at the end of the log for its end, and write over what stands behind it.

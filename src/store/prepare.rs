@@ -68,6 +68,7 @@ fn prepare(
         SchemaError::Meta(error) => meta_failed(path, error),
         SchemaError::Storage(error) => error.into(),
     })?;
+    let clean = of_this_store(engine, clean);
     if config.reset_identity {
         meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
     }
@@ -107,6 +108,19 @@ fn prepare(
     }
     handing.finish()?;
     Ok(recovered)
+}
+
+/// A summary, unless it names another store: then this one was not closed cleanly.
+fn of_this_store<'a>(engine: &Engine, clean: Option<&'a Summary>) -> Option<&'a Summary> {
+    // A record that does not read is told of by whoever needs it.
+    let store = meta::store_id(engine).ok().flatten();
+    match (store, clean) {
+        (Some(store), Some(clean)) if clean.is_of_another(store) => {
+            tracing::error!(%store, "the CLEAN summary is of another store; opening as after an unclean stop");
+            None
+        }
+        _ => clean,
+    }
 }
 
 fn meta_failed(path: &Path, error: MetaError) -> OpenError {

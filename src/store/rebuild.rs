@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     error::{OpenError, StorageError, UnopenableReason},
-    types::{NodeId, Sequence},
+    types::{NodeId, Sequence, StoreId},
 };
 
 /// What took a damaged generation's place.
@@ -101,6 +101,18 @@ pub fn write(
             ));
         }
     }
+    if clean.is_some_and(|clean| {
+        known
+            .store()
+            .is_some_and(|store| clean.is_of_another(store))
+    }) {
+        let detail = "it is of another store".to_owned();
+        let record = "CLEAN";
+        return Err(unopenable(
+            from,
+            UnopenableReason::Damaged { record, detail },
+        ));
+    }
     let wanted = known.wanted(clean);
     known.forget_letters(clean, &wanted);
     let engine = Engine::open(into, Arc::default())?;
@@ -115,7 +127,21 @@ pub fn write(
     closed
 }
 
+/// Whether a summary names another store than a log.
+pub fn is_of_another(log: &Path, clean: &Summary) -> Result<bool, StorageError> {
+    let known = Known::read(log)?;
+    Ok(known
+        .store()
+        .is_some_and(|store| clean.is_of_another(store)))
+}
+
 impl Known {
+    /// Whose it is.
+    fn store(&self) -> Option<StoreId> {
+        let value = self.meta.get(meta::STORE.as_bytes())?;
+        meta::decode(meta::STORE, value).ok().map(StoreId)
+    }
+
     fn read(log: &Path) -> Result<Known, StorageError> {
         let mut known = Known::default();
         carve(log, |key, value| {

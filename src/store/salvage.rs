@@ -45,6 +45,10 @@ pub fn salvage(from: impl AsRef<Path>, into: impl AsRef<Path>) -> Result<(), Ope
         let bytes = std::fs::read(from.join(name)).ok()?;
         clean::decode(&bytes).ok()
     });
+    let summary = match summary {
+        Some(summary) if rebuild::is_of_another(&from.join("db"), &summary)? => None,
+        summary => summary,
+    };
     let building = directory.start_building()?;
     rebuild::write(from, summary.as_ref(), &building, &|| {})?;
     let generation = directory.finish_building(summary.as_ref())?;

@@ -310,13 +310,14 @@ impl Shared {
             Health::Serving => Ok(()),
             Health::Failed(cause)
             | Health::ReopenRequired(cause)
+            | Health::DirectoryGone(cause)
             | Health::RestartRequired(cause) => Err(HandoffError::Storage(cause)),
             Health::ShutDown => Err(HandoffError::ShutDown),
         }
     }
 
     /// SLED.md rules 8 and 9: after a storage error nothing more is accepted, and whoever waits learns that the
-    /// outcome is unknown. The first cause stays; only the step from "failed" to "restart required" is taken after it.
+    /// outcome is unknown. The first cause stays; only steps from "failed" to "directory gone" and to "restart required" are taken after it.
     pub fn fail(&self, health: Health) {
         self.fail_as(health, false);
     }
@@ -329,11 +330,15 @@ impl Shared {
 
     fn fail_as(&self, health: Health, may_return: bool) {
         let (health, cause) = match health {
+            Health::Failed(cause) if cause.is_directory_gone() => {
+                (Health::DirectoryGone(cause.clone()), cause)
+            }
             Health::Failed(cause) if !self.mends_itself => {
                 (Health::ReopenRequired(cause.clone()), cause)
             }
             Health::Failed(ref cause)
             | Health::ReopenRequired(ref cause)
+            | Health::DirectoryGone(ref cause)
             | Health::RestartRequired(ref cause) => {
                 let cause = cause.clone();
                 (health, cause)
@@ -344,7 +349,11 @@ impl Shared {
             let mut condition = self.condition.lock();
             let worse = match condition.health {
                 Health::Serving => true,
-                Health::Failed(_) | Health::ReopenRequired(_) | Health::ShutDown => {
+                Health::Failed(_) | Health::ReopenRequired(_) => matches!(
+                    health,
+                    Health::DirectoryGone(_) | Health::RestartRequired(_)
+                ),
+                Health::DirectoryGone(_) | Health::ShutDown => {
                     matches!(health, Health::RestartRequired(_))
                 }
                 // Nor does one that hung have to come back.

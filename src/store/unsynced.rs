@@ -25,7 +25,7 @@
 //! that no process has seen.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io,
     os::unix::fs::FileExt,
     path::Path,
@@ -33,9 +33,9 @@ use std::{
 };
 
 use super::{
-    directory::{failed, remove_if_there, replace},
-    engine::{LINGERING_LOCK, SEGMENT_BYTES, sync_path},
+    engine::{LINGERING_LOCK, SEGMENT_BYTES},
     faults::{Safeguard, is_off},
+    folder::{Folder, failed},
 };
 use crate::error::{LockKind, OpenError, StorageError};
 
@@ -75,8 +75,15 @@ pub fn is_marked(dir: &Path) -> Result<bool, OpenError> {
 /// Makes the database in `dir` safe to open: copies its log if an fsync failed. Nobody may have it
 /// open. `alive` is called now and then.
 pub fn mend(dir: &Path, was_clean: bool, alive: &dyn Fn()) -> Result<(), OpenError> {
+    if !dir
+        .try_exists()
+        .map_err(|source| failed("look for", dir, source))?
+    {
+        return Ok(());
+    }
+    let folder = Folder::open(dir)?;
     // What an earlier one left that did not come to its end.
-    remove_if_there(&dir.join(NEW))?;
+    folder.remove(NEW)?;
     let is_marked = is_marked(dir)?;
     if is_off(Safeguard::LogCopies) || (was_clean && !is_marked) {
         return Ok(());
@@ -84,9 +91,7 @@ pub fn mend(dir: &Path, was_clean: bool, alive: &dyn Fn()) -> Result<(), OpenErr
     let path = dir.join("db");
     let log = match File::open(&path) {
         Ok(log) => log,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return remove_if_there(&dir.join(MARKER));
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return folder.remove(MARKER),
         Err(source) => return Err(failed("open", &path, source)),
     };
     lock(&log, &path)?;
@@ -99,19 +104,16 @@ pub fn mend(dir: &Path, was_clean: bool, alive: &dyn Fn()) -> Result<(), OpenErr
     let copied = copy(&log, &dir.join(NEW), alive);
     if copied.is_err() {
         // It takes room that may be what is missing.
-        let _ = remove_if_there(&dir.join(NEW));
+        let _ = folder.remove(NEW);
     }
     copied.map_err(|source| failed("copy to a new file", &path, source))?;
-    fs::rename(dir.join(NEW), &path).map_err(|source| failed("replace", &path, source))?;
-    // sled writes it once and never fsyncs it (SLED.md rule 7).
-    let conf = dir.join("conf");
-    match fs::read(&conf) {
-        Ok(bytes) => replace(dir, "conf", &bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(failed("read", &conf, source)),
+    folder.rename("replace", NEW, "db")?;
+    // sled may have written it, and never fsyncs it (SLED.md rule 7).
+    if let Some(conf) = folder.read("conf")? {
+        folder.replace("conf", &conf)?;
     }
-    sync_path(dir)?;
-    remove_if_there(&dir.join(MARKER))
+    folder.sync()?;
+    folder.remove(MARKER)
 }
 
 /// The log, opened before sled opens it: it is told of all that could not be written since, while
@@ -183,7 +185,7 @@ fn copy(log: &File, new: &Path, alive: &dyn Fn()) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, os::unix::fs::MetadataExt};
+    use std::{cell::Cell, fs, os::unix::fs::MetadataExt};
 
     use super::*;
 
