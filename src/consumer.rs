@@ -8,12 +8,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use tokio::sync::oneshot;
+
 use crate::{
     error::{HandoffError, TransactionError},
     payload::{Payload, decode},
     replay::judge_damage,
     service::HintedHandoff,
-    store::{Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
+    store::{Burial, DeadReason, Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
     transaction::Hints,
     types::{HintId, NodeId, ShardId, WriteId},
 };
@@ -160,21 +162,14 @@ impl<P: Payload> Consumer<P> {
     /// logged.
     ///
     /// # Errors
-    /// [`HandoffError::Undecodable`] if the next hint does not decode, or why the store does not serve.
+    /// [`HandoffError::Undecodable`] if the next hint does not decode, which stays so until it is read by another version of the host or
+    /// made a dead letter by [`bury`](Consumer::bury); or why the store does not serve.
     pub async fn peek(&mut self, max: usize) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
         if max == 0 {
             return Ok(Vec::new());
         }
-        loop {
-            match self.read(max).await? {
-                Peek::Empty => return Ok(Vec::new()),
-                Peek::Hints(hints) => return self.decode(hints),
-                Peek::Damaged(place) => {
-                    self.reader.forget();
-                    judge_damage(self.handoff.store(), self.node, place.queue).await?;
-                }
-            }
-        }
+        let hints = self.peek_stored(max).await?;
+        self.decode(hints)
     }
 
     /// [`peek`](Consumer::peek) for any thread without a runtime of its own. Blocks it.
@@ -204,6 +199,138 @@ impl<P: Payload> Consumer<P> {
         pollster::block_on(self.ack(hints))
     }
 
+    /// Makes the next hint a dead letter, with what the host says of it: one that does not decode, or that it will never take. What is
+    /// behind it is next then. The dead letter is kept like any other: see [`dead_letters`](HintedHandoff::dead_letters),
+    /// [`redrive`](HintedHandoff::redrive) and [`discard`](HintedHandoff::discard).
+    ///
+    /// It is durable when this returns. If the future is dropped before, it may come into effect all the same.
+    ///
+    /// ```
+    /// # use hinted_handoff::*;
+    /// # struct Nobody;
+    /// # impl ShardWriter<String> for Nobody {
+    /// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # const MAIL: NodeId = NodeId(1);
+    /// # let config = Config { manual_nodes: [MAIL].into(), ..Config::new(dir.path().join("hints")) };
+    /// # let handoff = HintedHandoff::open(config, Nobody).await?;
+    /// # handoff.write_shard(ShardId(1), MAIL, &"to nobody".to_owned()).await?;
+    /// # handoff.write_shard(ShardId(1), MAIL, &"to ada".to_owned()).await?;
+    /// let mut mail = handoff.consumer(MAIL)?;
+    /// let letters = loop {
+    ///     match mail.peek(10).await {
+    ///         Ok(letters) => break letters,
+    ///         // It would be the next one for ever.
+    ///         Err(HandoffError::Undecodable { hint, source }) => {
+    ///             mail.bury(hint, DeadReason::Undecodable, source.to_string()).await?;
+    ///         }
+    ///         Err(error) => return Err(error.into()),
+    ///     }
+    /// };
+    /// // One that decodes, and will never be taken.
+    /// mail.bury(letters[0].id, DeadReason::Rejected, "there is nobody of that name").await?;
+    /// assert_eq!(mail.peek(10).await?[0].points, "to ada");
+    /// let dead = handoff.dead_letters(MAIL, None, 10).await?;
+    /// assert_eq!(dead[0].error, "there is nobody of that name");
+    /// # handoff.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`HandoffError::NotNext`] if `head` is not the next hint that [`peek`](Consumer::peek) would see, or why the store does not
+    /// serve. With [`HandoffError::Storage`] it may come into effect all the same.
+    pub async fn bury(
+        &mut self,
+        head: HintId,
+        reason: DeadReason,
+        error: impl Into<String>,
+    ) -> Result<(), HandoffError> {
+        let not_next = HandoffError::NotNext {
+            node: self.node,
+            hint: head,
+        };
+        let hint = self.next().await?.filter(|hint| self.id(hint.mark) == head);
+        let hint = hint.ok_or_else(|| not_next.clone())?;
+        let (store, node, now) = (
+            Arc::clone(self.handoff.store()),
+            self.node,
+            self.handoff.clock().unix_ms(),
+        );
+        let mut claimed = vec![hint];
+        let reopens = store.claim(node, &mut claimed);
+        // One that a limit takes at the moment is not the next one any more.
+        let hint = claimed.first().cloned().ok_or_else(|| not_next.clone())?;
+        let burial = Burial {
+            reason,
+            error: error.into(),
+            attempts: 0,
+            first_failed_unix_ms: now,
+            last_failed_unix_ms: now,
+        };
+        tracing::warn!(
+            node = node.0, queue = head.queue.0, sequence = head.sequence.0, ?reason, error = %burial.error,
+            "a hint becomes a dead letter by hand"
+        );
+        let (tell, told) = oneshot::channel();
+        let held = Arc::clone(&store);
+        store.bury_pending(node, hint, burial, move |left| {
+            if left.is_err() {
+                held.release_claimed(node, &claimed, reopens);
+            }
+            // Nobody listens any more if the future was dropped.
+            let _ = tell.send(left);
+        });
+        let left = told.await.map_err(|_| HandoffError::ShutDown)??;
+        match left.hints {
+            0 => Err(not_next),
+            _ => Ok(()),
+        }
+    }
+
+    /// [`bury`](Consumer::bury) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `bury`.
+    pub fn bury_blocking(
+        &mut self,
+        head: HintId,
+        reason: DeadReason,
+        error: impl Into<String>,
+    ) -> Result<(), HandoffError> {
+        pollster::block_on(self.bury(head, reason, error))
+    }
+
+    /// The next hint as it is stored, past what is damaged.
+    async fn next(&mut self) -> Result<Option<PeekedHint>, HandoffError> {
+        Ok(self.peek_stored(1).await?.into_iter().next())
+    }
+
+    fn id(&self, mark: Mark) -> HintId {
+        HintId {
+            store: self.handoff.store().id(),
+            queue: mark.queue.queue,
+            sequence: mark.sequence,
+        }
+    }
+
+    /// The next hints as they are stored, past what is damaged.
+    async fn peek_stored(&mut self, max: usize) -> Result<Vec<PeekedHint>, HandoffError> {
+        loop {
+            match self.read(max).await? {
+                Peek::Empty => return Ok(Vec::new()),
+                Peek::Hints(hints) => return Ok(hints),
+                Peek::Damaged(place) => {
+                    self.reader.forget();
+                    judge_damage(self.handoff.store(), self.node, place.queue).await?;
+                }
+            }
+        }
+    }
+
     /// On a blocking thread, since it reads from the disk.
     async fn read(&mut self, max: usize) -> Result<Peek, HandoffError> {
         let (store, node) = (self.handoff.store().clone(), self.node);
@@ -225,11 +352,7 @@ impl<P: Payload> Consumer<P> {
     fn decode(&self, hints: Vec<PeekedHint>) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
         let mut decoded = Vec::with_capacity(hints.len());
         for PeekedHint { mark, hint } in hints {
-            let id = HintId {
-                store: self.handoff.store().id(),
-                queue: mark.queue.queue,
-                sequence: mark.sequence,
-            };
+            let id = self.id(mark);
             let points = match decode(hint.format, &hint.payload) {
                 Ok(points) => points,
                 Err(source) if decoded.is_empty() => {

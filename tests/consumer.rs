@@ -1,5 +1,7 @@
 //! Hints that are taken by hand: in order, each once, together with what the host makes of them.
 
+#[path = "consumer/burying.rs"]
+mod burying;
 mod common;
 #[path = "consumer/held.rs"]
 mod held;
@@ -10,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hinted_handoff::{
     Consumer, EncodeError, HandoffError, HintedHandoff, NodeId, NodeState, Payload, PayloadError,
-    ShardId, TransactionError, testkit::ScriptedWriter,
+    ShardId, TransactionError,
+    testkit::{CommitFault, ScriptedWriter},
 };
 use hosting::{DOWN, Handoff, Host, MANUAL, SHARD, config, copy, points};
 
@@ -494,6 +497,15 @@ fn all_of_it_works_from_a_thread_without_a_runtime() {
     let mut consumer = handoff.consumer(MANUAL).unwrap();
     let hints = consumer.peek_blocking(10).unwrap();
     consumer.ack_blocking(&hints).unwrap();
+    assert!(consumer.peek_blocking(10).unwrap().is_empty());
+    let committed = handoff.transaction_blocking(&[&rows], |_, hints| {
+        Ok(hints.enqueue(MANUAL, ShardId(1), &"two".into())?)
+    });
+    let [id] = committed.unwrap().hints[..] else {
+        panic!("it is one");
+    };
+    let rejected = hinted_handoff::DeadReason::Rejected;
+    consumer.bury_blocking(id, rejected, "by hand").unwrap();
     assert!(consumer.peek_blocking(10).unwrap().is_empty());
     let mut batch = hinted_handoff::RowBatch::new();
     batch

@@ -273,12 +273,22 @@ pub enum HandoffError {
         node: NodeId,
     },
     /// The next hint cannot be turned back into points here. It is kept.
-    #[error("hint {hint} does not decode; it is kept: run a version of the host that reads it")]
+    #[error(
+        "hint {hint} does not decode; it is kept: run a version of the host that reads it, or make it a dead letter with Consumer::bury"
+    )]
     Undecodable {
         /// The hint.
         hint: HintId,
         /// What the decoder said.
         source: Arc<PayloadError>,
+    },
+    /// Only the next hint of a node can be made a dead letter by hand, and this is not it, or no longer. Nothing was changed.
+    #[error("hint {hint} is not the next one of node {node}; peek again")]
+    NotNext {
+        /// The node asked for.
+        node: NodeId,
+        /// The hint named.
+        hint: HintId,
     },
     /// A dead letter was not taken back into its node's queue, for the reason that a hint would not be.
     #[error("the dead letter stays where it is")]

@@ -51,11 +51,22 @@ impl Store {
         burial: Burial,
         done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
     ) {
+        self.bury_pending(node, hint, burial, move |left| done(left.map(drop)));
+    }
+
+    /// The same for a hint that may have left meanwhile: `done` is told what became a dead letter.
+    pub fn bury_pending(
+        &self,
+        node: NodeId,
+        hint: PeekedHint,
+        burial: Burial,
+        done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
+    ) {
         self.hand_in_checked(Entry::Departure(Departure {
             node,
             hints: vec![hint],
             fate: Fate::Dead(burial),
-            done: Box::new(move |left| done(left.map(drop))),
+            done: Box::new(done),
         }));
     }
 
