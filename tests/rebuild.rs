@@ -326,3 +326,92 @@ fn what_a_crash_left_of_a_rebuild_is_moved_aside_and_nothing_else() {
         "the damaged one"
     );
 }
+
+/// In the log they stand still, and what a rebuild finds there it cannot tell from one that is kept.
+#[test]
+fn a_dead_letter_that_was_discarded_evicted_or_sent_on_does_not_come_back() {
+    for by_salvage in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), 30);
+        let config = hinted_handoff::Config {
+            max_dead_letters: 9,
+            ..config(dir.path())
+        };
+        let store = Store::open(&config, Box::new(|_| {})).unwrap();
+        // Every second one, with others between them that wait; the first two make room for the last two.
+        let mut places: Vec<_> = (1..=11)
+            .map(|number| bury(&store, NODE, number * 2, "rejected"))
+            .collect();
+        let kept = |store: &Store| -> Vec<u64> {
+            letters(store, NODE).iter().map(|(at, _)| *at).collect()
+        };
+        assert_eq!(kept(&store), (3..=11).map(|it| it * 2).collect::<Vec<_>>());
+        // One by one, and several at once.
+        let mut discard = |numbers: &[u64]| {
+            let (gone, rest): (Vec<_>, Vec<_>) = places
+                .drain(..)
+                .partition(|it| numbers.contains(&it.sequence.0));
+            places = rest;
+            told(|done| store.discard(NodeId(NODE), gone, done)).unwrap();
+        };
+        discard(&[10]);
+        discard(&[6, 16, 18]);
+        let sent_on = places.iter().find(|it| it.sequence.0 == 20).unwrap();
+        let now = redrive(&store, NODE, *sent_on);
+        let waiting = hints(&store, NODE);
+        let again = waiting.iter().find(|it| it.mark.sequence == now.sequence);
+        let mut again = vec![again.unwrap().clone()];
+        store.claim(NodeId(NODE), &mut again);
+        store.deliver(NodeId(NODE), &again).unwrap();
+        sync(&store);
+        // Where two were discarded, and behind all of them.
+        bury(&store, NODE, 17, "rejected");
+        bury(&store, NODE, 29, "rejected");
+        assert_eq!(kept(&store), [8, 12, 14, 17, 22, 29]);
+        store.close().unwrap();
+
+        assert!(destroy(dir.path(), &payload(1)) > 0);
+        let path = match by_salvage {
+            false => dir.path().to_owned(),
+            true => {
+                fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
+                let into = dir.path().join("salvaged");
+                salvage(generation(dir.path()), &into).unwrap();
+                into
+            }
+        };
+        let store = open(&path);
+        assert_eq!(store.stats().moved_aside.is_some(), !by_salvage);
+        assert_eq!(kept(&store), [8, 12, 14, 17, 22, 29], "{by_salvage}");
+        // Nor when that is rebuilt in its turn.
+        let next = places.iter().find(|it| it.sequence.0 == 12).unwrap();
+        told(|done| store.discard(NodeId(NODE), vec![*next], done)).unwrap();
+        store.close().unwrap();
+        assert!(destroy(&path, &payload(3)) > 0);
+        let store = open(&path);
+        assert!(store.stats().moved_aside.is_some());
+        assert_eq!(kept(&store), [8, 14, 17, 22, 29], "{by_salvage}");
+    }
+}
+
+#[test]
+fn what_is_known_of_discarded_dead_letters_goes_with_their_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = || {
+        behind_its_back(dir.path(), |db| {
+            let losses = db.open_tree("hh/losses").unwrap();
+            losses.scan_prefix([4]).count()
+        })
+    };
+    filled(dir.path(), 3);
+    let store = open(dir.path());
+    let place = bury(&store, NODE, 2, "rejected");
+    told(|done| store.discard(NodeId(NODE), vec![place], done)).unwrap();
+    store.close().unwrap();
+    assert_eq!(known(), 1);
+    let store = open(dir.path());
+    told(|done| store.remove_node(NodeId(NODE), done)).unwrap();
+    store.close().unwrap();
+    open(dir.path()).close().unwrap();
+    assert_eq!(known(), 0);
+}

@@ -279,6 +279,7 @@ impl Committer {
     ) -> Result<(), StorageError> {
         point("transaction: accepted")?;
         let engine = self.engine()?;
+        self.note_gone_letters(&mut accepted)?;
         let losses = &mut accepted.losses;
         let folded = self.journal.fold(&engine.losses, losses);
         folded.map_err(|error| StorageError::new("read the loss journal", error))?;

@@ -160,6 +160,7 @@ impl Committer {
         let burial = dead.burial.clone();
         let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
+        self.note_letter(accepted, place)?;
         let block = self.encoding.own.encode_letter(place, &hint.hint);
         accepted.letter_blocks.push(block);
         accepted.letters(node).add(place, more);

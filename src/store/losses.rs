@@ -7,6 +7,7 @@
 //! 02 <queue u64>   what was folded of a queue
 //! 03               index of the newest entry of copies not stored whose node is forgotten
 //! 03 <node u64>    what was folded of a node's copies that were not stored
+//! 04 <queue u64>   dead letters of a queue that are none any more: no part of the journal, see `gone_letters.rs`
 //! ```
 //! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it u32. An entry of copies that were not
 //! stored, which have no queue, has version 2. The order of the fields of [`OfQueue`], [`NotStored`], [`LostOfQueue`],
@@ -36,6 +37,8 @@ const FOLDED: u8 = 0;
 const ENTRY: u8 = 1;
 const RANGE: u8 = 2;
 const NODE: u8 = 3;
+/// See `gone_letters.rs`.
+pub const GONE_LETTERS: u8 = 4;
 
 /// Entries, ranges of queues, and sums of nodes, that are kept.
 const KEPT: usize = 10_000;
@@ -93,7 +96,7 @@ pub struct Journal {
     not_stored_forgotten: Option<u64>,
 }
 
-fn key(kind: u8, number: u64) -> [u8; 9] {
+pub fn key(kind: u8, number: u64) -> [u8; 9] {
     let mut key = [kind; 9];
     let (_, rest) = key.split_at_mut(1);
     rest.copy_from_slice(&number.to_be_bytes());
@@ -252,7 +255,7 @@ pub fn scan(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
 /// What was folded of queues and of nodes, and what of that is forgotten.
 fn scan_folded(tree: &sled::Tree, losses: &mut Losses) -> sled::Result<()> {
     let mut damaged = None;
-    for record in tree.range(key(RANGE, 0)..) {
+    for record in tree.range(key(RANGE, 0)..key(GONE_LETTERS, 0)) {
         let (key, value) = record?;
         match Record::read(&key, &value) {
             Ok(Record::Range(range)) => losses.folded.push(range),

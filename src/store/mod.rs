@@ -33,6 +33,7 @@ mod engine;
 mod exposed;
 mod faults;
 mod folder;
+mod gone_letters;
 mod group;
 mod growth;
 mod guarded;

@@ -9,6 +9,7 @@ use super::{
     clean::Summary,
     engine::{Engine, classify, panic_text, unopenable},
     faults::point,
+    gone_letters,
     handing::Handing,
     letters::MendedPart,
     meta::{self, MetaError},
@@ -101,6 +102,10 @@ fn prepare(
     fold.map_err(failed)?;
     let folded = [(&engine.losses, &folded)];
     handing.put_as_one(&folded).map_err(unwritten)?;
+    let unlisted = gone_letters::unlisted(engine, recovered.records.values());
+    for key in unlisted.map_err(failed)? {
+        handing.remove(&engine.losses, &key).map_err(unwritten)?;
+    }
     for place in &recovered.stale {
         handing
             .remove(&engine.hints, &place.letter_key())

@@ -18,6 +18,7 @@ use super::{
     directory::Directory,
     engine::{Engine, unopenable},
     faults::point,
+    gone_letters::GoneLetters,
     handing::Handing,
     keys::{Key, Place, QueueRef},
     letter::Letter,
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     error::{OpenError, StorageError, UnopenableReason},
-    types::{NodeId, Sequence, StoreId},
+    types::{NodeId, QueueId, Sequence, StoreId},
 };
 
 /// What took a damaged generation's place.
@@ -76,8 +77,10 @@ struct Known {
     /// Queues that any record lists as retired, also one that was written over since: that is never undone.
     retired: BTreeSet<QueueRef>,
     cursors: HashMap<QueueRef, (Cursor, Vec<u8>)>,
-    /// What is known of dead letters: one that was discarded may come back with this.
+    /// What is known of dead letters, and of those that are none any more. The log of the new generation has only those that are, so what
+    /// is gone is forgotten there.
     letters: BTreeMap<Place, (Letter, Vec<u8>)>,
+    gone_letters: HashMap<QueueId, GoneLetters>,
     /// The loss journal, likewise.
     losses: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -159,6 +162,10 @@ impl Known {
                 self.retired.extend(&record.retired);
                 self.records.insert(node, (record, value.to_vec()));
             }
+        } else if let Some(queue) = GoneLetters::queue_of(key) {
+            if let Ok(gone) = GoneLetters::decode(queue, value) {
+                self.gone_letters.insert(queue, gone);
+            }
         } else if losses::is_record(key, value) {
             self.losses.insert(key.to_vec(), value.to_vec());
         } else if let Some(Key::Letter(place)) = Key::parse(key) {
@@ -179,6 +186,13 @@ impl Known {
     /// Letters of a node that was removed stand in the log still. `CLEAN` names all queues that have any; without it, a record that is
     /// older than what it is asked about lists a queue as live at least.
     fn forget_letters(&mut self, clean: Option<&Summary>, wanted: &Wanted) {
+        let gone = &self.gone_letters;
+        self.letters.retain(|place, (letter, _)| {
+            let gone = gone.get(&place.queue.queue);
+            // What points to where it was sent on stays.
+            let is_gone = gone.is_some_and(|gone| gone.holds(place.sequence));
+            !is_gone || matches!(letter, Letter::Redriven { .. })
+        });
         if let Some(clean) = clean {
             let named: BTreeSet<QueueRef> = clean.letters.iter().map(|it| it.queue).collect();
             return self.letters.retain(|place, _| named.contains(&place.queue));
