@@ -1,4 +1,5 @@
-//! The wall clock, by which hints are stamped and grow old; in tests one that follows tokio's, and can be made to jump.
+//! The wall clock, and beside it one that nobody sets; in tests both follow tokio's, and the wall
+//! clock can be made to jump.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,10 +30,34 @@ impl Clock {
         }
     }
 
-    /// How long ago something was; no time at all for what is yet to come.
-    pub fn since(&self, unix_ms: u64) -> Duration {
-        Duration::from_millis(self.unix_ms().saturating_sub(unix_ms))
+    /// How long it is since some moment that stays the same as long as the process runs. Nobody sets
+    /// this clock, and on Linux it goes on while the machine is suspended.
+    pub fn running(&self) -> Duration {
+        match self {
+            Clock::System => running(),
+            #[cfg(feature = "testkit")]
+            Clock::Scripted(clock) => clock.started.elapsed(),
+        }
     }
+}
+
+/// Not `Instant`, which on Linux is CLOCK_MONOTONIC and stands still in a suspend: a hint is as old
+/// in the morning as the night was long. Both are slewed as the wall clock is, so that the three
+/// differ only by steps.
+#[cfg(target_os = "linux")]
+fn running() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::Boottime)
+        .try_into()
+        .unwrap_or_default()
+}
+
+/// Where there is no such clock a suspend looks as if the wall clock had been set.
+#[cfg(not(target_os = "linux"))]
+fn running() -> Duration {
+    use std::{sync::LazyLock, time::Instant};
+    static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+    STARTED.elapsed()
 }
 
 /// A wall clock for tests: it runs as tokio's clock does, which tests can stop and advance, and jumps when it is told to.
@@ -57,7 +82,8 @@ impl WallClock {
     /// What it shows.
     pub fn unix_ms(&self) -> u64 {
         let ran = self.started.elapsed().as_millis() as u64;
-        self.base_unix_ms.load(Relaxed) + ran
+        // It may have been set back to before it was made.
+        self.base_unix_ms.load(Relaxed).wrapping_add(ran)
     }
 
     /// Somebody sets it forward.

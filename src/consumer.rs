@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::Ordering::{Acquire, Release},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::oneshot;
@@ -365,7 +365,7 @@ impl<P: Payload> Consumer<P> {
             decoded.push(PeekedPoints {
                 id,
                 shard: hint.shard,
-                enqueued: UNIX_EPOCH + Duration::from_millis(hint.enqueued_unix_ms),
+                enqueued: self.handoff.ageing().shown(hint.enqueued_unix_ms),
                 redriven_from: hint.redriven_from(id.store),
                 write: hint.write,
                 points,

@@ -10,6 +10,7 @@
 )]
 
 mod admission;
+mod ageing;
 mod clock;
 mod config;
 mod consumer;

@@ -202,14 +202,18 @@ async fn nothing_expires_for_a_while_after_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_forward_is_not_believed_for_a_while() {
+async fn a_clock_that_was_set_is_not_believed_for_a_while() {
     let _frozen = freeze();
     let dir = tempfile::tempdir().unwrap();
     let clock = WallClock::new(START);
     let (handoff, _) = open(config(dir.path()), &clock).await;
-    write(&handoff, "young").await;
+    write(&handoff, "of an earlier life").await;
+    handoff.shutdown().await.unwrap();
+    // To this life the hint is of the future, until the clock is set, a day too far.
+    clock.jump_back(HOUR);
+    let (handoff, _) = open(config(dir.path()), &clock).await;
     pass_in_steps(2 * MINUTE).await;
-    clock.jump_forward(24 * HOUR);
+    clock.jump_forward(25 * HOUR);
     pass(MINUTE).await;
     assert_eq!(
         pending(&handoff),
@@ -240,14 +244,10 @@ async fn a_clock_that_was_ahead_makes_no_hint_immortal_and_one_set_back_expires_
     clock.jump_back(1000 * HOUR);
     pass_in_steps(2 * MINUTE).await;
     write(&handoff, "stamped right").await;
-    assert!(
-        node(&handoff)
-            .oldest_age
-            .is_some_and(|age| age <= 2 * MINUTE)
-    );
+    assert_eq!(node(&handoff).oldest_age, Some(4 * MINUTE));
     pass_in_steps(50 * MINUTE).await;
     assert_eq!(pending(&handoff), 2);
-    pass_in_steps(9 * MINUTE).await;
+    pass_in_steps(7 * MINUTE).await;
     soon("the first is gone", || pending(&handoff) == 1).await;
     assert_eq!(payloads(&handoff), ["stamped right"]);
     pass_in_steps(3 * MINUTE).await;

@@ -169,16 +169,17 @@ pub struct Config {
     pub min_free_disk: u64,
 
     /// Hints older than this leave undelivered, whether their node is up or down, and are counted
-    /// ([`NodeStats::expired`](crate::NodeStats::expired)) and logged. A hint's age is counted from its enqueue by the wall clock; it
-    /// may outlive this by a second or so, longer while its node is being sent to, and while expiry is suspended
+    /// ([`NodeStats::expired`](crate::NodeStats::expired)) and logged. Age is counted from the enqueue, by a clock that nobody
+    /// sets for hints of this life, by the wall clock for those of earlier ones. A hint may outlive this by a second or so,
+    /// longer while its node is being sent to; those of earlier lives while expiry is suspended for them
     /// ([`expiry_grace`](Config::expiry_grace)). 0 is no limit. Default 0, minimum 1 s: a write that a node missed is kept until it
     /// can be delivered, unless you say otherwise.
     #[serde(default, with = "humantime_serde")]
     pub max_age: Duration,
 
-    /// How long nothing expires after open, and after the wall clock jumped against the monotonic one (by more than a second, and a
-    /// thousandth of the time between two looks, which are a minute apart at most): time for the clock to be set right. Default 60 s,
-    /// maximum 1 day, minimum 0.
+    /// How long nothing that an earlier life stored expires after open, and after the wall clock was set (by more than a second
+    /// and a half; it is looked at every ten seconds at least): time for the clock to be set right. Default 60 s, maximum 1 day,
+    /// minimum 0.
     #[serde(default = "defaults::expiry_grace", with = "humantime_serde")]
     pub expiry_grace: Duration,
 

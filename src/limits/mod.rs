@@ -3,7 +3,6 @@
 //! That a hint finds room before it enters the pipeline is up to the service (`service/door.rs`).
 
 mod expiry;
-mod jumps;
 mod oldest;
 
 pub use expiry::Housekeeper;

@@ -134,7 +134,7 @@ impl<P: Payload> HintedHandoff<P> {
         let (place, dead, hint) = self.letter(node, id).await?;
         Ok(DeadLetterContent {
             letter: self.told(node, place, dead),
-            enqueued: time(hint.enqueued_unix_ms),
+            enqueued: self.inner.ageing.shown(hint.enqueued_unix_ms),
             redriven_from: hint.redriven_from(id.store),
             format: hint.format,
             points: decode(hint.format, &hint.payload),
@@ -322,7 +322,7 @@ impl<P: Payload> HintedHandoff<P> {
             shard: hint.shard,
             format: hint.format,
             // As if it came now, lest it is too old the moment it is a hint.
-            enqueued_unix_ms: self.inner.clock.unix_ms(),
+            enqueued_unix_ms: self.inner.ageing.now(),
             payload: hint.payload,
             origin: hint.origin.or(Some((id.queue, id.sequence))),
             write: hint.write,

@@ -133,7 +133,7 @@ impl<P: Payload> HintedHandoff<P> {
             max,
             pending,
             wanted,
-            oldest_age: oldest.map(|unix_ms| inner.clock.since(unix_ms)),
+            oldest_age: oldest.map(|unix_ms| inner.ageing.since(unix_ms)),
             waited,
         }
     }

@@ -33,6 +33,7 @@ use fan_out::FanOut;
 
 use crate::{
     admission::{Admission, OnItsWay, Place},
+    ageing::Ageing,
     clock::Clock,
     config::Config,
     error::{EnqueueError, HandoffError, StorageError},
@@ -90,6 +91,8 @@ struct Inner {
     /// What bounds the queues, and what becomes of a hint that does not fit.
     door: Door,
     clock: Clock,
+    /// What hints are stamped by.
+    ageing: Arc<Ageing>,
     events: broadcast::Sender<Event>,
     /// Changes whenever hints may have left, or the store stopped or began to serve.
     departures: watch::Sender<()>,
@@ -250,7 +253,7 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(Hint {
             shard,
             format: P::FORMAT,
-            enqueued_unix_ms: self.inner.clock.unix_ms(),
+            enqueued_unix_ms: self.inner.ageing.now(),
             payload: Bytes::from(bytes),
             origin: None,
             write: None,
@@ -349,6 +352,10 @@ impl<P: Payload> HintedHandoff<P> {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.inner.clock
+    }
+
+    pub(crate) fn ageing(&self) -> &Ageing {
+        &self.inner.ageing
     }
 
     pub(crate) fn links(&self) -> &Links {

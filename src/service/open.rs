@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     admission::Admission,
+    ageing::Ageing,
     clock::Clock,
     config::Config,
     error::{OpenError, StorageError},
@@ -161,10 +162,14 @@ impl<P: Payload> HintedHandoff<P> {
             Arc::clone(&links),
         );
         let door = Door::new(&config, &store);
-        if let Some(keeper) = Housekeeper::new(&config, &store, clock.clone(), runtime.clone()) {
-            let stop = replays.stop().clone();
-            replays.spawn(keeper.run(stop), &runtime);
-        }
+        let corrections = store
+            .corrections()
+            .map_err(|error| StorageError::new("open: what is known of clocks", error))?;
+        let ageing = Ageing::new(clock.clone(), config.expiry_grace, corrections);
+        let ageing = Arc::new(ageing);
+        let keeper = Housekeeper::new(&config, &store, Arc::clone(&ageing), runtime.clone());
+        let stop = replays.stop().clone();
+        replays.spawn(keeper.run(stop), &runtime);
         let inner = Arc::new(Inner {
             store,
             replays,
@@ -173,6 +178,7 @@ impl<P: Payload> HintedHandoff<P> {
             opened: Instant::now(),
             door,
             clock,
+            ageing,
             events,
             departures,
             runtime,

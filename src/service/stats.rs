@@ -50,7 +50,7 @@ impl<P: Payload> HintedHandoff<P> {
                 dead_letters: queues.letters(),
                 enqueued: queues.enqueued,
                 delivered: queues.delivered,
-                oldest_age: inner.store.oldest(node).map(|it| inner.clock.since(it)),
+                oldest_age: inner.store.oldest(node).map(|it| inner.ageing.since(it)),
                 lost: queues.lost,
                 not_stored: not_stored.get(&node).copied().unwrap_or_default(),
                 buried: queues.buried,

@@ -64,11 +64,11 @@ impl Ages {
         Some(mark.unix_ms)
     }
 
-    /// The clock shows `now`: nothing was enqueued later than that, whatever it showed then.
-    pub fn bound(&mut self, now_unix_ms: u64) {
-        for mark in &mut self.marks {
-            mark.unix_ms = mark.unix_ms.min(now_unix_ms);
-        }
+    /// The time that was found when the hint at `at` was read, or that its block was stored with; `None`
+    /// if it is not the first that a mark speaks for.
+    pub fn found_at(&self, at: Sequence) -> Option<u64> {
+        let mark = self.marks.iter().find(|mark| mark.from == at)?;
+        Some(mark.unix_ms)
     }
 
     fn forget_below(&mut self, head: Sequence) {
@@ -123,11 +123,8 @@ mod tests {
             (ages.at(Sequence(7)), ages.at(Sequence(9))),
             (Some(100), Some(900))
         );
-        ages.bound(500);
-        assert_eq!(
-            (ages.at(Sequence(7)), ages.at(Sequence(9))),
-            (Some(100), Some(500))
-        );
+        assert_eq!(ages.found_at(Sequence(9)), Some(900));
+        assert_eq!(ages.found_at(Sequence(7)), None);
     }
 
     proptest! {

@@ -89,5 +89,9 @@ fn of_nodes(request: Request) -> (Request, Refuse) {
             let (done, refuse) = twice(done);
             (Request::Purge(node, parked, done), refuse)
         }
+        Request::Corrections(found, done) => {
+            let (done, refuse) = twice(done);
+            (Request::Corrections(found, done), refuse)
+        }
     }
 }

@@ -137,17 +137,9 @@ impl Store {
         registry.note_read(node, place, unix_ms);
     }
 
-    /// When a hint was enqueued or first seen, or a moment before that.
+    /// When a hint was first seen, if it is one that was read while it was the oldest.
     pub fn first_seen(&self, place: Place) -> Option<u64> {
         let registry = self.shared.registry.lock();
-        registry.ages.get(&place.queue)?.at(place.sequence)
-    }
-
-    /// The wall clock shows `now`: no hint was enqueued later, whatever it showed then.
-    pub fn bound_ages(&self, now_unix_ms: u64) {
-        let mut registry = self.shared.registry.lock();
-        for ages in registry.ages.values_mut() {
-            ages.bound(now_unix_ms);
-        }
+        registry.ages.get(&place.queue)?.found_at(place.sequence)
     }
 }

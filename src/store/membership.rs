@@ -1,11 +1,13 @@
 //! What the host says of its nodes: pause, rename, in the cluster or not, remove. Carried out on the commit thread, between groups,
-//! in order with the hints around them, and durable when it is answered.
+//! in order with the hints around them, and durable when it is answered. So is what is found of
+//! the clock.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Store,
     committer::Committer,
+    correction::Correction,
     faults::point,
     holds::{Hold, Now, Parked},
     inbox::{Control, ControlDone},
@@ -52,13 +54,17 @@ pub enum Request {
     RemoveDrained(NodeId, ControlDone<()>),
     /// Only if it is parked since then still.
     Purge(NodeId, Parked, ControlDone<Amount>),
+    /// Record these.
+    Corrections(Vec<Correction>, ControlDone<()>),
 }
 
 impl Request {
     /// Tells whoever waits that it will not be done.
     pub fn refuse(self, error: HandoffError) {
         match self {
-            Request::Pause { done, .. } | Request::RemoveDrained(_, done) => done(Err(error)),
+            Request::Pause { done, .. }
+            | Request::RemoveDrained(_, done)
+            | Request::Corrections(_, done) => done(Err(error)),
             Request::Retain { done, .. } => done(Err(error)),
             Request::Rename { done, .. }
             | Request::Discard(_, done)
@@ -138,7 +144,7 @@ impl Store {
         self.ask(done, |done| Request::Purge(node, since, done));
     }
 
-    fn ask<T>(
+    pub(super) fn ask<T>(
         &self,
         done: impl FnOnce(Result<T, HandoffError>) + Send + 'static,
         request: impl FnOnce(ControlDone<T>) -> Request,
@@ -187,6 +193,9 @@ impl Committer {
             Request::Purge(node, since, done) => {
                 let removed = self.guarded(|it| it.purge_node(node, since));
                 done(removed.and_then(|it| it.amount_of(node)));
+            }
+            Request::Corrections(corrections, done) => {
+                done(self.guarded(|it| it.write_corrections(&corrections)));
             }
         }
     }

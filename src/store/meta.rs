@@ -1,7 +1,9 @@
 //! The records of the tree `hh/meta`: schema version, store id, next queue id, whether all replay is paused
-//! (u8, 0 no, 1 yes; absent: no). Each is sealed with a checksum.
+//! (u8, 0 no, 1 yes; absent: no), clocks that were wrong (`correction.rs`; absent: none). Each is
+//! sealed with a checksum.
 
 use super::{
+    correction::Correction,
     engine::Engine,
     sealed::{seal, unseal},
 };
@@ -11,6 +13,7 @@ pub const SCHEMA: &str = "schema";
 pub const STORE: &str = "store";
 const NEXT_QUEUE: &str = "next_queue";
 const PAUSED: &str = "paused";
+const CLOCK: &str = "clock";
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
@@ -42,7 +45,7 @@ pub fn decode<const N: usize>(record: &'static str, value: &[u8]) -> Result<[u8;
 
 /// Whether this is one of the records, whole.
 pub fn is_record(key: &[u8], value: &[u8]) -> bool {
-    [SCHEMA, STORE, NEXT_QUEUE, PAUSED]
+    [SCHEMA, STORE, NEXT_QUEUE, PAUSED, CLOCK]
         .map(str::as_bytes)
         .contains(&key)
         && unseal(key, value).is_ok()
@@ -101,4 +104,23 @@ pub fn paused(engine: &Engine) -> Result<bool, MetaError> {
 /// Returns the bytes handed to the engine. Kept when it ends: a rebuild takes what the log has, and would find an older one.
 pub fn set_paused(engine: &Engine, paused: bool) -> sled::Result<usize> {
     put(engine, PAUSED, vec![u8::from(paused)])
+}
+
+/// Clocks that were wrong. A record that does not read is as none: hints may leave too early by it,
+/// but no store stays closed for that.
+pub fn corrections(engine: &Engine) -> sled::Result<Vec<Correction>> {
+    let Some(value) = engine.meta.get(CLOCK)? else {
+        return Ok(Vec::new());
+    };
+    let bytes = unseal(CLOCK.as_bytes(), &value);
+    let read = bytes.and_then(Correction::decode_all);
+    Ok(read.unwrap_or_else(|error| {
+        tracing::error!(%error, "the record of clocks that were wrong is damaged");
+        Vec::new()
+    }))
+}
+
+/// Returns the bytes handed to the engine.
+pub fn set_corrections(engine: &Engine, corrections: &[Correction]) -> sled::Result<usize> {
+    put(engine, CLOCK, Correction::encode_all(corrections))
 }

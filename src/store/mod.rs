@@ -19,6 +19,7 @@ mod clean;
 mod committer;
 mod conf;
 mod copy;
+mod correction;
 mod cursor;
 mod damage;
 mod delivering;
@@ -105,6 +106,7 @@ pub use applied::AppliedHints;
 pub use applied_writes::AppliedWrites;
 pub use barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
 pub use block::Hint;
+pub use correction::Correction;
 #[cfg(feature = "testkit")]
 pub use cursor::Leave;
 pub use departure::{Burial, DeadReason, Fate, LossReason};

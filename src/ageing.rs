@@ -1,0 +1,205 @@
+//! How old hints are.
+//!
+//! The wall clock is read once, at open. From there on hints are stamped, and grow old, by a clock
+//! that nobody sets: the time *of this life*. Where the wall clock is found to differ from it, it
+//! was set, and that is remembered as a correction: of this life for good, since its stamps on disk
+//! are off by that, and for judging what earlier lives have left.
+//!
+//! A stamp of an earlier life has several readings then. Of those that are not yet to come the
+//! latest is believed, so a clock that was wrong makes hints leave late, never early.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use crate::{clock::Clock, store::Correction};
+
+/// What the wall clock may be off by before that counts: more than a leap second.
+const SLACK_MS: u64 = 1500;
+
+/// The year 2020. A clock that shows less at open is wrong, and the time of such a life begins here, so that
+/// there is room before it for what was stored earlier.
+const FLOOR_UNIX_MS: u64 = 1_577_836_800_000;
+
+/// The time of this life, and what the wall clock did since.
+#[derive(Debug)]
+pub struct Ageing {
+    clock: Clock,
+    /// What the clocks showed at open, the wall clock [`FLOOR_UNIX_MS`] at least.
+    opened_unix_ms: u64,
+    opened: Duration,
+    grace: Duration,
+    /// What earlier lives found.
+    corrections: Vec<Correction>,
+    /// What the wall clock did so far. Nothing else is taken while it is held.
+    wall: Mutex<Wall>,
+}
+
+#[derive(Debug)]
+struct Wall {
+    /// By how much it is ahead of the time of this life; 0 below [`SLACK_MS`].
+    ahead_ms: i64,
+    /// It is not believed before, by the clock that nobody sets.
+    quiet_until: Duration,
+}
+
+impl Ageing {
+    /// The wall clock is believed from `grace` on. `recorded` is what earlier lives found of theirs.
+    pub fn new(clock: Clock, grace: Duration, recorded: Vec<Correction>) -> Self {
+        let (shown, opened) = (clock.unix_ms(), clock.running());
+        let opened_unix_ms = shown.max(FLOOR_UNIX_MS);
+        let corrections = recorded.into_iter();
+        Ageing {
+            clock,
+            opened_unix_ms,
+            opened,
+            grace,
+            corrections: corrections.map(|it| it.ended_by(opened_unix_ms)).collect(),
+            wall: Mutex::new(Wall {
+                ahead_ms: shown as i64 - opened_unix_ms as i64,
+                quiet_until: opened.saturating_add(grace),
+            }),
+        }
+    }
+
+    /// Now, in the time of this life, in milliseconds since 1970: what hints are stamped with.
+    pub fn now(&self) -> u64 {
+        let running = self.clock.running().saturating_sub(self.opened);
+        self.opened_unix_ms.saturating_add(millis(running))
+    }
+
+    /// How long ago something was, in the time of this life; no time at all for what is yet to come.
+    pub fn since(&self, unix_ms: u64) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(unix_ms))
+    }
+
+    /// Compares the wall clock with the time of this life: by how many milliseconds it is ahead now,
+    /// if it was set since the last look. Then it is not believed for a while.
+    pub fn look(&self) -> Option<i64> {
+        let ahead_ms = self.clock.unix_ms() as i64 - self.now() as i64;
+        let mut wall = self.wall.lock();
+        if ahead_ms.abs_diff(wall.ahead_ms) <= SLACK_MS {
+            return None;
+        }
+        wall.ahead_ms = match ahead_ms.unsigned_abs() > SLACK_MS {
+            true => ahead_ms,
+            false => 0,
+        };
+        wall.quiet_until = self.clock.running().saturating_add(self.grace);
+        Some(wall.ahead_ms)
+    }
+
+    /// How long the wall clock is not believed yet; `None` if it is.
+    pub fn quiet_for(&self) -> Option<Duration> {
+        let until = self.wall.lock().quiet_until;
+        let quiet = until.saturating_sub(self.clock.running());
+        (!quiet.is_zero()).then_some(quiet)
+    }
+
+    /// All that is known of stamps that are off, to be recorded for the lives to come.
+    pub fn corrections(&self) -> Vec<Correction> {
+        let ahead_ms = self.wall.lock().ahead_ms;
+        let own = (ahead_ms != 0).then(|| Correction::of_life(self.opened_unix_ms, ahead_ms));
+        self.corrections.iter().copied().chain(own).collect()
+    }
+
+    /// Whether a stamp is of this life. One of a life before whose clock was ahead may look so, and
+    /// then the hint counts as younger than it is.
+    pub fn is_own(&self, stamp: u64) -> bool {
+        (self.opened_unix_ms..=self.now()).contains(&stamp)
+    }
+
+    /// When a hint with this stamp was enqueued, in the time of this life. What is yet to come by all
+    /// readings counts from when it was first seen, or from now.
+    pub fn enqueued(&self, stamp: u64, first_seen: Option<u64>) -> u64 {
+        let now = self.now();
+        if self.is_own(stamp) {
+            return stamp;
+        }
+        let ahead_ms = self.wall.lock().ahead_ms;
+        let corrected = self.corrections.iter().filter_map(|it| it.corrected(stamp));
+        let readings = corrected.chain([stamp]);
+        // Whatever clock it was stamped by: this life's own, or the wall clock as it is now.
+        let readings = readings.flat_map(|it| [it, it.saturating_add_signed(-ahead_ms)]);
+        let latest = readings.filter(|it| *it <= now).max();
+        latest.unwrap_or_else(|| first_seen.map_or(now, |seen| seen.min(now)))
+    }
+
+    /// When a hint with this stamp was enqueued, as the wall clock shows it.
+    pub fn shown(&self, stamp: u64) -> SystemTime {
+        let enqueued = self.enqueued(stamp, None);
+        let ahead_ms = self.wall.lock().ahead_ms;
+        UNIX_EPOCH + Duration::from_millis(enqueued.saturating_add_signed(ahead_ms))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use super::*;
+    use crate::clock::WallClock;
+
+    const HOUR: u64 = 3_600_000;
+    const NOW: u64 = 500_000 * HOUR;
+
+    fn ageing(clock: &WallClock, recorded: Vec<Correction>) -> Ageing {
+        let grace = Duration::from_secs(60);
+        Ageing::new(Clock::Scripted(clock.clone()), grace, recorded)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_is_not_believed_after_open_and_after_it_was_set() {
+        let clock = WallClock::new(NOW);
+        let ageing = ageing(&clock, Vec::new());
+        assert_eq!(ageing.quiet_for(), Some(Duration::from_secs(60)));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!((ageing.look(), ageing.quiet_for()), (None, None));
+        // As for a leap second.
+        clock.jump_back(Duration::from_secs(1));
+        assert_eq!(ageing.look(), None);
+        clock.jump_forward(Duration::from_secs(3));
+        assert_eq!(ageing.look(), Some(2000));
+        assert_eq!(ageing.quiet_for(), Some(Duration::from_secs(60)));
+        assert_eq!(ageing.corrections(), [Correction::of_life(NOW, 2000)]);
+        clock.jump_back(Duration::from_secs(2));
+        assert_eq!(ageing.look(), Some(0));
+        assert_eq!(ageing.corrections(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_the_readings_of_a_stamp_the_latest_that_has_been_is_believed() {
+        let clock = WallClock::new(NOW);
+        let recorded = vec![Correction::of_life(NOW - 5 * HOUR, 2 * HOUR as i64)];
+        let ageing = ageing(&clock, recorded);
+        tokio::time::advance(Duration::from_millis(HOUR)).await;
+        // Its own, and those of a life whose clock was behind.
+        assert_eq!(ageing.enqueued(NOW, None), NOW);
+        assert_eq!(ageing.enqueued(NOW - 8 * HOUR, None), NOW - 8 * HOUR);
+        assert_eq!(ageing.enqueued(NOW - 4 * HOUR, None), NOW - 2 * HOUR);
+        // Of the future, until the clock is set right.
+        assert_eq!(ageing.enqueued(2 * NOW, None), NOW + HOUR);
+        assert_eq!(ageing.enqueued(2 * NOW, Some(NOW)), NOW);
+        clock.jump_forward(Duration::from_millis(NOW));
+        assert_eq!(ageing.look(), Some(NOW as i64));
+        assert_eq!(ageing.enqueued(2 * NOW, None), NOW);
+        assert_eq!(ageing.enqueued(2 * NOW - 9 * HOUR, None), NOW - 9 * HOUR);
+        assert_eq!(ageing.enqueued(NOW, None), NOW);
+        let shown = UNIX_EPOCH + Duration::from_millis(2 * NOW);
+        assert_eq!(ageing.shown(NOW), shown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_without_a_battery_leaves_room_for_what_was_before() {
+        let clock = WallClock::new(0);
+        let ageing = ageing(&clock, Vec::new());
+        assert_eq!((ageing.look(), ageing.now()), (None, FLOOR_UNIX_MS));
+        assert_eq!(ageing.shown(FLOOR_UNIX_MS), UNIX_EPOCH);
+        clock.jump_forward(Duration::from_millis(NOW));
+        assert!(ageing.look().is_some());
+        let hour_ago = ageing.enqueued(NOW - HOUR, None);
+        assert_eq!(ageing.since(hour_ago), Duration::from_millis(HOUR));
+    }
+}
