@@ -8,11 +8,19 @@
 //! A stamp of an earlier life has several readings then. Of those that are not yet to come the
 //! latest is believed, so a clock that was wrong makes hints leave late, never early.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::{clock::Clock, store::Correction};
+use crate::{
+    clock::Clock,
+    config::Config,
+    store::{Correction, Hint, PeekedHint, Store},
+};
 
 /// What the wall clock may be off by before that counts: more than a leap second.
 const SLACK_MS: u64 = 1500;
@@ -20,6 +28,17 @@ const SLACK_MS: u64 = 1500;
 /// The year 2020. A clock that shows less at open is wrong, and the time of such a life begins here, so that
 /// there is room before it for what was stored earlier.
 const FLOOR_UNIX_MS: u64 = 1_577_836_800_000;
+
+/// How old a hint is, and whether that is too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age {
+    /// When it was enqueued, in the time of this life, in milliseconds since 1970.
+    pub enqueued_unix_ms: u64,
+    /// It is not to be delivered any more.
+    pub is_over: bool,
+    /// When its own lifetime ends, if it has one.
+    pub due_unix_ms: Option<u64>,
+}
 
 /// The time of this life, and what the wall clock did since.
 #[derive(Debug)]
@@ -29,6 +48,12 @@ pub struct Ageing {
     opened_unix_ms: u64,
     opened: Duration,
     grace: Duration,
+    /// `None` if nothing is too old by that.
+    max_age: Option<Duration>,
+    /// The shortest lifetime that was met so far, in milliseconds.
+    shortest_ms: AtomicU64,
+    /// Rung when there is a shorter one.
+    pub shorter: Notify,
     /// What earlier lives found.
     corrections: Vec<Correction>,
     /// What the wall clock did so far. Nothing else is taken while it is held.
@@ -44,8 +69,9 @@ struct Wall {
 }
 
 impl Ageing {
-    /// The wall clock is believed from `grace` on. `recorded` is what earlier lives found of theirs.
-    pub fn new(clock: Clock, grace: Duration, recorded: Vec<Correction>) -> Self {
+    /// The wall clock is believed after a while. `recorded` is what earlier lives found of theirs.
+    pub fn new(config: &Config, clock: Clock, recorded: Vec<Correction>) -> Self {
+        let grace = config.expiry_grace;
         let (shown, opened) = (clock.unix_ms(), clock.running());
         let opened_unix_ms = shown.max(FLOOR_UNIX_MS);
         let corrections = recorded.into_iter();
@@ -54,6 +80,9 @@ impl Ageing {
             opened_unix_ms,
             opened,
             grace,
+            max_age: (!config.max_age.is_zero()).then_some(config.max_age),
+            shortest_ms: AtomicU64::new(u64::MAX),
+            shorter: Notify::new(),
             corrections: corrections.map(|it| it.ended_by(opened_unix_ms)).collect(),
             wall: Mutex::new(Wall {
                 ahead_ms: shown as i64 - opened_unix_ms as i64,
@@ -125,6 +154,72 @@ impl Ageing {
         latest.unwrap_or_else(|| first_seen.map_or(now, |seen| seen.min(now)))
     }
 
+    /// Whether a hint is too old that was enqueued then and has such a lifetime. While the wall clock is not believed, only those of
+    /// this life can be known to be.
+    pub fn is_over(&self, enqueued_unix_ms: u64, lifetime_ms: Option<u64>) -> bool {
+        let lifetime = lifetime_ms.map(Duration::from_millis);
+        let limit = self.max_age.into_iter().chain(lifetime).min();
+        let Some(limit) = limit.filter(|limit| self.since(enqueued_unix_ms) >= *limit) else {
+            return false;
+        };
+        self.is_own(enqueued_unix_ms) || limit.is_zero() || self.quiet_for().is_none()
+    }
+
+    /// How old a hint is.
+    pub fn of(&self, hint: &Hint, first_seen: Option<u64>) -> Age {
+        let enqueued_unix_ms = self.enqueued(hint.enqueued_unix_ms, first_seen);
+        if let Some(ms) = hint.lifetime_ms {
+            self.note_lifetime(ms);
+        }
+        Age {
+            enqueued_unix_ms,
+            is_over: self.is_over(enqueued_unix_ms, hint.lifetime_ms),
+            due_unix_ms: hint
+                .lifetime_ms
+                .map(|ms| enqueued_unix_ms.saturating_add(ms)),
+        }
+    }
+
+    /// Whether a hint that was read is too old.
+    pub fn is_hint_over(&self, store: &Store, hint: &PeekedHint) -> bool {
+        self.of_read(store, hint).is_over
+    }
+
+    /// How old a hint is that was read.
+    pub fn of_read(&self, store: &Store, hint: &PeekedHint) -> Age {
+        // Asked for only where it matters: that takes the store's lock.
+        let is_ahead = hint.hint.enqueued_unix_ms > self.now();
+        let seen = is_ahead.then(|| store.first_seen(hint.mark.place()));
+        self.of(&hint.hint, seen.flatten())
+    }
+
+    /// There are hints with such a lifetime: whoever looks for those that are over must look that often.
+    pub fn note_lifetime(&self, ms: u64) {
+        if self.shortest_ms.fetch_min(ms, Relaxed) > ms {
+            self.shorter.notify_one();
+        }
+    }
+
+    /// The shortest time that a hint may live from now on, as far as that is known.
+    pub fn shortest(&self) -> Option<Duration> {
+        let own = self.has_lifetimes().then(|| self.shortest_ms.load(Relaxed));
+        let own = own.map(Duration::from_millis);
+        self.max_age.into_iter().chain(own).min()
+    }
+
+    /// Whether any hint was met that has a lifetime of its own.
+    pub fn has_lifetimes(&self) -> bool {
+        self.shortest_ms.load(Relaxed) != u64::MAX
+    }
+
+    pub fn max_age(&self) -> Option<Duration> {
+        self.max_age
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// When a hint with this stamp was enqueued, as the wall clock shows it.
     pub fn shown(&self, stamp: u64) -> SystemTime {
         let enqueued = self.enqueued(stamp, None);
@@ -146,8 +241,11 @@ mod tests {
     const NOW: u64 = 500_000 * HOUR;
 
     fn ageing(clock: &WallClock, recorded: Vec<Correction>) -> Ageing {
-        let grace = Duration::from_secs(60);
-        Ageing::new(Clock::Scripted(clock.clone()), grace, recorded)
+        let config = Config {
+            max_age: Duration::from_millis(HOUR),
+            ..Config::new("unused")
+        };
+        Ageing::new(&config, Clock::Scripted(clock.clone()), recorded)
     }
 
     #[tokio::test(start_paused = true)]
@@ -201,5 +299,36 @@ mod tests {
         assert!(ageing.look().is_some());
         let hour_ago = ageing.enqueued(NOW - HOUR, None);
         assert_eq!(ageing.since(hour_ago), Duration::from_millis(HOUR));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_is_over_with_its_own_lifetime_or_the_general_one_whichever_ends_first() {
+        let clock = WallClock::new(NOW);
+        let ageing = ageing(&clock, Vec::new());
+        let (minute, ten) = (Some(60_000), Some(10 * HOUR));
+        let before = NOW - HOUR;
+        assert_eq!(
+            [None, minute, ten].map(|it| ageing.is_over(NOW, it)),
+            [false; 3]
+        );
+        // Those of earlier lives are over once the clock is believed.
+        assert_eq!(
+            [None, minute, ten].map(|it| ageing.is_over(before, it)),
+            [false; 3]
+        );
+        assert!(ageing.is_over(before, Some(0)));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(
+            [None, minute, ten].map(|it| ageing.is_over(before, it)),
+            [true; 3]
+        );
+        assert_eq!(
+            [None, minute, ten].map(|it| ageing.is_over(NOW, it)),
+            [false, true, false]
+        );
+        assert_eq!(ageing.shortest(), Some(Duration::from_millis(HOUR)));
+        ageing.note_lifetime(5000);
+        ageing.note_lifetime(9000);
+        assert_eq!(ageing.shortest(), Some(Duration::from_secs(5)));
     }
 }

@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use crate::{
     error::{HandoffError, TransactionError},
     payload::{Payload, decode},
-    replay::judge_damage,
+    replay::{judge_damage, lose},
     service::HintedHandoff,
-    store::{Burial, DeadReason, Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
+    store::{Burial, DeadReason, LossReason, Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
     transaction::Hints,
     types::{HintId, NodeId, ShardId, WriteId},
 };
@@ -304,7 +304,7 @@ impl<P: Payload> Consumer<P> {
         pollster::block_on(self.bury(head, reason, error))
     }
 
-    /// The next hint as it is stored, past what is damaged.
+    /// The next hint as it is stored, past what is damaged or too old.
     async fn next(&mut self) -> Result<Option<PeekedHint>, HandoffError> {
         Ok(self.peek_stored(1).await?.into_iter().next())
     }
@@ -317,12 +317,16 @@ impl<P: Payload> Consumer<P> {
         }
     }
 
-    /// The next hints as they are stored, past what is damaged.
+    /// The next hints as they are stored, past what is damaged or too old.
     async fn peek_stored(&mut self, max: usize) -> Result<Vec<PeekedHint>, HandoffError> {
         loop {
             match self.read(max).await? {
                 Peek::Empty => return Ok(Vec::new()),
-                Peek::Hints(hints) => return Ok(hints),
+                Peek::Hints(hints) => {
+                    if let Some(hints) = self.in_time(hints).await? {
+                        return Ok(hints);
+                    }
+                }
                 Peek::Damaged(place) => {
                     self.reader.forget();
                     judge_damage(self.handoff.store(), self.node, place.queue).await?;
@@ -347,6 +351,32 @@ impl<P: Payload> Consumer<P> {
         let (reader, peeked) = reading.await.map_err(|_| HandoffError::ShutDown)?;
         self.reader = reader;
         peeked
+    }
+
+    /// Those in front of the first that is too old; `None` if that is the first one, once it has left.
+    async fn in_time(
+        &self,
+        mut hints: Vec<PeekedHint>,
+    ) -> Result<Option<Vec<PeekedHint>>, HandoffError> {
+        let (store, node) = (self.handoff.store(), self.node);
+        let is_over = |hint: &PeekedHint| self.handoff.ageing().is_hint_over(store, hint);
+        let over = hints.iter().take_while(|hint| is_over(hint)).count();
+        if over == 0 {
+            let first = hints.iter().position(is_over);
+            hints.truncate(first.unwrap_or(hints.len()));
+            return Ok(Some(hints));
+        }
+        hints.truncate(over);
+        store.claim(node, &mut hints);
+        if !hints.is_empty() {
+            lose(store, node, hints, LossReason::Expired).await?;
+            return Ok(None);
+        }
+        // Somebody else has them leave: behind this they are gone.
+        let (tell, told) = oneshot::channel();
+        store.sync(move |result| drop(tell.send(result)));
+        told.await.unwrap_or(Err(HandoffError::ShutDown))?;
+        Ok(None)
     }
 
     fn decode(&self, hints: Vec<PeekedHint>) -> Result<Vec<PeekedPoints<P>>, HandoffError> {

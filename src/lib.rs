@@ -43,7 +43,7 @@ pub use events::Event;
 pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome};
 #[cfg(feature = "json")]
 pub use payload::Json;
-pub use payload::{EncodeError, Payload, PayloadError, Postcard};
+pub use payload::{EncodeError, Expiring, Payload, PayloadError, Postcard};
 pub use service::{Accepted, DeadLetter, DeadLetterContent, HintedHandoff, Redriven};
 pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
 pub use sled;

@@ -21,6 +21,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::{sync::broadcast, time::Instant};
 
 use crate::{
+    ageing::Ageing,
     clock::Clock,
     config::Config,
     events::Event,
@@ -45,7 +46,7 @@ struct Settings {
     most: Amount,
     trial_every: Duration,
     slow_after: Duration,
-    clock: Clock,
+    ageing: Arc<Ageing>,
     events: broadcast::Sender<Event>,
 }
 
@@ -96,7 +97,7 @@ pub enum Barred {
 }
 
 impl Links {
-    pub fn new(config: &Config, clock: Clock, events: broadcast::Sender<Event>) -> Self {
+    pub fn new(config: &Config, ageing: Arc<Ageing>, events: broadcast::Sender<Event>) -> Self {
         Links {
             links: RwLock::default(),
             settings: Arc::new(Settings {
@@ -110,7 +111,7 @@ impl Links {
                     false => config.hint_after,
                 }
                 .min(config.write_timeout),
-                clock,
+                ageing,
                 events,
             }),
         }
@@ -146,7 +147,12 @@ impl Links {
     }
 
     pub fn clock(&self) -> &Clock {
-        &self.settings.clock
+        self.settings.ageing.clock()
+    }
+
+    /// How old hints are, for those who send them.
+    pub fn ageing(&self) -> &Arc<Ageing> {
+        &self.settings.ageing
     }
 
     /// After so long without an answer a write counts as a failure.
@@ -273,7 +279,7 @@ impl Link {
         }
         let (node, why) = (self.node, why());
         state.closed = Some(Closed {
-            since_unix_ms: self.settings.clock.unix_ms(),
+            since_unix_ms: self.settings.ageing.clock().unix_ms(),
             why: why.clone(),
         });
         // Whoever tried it now would find what is known already.
@@ -323,7 +329,8 @@ mod tests {
             max_outstanding_bytes: 100,
             ..Config::new("unused")
         };
-        (Links::new(&config, Clock::System, events), told)
+        let ageing = Ageing::new(&config, Clock::System, Vec::new());
+        (Links::new(&config, Arc::new(ageing), events), told)
     }
 
     fn is_open(link: &Link) -> bool {

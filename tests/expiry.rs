@@ -11,7 +11,7 @@ use bytes::Bytes;
 use frozen::{a_moment, freeze, pass, until};
 use hinted_handoff::{
     Config, HintedHandoff, NodeId, NodeStats, ShardId,
-    testkit::{Peek, PeekLimits, Reader, ScriptedWriter, WallClock},
+    testkit::{Peek, PeekLimits, Reader, Reply, ScriptedWriter, WallClock},
 };
 
 type Handoff = HintedHandoff<Bytes>;
@@ -309,5 +309,70 @@ async fn a_grace_of_nothing_is_none() {
     pass(2 * HOUR).await;
     let (handoff, _) = open(hasty, &clock).await;
     soon("it is gone", || pending(&handoff) == 0).await;
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_age_is_kept_to_the_second_though_nothing_waited_before() {
+    let _frozen = freeze();
+    for max_age in [1, 2, 5, 20].map(Duration::from_secs) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            max_age,
+            ..common::config(dir.path())
+        };
+        let (handoff, _) = open(config, &WallClock::new(START)).await;
+        // The task has looked, found nothing, and sleeps.
+        pass(Duration::from_millis(300)).await;
+        write(&handoff, "short-lived").await;
+        let step = Duration::from_millis(100);
+        let mut age = Duration::ZERO;
+        while age + step < max_age {
+            pass(step).await;
+            age += step;
+        }
+        assert_eq!(pending(&handoff), 1, "it left before {max_age:?}");
+        while pending(&handoff) > 0 && age < max_age + 10 * MINUTE {
+            pass(step).await;
+            age += step;
+        }
+        let late = age - max_age;
+        assert!(late <= Duration::from_secs(2), "{max_age:?}: {late:?} late");
+        handoff.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_is_too_old_is_not_sent_though_nobody_has_looked_since() {
+    let _frozen = freeze();
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        max_age: Duration::from_secs(1),
+        retry_interval: Duration::from_millis(50),
+        retry_max_interval: Duration::from_millis(50),
+        ..common::config(dir.path())
+    };
+    let (handoff, writer) = open(config, &WallClock::new(START)).await;
+    let tenth = Duration::from_millis(100);
+    // The task looks once a second: now, and half a second after each of these is too old.
+    for _ in 0..5 {
+        pass(tenth).await;
+    }
+    write(&handoff, "old").await;
+    for _ in 0..11 {
+        pass(tenth).await;
+    }
+    write(&handoff, "young").await;
+    assert_eq!(
+        pending(&handoff),
+        2,
+        "the task has looked: nothing is shown"
+    );
+    writer.follow_pings(|_| Reply::Take);
+    writer.follow(|_| Reply::Take);
+    pass(tenth).await;
+    until("all is done", || pending(&handoff) == 0).await;
+    assert_eq!(writer.taken(), ["young"]);
+    assert_eq!(node(&handoff).expired.hints, 1);
     handoff.shutdown().await.unwrap();
 }

@@ -9,7 +9,7 @@ use common::*;
 use hinted_handoff::{
     AppliedHints, HintId, LossReason, NodeId, QueueId, Sequence, ShardId, StoreId, WriteId,
     sled::{self, Transactional, transaction::ConflictableTransactionError},
-    testkit::{Hint, Leave, QueueRef, Store, decoders},
+    testkit::{Correction, Hint, Leave, QueueRef, Store, decoders},
 };
 
 const NODE: u64 = 258;
@@ -450,6 +450,86 @@ fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
     let store = open(dir.path());
     let read: Vec<_> = hints(&store, NODE).iter().map(|it| it.hint.write).collect();
     assert_eq!(read, [Some(write(1)), None]);
+}
+
+#[test]
+fn lifetimes_are_the_documented_bytes_wherever_a_hint_stands() {
+    let documented = records("schema3_lifetimes.txt");
+    let hour = Hint {
+        lifetime_ms: Some(3_600_000),
+        ..common::hint(7, "cpu,host=a v=1 1")
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let stored = try_append(&store, NODE, vec![hour.clone()]);
+    assert!(stored.iter().all(Result::is_ok));
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let (key, value) = &documented["hh/hints block 1"];
+        let found = db.open_tree("hh/hints").unwrap().get(key).unwrap();
+        assert_eq!(&found.unwrap(), value);
+    });
+    assert_eq!(hints(&open(dir.path()), NODE)[0].hint, hour);
+
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).close().unwrap();
+    let (group_key, group) = &documented["more mixed group"];
+    let again = decoders::mixed(Sequence(7), &[group]).unwrap();
+    assert_eq!(again, std::slice::from_ref(group));
+    behind_its_back(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        hints.insert(group_key, group.clone()).unwrap();
+    });
+    fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
+    let found = hints(&open(dir.path()), NODE).into_iter();
+    let found: Vec<_> = found.map(|it| it.hint.lifetime_ms).collect();
+    assert_eq!(found, [Some(60_000), None]);
+
+    let queue = QueueRef {
+        node: NodeId(NODE),
+        queue: QueueId(1),
+    };
+    let lifetimes = |name: &str| {
+        let (_, bytes) = &documented[name];
+        let block = decoders::block(queue, Sequence(4), &[bytes]).unwrap();
+        let again = decoders::encode_block(queue, Sequence(4), 90, &block.hints);
+        assert_eq!(again, std::slice::from_ref(bytes), "{name}");
+        let hints = block.hints.into_iter();
+        hints.map(|it| it.lifetime_ms).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        lifetimes("more two hints, one with a lifetime"),
+        [None, Some(0)]
+    );
+    assert_eq!(lifetimes("more all that a hint can have"), [Some(5)]);
+}
+
+#[test]
+fn clocks_that_were_wrong_are_the_documented_bytes() {
+    let (key, value) = records("schema3_clock.txt")
+        .remove("hh/meta clock")
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        db.open_tree("hh/meta")
+            .unwrap()
+            .insert(&key, value.clone())
+            .unwrap();
+    });
+    let store = open(dir.path());
+    let read = store.corrections().unwrap();
+    assert_eq!(read[0].corrected(9), Some(1_600_000_000_009));
+    assert_eq!(read[0].corrected(10), None);
+    assert_eq!(read[1], Correction::of_life(1_700_000_000_000, -2500));
+    let (tell, told) = std::sync::mpsc::channel();
+    store.set_corrections(read, move |result| tell.send(result).unwrap());
+    told.recv().unwrap().unwrap();
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        let found = db.open_tree("hh/meta").unwrap().get(&key).unwrap();
+        assert_eq!(found.unwrap(), value);
+    });
 }
 
 #[test]

@@ -30,6 +30,7 @@ struct Drawn {
     payload: Payload,
     origin: Option<(u64, u64)>,
     write: Option<(u64, u64)>,
+    lifetime_ms: Option<u64>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -77,6 +78,8 @@ impl Drawn {
                 boot: boot.max(1),
                 counter,
             }),
+            // That one stands for none.
+            lifetime_ms: self.lifetime_ms.filter(|ms| *ms != u64::MAX),
         }
     }
 }

@@ -33,6 +33,7 @@ fn hint(admission: &Arc<Admission>, store: &Store, shard: u64) {
         payload: "points".into(),
         origin: None,
         write: None,
+        lifetime_ms: None,
     };
     store.append(NODE, hint, Box::new(move |id| tell.send(id).unwrap()));
     on_its_way.durable(told.recv().unwrap().unwrap());
@@ -128,6 +129,7 @@ async fn a_lane_is_not_clear_behind_a_held_hint_until_that_has_left() {
             payload: "points".into(),
             origin: None,
             write: None,
+            lifetime_ms: None,
         };
         let done = Box::new(move |id| tell.send(id).unwrap());
         let held = store.append_held(Default::default(), NODE, points, false, done);

@@ -1,19 +1,21 @@
 //! Age: the task that has hints leave which are too old, whether their node is up or down, and that learns how old the oldest are.
+//! What is about to be sent or taken by hand is looked at there once more.
 //!
 //! It sleeps until the oldest hint it knows of is due, ten seconds at most, and reads nothing before that: when a block was stored is
 //! kept in memory, and the heads of queues that were there at open are read once. Hints are looked at in the order of their queue up to
-//! the first that is not old enough, so one that was stamped earlier than those before it waits for these.
+//! the first that is not old enough, so one that was stamped earlier than those before it waits for these; those with a lifetime
+//! of their own are looked for behind it, too (`search.rs`).
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::oldest::{lose, read_unclaimed};
+use super::{oldest::read_unclaimed, search::Search};
 use crate::{
     ageing::Ageing,
-    config::Config,
     error::HandoffError,
+    replay::lose,
     store::{LossReason, PeekedHint, Reader, Store},
     types::NodeId,
 };
@@ -25,11 +27,10 @@ const LOOKS_APART_MAX: Duration = Duration::from_secs(10);
 
 /// The task's state.
 pub struct Housekeeper {
-    store: Arc<Store>,
-    ageing: Arc<Ageing>,
-    runtime: Handle,
-    /// `None` if nothing expires.
-    max_age: Option<Duration>,
+    pub(super) store: Arc<Store>,
+    pub(super) ageing: Arc<Ageing>,
+    pub(super) runtime: Handle,
+    search: Search,
     /// What was found of the clock is not on disk yet.
     unrecorded: bool,
     /// All heads are to be read, whatever is known of them.
@@ -37,14 +38,14 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
-    pub fn new(config: &Config, store: &Arc<Store>, ageing: Arc<Ageing>, runtime: Handle) -> Self {
+    pub fn new(store: &Arc<Store>, ageing: Arc<Ageing>, runtime: Handle) -> Self {
         Housekeeper {
             store: Arc::clone(store),
             // That an earlier life is over is noted, too.
             unrecorded: !ageing.corrections().is_empty(),
             ageing,
             runtime,
-            max_age: (!config.max_age.is_zero()).then_some(config.max_age),
+            search: Search::default(),
             look_at_all: false,
         }
     }
@@ -64,7 +65,15 @@ impl Housekeeper {
                 }
             };
             let pause = pause.clamp(LOOKS_APART_MIN, LOOKS_APART_MAX);
-            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+            let ageing = Arc::clone(&self.ageing);
+            let pause = async {
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    // A hint may be over before this one is.
+                    () = ageing.shorter.notified() => {}
+                }
+            };
+            if stop.run_until_cancelled(pause).await.is_none() {
                 break;
             }
         }
@@ -100,44 +109,48 @@ impl Housekeeper {
         Ok(())
     }
 
-    /// How long until the oldest hint that is known is too old.
+    /// How long until the oldest hint that is known is too old; no longer than one may live that comes meanwhile.
     fn until_next(&self) -> Duration {
-        let Some(max_age) = self.max_age else {
+        if self.search.is_under_way() {
+            return LOOKS_APART_MIN;
+        }
+        let Some(shortest) = self.ageing.shortest() else {
             return LOOKS_APART_MAX;
         };
+        let until = |due: u64| Duration::from_millis(due.saturating_sub(self.ageing.now()));
+        let due = self.store.first_due().map(until);
+        let heads = self.store.heads().into_iter();
+        let heads = heads.filter_map(|head| self.until_over(head.unix_ms?));
+        heads.chain(due).chain([shortest]).min().unwrap_or(shortest)
+    }
+
+    /// How long until a hint is too old that was enqueued then, by the age that is too old for all.
+    fn until_over(&self, unix_ms: u64) -> Option<Duration> {
+        let max_age = self.ageing.max_age()?;
+        let left = max_age.saturating_sub(self.ageing.since(unix_ms));
         let quiet = self.ageing.quiet_for();
-        let left = self.store.heads().into_iter().filter_map(|head| {
-            let unix_ms = head.unix_ms?;
-            let left = max_age.saturating_sub(self.ageing.since(unix_ms));
-            let waits = quiet.filter(|_| !self.ageing.is_own(unix_ms));
-            Some(left.max(waits.unwrap_or_default()))
-        });
-        left.min().unwrap_or(LOOKS_APART_MAX)
+        let waits = quiet.filter(|_| !self.ageing.is_own(unix_ms));
+        Some(left.max(waits.unwrap_or_default()))
     }
 
     /// Reads the heads that are not known or too old, and has those leave that are too old.
     async fn look(&mut self) -> Result<(), HandoffError> {
         self.record().await?;
-        let quiet = self.ageing.quiet_for().is_some();
         for head in self.store.heads() {
-            let is_due = |unix_ms| self.is_over(unix_ms, quiet);
-            if self.look_at_all || head.unix_ms.is_none_or(is_due) {
-                self.visit(head.node, quiet).await?;
+            let is_over = |unix_ms| self.ageing.is_over(unix_ms, None);
+            if self.look_at_all || head.unix_ms.is_none_or(is_over) {
+                self.visit(head.node).await?;
             }
         }
         self.look_at_all = false;
+        // Those with a lifetime of their own may be anywhere.
+        let mut search = std::mem::take(&mut self.search);
+        search.go_on(self).await?;
+        self.search = search;
         Ok(())
     }
 
-    /// Whether a hint is too old that was enqueued then. While the wall clock is not believed, only those of this life can be known
-    /// to be.
-    fn is_over(&self, unix_ms: u64, quiet: bool) -> bool {
-        let is_known = !quiet || self.ageing.is_own(unix_ms);
-        let age = self.ageing.since(unix_ms);
-        is_known && self.max_age.is_some_and(|max_age| age >= max_age)
-    }
-
-    async fn visit(&self, node: NodeId, quiet: bool) -> Result<(), HandoffError> {
+    async fn visit(&self, node: NodeId) -> Result<(), HandoffError> {
         let (mut from, mut reader) = (None, Reader::default());
         loop {
             let read = read_unclaimed(&self.runtime, &self.store, node, from, reader).await?;
@@ -145,12 +158,12 @@ impl Housekeeper {
             reader = read.0;
             // Noted as it is found: the next look need not read for it.
             let is_old = |hint: &PeekedHint| {
-                let at = self.enqueued(hint);
-                let is_old = self.is_over(at, quiet);
-                if !is_old {
-                    self.store.note_read(node, hint.mark.place(), at);
+                let age = self.ageing.of_read(&self.store, hint);
+                if !age.is_over {
+                    let place = hint.mark.place();
+                    self.store.note_read(node, place, age.enqueued_unix_ms);
                 }
-                is_old
+                age.is_over
             };
             let young = hints.iter().position(|hint| !is_old(hint));
             hints.truncate(young.unwrap_or(hints.len()));
@@ -158,25 +171,25 @@ impl Housekeeper {
                 return Ok(());
             };
             from = Some(last.mark.place().next());
-            self.store.claim(node, &mut hints);
-            if !hints.is_empty() {
-                self.expire(node, hints).await?;
-            }
+            self.expire(node, hints).await?;
             if young.is_some() {
                 return Ok(());
             }
         }
     }
 
-    fn enqueued(&self, hint: &PeekedHint) -> u64 {
-        let seen = self.store.first_seen(hint.mark.place());
-        self.ageing.enqueued(hint.hint.enqueued_unix_ms, seen)
-    }
-
-    async fn expire(&self, node: NodeId, hints: Vec<PeekedHint>) -> Result<(), HandoffError> {
+    /// Has those leave that are nobody's; the others stay. Returns how many do.
+    pub(super) async fn expire(
+        &self,
+        node: NodeId,
+        mut hints: Vec<PeekedHint>,
+    ) -> Result<usize, HandoffError> {
+        let all = hints.len();
+        self.store.claim(node, &mut hints);
+        let stay = all - hints.len();
         let places = (hints.first(), hints.last());
         let (Some(first), Some(last)) = places else {
-            return Ok(());
+            return Ok(stay);
         };
         let (queue, first, last) = (first.mark.queue, first.mark.sequence, last.mark.sequence);
         let left = lose(&self.store, node, hints, LossReason::Expired).await?;
@@ -187,8 +200,8 @@ impl Housekeeper {
             last_lost = last.0,
             hints = left.hints,
             bytes = left.bytes,
-            "hints older than max_age are gone undelivered"
+            "hints that were too old are gone undelivered"
         );
-        Ok(())
+        Ok(stay)
     }
 }

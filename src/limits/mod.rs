@@ -1,9 +1,10 @@
-//! What bounds a queue beside the pipeline: which hints are the oldest, when they are too old, and how they leave.
+//! What bounds a queue beside the pipeline: which hints are the oldest, and when they are too old.
 //!
 //! That a hint finds room before it enters the pipeline is up to the service (`service/door.rs`).
 
 mod expiry;
 mod oldest;
+mod search;
 
 pub use expiry::Housekeeper;
-pub use oldest::{lose, read_unclaimed};
+pub use oldest::read_unclaimed;

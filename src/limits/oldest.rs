@@ -1,14 +1,14 @@
-//! The oldest hints of a node that are nobody's, and having them leave undelivered.
+//! The oldest hints of a node that are nobody's.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::runtime::Handle;
 
 use crate::{
     error::HandoffError,
     replay::judge_damage,
-    store::{LossReason, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
-    types::{Amount, NodeId},
+    store::{Peek, PeekLimits, PeekedHint, Place, Reader, Store},
+    types::NodeId,
 };
 
 /// Read at a time.
@@ -53,29 +53,4 @@ pub async fn read_unclaimed(
             }
         }
     }
-}
-
-/// Lets claimed hints leave undelivered, waits until that is durable, and counts them. Begun as soon as it is polled, and not undone
-/// by dropping it.
-pub async fn lose(
-    store: &Arc<Store>,
-    node: NodeId,
-    hints: Vec<PeekedHint>,
-    reason: LossReason,
-) -> Result<Amount, HandoffError> {
-    let (tell, told) = oneshot::channel();
-    // Counted where it is done, since the caller may give up.
-    let counting: Weak<Store> = Arc::downgrade(store);
-    let claimed = hints.clone();
-    let done = move |result: Result<Amount, HandoffError>| {
-        match (&result, counting.upgrade()) {
-            (Ok(left), Some(store)) => store.note_taken(node, reason, *left),
-            // A store that failed forgets all claims when it is opened again; one that serves would keep this for ever.
-            (Err(_), Some(store)) if store.check_serving().is_ok() => store.release(node, &claimed),
-            _ => {}
-        }
-        let _ = tell.send(result);
-    };
-    store.lose(node, hints, reason, done);
-    told.await.unwrap_or(Err(HandoffError::ShutDown))
 }

@@ -1,5 +1,6 @@
 //! How the host's points become bytes and come back.
 
+mod expiring;
 #[cfg(feature = "json")]
 mod json;
 mod postcard;
@@ -10,10 +11,12 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 
+pub use self::expiring::Expiring;
 #[cfg(feature = "json")]
 pub use self::json::Json;
 pub use self::postcard::Postcard;
@@ -115,6 +118,21 @@ pub trait Payload: Sized + Send + Sync + 'static {
     /// ([`EnqueueError::Unencodable`](crate::EnqueueError::Unencodable)), and the bytes appended
     /// before are dropped. A panic is such an error, too.
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+
+    /// How long a hint of these points is worth delivering, from the write on; by default as long as
+    /// [`Config::max_age`](crate::Config::max_age) says, which is for all hints, and which a longer lifetime does not outlive.
+    ///
+    /// For a database whose writes must not come back late: one that forgets its deletions after a grace period gives its hints
+    /// that period at most. It is stored with the hint, so each may have its own, and kept in whole milliseconds. When it is over
+    /// the hint leaves undelivered, as one that is too old does ([`LossReason::Expired`](crate::LossReason::Expired),
+    /// [`NodeStats::expired`](crate::NodeStats::expired)); neither replay nor a [`Consumer`](crate::Consumer) gives it to anybody
+    /// after that. As a dead letter it is kept, and one that is sent on has what is left of its time.
+    ///
+    /// Asked once a write, beside [`encode`](Payload::encode). It is no part of the bytes: what comes back by
+    /// [`decode`](Payload::decode) need not know it. See [`Expiring`](crate::Expiring) for points of any type.
+    fn expires_after(&self) -> Option<Duration> {
+        None
+    }
 
     /// Turns the bytes of a hint back into points.
     ///

@@ -58,6 +58,13 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 self.window.keep_only(shard, tried, &[]);
                 self.window.free(shard);
             }
+            Outcome::Expired(kept) => {
+                // Nothing of the shard leaves past what an earlier acknowledgement let go of and may be back.
+                self.check_reopens()?;
+                self.window.keep_only(shard, tried, &kept);
+                self.troubles.left(shard, tried.saturating_sub(kept.len()));
+                self.window.free(shard);
+            }
             Outcome::Undecodable(claim, error) => {
                 self.check_reopens()?;
                 self.still_there(shard, tried, &claim);

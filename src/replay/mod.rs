@@ -2,6 +2,7 @@
 
 mod aside;
 mod backoff;
+mod expired;
 mod filling;
 mod give_up;
 mod landing;
@@ -39,6 +40,7 @@ use crate::{
     store::{QueueRef, Store},
     types::NodeId,
 };
+pub use expired::lose;
 use node_processor::NodeProcessor;
 pub use progress::Progress;
 pub use progress::with_causes;
@@ -281,6 +283,7 @@ impl Replays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ageing::Ageing;
     use crate::shard_writer::{ShardWrite, WriteError};
 
     const NODE: NodeId = NodeId(1);
@@ -301,7 +304,8 @@ mod tests {
         let store = Arc::new(Store::open(&config, Box::new(|_| {})).unwrap());
         let replays = Replays::new(&config.manual_nodes, broadcast::Sender::new(1));
         let runtime = tokio::runtime::Handle::current();
-        let links = Links::new(&config, Clock::System, broadcast::Sender::new(1));
+        let ageing = Ageing::new(&config, Clock::System, Vec::new());
+        let links = Links::new(&config, Arc::new(ageing), broadcast::Sender::new(1));
         let links = Arc::new(links);
         replays.begin::<String, _>(&config, &store, Nobody, runtime, None, links);
         let begun = replays.without_nodes(&[NODE], async {

@@ -68,6 +68,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 send_limits: Arc::clone(&settings.send_limits),
                 timeout: settings.send_timeout,
                 clock: settings.clock.clone(),
+                ageing: Arc::clone(settings.links.ageing()),
                 admission: settings.admission.clone(),
                 link: settings.links.of(node),
             }),

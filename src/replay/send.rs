@@ -12,11 +12,16 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    progress::Progress, rate_limit::RateLimit, round::Interrupted, send_limits::SendLimits,
+    expired::{self, Checked},
+    progress::Progress,
+    rate_limit::RateLimit,
+    round::Interrupted,
+    send_limits::SendLimits,
     shard::Troubles,
 };
 use crate::{
     admission::{Admission, Sending},
+    ageing::Ageing,
     clock::Clock,
     error::HandoffError,
     links::Link,
@@ -36,6 +41,8 @@ pub struct Line<W> {
     pub send_limits: Arc<SendLimits>,
     pub timeout: Duration,
     pub clock: Clock,
+    /// How old hints are.
+    pub ageing: Arc<Ageing>,
     /// Told of every send, if direct writes keep behind them.
     pub admission: Option<Arc<Admission>>,
     /// Told how the node answers.
@@ -153,6 +160,8 @@ pub enum Outcome {
     Store(HandoffError),
     /// None of the hints was there any more.
     Nothing,
+    /// Some of them were too old, and have left. These are still there.
+    Expired(Vec<PeekedHint>),
     /// The first hint does not turn back into points.
     Undecodable(Claim, PayloadError),
     /// The writer was given so many of them, and took so many or failed.
@@ -195,6 +204,11 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     if claim.hints.is_empty() {
         return ended(tried, Outcome::Nothing);
     }
+    let claim = match expired::check(&line, claim).await {
+        Ok(Checked::All(claim)) => claim,
+        Ok(Checked::Some(kept)) => return ended(tried, Outcome::Expired(kept)),
+        Err(error) => return ended(tried, Outcome::Store(error)),
+    };
     let batches = match batches::<P>(&line, &claim.hints) {
         Ok(batches) => batches,
         Err(error) => return ended(tried, Outcome::Undecodable(claim, error)),

@@ -318,14 +318,21 @@ impl<P: Payload> HintedHandoff<P> {
     async fn send_on(&self, node: NodeId, id: HintId) -> Result<OnItsWay, HandoffError> {
         let (place, _, hint) = self.letter(node, id).await?;
         let permit = self.room(hint.payload.len()).await?;
+        let ageing = &self.inner.ageing;
+        let age = ageing.since(ageing.enqueued(hint.enqueued_unix_ms, None));
+        // Of its own time it has what is left; if nothing is, it will be gone before it is sent.
+        let left = |ms: u64| ms.saturating_sub(age.as_millis() as u64);
+        let lifetime_ms = hint.lifetime_ms.map(left);
+        lifetime_ms.inspect(|ms| ageing.note_lifetime(*ms));
         let hint = Hint {
             shard: hint.shard,
             format: hint.format,
             // As if it came now, lest it is too old the moment it is a hint.
-            enqueued_unix_ms: self.inner.ageing.now(),
+            enqueued_unix_ms: ageing.now(),
             payload: hint.payload,
             origin: hint.origin.or(Some((id.queue, id.sequence))),
             write: hint.write,
+            lifetime_ms,
         };
         let on_its_way = self.on_its_way(node, hint.shard);
         let (tell, told) = oneshot::channel();

@@ -12,8 +12,9 @@ use super::{HintedHandoff, dropping::Dropping};
 use crate::{
     config::{Config, WhenFull},
     error::{EnqueueError, Limit},
-    limits::{lose, read_unclaimed},
+    limits::read_unclaimed,
     payload::Payload,
+    replay::lose,
     store::{Full, LossReason, PeekedHint, Reader, Reservation, Store},
     types::{Amount, NodeId},
 };

@@ -18,6 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -137,6 +138,11 @@ pub(crate) fn no_answer() -> EnqueueError {
     EnqueueError::Unknown(StorageError::new("commit", text))
 }
 
+/// As it is stored: one that is too long to be is as good as for ever.
+fn lifetime_ms(lifetime: Duration) -> u64 {
+    u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
 /// Says of a hint on its way that it is durable, or that it is not known to be.
 fn note_durable(on_its_way: Option<OnItsWay>, result: &Result<HintId, EnqueueError>) {
     if let (Some(hint), Ok(id)) = (on_its_way, result) {
@@ -239,7 +245,8 @@ impl<P: Payload> HintedHandoff<P> {
     pub(crate) fn encode(&self, shard: ShardId, points: &P) -> Result<Hint, EnqueueError> {
         let mut bytes = Vec::new();
         // A panic there refuses this write, as an error does, and unwinds through nobody else's.
-        catch_unwind(AssertUnwindSafe(|| points.encode(&mut bytes))).unwrap_or_else(|panic| {
+        let encode = || points.encode(&mut bytes).map(|()| points.expires_after());
+        let lifetime = catch_unwind(AssertUnwindSafe(encode)).unwrap_or_else(|panic| {
             let text = panic_text(panic.as_ref());
             Err(EncodeError::new(format!("the encoder panicked: {text}")))
         })?;
@@ -250,6 +257,8 @@ impl<P: Payload> HintedHandoff<P> {
         if length > max {
             return Err(EnqueueError::EntryTooLarge { bytes: length, max });
         }
+        let lifetime_ms = lifetime.map(lifetime_ms);
+        lifetime_ms.inspect(|ms| self.inner.ageing.note_lifetime(*ms));
         Ok(Hint {
             shard,
             format: P::FORMAT,
@@ -257,6 +266,7 @@ impl<P: Payload> HintedHandoff<P> {
             payload: Bytes::from(bytes),
             origin: None,
             write: None,
+            lifetime_ms,
         })
     }
 

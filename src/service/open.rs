@@ -152,7 +152,12 @@ impl<P: Payload> HintedHandoff<P> {
         if let Some(admission) = &admission {
             admission.look(&store);
         }
-        let links = Arc::new(Links::new(&config, clock.clone(), events.clone()));
+        let corrections = store
+            .corrections()
+            .map_err(|error| StorageError::new("open: what is known of clocks", error))?;
+        let ageing = Arc::new(Ageing::new(&config, clock.clone(), corrections));
+        let links = Links::new(&config, Arc::clone(&ageing), events.clone());
+        let links = Arc::new(links);
         replays.begin(
             &config,
             &store,
@@ -162,12 +167,7 @@ impl<P: Payload> HintedHandoff<P> {
             Arc::clone(&links),
         );
         let door = Door::new(&config, &store);
-        let corrections = store
-            .corrections()
-            .map_err(|error| StorageError::new("open: what is known of clocks", error))?;
-        let ageing = Ageing::new(clock.clone(), config.expiry_grace, corrections);
-        let ageing = Arc::new(ageing);
-        let keeper = Housekeeper::new(&config, &store, Arc::clone(&ageing), runtime.clone());
+        let keeper = Housekeeper::new(&store, Arc::clone(&ageing), runtime.clone());
         let stop = replays.stop().clone();
         replays.spawn(keeper.run(stop), &runtime);
         let inner = Arc::new(Inner {

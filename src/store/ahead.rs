@@ -119,6 +119,7 @@ mod tests {
                 payload: vec![sequence as u8; HINT_BYTES].into(),
                 origin: None,
                 write: None,
+                lifetime_ms: None,
             };
             let hints: Vec<_> = (first..first + 10).map(hint).collect();
             let before = (first - 1) * HINT_BYTES as u64;

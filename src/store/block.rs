@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8
-//!         (bit 0: with origins; bit 1: mixed, see `mixed.rs`; bit 2: with write ids)
+//!         (bit 0: with origins; bit 1: mixed, see `mixed.rs`; bit 2: with write ids; bit 3: with lifetimes)
 //!         queue u64 | first sequence u64 | hints u32 | chunks u16
 //!         stored body bytes u32 | raw body bytes u32
 //!         payload bytes of the queue before this block u64
@@ -11,6 +11,7 @@
 //!         with origins, before the payload: queue u64, sequence u64 that it had before it was a dead letter; 0, 0 if it was none
 //!         with write ids, before the payload: boot u64, counter u64 of its write; 0, 0 if it has
 //!         none, since no boot is 0
+//!         with lifetimes, before the payload: ms u64 from its enqueue; u64::MAX if it has none
 //! ```
 //! All big endian. Header and stored body, one behind the other, are cut into chunks of 16 KiB under consecutive keys
 //! (SLED.md rule 3: no value may become a blob). Exactly `chunks` keys belong to a block. The hints before a block are
@@ -38,6 +39,8 @@ pub(super) const WITH_ORIGINS: u8 = 1;
 pub(super) const WITH_RUNS: u8 = 2;
 /// Every hint of the block has room for the id of its write.
 pub(super) const WITH_WRITES: u8 = 4;
+/// Every hint of the block has room for a lifetime.
+pub(super) const WITH_LIFETIMES: u8 = 8;
 pub(super) const CODEC_NONE: u8 = 0;
 pub(super) const CODEC_ZSTD: u8 = 1;
 
@@ -53,12 +56,16 @@ pub fn chunk_bytes() -> usize {
     }
 }
 
-/// What a hint takes in a body beside its payload, its origin and the id of its write.
+/// What a hint takes in a body beside its payload and what not every hint has.
 const HINT_OVERHEAD_BYTES: usize = 23;
 const ORIGIN_BYTES: usize = 16;
 const WRITE_BYTES: usize = 16;
+const LIFETIME_BYTES: usize = 8;
+/// What stands for none.
+pub(super) const NO_LIFETIME: u64 = u64::MAX;
 /// The most that a hint takes beside its payload.
-const HINT_OVERHEAD_BYTES_MAX: usize = HINT_OVERHEAD_BYTES + ORIGIN_BYTES + WRITE_BYTES;
+const HINT_OVERHEAD_BYTES_MAX: usize =
+    HINT_OVERHEAD_BYTES + ORIGIN_BYTES + WRITE_BYTES + LIFETIME_BYTES;
 /// No block is larger than one hint of the largest size, so nothing larger is ever allocated for one.
 const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + HINT_OVERHEAD_BYTES_MAX as u64;
 
@@ -77,6 +84,8 @@ pub struct Hint {
     pub origin: Option<(QueueId, Sequence)>,
     /// The write of a [`PointsWriter`](crate::PointsWriter) that it is a copy of, if it is.
     pub write: Option<WriteId>,
+    /// After so long from its enqueue it is not to be delivered any more, in milliseconds.
+    pub lifetime_ms: Option<u64>,
 }
 
 impl Hint {
@@ -93,6 +102,11 @@ impl Hint {
             queue,
             sequence,
         })
+    }
+
+    /// When its own lifetime is over, counted from its stamp.
+    pub fn due_unix_ms(&self) -> Option<u64> {
+        Some(self.enqueued_unix_ms.saturating_add(self.lifetime_ms?))
     }
 
     /// Bytes that it counts for.
@@ -181,8 +195,8 @@ impl Header {
         }
         let (codec, flags) = (bytes.try_get_u8()?, bytes.try_get_u8()?);
         let known = match queue == MIXED {
-            true => flags & !WITH_WRITES == WITH_RUNS,
-            false => flags & !(WITH_ORIGINS | WITH_WRITES) == 0,
+            true => flags & !(WITH_WRITES | WITH_LIFETIMES) == WITH_RUNS,
+            false => flags & !(WITH_ORIGINS | WITH_WRITES | WITH_LIFETIMES) == 0,
         };
         if codec > CODEC_ZSTD || !known {
             return Err(DecodeError::Invalid("its codec or flags are unknown"));
@@ -234,6 +248,9 @@ pub fn hint_overhead(flags: u8) -> u64 {
     }
     if flags & WITH_WRITES != 0 {
         bytes += WRITE_BYTES;
+    }
+    if flags & WITH_LIFETIMES != 0 {
+        bytes += LIFETIME_BYTES;
     }
     bytes as u64
 }
@@ -321,6 +338,10 @@ pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<Hint>, D
                 counter: raw.try_get_u64()?,
             }),
         };
+        let lifetime_ms = match flags & WITH_LIFETIMES {
+            0 => None,
+            _ => Some(raw.try_get_u64()?).filter(|ms| *ms != NO_LIFETIME),
+        };
         if length > raw.len() {
             return Err(DecodeError::Short {
                 found: raw.len(),
@@ -334,6 +355,7 @@ pub fn take_hints(raw: &mut Bytes, hints: u32, flags: u8) -> Result<Vec<Hint>, D
             payload: raw.split_to(length),
             origin: origin.filter(|(queue, _)| queue.0 != 0),
             write: write.filter(|write| write.boot != 0),
+            lifetime_ms,
         });
     }
     Ok(stored)

@@ -51,7 +51,7 @@ impl Correction {
         is_about.then(|| stamp.saturating_add_signed(self.ahead_ms))
     }
 
-    pub fn encode_all(corrections: &[Correction]) -> Vec<u8> {
+    pub(super) fn encode_all(corrections: &[Correction]) -> Vec<u8> {
         let kept = corrections.len().saturating_sub(CORRECTIONS_MAX);
         let kept = corrections.get(kept..).unwrap_or_default();
         let mut bytes = Vec::with_capacity(kept.len() * 24);
@@ -63,7 +63,7 @@ impl Correction {
         bytes
     }
 
-    pub fn decode_all(mut bytes: &[u8]) -> Result<Vec<Correction>, DecodeError> {
+    pub(super) fn decode_all(mut bytes: &[u8]) -> Result<Vec<Correction>, DecodeError> {
         let mut corrections = Vec::new();
         while !bytes.is_empty() && corrections.len() < CORRECTIONS_MAX {
             corrections.push(Correction {

@@ -178,6 +178,7 @@ mod tests {
             payload: vec![7; 1000].into(),
             origin: None,
             write: None,
+            lifetime_ms: None,
         }
     }
 

@@ -76,6 +76,7 @@ mod tests {
             payload: "cpu v=1".into(),
             origin: None,
             write: None,
+            lifetime_ms: None,
         };
         let (tell, told) = mpsc::channel();
         store.append(NODE, hint, Box::new(move |it| tell.send(it).unwrap()));

@@ -47,6 +47,12 @@ impl Draft {
         times.min().unwrap_or(u64::MAX)
     }
 
+    /// The earliest end of a lifetime of its hints, `u64::MAX` if none has one.
+    pub fn due_unix_ms(&self) -> u64 {
+        let dues = self.hints.iter().filter_map(Hint::due_unix_ms);
+        dues.min().unwrap_or(u64::MAX)
+    }
+
     /// Cuts off what is over so many bytes, but for one hint at least.
     pub fn split_off(&mut self, bytes: usize) -> Option<Draft> {
         let mut before = 0;

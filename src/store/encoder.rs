@@ -6,8 +6,8 @@ use zstd::zstd_safe::CParameter;
 
 use super::{
     block::{
-        CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, Hint, WITH_ORIGINS, WITH_RUNS, WITH_WRITES,
-        chunk_bytes,
+        CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, Hint, NO_LIFETIME, WITH_LIFETIMES,
+        WITH_ORIGINS, WITH_RUNS, WITH_WRITES, chunk_bytes,
     },
     keys::{CHUNK_KEY_BYTES, Place, QueueRef, Shelf},
     mixed::{MIXED, MixedDraft, put_run},
@@ -100,7 +100,7 @@ impl Encoder {
         self.begin();
         // Not origins: a group that brings a dead letter back is not mixed.
         let all = draft.runs.iter().flat_map(|run| &run.hints);
-        let flags = WITH_RUNS | (fields_of(all) & WITH_WRITES);
+        let flags = WITH_RUNS | (fields_of(all) & (WITH_WRITES | WITH_LIFETIMES));
         for run in &draft.runs {
             put_run(&mut self.raw, run);
             run.hints.iter().for_each(|hint| self.put(hint, flags));
@@ -148,6 +148,9 @@ impl Encoder {
             let (boot, counter) = hint.write.map_or((0, 0), |it| (it.boot, it.counter));
             self.raw.put_u64(boot);
             self.raw.put_u64(counter);
+        }
+        if flags & WITH_LIFETIMES != 0 {
+            self.raw.put_u64(hint.lifetime_ms.unwrap_or(NO_LIFETIME));
         }
         self.raw.put_slice(&hint.payload);
     }
@@ -236,7 +239,8 @@ impl Encoder {
 fn fields_of<'a>(hints: impl IntoIterator<Item = &'a Hint>) -> u8 {
     hints.into_iter().fold(0, |flags, hint| {
         let origin = hint.origin.map_or(0, |_| WITH_ORIGINS);
-        flags | origin | hint.write.map_or(0, |_| WITH_WRITES)
+        let lifetime = hint.lifetime_ms.map_or(0, |_| WITH_LIFETIMES);
+        flags | origin | lifetime | hint.write.map_or(0, |_| WITH_WRITES)
     })
 }
 

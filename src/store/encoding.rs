@@ -172,6 +172,7 @@ mod tests {
             payload: vec![7; payload_bytes].into(),
             origin: None,
             write: None,
+            lifetime_ms: None,
         };
         let node = NodeId(node);
         Draft {

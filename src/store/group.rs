@@ -84,6 +84,7 @@ struct Written {
     added: Amount,
     first: Sequence,
     oldest_unix_ms: u64,
+    due_unix_ms: u64,
     recent: Option<Kept>,
 }
 
@@ -98,6 +99,7 @@ impl Written {
             added: draft.amount(),
             first: draft.first,
             oldest_unix_ms: draft.oldest_unix_ms(),
+            due_unix_ms: draft.due_unix_ms(),
             recent,
         }
     }
@@ -449,7 +451,8 @@ impl Committer {
             }
             for (it, left_at_once) in written.into_iter().zip(left_at_once) {
                 registry.publish(it.node, it.queue, it.watermark, it.bytes_through, it.added);
-                registry.note_stored(it.node, it.queue, it.first, it.oldest_unix_ms);
+                let (oldest, due) = (it.oldest_unix_ms, it.due_unix_ms);
+                registry.note_stored(it.node, it.queue, it.first, oldest, due);
                 counters.enqueued_hints.fetch_add(it.added.hints, Relaxed);
                 counters.enqueued_bytes.fetch_add(it.added.bytes, Relaxed);
                 // What is held is nobody's to send: its bell rings when it is let go.

@@ -548,6 +548,7 @@ mod tests {
                 payload: vec![0; bytes].into(),
                 origin: None,
                 write: None,
+                lifetime_ms: None,
             },
             held: None,
             answered: false,

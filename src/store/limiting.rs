@@ -9,12 +9,12 @@ use super::{
     Store,
     departure::LossReason,
     guarded::OnRoom,
-    keys::Place,
+    keys::{Place, QueueRef},
     quota::{Full, Reservation},
 };
 use crate::{
     error::EnqueueError,
-    types::{Amount, NodeId},
+    types::{Amount, NodeId, Sequence},
 };
 
 /// A hint that nobody has claimed, at the head of what a node has of such.
@@ -26,6 +26,19 @@ pub struct Head {
     pub place: Place,
     /// When it was enqueued, or a moment before that; `None` if it was not read yet.
     pub unix_ms: Option<u64>,
+}
+
+/// Consecutive hints of a queue, one of which may have a lifetime that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// The node.
+    pub node: NodeId,
+    /// The queue.
+    pub queue: QueueRef,
+    /// The first of them.
+    pub from: Sequence,
+    /// The first behind them.
+    pub until: Sequence,
 }
 
 impl Store {
@@ -141,5 +154,44 @@ impl Store {
     pub fn first_seen(&self, place: Place) -> Option<u64> {
         let registry = self.shared.registry.lock();
         registry.ages.get(&place.queue)?.found_at(place.sequence)
+    }
+
+    /// Hints of which one may have a lifetime that is over at `now`: where that is so for longest. What was there at open and was not
+    /// looked through comes last, if it is to.
+    pub fn next_due(&self, now: u64, with_unknown: bool) -> Option<Due> {
+        let mut registry = self.shared.registry.lock();
+        let is_due = |due: u64| due <= now && (due > 0 || with_unknown);
+        let stretches = registry.stretches();
+        let due = stretches.filter(|(.., it)| is_due(it.due_unix_ms));
+        let (node, queue, next, stretch) =
+            due.min_by_key(|(.., it)| it.due_unix_ms.wrapping_sub(1))?;
+        let until = match stretch.until {
+            Some(until) => until,
+            None => {
+                registry.ages.entry(queue).or_default().end_at(next);
+                next
+            }
+        };
+        Some(Due {
+            node,
+            queue,
+            from: stretch.from,
+            until,
+        })
+    }
+
+    /// Hints were looked through: this is the earliest end of a lifetime among them, and none was enqueued before that time.
+    pub fn note_searched(&self, it: Due, due_unix_ms: u64, unix_ms: u64) {
+        let mut registry = self.shared.registry.lock();
+        if let Some(ages) = registry.ages.get_mut(&it.queue) {
+            ages.searched(it.from, it.until, due_unix_ms, unix_ms);
+        }
+    }
+
+    /// When the first lifetime that is known of is over.
+    pub fn first_due(&self) -> Option<u64> {
+        let registry = self.shared.registry.lock();
+        let dues = registry.stretches().map(|(.., it)| it.due_unix_ms);
+        dues.filter(|due| (1..u64::MAX).contains(due)).min()
     }
 }

@@ -6,7 +6,7 @@
 //! those that left meanwhile never are. An open sorts what a crash left (`sort_found.rs`).
 //!
 //! ```text
-//! header  as of any block, with bit 1 of its flags set, and bit 2 if its hints have write ids;
+//! header  as of any block, with bit 1 of its flags set, bits 2 and 3 if its hints have write ids or lifetimes;
 //!         its queue is 0, its sequences count the hints of all mixed groups
 //! body    a run: node u64 | queue u64 | first sequence u64 | payload bytes of the queue before it u64 | hints u32
 //!         followed by its hints as in the body of any block, without origins
@@ -17,7 +17,7 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use super::{
-    block::{self, Header, WITH_WRITES, hint_overhead},
+    block::{self, Header, WITH_LIFETIMES, WITH_WRITES, hint_overhead},
     draft::Draft,
     keys::QueueRef,
     sealed::DecodeError,
@@ -80,7 +80,7 @@ pub fn put_run(out: &mut Vec<u8>, run: &Draft) {
 /// Takes the body of a mixed group apart that was verified and is not compressed any more.
 pub fn split_runs(mut raw: Bytes, header: &Header) -> Result<Vec<Draft>, DecodeError> {
     let mut runs = Vec::new();
-    let (flags, mut hints) = (header.flags & WITH_WRITES, 0_u64);
+    let (flags, mut hints) = (header.flags & (WITH_WRITES | WITH_LIFETIMES), 0_u64);
     while !raw.is_empty() {
         let queue = QueueRef {
             node: NodeId(raw.try_get_u64()?),
@@ -135,6 +135,7 @@ mod tests {
             payload: Bytes::copy_from_slice(payload),
             origin: None,
             write: None,
+            lifetime_ms: None,
         };
         let queue = QueueRef {
             node: NodeId(node),

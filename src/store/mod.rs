@@ -118,6 +118,7 @@ pub use host_database::{database_config, make_durable, mend_database, open_datab
 pub use inbox::AppendDone;
 pub use keys::{Place, QueueRef};
 pub use letter::Dead;
+pub use limiting::Due;
 pub use loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode};
 pub use membership::Retained;
 pub use overlay::{Budget, RowBatch, Rows};

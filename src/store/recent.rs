@@ -107,6 +107,7 @@ mod tests {
                 payload: Bytes::copy_from_slice(payload),
                 origin: None,
                 write: None,
+                lifetime_ms: None,
             })
             .collect();
         let node = NodeId(node);

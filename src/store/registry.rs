@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    ages::Ages,
+    ages::{self, Ages},
     clean::CleanQueue,
     cursor::{Cursor, Leave},
     held::HeldHints,
@@ -480,13 +480,21 @@ impl Registry {
         self.quota.reserve(&wanted)
     }
 
-    /// A block was stored: from `first` on, no hint of it was enqueued before `unix_ms`.
-    pub fn note_stored(&mut self, node: NodeId, at: QueueRef, first: Sequence, unix_ms: u64) {
+    /// A block was stored: from `first` on, no hint of it was enqueued before `unix_ms`, nor has a lifetime that ends before
+    /// `due_unix_ms`.
+    pub fn note_stored(
+        &mut self,
+        node: NodeId,
+        at: QueueRef,
+        first: Sequence,
+        unix_ms: u64,
+        due_unix_ms: u64,
+    ) {
         let queues = self.nodes.get(&node).map(|node| &node.queues);
         let queue = queues.and_then(|queues| queues.iter().find(|queue| queue.at == at));
         if let Some(queue) = queue {
             let ages = self.ages.entry(at).or_default();
-            ages.push(first, unix_ms, queue.cursor.next);
+            ages.push(first, unix_ms, due_unix_ms, queue.cursor.next);
         }
     }
 
@@ -498,6 +506,22 @@ impl Registry {
             let ages = self.ages.entry(place.queue).or_default();
             ages.read(place.sequence, unix_ms, queue.cursor.next);
         }
+    }
+
+    /// All that is pending, as the marks of its age divide it: node, queue, the next sequence of the queue, and which hints.
+    pub fn stretches(&self) -> impl Iterator<Item = (NodeId, QueueRef, Sequence, ages::Stretch)> {
+        const NONE: &Ages = &Ages::new();
+        let queues = self.nodes.iter();
+        let queues =
+            queues.flat_map(|(node, it)| it.queues.iter().map(move |queue| (*node, queue)));
+        let queues = queues.filter(|(_, queue)| !queue.is_drained());
+        queues.flat_map(|(node, queue)| {
+            let ages = self.ages.get(&queue.at).unwrap_or(NONE);
+            let next = Sequence(queue.watermark.0.saturating_add(1));
+            let stretches = ages.stretches(queue.cursor.next);
+            let stretches = stretches.filter(move |it| it.from < next);
+            stretches.map(move |it| (node, queue.at, next, it))
+        })
     }
 
     /// When the node's oldest pending hint was enqueued, or a moment before that.

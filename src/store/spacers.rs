@@ -118,6 +118,7 @@ mod tests {
             payload: payload(payload_bytes),
             origin: None,
             write: None,
+            lifetime_ms: None,
         };
         for first in 1..=blocks {
             let block = encoder.encode(QUEUE, Sequence(first), 0, [&hint]);

@@ -179,6 +179,7 @@ mod tests {
             payload: vec![number as u8; 100].into(),
             origin: None,
             write: None,
+            lifetime_ms: None,
         };
         Draft {
             node: QUEUE.node,

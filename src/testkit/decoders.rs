@@ -270,6 +270,7 @@ mod tests {
             payload: (0..length).map(|_| random.u8(..)).collect(),
             origin: None,
             write: None,
+            lifetime_ms: None,
         };
         let hints = [hint(100_000), hint(1)];
         let stored = encode_block(QUEUE, Sequence(5), 9, &hints);

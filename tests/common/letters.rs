@@ -96,6 +96,7 @@ pub fn as_new(store: &Store, node: u64, place: Place) -> Hint {
         payload: hint.payload,
         origin: hint.origin.or(Some((place.queue.queue, place.sequence))),
         write: hint.write,
+        lifetime_ms: hint.lifetime_ms,
     }
 }
 

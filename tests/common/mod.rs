@@ -36,6 +36,7 @@ pub fn hint(shard: u64, payload: impl Into<Bytes>) -> Hint {
         payload: payload.into(),
         origin: None,
         write: None,
+        lifetime_ms: None,
     }
 }
 

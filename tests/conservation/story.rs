@@ -181,6 +181,7 @@ impl Story {
                 boot: 7,
                 counter: number,
             }),
+            lifetime_ms: number.is_multiple_of(5).then_some(number),
         };
         (number, hint)
     }
@@ -317,6 +318,7 @@ impl Story {
             payload: hint.payload,
             origin: hint.origin.or(Some((place.queue.queue, place.sequence))),
             write: hint.write,
+            lifetime_ms: hint.lifetime_ms,
         };
         Some((number, place, hint))
     }

@@ -3,7 +3,8 @@
 does for nine, of which two were delivered, one was lost, one is a dead letter and one was a dead letter and is the ninth now;
 schema2_more.txt: records that take more to come to; schema2_spacers.txt: the empty keys around three blocks of 2, 1 and 2 chunks with a
 hint each; schema3_mixed.txt: a group of a hint for node 258 and one for node 259, a cursor behind such groups, and the schema;
-schema3_writes.txt: blocks and a group of hints with the ids of their writes, and a cursor with a hint that was withdrawn; and
+schema3_writes.txt: blocks and a group of hints with the ids of their writes, and a cursor with a hint that was withdrawn;
+schema3_lifetimes.txt: the same of hints with lifetimes; schema3_clock.txt: two clocks that were wrong; and
 applied.txt: what a receiver remembers of hint 258.
 
 Written from the layouts in src/store/{keys,block,mixed,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
@@ -269,3 +270,27 @@ writes = {
     "more mixed group": block_of(2**64 - 1, 0, 1, 6, 7, 0, 2, run),
 }
 write("schema3_writes.txt", writes)
+
+NONE = 2**64 - 1
+
+
+def hint_with(payload, lifetime, write=b""):
+    """A hint of a block with lifetimes, and with what else stands before one."""
+    return struct.pack(">BHQQI", 0, FORMAT, SHARD, TIME, len(payload)) + write + struct.pack(">Q", lifetime) + payload
+
+
+run = struct.pack(">QQQQI", NODE, QUEUE, 1, 0, 2) + hint_with(b"v=1", 60_000) + hint_with(b"v=2", NONE)
+all_fields = struct.pack(">QQQQ", QUEUE, 1, *WRITES[0])
+write(
+    "schema3_lifetimes.txt",
+    {
+        "hh/hints block 1": block_of(NODE, QUEUE, 1, 8, 1, 0, 1, hint_with(FIRST, 3_600_000)),
+        "more two hints, one with a lifetime": block_of(
+            NODE, QUEUE, 1, 8, 4, 90, 2, hint_with(b"v=4", NONE) + hint_with(b"v=5", 0)
+        ),
+        "more all that a hint can have": block_of(NODE, QUEUE, 1, 13, 4, 90, 1, hint_with(b"v=4", 5, all_fields)),
+        "more mixed group": block_of(2**64 - 1, 0, 1, 10, 7, 0, 2, run),
+    },
+)
+clocks = struct.pack(">QQqQQq", 0, 9, 1_600_000_000_000, 1_699_999_997_500, NONE, -2500)
+write("schema3_clock.txt", {"hh/meta clock": meta("clock", clocks)})

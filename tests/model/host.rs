@@ -202,6 +202,8 @@ impl Host {
                 boot: 7,
                 counter: number,
             }),
+            // And some a lifetime.
+            lifetime_ms: number.is_multiple_of(7).then_some(number),
         }
     }
 

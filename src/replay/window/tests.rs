@@ -28,6 +28,7 @@ pub fn hints(of: &[(u64, u64)]) -> Vec<PeekedHint> {
             payload: Bytes::from_static(b"ten bytes."),
             origin: None,
             write: None,
+            lifetime_ms: None,
         },
     };
     of.iter().map(hint).collect()

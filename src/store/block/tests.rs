@@ -17,6 +17,7 @@ fn hint(payload: impl Into<Bytes>) -> Hint {
         payload: payload.into(),
         origin: None,
         write: None,
+        lifetime_ms: None,
     }
 }
 
@@ -102,8 +103,19 @@ fn hints_keep_the_ids_of_their_writes_and_those_without_any_stay_as_they_were() 
     };
     assert_eq!(bytes(&plain), 2 * 23 + 800);
     assert_eq!(bytes(&[first.clone(), of_write.clone()]), 2 * 39 + 800);
-    assert_eq!(bytes(&[first, both.clone()]), 2 * 55 + 800);
-    assert_eq!(both.raw_bytes(), 55 + 300, "at most");
+    assert_eq!(bytes(&[first.clone(), both.clone()]), 2 * 55 + 800);
+    let lifetime_ms = Some(0);
+    let all = Hint {
+        lifetime_ms,
+        ..both.clone()
+    };
+    assert_eq!(bytes(&[first.clone(), all.clone()]), 2 * 63 + 800);
+    let of_time = Hint {
+        lifetime_ms,
+        ..plain[1].clone()
+    };
+    assert_eq!(bytes(&[first.clone(), of_time]), 2 * 31 + 800);
+    assert_eq!(all.raw_bytes(), 63 + 300, "at most");
     // A boot of 0 is none.
     let none = Hint {
         write: Some(WriteId {
@@ -121,7 +133,7 @@ fn hints_keep_the_ids_of_their_writes_and_those_without_any_stay_as_they_were() 
 #[test]
 fn the_largest_hint_fits_with_all_that_a_hint_can_have() {
     let most = MAX_ENTRY_BYTES_CEILING as u32;
-    let flags = WITH_ORIGINS | WITH_WRITES;
+    let flags = WITH_ORIGINS | WITH_WRITES | WITH_LIFETIMES;
     let raw_bytes = most + hint_overhead(flags) as u32;
     let largest = |raw_bytes| Header {
         codec: CODEC_ZSTD,
@@ -158,6 +170,10 @@ fn any_flipped_bit_in_a_block_is_noticed() {
             boot: 1,
             counter: 6,
         }),
+        ..hint(&b"cpu value=1"[..])
+    });
+    flip_each(Hint {
+        lifetime_ms: Some(6),
         ..hint(&b"cpu value=1"[..])
     });
 }

@@ -63,6 +63,7 @@ fn hint(shard: u64) -> Hint {
         payload: "ten bytes.".into(),
         origin: None,
         write: None,
+        lifetime_ms: None,
     }
 }
 

@@ -18,6 +18,7 @@ fn run(node: u64, sequences: RangeInclusive<u64>) -> Draft {
         payload: vec![sequence as u8; 100].into(),
         origin: None,
         write: None,
+        lifetime_ms: None,
     };
     Draft {
         node: NodeId(node),

@@ -36,6 +36,7 @@ fn hint(text: &str) -> Hint {
         payload: text.to_owned().into(),
         origin: None,
         write: None,
+        lifetime_ms: None,
     }
 }
 

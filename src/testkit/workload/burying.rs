@@ -35,6 +35,7 @@ impl Host {
             payload: payload(number, node, shard, bytes.min(BURIED_BYTES_MAX)),
             origin: None,
             write: None,
+            lifetime_ms: None,
         };
         let burial = Burial {
             reason: DeadReason::Rejected,

@@ -1,0 +1,118 @@
+//! Looking for hints whose own lifetime is over: they may stand anywhere in a queue, behind others that live longer.
+//!
+//! The marks of a queue's age say in which stretches of it there may be one (`store/ages.rs`). Such a stretch is looked through from
+//! its beginning to its end, some megabytes a look, and then it is known when the next of its lifetimes ends. What was there at open
+//! is looked through once, if any hint is met that has a lifetime.
+
+use super::{expiry::Housekeeper, oldest::read_unclaimed};
+use crate::{
+    error::HandoffError,
+    store::{Due, PeekedHint, Place, Reader},
+};
+
+/// Reads of a look, each of a MiB at most: others wait for it.
+const READS_A_LOOK: usize = 8;
+/// When one is looked for again that could not leave yet, since somebody else has it.
+const AGAIN_MS: u64 = 5000;
+
+/// Where it is.
+#[derive(Default)]
+pub struct Search(Option<Pass>);
+
+/// Through one stretch.
+struct Pass {
+    due: Due,
+    reader: Reader,
+    next: Place,
+    /// The earliest end of a lifetime that was found.
+    first_due_unix_ms: u64,
+    oldest_unix_ms: u64,
+}
+
+impl Search {
+    pub fn is_under_way(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Goes on where it was, and looks for more to look through.
+    pub async fn go_on(&mut self, keeper: &Housekeeper) -> Result<(), HandoffError> {
+        for _ in 0..READS_A_LOOK {
+            let pass = self.0.take().or_else(|| Pass::next(keeper));
+            let Some(mut pass) = pass else {
+                return Ok(());
+            };
+            if !pass.read(keeper).await? {
+                self.0 = Some(pass);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pass {
+    fn next(keeper: &Housekeeper) -> Option<Pass> {
+        let ageing = &keeper.ageing;
+        // While the wall clock is not believed nothing can be said of what was there at open.
+        let with_unknown = ageing.has_lifetimes() && ageing.quiet_for().is_none();
+        let due = keeper.store.next_due(ageing.now(), with_unknown)?;
+        Some(Pass {
+            due,
+            reader: Reader::default(),
+            next: Place {
+                queue: due.queue,
+                sequence: due.from,
+            },
+            first_due_unix_ms: u64::MAX,
+            oldest_unix_ms: ageing.now(),
+        })
+    }
+
+    /// Reads on, and has those leave that are over. Whether that was the last of it.
+    async fn read(&mut self, keeper: &Housekeeper) -> Result<bool, HandoffError> {
+        let (runtime, store, node) = (&keeper.runtime, &keeper.store, self.due.node);
+        let reader = std::mem::take(&mut self.reader);
+        let (reader, mut hints) =
+            read_unclaimed(runtime, store, node, Some(self.next), reader).await?;
+        self.reader = reader;
+        let again = keeper.ageing.now().saturating_add(AGAIN_MS);
+        let is_within = |hint: &PeekedHint| {
+            let place = hint.mark.place();
+            place.queue == self.due.queue && place.sequence < self.due.until
+        };
+        let count = hints.iter().take_while(|hint| is_within(hint)).count();
+        hints.truncate(count);
+        // What somebody else has is passed over.
+        let first = hints.first().map(|hint| hint.mark.sequence);
+        if first.is_none_or(|first| first > self.next.sequence) {
+            self.first_due_unix_ms = self.first_due_unix_ms.min(again);
+        }
+        let mut over = Vec::new();
+        for hint in &hints {
+            let age = keeper.ageing.of_read(store, hint);
+            self.oldest_unix_ms = self.oldest_unix_ms.min(age.enqueued_unix_ms);
+            match age.is_over {
+                true => over.push(hint.clone()),
+                false => {
+                    let due = age.due_unix_ms.unwrap_or(u64::MAX);
+                    let now = keeper.ageing.now();
+                    let due = if due <= now { again } else { due };
+                    self.first_due_unix_ms = self.first_due_unix_ms.min(due);
+                }
+            }
+        }
+        if !over.is_empty() && keeper.expire(node, over).await? > 0 {
+            self.first_due_unix_ms = self.first_due_unix_ms.min(again);
+        }
+        match hints.last().map(|hint| hint.mark.place().next()) {
+            Some(next) if next.sequence < self.due.until => {
+                self.next = next;
+                Ok(false)
+            }
+            _ => {
+                let (due, oldest) = (self.first_due_unix_ms, self.oldest_unix_ms);
+                store.note_searched(self.due, due, oldest);
+                Ok(true)
+            }
+        }
+    }
+}
