@@ -113,6 +113,9 @@ pub struct NodeStats {
     pub paused: Option<Pause>,
     /// Since when it is parked, if it is: by the wall clock, in milliseconds since 1970.
     pub parked_since_unix_ms: Option<u64>,
+    /// It is removed once nothing is pending
+    /// ([`drain_and_remove`](crate::HintedHandoff::drain_and_remove)), over restarts too.
+    pub leaving: bool,
     /// Whether direct writes are sent to it.
     pub gate: Gate,
     /// Direct writes.

@@ -360,9 +360,11 @@ pub enum HandoffError {
         /// The node named twice.
         node: NodeId,
     },
-    /// The node was to be removed once nothing is pending, and something still is. It stays as it is.
+    /// The node is to be removed once nothing is pending, and something still is. It will be removed when that is delivered, over
+    /// restarts too, unless that is called off.
     #[error(
-        "node {node} is not drained: {} hints ({} bytes) are pending; give it more time, or discard them with remove_node", pending.hints,
+        "node {node} is not drained yet: {} hints ({} bytes) are pending; it is removed once they are delivered, or discard them with \
+         remove_node, or call it off with cancel_removal", pending.hints,
         pending.bytes
     )]
     NotDrained {
@@ -370,6 +372,22 @@ pub enum HandoffError {
         node: NodeId,
         /// What is pending.
         pending: Amount,
+    },
+    /// The node was to be removed once nothing is pending, and that was called off.
+    #[error("node {node} stays: its removal was called off by cancel_removal")]
+    RemovalCancelled {
+        /// The node asked for.
+        node: NodeId,
+    },
+    /// More nodes were said to be all of the cluster than can be kept as such.
+    #[error(
+        "{members} nodes are too many to be kept as a list of all, at most {max}; use retain_nodes, and say it again when one comes"
+    )]
+    TooManyMembers {
+        /// How many were named.
+        members: usize,
+        /// How many there may be.
+        max: usize,
     },
     /// Nothing is replayed to the node, so there is nothing to pause.
     #[error(

@@ -12,6 +12,7 @@ mod purge;
 mod stats;
 
 use std::{
+    collections::BTreeMap,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -24,8 +25,9 @@ use std::{
 use bytes::Bytes;
 pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
 pub(crate) use fan_out::NoRoom;
+use parking_lot::Mutex;
 use tokio::{
-    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch},
+    sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch},
     time::Instant,
 };
 
@@ -89,6 +91,10 @@ struct Inner {
     turns: Arc<Semaphore>,
     /// A permit for whoever changes the queues of nodes, since their tasks must not be started meanwhile.
     changes: Semaphore,
+    /// For which nodes' removal callers wait, and how many. Nothing else is taken while it is held.
+    waiting: Mutex<BTreeMap<NodeId, usize>>,
+    /// Rung when the housekeeping is to look at nodes that leave.
+    house: Arc<Notify>,
     /// What bounds the queues, and what becomes of a hint that does not fit.
     door: Door,
     clock: Clock,

@@ -14,7 +14,7 @@ use crate::{
     error::HandoffError,
     payload::Payload,
     replay::Replays,
-    store::{Now, Parked, Retained},
+    store::{MEMBERS_MAX, Members, Now, Parked, Retained},
     types::{Amount, NodeId, Pause},
 };
 
@@ -97,18 +97,51 @@ impl<P: Payload> HintedHandoff<P> {
     /// Says who is in the cluster. Every other node that is known is *parked*: its hints are accepted and wait, and are discarded when that
     /// has lasted for [`Config::purge_after`](crate::Config::purge_after). Nodes that are named and were parked go on.
     ///
-    /// It says so of this moment: a node that is hinted for the first time afterwards is not parked before the next call. Naming a
+    /// It says so of this moment: a node that is hinted for the first time afterwards is not parked before the next call. Where the
+    /// list is complete, say so by [`retain_only_nodes`](HintedHandoff::retain_only_nodes); this call takes that back. Naming a
     /// node that is not known means nothing. Nodes in [`Config::manual_nodes`](crate::Config::manual_nodes) are never
     /// parked. Since when a node is parked outlives restarts. When it returns, all is durable.
     ///
     /// # Errors
     /// Why the store does not serve. Then some may be parked and others not: say it again.
     pub async fn retain_nodes(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
+        self.retain(members, false).await
+    }
+
+    /// As [`retain_nodes`](HintedHandoff::retain_nodes), and these are all: a node that is not named and is hinted for the first time
+    /// later is parked, too, before anything is sent to it. That lasts, over restarts, until either of the two calls is made again.
+    /// Name a node before it joins, and before another is renamed to it.
+    ///
+    /// Since when such a node is parked is known some seconds after its first hint.
+    ///
+    /// # Errors
+    /// [`HandoffError::TooManyMembers`] for more than 8,000 nodes, and as `retain_nodes`.
+    pub async fn retain_only_nodes(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
+        self.retain(members, true).await
+    }
+
+    async fn retain(&self, members: &[NodeId], are_all: bool) -> Result<Retained, HandoffError> {
+        let nodes: BTreeSet<NodeId> = members.iter().copied().collect();
+        if are_all && nodes.len() > MEMBERS_MAX {
+            return Err(HandoffError::TooManyMembers {
+                members: nodes.len(),
+                max: MEMBERS_MAX,
+            });
+        }
         let (tell, told) = channel();
-        let members = members.iter().copied().collect();
-        let unparked = |it: &Retained| it.unparked.iter().copied().collect();
-        let tell = self.and_wake(tell, unparked);
+        // Those too that were held, and were not parked yet.
+        let mut known = nodes.clone();
+        let replays = Arc::clone(&self.inner.replays);
+        let tell = self.and_wake(tell, move |it: &Retained| {
+            known.extend(&it.unparked);
+            let tasks = replays.with_tasks().into_iter().collect();
+            match are_all {
+                true => known.intersection(&tasks).copied().collect(),
+                false => tasks,
+            }
+        });
         let now = self.inner.now();
+        let members = Members { nodes, are_all };
         self.inner.store.retain_nodes(members, now, tell);
         heard(told).await
     }
@@ -169,18 +202,28 @@ impl<P: Payload> HintedHandoff<P> {
         .await
     }
 
-    /// Waits until all hints of a node are delivered, and forgets it: it leaves the cluster in peace. A hint that slips in before the
-    /// end is waited for too, so stop writing first; whether anything is pending is decided in order with the writes. The replay of a
-    /// node that is paused or parked goes on only if it is resumed or named meanwhile.
+    /// Has a node forgotten once all its hints are delivered, and waits for that: it leaves the cluster in peace. A hint that slips in
+    /// before the end is waited for too, so stop writing first; whether anything is pending is decided in order with the writes. The
+    /// replay of a node that is paused or parked goes on only if it is resumed or named meanwhile.
+    ///
+    /// That it is to be removed is durable before anything is waited for, and goes on when `timeout` is over, when the future is
+    /// dropped, and after a restart ([`NodeStats::leaving`](crate::NodeStats::leaving)), until it is done or
+    /// [`cancel_removal`](HintedHandoff::cancel_removal) calls it off. Another call waits for the same. A node that is renamed to a
+    /// name that was not known leaves under that.
     ///
     /// # Errors
-    /// [`HandoffError::NotDrained`] with what is pending when `timeout` is over, and then nothing has changed;
-    /// [`HandoffError::UnknownNode`] if it was never hinted, or was removed; or why the store does not serve.
+    /// [`HandoffError::NotDrained`] with what is pending when `timeout` is over; [`HandoffError::RemovalCancelled`] if it was called
+    /// off; [`HandoffError::UnknownNode`] if it was never hinted, or was removed; or why the store does not serve.
     pub async fn drain_and_remove(
         &self,
         node: NodeId,
         timeout: Duration,
     ) -> Result<(), HandoffError> {
+        // Until it is dropped nobody else removes the node: the outcome is this caller's to hear.
+        let _waiting = Waiting::begin(&self.inner, node);
+        let (tell, told) = channel();
+        self.inner.store.leave(node, true, tell);
+        heard(told).await?;
         let mut departures = self.inner.departures.subscribe();
         let mut deadline = pin!(sleep(timeout));
         let mut is_over = timeout.is_zero();
@@ -193,6 +236,8 @@ impl<P: Payload> HintedHandoff<P> {
                 if !matches!(removed, Err(HandoffError::NotDrained { .. })) {
                     return removed;
                 }
+            } else if !self.inner.store.leaving().contains(&node) {
+                return Err(HandoffError::RemovalCancelled { node });
             }
             if is_over {
                 let pending = self.inner.store.pending(node);
@@ -210,12 +255,23 @@ impl<P: Payload> HintedHandoff<P> {
 
     async fn remove_drained(&self, node: NodeId) -> Result<(), HandoffError> {
         let inner = Arc::clone(&self.inner);
-        self.to_its_end(async move {
-            let nodes = [node];
-            let removed = inner.change(&nodes, |tell| inner.store.remove_drained(node, tell));
-            removed.await
-        })
-        .await
+        self.to_its_end(async move { inner.remove_drained(node).await })
+            .await
+    }
+
+    /// Calls off what [`drain_and_remove`](HintedHandoff::drain_and_remove) began, durably: the node stays, and is replayed as before.
+    /// Those who wait for its removal are told. If it is not to be removed nothing happens.
+    ///
+    /// # Errors
+    /// [`HandoffError::UnknownNode`] if it was never hinted, or is removed by now; or why the store does not serve.
+    pub async fn cancel_removal(&self, node: NodeId) -> Result<(), HandoffError> {
+        let (tell, told) = channel();
+        let departures = self.inner.departures.clone();
+        self.inner.store.leave(node, false, move |result| {
+            departures.send_modify(|()| {});
+            tell(result);
+        });
+        heard(told).await
     }
 
     /// Has nodes replayed again once something has come into effect, also if nobody listens any more.
@@ -287,6 +343,22 @@ impl<P: Payload> HintedHandoff<P> {
         pollster::block_on(self.retain_nodes(members))
     }
 
+    /// [`retain_only_nodes`](HintedHandoff::retain_only_nodes) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `retain_only_nodes`.
+    pub fn retain_only_nodes_blocking(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
+        pollster::block_on(self.retain_only_nodes(members))
+    }
+
+    /// [`cancel_removal`](HintedHandoff::cancel_removal) for any thread. Blocks it.
+    ///
+    /// # Errors
+    /// As `cancel_removal`.
+    pub fn cancel_removal_blocking(&self, node: NodeId) -> Result<(), HandoffError> {
+        pollster::block_on(self.cancel_removal(node))
+    }
+
     /// [`rename_node`](HintedHandoff::rename_node) for any thread that does not drive the runtime of this service. Blocks it.
     ///
     /// # Errors
@@ -345,6 +417,44 @@ impl Inner {
         changed
     }
 
+    async fn remove_drained(&self, node: NodeId) -> Result<(), HandoffError> {
+        self.change(&[node], |tell| self.store.remove_drained(node, tell))
+            .await
+    }
+
+    /// Removes nodes that leave and have nothing pending, but for those that a caller waits for.
+    pub(super) async fn remove_all_drained(&self, leaving: BTreeSet<NodeId>) {
+        for node in leaving {
+            if self.waiting.lock().contains_key(&node) || self.store.has_pending(node) {
+                continue;
+            }
+            match self.remove_drained(node).await {
+                Ok(()) => tracing::info!(
+                    node = node.0,
+                    "a node that was to leave is drained and removed"
+                ),
+                // It is not what it was: looked at again when something leaves.
+                Err(HandoffError::NotDrained { .. } | HandoffError::RemovalCancelled { .. }) => {}
+                Err(HandoffError::ShutDown) => return,
+                Err(error) => {
+                    tracing::debug!(node = node.0, %error, "a node could not be removed yet")
+                }
+            }
+        }
+    }
+
+    /// Parks nodes that were hinted for the first time since the host said who all members are.
+    pub(super) async fn park_unlisted(&self) {
+        if !self.store.has_unlisted() {
+            return;
+        }
+        let (tell, told) = channel();
+        self.store.park_unlisted(self.now(), tell);
+        if let Err(error) = heard(told).await {
+            tracing::debug!(%error, "nodes that are not in the cluster could not be parked yet");
+        }
+    }
+
     fn wake_known(&self, mut nodes: BTreeSet<NodeId>) {
         nodes.retain(|node| self.store.knows(*node));
         self.replays.wake(&nodes);
@@ -375,6 +485,34 @@ impl Inner {
     async fn purge(&self, node: NodeId, since: Parked) -> Result<Amount, HandoffError> {
         self.change(&[node], |tell| self.store.purge_node(node, since, tell))
             .await
+    }
+}
+
+/// Somebody waits for a node's removal.
+struct Waiting<'a> {
+    inner: &'a Inner,
+    node: NodeId,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(inner: &'a Inner, node: NodeId) -> Self {
+        *inner.waiting.lock().entry(node).or_default() += 1;
+        Waiting { inner, node }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.inner.waiting.lock();
+        if let Some(others) = waiting.get_mut(&self.node) {
+            *others -= 1;
+            if *others == 0 {
+                waiting.remove(&self.node);
+            }
+        }
+        drop(waiting);
+        // From here on it is the housekeeping's.
+        self.inner.house.notify_one();
     }
 }
 

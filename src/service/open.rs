@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{OnceCell, Semaphore, broadcast, watch},
@@ -185,16 +186,17 @@ impl<P: Payload> HintedHandoff<P> {
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),
             changes: Semaphore::new(1),
+            waiting: Mutex::default(),
+            house: Arc::default(),
             fan_out,
             config: config.clone(),
             shutdown: OnceCell::new(),
         });
-        if !config.purge_after.is_zero() {
-            let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());
-            inner
-                .runtime
-                .spawn(keep_house(weak, stop, config.purge_after));
-        }
+        let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());
+        let departures = inner.departures.subscribe();
+        inner
+            .runtime
+            .spawn(keep_house(weak, departures, stop, config.purge_after));
         Ok(HintedHandoff {
             inner,
             reopens_told: AtomicU64::new(0),

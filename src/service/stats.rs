@@ -16,7 +16,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// Depth and progress of every node, and counters of the store, without a scan.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
-        let not_stored = inner.store.not_stored();
+        let (not_stored, leaving) = (inner.store.not_stored(), inner.store.leaving());
         let mut links = inner.links.seen();
         let mut queues: BTreeMap<NodeId, NodeQueues> = inner.store.nodes().into_iter().collect();
         // One that is only written to directly, or that nothing could be stored for, has no queue.
@@ -26,7 +26,11 @@ impl<P: Payload> HintedHandoff<P> {
         let nodes = queues.into_iter().map(|(node, queues)| {
             let (gate, direct) = links.remove(&node).unwrap_or_default();
             let seen = inner.replays.get(node).map(|handle| handle.progress.seen());
-            let Hold { paused, parked } = inner.store.hold(node);
+            let Hold {
+                paused,
+                parked,
+                unlisted,
+            } = inner.store.hold(node);
             let rate = seen
                 .as_ref()
                 .map(|seen| seen.rate.per_second(Instant::now()));
@@ -37,13 +41,14 @@ impl<P: Payload> HintedHandoff<P> {
                 node,
                 state: match &seen {
                     _ if inner.replays.manual(node).is_some() => NodeState::Manual,
-                    _ if parked.is_some() => NodeState::Parked,
+                    _ if parked.is_some() || unlisted => NodeState::Parked,
                     _ if paused.is_some() => NodeState::Paused,
                     Some(seen) => seen.state,
                     None => NodeState::CaughtUp,
                 },
                 paused,
                 parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
+                leaving: leaving.contains(&node),
                 gate,
                 direct,
                 pending,

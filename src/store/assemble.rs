@@ -52,8 +52,8 @@ pub fn assemble(
             reserve_bytes: config.min_free_disk,
         },
     ));
-    let paused = recovered.paused_all;
-    shared.holds.lock().reload(paused, &recovered.records);
+    let said = recovered.said.clone();
+    shared.holds.lock().reload(said, &recovered.records);
     let (tails, trimmer, dirty) = take_over(&shared, &recovered);
     let committer = Committer {
         shared: Arc::clone(&shared),

@@ -171,7 +171,7 @@ pub fn is_off(_safeguard: Safeguard) -> bool {
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
 #[cfg(feature = "testkit")]
-pub const POINTS: [&str; 55] = [
+pub const POINTS: [&str; 57] = [
     "open: locked",
     "open: attempt counted",
     "open: engine open",
@@ -208,6 +208,8 @@ pub const POINTS: [&str; 55] = [
     "pause: durable",
     "pause: all written",
     "pause: all durable",
+    "members: written",
+    "members: durable",
     "park: record written",
     "park: durable",
     "rename: records written",

@@ -192,8 +192,8 @@ impl Committer {
         let engine = Arc::new(engine);
         let found = mem::take(&mut recovered.registry);
         carry_over(&mut self.shared.registry.lock(), found);
-        let paused = recovered.paused_all;
-        self.shared.holds.lock().reload(paused, &recovered.records);
+        let said = recovered.said.clone();
+        self.shared.holds.lock().reload(said, &recovered.records);
         let (tails, trimmer, dirty) = take_over(&self.shared, &recovered);
         (self.tails, self.trimmer, self.dirty) = (tails, trimmer, dirty);
         // All of it was sorted by the open.

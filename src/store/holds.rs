@@ -3,7 +3,7 @@
 //! What lasts is in the nodes' records and in `hh/meta`; this is what the tasks of the nodes ask before each send.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     time::Duration,
 };
@@ -36,12 +36,27 @@ pub struct Hold {
     pub paused: Option<Pause>,
     /// The host said that it is not in the cluster.
     pub parked: Option<Parked>,
+    /// It is not among those that the host said are all there are. One that was hinted for the first time since is about to be parked.
+    pub unlisted: bool,
+}
+
+/// What the host said of all nodes, to last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SaidOfAll {
+    /// All replay is paused.
+    pub paused: bool,
+    /// There are no other nodes in the cluster; `None` if that was not said.
+    pub members: Option<BTreeSet<NodeId>>,
 }
 
 #[derive(Debug, Default)]
 pub struct Holds {
     /// The host paused all nodes.
     pub all: Option<Pause>,
+    /// See [`SaidOfAll::members`].
+    pub members: Option<BTreeSet<NodeId>>,
+    /// Those that are to be removed once nothing is pending.
+    pub leaving: BTreeSet<NodeId>,
     /// Those that are held by themselves.
     nodes: BTreeMap<NodeId, Hold>,
 }
@@ -72,14 +87,19 @@ impl Hold {
 
 impl Holds {
     /// What the disk says. Pauses until restart stay where this is not the first time.
-    pub fn reload(&mut self, all: bool, records: &HashMap<NodeId, NodeRecord>) {
+    pub fn reload(&mut self, said: SaidOfAll, records: &HashMap<NodeId, NodeRecord>) {
         let paused = |lasts: bool, before: Option<Pause>| match lasts {
             true => Some(Pause::Lasting),
             false => before.filter(|pause| *pause == Pause::UntilRestart),
         };
-        self.all = paused(all, self.all);
+        self.all = paused(said.paused, self.all);
+        self.members = said.members;
+        self.leaving.clear();
         let before = mem::take(&mut self.nodes);
         for (node, record) in records.iter().filter(|(_, record)| !record.removed) {
+            if record.leaves {
+                self.leaving.insert(*node);
+            }
             let before = before.get(node).copied().unwrap_or_default();
             let parked = record.parked_since.map(|since_unix_ms| {
                 let known = before.parked.filter(|it| it.since_unix_ms == since_unix_ms);
@@ -89,7 +109,12 @@ impl Holds {
                 })
             });
             let paused = paused(record.paused, before.paused);
-            self.set(*node, Hold { paused, parked });
+            let own = Hold {
+                paused,
+                parked,
+                unlisted: false,
+            };
+            self.set(*node, own);
         }
     }
 
@@ -98,8 +123,15 @@ impl Holds {
         let own = self.own(node);
         Hold {
             paused: own.paused.or(self.all),
+            unlisted: self.is_unlisted(node),
             ..own
         }
+    }
+
+    /// Whether the host said who is in the cluster, and not this one.
+    pub fn is_unlisted(&self, node: NodeId) -> bool {
+        let members = self.members.as_ref();
+        members.is_some_and(|members| !members.contains(&node))
     }
 
     /// Why a node is not replayed, by itself.
@@ -127,12 +159,16 @@ impl Holds {
     /// The node was removed: one of its name that comes later begins anew.
     pub fn forget(&mut self, node: NodeId) {
         self.nodes.remove(&node);
+        self.leaving.remove(&node);
     }
 
     /// `from` goes by the name of `to`, of which nothing was known before.
     pub fn rename(&mut self, from: NodeId, to: NodeId) {
         let paused = self.own(from).paused;
         self.pause(to, paused);
+        if self.leaving.contains(&from) {
+            self.leaving.insert(to);
+        }
     }
 
     /// Nodes that have been parked for `limit`, and since when.
@@ -205,14 +241,19 @@ mod tests {
             (NodeId(3), record(true, Some(6))),
             (NodeId(4), removed),
         ]);
-        holds.reload(false, &records);
+        holds.reload(SaidOfAll::default(), &records);
         assert_eq!(holds.own(NodeId(1)).paused, Some(Pause::UntilRestart));
         assert_eq!(holds.own(NodeId(1)).parked, Some(parked));
         assert_eq!(holds.own(NodeId(2)), Hold::default());
         assert_eq!(holds.own(NodeId(3)).paused, Some(Pause::Lasting));
         assert_eq!(holds.own(NodeId(4)), Hold::default());
         assert_eq!(holds.of(NodeId(4)).paused, Some(Pause::UntilRestart));
-        holds.reload(true, &records);
+        let said = SaidOfAll {
+            paused: true,
+            members: Some([NodeId(1)].into()),
+        };
+        holds.reload(said, &records);
+        assert!(!holds.of(NodeId(1)).unlisted && holds.of(NodeId(9)).unlisted);
         assert_eq!(holds.all, Some(Pause::Lasting));
     }
 }

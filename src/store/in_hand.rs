@@ -89,6 +89,10 @@ fn of_nodes(request: Request) -> (Request, Refuse) {
             let (done, refuse) = twice(done);
             (Request::Purge(node, parked, done), refuse)
         }
+        Request::Leave(node, leaves, done) => {
+            let (done, refuse) = twice(done);
+            (Request::Leave(node, leaves, done), refuse)
+        }
         Request::Corrections(found, done) => {
             let (done, refuse) = twice(done);
             (Request::Corrections(found, done), refuse)

@@ -1,4 +1,4 @@
-//! What the host says of its nodes: pause, rename, in the cluster or not, remove. Carried out on the commit thread, between groups,
+//! What the host says of its nodes: pause, rename, in the cluster or not, leave, remove. Carried out on the commit thread, between groups,
 //! in order with the hints around them, and durable when it is answered. So is what is found of
 //! the clock.
 
@@ -30,6 +30,15 @@ pub struct Retained {
     pub unparked: Vec<NodeId>,
 }
 
+/// Who is in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    /// These.
+    pub nodes: BTreeSet<NodeId>,
+    /// There are no others, those too that are hinted for the first time later.
+    pub are_all: bool,
+}
+
 /// A request about nodes.
 pub enum Request {
     /// Ends a pause where `how` is `None`; is about all nodes where `node` is.
@@ -39,7 +48,8 @@ pub enum Request {
         done: ControlDone<()>,
     },
     Retain {
-        members: BTreeSet<NodeId>,
+        /// `None` for what was said before, of nodes that are known since.
+        members: Option<Members>,
         now: Now,
         done: ControlDone<Retained>,
     },
@@ -48,9 +58,11 @@ pub enum Request {
         to: NodeId,
         done: ControlDone<Amount>,
     },
+    /// It is to be removed once nothing is pending, or not.
+    Leave(NodeId, bool, ControlDone<()>),
     /// Whatever is pending.
     Discard(NodeId, ControlDone<Amount>),
-    /// Only if nothing is pending.
+    /// Only if it leaves, and nothing is pending.
     RemoveDrained(NodeId, ControlDone<()>),
     /// Only if it is parked since then still.
     Purge(NodeId, Parked, ControlDone<Amount>),
@@ -63,6 +75,7 @@ impl Request {
     pub fn refuse(self, error: HandoffError) {
         match self {
             Request::Pause { done, .. }
+            | Request::Leave(_, _, done)
             | Request::RemoveDrained(_, done)
             | Request::Corrections(_, done) => done(Err(error)),
             Request::Retain { done, .. } => done(Err(error)),
@@ -98,11 +111,56 @@ impl Store {
     /// Parks every node that is known and not among `members`, and no other.
     pub fn retain_nodes(
         &self,
-        members: BTreeSet<NodeId>,
+        members: Members,
         now: Now,
         done: impl FnOnce(Result<Retained, HandoffError>) + Send + 'static,
     ) {
+        let members = Some(members);
         self.ask(done, |done| Request::Retain { members, now, done });
+    }
+
+    /// Parks nodes that became known since the host said who all members are, and are none of them.
+    pub fn park_unlisted(
+        &self,
+        now: Now,
+        done: impl FnOnce(Result<Retained, HandoffError>) + Send + 'static,
+    ) {
+        let members = None;
+        self.ask(done, |done| Request::Retain { members, now, done });
+    }
+
+    /// Whether the host said who all members are.
+    pub fn knows_all_members(&self) -> bool {
+        self.shared.holds.lock().members.is_some()
+    }
+
+    /// Whether any node is to be parked that is not.
+    pub fn has_unlisted(&self) -> bool {
+        let known: Vec<NodeId> = {
+            let registry = self.shared.registry.lock();
+            registry.nodes.keys().copied().collect()
+        };
+        let holds = self.shared.holds.lock();
+        holds.members.is_some()
+            && known.into_iter().any(|node| {
+                let hold = holds.of(node);
+                hold.unlisted && hold.parked.is_none()
+            })
+    }
+
+    /// Has a node removed once nothing is pending for it, or not any more: durable when it is told.
+    pub fn leave(
+        &self,
+        node: NodeId,
+        leaves: bool,
+        done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
+    ) {
+        self.ask(done, |done| Request::Leave(node, leaves, done));
+    }
+
+    /// Nodes that are to be removed once nothing is pending.
+    pub fn leaving(&self) -> BTreeSet<NodeId> {
+        self.shared.holds.lock().leaving.clone()
     }
 
     /// Puts the queues of `from` among those of `to`, and forgets `from`. Tells how much was pending in them. No task may be at
@@ -125,7 +183,7 @@ impl Store {
         self.ask(done, |done| Request::Discard(node, done));
     }
 
-    /// Forgets a node if nothing is pending for it, else says how much is.
+    /// Forgets a node that leaves if nothing is pending for it, else says how much is.
     pub fn remove_drained(
         &self,
         node: NodeId,
@@ -177,10 +235,13 @@ impl Committer {
                 None => self.guarded(|it| it.pause_all(how)),
             }),
             Request::Retain { members, now, done } => {
-                done(self.guarded(|it| it.retain_nodes(&members, now)));
+                done(self.guarded(|it| it.retain_nodes(members, now)));
             }
             Request::Rename { from, to, done } => {
                 done(self.guarded(|it| it.rename_node(from, to)).flatten());
+            }
+            Request::Leave(node, leaves, done) => {
+                done(self.guarded(|it| it.leave(node, leaves)).flatten());
             }
             Request::Discard(node, done) => {
                 let removed = self.guarded(|it| it.remove_node(node, LossReason::Discarded, false));
@@ -243,13 +304,66 @@ impl Committer {
         Ok(())
     }
 
+    fn leave(
+        &mut self,
+        node: NodeId,
+        leaves: bool,
+    ) -> Result<Result<(), HandoffError>, StorageError> {
+        let record = self.records.get_mut(&node).filter(|it| !it.removed);
+        let Some(record) = record else {
+            return Ok(Err(HandoffError::UnknownNode { node }));
+        };
+        if record.leaves != leaves {
+            record.leaves = leaves;
+            self.write_record(node)?;
+            self.commit()?;
+            tracing::info!(
+                node = node.0,
+                leaves,
+                "whether a node is to be removed once it is drained"
+            );
+        }
+        let mut holds = self.shared.holds.lock();
+        match leaves {
+            true => holds.leaving.insert(node),
+            false => holds.leaving.remove(&node),
+        };
+        Ok(Ok(()))
+    }
+
+    /// What is said of nodes that are not known yet is durable first: one that is hinted in between is not sent to.
+    fn set_members(&mut self, members: Option<BTreeSet<NodeId>>) -> Result<(), StorageError> {
+        let before = self.shared.holds.lock().members.clone();
+        if before != members {
+            let engine = self.engine()?;
+            self.handed_bytes += meta::set_members(&engine, members.as_ref())
+                .map_err(|error| StorageError::new("write to the engine", error))?;
+            point("members: written")?;
+            self.commit()?;
+            point("members: durable")?;
+            self.shared.holds.lock().members = members;
+        }
+        Ok(())
+    }
+
     /// Each record is a change of its own: a crash in between parks some, and the host says it again when it is back.
     fn retain_nodes(
         &mut self,
-        members: &BTreeSet<NodeId>,
+        members: Option<Members>,
         now: Now,
     ) -> Result<Retained, StorageError> {
         let shared = Arc::clone(&self.shared);
+        let members = match members {
+            Some(members) => {
+                let all = members.are_all.then(|| members.nodes.clone());
+                self.set_members(all)?;
+                members.nodes
+            }
+            None => match shared.holds.lock().members.clone() {
+                Some(members) => members,
+                None => return Ok(Retained::default()),
+            },
+        };
         let parked = Parked {
             since_unix_ms: now.unix_ms.max(1),
             open_for: Some(now.open_for),

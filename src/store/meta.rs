@@ -1,19 +1,24 @@
 //! The records of the tree `hh/meta`: schema version, store id, next queue id, whether all replay is paused
-//! (u8, 0 no, 1 yes; absent: no), clocks that were wrong (`correction.rs`; absent: none). Each is
-//! sealed with a checksum.
+//! (u8, 0 no, 1 yes; absent: no), clocks that were wrong (`correction.rs`; absent: none), who is in
+//! the cluster (u8, 0 it is not said, 1 all of them: u64 each; absent: not said). Each is sealed with a checksum.
+
+use std::collections::BTreeSet;
 
 use super::{
     correction::Correction,
     engine::Engine,
-    sealed::{seal, unseal},
+    sealed::{DecodeError, seal, unseal},
 };
-use crate::types::StoreId;
+use crate::types::{NodeId, StoreId};
 
 pub const SCHEMA: &str = "schema";
 pub const STORE: &str = "store";
 const NEXT_QUEUE: &str = "next_queue";
 const PAUSED: &str = "paused";
 const CLOCK: &str = "clock";
+const MEMBERS: &str = "members";
+/// SLED.md rule 3: of eight bytes each, in one value.
+pub const MEMBERS_MAX: usize = 8000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
@@ -45,7 +50,7 @@ pub fn decode<const N: usize>(record: &'static str, value: &[u8]) -> Result<[u8;
 
 /// Whether this is one of the records, whole.
 pub fn is_record(key: &[u8], value: &[u8]) -> bool {
-    [SCHEMA, STORE, NEXT_QUEUE, PAUSED, CLOCK]
+    [SCHEMA, STORE, NEXT_QUEUE, PAUSED, CLOCK, MEMBERS]
         .map(str::as_bytes)
         .contains(&key)
         && unseal(key, value).is_ok()
@@ -123,4 +128,58 @@ pub fn corrections(engine: &Engine) -> sled::Result<Vec<Correction>> {
 /// Returns the bytes handed to the engine.
 pub fn set_corrections(engine: &Engine, corrections: &[Correction]) -> sled::Result<usize> {
     put(engine, CLOCK, Correction::encode_all(corrections))
+}
+
+/// Who is in the cluster, if that was said. A record that does not read is as none: nobody is held back by what may not have been said.
+pub fn members(engine: &Engine) -> sled::Result<Option<BTreeSet<NodeId>>> {
+    let Some(value) = engine.meta.get(MEMBERS)? else {
+        return Ok(None);
+    };
+    let bytes = unseal(MEMBERS.as_bytes(), &value);
+    let read = bytes.and_then(decode_members);
+    Ok(read.unwrap_or_else(|error| {
+        tracing::error!(%error, "the record of who is in the cluster is damaged");
+        None
+    }))
+}
+
+fn decode_members(bytes: &[u8]) -> Result<Option<BTreeSet<NodeId>>, DecodeError> {
+    let (is_said, nodes) = match bytes.split_first() {
+        Some((0, [])) => return Ok(None),
+        Some((1, nodes)) => (true, nodes),
+        _ => (false, bytes),
+    };
+    let (nodes, rest) = nodes.as_chunks::<8>();
+    if !is_said || !rest.is_empty() {
+        return Err(DecodeError::Invalid("it is no list of nodes"));
+    }
+    let nodes = nodes.iter().map(|it| NodeId(u64::from_be_bytes(*it)));
+    Ok(Some(nodes.collect()))
+}
+
+/// Returns the bytes handed to the engine. Kept when it is not said any more: a rebuild takes what the log has, and would find an older
+/// one.
+pub fn set_members(engine: &Engine, members: Option<&BTreeSet<NodeId>>) -> sled::Result<usize> {
+    let mut value = vec![u8::from(members.is_some())];
+    let nodes = members.into_iter().flatten();
+    nodes.for_each(|node| value.extend(node.0.to_be_bytes()));
+    put(engine, MEMBERS, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_in_the_cluster_reads_back_and_nothing_else_does() {
+        let all = |nodes: &[u8]| [&[1][..], nodes].concat();
+        assert_eq!(decode_members(&[0]), Ok(None));
+        assert_eq!(decode_members(&all(&[])), Ok(Some(BTreeSet::new())));
+        let two = all(&[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 0]);
+        let read = Some([NodeId(9), NodeId(256)].into());
+        assert_eq!(decode_members(&two), Ok(read));
+        for wrong in [&[][..], &[2], &[0, 1], &two[..10]] {
+            assert!(decode_members(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key    node u64
-//! value  version u8 = 2 | state u8 (0 active, 1 removed) | flags u8 (bit 0: paused) | parked since u64 (unix ms, 0: not parked)
+//! value  version u8 = 2 | state u8 (0 active, 1 removed) | flags u8 (bit 0: paused, bit 1: leaves) | parked since u64 (unix ms, 0: not parked)
 //!        queues u32 | a queue: node u64, queue u64, life u8 (0 live, 1 retired, 2 has dead letters)
 //!        CRC32C over key and all of the above u32
 //! ```
@@ -21,6 +21,7 @@ use crate::types::{NodeId, QueueId};
 const VERSION: u8 = 2;
 const VERSION_BEFORE_DEAD_LETTERS: u8 = 1;
 const PAUSED: u8 = 1;
+const LEAVES: u8 = 2;
 const ENTRY_BYTES: usize = 17;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,6 +36,8 @@ pub struct NodeRecord {
     pub dead: Vec<QueueRef>,
     /// The host paused its replay, to last.
     pub paused: bool,
+    /// The host wants it removed once nothing is pending.
+    pub leaves: bool,
     /// Since when the host has said that it is not in the cluster, by the wall clock, in milliseconds since 1970.
     pub parked_since: Option<u64>,
 }
@@ -49,7 +52,8 @@ impl NodeRecord {
         let mut bytes = Vec::with_capacity(19 + entries * ENTRY_BYTES);
         bytes.put_u8(VERSION);
         bytes.put_u8(u8::from(self.removed));
-        bytes.put_u8(if self.paused { PAUSED } else { 0 });
+        let paused = if self.paused { PAUSED } else { 0 };
+        bytes.put_u8(paused | if self.leaves { LEAVES } else { 0 });
         bytes.put_u64(self.parked_since.unwrap_or(0));
         bytes.put_u32(u32::try_from(entries).unwrap_or(u32::MAX));
         let live = self.live.iter().map(|queue| (queue, 0));
@@ -78,7 +82,7 @@ impl NodeRecord {
             VERSION => (bytes.try_get_u8()?, bytes.try_get_u64()?),
             _ => (0, 0),
         };
-        if flags & !PAUSED != 0 {
+        if flags & !(PAUSED | LEAVES) != 0 {
             return Err(DecodeError::Invalid("a flag is unknown"));
         }
         let entries = bytes.try_get_u32()?;
@@ -88,6 +92,7 @@ impl NodeRecord {
         let mut record = NodeRecord {
             removed,
             paused: flags & PAUSED != 0,
+            leaves: flags & LEAVES != 0,
             parked_since: (parked_since != 0).then_some(parked_since),
             ..NodeRecord::default()
         };
@@ -123,6 +128,7 @@ mod tests {
             retired: vec![queue(2)],
             dead: vec![queue(4), queue(1)],
             paused: true,
+            leaves: true,
             parked_since: Some(1_700_000_000_000),
         };
         let value = record.encode(NodeId(1));

@@ -12,6 +12,7 @@ use super::{
     cursor::{Cursor, Leave},
     engine::Engine,
     faults::{Safeguard, is_off},
+    holds::SaidOfAll,
     keys::{Key, Place, QueueRef},
     letters::{self, Mended},
     losses::Journal,
@@ -36,8 +37,8 @@ pub struct Recovered {
     pub store: StoreId,
     pub next_queue: u64,
     pub records: HashMap<NodeId, NodeRecord>,
-    /// All replay is paused, to last.
-    pub paused_all: bool,
+    /// What the host said of all nodes.
+    pub said: SaidOfAll,
     /// Nodes whose record is not what is on disk.
     pub rewritten: BTreeSet<NodeId>,
     pub registry: Registry,
@@ -135,7 +136,10 @@ pub fn recover(
         store,
         next_queue: next_queue(engine, &records, &found, clean)?,
         records,
-        paused_all: paused_all(engine)?,
+        said: SaidOfAll {
+            paused: paused_all(engine)?,
+            members: meta::members(engine)?,
+        },
         rewritten,
         registry,
         live,

@@ -15,6 +15,8 @@ pub enum Removed {
     Nothing,
     /// It stays, since this is pending.
     Pending(Amount),
+    /// It stays, since the host does not want it removed any more.
+    CalledOff,
     /// It is gone, and this with it.
     Gone(Amount),
 }
@@ -25,6 +27,7 @@ impl Removed {
         match self {
             Removed::Unknown => Err(HandoffError::UnknownNode { node }),
             Removed::Nothing => Ok(Amount::default()),
+            Removed::CalledOff => Err(HandoffError::RemovalCancelled { node }),
             Removed::Pending(pending) => Err(HandoffError::NotDrained { node, pending }),
             Removed::Gone(amount) => Ok(amount),
         }
@@ -51,6 +54,9 @@ impl Committer {
         };
         if record.removed {
             return Ok(Removed::Unknown);
+        }
+        if only_if_drained && !record.leaves {
+            return Ok(Removed::CalledOff);
         }
         let pending = self.forsake(node, reason)?;
         self.shared.holds.lock().forget(node);

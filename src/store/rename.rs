@@ -148,6 +148,7 @@ fn merge(
         dead: both(to.dead, from.dead).collect(),
         // A node that goes by a new name is the same node. One that is merged into another is that one from now on.
         paused: if to_is_known { to.paused } else { from.paused },
+        leaves: if to_is_known { to.leaves } else { from.leaves },
         parked_since: to.parked_since,
     };
     let tombstone = NodeRecord {

@@ -395,7 +395,8 @@ impl Host {
         };
         let node = NodeId(index + 1);
         // What fails here is put right below, or in the next life.
-        match random.u8(..4) {
+        match random.u8(..5) {
+            4 => drop(self.handoff.retain_only_nodes(&[node]).await),
             0 => drop(self.handoff.pause(node, Pause::Lasting).await),
             1 => drop(self.handoff.pause_all(Pause::Lasting).await),
             2 => drop(self.handoff.retain_nodes(&[node]).await),

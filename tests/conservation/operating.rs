@@ -265,6 +265,15 @@ impl ServiceStory {
             match in_peace {
                 true => {
                     let drained = handoff.drain_and_remove(id, Duration::from_secs(2)).await;
+                    if matches!(drained, Err(HandoffError::NotDrained { .. })) {
+                        // Else it would be gone in the middle of another step.
+                        match handoff.cancel_removal(id).await {
+                            Ok(()) => {}
+                            // It was, in the moment before.
+                            Err(HandoffError::UnknownNode { .. }) => return Ok(Amount::default()),
+                            Err(error) => return Err(error),
+                        }
+                    }
                     drained.map(|()| Amount::default())
                 }
                 false => handoff.remove_node(id).await,

@@ -9,7 +9,7 @@ use hinted_handoff::{
 
 use crate::{
     common,
-    host::{Host, texts, within},
+    host::{Host, STOPS, Stop, a_while, texts, within},
 };
 
 const NODE: NodeId = NodeId(2);
@@ -139,4 +139,130 @@ async fn nothing_that_was_answered_is_lost_while_a_node_is_drained_and_removed_u
     let taken: Vec<_> = host.writer.taken();
     assert_eq!(taken.len(), written.len(), "something came twice");
     host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_removal_goes_on_over_any_restart_until_all_is_delivered() {
+    for stop in STOPS {
+        let host = Host::new(ScriptedWriter::down()).await;
+        host.write(NODE, 1, "a").await;
+        let left = host.handoff.drain_and_remove(NODE, Duration::ZERO).await;
+        assert!(matches!(left, Err(HandoffError::NotDrained { .. })));
+        let host = host.restart(stop, ScriptedWriter::down()).await;
+        host.write(NODE, 1, "b").await;
+        let host = host.restart(stop, ScriptedWriter::taking()).await;
+        host.until("removal", |it| it.stats(NODE).is_none()).await;
+        assert_eq!(texts(&host.sent(NODE)), ["a", "b"]);
+        // Another of this name begins anew.
+        host.write(NODE, 1, "c").await;
+        host.taken(3).await;
+        a_while().await;
+        assert!(host.stats(NODE).is_some());
+        host.handoff.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_removal_goes_on_though_nobody_waits_for_it_any_more() {
+    let host = Host::new(ScriptedWriter::down()).await;
+    host.write(NODE, 1, "a").await;
+    let removal = host.handoff.drain_and_remove(NODE, LONG);
+    let gave_up = tokio::time::timeout(Duration::from_millis(100), removal).await;
+    assert!(gave_up.is_err());
+    assert!(host.stats(NODE).unwrap().leaving);
+    host.writer.follow_pings(|_| Reply::Take);
+    host.writer.follow(|_| Reply::Take);
+    host.until("removal", |it| it.stats(NODE).is_none()).await;
+    assert_eq!(texts(&host.sent(NODE)), ["a"]);
+    // One that has nothing pending is removed at once, and nobody need wait for it.
+    host.write(NODE, 1, "b").await;
+    host.until("delivery", |it| it.pending(NODE) == 0).await;
+    a_while().await;
+    assert!(!host.stats(NODE).unwrap().leaving);
+    host.handoff
+        .drain_and_remove(NODE, Duration::ZERO)
+        .await
+        .unwrap();
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_removal_that_is_called_off_tells_who_waits_and_is_forgotten_over_any_restart() {
+    for stop in STOPS {
+        let host = Host::new(ScriptedWriter::down()).await;
+        let unknown = host.handoff.cancel_removal(NODE).await;
+        assert!(matches!(
+            unknown,
+            Err(HandoffError::UnknownNode { node: NODE })
+        ));
+        host.write(NODE, 1, "a").await;
+        host.handoff.cancel_removal(NODE).await.unwrap();
+        let waits = |handoff: &hinted_handoff::HintedHandoff<_>| {
+            let handoff = handoff.clone();
+            tokio::spawn(async move { handoff.drain_and_remove(NODE, LONG * 10).await })
+        };
+        let (one, other) = (waits(&host.handoff), waits(&host.handoff));
+        host.until("it leaves", |it| it.stats(NODE).unwrap().leaving)
+            .await;
+        a_while().await;
+        host.handoff.cancel_removal(NODE).await.unwrap();
+        for waiting in [one, other] {
+            let told = within(waiting).await.unwrap();
+            assert!(
+                matches!(told, Err(HandoffError::RemovalCancelled { node: NODE })),
+                "{told:?}"
+            );
+        }
+        assert!(!host.stats(NODE).unwrap().leaving);
+        let host = host.restart(stop, ScriptedWriter::taking()).await;
+        host.until("delivery", |it| it.pending(NODE) == 0).await;
+        a_while().await;
+        assert!(
+            !host.stats(NODE).unwrap().leaving,
+            "it was removed, or is to be"
+        );
+        host.handoff.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_takes_that_along_to_a_new_name_and_to_none_that_is_known() {
+    let new = NodeId(3);
+    for merged in [false, true] {
+        let host = Host::new(ScriptedWriter::down()).await;
+        host.write(NODE, 1, "a").await;
+        if merged {
+            host.write(new, 1, "b").await;
+        }
+        let left = host.handoff.drain_and_remove(NODE, Duration::ZERO).await;
+        assert!(matches!(left, Err(HandoffError::NotDrained { .. })));
+        host.handoff.rename_node(NODE, new).await.unwrap();
+        assert_eq!(host.stats(new).unwrap().leaving, !merged);
+        let host = host.restart(Stop::Clean, ScriptedWriter::taking()).await;
+        let is_there = move |host: &Host| host.stats(new).is_some_and(|it| it.pending.hints == 0);
+        match merged {
+            true => host.until("delivery", is_there).await,
+            false => host.until("removal", |it| it.stats(new).is_none()).await,
+        }
+        a_while().await;
+        assert_eq!(host.stats(new).is_some(), merged);
+        assert!(host.stats(NODE).is_none());
+        host.handoff.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_paused_node_leaves_once_it_is_resumed() {
+    let host = Host::new(ScriptedWriter::taking()).await;
+    host.handoff.pause_all(Pause::Lasting).await.unwrap();
+    host.write(NODE, 1, "a").await;
+    let left = host.handoff.drain_and_remove(NODE, Duration::ZERO).await;
+    assert!(matches!(left, Err(HandoffError::NotDrained { .. })));
+    let host = host.restart(Stop::Unclean, ScriptedWriter::taking()).await;
+    a_while().await;
+    let stats = host.stats(NODE).unwrap();
+    assert_eq!((stats.state, stats.leaving), (NodeState::Paused, true));
+    host.handoff.resume_all().await.unwrap();
+    host.until("removal", |it| it.stats(NODE).is_none()).await;
+    assert_eq!(texts(&host.sent(NODE)), ["a"]);
 }

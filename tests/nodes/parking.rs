@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hinted_handoff::{
-    NodeId, NodeState, Pause, Retained,
-    testkit::{Now, ScriptedWriter},
+    HandoffError, NodeId, NodeState, Pause, Retained,
+    testkit::{Members, Now, ScriptedWriter},
 };
 
 use crate::{
@@ -91,7 +91,8 @@ async fn a_node_that_stays_away_is_purged_and_nobody_else_is() {
     let host = three().await;
     let began = tokio::time::Instant::now();
     host.handoff.retain_nodes(&[STAYS]).await.unwrap();
-    tokio::time::sleep(WEEK - Duration::from_secs(600)).await;
+    // Not so long from now on: while the store parked it the clock went by.
+    tokio::time::sleep_until(began + WEEK - Duration::from_secs(600)).await;
     assert!(host.stats(LEFT).is_some(), "{:?}", host.handoff.stats());
     while host.stats(LEFT).is_some() {
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -117,7 +118,11 @@ fn park_long_ago(host: &Host) {
         unix_ms: 1_000_000_000_000,
         open_for: Duration::ZERO,
     };
-    store.retain_nodes([STAYS].into(), long_ago, move |result| {
+    let members = Members {
+        nodes: [STAYS].into(),
+        are_all: false,
+    };
+    store.retain_nodes(members, long_ago, move |result| {
         tell.send(result).unwrap();
     });
     let retained = told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
@@ -169,5 +174,94 @@ async fn nothing_is_purged_where_that_is_off() {
     tokio::time::sleep(8 * WEEK).await;
     assert_eq!(host.state(LEFT), NodeState::Parked);
     assert_eq!(host.pending(LEFT), 1);
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn where_the_list_is_complete_a_node_that_comes_later_is_parked_over_any_restart() {
+    const LATER: NodeId = NodeId(5);
+    for stop in STOPS {
+        let host = three().await;
+        let retained = host.handoff.retain_only_nodes(&[STAYS]).await.unwrap();
+        assert_eq!(retained.parked, [LEFT]);
+        let host = host.restart(stop, ScriptedWriter::taking()).await;
+        host.taken(1).await;
+        host.write(LATER, 1, "waits").await;
+        assert_eq!(host.state(LATER), NodeState::Parked, "{stop:?}");
+        a_while().await;
+        assert_eq!((host.pending(LATER), host.pings(LATER)), (1, 0));
+        // Hinted before its parking was recorded, and opened again.
+        let host = host.restart(stop, ScriptedWriter::taking()).await;
+        let is_parked = |it: &Host| it.stats(LATER).unwrap().parked_since_unix_ms.is_some();
+        host.until("it is recorded", is_parked).await;
+        assert_eq!((host.pending(LATER), host.pings(LATER)), (1, 0));
+        assert_eq!(host.state(MANUAL), NodeState::Manual);
+        assert!(host.stats(MANUAL).unwrap().parked_since_unix_ms.is_none());
+        // The list still holds after it was named.
+        let retained = host
+            .handoff
+            .retain_only_nodes(&[STAYS, LATER])
+            .await
+            .unwrap();
+        assert_eq!(retained.unparked, [LATER]);
+        host.until("delivery", |it| it.pending(LATER) == 0).await;
+        host.write(NodeId(6), 1, "waits").await;
+        assert_eq!(host.state(NodeId(6)), NodeState::Parked);
+        // Said in the other way it does not: who comes later is sent to.
+        let all = [STAYS, LATER, NodeId(6)];
+        host.handoff.retain_nodes(&all).await.unwrap();
+        host.until("delivery", |it| it.pending(NodeId(6)) == 0)
+            .await;
+        let host = host.restart(stop, ScriptedWriter::taking()).await;
+        host.write(NodeId(7), 1, "goes").await;
+        host.until("delivery", |it| it.pending(NodeId(7)) == 0)
+            .await;
+        assert_eq!(host.state(LEFT), NodeState::Parked);
+        host.handoff.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_came_later_is_purged_when_its_own_time_is_over() {
+    let host = three().await;
+    host.handoff
+        .retain_only_nodes(&[STAYS, LEFT])
+        .await
+        .unwrap();
+    tokio::time::sleep(WEEK * 2).await;
+    let began = tokio::time::Instant::now();
+    host.write(NodeId(5), 1, "waits").await;
+    host.until("it is recorded", |it| {
+        it.stats(NodeId(5)).unwrap().parked_since_unix_ms.is_some()
+    })
+    .await;
+    while host.stats(NodeId(5)).is_some() {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        // As above.
+        let moment = || std::thread::sleep(Duration::from_millis(2));
+        tokio::task::spawn_blocking(moment).await.unwrap();
+        assert!(began.elapsed() < 2 * WEEK, "{:?}", host.handoff.stats());
+    }
+    assert!(began.elapsed() >= WEEK - Duration::from_secs(60));
+    assert_eq!((host.pending(STAYS), host.pending(LEFT)), (1, 1));
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn as_many_members_as_can_be_kept_are_kept_and_more_are_refused() {
+    let host = three().await;
+    let many: Vec<_> = (0..8001).map(NodeId).collect();
+    let refused = host.handoff.retain_only_nodes(&many).await;
+    let Err(HandoffError::TooManyMembers { members, max }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((members, max), (8001, 8000));
+    host.handoff.retain_only_nodes(&many[..8000]).await.unwrap();
+    let host = host.restart(Stop::Unclean, ScriptedWriter::taking()).await;
+    host.write(NodeId(7999), 1, "goes").await;
+    host.write(NodeId(8000), 1, "waits").await;
+    host.until("delivery", |it| it.pending(NodeId(7999)) == 0)
+        .await;
+    assert_eq!(host.state(NodeId(8000)), NodeState::Parked);
     host.handoff.shutdown().await.unwrap();
 }
