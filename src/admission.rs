@@ -7,7 +7,8 @@
 //! failed finds its hint in the way.
 //!
 //! Nothing of this is on disk. What was found at open counts as backlog of every shard of its node until all of it is gone,
-//! and so does what is found when a failed store has opened itself again, since acknowledgements may have been undone.
+//! and so does what is found when a failed store has opened itself again, since acknowledgements may have been undone. So does what
+//! waits for a node with many lanes, once there are more of them in all than are told apart.
 //!
 //! Order is that of the turns. A hint that comes in another way (`write_shard`, a transaction) has no turn: it is not overtaken by
 //! writes that begin after its call has returned, and of those under way at the same time either may be first.
@@ -32,6 +33,8 @@ pub use held::HeldInLane;
 
 /// Lanes below which looking for those that can be forgotten is not worth it.
 const SWEEP_AT_LEAST: usize = 1024;
+/// Lanes that are told apart, of 150 to 250 bytes each.
+const LANES_MAX: usize = if cfg!(test) { 4096 } else { 65_536 };
 
 /// Whose lane.
 type Key = (NodeId, ShardId);
@@ -51,7 +54,7 @@ pub struct Admission {
 struct State {
     /// Those that somebody is in, and those that had a hint which may not be gone.
     lanes: HashMap<Key, Lane>,
-    /// What was pending of a node when the store was opened: queues, and how far they got.
+    /// What was pending of a node when the store was opened, or when its lanes became too many: queues, and how far they got.
     found: HashMap<NodeId, Vec<Position>>,
     /// Nodes whose list of queues is being changed.
     moving: BTreeSet<NodeId>,
@@ -204,12 +207,7 @@ impl Admission {
         if self.state.lock().found_after >= Some(reopens) {
             return;
         }
-        let pending = store.nodes().into_iter().map(|(node, queues)| {
-            let pending = queues.queues.iter().filter(|queue| !queue.is_drained());
-            let ends = pending.map(|queue| (queue.at.queue, queue.watermark));
-            (node, ends.collect::<Vec<_>>())
-        });
-        let found = pending.filter(|(_, ends)| !ends.is_empty()).collect();
+        let found = ends_of_pending(store);
         let mut state = self.state.lock();
         if state.found_after < Some(reopens) {
             (state.found, state.found_after) = (found, Some(reopens));
@@ -223,15 +221,9 @@ impl Admission {
 
     /// What waits for the node by now, whoever it was for before, must be gone first; nobody has read which shards that is for.
     pub fn end_move(&self, store: &Store, to: NodeId) {
-        let nodes = store.nodes().into_iter();
-        let queues = nodes.filter(|(node, _)| *node == to);
-        let ends: Vec<Position> = queues
-            .flat_map(|(_, queues)| queues.queues)
-            .filter(|queue| !queue.is_drained())
-            .map(|queue| (queue.at.queue, queue.watermark))
-            .collect();
+        let ends = ends_of_pending(store).remove(&to);
         let mut state = self.state.lock();
-        if !ends.is_empty() {
+        if let Some(ends) = ends {
             state.found.insert(to, ends);
         }
         state.moving.remove(&to);
@@ -281,7 +273,7 @@ impl Admission {
         is_gone
     }
 
-    /// Forgets the lanes whose hints are gone, so that there are never many more than have a backlog.
+    /// Forgets the lanes whose hints are gone, and where too many others are left, has those of a node be one.
     fn sweep(&self, store: &Store) {
         let lasts: Vec<_> = {
             let mut state = self.state.lock();
@@ -294,9 +286,73 @@ impl Admission {
         for (key, last) in lasts {
             self.is_gone(store, key, last);
         }
+        if self.state.lock().lanes.len() >= LANES_MAX {
+            self.be_one(store);
+        }
         let mut state = self.state.lock();
-        state.sweep_at = state.lanes.len().saturating_mul(2);
+        let lanes = state.lanes.len();
+        // Where all are in use, so that none can be forgotten, it is not tried for each that comes.
+        state.sweep_at = lanes
+            .saturating_mul(2)
+            .min(LANES_MAX.max(lanes + LANES_MAX / 4));
     }
+
+    /// What waits for the nodes with the most lanes is backlog of all their shards from now on, as what was found at open is, until it
+    /// is gone; what comes later is told apart.
+    fn be_one(&self, store: &Store) {
+        // Before the look, as everywhere: what a reopen brings back is found by the look that follows it.
+        let reopens = store.reopens();
+        self.look(store);
+        let ends = ends_of_pending(store);
+        let mut state = self.state.lock();
+        if state.found_after != Some(reopens) {
+            return;
+        }
+        let mut waiting: HashMap<NodeId, usize> = HashMap::new();
+        for ((node, _), lane) in &state.lanes {
+            *waiting.entry(*node).or_default() += usize::from(lane.last.is_some());
+        }
+        let mut most: Vec<_> = waiting.into_iter().collect();
+        most.sort_unstable_by_key(|(_, lanes)| std::cmp::Reverse(*lanes));
+        let mut left = state.lanes.len();
+        let nodes = most.into_iter().take_while(|(_, lanes)| {
+            let is_needed = left > LANES_MAX / 2;
+            left = left.saturating_sub(*lanes);
+            is_needed
+        });
+        let merged: HashMap<NodeId, &Vec<Position>> = nodes
+            .filter_map(|(node, _)| Some((node, ends.get(&node)?)))
+            .collect();
+        state.lanes.retain(|(node, _), lane| {
+            let ends = merged.get(node);
+            let is_within = |last: Position| {
+                let is_end_of = |end: &&Position| end.0 == last.0 && last.1 <= end.1;
+                ends.is_some_and(|ends| ends.iter().find(is_end_of).is_some())
+            };
+            lane.last = lane.last.filter(|last| !is_within(*last));
+            !lane.is_idle()
+        });
+        for (node, ends) in merged {
+            let found = state.found.entry(node).or_default();
+            // A move of the node's may have found more meanwhile.
+            for end in ends {
+                match found.iter_mut().find(|known| known.0 == end.0) {
+                    Some(known) => known.1 = known.1.max(end.1),
+                    None => found.push(*end),
+                }
+            }
+        }
+    }
+}
+
+/// What is pending, by node: queues, and how far they got.
+fn ends_of_pending(store: &Store) -> HashMap<NodeId, Vec<Position>> {
+    let pending = store.nodes().into_iter().map(|(node, queues)| {
+        let pending = queues.queues.iter().filter(|queue| !queue.is_drained());
+        let ends = pending.map(|queue| (queue.at.queue, queue.watermark));
+        (node, ends.collect::<Vec<_>>())
+    });
+    pending.filter(|(_, ends)| !ends.is_empty()).collect()
 }
 
 impl Place {

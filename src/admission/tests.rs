@@ -25,6 +25,10 @@ fn lanes(admission: &Admission) -> usize {
 /// Makes a hint durable, noted.
 fn hint(admission: &Arc<Admission>, store: &Store, shard: u64) {
     let on_its_way = admission.hint(store, NODE, ShardId(shard));
+    on_its_way.durable(append(store, NODE, shard));
+}
+
+fn append(store: &Store, node: NodeId, shard: u64) -> HintId {
     let (tell, told) = std::sync::mpsc::channel();
     let hint = Hint {
         shard: ShardId(shard),
@@ -35,8 +39,8 @@ fn hint(admission: &Arc<Admission>, store: &Store, shard: u64) {
         write: None,
         lifetime_ms: None,
     };
-    store.append(NODE, hint, Box::new(move |id| tell.send(id).unwrap()));
-    on_its_way.durable(told.recv().unwrap().unwrap());
+    store.append(node, hint, Box::new(move |id| tell.send(id).unwrap()));
+    told.recv().unwrap().unwrap()
 }
 
 fn remove(store: &Store) {
@@ -114,6 +118,59 @@ fn lanes_whose_hints_are_gone_are_forgotten() {
     remove(&store);
     (0..4 * SWEEP_AT_LEAST as u64).for_each(note);
     assert!(lanes(&admission) < SWEEP_AT_LEAST);
+}
+
+#[tokio::test]
+async fn lanes_beyond_the_limit_are_one_with_their_node_until_what_waited_is_gone() {
+    const OTHER: NodeId = NodeId(2);
+    let (admission, store, _dir) = gate();
+    hint(&admission, &store, 0);
+    let last = {
+        let state = admission.state.lock();
+        state.lanes[&(NODE, ShardId(0))].last.unwrap()
+    };
+    let id = |(queue, sequence)| HintId {
+        store: store.id(),
+        queue,
+        sequence,
+    };
+    // A few of another node, which stay apart.
+    let other = append(&store, OTHER, 1);
+    for shard in 0..10 {
+        let on_its_way = admission.hint(&store, OTHER, ShardId(shard));
+        on_its_way.durable(other);
+    }
+    let mut most = 0;
+    for shard in 0..5 * LANES_MAX as u64 {
+        let on_its_way = admission.hint(&store, NODE, ShardId(shard));
+        on_its_way.durable(id(last));
+        most = most.max(lanes(&admission));
+    }
+    assert!(most <= LANES_MAX * 5 / 4 + 1, "{most} lanes");
+    let clear = async |node, shard| {
+        let turn = admission.line_up(node, ShardId(shard)).turn().await;
+        turn.is_clear(&store)
+    };
+    assert!(!clear(NODE, 3).await, "its hint waits");
+    assert!(
+        !clear(NODE, u64::MAX).await,
+        "as after an open: nobody has read for whom the hints are"
+    );
+    assert!(!clear(OTHER, 3).await);
+    assert!(
+        clear(OTHER, 11).await,
+        "another node has nothing to do with it"
+    );
+    // What comes after that is told apart.
+    hint(&admission, &store, 7);
+    remove(&store);
+    for shard in [0, 3, 7, u64::MAX] {
+        assert!(clear(NODE, shard).await, "{shard}");
+    }
+    assert!(admission.state.lock().found.is_empty());
+    hint(&admission, &store, 3);
+    assert!(!clear(NODE, 3).await);
+    assert!(clear(NODE, 4).await);
 }
 
 #[tokio::test]
