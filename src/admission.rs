@@ -54,7 +54,8 @@ pub struct Admission {
 struct State {
     /// Those that somebody is in, and those that had a hint which may not be gone.
     lanes: HashMap<Key, Lane>,
-    /// What was pending of a node when the store was opened, or when its lanes became too many: queues, and how far they got.
+    /// What was pending of a node when the store was opened, or when its lanes became too many:
+    /// queues, and how far they got.
     found: HashMap<NodeId, Vec<Position>>,
     /// Nodes whose list of queues is being changed.
     moving: BTreeSet<NodeId>,
@@ -273,7 +274,8 @@ impl Admission {
         is_gone
     }
 
-    /// Forgets the lanes whose hints are gone, and where too many others are left, has those of a node be one.
+    /// Forgets the lanes whose hints are gone, and where too many others are left, has those of a
+    /// node be one.
     fn sweep(&self, store: &Store) {
         let lasts: Vec<_> = {
             let mut state = self.state.lock();
@@ -297,10 +299,11 @@ impl Admission {
             .min(LANES_MAX.max(lanes + LANES_MAX / 4));
     }
 
-    /// What waits for the nodes with the most lanes is backlog of all their shards from now on, as what was found at open is, until it
-    /// is gone; what comes later is told apart.
+    /// What waits for the nodes with the most lanes is backlog of all their shards from now on, as
+    /// what was found at open is, until it is gone; what comes later is told apart.
     fn be_one(&self, store: &Store) {
-        // Before the look, as everywhere: what a reopen brings back is found by the look that follows it.
+        // Before the look, as everywhere: what a reopen brings back is found by the look that
+        // follows it.
         let reopens = store.reopens();
         self.look(store);
         let ends = ends_of_pending(store);

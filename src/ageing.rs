@@ -25,8 +25,8 @@ use crate::{
 /// What the wall clock may be off by before that counts: more than a leap second.
 const SLACK_MS: u64 = 1500;
 
-/// The year 2020. A clock that shows less at open is wrong, and the time of such a life begins here, so that
-/// there is room before it for what was stored earlier.
+/// The year 2020. A clock that shows less at open is wrong, and the time of such a life begins
+/// here, so that there is room before it for what was stored earlier.
 const FLOOR_UNIX_MS: u64 = 1_577_836_800_000;
 
 /// How old a hint is, and whether that is too old.
@@ -97,13 +97,14 @@ impl Ageing {
         self.opened_unix_ms.saturating_add(millis(running))
     }
 
-    /// How long ago something was, in the time of this life; no time at all for what is yet to come.
+    /// How long ago something was, in the time of this life; no time at all for what is yet to
+    /// come.
     pub fn since(&self, unix_ms: u64) -> Duration {
         Duration::from_millis(self.now().saturating_sub(unix_ms))
     }
 
-    /// Compares the wall clock with the time of this life: by how many milliseconds it is ahead now,
-    /// if it was set since the last look. Then it is not believed for a while.
+    /// Compares the wall clock with the time of this life: by how many milliseconds it is ahead
+    /// now, if it was set since the last look. Then it is not believed for a while.
     pub fn look(&self) -> Option<i64> {
         let ahead_ms = self.clock.unix_ms() as i64 - self.now() as i64;
         let mut wall = self.wall.lock();
@@ -138,8 +139,8 @@ impl Ageing {
         (self.opened_unix_ms..=self.now()).contains(&stamp)
     }
 
-    /// When a hint with this stamp was enqueued, in the time of this life. What is yet to come by all
-    /// readings counts from when it was first seen, or from now.
+    /// When a hint with this stamp was enqueued, in the time of this life. What is yet to come by
+    /// all readings counts from when it was first seen, or from now.
     pub fn enqueued(&self, stamp: u64, first_seen: Option<u64>) -> u64 {
         let now = self.now();
         if self.is_own(stamp) {
@@ -154,8 +155,8 @@ impl Ageing {
         latest.unwrap_or_else(|| first_seen.map_or(now, |seen| seen.min(now)))
     }
 
-    /// Whether a hint is too old that was enqueued then and has such a lifetime. While the wall clock is not believed, only those of
-    /// this life can be known to be.
+    /// Whether a hint is too old that was enqueued then and has such a lifetime. While the wall
+    /// clock is not believed, only those of this life can be known to be.
     pub fn is_over(&self, enqueued_unix_ms: u64, lifetime_ms: Option<u64>) -> bool {
         let lifetime = lifetime_ms.map(Duration::from_millis);
         let limit = self.max_age.into_iter().chain(lifetime).min();
@@ -182,7 +183,9 @@ impl Ageing {
 
     /// Whether a hint that was read is too old.
     pub fn is_hint_over(&self, store: &Store, hint: &PeekedHint) -> bool {
-        self.of_read(store, hint).is_over
+        // No clock is read for hints that live for ever: this is asked of each that is sent.
+        let may_be = self.max_age.is_some() || hint.hint.lifetime_ms.is_some();
+        may_be && self.of_read(store, hint).is_over
     }
 
     /// How old a hint is that was read.
@@ -193,7 +196,8 @@ impl Ageing {
         self.of(&hint.hint, seen.flatten())
     }
 
-    /// There are hints with such a lifetime: whoever looks for those that are over must look that often.
+    /// There are hints with such a lifetime: whoever looks for those that are over must look that
+    /// often.
     pub fn note_lifetime(&self, ms: u64) {
         if self.shortest_ms.fetch_min(ms, Relaxed) > ms {
             self.shorter.notify_one();

@@ -30,8 +30,8 @@ impl Clock {
         }
     }
 
-    /// How long it is since some moment that stays the same as long as the process runs. Nobody sets
-    /// this clock, and on Linux it goes on while the machine is suspended.
+    /// How long it is since some moment that stays the same as long as the process runs. Nobody
+    /// sets this clock, and on Linux it goes on while the machine is suspended.
     pub fn running(&self) -> Duration {
         match self {
             Clock::System => running(),

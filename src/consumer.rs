@@ -159,7 +159,7 @@ impl<P: Payload> Consumer<P> {
     /// there is one; none otherwise. They stay in the queue until they are acknowledged: the next peek sees the same ones.
     ///
     /// Only what is durable is seen. A hint that does not read any more, because the disk damaged it, is skipped, counted and
-    /// logged.
+    /// logged. One that is too old leaves undelivered instead of being seen.
     ///
     /// # Errors
     /// [`HandoffError::Undecodable`] if the next hint does not decode, which stays so until it is read by another version of the host or
@@ -353,7 +353,8 @@ impl<P: Payload> Consumer<P> {
         peeked
     }
 
-    /// Those in front of the first that is too old; `None` if that is the first one, once it has left.
+    /// Those in front of the first that is too old; `None` if that is the first one, once it has
+    /// left.
     async fn in_time(
         &self,
         mut hints: Vec<PeekedHint>,

@@ -134,7 +134,8 @@ pub struct NodeStats {
     pub oldest_age: Option<Duration>,
     /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room.
     pub lost: Amount,
-    /// Of the lost ones, those that were older than [`Config::max_age`](crate::Config::max_age).
+    /// Of the lost ones, those that were older than [`Config::max_age`](crate::Config::max_age) or
+    /// than their own lifetime ([`Payload::expires_after`](crate::Payload::expires_after)).
     pub expired: Amount,
     /// Of the lost ones, those that made room for newer ones
     /// ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).

@@ -3,16 +3,24 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, sync::mpsc, time::Duration};
 
 use common::*;
 use hinted_handoff::{
-    AppliedHints, HintId, LossReason, NodeId, QueueId, Sequence, ShardId, StoreId, WriteId,
+    AppliedHints, HandoffError, HintId, LossReason, NodeId, Pause, QueueId, Sequence, ShardId,
+    StoreId, WriteId,
     sled::{self, Transactional, transaction::ConflictableTransactionError},
-    testkit::{Correction, Hint, Leave, QueueRef, Store, decoders},
+    testkit::{Correction, Hint, Leave, Members, Now, QueueRef, Store, decoders},
 };
 
 const NODE: u64 = 258;
+
+/// Waits for what `ask` is told.
+fn told<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(Result<T, HandoffError>) + Send>)) -> T {
+    let (tell, told) = mpsc::channel();
+    ask(Box::new(move |result| tell.send(result).unwrap()));
+    told.recv().unwrap().unwrap()
+}
 
 fn hex(text: &str) -> Vec<u8> {
     let digits = text.trim().as_bytes().chunks(2);
@@ -522,14 +530,46 @@ fn clocks_that_were_wrong_are_the_documented_bytes() {
     assert_eq!(read[0].corrected(9), Some(1_600_000_000_009));
     assert_eq!(read[0].corrected(10), None);
     assert_eq!(read[1], Correction::of_life(1_700_000_000_000, -2500));
-    let (tell, told) = std::sync::mpsc::channel();
-    store.set_corrections(read, move |result| tell.send(result).unwrap());
-    told.recv().unwrap().unwrap();
+    told(|done| store.set_corrections(read, done));
     store.close().unwrap();
     behind_its_back(dir.path(), |db| {
         let found = db.open_tree("hh/meta").unwrap().get(&key).unwrap();
         assert_eq!(found.unwrap(), value);
     });
+}
+
+#[test]
+fn members_and_nodes_that_leave_are_the_documented_bytes() {
+    let documented = records("schema3_members.txt");
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, NODE, "v=1");
+    told(|done| store.pause(NodeId(NODE), Some(Pause::Lasting), done));
+    told(|done| store.leave(NodeId(NODE), true, done));
+    let members = Members {
+        nodes: [NodeId(3), NodeId(NODE)].into(),
+        are_all: true,
+    };
+    let now = Now {
+        unix_ms: 1,
+        open_for: Duration::ZERO,
+    };
+    told(|done| store.retain_nodes(members, now, done));
+    store.close().unwrap();
+    behind_its_back(dir.path(), |db| {
+        for (name, (key, value)) in documented {
+            let tree = db.open_tree(name.split_once(' ').unwrap().0).unwrap();
+            assert_eq!(tree.get(key).unwrap().unwrap(), value, "{name}");
+        }
+    });
+    let store = open(dir.path());
+    assert_eq!(store.leaving(), [NodeId(NODE)].into());
+    let hold = |node| store.hold(NodeId(node));
+    assert_eq!(
+        (hold(NODE).paused, hold(NODE).unlisted),
+        (Some(Pause::Lasting), false)
+    );
+    assert!(hold(4).unlisted && !hold(3).unlisted);
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Lifetimes of single hints: each leaves when its own is over, wherever it stands, and nobody is given
-//! it after that.
+//! Lifetimes of single hints: each leaves when its own is over, wherever it stands, and nobody is
+//! given it after that.
 //!
-//! Both clocks are the test's: tokio's stands still until it is moved, and the wall clock follows it.
+//! Both clocks are the test's: tokio's stands still until it is moved, and the wall clock follows
+//! it.
 
 mod common;
 mod frozen;

@@ -177,9 +177,9 @@ pub struct Config {
     #[serde(default, with = "humantime_serde")]
     pub max_age: Duration,
 
-    /// How long nothing that an earlier life stored expires after open, and after the wall clock was set (by more than a second
-    /// and a half; it is looked at every ten seconds at least): time for the clock to be set right. Default 60 s, maximum 1 day,
-    /// minimum 0.
+    /// How long nothing that an earlier life stored expires after open, and after the wall clock
+    /// was set (by more than a second and a half; it is looked at every ten seconds at least): time
+    /// for the clock to be set right. Default 60 s, maximum 1 day, minimum 0.
     #[serde(default = "defaults::expiry_grace", with = "humantime_serde")]
     pub expiry_grace: Duration,
 

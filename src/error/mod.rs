@@ -360,8 +360,8 @@ pub enum HandoffError {
         /// The node named twice.
         node: NodeId,
     },
-    /// The node is to be removed once nothing is pending, and something still is. It will be removed when that is delivered, over
-    /// restarts too, unless that is called off.
+    /// The node is to be removed once nothing is pending, and something still is. It will be
+    /// removed when that is delivered, over restarts too, unless that is called off.
     #[error(
         "node {node} is not drained yet: {} hints ({} bytes) are pending; it is removed once they are delivered, or discard them with \
          remove_node, or call it off with cancel_removal", pending.hints,

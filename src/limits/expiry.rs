@@ -109,7 +109,8 @@ impl Housekeeper {
         Ok(())
     }
 
-    /// How long until the oldest hint that is known is too old; no longer than one may live that comes meanwhile.
+    /// How long until the oldest hint that is known is too old; no longer than one may live that
+    /// comes meanwhile.
     fn until_next(&self) -> Duration {
         if self.search.is_under_way() {
             return LOOKS_APART_MIN;

@@ -1,8 +1,10 @@
-//! Looking for hints whose own lifetime is over: they may stand anywhere in a queue, behind others that live longer.
+//! Looking for hints whose own lifetime is over: they may stand anywhere in a queue, behind others
+//! that live longer.
 //!
-//! The marks of a queue's age say in which stretches of it there may be one (`store/ages.rs`). Such a stretch is looked through from
-//! its beginning to its end, some megabytes a look, and then it is known when the next of its lifetimes ends. What was there at open
-//! is looked through once, if any hint is met that has a lifetime.
+//! The marks of a queue's age say in which stretches of it there may be one (`store/ages.rs`). Such
+//! a stretch is looked through from its beginning to its end, some megabytes a look, and then it is
+//! known when the next of its lifetimes ends. What was there at open is looked through once, if any
+//! hint is met that has a lifetime.
 
 use super::{expiry::Housekeeper, oldest::read_unclaimed};
 use crate::{

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{EncodeError, Payload, PayloadError};
 
-/// Points that are worth delivering for a while only: a [`Payload`] of any type, with a lifetime for
-/// its hints ([`Payload::expires_after`]).
+/// Points that are worth delivering for a while only: a [`Payload`] of any type, with a lifetime
+/// for its hints ([`Payload::expires_after`]).
 ///
 /// Its bytes are those of the points, so a host can change to it and back with hints waiting. The
 /// lifetime is stored with the hint, and is `None` in points that come back.

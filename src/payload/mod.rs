@@ -119,17 +119,21 @@ pub trait Payload: Sized + Send + Sync + 'static {
     /// before are dropped. A panic is such an error, too.
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
 
-    /// How long a hint of these points is worth delivering, from the write on; by default as long as
-    /// [`Config::max_age`](crate::Config::max_age) says, which is for all hints, and which a longer lifetime does not outlive.
+    /// How long a hint of these points is worth delivering, from the write on; by default as long
+    /// as [`Config::max_age`](crate::Config::max_age) says, which is for all hints, and which a
+    /// longer lifetime does not outlive.
     ///
-    /// For a database whose writes must not come back late: one that forgets its deletions after a grace period gives its hints
-    /// that period at most. It is stored with the hint, so each may have its own, and kept in whole milliseconds. When it is over
-    /// the hint leaves undelivered, as one that is too old does ([`LossReason::Expired`](crate::LossReason::Expired),
-    /// [`NodeStats::expired`](crate::NodeStats::expired)); neither replay nor a [`Consumer`](crate::Consumer) gives it to anybody
-    /// after that. As a dead letter it is kept, and one that is sent on has what is left of its time.
+    /// For a database whose writes must not come back late: one that forgets its deletions after a
+    /// grace period gives its hints that period at most. It is stored with the hint, so each may
+    /// have its own, and kept in whole milliseconds. When it is over the hint leaves undelivered,
+    /// as one that is too old does ([`LossReason::Expired`](crate::LossReason::Expired),
+    /// [`NodeStats::expired`](crate::NodeStats::expired)); neither replay nor a
+    /// [`Consumer`](crate::Consumer) gives it to anybody after that. As a dead letter it is kept,
+    /// and one that is sent on has what is left of its time.
     ///
-    /// Asked once a write, beside [`encode`](Payload::encode). It is no part of the bytes: what comes back by
-    /// [`decode`](Payload::decode) need not know it. See [`Expiring`](crate::Expiring) for points of any type.
+    /// Asked once a write, beside [`encode`](Payload::encode). It is no part of the bytes: what
+    /// comes back by [`decode`](Payload::decode) need not know it. See
+    /// [`Expiring`](crate::Expiring) for points of any type.
     fn expires_after(&self) -> Option<Duration> {
         None
     }

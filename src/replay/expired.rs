@@ -19,8 +19,8 @@ pub enum Checked {
     Some(Vec<PeekedHint>),
 }
 
-/// Has those of a claim leave that are too old. What was read long ago may have grown old since, and those who look for such
-/// hints look once a second at most.
+/// Has those of a claim leave that are too old. What was read long ago may have grown old since,
+/// and those who look for such hints look once a second at most.
 pub async fn check(line: &Line<impl Sized>, mut claim: Claim) -> Result<Checked, HandoffError> {
     let is_over = |hint: &PeekedHint| line.ageing.is_hint_over(&line.store, hint);
     if !claim.hints.iter().any(is_over) {
@@ -38,8 +38,8 @@ pub async fn check(line: &Line<impl Sized>, mut claim: Claim) -> Result<Checked,
     Ok(Checked::Some(claim.hints.clone()))
 }
 
-/// Lets claimed hints leave undelivered, waits until that is durable, and counts them. Begun as soon as it is polled, and not undone
-/// by dropping it.
+/// Lets claimed hints leave undelivered, waits until that is durable, and counts them. Begun as
+/// soon as it is polled, and not undone by dropping it.
 pub async fn lose(
     store: &Arc<Store>,
     node: NodeId,
@@ -53,7 +53,8 @@ pub async fn lose(
     let done = move |result: Result<Amount, HandoffError>| {
         match (&result, counting.upgrade()) {
             (Ok(left), Some(store)) => store.note_taken(node, reason, *left),
-            // A store that failed forgets all claims when it is opened again; one that serves would keep this for ever.
+            // A store that failed forgets all claims when it is opened again; one that serves would
+            // keep this for ever.
             (Err(_), Some(store)) if store.check_serving().is_ok() => store.release(node, &claimed),
             _ => {}
         }

@@ -59,7 +59,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 self.window.free(shard);
             }
             Outcome::Expired(kept) => {
-                // Nothing of the shard leaves past what an earlier acknowledgement let go of and may be back.
+                // Nothing of the shard leaves past what an earlier acknowledgement let go of and
+                // may be back.
                 self.check_reopens()?;
                 self.window.keep_only(shard, tried, &kept);
                 self.troubles.left(shard, tried.saturating_sub(kept.len()));

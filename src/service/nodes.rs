@@ -108,9 +108,10 @@ impl<P: Payload> HintedHandoff<P> {
         self.retain(members, false).await
     }
 
-    /// As [`retain_nodes`](HintedHandoff::retain_nodes), and these are all: a node that is not named and is hinted for the first time
-    /// later is parked, too, before anything is sent to it. That lasts, over restarts, until either of the two calls is made again.
-    /// Name a node before it joins, and before another is renamed to it.
+    /// As [`retain_nodes`](HintedHandoff::retain_nodes), and these are all: a node that is not
+    /// named and is hinted for the first time later is parked, too, before anything is sent to it.
+    /// That lasts, over restarts, until either of the two calls is made again. Name a node before
+    /// it joins, and before another is renamed to it.
     ///
     /// Since when such a node is parked is known some seconds after its first hint.
     ///
@@ -202,18 +203,21 @@ impl<P: Payload> HintedHandoff<P> {
         .await
     }
 
-    /// Has a node forgotten once all its hints are delivered, and waits for that: it leaves the cluster in peace. A hint that slips in
-    /// before the end is waited for too, so stop writing first; whether anything is pending is decided in order with the writes. The
-    /// replay of a node that is paused or parked goes on only if it is resumed or named meanwhile.
+    /// Has a node forgotten once all its hints are delivered, and waits for that: it leaves the
+    /// cluster in peace. A hint that slips in before the end is waited for too, so stop writing
+    /// first; whether anything is pending is decided in order with the writes. The replay of a node
+    /// that is paused or parked goes on only if it is resumed or named meanwhile.
     ///
-    /// That it is to be removed is durable before anything is waited for, and goes on when `timeout` is over, when the future is
-    /// dropped, and after a restart ([`NodeStats::leaving`](crate::NodeStats::leaving)), until it is done or
-    /// [`cancel_removal`](HintedHandoff::cancel_removal) calls it off. Another call waits for the same. A node that is renamed to a
-    /// name that was not known leaves under that.
+    /// That it is to be removed is durable before anything is waited for, and goes on when
+    /// `timeout` is over, when the future is dropped, and after a restart
+    /// ([`NodeStats::leaving`](crate::NodeStats::leaving)), until it is done or
+    /// [`cancel_removal`](HintedHandoff::cancel_removal) calls it off. Another call waits for the
+    /// same. A node that is renamed to a name that was not known leaves under that.
     ///
     /// # Errors
-    /// [`HandoffError::NotDrained`] with what is pending when `timeout` is over; [`HandoffError::RemovalCancelled`] if it was called
-    /// off; [`HandoffError::UnknownNode`] if it was never hinted, or was removed; or why the store does not serve.
+    /// [`HandoffError::NotDrained`] with what is pending when `timeout` is over;
+    /// [`HandoffError::RemovalCancelled`] if it was called off; [`HandoffError::UnknownNode`] if it
+    /// was never hinted, or was removed; or why the store does not serve.
     pub async fn drain_and_remove(
         &self,
         node: NodeId,
@@ -259,11 +263,13 @@ impl<P: Payload> HintedHandoff<P> {
             .await
     }
 
-    /// Calls off what [`drain_and_remove`](HintedHandoff::drain_and_remove) began, durably: the node stays, and is replayed as before.
-    /// Those who wait for its removal are told. If it is not to be removed nothing happens.
+    /// Calls off what [`drain_and_remove`](HintedHandoff::drain_and_remove) began, durably: the
+    /// node stays, and is replayed as before. Those who wait for its removal are told. If it is not
+    /// to be removed nothing happens.
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if it was never hinted, or is removed by now; or why the store does not serve.
+    /// [`HandoffError::UnknownNode`] if it was never hinted, or is removed by now; or why the store
+    /// does not serve.
     pub async fn cancel_removal(&self, node: NodeId) -> Result<(), HandoffError> {
         let (tell, told) = channel();
         let departures = self.inner.departures.clone();

@@ -1,5 +1,5 @@
-//! Housekeeping: removes nodes that leave once they are drained, parks those that are not in the cluster, and purges those that were
-//! parked for too long.
+//! Housekeeping: removes nodes that leave once they are drained, parks those that are not in the
+//! cluster, and purges those that were parked for too long.
 
 use std::{future::pending, sync::Weak, time::Duration};
 

@@ -1,8 +1,10 @@
-//! Since when the hints of a queue wait, and when the first of their own lifetimes is over, without reading them.
+//! Since when the hints of a queue wait, and when the first of their own lifetimes is over, without
+//! reading them.
 //!
-//! A queue keeps marks: from this sequence on, no hint was enqueued before this time, and none has a lifetime that ends before that
-//! one. A mark comes with each block that is published, and one with each head that is read; there are so few of them that a backlog
-//! of any length costs no more than two kilobytes.
+//! A queue keeps marks: from this sequence on, no hint was enqueued before this time, and none has
+//! a lifetime that ends before that one. A mark comes with each block that is published, and one
+//! with each head that is read; there are so few of them that a backlog of any length costs no more
+//! than two kilobytes.
 
 use std::collections::VecDeque;
 
@@ -22,7 +24,8 @@ struct Mark {
     from: Sequence,
     /// The earliest enqueue time among the hints from here to the next mark, in milliseconds since 1970; never later than it was.
     unix_ms: u64,
-    /// The earliest end of a lifetime among them, `u64::MAX` if there is none; never later than it is. 0 if nobody has looked.
+    /// The earliest end of a lifetime among them, `u64::MAX` if there is none; never later than it
+    /// is. 0 if nobody has looked.
     due_unix_ms: u64,
 }
 
@@ -98,14 +101,15 @@ impl Ages {
         Some(mark.unix_ms)
     }
 
-    /// The time that was found when the hint at `at` was read, or that its block was stored with; `None`
-    /// if it is not the first that a mark speaks for.
+    /// The time that was found when the hint at `at` was read, or that its block was stored with;
+    /// `None` if it is not the first that a mark speaks for.
     pub fn found_at(&self, at: Sequence) -> Option<u64> {
         let mark = self.marks.iter().find(|mark| mark.from == at)?;
         Some(mark.unix_ms)
     }
 
-    /// All of a queue from `head` on, as the marks divide it. What none speaks for was there at open.
+    /// All of a queue from `head` on, as the marks divide it. What none speaks for was there at
+    /// open.
     pub fn stretches(&self, head: Sequence) -> impl Iterator<Item = Stretch> {
         let first = self.marks.front().map(|mark| mark.from);
         let unknown = first.is_none_or(|from| from > head).then_some(Stretch {
@@ -128,7 +132,8 @@ impl Ages {
         unknown.into_iter().chain(known)
     }
 
-    /// What is stored from `next` on, the next sequence of the queue, is no part of the last stretch.
+    /// What is stored from `next` on, the next sequence of the queue, is no part of the last
+    /// stretch.
     pub fn end_at(&mut self, next: Sequence) {
         if self.marks.back().is_none_or(|last| last.from < next) {
             self.marks.push_back(Mark {
@@ -139,8 +144,9 @@ impl Ages {
         }
     }
 
-    /// A stretch up to before `until` was looked through: this is the earliest end of a lifetime in it, and none of its hints was
-    /// enqueued before that time. Means nothing if it is no stretch any more, since others have become part of it.
+    /// A stretch up to before `until` was looked through: this is the earliest end of a lifetime in
+    /// it, and none of its hints was enqueued before that time. Means nothing if it is no stretch
+    /// any more, since others have become part of it.
     pub fn searched(&mut self, from: Sequence, until: Sequence, due_unix_ms: u64, unix_ms: u64) {
         let behind = self.marks.partition_point(|mark| mark.from <= from);
         if self.marks.get(behind).is_none_or(|next| next.from != until) {

@@ -25,8 +25,8 @@ pub struct Correction {
 }
 
 impl Correction {
-    /// Of the life that was opened then, by a clock that was found to be off by so much. A life before
-    /// that was cut short may have been opened by the same wrong clock.
+    /// Of the life that was opened then, by a clock that was found to be off by so much. A life
+    /// before that was cut short may have been opened by the same wrong clock.
     pub fn of_life(opened_unix_ms: u64, ahead_ms: i64) -> Self {
         Correction {
             from: opened_unix_ms.saturating_sub(ahead_ms.unsigned_abs()),
@@ -86,7 +86,8 @@ impl Store {
         read.map_err(|error| StorageError::new("read from the engine", error).into())
     }
 
-    /// Records what is known of clocks that were wrong, in place of what was; told once it is durable.
+    /// Records what is known of clocks that were wrong, in place of what was; told once it is
+    /// durable.
     pub fn set_corrections(
         &self,
         corrections: Vec<Correction>,

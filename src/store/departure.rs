@@ -20,7 +20,8 @@ pub enum LossReason {
     Damaged,
     /// The node said that their shard is gone.
     Obsolete,
-    /// They were older than [`Config::max_age`](crate::Config::max_age).
+    /// They were older than [`Config::max_age`](crate::Config::max_age), or their own lifetime was
+    /// over ([`Payload::expires_after`](crate::Payload::expires_after)).
     Expired,
     /// A limit was met, and newer ones took their place.
     Quota,

@@ -36,7 +36,8 @@ pub struct Hold {
     pub paused: Option<Pause>,
     /// The host said that it is not in the cluster.
     pub parked: Option<Parked>,
-    /// It is not among those that the host said are all there are. One that was hinted for the first time since is about to be parked.
+    /// It is not among those that the host said are all there are. One that was hinted for the
+    /// first time since is about to be parked.
     pub unlisted: bool,
 }
 

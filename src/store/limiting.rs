@@ -156,8 +156,8 @@ impl Store {
         registry.ages.get(&place.queue)?.found_at(place.sequence)
     }
 
-    /// Hints of which one may have a lifetime that is over at `now`: where that is so for longest. What was there at open and was not
-    /// looked through comes last, if it is to.
+    /// Hints of which one may have a lifetime that is over at `now`: where that is so for longest.
+    /// What was there at open and was not looked through comes last, if it is to.
     pub fn next_due(&self, now: u64, with_unknown: bool) -> Option<Due> {
         let mut registry = self.shared.registry.lock();
         let is_due = |due: u64| due <= now && (due > 0 || with_unknown);
@@ -180,7 +180,8 @@ impl Store {
         })
     }
 
-    /// Hints were looked through: this is the earliest end of a lifetime among them, and none was enqueued before that time.
+    /// Hints were looked through: this is the earliest end of a lifetime among them, and none was
+    /// enqueued before that time.
     pub fn note_searched(&self, it: Due, due_unix_ms: u64, unix_ms: u64) {
         let mut registry = self.shared.registry.lock();
         if let Some(ages) = registry.ages.get_mut(&it.queue) {

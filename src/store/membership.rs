@@ -1,6 +1,6 @@
-//! What the host says of its nodes: pause, rename, in the cluster or not, leave, remove. Carried out on the commit thread, between groups,
-//! in order with the hints around them, and durable when it is answered. So is what is found of
-//! the clock.
+//! What the host says of its nodes: pause, rename, in the cluster or not, leave, remove. Carried
+//! out on the commit thread, between groups, in order with the hints around them, and durable when
+//! it is answered. So is what is found of the clock.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -331,7 +331,8 @@ impl Committer {
         Ok(Ok(()))
     }
 
-    /// What is said of nodes that are not known yet is durable first: one that is hinted in between is not sent to.
+    /// What is said of nodes that are not known yet is durable first: one that is hinted in between
+    /// is not sent to.
     fn set_members(&mut self, members: Option<BTreeSet<NodeId>>) -> Result<(), StorageError> {
         let before = self.shared.holds.lock().members.clone();
         if before != members {

@@ -130,7 +130,8 @@ pub fn set_corrections(engine: &Engine, corrections: &[Correction]) -> sled::Res
     put(engine, CLOCK, Correction::encode_all(corrections))
 }
 
-/// Who is in the cluster, if that was said. A record that does not read is as none: nobody is held back by what may not have been said.
+/// Who is in the cluster, if that was said. A record that does not read is as none: nobody is held
+/// back by what may not have been said.
 pub fn members(engine: &Engine) -> sled::Result<Option<BTreeSet<NodeId>>> {
     let Some(value) = engine.meta.get(MEMBERS)? else {
         return Ok(None);
@@ -157,8 +158,8 @@ fn decode_members(bytes: &[u8]) -> Result<Option<BTreeSet<NodeId>>, DecodeError>
     Ok(Some(nodes.collect()))
 }
 
-/// Returns the bytes handed to the engine. Kept when it is not said any more: a rebuild takes what the log has, and would find an older
-/// one.
+/// Returns the bytes handed to the engine. Kept when it is not said any more: a rebuild takes what
+/// the log has, and would find an older one.
 pub fn set_members(engine: &Engine, members: Option<&BTreeSet<NodeId>>) -> sled::Result<usize> {
     let mut value = vec![u8::from(members.is_some())];
     let nodes = members.into_iter().flatten();

@@ -480,8 +480,8 @@ impl Registry {
         self.quota.reserve(&wanted)
     }
 
-    /// A block was stored: from `first` on, no hint of it was enqueued before `unix_ms`, nor has a lifetime that ends before
-    /// `due_unix_ms`.
+    /// A block was stored: from `first` on, no hint of it was enqueued before `unix_ms`, nor has a
+    /// lifetime that ends before `due_unix_ms`.
     pub fn note_stored(
         &mut self,
         node: NodeId,
@@ -508,7 +508,8 @@ impl Registry {
         }
     }
 
-    /// All that is pending, as the marks of its age divide it: node, queue, the next sequence of the queue, and which hints.
+    /// All that is pending, as the marks of its age divide it: node, queue, the next sequence of
+    /// the queue, and which hints.
     pub fn stretches(&self) -> impl Iterator<Item = (NodeId, QueueRef, Sequence, ages::Stretch)> {
         const NONE: &Ages = &Ages::new();
         let queues = self.nodes.iter();

@@ -4,7 +4,8 @@ does for nine, of which two were delivered, one was lost, one is a dead letter a
 schema2_more.txt: records that take more to come to; schema2_spacers.txt: the empty keys around three blocks of 2, 1 and 2 chunks with a
 hint each; schema3_mixed.txt: a group of a hint for node 258 and one for node 259, a cursor behind such groups, and the schema;
 schema3_writes.txt: blocks and a group of hints with the ids of their writes, and a cursor with a hint that was withdrawn;
-schema3_lifetimes.txt: the same of hints with lifetimes; schema3_clock.txt: two clocks that were wrong; and
+schema3_lifetimes.txt: the same of hints with lifetimes; schema3_clock.txt: two clocks that were wrong;
+schema3_members.txt: who is in the cluster, and the record of a node that is paused and leaves; and
 applied.txt: what a receiver remembers of hint 258.
 
 Written from the layouts in src/store/{keys,block,mixed,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
@@ -294,3 +295,12 @@ write(
 )
 clocks = struct.pack(">QQqQQq", 0, 9, 1_600_000_000_000, 1_699_999_997_500, NONE, -2500)
 write("schema3_clock.txt", {"hh/meta clock": meta("clock", clocks)})
+node_key = struct.pack(">Q", NODE)
+leaves = struct.pack(">BBBQIQQB", 2, 0, 3, 0, 1, NODE, QUEUE, 0)
+write(
+    "schema3_members.txt",
+    {
+        "hh/meta members": meta("members", struct.pack(">BQQ", 1, 3, NODE)),
+        "hh/nodes node": (node_key, sealed(node_key, leaves)),
+    },
+)
