@@ -20,7 +20,7 @@ use crate::types::Sequence;
 /// Hints that a reader is given at once.
 const HINTS_READ: usize = 64;
 /// What a hint takes besides its payload.
-const HINT_BYTES: usize = 128;
+const HINT_BYTES: usize = size_of::<Held>();
 
 /// A hint, and where it stands.
 #[derive(Debug, Clone)]
