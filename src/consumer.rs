@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    error::{HandoffError, TransactionError},
+    error::{HandoffError, ReplayStopped, TransactionError},
     payload::{Payload, decode},
     replay::{judge_damage, lose},
     service::HintedHandoff,
@@ -111,7 +111,7 @@ impl<P: Payload> Drop for Consumer<P> {
 }
 
 impl<P: Payload> Consumer<P> {
-    /// Waits until something can be peeked at. To be polled on a tokio runtime.
+    /// Waits until something can be peeked at.
     ///
     /// # Errors
     /// [`HandoffError`] if the store does not serve or is shut down.
@@ -151,7 +151,10 @@ impl<P: Payload> Consumer<P> {
             if let Err(error) = self.handoff.store().check_serving() {
                 return error;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            let pulse = self.handoff.replays().pulse();
+            if let Err(why) = pulse.sleep(LOOK_EVERY).await {
+                return why.into();
+            }
         }
     }
 
@@ -348,7 +351,7 @@ impl<P: Payload> Consumer<P> {
             (reader, peeked)
         });
         // A panic in a read is caught below; what is left is a runtime that shuts down.
-        let (reader, peeked) = reading.await.map_err(|_| HandoffError::ShutDown)?;
+        let (reader, peeked) = reading.await.map_err(|_| ReplayStopped::RuntimeGone)?;
         self.reader = reader;
         peeked
     }

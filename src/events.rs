@@ -1,7 +1,12 @@
 //! What happens, for whoever listens.
 
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::sync::broadcast;
+
 use crate::{
-    error::StorageError,
+    error::{ReplayStopped, StorageError},
     store::{DeadReason, Loss, StoreEvent},
     types::{Amount, HintId, NodeId, ShardId},
 };
@@ -11,11 +16,20 @@ use crate::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// A node does not answer its ping, or has taken nothing since: it is tried again after a while.
+    /// A node does not answer: its ping failed, or sends do and nothing says that it answers others.
+    /// It is tried again after a while.
     NodeDown {
         /// The node.
         node: NodeId,
         /// What was said, with its causes.
+        error: String,
+    },
+    /// Sends to some shards of a node fail, while it takes others or answers direct writes. They are
+    /// tried again after a while.
+    NodeFailing {
+        /// The node.
+        node: NodeId,
+        /// What was said last, with its causes.
         error: String,
     },
     /// Writes to a node are hinted at once from now on, since it does not answer.
@@ -84,6 +98,14 @@ pub enum Event {
     StoreFailed(StorageError),
     /// The store failed and serves again.
     Reopened,
+    /// Replay, or a part of it, does not run. Hints are stored and wait.
+    ReplayStopped(ReplayStopped),
+    /// What did not run runs again: a task that failed has worked for as long as it was left alone
+    /// before, or the runtime that stalled goes on.
+    ReplayResumed(ReplayStopped),
+    /// The service was shut down, or its last handle dropped. No other event comes, and the channel
+    /// is closed behind it.
+    ShutDown,
 }
 
 impl From<StoreEvent> for Event {
@@ -118,4 +140,40 @@ impl From<StoreEvent> for Event {
 }
 
 /// Events that are kept for a listener that is slow.
-pub(crate) const EVENTS_KEPT: usize = 1024;
+const EVENTS_KEPT: usize = 1024;
+
+/// The way to whoever listens, shared by all that tell of something, and closed for all at once.
+///
+/// The lock guards whether it is open. It is held for a send, which takes the channel's own lock and
+/// blocks on nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct Events(Arc<RwLock<Option<broadcast::Sender<Event>>>>);
+
+impl Events {
+    pub fn new() -> Self {
+        let sender = broadcast::Sender::new(EVENTS_KEPT);
+        Events(Arc::new(RwLock::new(Some(sender))))
+    }
+
+    /// What is told from now on; nothing more once it is closed.
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
+        match &*self.0.read() {
+            Some(sender) => sender.subscribe(),
+            None => broadcast::Sender::new(1).subscribe(),
+        }
+    }
+
+    pub fn tell(&self, event: Event) {
+        if let Some(sender) = &*self.0.read() {
+            // Nobody may listen.
+            let _ = sender.send(event);
+        }
+    }
+
+    /// Tells the last event. Listeners hear it, and then that the channel is closed.
+    pub fn close(&self) {
+        if let Some(sender) = self.0.write().take() {
+            let _ = sender.send(Event::ShutDown);
+        }
+    }
+}

@@ -36,8 +36,8 @@ pub use config::{
 pub use consumer::{Consumer, PeekedPoints};
 pub use error::{
     ConfigError, DatabaseProblem, DirectoryGone, DirectoryProblem, EnqueueError, FailedOutcome,
-    HandoffError, Limit, LockKind, OpenError, StorageError, TransactionError, TreeProblem,
-    UnopenableReason,
+    HandoffError, Limit, LockKind, OpenError, ReplayStopped, ReplayTask, RuntimeProblem,
+    StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
 pub use events::Event;
 pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome};

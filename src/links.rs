@@ -18,13 +18,13 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::{sync::broadcast, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     ageing::Ageing,
     clock::Clock,
     config::Config,
-    events::Event,
+    events::{Event, Events},
     stats::{DirectStats, Gate},
     types::{Amount, NodeId, ShardId},
 };
@@ -47,7 +47,7 @@ struct Settings {
     trial_every: Duration,
     slow_after: Duration,
     ageing: Arc<Ageing>,
-    events: broadcast::Sender<Event>,
+    events: Events,
 }
 
 /// What is known of reaching one node.
@@ -97,7 +97,7 @@ pub enum Barred {
 }
 
 impl Links {
-    pub fn new(config: &Config, ageing: Arc<Ageing>, events: broadcast::Sender<Event>) -> Self {
+    pub fn new(config: &Config, ageing: Arc<Ageing>, events: Events) -> Self {
         Links {
             links: RwLock::default(),
             settings: Arc::new(Settings {
@@ -222,6 +222,11 @@ impl Link {
         self.answered(|_| {});
     }
 
+    /// When the node last answered anything: took or refused a send of replay or a direct write.
+    pub fn last_answer(&self) -> Option<Instant> {
+        self.state.lock().answered
+    }
+
     fn answered(&self, count: impl FnOnce(&mut DirectStats)) {
         let was_closed = {
             let mut state = self.state.lock();
@@ -302,8 +307,7 @@ impl Link {
     }
 
     fn tell(&self, event: Event) {
-        // Nobody may listen.
-        let _ = self.settings.events.send(event);
+        self.settings.events.tell(event);
     }
 }
 
@@ -318,12 +322,13 @@ impl Drop for Outstanding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::broadcast;
 
     const SHARD: ShardId = ShardId(7);
 
     fn links() -> (Links, broadcast::Receiver<Event>) {
-        let events = broadcast::Sender::new(16);
-        let told = events.subscribe();
+        let events = Events::new();
+        let told = events.listen();
         let config = Config {
             max_outstanding: 2,
             max_outstanding_bytes: 100,

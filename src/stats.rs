@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    error::StorageError,
+    error::{ReplayStopped, StorageError},
     types::{Amount, NodeId, Pause, Sequence, ShardId, StoreId},
 };
 
@@ -13,8 +13,10 @@ use crate::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Health {
-    /// Reads and writes work.
+    /// Reads and writes work, and so does replay.
     Serving,
+    /// Reads and writes work, but replay, or a part of it, does not run: hints are stored and wait.
+    ReplayStopped(ReplayStopped),
     /// A storage error stopped it: nothing is accepted, sent or acknowledged. It drops its engine and opens it again by
     /// itself, with growing waits up to 10 s, until that works; then it serves again.
     Failed(StorageError),
@@ -48,10 +50,20 @@ pub enum Health {
 pub enum NodeState {
     /// Nothing is waiting.
     CaughtUp,
+    /// Hints wait, and nothing says yet whether the node takes them: they came a moment ago, a ping
+    /// or a send is not answered yet, the writes that they belong to are still under way, or the
+    /// store does not serve.
+    Waiting,
     /// Hints are being sent.
     Replaying,
-    /// It does not answer its ping, or has taken nothing since: it is tried again after a while.
+    /// Sends to some of its shards fail, and it answered others, or direct writes, after that began.
+    /// They are tried again after a while ([`NodeStats::stalled_by`], [`NodeStats::last_error`]).
+    Failing,
+    /// It does not answer: its ping failed, or sends fail and it has answered nothing since they do.
+    /// It is tried again after a while.
     Down,
+    /// Hints wait, and its replay does not run ([`Health::ReplayStopped`] says why).
+    Stopped,
     /// It answers, and all that waits is of a format that this host does not read
     /// ([`NodeStats::unknown_format`]): it is looked at again after a while.
     UnknownFormat,
@@ -164,7 +176,8 @@ pub struct NodeStats {
     pub in_flight: u64,
     /// Hints a second that the node took lately, over some ten seconds.
     pub delivery_rate: f64,
-    /// How long it will take at that rate until nothing waits; `None` where nothing was taken lately.
+    /// How long it will take at that rate until nothing waits; `None` unless it is being sent to
+    /// ([`NodeState::Replaying`]) and takes hints, or nothing waits.
     #[serde(with = "humantime_serde")]
     pub caught_up_in: Option<Duration>,
     /// The shard of the oldest hint that waits, while that shard is left alone, after a failed send or for its format: nothing goes further beyond this

@@ -46,11 +46,11 @@ pub struct Config {
 
     /// First wait after a ping that failed, for the node, or after a send that failed, for its shard; doubles up to
     /// `retry_max_interval`. The wait itself is drawn between half and the whole of this. A node whose shards all fail waits as one.
-    /// Default 1 s, minimum 1 ms.
+    /// Default 1 s, minimum 1 ms, maximum 1 day.
     #[serde(default = "defaults::retry_interval", with = "humantime_serde")]
     pub retry_interval: Duration,
 
-    /// Longest wait between two attempts. Default 60 s, minimum `retry_interval`.
+    /// Longest wait between two attempts. Default 60 s, minimum `retry_interval`, maximum 1 day.
     #[serde(default = "defaults::retry_max_interval", with = "humantime_serde")]
     pub retry_max_interval: Duration,
 
@@ -109,7 +109,7 @@ pub struct Config {
     /// How long one ping or one send of replay may take. One that takes longer has failed and is
     /// tried again: with half as many hints, or, if it was a single one, within twice the time, up to
     /// ten times. A limit that the host's writer has itself does the same from half of this on.
-    /// Default 10 s, minimum 1 ms.
+    /// Default 10 s, minimum 1 ms, maximum 1 day.
     #[serde(default = "defaults::send_timeout", with = "humantime_serde")]
     pub send_timeout: Duration,
 
@@ -153,13 +153,13 @@ pub struct Config {
     pub max_dead_letter_bytes: u64,
 
     /// How long a shutdown lets sends in flight finish before it abandons them; what is abandoned is sent again
-    /// after the next open. Default 5 s, minimum 0.
+    /// after the next open. Default 5 s, minimum 0, maximum 1 day.
     #[serde(default = "defaults::shutdown_grace", with = "humantime_serde")]
     pub shutdown_grace: Duration,
 
     /// How long one commit may take before everybody who waits is told that the outcome is unknown,
     /// and that the process must be restarted unless it comes back. Time in which the whole process
-    /// is stopped does not count. Default 30 s, minimum 1 s.
+    /// is stopped does not count. Default 30 s, minimum 1 s, maximum 1 day.
     #[serde(default = "defaults::commit_timeout", with = "humantime_serde")]
     pub commit_timeout: Duration,
 
@@ -169,11 +169,12 @@ pub struct Config {
     pub min_free_disk: u64,
 
     /// Hints older than this leave undelivered, whether their node is up or down, and are counted
-    /// ([`NodeStats::expired`](crate::NodeStats::expired)) and logged. Age is counted from the enqueue, by a clock that nobody
-    /// sets for hints of this life, by the wall clock for those of earlier ones. A hint may outlive this by a second or so,
-    /// longer while its node is being sent to; those of earlier lives while expiry is suspended for them
-    /// ([`expiry_grace`](Config::expiry_grace)). 0 is no limit. Default 0, minimum 1 s: a write that a node missed is kept until it
-    /// can be delivered, unless you say otherwise.
+    /// ([`NodeStats::expired`](crate::NodeStats::expired)) and logged. Age is counted from the enqueue,
+    /// by a clock that nobody sets for hints of this life, by the wall clock for those of earlier
+    /// ones. A hint may outlive this by a second or so, longer while its node is being sent to; those
+    /// of earlier lives while expiry is suspended for them ([`expiry_grace`](Config::expiry_grace)).
+    /// 0 is no limit. Default 0, minimum 1 s, maximum 10 years of 365 days: a write that a node missed
+    /// is kept until it can be delivered, unless you say otherwise.
     #[serde(default, with = "humantime_serde")]
     pub max_age: Duration,
 
@@ -224,7 +225,8 @@ pub struct Config {
     /// How long the hints of a node are kept that [`retain_nodes`](crate::HintedHandoff::retain_nodes) did not name; then they are
     /// discarded. Looked at once a minute, and not before a minute after an open, so that the host can say first who is in the
     /// cluster. For a node that was parked before the last open this goes by the wall clock, or, if that was set back behind the
-    /// moment of parking, by how long the store has been open. 0 keeps them for ever. Default 7 days, minimum 1 minute.
+    /// moment of parking, by how long the store has been open. 0 keeps them for ever. Default 7 days, minimum 1 minute,
+    /// maximum 10 years of 365 days.
     #[serde(default = "defaults::purge_after", with = "humantime_serde")]
     pub purge_after: Duration,
 

@@ -5,6 +5,11 @@ use std::time::Duration;
 use super::{Config, MAX_ENTRY_BYTES_CEILING, MIB, WINDOW_HINTS_CEILING};
 use crate::error::ConfigError;
 
+/// The longest wait that can be set: every sum of a moment and a few of these is one that a clock has.
+const DAY: Duration = Duration::from_secs(86_400);
+/// The longest age that can be set, for the same reason.
+const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
+
 impl Config {
     /// Checks every setting against its rule; [`HintedHandoff::open`](crate::HintedHandoff::open) does so too.
     ///
@@ -12,7 +17,7 @@ impl Config {
     /// The first setting that is out of range, with its value and the rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let millisecond = Duration::from_millis(1);
-        let day = Duration::from_secs(86_400);
+        let (day, ten_years) = (DAY, TEN_YEARS);
         let duration = |value: Duration| humantime::format_duration(value).to_string();
         let rules: [(&'static str, bool, String, &'static str); 23] = [
             (
@@ -23,15 +28,15 @@ impl Config {
             ),
             (
                 "retry_interval",
-                self.retry_interval >= millisecond,
+                (millisecond..=day).contains(&self.retry_interval),
                 duration(self.retry_interval),
-                "at least 1ms",
+                "between 1ms and 1day",
             ),
             (
                 "retry_max_interval",
-                self.retry_max_interval >= self.retry_interval,
+                (self.retry_interval..=day).contains(&self.retry_max_interval),
                 duration(self.retry_max_interval),
-                "at least retry_interval",
+                "between retry_interval and 1day",
             ),
             (
                 "retry_rate_limit",
@@ -83,9 +88,9 @@ impl Config {
             ),
             (
                 "send_timeout",
-                self.send_timeout >= millisecond,
+                (millisecond..=day).contains(&self.send_timeout),
                 duration(self.send_timeout),
-                "at least 1ms",
+                "between 1ms and 1day",
             ),
             (
                 "max_in_flight",
@@ -137,9 +142,9 @@ impl Config {
             ),
             (
                 "commit_timeout",
-                self.commit_timeout >= Duration::from_secs(1),
+                (Duration::from_secs(1)..=day).contains(&self.commit_timeout),
                 duration(self.commit_timeout),
-                "at least 1s",
+                "between 1s and 1day",
             ),
             (
                 "min_free_disk",
@@ -149,9 +154,10 @@ impl Config {
             ),
             (
                 "purge_after",
-                self.purge_after.is_zero() || self.purge_after >= Duration::from_secs(60),
+                self.purge_after.is_zero()
+                    || (Duration::from_secs(60)..=ten_years).contains(&self.purge_after),
                 duration(self.purge_after),
-                "0s (never) or at least 1m",
+                "0s (never) or between 1m and 3650days",
             ),
         ];
         for (field, holds, value, rule) in rules.into_iter().chain(self.limit_rules()) {
@@ -165,7 +171,7 @@ impl Config {
     /// The rules of what bounds a queue. A limit of zero would refuse everything: whoever wants none leaves it out.
     fn limit_rules(&self) -> [(&'static str, bool, String, &'static str); 8] {
         let duration = |value: Duration| humantime::format_duration(value).to_string();
-        let day = Duration::from_secs(86_400);
+        let (day, ten_years) = (DAY, TEN_YEARS);
         let limit = |field: &'static str, value: Option<u64>| {
             let text = value.map_or("none".to_owned(), |value| value.to_string());
             (
@@ -178,9 +184,10 @@ impl Config {
         [
             (
                 "max_age",
-                self.max_age.is_zero() || self.max_age >= Duration::from_secs(1),
+                self.max_age.is_zero()
+                    || (Duration::from_secs(1)..=ten_years).contains(&self.max_age),
                 duration(self.max_age),
-                "0s (no limit) or at least 1s",
+                "0s (no limit) or between 1s and 3650days",
             ),
             (
                 "expiry_grace",

@@ -120,11 +120,17 @@ fn an_unknown_key_and_a_missing_directory_are_errors() {
 #[test]
 fn each_rule_names_its_field() {
     type Break = fn(&mut Config);
-    let broken: [(&str, Break); 41] = [
+    let broken: &[(&str, Break)] = &[
         ("dir", |c| c.dir = PathBuf::new()),
         ("retry_interval", |c| c.retry_interval = Duration::ZERO),
+        ("retry_interval", |c| {
+            (c.retry_interval, c.retry_max_interval) = (Duration::MAX, Duration::MAX);
+        }),
         ("retry_max_interval", |c| {
             c.retry_max_interval = Duration::from_millis(999);
+        }),
+        ("retry_max_interval", |c| {
+            c.retry_max_interval = Duration::MAX
         }),
         ("retry_rate_limit", |c| c.retry_rate_limit = 1 << 32),
         ("retry_rate_limit_total", |c| {
@@ -141,6 +147,7 @@ fn each_rule_names_its_field() {
         ("max_outstanding", |c| c.max_outstanding = 16_385),
         ("max_outstanding_bytes", |c| c.max_outstanding_bytes = 0),
         ("send_timeout", |c| c.send_timeout = Duration::ZERO),
+        ("send_timeout", |c| c.send_timeout = Duration::MAX),
         ("max_in_flight", |c| c.max_in_flight = 0),
         ("max_in_flight", |c| c.max_in_flight = 1025),
         ("max_sends", |c| c.max_sends = 0),
@@ -156,7 +163,9 @@ fn each_rule_names_its_field() {
         ("commit_timeout", |c| {
             c.commit_timeout = Duration::from_millis(999);
         }),
+        ("commit_timeout", |c| c.commit_timeout = Duration::MAX),
         ("max_age", |c| c.max_age = Duration::from_millis(999)),
+        ("max_age", |c| c.max_age = Duration::MAX),
         ("expiry_grace", |c| c.expiry_grace = Duration::MAX),
         ("max_hints_per_node", |c| c.max_hints_per_node = Some(0)),
         ("max_bytes_per_node", |c| c.max_bytes_per_node = Some(0)),
@@ -174,10 +183,36 @@ fn each_rule_names_its_field() {
             c.min_free_disk = (64 << 20) - 1;
         }),
         ("purge_after", |c| c.purge_after = Duration::from_secs(59)),
+        ("purge_after", |c| c.purge_after = Duration::MAX),
     ];
-    for (field, break_it) in broken {
+    for &(field, break_it) in broken {
         let mut config = Config::new("d");
         break_it(&mut config);
+        assert_eq!(config.validate().unwrap_err().field, field);
+    }
+}
+
+/// A moment plus a duration that no clock has panics: each duration is kept away from that.
+#[test]
+fn every_duration_has_a_maximum() {
+    let table = toml::Table::try_from(Config::new("d")).unwrap();
+    let is_duration = |value: &toml::Value| {
+        let text = value.as_str();
+        text.is_some_and(|text| humantime::parse_duration(text).is_ok())
+    };
+    let durations: Vec<String> = (table.iter())
+        .filter(|(_, value)| is_duration(value))
+        .map(|(field, _)| field.clone())
+        .collect();
+    assert!(durations.len() >= 11, "{durations:?}");
+    for field in durations {
+        let mut table = table.clone();
+        // Longer than the universe.
+        table.insert(field.clone(), "500000000000years".into());
+        if field == "retry_interval" {
+            table.insert("retry_max_interval".to_owned(), "500000000000years".into());
+        }
+        let config: Config = table.try_into().unwrap();
         assert_eq!(config.validate().unwrap_err().field, field);
     }
 }

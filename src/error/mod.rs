@@ -1,11 +1,13 @@
 //! What can go wrong, one type an operation. Every text says what, which value, and what to do; causes are kept.
 
 mod open;
+mod replay;
 mod transaction;
 
 use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, UnopenableReason};
+pub use replay::{ReplayStopped, ReplayTask, RuntimeProblem};
 pub use transaction::{TransactionError, TreeProblem};
 
 use crate::{
@@ -249,6 +251,10 @@ pub enum HandoffError {
         /// How many.
         writes: usize,
     },
+    /// The call needs the runtime that the store was opened on, and that does not run. What it was
+    /// asked for may yet be done if it only stalled.
+    #[error("the call needs a runtime that does not run")]
+    ReplayStopped(#[from] ReplayStopped),
     /// The store failed, now or earlier.
     #[error(
         "the store has failed; it is opened again by itself, or health() says what must be done"

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{ConfigError, StorageError};
+use super::{ConfigError, RuntimeProblem, StorageError};
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +11,10 @@ pub enum OpenError {
     /// A setting is out of its range.
     #[error(transparent)]
     Config(#[from] ConfigError),
+
+    /// The runtime is not one that replay can run on.
+    #[error("replay cannot run on this runtime: {0}")]
+    Runtime(RuntimeProblem),
 
     /// The directory is not one that a store may be kept in.
     #[error("{} cannot hold a store: {problem}", path.display())]

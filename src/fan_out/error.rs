@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    error::EnqueueError,
+    error::{EnqueueError, ReplayStopped},
     shard_writer::WriteError,
     types::{NodeId, ShardId},
 };
@@ -65,10 +65,13 @@ pub enum PointsWriteError {
     /// rule.
     #[error("not accounted for: {}", .0.summary())]
     Unaccounted(#[source] Box<Tally>),
-    /// The task of the write ended before it could answer: its runtime was shut down. What became
-    /// of the copies is not known.
-    #[error("outcome unknown: the runtime was shut down during the write")]
+    /// The task of the write did not answer: its runtime was shut down, or has run nothing for some
+    /// ten seconds. What became of the copies is not known.
+    #[error("outcome unknown: the runtime was shut down or stalled during the write")]
     Abandoned,
+    /// The runtime that the store was opened on does not run. Nothing was sent.
+    #[error("refused: writes need a runtime that does not run, and nothing was sent")]
+    ReplayStopped(#[source] ReplayStopped),
     /// So many writes are under way already, their last copies included, and for
     /// [`Config::write_timeout`](crate::Config::write_timeout) none of them ended. Nothing was
     /// sent.

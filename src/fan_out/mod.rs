@@ -107,6 +107,8 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
         points: P,
     ) -> Result<WriteOutcome, PointsWriteError> {
         check_owners(shard)?;
+        let pulse = self.handoff.replays().pulse();
+        pulse.check().map_err(PointsWriteError::ReplayStopped)?;
         let counted = self.handoff.begin_write();
         let counted = counted.ok_or(PointsWriteError::ShutDown)?;
         let hint = self.handoff.encode(shard.id, &points);
@@ -124,6 +126,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
         let room = room.map_err(|none| match none {
             NoRoom::Full { bytes } => PointsWriteError::TooManyWrites { bytes },
             NoRoom::ShutDown => PointsWriteError::ShutDown,
+            NoRoom::Stopped(why) => PointsWriteError::ReplayStopped(why),
         })?;
         let (tell, told) = oneshot::channel();
         let config = self.handoff.config();
@@ -140,8 +143,12 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
             let write = Write::new(handoff, writer, asked, points, copies, caller);
             write.run().await;
         });
-        // The task ends untold only with its runtime.
-        told.await.unwrap_or(Err(PointsWriteError::Abandoned))
+        tokio::select! {
+            biased;
+            // The task ends untold only with its runtime.
+            told = told => told.unwrap_or(Err(PointsWriteError::Abandoned)),
+            _ = pulse.stopped() => Err(PointsWriteError::Abandoned),
+        }
     }
 
     /// [`write`](PointsWriter::write) for any thread that does not drive the runtime of the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::{
-    error::HandoffError,
+    error::{HandoffError, ReplayStopped},
     replay::judge_damage,
     store::{Peek, PeekLimits, PeekedHint, Place, Reader, Store},
     types::NodeId,
@@ -39,7 +39,7 @@ pub async fn read_unclaimed(
             (reader, peeked)
         });
         // A panic in a read is caught below; what is left is a runtime that shuts down.
-        let (back, peeked) = task.await.map_err(|_| HandoffError::ShutDown)?;
+        let (back, peeked) = task.await.map_err(|_| ReplayStopped::RuntimeGone)?;
         reader = back;
         match peeked? {
             Peek::Empty => return Ok((reader, Vec::new())),

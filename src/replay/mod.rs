@@ -8,6 +8,7 @@ mod give_up;
 mod landing;
 mod node_processor;
 mod progress;
+mod pulse;
 mod rate;
 mod rate_limit;
 mod reading;
@@ -16,6 +17,7 @@ mod scheduler;
 mod send;
 mod send_limits;
 mod shard;
+mod supervision;
 mod window;
 
 use std::{
@@ -25,15 +27,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
     clock::Clock,
     config::Config,
-    error::HandoffError,
-    events::Event,
+    error::{HandoffError, ReplayStopped, ReplayTask, RuntimeProblem},
+    events::Events,
     links::Links,
     payload::Payload,
     shard_writer::ShardWriter,
@@ -44,9 +46,12 @@ pub use expired::lose;
 use node_processor::NodeProcessor;
 pub use progress::Progress;
 pub use progress::with_causes;
+pub use pulse::Pulse;
 use reading::Reads;
 pub use send::caught;
 use send_limits::SendLimits;
+pub use supervision::Ended;
+use supervision::Supervision;
 
 /// Starts the task of a node.
 type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
@@ -62,8 +67,12 @@ pub struct Replays {
     start: OnceLock<Start>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Starts tasks again that fail.
+    supervision: Arc<Supervision>,
+    /// Whether their runtime runs.
+    pulse: Arc<Pulse>,
     /// Told what becomes of nodes.
-    events: broadcast::Sender<Event>,
+    events: Events,
 }
 
 /// A node whose hints the host takes itself.
@@ -117,17 +126,25 @@ pub async fn judge_damage(
 }
 
 impl Replays {
-    /// `manual` are the nodes whose hints the host takes itself.
-    pub fn new(manual: &BTreeSet<NodeId>, events: broadcast::Sender<Event>) -> Self {
+    /// `manual` are the nodes whose hints the host takes itself. Says what is wrong with a runtime
+    /// that no task can run on.
+    pub fn new(
+        manual: &BTreeSet<NodeId>,
+        runtime: tokio::runtime::Handle,
+        events: Events,
+    ) -> Result<Self, RuntimeProblem> {
         let manual = manual.iter().map(|node| (*node, ManualNode::default()));
-        Replays {
+        let stop = CancellationToken::new();
+        Ok(Replays {
             manual: manual.collect(),
             nodes: Mutex::default(),
             start: OnceLock::new(),
-            stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            supervision: Supervision::new(events.clone()),
+            pulse: Pulse::start(runtime, events.clone(), stop.clone())?,
+            stop,
             events,
-        }
+        })
     }
 
     /// Says how tasks are started, and starts one for every node that has a queue.
@@ -136,7 +153,6 @@ impl Replays {
         config: &Config,
         store: &Arc<Store>,
         writer: W,
-        runtime: tokio::runtime::Handle,
         admission: Option<Arc<Admission>>,
         links: Arc<Links>,
     ) {
@@ -158,35 +174,68 @@ impl Replays {
         };
         let writer = Arc::new(writer);
         let reads = Reads::new();
-        let tasks = self.tasks.clone();
+        let (tasks, runtime) = (self.tasks.clone(), self.pulse.runtime().clone());
+        let supervision = Arc::clone(&self.supervision);
         // The store calls back into `self`: a strong handle here would keep both alive for ever.
         let weak = Arc::downgrade(store);
         let start: Start = Box::new(move |node, handle| {
-            let Some(store) = weak.upgrade() else {
-                return handle.ended.cancel();
+            // Also if the runtime drops the task before it begins.
+            let ended = handle.ended.clone().drop_guard();
+            let (weak, writer, stop) = (weak.clone(), Arc::clone(&writer), handle.stop.clone());
+            let (settings, reads) = (settings.clone(), reads.clone());
+            let work = move || {
+                let (weak, writer) = (weak.clone(), Arc::clone(&writer));
+                let (settings, reads) = (settings.clone(), reads.clone());
+                let handle = Arc::clone(&handle);
+                async move {
+                    let Some(store) = weak.upgrade() else {
+                        return Ok(());
+                    };
+                    let stop = handle.stop.clone();
+                    let node = NodeProcessor::new(node, store, writer, settings, handle, reads);
+                    node.run().await;
+                    match stop.is_cancelled() {
+                        true => Ok(()),
+                        false => Err("it ended without being told to".to_owned()),
+                    }
+                }
             };
-            let processor = NodeProcessor::new(
-                node,
-                store,
-                Arc::clone(&writer),
-                settings.clone(),
-                handle,
-                reads.clone(),
-            );
-            tasks.spawn_on(processor.run(), &runtime);
+            let supervision = Arc::clone(&supervision);
+            let kept = async move {
+                let _ended = ended;
+                supervision.keep(ReplayTask::Node(node), stop, work).await;
+            };
+            tasks.spawn_on(kept, &runtime);
         });
         // Set once: a service begins once.
         let _ = self.start.set(start);
         self.wake(&store.nodes().into_iter().map(|(node, _)| node).collect());
     }
 
-    /// Has another task end with these: it is given [`stop`](Replays::stop), and a shutdown waits for it.
-    pub fn spawn(
+    /// Has another task end with these: it is to end when [`stop`](Replays::stop) is cancelled, a
+    /// shutdown waits for it, and it is started again if it fails.
+    pub fn spawn<F: Future<Output = Ended> + Send + 'static>(
         &self,
-        task: impl Future<Output = ()> + Send + 'static,
-        runtime: &tokio::runtime::Handle,
+        task: ReplayTask,
+        work: impl Fn() -> F + Send + Sync + 'static,
     ) {
-        self.tasks.spawn_on(task, runtime);
+        let kept = Arc::clone(&self.supervision).keep(task, self.stop.clone(), work);
+        self.tasks.spawn_on(kept, self.pulse.runtime());
+    }
+
+    /// Whether the runtime runs.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Why tasks do not run, if one does not.
+    pub fn why_stopped(&self) -> Option<ReplayStopped> {
+        self.pulse.why().or_else(|| self.supervision.why())
+    }
+
+    /// Whether the task of a node can do its work, as far as that does not depend on the node.
+    pub fn runs(&self, node: NodeId) -> bool {
+        self.pulse.why().is_none() && !self.supervision.has_failed(node)
     }
 
     /// New hints are durable for these nodes: at once, no polling. The first hint of a node starts its task.
@@ -302,12 +351,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::new(dir.path());
         let store = Arc::new(Store::open(&config, Box::new(|_| {})).unwrap());
-        let replays = Replays::new(&config.manual_nodes, broadcast::Sender::new(1));
         let runtime = tokio::runtime::Handle::current();
+        let replays = Replays::new(&config.manual_nodes, runtime, Events::new()).unwrap();
         let ageing = Ageing::new(&config, Clock::System, Vec::new());
-        let links = Links::new(&config, Arc::new(ageing), broadcast::Sender::new(1));
+        let links = Links::new(&config, Arc::new(ageing), Events::new());
         let links = Arc::new(links);
-        replays.begin::<String, _>(&config, &store, Nobody, runtime, None, links);
+        replays.begin::<String, _>(&config, &store, Nobody, None, links);
         let begun = replays.without_nodes(&[NODE], async {
             replays.wake(&BTreeSet::from([NODE]));
             replays.get(NODE).unwrap()

@@ -17,10 +17,9 @@ use super::{
     shard::Troubles,
 };
 use crate::{
-    error::HandoffError,
     payload::Payload,
     shard_writer::{ShardWriter, WriteError},
-    stats::NodeState,
+    stats::{Health, NodeState},
     store::Store,
     types::NodeId,
 };
@@ -85,7 +84,6 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
     /// Runs until told to stop.
     pub async fn run(mut self) {
         let handle = Arc::clone(&self.handle);
-        let _ended = handle.ended.clone().drop_guard();
         loop {
             let span = tracing::debug_span!(
                 "replay_round",
@@ -104,13 +102,16 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                     hears_after: Some(Duration::ZERO),
                 },
                 Err(Interrupted::Stopped) => return,
-                Err(Interrupted::Store(HandoffError::ShutDown)) => {
-                    return handle.stop.cancelled().await;
-                }
                 Err(Interrupted::Retry(error)) => self.unreachable(&error),
                 Err(Interrupted::Store(error)) => {
-                    // A failed store sends and acknowledges nothing; it rings when it is mended.
-                    self.is_down(&error);
+                    if matches!(self.line.store.health(), Health::ShutDown) {
+                        return handle.stop.cancelled().await;
+                    }
+                    // A failed store sends and acknowledges nothing; it rings when it is mended. That
+                    // says nothing of the node.
+                    let node = self.line.node.0;
+                    tracing::debug!(node, %error, "nothing is replayed while the store does not serve");
+                    handle.progress.waits();
                     Pause {
                         most: Some(self.backoff.longest()),
                         hears_after: Some(Duration::ZERO),
@@ -175,10 +176,13 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
     fn caught_up(&mut self) -> Pause {
         self.backoff.reset();
         self.troubles.clear();
-        self.handle.progress.well(NodeState::CaughtUp);
-        self.line.note_status(&self.handle.progress, &self.troubles);
         // Something may be in the hands of a limit, which keeps it if the store fails then, and rings no bell.
         let is_kept = self.line.store.has_pending(self.line.node);
+        match is_kept {
+            true => self.handle.progress.waits_still(),
+            false => self.handle.progress.well(NodeState::CaughtUp),
+        }
+        self.line.note_status(&self.handle.progress, &self.troubles);
         Pause {
             most: is_kept.then_some(self.settings.retry_interval),
             hears_after: Some(Duration::ZERO),
@@ -197,7 +201,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             self.troubles.was_in_vain();
         }
         if failing.failed {
-            self.handle.progress.down();
+            self.sends_fail();
         } else if failing.only_unknown {
             self.handle.progress.only_unknown();
             // It answered the ping, and nothing that waits will be sent to see whether it takes that.
@@ -218,6 +222,15 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         Pause {
             most: Some(most),
             hears_after,
+        }
+    }
+
+    /// A node that answered after all that fails began to fail is not down.
+    fn sends_fail(&self) {
+        let answered = self.line.link.last_answer();
+        match answered.is_some_and(|at| self.troubles.failed_before(at)) {
+            true => self.handle.progress.failing(),
+            false => self.handle.progress.down(),
         }
     }
 

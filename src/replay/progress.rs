@@ -1,16 +1,16 @@
 //! What a node's task is doing, for everybody else to see, and the bell that wakes it.
 
-use std::error::Error;
+use std::{
+    error::Error,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{Notify, broadcast},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::rate::Rate;
 use crate::{
-    events::Event,
+    events::{Event, Events},
     stats::{NodeState, UnknownFormat},
     types::{NodeId, ShardId},
 };
@@ -21,7 +21,7 @@ pub struct Progress {
     node: NodeId,
     bell: Notify,
     seen: Mutex<Seen>,
-    events: broadcast::Sender<Event>,
+    events: Events,
 }
 
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Seen {
 }
 
 impl Progress {
-    pub fn new(node: NodeId, events: broadcast::Sender<Event>) -> Self {
+    pub fn new(node: NodeId, events: Events) -> Self {
         Progress {
             node,
             bell: Notify::new(),
@@ -121,22 +121,54 @@ impl Progress {
         seen.last_error = Some((error, now_unix_ms));
     }
 
-    /// The node is down. Logged when it was not, not at every retry.
+    /// The node does not answer. Logged when it did, not at every retry.
     pub fn down(&self) {
-        let mut seen = self.seen.lock();
-        seen.troubled = true;
-        if seen.state == NodeState::Down {
+        let Some((error, _)) = self.fails(NodeState::Down) else {
             return;
+        };
+        let (node, state) = (self.node, NodeState::Down);
+        tracing::warn!(node = node.0, ?state, %error, "node changed state");
+        self.tell(Event::NodeDown { node, error });
+    }
+
+    /// The node answers, and sends to some of its shards fail.
+    pub fn failing(&self) {
+        let Some((error, was_troubled)) = self.fails(NodeState::Failing) else {
+            return;
+        };
+        let (node, state) = (self.node, NodeState::Failing);
+        match was_troubled {
+            // It goes to and fro with every hint that another shard takes.
+            true => tracing::debug!(node = node.0, ?state, %error, "node changed state"),
+            false => tracing::warn!(node = node.0, ?state, %error, "node changed state"),
         }
-        seen.state = NodeState::Down;
+        self.tell(Event::NodeFailing { node, error });
+    }
+
+    /// The last error, and whether it was in trouble before, if this is another state than it was in.
+    fn fails(&self, state: NodeState) -> Option<(String, bool)> {
+        let mut seen = self.seen.lock();
+        let was_troubled = std::mem::replace(&mut seen.troubled, true);
+        if seen.state == state {
+            return None;
+        }
+        seen.state = state;
         let error = seen.last_error.clone().map(|(text, _)| text);
-        let error = error.unwrap_or_default();
-        drop(seen);
-        tracing::warn!(node = self.node.0, state = ?NodeState::Down, %error, "node changed state");
-        self.tell(Event::NodeDown {
-            node: self.node,
-            error,
-        });
+        Some((error.unwrap_or_default(), was_troubled))
+    }
+
+    /// Hints wait that nobody is sending, for a reason that is not the node's.
+    pub fn waits(&self) {
+        let mut seen = self.seen.lock();
+        seen.state = NodeState::Waiting;
+        seen.stalled_by = None;
+    }
+
+    /// All that could be sent was, and some are left.
+    pub fn waits_still(&self) {
+        if self.seen.lock().state != NodeState::Replaying {
+            self.waits();
+        }
     }
 
     /// Whether it took nothing since a ping or a send failed.
@@ -160,18 +192,21 @@ impl Progress {
     }
 
     pub fn tell(&self, event: Event) {
-        // Nobody may listen.
-        let _ = self.events.send(event);
+        self.events.tell(event);
     }
 }
 
-/// An error and all its causes in a line.
+/// An error and all its causes in a line. They are the host's, and what panics in them is no text.
 pub fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
+    let text = || {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            text = format!("{text}: {cause}");
+            next = cause.source();
+        }
+        text
+    };
+    catch_unwind(AssertUnwindSafe(text))
+        .unwrap_or_else(|_| "an error whose text cannot be told: it panicked".to_owned())
 }

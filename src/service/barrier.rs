@@ -43,8 +43,7 @@ impl<P: Payload> HintedHandoff<P> {
         pollster::block_on(self.barrier(nodes))
     }
 
-    /// Waits until every hint of a barrier is delivered, or some are lost, for at most `timeout`; with none it only looks. To be polled
-    /// on a tokio runtime.
+    /// Waits until every hint of a barrier is delivered, or some are lost, for at most `timeout`; with none it only looks.
     ///
     /// - [`Delivered`](BarrierState::Delivered): every one was taken by its node. What was a dead letter and was sent on counts as what
     ///   it became.
@@ -66,7 +65,8 @@ impl<P: Payload> HintedHandoff<P> {
     ) -> Result<BarrierState, HandoffError> {
         let inner = &self.inner;
         let mut departures = inner.departures.subscribe();
-        let mut deadline = pin!(tokio::time::sleep(timeout));
+        let pulse = inner.replays.pulse();
+        let mut deadline = pin!(pulse.sleep(timeout));
         let stop = inner.replays.stop();
         let mut is_over = timeout.is_zero();
         loop {
@@ -79,14 +79,14 @@ impl<P: Payload> HintedHandoff<P> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(HandoffError::ShutDown),
-                () = &mut deadline => return Ok(state),
+                over = &mut deadline => return Ok(over.map(|()| state)?),
                 // The sender is in the service, so it does not end.
                 _ = departures.changed() => {}
             }
             tokio::select! {
                 biased;
-                () = &mut deadline => is_over = true,
-                () = tokio::time::sleep(LOOKS_APART) => {}
+                over = &mut deadline => is_over = over.map(|()| true)?,
+                looks = pulse.sleep(LOOKS_APART) => looks?,
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::{
 use super::{HintedHandoff, dropping::Dropping};
 use crate::{
     config::{Config, WhenFull},
-    error::{EnqueueError, Limit},
+    error::{EnqueueError, HandoffError, Limit},
     limits::read_unclaimed,
     payload::Payload,
     replay::lose,
@@ -146,7 +146,9 @@ impl<P: Payload> HintedHandoff<P> {
     ) -> Result<Reservation, EnqueueError> {
         let inner = &self.inner;
         let door = &inner.door;
+        let pulse = inner.replays.pulse();
         let mut wait = None;
+        let mut is_vain = false;
         loop {
             // Listening begins before looking, so that no ring is missed in between.
             let mut rung = std::pin::pin!(door.room.notified());
@@ -170,7 +172,7 @@ impl<P: Payload> HintedHandoff<P> {
                 return Err(self.refusal(full, None));
             }
             let (started, wait) = wait.get_or_insert_with(|| self.timer(door.block_timeout));
-            if wait.is_elapsed() {
+            if is_vain || wait.is_elapsed() {
                 let waited = Some(started.elapsed());
                 return Err(match (full, shortage) {
                     (Some(full), _) => self.refusal(full, waited),
@@ -181,6 +183,9 @@ impl<P: Payload> HintedHandoff<P> {
             let (_, look) = self.timer(DISK_LOOK_EVERY);
             tokio::pin!(look);
             tokio::select! {
+                biased;
+                // Nothing makes room then, and timers of that runtime are not to be polled.
+                _ = pulse.stopped() => is_vain = true,
                 () = &mut rung => {}
                 () = wait.as_mut() => {}
                 () = look, if full.is_none_or(|full| full.limit == Limit::Disk) => {}
@@ -244,7 +249,12 @@ impl<P: Payload> HintedHandoff<P> {
             let Some(node) = node else {
                 return Err(self.refusal(full, None));
             };
-            let hints = self.claim_oldest(node, &full, missing).await?;
+            let hints = match self.claim_oldest(node, &full, missing).await {
+                Ok(hints) => hints,
+                // What cannot be read is not dropped either.
+                Err(HandoffError::ReplayStopped(_)) => return Err(self.refusal(full, None)),
+                Err(error) => return Err(error.into()),
+            };
             if hints.is_empty() {
                 untouchable.insert(node);
                 _turn = None;
@@ -265,7 +275,7 @@ impl<P: Payload> HintedHandoff<P> {
         node: NodeId,
         full: &Full,
         mut missing: u64,
-    ) -> Result<Vec<PeekedHint>, EnqueueError> {
+    ) -> Result<Vec<PeekedHint>, HandoffError> {
         let inner = &self.inner;
         let kept = inner.door.reader.lock().take();
         let kept = kept.filter(|(of, _)| *of == node);
@@ -274,7 +284,7 @@ impl<P: Payload> HintedHandoff<P> {
         let claimed = loop {
             let reading = read_unclaimed(&inner.runtime, &inner.store, node, from, reader);
             let mut hints;
-            (reader, hints) = reading.await.map_err(EnqueueError::from)?;
+            (reader, hints) = reading.await?;
             let Some(last) = hints.last() else {
                 break Vec::new();
             };

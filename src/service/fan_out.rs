@@ -16,7 +16,7 @@ use tokio_util::{
 use super::{HintedHandoff, Inner, Told, no_answer};
 use crate::{
     admission::HeldInLane,
-    error::{EnqueueError, HandoffError, StorageError},
+    error::{EnqueueError, HandoffError, ReplayStopped, StorageError},
     payload::Payload,
     store::{Fate, Hint},
     types::{Durability, HintId, NodeId, WriteId},
@@ -116,17 +116,17 @@ impl<P: Payload> HintedHandoff<P> {
             return Ok(permit);
         }
         let asking = Arc::clone(room).acquire_many_owned(wanted);
-        let limit = {
-            let _entered = self.inner.runtime.enter();
-            tokio::time::sleep(self.inner.config.write_timeout)
-        };
+        let pulse = self.inner.replays.pulse();
         tokio::select! {
             biased;
             permit = asking => permit.map_err(|_| NoRoom::ShutDown),
             () = self.inner.closing().cancelled() => Err(NoRoom::ShutDown),
-            () = limit => Err(NoRoom::Full {
-                bytes: u64::from(WRITES_KIB) * 1024,
-            }),
+            over = pulse.sleep(self.inner.config.write_timeout) => match over {
+                Ok(()) => Err(NoRoom::Full {
+                    bytes: u64::from(WRITES_KIB) * 1024,
+                }),
+                Err(why) => Err(NoRoom::Stopped(why)),
+            },
         }
     }
 
@@ -150,7 +150,8 @@ impl<P: Payload> HintedHandoff<P> {
         let store = &self.inner.store;
         let is_manual = self.inner.replays.manual(node).is_some();
         let is_sent = !is_manual && !store.hold(node).is_held();
-        is_sent && store.has_pending(node) && store.check_serving().is_ok()
+        let runs = is_sent && self.inner.replays.runs(node);
+        runs && store.has_pending(node) && store.check_serving().is_ok()
     }
 
     pub(crate) fn write_counters(&self) -> &WriteCounters {
@@ -165,6 +166,8 @@ pub enum NoRoom {
     Full { bytes: u64 },
     /// The service stops.
     ShutDown,
+    /// Nothing ends, since the runtime does not run.
+    Stopped(ReplayStopped),
 }
 
 impl FanOut {
@@ -191,6 +194,14 @@ impl Inner {
 
     pub(super) fn is_closing(&self) -> bool {
         self.fan_out.stop.is_cancelled()
+    }
+
+    /// Says how many fan-out writes are under way that nobody waits for.
+    pub(super) fn abandon_writes(&self) -> usize {
+        let FanOut { tasks, stop, .. } = &self.fan_out;
+        stop.cancel();
+        tasks.close();
+        tasks.len()
     }
 
     /// Has all fan-out writes make their hints, and waits for them: as long as sends may take to

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::HintedHandoff;
 use crate::{
-    error::{HandoffError, StorageError},
+    error::{HandoffError, ReplayStopped, StorageError},
     payload::Payload,
     store::{Losses, Store},
 };
@@ -55,7 +55,7 @@ impl<P: Payload> HintedHandoff<P> {
             Err(error) if error.is_panic() => {
                 Err(StorageError::new("read: the engine panicked", error).into())
             }
-            Err(_) => Err(HandoffError::ShutDown),
+            Err(_) => Err(ReplayStopped::RuntimeGone.into()),
         }
     }
 }

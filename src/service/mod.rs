@@ -9,6 +9,7 @@ mod losses;
 mod nodes;
 mod open;
 mod purge;
+mod shutdown;
 mod stats;
 
 use std::{
@@ -40,7 +41,7 @@ use crate::{
     clock::Clock,
     config::Config,
     error::{EnqueueError, HandoffError, StorageError},
-    events::Event,
+    events::{Event, Events},
     links::Links,
     payload::{EncodeError, Payload},
     replay::Replays,
@@ -100,7 +101,7 @@ struct Inner {
     clock: Clock,
     /// What hints are stamped by.
     ageing: Arc<Ageing>,
-    events: broadcast::Sender<Event>,
+    events: Events,
     /// Changes whenever hints may have left, or the store stopped or began to serve.
     departures: watch::Sender<()>,
     /// The tasks of fan-out writes.
@@ -305,40 +306,37 @@ impl<P: Payload> HintedHandoff<P> {
         pollster::block_on(self.sync())
     }
 
-    /// What happens from now on. A listener that is slow misses the oldest of more than 1,024 events, and is told how many.
+    /// What happens from now on. A listener that is slow misses the oldest of more than 1,024 events, and is told how many. The last one
+    /// is [`Event::ShutDown`]; then the channel is closed, whoever holds a handle still.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.inner.events.subscribe()
+        self.inner.events.listen()
     }
 
-    /// Whether the store serves, and if not, why.
+    /// Whether the store serves and replay runs, and if not, why.
+    ///
+    /// A runtime that was dropped is seen at once, one that nobody drives or whose threads are blocked after some ten seconds.
     pub fn health(&self) -> Health {
-        self.inner.store.health()
+        match self.inner.store.health() {
+            Health::Serving => {
+                let stopped = self.inner.replays.why_stopped();
+                stopped.map_or(Health::Serving, Health::ReplayStopped)
+            }
+            health => health,
+        }
     }
 
     /// Stops replay, commits what was handed in, and lets go of the directory: a second open right after it succeeds.
     ///
     /// Writes of a [`PointsWriter`](crate::PointsWriter) that began before have their hints made at once, whatever is outstanding.
     /// Sends in flight may finish within [`Config::shutdown_grace`](crate::Config::shutdown_grace) and are then abandoned; what is abandoned is sent
-    /// again after the next open. Writes that come after the call are refused. Every later call returns the same.
+    /// again after the next open. Writes that come after the call are refused. Every later call returns the same. If the runtime that the
+    /// store was opened on does not run, the store is closed all the same, and what is under way is abandoned.
     ///
     /// # Errors
     /// [`HandoffError`] if the store had failed, or could not be closed cleanly.
     pub async fn shutdown(&self) -> Result<(), HandoffError> {
-        let inner = Arc::clone(&self.inner);
-        // In a task of its own, so that a caller who gives up does not leave the work half done.
-        let work = async move {
-            let settled = inner.end_writes().await;
-            inner.replays.stop_all();
-            inner.replays.stopped().await;
-            let store = Arc::clone(&inner.store);
-            let closed = tokio::task::spawn_blocking(move || store.close()).await;
-            closed.unwrap_or(Err(HandoffError::ShutDown)).and(settled)
-        };
-        let runtime = &self.inner.runtime;
-        let once = self.inner.shutdown.get_or_init(|| async move {
-            let done = runtime.spawn(work).await;
-            done.unwrap_or(Err(HandoffError::ShutDown))
-        });
+        let inner = &self.inner;
+        let once = (inner.shutdown).get_or_init(|| Arc::clone(inner).shut_down());
         once.await.clone()
     }
 
@@ -443,5 +441,6 @@ impl Drop for Inner {
         if let Err(error) = self.store.close() {
             tracing::error!(%error, "the last handle was dropped and the store did not close cleanly");
         }
+        self.events.close();
     }
 }

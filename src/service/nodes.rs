@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::sleep};
+use tokio::sync::oneshot;
 
 use super::{HintedHandoff, Inner};
 use crate::{
-    error::HandoffError,
+    error::{HandoffError, ReplayStopped, StorageError},
     payload::Payload,
     replay::Replays,
     store::{MEMBERS_MAX, Members, Now, Parked, Retained},
@@ -229,7 +229,8 @@ impl<P: Payload> HintedHandoff<P> {
         self.inner.store.leave(node, true, tell);
         heard(told).await?;
         let mut departures = self.inner.departures.subscribe();
-        let mut deadline = pin!(sleep(timeout));
+        let pulse = self.inner.replays.pulse();
+        let mut deadline = pin!(pulse.sleep(timeout));
         let mut is_over = timeout.is_zero();
         loop {
             // Whatever leaves from here on rings.
@@ -250,7 +251,7 @@ impl<P: Payload> HintedHandoff<P> {
             tokio::select! {
                 biased;
                 () = self.inner.replays.stop().cancelled() => return Err(HandoffError::ShutDown),
-                () = &mut deadline => is_over = true,
+                over = &mut deadline => is_over = over.map(|()| true)?,
                 // The sender is in the service, so it does not end.
                 _ = departures.changed() => {}
             }
@@ -302,8 +303,18 @@ impl<P: Payload> HintedHandoff<P> {
         &self,
         work: impl Future<Output = Result<T, HandoffError>> + Send + 'static,
     ) -> Result<T, HandoffError> {
-        let done = self.inner.runtime.spawn(work).await;
-        done.unwrap_or(Err(HandoffError::ShutDown))
+        let done = tokio::select! {
+            biased;
+            done = self.inner.runtime.spawn(work) => done,
+            why = self.inner.replays.pulse().stopped() => return Err(why.into()),
+        };
+        match done {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => {
+                Err(StorageError::new("change a node: the task panicked", error).into())
+            }
+            Err(_) => Err(ReplayStopped::RuntimeGone.into()),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{OnceCell, Semaphore, broadcast, watch},
+    sync::{OnceCell, Semaphore, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -22,8 +22,8 @@ use crate::{
     ageing::Ageing,
     clock::Clock,
     config::Config,
-    error::{OpenError, StorageError},
-    events::EVENTS_KEPT,
+    error::{OpenError, ReplayTask, RuntimeProblem, StorageError},
+    events::Events,
     limits::Housekeeper,
     links::Links,
     payload::Payload,
@@ -37,15 +37,16 @@ use crate::{
 impl<P: Payload> HintedHandoff<P> {
     /// Opens the store in `config.dir`, making it if there is none, and resumes the replay of every node found in it.
     ///
-    /// Nothing here waits for the network. Replay runs on the runtime that this is called on.
+    /// Nothing here waits for the network. Replay runs on the runtime that this is called on, which must have timers and live as long as
+    /// the handle does: [`health`](HintedHandoff::health) says if it does not run.
     ///
     /// # Errors
-    /// [`OpenError`]: a setting out of range, a directory that cannot be used or is locked, a store of a newer schema,
+    /// [`OpenError`]: no runtime that replay can run on, a setting out of range, a directory that cannot be used or is locked, a store of a newer schema,
     /// or one that cannot be opened.
     pub async fn open<W: ShardWriter<P>>(config: Config, writer: W) -> Result<Self, OpenError> {
-        let runtime = Handle::current();
+        let runtime = here()?;
         let on_runtime = runtime.clone();
-        let work = move || Self::open_blocking(config, writer, on_runtime);
+        let work = move || Self::start(config, Clock::System, writer, on_runtime, Store::open);
         Self::opened(runtime.spawn_blocking(work)).await
     }
 
@@ -88,9 +89,12 @@ impl<P: Payload> HintedHandoff<P> {
         config: Config,
         writer: W,
     ) -> Result<Self, OpenError> {
-        let (runtime, db) = (Handle::current(), db.clone());
+        let (runtime, db) = (here()?, db.clone());
         let on_runtime = runtime.clone();
-        let work = move || Self::open_in_blocking(&db, config, writer, on_runtime);
+        let work = move || {
+            let open = |config: &Config, on_durable| Store::open_in(&db, config, on_durable);
+            Self::start(config, Clock::System, writer, on_runtime, open)
+        };
         Self::opened(runtime.spawn_blocking(work)).await
     }
 
@@ -116,7 +120,7 @@ impl<P: Payload> HintedHandoff<P> {
         clock: crate::clock::WallClock,
         writer: W,
     ) -> Result<Self, OpenError> {
-        let runtime = Handle::current();
+        let runtime = here()?;
         let (on_runtime, clock) = (runtime.clone(), Clock::Scripted(clock));
         let work = move || Self::start(config, clock, writer, on_runtime, Store::open);
         Self::opened(runtime.spawn_blocking(work)).await
@@ -136,8 +140,9 @@ impl<P: Payload> HintedHandoff<P> {
         open: impl FnOnce(&Config, OnDurable) -> Result<Store, OpenError>,
     ) -> Result<Self, OpenError> {
         let fan_out = FanOut::new()?;
-        let events = broadcast::Sender::new(EVENTS_KEPT);
-        let replays = Arc::new(Replays::new(&config.manual_nodes, events.clone()));
+        let events = Events::new();
+        let replays = Replays::new(&config.manual_nodes, runtime.clone(), events.clone());
+        let replays = Arc::new(replays.map_err(OpenError::Runtime)?);
         let woken = Arc::clone(&replays);
         let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
         let store = Arc::new(open(&config, Box::new(on_durable))?);
@@ -145,10 +150,9 @@ impl<P: Payload> HintedHandoff<P> {
         let rung = departures.clone();
         store.on_departed(Box::new(move || rung.send_modify(|()| {})));
         let told = events.clone();
-        store.on_event(Box::new(move |event| {
-            // Nobody may listen.
-            let _ = told.send(event.into());
-        }));
+        store.on_event(Box::new(move |event| told.tell(event.into())));
+        let pulse = Arc::clone(replays.pulse());
+        store.on_look(Box::new(move || pulse.look()));
         let admission = Admission::of(config.ordering);
         if let Some(admission) = &admission {
             admission.look(&store);
@@ -163,14 +167,20 @@ impl<P: Payload> HintedHandoff<P> {
             &config,
             &store,
             writer,
-            runtime.clone(),
             admission.clone(),
             Arc::clone(&links),
         );
         let door = Door::new(&config, &store);
-        let keeper = Housekeeper::new(&store, Arc::clone(&ageing), runtime.clone());
-        let stop = replays.stop().clone();
-        replays.spawn(keeper.run(stop), &runtime);
+        let (kept, aged) = (Arc::clone(&store), Arc::clone(&ageing));
+        let (on, stop) = (runtime.clone(), replays.stop().clone());
+        replays.spawn(ReplayTask::Expiry, move || {
+            let keeper = Housekeeper::new(&kept, Arc::clone(&aged), on.clone());
+            let stop = stop.clone();
+            async move {
+                keeper.run(stop).await;
+                Ok(())
+            }
+        });
         let inner = Arc::new(Inner {
             store,
             replays,
@@ -194,13 +204,19 @@ impl<P: Payload> HintedHandoff<P> {
         });
         let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());
         let departures = inner.departures.subscribe();
-        inner
-            .runtime
-            .spawn(keep_house(weak, departures, stop, config.purge_after));
+        inner.replays.spawn(ReplayTask::Membership, move || {
+            let departures = departures.clone();
+            keep_house(weak.clone(), departures, stop.clone(), config.purge_after)
+        });
         Ok(HintedHandoff {
             inner,
             reopens_told: AtomicU64::new(0),
             payload: PhantomData,
         })
     }
+}
+
+/// The runtime that this is polled on.
+fn here() -> Result<Handle, OpenError> {
+    Handle::try_current().map_err(|_| OpenError::Runtime(RuntimeProblem::None))
 }

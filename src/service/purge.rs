@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
-use crate::store::Now;
+use crate::{replay::Ended, store::Now};
 
 /// How often it purges, and how long after an open it does for the first time: so long the host has to say who is in the cluster before
 /// anything is discarded because of what it said before.
@@ -24,12 +24,12 @@ pub(super) async fn keep_house(
     mut departures: watch::Receiver<()>,
     stop: CancellationToken,
     purge_after: Duration,
-) {
+) -> Ended {
     let mut purges_at = Instant::now() + PURGE_EVERY;
     loop {
         // Held for a round only: the last handle must be able to go.
         let Some(held) = inner.upgrade() else {
-            return;
+            return Ok(());
         };
         // What leaves from here on rings.
         departures.mark_unchanged();
@@ -55,11 +55,11 @@ pub(super) async fn keep_house(
             }
         };
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             () = sleep_until(looks_at) => {}
             () = house.notified() => {}
             // The sender is in the service, so it ends with that.
-            left = departed => if left.is_err() { return },
+            left = departed => if left.is_err() { return Ok(()) },
         }
     }
 }

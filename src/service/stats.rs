@@ -36,16 +36,20 @@ impl<P: Payload> HintedHandoff<P> {
                 .map(|seen| seen.rate.per_second(Instant::now()));
             let rate = rate.unwrap_or_default();
             let pending = queues.pending();
+            let state = match &seen {
+                _ if inner.replays.manual(node).is_some() => NodeState::Manual,
+                _ if parked.is_some() || unlisted => NodeState::Parked,
+                _ if paused.is_some() => NodeState::Paused,
+                _ if pending.hints > 0 && !inner.replays.runs(node) => NodeState::Stopped,
+                Some(seen) if seen.state != NodeState::CaughtUp => seen.state,
+                // Its task has not seen them yet.
+                _ if pending.hints > 0 => NodeState::Waiting,
+                _ => NodeState::CaughtUp,
+            };
             let last_error = seen.as_ref().and_then(|seen| seen.last_error.clone());
             NodeStats {
                 node,
-                state: match &seen {
-                    _ if inner.replays.manual(node).is_some() => NodeState::Manual,
-                    _ if parked.is_some() || unlisted => NodeState::Parked,
-                    _ if paused.is_some() => NodeState::Paused,
-                    Some(seen) => seen.state,
-                    None => NodeState::CaughtUp,
-                },
+                state,
                 paused,
                 parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
                 leaving: leaving.contains(&node),
@@ -72,7 +76,7 @@ impl<P: Payload> HintedHandoff<P> {
                 attempts: seen.map_or(queues.status.attempts, |seen| seen.attempts),
                 in_flight: queues.in_flight(),
                 delivery_rate: rate,
-                caught_up_in: caught_up_in(pending.hints, rate),
+                caught_up_in: caught_up_in(state, pending.hints, rate),
             }
         });
         let writes = &inner.fan_out.counters;
@@ -93,9 +97,10 @@ impl<P: Payload> HintedHandoff<P> {
 }
 
 /// Where so many hints leave at such a rate.
-fn caught_up_in(hints: u64, rate: f64) -> Option<Duration> {
-    match hints {
-        0 => Some(Duration::ZERO),
-        _ => Duration::try_from_secs_f64(hints as f64 / rate).ok(),
+fn caught_up_in(state: NodeState, hints: u64, rate: f64) -> Option<Duration> {
+    match (state, hints) {
+        (_, 0) => Some(Duration::ZERO),
+        (NodeState::Replaying, _) => Duration::try_from_secs_f64(hints as f64 / rate).ok(),
+        _ => None,
     }
 }

@@ -128,7 +128,7 @@ pub use quota::{Full, Reservation};
 pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
-pub use shared::{OnDeparted, OnDurable, OnEvent, StoreEvent};
+pub use shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent};
 pub use sled::{Db, Tree};
 pub use status::{HEADS_MAX, HeadStatus, Status};
 #[cfg(feature = "testkit")]
@@ -279,6 +279,12 @@ impl Store {
     /// Has this called when something happens to hints or to the store: on any thread, so it must not block. Only the first call counts.
     pub fn on_event(&self, on_event: OnEvent) {
         let _ = self.shared.on_event.set(on_event);
+    }
+
+    /// Has this called once a second or more often, while the store is open: on a thread of the store's, so it must not block. Only the
+    /// first call counts.
+    pub fn on_look(&self, on_look: OnLook) {
+        let _ = self.shared.on_look.set(on_look);
     }
 
     /// The store's identity.

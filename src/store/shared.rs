@@ -65,6 +65,9 @@ pub enum StoreEvent {
     Reopened,
 }
 
+/// Called by the watchdog whenever it looks, once a second or more often; it must not block.
+pub type OnLook = Box<dyn Fn() + Send + Sync>;
+
 /// Called, on any thread, when something happens; it must not block.
 pub type OnEvent = Box<dyn Fn(StoreEvent) + Send + Sync>;
 
@@ -97,6 +100,8 @@ pub struct Shared {
     pub on_departed: OnceLock<OnDeparted>,
     /// The same.
     pub on_event: OnceLock<OnEvent>,
+    /// The same.
+    pub on_look: OnceLock<OnLook>,
     /// Where a damaged store was moved to; guards nothing else.
     pub moved_aside: Mutex<Option<PathBuf>>,
     /// Whether the commit thread can drop the database and open it again: it cannot if that is the host's.
@@ -240,6 +245,7 @@ impl Shared {
             on_durable,
             on_departed: OnceLock::new(),
             on_event: OnceLock::new(),
+            on_look: OnceLock::new(),
             moved_aside: Mutex::default(),
             mends_itself,
             space,
@@ -307,7 +313,7 @@ impl Shared {
             return Ok(());
         }
         match self.health() {
-            Health::Serving => Ok(()),
+            Health::Serving | Health::ReplayStopped(_) => Ok(()),
             Health::Failed(cause)
             | Health::ReopenRequired(cause)
             | Health::DirectoryGone(cause)
@@ -343,12 +349,12 @@ impl Shared {
                 let cause = cause.clone();
                 (health, cause)
             }
-            Health::Serving | Health::ShutDown => return,
+            Health::Serving | Health::ReplayStopped(_) | Health::ShutDown => return,
         };
         let is_worse = {
             let mut condition = self.condition.lock();
             let worse = match condition.health {
-                Health::Serving => true,
+                Health::Serving | Health::ReplayStopped(_) => true,
                 Health::Failed(_) | Health::ReopenRequired(_) => matches!(
                     health,
                     Health::DirectoryGone(_) | Health::RestartRequired(_)

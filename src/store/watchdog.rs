@@ -75,6 +75,9 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
     let (mut commit_hangs, mut rewrite_hangs) = (false, false);
     let mut looked = Instant::now();
     while !stop.wait(every) {
+        if let Some(on_look) = shared.on_look.get() {
+            on_look();
+        }
         let passed = looked.elapsed().min(every * 2);
         looked = Instant::now();
         let hung_before = (commit_hangs, rewrite_hangs);

@@ -1,0 +1,332 @@
+//! What is said of a node is so: caught up is one for which nothing waits, down is one that does not
+//! answer, and events come to an end with the service.
+
+mod common;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use common::{EVERYTHING, config};
+use hinted_handoff::{
+    Config, ConsistencyLevel, Event, Health, HintedHandoff, NodeId, NodeState, NodeStats, Pause,
+    PointsWriter, Shard, ShardId,
+    testkit::{CommitFault, Peek, Reader, Reply, ScriptedWriter},
+};
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::timeout,
+};
+
+const NODE: NodeId = NodeId(2);
+const BAD: ShardId = ShardId(1);
+const GOOD: ShardId = ShardId(2);
+const SOON: Duration = Duration::from_secs(20);
+
+type Handoff = HintedHandoff<Bytes>;
+
+fn quick(dir: &Path) -> Config {
+    Config {
+        retry_interval: Duration::from_millis(10),
+        retry_max_interval: Duration::from_millis(20),
+        ..config(dir)
+    }
+}
+
+async fn open(config: Config, writer: &Arc<ScriptedWriter>) -> Handoff {
+    HintedHandoff::open(config, Arc::clone(writer))
+        .await
+        .unwrap()
+}
+
+async fn hint(handoff: &Handoff, shard: ShardId) {
+    let points = Bytes::from_static(b"points");
+    handoff.write_shard(shard, NODE, &points).await.unwrap();
+}
+
+fn node(handoff: &Handoff) -> NodeStats {
+    let nodes = handoff.stats().nodes.into_iter();
+    nodes.into_iter().find(|it| it.node == NODE).unwrap()
+}
+
+async fn until(handoff: &Handoff, is_so: impl Fn(&NodeStats) -> bool) -> NodeStats {
+    let seen = timeout(SOON, async {
+        loop {
+            let seen = node(handoff);
+            if is_so(&seen) {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    seen.await.unwrap_or_else(|_| panic!("{:?}", node(handoff)))
+}
+
+fn told(events: &mut Receiver<Event>) -> Vec<Event> {
+    std::iter::from_fn(|| events.try_recv().ok()).collect()
+}
+
+/// Whether a node is said to be caught up with hints that wait.
+fn is_lie(seen: &NodeStats) -> bool {
+    seen.state == NodeState::CaughtUp && seen.pending.hints > 0
+}
+
+#[tokio::test]
+async fn a_node_is_not_caught_up_while_a_hint_waits_for_an_answer_or_was_found_at_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    for hangs_at_ping in [false, true] {
+        writer.follow(|_| Reply::Hang);
+        writer.follow_pings(move |_| match hangs_at_ping {
+            true => Reply::Hang,
+            false => Reply::Take,
+        });
+        let config = Config {
+            shutdown_grace: Duration::ZERO,
+            ..quick(dir.path())
+        };
+        let handoff = open(config, &writer).await;
+        let mut events = handoff.events();
+        for _ in 0..20 {
+            hint(&handoff, GOOD).await;
+            let seen = node(&handoff);
+            assert_eq!(seen.state, NodeState::Waiting, "{seen:?}");
+            assert_eq!(seen.caught_up_in, None);
+        }
+        let is_caught_up = |it: &Event| matches!(it, Event::CaughtUp { .. });
+        assert!(!told(&mut events).iter().any(is_caught_up));
+        handoff.shutdown().await.unwrap();
+    }
+    let handoff = open(quick(dir.path()), &writer).await;
+    assert_eq!(node(&handoff).state, NodeState::Waiting);
+    writer.follow_pings(|_| Reply::Take);
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_is_not_caught_up_while_a_hint_is_in_the_hands_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = open(quick(dir.path()), &writer).await;
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    hint(&handoff, GOOD).await;
+    let store = handoff.store_below();
+    let Peek::Hints(mut hints) = store
+        .peek(&mut Reader::default(), NODE, EVERYTHING)
+        .unwrap()
+    else {
+        panic!("nothing there");
+    };
+    // As a limit does that is about to have it leave.
+    store.claim(NODE, &mut hints);
+    let mut events = handoff.events();
+    handoff.resume_all().await.unwrap();
+    // It was pinged, so it looked.
+    let pinged = async {
+        while writer.pings().len() < 3 {
+            assert!(!is_lie(&node(&handoff)));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(SOON, pinged).await.unwrap();
+    assert_eq!(node(&handoff).state, NodeState::Waiting);
+    assert!(told(&mut events).is_empty());
+    store.release(NODE, &hints);
+    until(&handoff, |it| it.state == NodeState::CaughtUp).await;
+    drop(store);
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_takes_some_shards_and_fails_one_is_failing_and_not_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = open(quick(dir.path()), &writer).await;
+    writer.follow(|write| match write.shard {
+        BAD => Reply::Retry,
+        _ => Reply::Take,
+    });
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    for shard in [BAD, GOOD, ShardId(3), BAD, GOOD] {
+        hint(&handoff, shard).await;
+    }
+    handoff.resume_all().await.unwrap();
+    let seen = until(&handoff, |it| it.state == NodeState::Failing).await;
+    assert_eq!(seen.pending.hints, 2);
+    let mut events = handoff.events();
+    // Round after round nothing but what fails is left to try.
+    let seen = until(&handoff, |it| it.failures > seen.failures + 10).await;
+    assert_eq!(seen.state, NodeState::Failing, "{seen:?}");
+    assert_eq!(seen.stalled_by, Some(BAD));
+    assert_eq!(seen.caught_up_in, None);
+    assert!(seen.last_error.unwrap().contains("scripted: down"));
+    // Others go on beside it.
+    for _ in 0..20 {
+        hint(&handoff, GOOD).await;
+        until(&handoff, |it| it.pending.hints == 2).await;
+    }
+    until(&handoff, |it| it.state == NodeState::Failing).await;
+    let told = told(&mut events);
+    let is_down = |it: &Event| matches!(it, Event::NodeDown { .. });
+    assert!(!told.iter().any(is_down), "{told:?}");
+    let is_failing = |it: &Event| matches!(it, Event::NodeFailing { node: NODE, .. });
+    assert!(told.iter().any(is_failing), "{told:?}");
+
+    // Now it is gone as a whole.
+    writer.follow(|_| Reply::Retry);
+    hint(&handoff, GOOD).await;
+    until(&handoff, |it| it.state == NodeState::Down).await;
+    writer.follow(|_| Reply::Take);
+    until(&handoff, |it| it.state == NodeState::CaughtUp).await;
+    // What failed once does not excuse it for ever.
+    writer.follow(|_| Reply::Retry);
+    hint(&handoff, BAD).await;
+    until(&handoff, |it| it.state == NodeState::Down).await;
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_takes_direct_writes_and_fails_a_shard_of_replay_is_not_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    writer.follow(|write| match write.shard {
+        BAD => Reply::Retry,
+        _ => Reply::Take,
+    });
+    let handoff = open(quick(dir.path()), &writer).await;
+    hint(&handoff, BAD).await;
+    // Nothing says more of it so far.
+    until(&handoff, |it| it.state == NodeState::Down).await;
+    let fan_out = PointsWriter::new(handoff.clone(), Arc::clone(&writer));
+    let shard = Shard {
+        id: GOOD,
+        owners: vec![NODE],
+    };
+    let points = Bytes::from_static(b"points");
+    fan_out
+        .write(&shard, ConsistencyLevel::One, points)
+        .await
+        .unwrap();
+    let seen = until(&handoff, |it| it.state == NodeState::Failing).await;
+    let seen = until(&handoff, |it| it.failures > seen.failures + 10).await;
+    assert_eq!(seen.state, NodeState::Failing);
+    drop(fan_out);
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_whose_ping_fails_is_down_and_nobody_says_when_it_will_have_caught_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    let config = Config {
+        batch_bytes: 1,
+        ..quick(dir.path())
+    };
+    let handoff = open(config, &writer).await;
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    for _ in 0..100 {
+        hint(&handoff, GOOD).await;
+    }
+    writer.follow(|_| Reply::Slow(Duration::from_millis(5)));
+    handoff.resume_all().await.unwrap();
+    let seen = until(&handoff, |it| it.delivered.hints > 20).await;
+    assert_eq!(seen.state, NodeState::Replaying);
+    assert!(seen.caught_up_in.is_some(), "{seen:?}");
+    writer.follow_pings(|_| Reply::Retry);
+    writer.follow(|_| Reply::Retry);
+    let seen = until(&handoff, |it| it.state == NodeState::Down).await;
+    assert!(
+        seen.delivery_rate > 0.0 && seen.pending.hints > 0,
+        "{seen:?}"
+    );
+    assert_eq!(seen.caught_up_in, None);
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_fails_says_nothing_of_its_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    writer.follow(|_| Reply::Reject);
+    let handoff = open(quick(dir.path()), &writer).await;
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    hint(&handoff, GOOD).await;
+    let mut events = handoff.events();
+    // The commit with which it becomes a dead letter fails, and so does each that follows.
+    handoff.inject(CommitFault::Fail);
+    handoff.resume_all().await.unwrap();
+    while !matches!(handoff.health(), Health::Failed(_)) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let failures = node(&handoff).failures;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let seen = node(&handoff);
+    assert!(seen.failures <= failures + 1, "{seen:?}");
+    assert_ne!(seen.state, NodeState::Down, "{seen:?}");
+    let told = told(&mut events);
+    let is_down = |it: &Event| matches!(it, Event::NodeDown { .. });
+    assert!(!told.iter().any(is_down), "{told:?}");
+    handoff.heal_disk();
+    until(&handoff, |it| it.state == NodeState::CaughtUp).await;
+    handoff.shutdown().await.unwrap();
+}
+
+/// All events until the channel is closed.
+async fn to_the_end(mut events: Receiver<Event>) -> Vec<Event> {
+    let all = timeout(SOON, async {
+        let mut all = Vec::new();
+        loop {
+            match events.recv().await {
+                Ok(event) => all.push(event),
+                Err(RecvError::Closed) => return all,
+                Err(RecvError::Lagged(_)) => {}
+            }
+        }
+    });
+    all.await.expect("the events end")
+}
+
+#[tokio::test]
+async fn events_end_with_a_last_one_at_shutdown_though_a_handle_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = open(quick(dir.path()), &writer).await;
+    let (events, kept) = (handoff.events(), handoff.clone());
+    hint(&handoff, GOOD).await;
+    until(&handoff, |it| it.state == NodeState::CaughtUp).await;
+    let ended = tokio::spawn(to_the_end(events));
+    handoff.shutdown().await.unwrap();
+    let all = ended.await.unwrap();
+    assert!(matches!(all.last(), Some(Event::ShutDown)), "{all:?}");
+    let last = all.iter().filter(|it| matches!(it, Event::ShutDown));
+    assert_eq!(last.count(), 1);
+    // Whoever comes late hears that it is over.
+    assert!(to_the_end(kept.events()).await.is_empty());
+    kept.shutdown().await.unwrap();
+    assert!(to_the_end(kept.events()).await.is_empty());
+}
+
+#[tokio::test]
+async fn events_end_when_the_last_handle_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::down());
+    let handoff = open(quick(dir.path()), &writer).await;
+    hint(&handoff, GOOD).await;
+    let events = handoff.events();
+    drop(handoff);
+    let all = to_the_end(events).await;
+    assert!(matches!(all.last(), Some(Event::ShutDown)), "{all:?}");
+}
+
+#[tokio::test]
+async fn events_end_when_a_store_that_failed_is_shut_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = open(quick(dir.path()), &writer).await;
+    let events = handoff.events();
+    handoff.inject(CommitFault::Fail);
+    let points = Bytes::from_static(b"points");
+    assert!(handoff.write_shard(GOOD, NODE, &points).await.is_err());
+    assert!(handoff.shutdown().await.is_err());
+    let all = to_the_end(events).await;
+    assert!(matches!(all.last(), Some(Event::ShutDown)), "{all:?}");
+}
