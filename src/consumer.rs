@@ -11,12 +11,13 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    blocking::block_on,
     error::{HandoffError, ReplayStopped, TransactionError},
     payload::{Payload, decode},
     replay::{judge_damage, lose},
     service::HintedHandoff,
     store::{Burial, DeadReason, LossReason, Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
-    transaction::Hints,
+    transaction::{Hints, refuse_nested},
     types::{HintId, NodeId, ShardId, WriteId},
 };
 
@@ -134,15 +135,16 @@ impl<P: Payload> Consumer<P> {
         }
     }
 
-    /// [`ready`](Consumer::ready) for a thread outside of any runtime. Blocks it.
+    /// [`ready`](Consumer::ready) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `ready`.
     ///
     /// # Panics
-    /// On a thread that drives a runtime.
+    /// On a thread that drives a tokio runtime: await `ready` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn ready_blocking(&self) -> Result<(), HandoffError> {
-        self.handoff.runtime().block_on(self.ready())
+        block_on(self.ready())
     }
 
     /// Waits until the store does not serve. No bell is rung for that.
@@ -175,12 +177,16 @@ impl<P: Payload> Consumer<P> {
         self.decode(hints)
     }
 
-    /// [`peek`](Consumer::peek) for any thread without a runtime of its own. Blocks it.
+    /// [`peek`](Consumer::peek) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `peek`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `peek` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn peek_blocking(&mut self, max: usize) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
-        pollster::block_on(self.peek(max))
+        block_on(self.peek(max))
     }
 
     /// Lets hints leave the queue, durably or as [`Config::durability`](crate::Config::durability) says. To have that happen together
@@ -194,12 +200,17 @@ impl<P: Payload> Consumer<P> {
         committed.map(drop)
     }
 
-    /// [`ack`](Consumer::ack) for any thread. Blocks it.
+    /// [`ack`](Consumer::ack) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `ack`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `ack` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn ack_blocking(&mut self, hints: &[PeekedPoints<P>]) -> Result<(), TransactionError> {
-        pollster::block_on(self.ack(hints))
+        refuse_nested()?;
+        block_on(self.ack(hints))
     }
 
     /// Makes the next hint a dead letter, with what the host says of it: one that does not decode, or that it will never take. What is
@@ -294,17 +305,21 @@ impl<P: Payload> Consumer<P> {
         }
     }
 
-    /// [`bury`](Consumer::bury) for any thread. Blocks it.
+    /// [`bury`](Consumer::bury) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `bury`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `bury` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn bury_blocking(
         &mut self,
         head: HintId,
         reason: DeadReason,
         error: impl Into<String>,
     ) -> Result<(), HandoffError> {
-        pollster::block_on(self.bury(head, reason, error))
+        block_on(self.bury(head, reason, error))
     }
 
     /// The next hint as it is stored, past what is damaged or too old.

@@ -11,6 +11,7 @@
 
 mod admission;
 mod ageing;
+mod blocking;
 mod clock;
 mod config;
 mod consumer;

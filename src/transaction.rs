@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
+    blocking::block_on,
     consumer::PeekedPoints,
     error::{EnqueueError, StorageError, TransactionError},
     payload::Payload,
@@ -184,6 +185,14 @@ struct Ran<T> {
     draft: Draft,
 }
 
+/// What is begun in a closure might wait for those who wait for the closure.
+pub(crate) fn refuse_nested() -> Result<(), TransactionError> {
+    match IN_CLOSURE.get() {
+        true => Err(TransactionError::Nested),
+        false => Ok(()),
+    }
+}
+
 impl<P: Payload> HintedHandoff<P> {
     /// Runs `work` on the rows of `trees` and on hints, and commits all that it wrote as one: after a crash all of it is there
     /// or nothing.
@@ -251,10 +260,14 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    /// [`transaction`](HintedHandoff::transaction) for any thread, with or without a runtime. Blocks the thread.
+    /// [`transaction`](HintedHandoff::transaction) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `transaction`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `transaction` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn transaction_blocking<T, F>(
         &self,
         trees: &[&Tree],
@@ -263,7 +276,8 @@ impl<P: Payload> HintedHandoff<P> {
     where
         F: FnMut(&mut [Rows<'_>], &mut Hints<'_, P>) -> Result<T, Abort>,
     {
-        pollster::block_on(self.transaction(trees, work))
+        refuse_nested()?;
+        block_on(self.transaction(trees, work))
     }
 
     /// Commits plain writes of the host's as one, in the same groups as hints and transactions.
@@ -290,12 +304,17 @@ impl<P: Payload> HintedHandoff<P> {
         committed.map_err(|lost| lost.into_error(1)).map(drop)
     }
 
-    /// [`apply`](HintedHandoff::apply) for any thread. Blocks it.
+    /// [`apply`](HintedHandoff::apply) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `apply`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `apply` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn apply_blocking(&self, batch: RowBatch) -> Result<(), TransactionError> {
-        pollster::block_on(self.apply(batch))
+        refuse_nested()?;
+        block_on(self.apply(batch))
     }
 
     /// Runs `work` until what it read was still so when it was committed.
@@ -323,10 +342,7 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     fn check(&self, trees: &[Tree]) -> Result<(), TransactionError> {
-        // It might wait for those who wait for the closure.
-        if IN_CLOSURE.get() {
-            return Err(TransactionError::Nested);
-        }
+        refuse_nested()?;
         self.store().check_trees(trees)
     }
 

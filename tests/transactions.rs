@@ -128,28 +128,27 @@ async fn a_transaction_sees_what_it_has_written_itself() {
     host.close().await;
 }
 
-#[tokio::test]
+/// A race of threads that block, beside the runtime.
+async fn raced(race: fn(&Host) -> Result<(), String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(&dir.path().join("db")).await;
+    tokio::task::block_in_place(|| race(&host)).unwrap();
+    host.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_update_is_lost() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Host::open(&dir.path().join("db")).await;
-    races::lost_update(&host).unwrap();
-    host.close().await;
+    raced(races::lost_update).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_two_decide_by_what_the_other_changes() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Host::open(&dir.path().join("db")).await;
-    races::write_skew(&host).unwrap();
-    host.close().await;
+    raced(races::write_skew).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_is_of_one_moment_also_if_nothing_is_written() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Host::open(&dir.path().join("db")).await;
-    races::reads_of_two_moments(&host).unwrap();
-    host.close().await;
+    raced(races::reads_of_two_moments).await;
 }
 
 /// The second sees what the first of its group has written, although that is not in the database yet.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
+    blocking::block_on,
     payload::Payload,
     service::{HintedHandoff, NoRoom},
     shard_writer::ShardWriter,
@@ -151,18 +152,21 @@ impl<P: Payload + Clone, W: ShardWriter<P>> PointsWriter<P, W> {
         }
     }
 
-    /// [`write`](PointsWriter::write) for any thread that does not drive the runtime of the
-    /// handoff. Blocks it.
+    /// [`write`](PointsWriter::write) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `write`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `write` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn write_blocking(
         &self,
         shard: &Shard,
         level: ConsistencyLevel,
         points: P,
     ) -> Result<WriteOutcome, PointsWriteError> {
-        pollster::block_on(self.write(shard, level, points))
+        block_on(self.write(shard, level, points))
     }
 }
 

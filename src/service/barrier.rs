@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::HintedHandoff;
 use crate::{
+    blocking::block_on,
     error::HandoffError,
     payload::Payload,
     store::{Barrier, BarrierState},
@@ -35,12 +36,16 @@ impl<P: Payload> HintedHandoff<P> {
         told.await.unwrap_or(Err(HandoffError::ShutDown))
     }
 
-    /// [`barrier`](HintedHandoff::barrier) for any thread. Blocks it.
+    /// [`barrier`](HintedHandoff::barrier) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `barrier`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `barrier` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn barrier_blocking(&self, nodes: &[NodeId]) -> Result<Barrier, HandoffError> {
-        pollster::block_on(self.barrier(nodes))
+        block_on(self.barrier(nodes))
     }
 
     /// Waits until every hint of a barrier is delivered, or some are lost, for at most `timeout`; with none it only looks.
@@ -91,19 +96,20 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    /// [`wait`](HintedHandoff::wait) for a thread outside of any runtime. Blocks it.
+    /// [`wait`](HintedHandoff::wait) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `wait`.
     ///
     /// # Panics
-    /// On a thread that drives a runtime.
+    /// On a thread that drives a tokio runtime: await `wait` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn wait_blocking(
         &self,
         barrier: &Barrier,
         timeout: Duration,
     ) -> Result<BarrierState, HandoffError> {
-        self.inner.runtime.block_on(self.wait(barrier, timeout))
+        block_on(self.wait(barrier, timeout))
     }
 
     /// Waits until everything that waits for a node now is delivered: a [`barrier`](HintedHandoff::barrier) of it, and the
@@ -120,19 +126,20 @@ impl<P: Payload> HintedHandoff<P> {
         self.wait(&barrier, timeout).await
     }
 
-    /// [`drain`](HintedHandoff::drain) for a thread outside of any runtime. Blocks it.
+    /// [`drain`](HintedHandoff::drain) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `drain`.
     ///
     /// # Panics
-    /// On a thread that drives a runtime.
+    /// On a thread that drives a tokio runtime: await `drain` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn drain_blocking(
         &self,
         node: NodeId,
         timeout: Duration,
     ) -> Result<BarrierState, HandoffError> {
-        self.inner.runtime.block_on(self.drain(node, timeout))
+        block_on(self.drain(node, timeout))
     }
 
     /// What has become of a barrier, durably if that is final.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::HintedHandoff;
 use crate::{
+    blocking::block_on,
     error::HandoffError,
     payload::{Payload, PayloadError, decode},
     store::{Dead, DeadReason, Hint, Place},
@@ -108,17 +109,21 @@ impl<P: Payload> HintedHandoff<P> {
             .collect())
     }
 
-    /// [`dead_letters`](HintedHandoff::dead_letters) for any thread. Blocks it.
+    /// [`dead_letters`](HintedHandoff::dead_letters) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `dead_letters`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `dead_letters` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn dead_letters_blocking(
         &self,
         node: NodeId,
         after: Option<HintId>,
         max: usize,
     ) -> Result<Vec<DeadLetter>, HandoffError> {
-        pollster::block_on(self.dead_letters(node, after, max))
+        block_on(self.dead_letters(node, after, max))
     }
 
     /// A dead letter with what it holds, whether that decodes here or not.
@@ -142,16 +147,20 @@ impl<P: Payload> HintedHandoff<P> {
         })
     }
 
-    /// [`dead_letter`](HintedHandoff::dead_letter) for any thread. Blocks it.
+    /// [`dead_letter`](HintedHandoff::dead_letter) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `dead_letter`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `dead_letter` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn dead_letter_blocking(
         &self,
         node: NodeId,
         id: HintId,
     ) -> Result<DeadLetterContent<P>, HandoffError> {
-        pollster::block_on(self.dead_letter(node, id))
+        block_on(self.dead_letter(node, id))
     }
 
     /// Sends a dead letter on: it becomes the last hint of its node's queue, under a new id, which is returned once that is durable. It
@@ -172,12 +181,16 @@ impl<P: Payload> HintedHandoff<P> {
         now.ok_or(HandoffError::NoDeadLetter { node, hint: id })
     }
 
-    /// [`redrive`](HintedHandoff::redrive) for any thread. Blocks it.
+    /// [`redrive`](HintedHandoff::redrive) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `redrive`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `redrive` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn redrive_blocking(&self, node: NodeId, id: HintId) -> Result<HintId, HandoffError> {
-        pollster::block_on(self.redrive(node, id))
+        block_on(self.redrive(node, id))
     }
 
     /// Sends all dead letters on that a node has now, in the order of their ids. One that is discarded or sent on by somebody else
@@ -209,12 +222,16 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(done)
     }
 
-    /// [`redrive_all`](HintedHandoff::redrive_all) for any thread. Blocks it.
+    /// [`redrive_all`](HintedHandoff::redrive_all) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `redrive_all`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `redrive_all` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn redrive_all_blocking(&self, node: NodeId) -> Result<Redriven, HandoffError> {
-        pollster::block_on(self.redrive_all(node))
+        block_on(self.redrive_all(node))
     }
 
     /// Discards dead letters, which the loss journal tells ([`LossReason::Discarded`](crate::LossReason::Discarded)). Returns how much was
@@ -237,12 +254,16 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(sum)
     }
 
-    /// [`discard`](HintedHandoff::discard) for any thread. Blocks it.
+    /// [`discard`](HintedHandoff::discard) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `discard`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `discard` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn discard_blocking(&self, node: NodeId, ids: &[HintId]) -> Result<Amount, HandoffError> {
-        pollster::block_on(self.discard(node, ids))
+        block_on(self.discard(node, ids))
     }
 
     /// Discards all dead letters that a node has now.
@@ -254,12 +275,16 @@ impl<P: Payload> HintedHandoff<P> {
         self.discard(node, &ids).await
     }
 
-    /// [`discard_all`](HintedHandoff::discard_all) for any thread. Blocks it.
+    /// [`discard_all`](HintedHandoff::discard_all) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `discard_all`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `discard_all` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn discard_all_blocking(&self, node: NodeId) -> Result<Amount, HandoffError> {
-        pollster::block_on(self.discard_all(node))
+        block_on(self.discard_all(node))
     }
 
     fn check_id(&self, hint: HintId) -> Result<(), HandoffError> {

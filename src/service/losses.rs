@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::HintedHandoff;
 use crate::{
+    blocking::block_on,
     error::{HandoffError, ReplayStopped, StorageError},
     payload::Payload,
     store::{Losses, Store},
@@ -31,12 +32,16 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(losses)
     }
 
-    /// [`losses`](HintedHandoff::losses) for any thread. Blocks it.
+    /// [`losses`](HintedHandoff::losses) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `losses`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `losses` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn losses_blocking(&self, since: u64) -> Result<Losses, HandoffError> {
-        pollster::block_on(self.losses(since))
+        block_on(self.losses(since))
     }
 
     /// Has a blocking thread read from the store.

@@ -38,6 +38,7 @@ use fan_out::FanOut;
 use crate::{
     admission::{Admission, OnItsWay, Place},
     ageing::Ageing,
+    blocking::block_on,
     clock::Clock,
     config::Config,
     error::{EnqueueError, HandoffError, StorageError},
@@ -235,17 +236,21 @@ impl<P: Payload> HintedHandoff<P> {
         room.await.map_err(|_| EnqueueError::ShutDown)
     }
 
-    /// [`write_shard`](HintedHandoff::write_shard) for any thread, with or without a runtime. Blocks the thread.
+    /// [`write_shard`](HintedHandoff::write_shard) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `write_shard`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `write_shard` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn write_shard_blocking(
         &self,
         shard: ShardId,
         node: NodeId,
         points: &P,
     ) -> Result<Accepted, EnqueueError> {
-        pollster::block_on(self.write_shard(shard, node, points))
+        block_on(self.write_shard(shard, node, points))
     }
 
     /// Checks points and makes a hint of them, which was enqueued now.
@@ -298,12 +303,16 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    /// [`sync`](HintedHandoff::sync) for any thread. Blocks it.
+    /// [`sync`](HintedHandoff::sync) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `sync`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `sync` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn sync_blocking(&self) -> Result<(), HandoffError> {
-        pollster::block_on(self.sync())
+        block_on(self.sync())
     }
 
     /// What happens from now on. A listener that is slow misses the oldest of more than 1,024 events, and is told how many. The last one
@@ -340,12 +349,16 @@ impl<P: Payload> HintedHandoff<P> {
         once.await.clone()
     }
 
-    /// [`shutdown`](HintedHandoff::shutdown) for any thread that does not drive the runtime of this service. Blocks it.
+    /// [`shutdown`](HintedHandoff::shutdown) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `shutdown`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `shutdown` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn shutdown_blocking(&self) -> Result<(), HandoffError> {
-        pollster::block_on(self.shutdown())
+        block_on(self.shutdown())
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

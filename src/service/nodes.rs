@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{HintedHandoff, Inner};
 use crate::{
+    blocking::block_on,
     error::{HandoffError, ReplayStopped, StorageError},
     payload::Payload,
     replay::Replays,
@@ -318,93 +319,130 @@ impl<P: Payload> HintedHandoff<P> {
     }
 }
 
-/// The blocking twins: for any thread that does not drive the runtime of the service.
+/// The blocking twins: for any thread that does not drive a runtime.
 impl<P: Payload> HintedHandoff<P> {
-    /// [`pause`](HintedHandoff::pause) for any thread. Blocks it.
+    /// [`pause`](HintedHandoff::pause) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `pause`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `pause` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn pause_blocking(&self, node: NodeId, pause: Pause) -> Result<(), HandoffError> {
-        pollster::block_on(self.pause(node, pause))
+        block_on(self.pause(node, pause))
     }
 
-    /// [`resume`](HintedHandoff::resume) for any thread. Blocks it.
+    /// [`resume`](HintedHandoff::resume) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `resume`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `resume` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn resume_blocking(&self, node: NodeId) -> Result<(), HandoffError> {
-        pollster::block_on(self.resume(node))
+        block_on(self.resume(node))
     }
 
-    /// [`pause_all`](HintedHandoff::pause_all) for any thread. Blocks it.
+    /// [`pause_all`](HintedHandoff::pause_all) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `pause_all`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `pause_all` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn pause_all_blocking(&self, pause: Pause) -> Result<(), HandoffError> {
-        pollster::block_on(self.pause_all(pause))
+        block_on(self.pause_all(pause))
     }
 
-    /// [`resume_all`](HintedHandoff::resume_all) for any thread. Blocks it.
+    /// [`resume_all`](HintedHandoff::resume_all) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `resume_all`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `resume_all` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn resume_all_blocking(&self) -> Result<(), HandoffError> {
-        pollster::block_on(self.resume_all())
+        block_on(self.resume_all())
     }
 
-    /// [`retain_nodes`](HintedHandoff::retain_nodes) for any thread. Blocks it.
+    /// [`retain_nodes`](HintedHandoff::retain_nodes) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `retain_nodes`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `retain_nodes` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn retain_nodes_blocking(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
-        pollster::block_on(self.retain_nodes(members))
+        block_on(self.retain_nodes(members))
     }
 
-    /// [`retain_only_nodes`](HintedHandoff::retain_only_nodes) for any thread. Blocks it.
+    /// [`retain_only_nodes`](HintedHandoff::retain_only_nodes) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `retain_only_nodes`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `retain_only_nodes` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn retain_only_nodes_blocking(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
-        pollster::block_on(self.retain_only_nodes(members))
+        block_on(self.retain_only_nodes(members))
     }
 
-    /// [`cancel_removal`](HintedHandoff::cancel_removal) for any thread. Blocks it.
+    /// [`cancel_removal`](HintedHandoff::cancel_removal) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `cancel_removal`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `cancel_removal` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn cancel_removal_blocking(&self, node: NodeId) -> Result<(), HandoffError> {
-        pollster::block_on(self.cancel_removal(node))
+        block_on(self.cancel_removal(node))
     }
 
-    /// [`rename_node`](HintedHandoff::rename_node) for any thread that does not drive the runtime of this service. Blocks it.
+    /// [`rename_node`](HintedHandoff::rename_node) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `rename_node`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `rename_node` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn rename_node_blocking(&self, from: NodeId, to: NodeId) -> Result<Amount, HandoffError> {
-        pollster::block_on(self.rename_node(from, to))
+        block_on(self.rename_node(from, to))
     }
 
-    /// [`remove_node`](HintedHandoff::remove_node) for any thread that does not drive the runtime of this service. Blocks it.
+    /// [`remove_node`](HintedHandoff::remove_node) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `remove_node`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `remove_node` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn remove_node_blocking(&self, node: NodeId) -> Result<Amount, HandoffError> {
-        pollster::block_on(self.remove_node(node))
+        block_on(self.remove_node(node))
     }
 
-    /// [`drain_and_remove`](HintedHandoff::drain_and_remove) for any thread that does not drive the runtime of this service. Blocks
-    /// it.
+    /// [`drain_and_remove`](HintedHandoff::drain_and_remove) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `drain_and_remove`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `drain_and_remove` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn drain_and_remove_blocking(
         &self,
         node: NodeId,
         timeout: Duration,
     ) -> Result<(), HandoffError> {
-        // Its waits need the runtime's clock, whatever thread they are on.
-        let _entered = self.inner.runtime.enter();
-        pollster::block_on(self.drain_and_remove(node, timeout))
+        block_on(self.drain_and_remove(node, timeout))
     }
 }
 

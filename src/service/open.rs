@@ -20,6 +20,7 @@ use super::{
 use crate::{
     admission::Admission,
     ageing::Ageing,
+    blocking::block_on,
     clock::Clock,
     config::Config,
     error::{OpenError, ReplayTask, RuntimeProblem, StorageError},
@@ -50,16 +51,20 @@ impl<P: Payload> HintedHandoff<P> {
         Self::opened(runtime.spawn_blocking(work)).await
     }
 
-    /// [`open`](HintedHandoff::open) for a thread without a runtime; replay runs on `runtime`.
+    /// [`open`](HintedHandoff::open) for a thread that does not drive a tokio runtime; replay runs on `runtime`. Blocks the thread.
     ///
     /// # Errors
     /// As `open`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `open` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn open_blocking<W: ShardWriter<P>>(
         config: Config,
         writer: W,
         runtime: Handle,
     ) -> Result<Self, OpenError> {
-        Self::start(config, Clock::System, writer, runtime, Store::open)
+        block_on(async { Self::start(config, Clock::System, writer, runtime, Store::open) })
     }
 
     /// Opens a store in a database that the host keeps its own rows in, so that a hint can be enqueued in the same
@@ -98,10 +103,14 @@ impl<P: Payload> HintedHandoff<P> {
         Self::opened(runtime.spawn_blocking(work)).await
     }
 
-    /// [`open_in`](HintedHandoff::open_in) for a thread without a runtime; replay runs on `runtime`.
+    /// [`open_in`](HintedHandoff::open_in) for a thread that does not drive a tokio runtime; replay runs on `runtime`. Blocks the thread.
     ///
     /// # Errors
     /// As `open_in`.
+    ///
+    /// # Panics
+    /// On a thread that drives a tokio runtime: await `open_in` there, or use `spawn_blocking`.
+    #[track_caller]
     pub fn open_in_blocking<W: ShardWriter<P>>(
         db: &Db,
         config: Config,
@@ -109,7 +118,7 @@ impl<P: Payload> HintedHandoff<P> {
         runtime: Handle,
     ) -> Result<Self, OpenError> {
         let open = |config: &Config, on_durable| Store::open_in(db, config, on_durable);
-        Self::start(config, Clock::System, writer, runtime, open)
+        block_on(async { Self::start(config, Clock::System, writer, runtime, open) })
     }
 
     /// [`open`](HintedHandoff::open) with a wall clock that a test can set.
