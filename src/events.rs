@@ -16,16 +16,16 @@ use crate::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// A node does not answer: its ping failed, or sends do and nothing says that it answers others.
-    /// It is tried again after a while.
+    /// A node does not answer: its ping failed, or sends do and nothing says that it answers
+    /// others. It is tried again after a while.
     NodeDown {
         /// The node.
         node: NodeId,
         /// What was said, with its causes.
         error: String,
     },
-    /// Sends to some shards of a node fail, while it takes others or answers direct writes. They are
-    /// tried again after a while.
+    /// Sends to some shards of a node fail, while it takes others or answers direct writes. They
+    /// are tried again after a while.
     NodeFailing {
         /// The node.
         node: NodeId,
@@ -144,8 +144,8 @@ const EVENTS_KEPT: usize = 1024;
 
 /// The way to whoever listens, shared by all that tell of something, and closed for all at once.
 ///
-/// The lock guards whether it is open. It is held for a send, which takes the channel's own lock and
-/// blocks on nothing else.
+/// The lock guards whether it is open. It is held for a send, which takes the channel's own lock
+/// and blocks on nothing else.
 #[derive(Debug, Clone)]
 pub(crate) struct Events(Arc<RwLock<Option<broadcast::Sender<Event>>>>);
 

@@ -56,11 +56,12 @@ pub enum NodeState {
     Waiting,
     /// Hints are being sent.
     Replaying,
-    /// Sends to some of its shards fail, and it answered others, or direct writes, after that began.
-    /// They are tried again after a while ([`NodeStats::stalled_by`], [`NodeStats::last_error`]).
+    /// Sends to some of its shards fail, and it answered others, or direct writes, after that
+    /// began. They are tried again after a while ([`NodeStats::stalled_by`],
+    /// [`NodeStats::last_error`]).
     Failing,
-    /// It does not answer: its ping failed, or sends fail and it has answered nothing since they do.
-    /// It is tried again after a while.
+    /// It does not answer: its ping failed, or sends fail and it has answered nothing since they
+    /// do. It is tried again after a while.
     Down,
     /// Hints wait, and its replay does not run ([`Health::ReplayStopped`] says why).
     Stopped,

@@ -260,7 +260,8 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    /// [`transaction`](HintedHandoff::transaction) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`transaction`](HintedHandoff::transaction) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `transaction`.

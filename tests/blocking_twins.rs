@@ -15,8 +15,8 @@ use std::{
 use bytes::Bytes;
 use common::config;
 use hinted_handoff::{
-    ConsistencyLevel, HintedHandoff, NodeId, Pause, PointsWriter, RowBatch, Shard, ShardId,
-    database_config, open_database, testkit::ScriptedWriter,
+    ConsistencyLevel, DeadReason, HintedHandoff, NodeId, Pause, PointsWriter, RowBatch, Shard,
+    ShardId, database_config, open_database, testkit::ScriptedWriter,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -152,6 +152,12 @@ fn twins() -> Vec<(&'static str, Call)> {
         ("drain_and_remove_blocking", |host| {
             drop(host.handoff.drain_and_remove_blocking(NODE, A_MOMENT));
         }),
+        ("cancel_removal_blocking", |host| {
+            drop(host.handoff.cancel_removal_blocking(NODE));
+        }),
+        ("retain_only_nodes_blocking", |host| {
+            drop(host.handoff.retain_only_nodes_blocking(&[NODE, MANUAL]));
+        }),
         ("rename_node_blocking", |host| {
             drop(host.handoff.rename_node_blocking(NODE, NodeId(5)));
         }),
@@ -177,6 +183,10 @@ fn twins() -> Vec<(&'static str, Call)> {
         }),
         ("ack_blocking", |host| {
             drop(host.handoff.consumer(MANUAL).unwrap().ack_blocking(&[]));
+        }),
+        ("bury_blocking", |host| {
+            let mut consumer = host.handoff.consumer(MANUAL).unwrap();
+            drop(consumer.bury_blocking(id(host), DeadReason::Rejected, "a test says so"));
         }),
         // The last one.
         ("shutdown_blocking", |host| {

@@ -1,7 +1,7 @@
 //! Whatever keeps replay from running is seen, and told of, while hints go on being stored.
 //!
-//! Method: the runtime that the store was opened on is dropped, left undriven, or has no timers; and
-//! code of the host's panics where nothing but the task of a node can catch it.
+//! Method: the runtime that the store was opened on is dropped, left undriven, or has no timers;
+//! and code of the host's panics where nothing but the task of a node can catch it.
 
 mod common;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{Config, MAX_ENTRY_BYTES_CEILING, MIB, WINDOW_HINTS_CEILING};
 use crate::error::ConfigError;
 
-/// The longest wait that can be set: every sum of a moment and a few of these is one that a clock has.
+/// The longest wait that can be set: every sum of a moment and a few of these is one that a clock
+/// has.
 const DAY: Duration = Duration::from_secs(86_400);
 /// The longest age that can be set, for the same reason.
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);

@@ -107,10 +107,10 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                     if matches!(self.line.store.health(), Health::ShutDown) {
                         return handle.stop.cancelled().await;
                     }
-                    // A failed store sends and acknowledges nothing; it rings when it is mended. That
-                    // says nothing of the node.
+                    // A failed store sends and acknowledges nothing; it rings when it is mended.
+                    // That says nothing of the node.
                     let node = self.line.node.0;
-                    tracing::debug!(node, %error, "nothing is replayed while the store does not serve");
+                    tracing::debug!(node, %error, "nothing is replayed: the store does not serve");
                     handle.progress.waits();
                     Pause {
                         most: Some(self.backoff.longest()),

@@ -145,7 +145,8 @@ impl Progress {
         self.tell(Event::NodeFailing { node, error });
     }
 
-    /// The last error, and whether it was in trouble before, if this is another state than it was in.
+    /// The last error, and whether it was in trouble before, if this is another state than it was
+    /// in.
     fn fails(&self, state: NodeState) -> Option<(String, bool)> {
         let mut seen = self.seen.lock();
         let was_troubled = std::mem::replace(&mut seen.troubled, true);

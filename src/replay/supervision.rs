@@ -19,8 +19,9 @@ use crate::{
     types::NodeId,
 };
 
-/// The first wait before a task is started again, and the longest.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// The first wait before a task is started again, and the longest. At least half of it is waited: a
+/// second, in which what a node's task left behind lets go of its claims.
+const RESTART_AFTER: Duration = Duration::from_secs(2);
 const RESTART_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// Whether a task is done, or why it ended though it was not.

@@ -36,7 +36,8 @@ impl<P: Payload> HintedHandoff<P> {
         told.await.unwrap_or(Err(HandoffError::ShutDown))
     }
 
-    /// [`barrier`](HintedHandoff::barrier) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`barrier`](HintedHandoff::barrier) for a thread that does not drive a tokio runtime. Blocks
+    /// it.
     ///
     /// # Errors
     /// As `barrier`.
@@ -48,7 +49,8 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.barrier(nodes))
     }
 
-    /// Waits until every hint of a barrier is delivered, or some are lost, for at most `timeout`; with none it only looks.
+    /// Waits until every hint of a barrier is delivered, or some are lost, for at most `timeout`;
+    /// with none it only looks.
     ///
     /// - [`Delivered`](BarrierState::Delivered): every one was taken by its node. What was a dead letter and was sent on counts as what
     ///   it became.

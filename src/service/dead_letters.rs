@@ -109,13 +109,15 @@ impl<P: Payload> HintedHandoff<P> {
             .collect())
     }
 
-    /// [`dead_letters`](HintedHandoff::dead_letters) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`dead_letters`](HintedHandoff::dead_letters) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `dead_letters`.
     ///
     /// # Panics
-    /// On a thread that drives a tokio runtime: await `dead_letters` there, or use `spawn_blocking`.
+    /// On a thread that drives a tokio runtime: await `dead_letters` there, or use
+    /// `spawn_blocking`.
     #[track_caller]
     pub fn dead_letters_blocking(
         &self,
@@ -147,7 +149,8 @@ impl<P: Payload> HintedHandoff<P> {
         })
     }
 
-    /// [`dead_letter`](HintedHandoff::dead_letter) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`dead_letter`](HintedHandoff::dead_letter) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `dead_letter`.
@@ -181,7 +184,8 @@ impl<P: Payload> HintedHandoff<P> {
         now.ok_or(HandoffError::NoDeadLetter { node, hint: id })
     }
 
-    /// [`redrive`](HintedHandoff::redrive) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`redrive`](HintedHandoff::redrive) for a thread that does not drive a tokio runtime. Blocks
+    /// it.
     ///
     /// # Errors
     /// As `redrive`.
@@ -222,7 +226,8 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(done)
     }
 
-    /// [`redrive_all`](HintedHandoff::redrive_all) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`redrive_all`](HintedHandoff::redrive_all) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `redrive_all`.
@@ -254,7 +259,8 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(sum)
     }
 
-    /// [`discard`](HintedHandoff::discard) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`discard`](HintedHandoff::discard) for a thread that does not drive a tokio runtime. Blocks
+    /// it.
     ///
     /// # Errors
     /// As `discard`.
@@ -275,7 +281,8 @@ impl<P: Payload> HintedHandoff<P> {
         self.discard(node, &ids).await
     }
 
-    /// [`discard_all`](HintedHandoff::discard_all) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`discard_all`](HintedHandoff::discard_all) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `discard_all`.

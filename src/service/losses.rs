@@ -32,7 +32,8 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(losses)
     }
 
-    /// [`losses`](HintedHandoff::losses) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`losses`](HintedHandoff::losses) for a thread that does not drive a tokio runtime. Blocks
+    /// it.
     ///
     /// # Errors
     /// As `losses`.

@@ -236,7 +236,8 @@ impl<P: Payload> HintedHandoff<P> {
         room.await.map_err(|_| EnqueueError::ShutDown)
     }
 
-    /// [`write_shard`](HintedHandoff::write_shard) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`write_shard`](HintedHandoff::write_shard) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `write_shard`.
@@ -315,15 +316,17 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.sync())
     }
 
-    /// What happens from now on. A listener that is slow misses the oldest of more than 1,024 events, and is told how many. The last one
-    /// is [`Event::ShutDown`]; then the channel is closed, whoever holds a handle still.
+    /// What happens from now on. A listener that is slow misses the oldest of more than 1,024
+    /// events, and is told how many. The last one is [`Event::ShutDown`]; then the channel is
+    /// closed, whoever holds a handle still.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.events.listen()
     }
 
     /// Whether the store serves and replay runs, and if not, why.
     ///
-    /// A runtime that was dropped is seen at once, one that nobody drives or whose threads are blocked after some ten seconds.
+    /// A runtime that was dropped is seen at once, one that nobody drives or whose threads are
+    /// blocked after some ten seconds.
     pub fn health(&self) -> Health {
         match self.inner.store.health() {
             Health::Serving => {
@@ -338,8 +341,9 @@ impl<P: Payload> HintedHandoff<P> {
     ///
     /// Writes of a [`PointsWriter`](crate::PointsWriter) that began before have their hints made at once, whatever is outstanding.
     /// Sends in flight may finish within [`Config::shutdown_grace`](crate::Config::shutdown_grace) and are then abandoned; what is abandoned is sent
-    /// again after the next open. Writes that come after the call are refused. Every later call returns the same. If the runtime that the
-    /// store was opened on does not run, the store is closed all the same, and what is under way is abandoned.
+    /// again after the next open. Writes that come after the call are refused. Every later call
+    /// returns the same. If the runtime that the store was opened on does not run, the store is
+    /// closed all the same, and what is under way is abandoned.
     ///
     /// # Errors
     /// [`HandoffError`] if the store had failed, or could not be closed cleanly.
@@ -349,7 +353,8 @@ impl<P: Payload> HintedHandoff<P> {
         once.await.clone()
     }
 
-    /// [`shutdown`](HintedHandoff::shutdown) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`shutdown`](HintedHandoff::shutdown) for a thread that does not drive a tokio runtime.
+    /// Blocks it.
     ///
     /// # Errors
     /// As `shutdown`.

@@ -333,7 +333,8 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.pause(node, pause))
     }
 
-    /// [`resume`](HintedHandoff::resume) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`resume`](HintedHandoff::resume) for a thread that does not drive a tokio runtime. Blocks
+    /// it.
     ///
     /// # Errors
     /// As `resume`.
@@ -345,7 +346,8 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.resume(node))
     }
 
-    /// [`pause_all`](HintedHandoff::pause_all) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`pause_all`](HintedHandoff::pause_all) for a thread that does not drive a tokio runtime.
+    /// Blocks it.
     ///
     /// # Errors
     /// As `pause_all`.
@@ -357,7 +359,8 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.pause_all(pause))
     }
 
-    /// [`resume_all`](HintedHandoff::resume_all) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`resume_all`](HintedHandoff::resume_all) for a thread that does not drive a tokio runtime.
+    /// Blocks it.
     ///
     /// # Errors
     /// As `resume_all`.
@@ -369,31 +372,36 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.resume_all())
     }
 
-    /// [`retain_nodes`](HintedHandoff::retain_nodes) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`retain_nodes`](HintedHandoff::retain_nodes) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `retain_nodes`.
     ///
     /// # Panics
-    /// On a thread that drives a tokio runtime: await `retain_nodes` there, or use `spawn_blocking`.
+    /// On a thread that drives a tokio runtime: await `retain_nodes` there, or use
+    /// `spawn_blocking`.
     #[track_caller]
     pub fn retain_nodes_blocking(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
         block_on(self.retain_nodes(members))
     }
 
-    /// [`retain_only_nodes`](HintedHandoff::retain_only_nodes) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`retain_only_nodes`](HintedHandoff::retain_only_nodes) for a thread that does not
+    /// drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `retain_only_nodes`.
     ///
     /// # Panics
-    /// On a thread that drives a tokio runtime: await `retain_only_nodes` there, or use `spawn_blocking`.
+    /// On a thread that drives a tokio runtime: await `retain_only_nodes` there, or use
+    /// `spawn_blocking`.
     #[track_caller]
     pub fn retain_only_nodes_blocking(&self, members: &[NodeId]) -> Result<Retained, HandoffError> {
         block_on(self.retain_only_nodes(members))
     }
 
-    /// [`cancel_removal`](HintedHandoff::cancel_removal) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`cancel_removal`](HintedHandoff::cancel_removal) for a thread that does not
+    /// drive a tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `cancel_removal`.
@@ -405,7 +413,8 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.cancel_removal(node))
     }
 
-    /// [`rename_node`](HintedHandoff::rename_node) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`rename_node`](HintedHandoff::rename_node) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `rename_node`.
@@ -417,7 +426,8 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.rename_node(from, to))
     }
 
-    /// [`remove_node`](HintedHandoff::remove_node) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`remove_node`](HintedHandoff::remove_node) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
     /// As `remove_node`.
@@ -429,13 +439,15 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.remove_node(node))
     }
 
-    /// [`drain_and_remove`](HintedHandoff::drain_and_remove) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`drain_and_remove`](HintedHandoff::drain_and_remove) for a thread that does not drive a
+    /// tokio runtime. Blocks it.
     ///
     /// # Errors
     /// As `drain_and_remove`.
     ///
     /// # Panics
-    /// On a thread that drives a tokio runtime: await `drain_and_remove` there, or use `spawn_blocking`.
+    /// On a thread that drives a tokio runtime: await `drain_and_remove` there, or use
+    /// `spawn_blocking`.
     #[track_caller]
     pub fn drain_and_remove_blocking(
         &self,

@@ -38,11 +38,13 @@ use crate::{
 impl<P: Payload> HintedHandoff<P> {
     /// Opens the store in `config.dir`, making it if there is none, and resumes the replay of every node found in it.
     ///
-    /// Nothing here waits for the network. Replay runs on the runtime that this is called on, which must have timers and live as long as
-    /// the handle does: [`health`](HintedHandoff::health) says if it does not run.
+    /// Nothing here waits for the network. Replay runs on the runtime that this is called on, which
+    /// must have timers and live as long as the handle does: [`health`](HintedHandoff::health) says
+    /// if it does not run.
     ///
     /// # Errors
-    /// [`OpenError`]: no runtime that replay can run on, a setting out of range, a directory that cannot be used or is locked, a store of a newer schema,
+    /// [`OpenError`]: no runtime that replay can run on, a setting out of range, a directory that
+    /// cannot be used or is locked, a store of a newer schema,
     /// or one that cannot be opened.
     pub async fn open<W: ShardWriter<P>>(config: Config, writer: W) -> Result<Self, OpenError> {
         let runtime = here()?;
@@ -51,7 +53,8 @@ impl<P: Payload> HintedHandoff<P> {
         Self::opened(runtime.spawn_blocking(work)).await
     }
 
-    /// [`open`](HintedHandoff::open) for a thread that does not drive a tokio runtime; replay runs on `runtime`. Blocks the thread.
+    /// [`open`](HintedHandoff::open) for a thread that does not drive a tokio runtime; replay runs
+    /// on `runtime`. Blocks the thread.
     ///
     /// # Errors
     /// As `open`.
@@ -103,7 +106,8 @@ impl<P: Payload> HintedHandoff<P> {
         Self::opened(runtime.spawn_blocking(work)).await
     }
 
-    /// [`open_in`](HintedHandoff::open_in) for a thread that does not drive a tokio runtime; replay runs on `runtime`. Blocks the thread.
+    /// [`open_in`](HintedHandoff::open_in) for a thread that does not drive a tokio runtime; replay
+    /// runs on `runtime`. Blocks the thread.
     ///
     /// # Errors
     /// As `open_in`.

@@ -281,8 +281,8 @@ impl Store {
         let _ = self.shared.on_event.set(on_event);
     }
 
-    /// Has this called once a second or more often, while the store is open: on a thread of the store's, so it must not block. Only the
-    /// first call counts.
+    /// Has this called once a second or more often, while the store is open: on a thread of the
+    /// store's, so it must not block. Only the first call counts.
     pub fn on_look(&self, on_look: OnLook) {
         let _ = self.shared.on_look.set(on_look);
     }
