@@ -13,6 +13,7 @@ use std::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
+    asked::Asked,
     block::Hint,
     copy::Copy,
     departure::{Departure, Discard, Fate, Redrive, Stillborn},
@@ -271,7 +272,7 @@ pub type Dirty = (NodeId, QueueRef);
 #[derive(Default)]
 pub struct Work {
     pub entries: Vec<Entry>,
-    pub control: Option<Control>,
+    pub control: Option<Asked>,
     pub dirty: BTreeSet<Dirty>,
     /// Nodes whose status changed.
     pub statuses: BTreeSet<NodeId>,
@@ -281,7 +282,7 @@ pub struct Work {
 
 enum Request {
     Entry(Entry),
-    Control(Control),
+    Control(Asked),
 }
 
 #[derive(Default)]
@@ -320,23 +321,6 @@ pub struct Inbox {
     filled: Condvar,
 }
 
-impl Control {
-    /// Tells whoever waits that it will not be done.
-    pub fn refuse(self, error: HandoffError) {
-        match self {
-            Control::Sync(done)
-            | Control::Sort(done)
-            | Control::JudgeDamage(_, _, done)
-            | Control::Close(done) => {
-                done(Err(error));
-            }
-            Control::CloseEntries(done) => done(Err(error)),
-            Control::Switch(_, done) => done(Err(error)),
-            Control::Nodes(request) => request.refuse(error),
-        }
-    }
-}
-
 impl Inbox {
     /// Hands in an entry of a group; gives it back if the inbox is closed.
     // What comes back is what was given, whatever its size.
@@ -356,9 +340,9 @@ impl Inbox {
     }
 
     /// Hands in a control; gives it back if the inbox is closed. `Close` closes it.
-    pub fn control(&self, control: Control) -> Result<(), Control> {
+    pub fn control(&self, control: Asked) -> Result<(), Asked> {
         let mut state = self.state.lock();
-        let closes = matches!(control, Control::Close(_));
+        let closes = control.is_close();
         if state.is_closed() {
             state.ends |= closes && state.shut;
             return Err(control);
@@ -401,7 +385,7 @@ impl Inbox {
     }
 
     /// Takes out all that waits, and lets nothing in, since nobody works on it.
-    pub fn shut(&self) -> (Vec<Entry>, Vec<Control>) {
+    pub fn shut(&self) -> (Vec<Entry>, Vec<Asked>) {
         let mut state = self.state.lock();
         state.shut = true;
         let (mut entries, mut controls) = (Vec::new(), Vec::new());
@@ -409,7 +393,7 @@ impl Inbox {
             match request {
                 Request::Entry(entry) => entries.push(entry),
                 Request::Control(control) => {
-                    state.ends |= matches!(control, Control::Close(_));
+                    state.ends |= control.is_close();
                     controls.push(control);
                 }
             }
@@ -588,23 +572,23 @@ mod tests {
     fn a_control_ends_the_group_before_it_and_nothing_enters_after_close() {
         let inbox = Inbox::default();
         assert!(inbox.hand_in(append(1)).is_ok());
-        assert!(inbox.control(Control::Sync(Box::new(|_| {}))).is_ok());
+        assert!(inbox.control(Asked::new(|_| {}, Control::Sync)).is_ok());
         assert!(inbox.hand_in(append(2)).is_ok());
-        assert!(inbox.control(Control::Close(Box::new(|_| {}))).is_ok());
+        assert!(inbox.control(Asked::new(|_| {}, Control::Close)).is_ok());
         assert!(inbox.hand_in(append(3)).is_err());
         let first = inbox.take(None);
         assert_eq!(first.entries.len(), 1);
-        assert!(matches!(first.control, Some(Control::Sync(_))));
+        assert!(first.control.is_some_and(|it| !it.is_close()));
         let second = inbox.take(None);
         assert_eq!(second.entries.len(), 1);
-        assert!(matches!(second.control, Some(Control::Close(_))));
+        assert!(second.control.is_some_and(|it| it.is_close()));
     }
 
     #[test]
     fn a_shut_inbox_gives_up_what_waits_and_takes_nothing_more() {
         let inbox = Inbox::default();
         assert!(inbox.hand_in(append(1)).is_ok());
-        assert!(inbox.control(Control::Sync(Box::new(|_| {}))).is_ok());
+        assert!(inbox.control(Asked::new(|_| {}, Control::Sync)).is_ok());
         let (entries, controls) = inbox.shut();
         assert_eq!((entries.len(), controls.len()), (1, 1));
         assert!(inbox.hand_in(append(2)).is_err());
@@ -619,7 +603,7 @@ mod tests {
     fn a_close_that_is_refused_while_the_inbox_is_shut_ends_the_commit_thread() {
         for waited_before in [true, false] {
             let inbox = Inbox::default();
-            let close = || inbox.control(Control::Close(Box::new(|_| {})));
+            let close = || inbox.control(Asked::new(|_| {}, Control::Close));
             if waited_before {
                 assert!(close().is_ok());
             }

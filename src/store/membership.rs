@@ -70,22 +70,6 @@ pub enum Request {
     Corrections(Vec<Correction>, ControlDone<()>),
 }
 
-impl Request {
-    /// Tells whoever waits that it will not be done.
-    pub fn refuse(self, error: HandoffError) {
-        match self {
-            Request::Pause { done, .. }
-            | Request::Leave(_, _, done)
-            | Request::RemoveDrained(_, done)
-            | Request::Corrections(_, done) => done(Err(error)),
-            Request::Retain { done, .. } => done(Err(error)),
-            Request::Rename { done, .. }
-            | Request::Discard(_, done)
-            | Request::Purge(_, _, done) => done(Err(error)),
-        }
-    }
-}
-
 impl Store {
     /// Pauses the replay of a node, or ends its pause.
     pub fn pause(
@@ -202,7 +186,7 @@ impl Store {
         self.ask(done, |done| Request::Purge(node, since, done));
     }
 
-    pub(super) fn ask<T>(
+    pub(super) fn ask<T: Send + 'static>(
         &self,
         done: impl FnOnce(Result<T, HandoffError>) + Send + 'static,
         request: impl FnOnce(ControlDone<T>) -> Request,

@@ -10,6 +10,7 @@ mod ahead;
 mod anchor;
 mod applied;
 mod applied_writes;
+mod asked;
 mod assemble;
 mod barrier;
 mod block;
@@ -45,7 +46,6 @@ mod holds;
 mod home;
 mod host_database;
 mod in_flight;
-mod in_hand;
 mod inbox;
 mod keys;
 mod letter;
@@ -164,6 +164,7 @@ use crate::{
     stats::{Health, StoreStats},
     types::{Amount, NodeId, QueueId, Sequence, StoreId},
 };
+use asked::Asked;
 use committer::Committer;
 use inbox::{Append, Control, ControlDone, Entry};
 use quota::Limits;
@@ -486,7 +487,7 @@ impl Store {
         self.control(done, Control::Sync);
     }
 
-    fn control<T>(
+    fn control<T: Send + 'static>(
         &self,
         done: impl FnOnce(Result<T, HandoffError>) + Send + 'static,
         request: impl FnOnce(ControlDone<T>) -> Control,
@@ -494,7 +495,7 @@ impl Store {
         if let Err(error) = self.shared.check_serving() {
             return done(Err(error));
         }
-        if let Err(refused) = self.shared.inbox.control(request(Box::new(done))) {
+        if let Err(refused) = self.shared.inbox.control(Asked::new(done, request)) {
             refused.refuse(self.why_closed());
         }
     }
@@ -563,11 +564,11 @@ impl Store {
         };
         self.stop_rewriter.stop();
         let (tell, told) = mpsc::channel();
-        let closing = Control::Close(Box::new(move |result| {
+        let done = move |result| {
             // Nobody listens any more if the wait below gave up.
             let _ = tell.send(result);
-        }));
-        if let Err(refused) = self.shared.inbox.control(closing) {
+        };
+        if let Err(refused) = self.shared.inbox.control(Asked::new(done, Control::Close)) {
             refused.refuse(self.why_closed());
         }
         let result = loop {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    asked::Asked,
     copy::{Copy, Pass},
     directory::Directory,
     engine::{Engine, SEGMENT_BYTES, panic_text},
@@ -307,11 +308,11 @@ impl Rewriter {
         request: impl FnOnce(ControlDone<T>) -> Control,
     ) -> Result<Option<T>, StorageError> {
         let (tell, told) = mpsc::channel();
-        let done = Box::new(move |result| {
+        let done = move |result| {
             // Nobody listens any more if the wait below gave up.
             let _ = tell.send(result);
-        });
-        if let Err(refused) = self.shared.inbox.control(request(done)) {
+        };
+        if let Err(refused) = self.shared.inbox.control(Asked::new(done, request)) {
             refused.refuse(HandoffError::ShutDown);
         }
         loop {
