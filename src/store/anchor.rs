@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
 };
 
+use super::faults::{Safeguard, is_off};
 use crate::error::{DirectoryGone, StorageError};
 
 /// A file that is held open, and where it must be found. As long as it is held no other file has its number.
@@ -30,6 +31,9 @@ impl Anchor {
 
     /// Looks for it: one system call.
     pub fn check(&self) -> Result<(), StorageError> {
+        if is_off(Safeguard::Anchors) {
+            return Ok(());
+        }
         let action = "find its directory";
         match fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => return Ok(()),

@@ -126,6 +126,8 @@ pub enum Safeguard {
     TornSnapshots,
     /// Fsyncs of directories (rule 7).
     DirectoryFsync,
+    /// Looking whether the files that are open are those that their paths lead to.
+    Anchors,
     /// The watchdog over commits (rule 8).
     Watchdog,
     /// Copying a log that an fsync failed for to a new file.
