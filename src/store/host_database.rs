@@ -90,7 +90,7 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
 /// After such a failure Linux may show what was never written, until the power goes: a database
 /// that is opened as it is, and goes on, loses what it says is durable then. [`open_database`] does
 /// this by itself after a failure that this library saw: of a store in the database, or of
-/// [`make_durable`]. Call it after any other one, such as of [`sled::Db::flush`], when every handle
+/// [`make_durable`]. Call it after any other one, such as of [`sled::Tree::flush`], when every handle
 /// of the database is dropped. `path` is the database's directory.
 ///
 /// # Errors
