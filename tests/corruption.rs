@@ -241,8 +241,10 @@ fn start_empty(content: &Content, dir: &Path, log: &Path) -> Result<(), Vec<Stri
         return broken("nothing was moved aside");
     };
     let after = files(aside)?;
-    // sled writes a new snapshot under another name.
-    let kept = |name: &String| after.contains_key(name) || name.starts_with("snap.");
+    // sled writes a new snapshot under another name, and where it begins a log in the place of one
+    // that is gone, and gives up, that is copied to a new file: then the marker is done with.
+    let may_go = |name: &str| name.starts_with("snap.") || name == "hh-UNSYNCED";
+    let kept = |name: &String| after.contains_key(name) || may_go(name);
     if !before.keys().all(kept) || generation.exists() {
         return broken("not all files were moved aside");
     }
