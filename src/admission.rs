@@ -224,8 +224,11 @@ impl Admission {
     pub fn end_move(&self, store: &Store, to: NodeId) {
         let ends = ends_of_pending(store).remove(&to);
         let mut state = self.state.lock();
-        if let Some(ends) = ends {
-            state.found.insert(to, ends);
+        // Meanwhile lanes may have become one, which are to be waited for, too.
+        let found = state.found.entry(to).or_default();
+        ends.into_iter().flatten().for_each(|end| reach(found, end));
+        if found.is_empty() {
+            state.found.remove(&to);
         }
         state.moving.remove(&to);
     }
@@ -338,13 +341,16 @@ impl Admission {
         for (node, ends) in merged {
             let found = state.found.entry(node).or_default();
             // A move of the node's may have found more meanwhile.
-            for end in ends {
-                match found.iter_mut().find(|known| known.0 == end.0) {
-                    Some(known) => known.1 = known.1.max(end.1),
-                    None => found.push(*end),
-                }
-            }
+            ends.iter().for_each(|end| reach(found, *end));
         }
+    }
+}
+
+/// Makes what was found of a node's queues reach to this, too.
+fn reach(found: &mut Vec<Position>, end: Position) {
+    match found.iter_mut().find(|known| known.0 == end.0) {
+        Some(known) => known.1 = known.1.max(end.1),
+        None => found.push(end),
     }
 }
 

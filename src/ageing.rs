@@ -160,10 +160,20 @@ impl Ageing {
     pub fn is_over(&self, enqueued_unix_ms: u64, lifetime_ms: Option<u64>) -> bool {
         let lifetime = lifetime_ms.map(Duration::from_millis);
         let limit = self.max_age.into_iter().chain(lifetime).min();
-        let Some(limit) = limit.filter(|limit| self.since(enqueued_unix_ms) >= *limit) else {
-            return false;
-        };
-        self.is_own(enqueued_unix_ms) || limit.is_zero() || self.quiet_for().is_none()
+        let is_known = self.is_own(enqueued_unix_ms) || self.quiet_for().is_none();
+        is_known && limit.is_some_and(|limit| self.since(enqueued_unix_ms) >= limit)
+    }
+
+    /// What is left of the lifetime of a hint with this stamp. All of it where the hint's age goes
+    /// by a wall clock that is not believed: late, not early.
+    pub fn left_ms(&self, stamp: u64, lifetime_ms: u64) -> u64 {
+        match self.is_own(stamp) || self.quiet_for().is_none() {
+            true => {
+                let age = self.since(self.enqueued(stamp, None));
+                lifetime_ms.saturating_sub(millis(age))
+            }
+            false => lifetime_ms,
+        }
     }
 
     /// How old a hint is.
@@ -204,6 +214,11 @@ impl Ageing {
         }
     }
 
+    /// There may be hints with a lifetime, of which none was met yet.
+    pub fn expect_lifetimes(&self) {
+        self.note_lifetime(u64::MAX - 1);
+    }
+
     /// The shortest time that a hint may live from now on, as far as that is known.
     pub fn shortest(&self) -> Option<Duration> {
         let own = self.has_lifetimes().then(|| self.shortest_ms.load(Relaxed));
@@ -211,7 +226,7 @@ impl Ageing {
         self.max_age.into_iter().chain(own).min()
     }
 
-    /// Whether any hint was met that has a lifetime of its own.
+    /// Whether there may be hints with a lifetime of their own.
     pub fn has_lifetimes(&self) -> bool {
         self.shortest_ms.load(Relaxed) != u64::MAX
     }
@@ -224,11 +239,25 @@ impl Ageing {
         &self.clock
     }
 
-    /// When a hint with this stamp was enqueued, as the wall clock shows it.
-    pub fn shown(&self, stamp: u64) -> SystemTime {
+    /// Whether something that has this stamp is so long ago. Of what an earlier life stamped this is
+    /// not known while the wall clock is not believed.
+    pub fn is_past(&self, stamp: u64, limit: Duration) -> bool {
+        // What is yet to come counts from the open, at least.
+        let then = self.enqueued(stamp, Some(self.opened_unix_ms));
+        let is_known = self.is_own(then) || self.quiet_for().is_none();
+        is_known && self.since(then) >= limit
+    }
+
+    /// The moment of this stamp as the wall clock shows it, in milliseconds since 1970.
+    pub fn shown_unix_ms(&self, stamp: u64) -> u64 {
         let enqueued = self.enqueued(stamp, None);
         let ahead_ms = self.wall.lock().ahead_ms;
-        UNIX_EPOCH + Duration::from_millis(enqueued.saturating_add_signed(ahead_ms))
+        enqueued.saturating_add_signed(ahead_ms)
+    }
+
+    /// The same as a time.
+    pub fn shown(&self, stamp: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.shown_unix_ms(stamp))
     }
 }
 
@@ -320,7 +349,6 @@ mod tests {
             [None, minute, ten].map(|it| ageing.is_over(before, it)),
             [false; 3]
         );
-        assert!(ageing.is_over(before, Some(0)));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(
             [None, minute, ten].map(|it| ageing.is_over(before, it)),
@@ -334,5 +362,26 @@ mod tests {
         ageing.note_lifetime(5000);
         ageing.note_lifetime(9000);
         assert_eq!(ageing.shortest(), Some(Duration::from_secs(5)));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_makes_nothing_past_before_its_time() {
+        let day = 24 * HOUR;
+        let week = Duration::from_millis(7 * day);
+        // Stamped in this life: the wall clock may show what it will.
+        let clock = WallClock::new(NOW);
+        let ageing = ageing(&clock, Vec::new());
+        clock.jump_forward(week * 50);
+        ageing.look();
+        assert!(!ageing.is_past(NOW, week));
+        // Stamped before: by the wall clock, once it is believed.
+        assert!(!ageing.is_past(NOW - 8 * day, week));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(ageing.is_past(NOW - 8 * day, week));
+        assert!(!ageing.is_past(NOW - 6 * day, week));
+        // It is yet to come: then this whole life has to do instead.
+        let to_come = NOW + 7000 * day;
+        assert!(!ageing.is_past(to_come, week));
+        tokio::time::advance(week).await;
+        assert!(ageing.is_past(NOW, week) && ageing.is_past(to_come, week));
     }
 }

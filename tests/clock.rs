@@ -5,11 +5,14 @@
 //! and jumps when it is told to.
 
 mod common;
+#[path = "common/copy.rs"]
+mod copy;
 mod frozen;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use copy::copy_of;
 use frozen::{a_moment, freeze, pass, until};
 use hinted_handoff::{
     Config, HintedHandoff, NodeId, ShardId,
@@ -32,8 +35,12 @@ fn years() -> Duration {
 }
 
 async fn open(dir: &Path, clock: &WallClock) -> Handoff {
+    open_with(dir, clock, HOUR).await
+}
+
+async fn open_with(dir: &Path, clock: &WallClock, max_age: Duration) -> Handoff {
     let config = Config {
-        max_age: HOUR,
+        max_age,
         ..common::config(dir)
     };
     let writer = Arc::new(ScriptedWriter::down());
@@ -216,5 +223,55 @@ async fn a_store_that_is_opened_by_a_clock_that_is_ahead_loses_nothing_when_it_i
     assert_eq!(pending(&handoff), 2);
     pass_in_steps(3 * MINUTE).await;
     gone_soon(&handoff).await;
+    handoff.shutdown().await.unwrap();
+}
+
+/// What was stored before the clock was set is not to look years old, if this life ends soon after.
+#[tokio::test(start_paused = true)]
+async fn that_the_clock_was_set_is_recorded_within_two_seconds() {
+    let _frozen = freeze();
+    let dir = tempfile::tempdir().unwrap();
+    let clock = WallClock::new(NO_BATTERY);
+    let handoff = open(dir.path(), &clock).await;
+    write(&handoff, "before").await;
+    pass(3 * SECOND).await;
+    clock.jump_forward(years());
+    for _ in 0..20 {
+        pass(SECOND / 10).await;
+    }
+    write(&handoff, "after").await;
+    // What a killed process leaves.
+    let killed = copy_of(dir.path());
+    handoff.shutdown().await.unwrap();
+    let handoff = open(killed.path(), &clock).await;
+    pass_in_steps(10 * MINUTE).await;
+    assert_eq!(pending(&handoff), 2, "they are ten minutes old");
+    handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_parked_by_a_wrong_clock_is_purged_when_its_time_has_come() {
+    let _frozen = freeze();
+    let dir = tempfile::tempdir().unwrap();
+    let clock = WallClock::new(NO_BATTERY);
+    let handoff = open_with(dir.path(), &clock, Duration::ZERO).await;
+    write(&handoff, "of a node that joins later").await;
+    handoff.retain_nodes(&[NodeId(99)]).await.unwrap();
+    pass(3 * SECOND).await;
+    clock.jump_forward(years());
+    pass(MINUTE).await;
+    handoff.shutdown().await.unwrap();
+    let handoff = open_with(dir.path(), &clock, Duration::ZERO).await;
+    for _ in 0..6 {
+        pass(24 * HOUR).await;
+    }
+    assert_eq!(
+        pending(&handoff),
+        1,
+        "it is parked for six days, not for years"
+    );
+    pass(25 * HOUR).await;
+    pass(2 * MINUTE).await;
+    until("it is purged", || handoff.stats().nodes.is_empty()).await;
     handoff.shutdown().await.unwrap();
 }

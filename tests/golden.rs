@@ -3,14 +3,14 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs, path::Path, sync::mpsc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::mpsc};
 
 use common::*;
 use hinted_handoff::{
     AppliedHints, HandoffError, HintId, LossReason, NodeId, Pause, QueueId, Sequence, ShardId,
     StoreId, WriteId,
     sled::{self, Transactional, transaction::ConflictableTransactionError},
-    testkit::{Correction, Hint, Leave, Members, Now, QueueRef, Store, decoders},
+    testkit::{Correction, Hint, Leave, Members, QueueRef, Store, decoders},
 };
 
 const NODE: u64 = 258;
@@ -550,11 +550,7 @@ fn members_and_nodes_that_leave_are_the_documented_bytes() {
         nodes: [NodeId(3), NodeId(NODE)].into(),
         are_all: true,
     };
-    let now = Now {
-        unix_ms: 1,
-        open_for: Duration::ZERO,
-    };
-    told(|done| store.retain_nodes(members, now, done));
+    told(|done| store.retain_nodes(members, 1, done));
     store.close().unwrap();
     behind_its_back(dir.path(), |db| {
         for (name, (key, value)) in documented {

@@ -224,9 +224,10 @@ pub struct Config {
 
     /// How long the hints of a node are kept that [`retain_nodes`](crate::HintedHandoff::retain_nodes) did not name; then they are
     /// discarded. Looked at once a minute, and not before a minute after an open, so that the host can say first who is in the
-    /// cluster. For a node that was parked before the last open this goes by the wall clock, or, if that was set back behind the
-    /// moment of parking, by how long the store has been open. 0 keeps them for ever. Default 7
-    /// days, minimum 1 minute, maximum 10 years of 365 days.
+    /// cluster. Time counts as for [`max_age`](Config::max_age): of a node that was parked before the
+    /// last open nothing is discarded for [`expiry_grace`](Config::expiry_grace) after the open and
+    /// after the wall clock was set. 0 keeps them for ever. Default 7 days, minimum 1 minute, maximum
+    /// 10 years of 365 days.
     #[serde(default = "defaults::purge_after", with = "humantime_serde")]
     pub purge_after: Duration,
 

@@ -8,7 +8,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, sync::oneshot, time::sleep};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{oldest::read_unclaimed, search::Search};
@@ -22,8 +26,9 @@ use crate::{
 
 /// Between two looks, so that hints that come due one after the other leave together.
 const LOOKS_APART_MIN: Duration = Duration::from_secs(1);
-/// So that a clock that is set is noticed and recorded before this life may end.
 const LOOKS_APART_MAX: Duration = Duration::from_secs(10);
+/// A clock that was set is to be recorded before this life may end.
+const CLOCK_LOOKS_APART: Duration = Duration::from_secs(1);
 
 /// The task's state.
 pub struct Housekeeper {
@@ -64,16 +69,7 @@ impl Housekeeper {
                     LOOKS_APART_MAX
                 }
             };
-            let pause = pause.clamp(LOOKS_APART_MIN, LOOKS_APART_MAX);
-            let ageing = Arc::clone(&self.ageing);
-            let pause = async {
-                tokio::select! {
-                    () = sleep(pause) => {}
-                    // A hint may be over before this one is.
-                    () = ageing.shorter.notified() => {}
-                }
-            };
-            if stop.run_until_cancelled(pause).await.is_none() {
+            if stop.run_until_cancelled(self.rest(pause)).await.is_none() {
                 break;
             }
         }
@@ -81,6 +77,28 @@ impl Housekeeper {
         self.look_at_clock();
         if let Err(error) = self.record().await {
             tracing::debug!(%error, "that the clock was set is not recorded");
+        }
+    }
+
+    /// Waits so long, but ends early where the wall clock was set, or a hint has come that may be
+    /// over before.
+    async fn rest(&mut self, most: Duration) {
+        let until = Instant::now() + most.clamp(LOOKS_APART_MIN, LOOKS_APART_MAX);
+        let mut next = Instant::now() + LOOKS_APART_MIN;
+        loop {
+            sleep_until(next).await;
+            self.look_at_clock();
+            if next >= until || self.unrecorded {
+                return;
+            }
+            next = until.min(next + CLOCK_LOOKS_APART);
+            // A bell that rings meanwhile does no more than end the wait.
+            if timeout_at(next, self.ageing.shorter.notified())
+                .await
+                .is_ok()
+            {
+                return;
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! The marks of a queue's age say in which stretches of it there may be one (`store/ages.rs`). Such
 //! a stretch is looked through from its beginning to its end, some megabytes a look, and then it is
 //! known when the next of its lifetimes ends. What was there at open is looked through once, if any
-//! hint is met that has a lifetime.
+//! hint ever had a lifetime.
 
 use super::{expiry::Housekeeper, oldest::read_unclaimed};
 use crate::{
@@ -12,8 +12,9 @@ use crate::{
     store::{Due, PeekedHint, Place, Reader},
 };
 
-/// Reads of a look, each of a MiB at most: others wait for it.
-const READS_A_LOOK: usize = 8;
+/// A look goes through so much at most, since others wait for it; reads are of 1,024 hints at most.
+const LOOK_BYTES: u64 = 8 << 20;
+const READS_A_LOOK: usize = 64;
 /// When one is looked for again that could not leave yet, since somebody else has it.
 const AGAIN_MS: u64 = 5000;
 
@@ -38,14 +39,18 @@ impl Search {
 
     /// Goes on where it was, and looks for more to look through.
     pub async fn go_on(&mut self, keeper: &Housekeeper) -> Result<(), HandoffError> {
+        let mut bytes = 0;
         for _ in 0..READS_A_LOOK {
+            if bytes >= LOOK_BYTES {
+                return Ok(());
+            }
             let pass = self.0.take().or_else(|| Pass::next(keeper));
             let Some(mut pass) = pass else {
                 return Ok(());
             };
-            if !pass.read(keeper).await? {
-                self.0 = Some(pass);
-            }
+            let (read_bytes, is_done) = pass.read(keeper).await?;
+            bytes += read_bytes;
+            self.0 = (!is_done).then_some(pass);
         }
         Ok(())
     }
@@ -69,8 +74,9 @@ impl Pass {
         })
     }
 
-    /// Reads on, and has those leave that are over. Whether that was the last of it.
-    async fn read(&mut self, keeper: &Housekeeper) -> Result<bool, HandoffError> {
+    /// Reads on, and has those leave that are over. How many bytes that were, and whether they were
+    /// the last of it.
+    async fn read(&mut self, keeper: &Housekeeper) -> Result<(u64, bool), HandoffError> {
         let (runtime, store, node) = (&keeper.runtime, &keeper.store, self.due.node);
         let reader = std::mem::take(&mut self.reader);
         let (reader, mut hints) =
@@ -88,8 +94,9 @@ impl Pass {
         if first.is_none_or(|first| first > self.next.sequence) {
             self.first_due_unix_ms = self.first_due_unix_ms.min(again);
         }
-        let mut over = Vec::new();
+        let (mut over, mut bytes) = (Vec::new(), 0);
         for hint in &hints {
+            bytes += hint.hint.payload_bytes();
             let age = keeper.ageing.of_read(store, hint);
             self.oldest_unix_ms = self.oldest_unix_ms.min(age.enqueued_unix_ms);
             match age.is_over {
@@ -108,12 +115,12 @@ impl Pass {
         match hints.last().map(|hint| hint.mark.place().next()) {
             Some(next) if next.sequence < self.due.until => {
                 self.next = next;
-                Ok(false)
+                Ok((bytes, false))
             }
             _ => {
                 let (due, oldest) = (self.first_due_unix_ms, self.oldest_unix_ms);
                 store.note_searched(self.due, due, oldest);
-                Ok(true)
+                Ok((bytes, true))
             }
         }
     }

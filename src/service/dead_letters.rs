@@ -351,10 +351,10 @@ impl<P: Payload> HintedHandoff<P> {
         let (place, _, hint) = self.letter(node, id).await?;
         let permit = self.room(hint.payload.len()).await?;
         let ageing = &self.inner.ageing;
-        let age = ageing.since(ageing.enqueued(hint.enqueued_unix_ms, None));
         // Of its own time it has what is left; if nothing is, it will be gone before it is sent.
-        let left = |ms: u64| ms.saturating_sub(age.as_millis() as u64);
-        let lifetime_ms = hint.lifetime_ms.map(left);
+        let lifetime_ms = hint
+            .lifetime_ms
+            .map(|ms| ageing.left_ms(hint.enqueued_unix_ms, ms));
         lifetime_ms.inspect(|ms| ageing.note_lifetime(*ms));
         let hint = Hint {
             shard: hint.shard,

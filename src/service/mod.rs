@@ -27,10 +27,7 @@ use bytes::Bytes;
 pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
 pub(crate) use fan_out::NoRoom;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
 
 use door::Door;
 use fan_out::FanOut;
@@ -85,7 +82,6 @@ struct Inner {
     /// How each node is reached, as far as that is known.
     links: Arc<Links>,
     config: Config,
-    opened: Instant,
     runtime: tokio::runtime::Handle,
     /// One permit a payload byte: bounds what waits for the disk.
     room: Arc<Semaphore>,

@@ -15,7 +15,7 @@ use crate::{
     error::{HandoffError, ReplayStopped, StorageError},
     payload::Payload,
     replay::Replays,
-    store::{MEMBERS_MAX, Members, Now, Parked, Retained},
+    store::{MEMBERS_MAX, Members, Parked, Retained},
     types::{Amount, NodeId, Pause},
 };
 
@@ -142,10 +142,14 @@ impl<P: Payload> HintedHandoff<P> {
                 false => tasks,
             }
         });
-        let now = self.inner.now();
+        let now_unix_ms = self.inner.ageing.now();
         let members = Members { nodes, are_all };
-        self.inner.store.retain_nodes(members, now, tell);
-        heard(told).await
+        let store = &self.inner.store;
+        store.retain_nodes(members, now_unix_ms, tell);
+        let retained = heard(told).await;
+        // It looks for nodes to park more often from now on.
+        self.inner.house.notify_one();
+        retained
     }
 
     /// Gives the hints of `from` to `to`, in one step that a crash cannot halve: a node goes by a new name, or is merged into another.
@@ -512,11 +516,12 @@ impl Inner {
 
     /// Parks nodes that were hinted for the first time since the host said who all members are.
     pub(super) async fn park_unlisted(&self) {
-        if !self.store.has_unlisted() {
+        let is_manual = |node| self.replays.manual(node).is_some();
+        if !self.store.has_unlisted(is_manual) {
             return;
         }
         let (tell, told) = channel();
-        self.store.park_unlisted(self.now(), tell);
+        self.store.park_unlisted(self.ageing.now(), tell);
         if let Err(error) = heard(told).await {
             tracing::debug!(%error, "nodes that are not in the cluster could not be parked yet");
         }
@@ -528,10 +533,11 @@ impl Inner {
     }
 
     /// Discards the hints of nodes that were parked for too long.
-    pub(super) async fn purge_parked(&self, now: Now, after: Duration) {
-        for (node, since) in self.store.parked_too_long(now, after) {
-            // It was parked before the host began to take its hints by hand.
-            if self.replays.manual(node).is_some() {
+    pub(super) async fn purge_parked(&self, after: Duration) {
+        for (node, since) in self.store.parked() {
+            let Parked(since_unix_ms) = since;
+            // One that is manual was parked before the host began to take its hints by hand.
+            if !self.ageing.is_past(since_unix_ms, after) || self.replays.manual(node).is_some() {
                 continue;
             }
             match self.purge(node, since).await {

@@ -11,7 +11,6 @@ use tokio::{
     runtime::Handle,
     sync::{OnceCell, Semaphore, watch},
     task::JoinHandle,
-    time::Instant,
 };
 
 use super::{
@@ -174,6 +173,12 @@ impl<P: Payload> HintedHandoff<P> {
             .corrections()
             .map_err(|error| StorageError::new("open: what is known of clocks", error))?;
         let ageing = Arc::new(Ageing::new(&config, clock.clone(), corrections));
+        let has_lifetimes = store
+            .has_lifetimes()
+            .map_err(|error| StorageError::new("open: what is known of lifetimes", error))?;
+        if has_lifetimes {
+            ageing.expect_lifetimes();
+        }
         let links = Links::new(&config, Arc::clone(&ageing), events.clone());
         let links = Arc::new(links);
         replays.begin(
@@ -199,7 +204,6 @@ impl<P: Payload> HintedHandoff<P> {
             replays,
             admission,
             links,
-            opened: Instant::now(),
             door,
             clock,
             ageing,

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
-use crate::{replay::Ended, store::Now};
+use crate::replay::Ended;
 
 /// How often it purges, and how long after an open it does for the first time: so long the host has to say who is in the cluster before
 /// anything is discarded because of what it said before.
@@ -37,7 +37,7 @@ pub(super) async fn keep_house(
         held.remove_all_drained(held.store.leaving()).await;
         if purges_at <= Instant::now() {
             if !purge_after.is_zero() {
-                held.purge_parked(held.now(), purge_after).await;
+                held.purge_parked(purge_after).await;
             }
             purges_at = Instant::now() + PURGE_EVERY;
         }
@@ -60,16 +60,6 @@ pub(super) async fn keep_house(
             () = house.notified() => {}
             // The sender is in the service, so it ends with that.
             left = departed => if left.is_err() { return Ok(()) },
-        }
-    }
-}
-
-impl Inner {
-    /// This moment, by both clocks.
-    pub(super) fn now(&self) -> Now {
-        Now {
-            unix_ms: self.clock.unix_ms(),
-            open_for: self.opened.elapsed(),
         }
     }
 }

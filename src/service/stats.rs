@@ -8,7 +8,7 @@ use super::HintedHandoff;
 use crate::{
     payload::Payload,
     stats::{NodeState, NodeStats, Stats, WriteStats},
-    store::{Hold, NodeQueues},
+    store::{Hold, NodeQueues, Parked},
     types::NodeId,
 };
 
@@ -51,7 +51,7 @@ impl<P: Payload> HintedHandoff<P> {
                 node,
                 state,
                 paused,
-                parked_since_unix_ms: parked.map(|it| it.since_unix_ms),
+                parked_since_unix_ms: parked.map(|Parked(since)| inner.ageing.shown_unix_ms(since)),
                 leaving: leaving.contains(&node),
                 gate,
                 direct,

@@ -78,6 +78,7 @@ pub fn assemble(
         handed_bytes: 0,
         healing: Healing::default(),
         searched: BTreeSet::new(),
+        lifetimes_are_noted: false,
     };
     (shared, committer)
 }

@@ -77,6 +77,8 @@ pub struct Committer {
     pub healing: Healing,
     /// Queues whose missing blocks were looked for in the log itself, since it was opened.
     pub searched: BTreeSet<QueueRef>,
+    /// It stands in the log that some hint has a lifetime of its own.
+    pub lifetimes_are_noted: bool,
 }
 
 impl Committer {

@@ -86,6 +86,12 @@ impl Store {
         read.map_err(|error| StorageError::new("read from the engine", error).into())
     }
 
+    /// Whether any hint ever had a lifetime of its own. Reads from the engine.
+    pub fn has_lifetimes(&self) -> Result<bool, HandoffError> {
+        let read = meta::has_lifetimes(&*self.shared.engine()?);
+        read.map_err(|error| StorageError::new("read from the engine", error).into())
+    }
+
     /// Records what is known of clocks that were wrong, in place of what was; told once it is
     /// durable.
     pub fn set_corrections(

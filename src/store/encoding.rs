@@ -30,6 +30,17 @@ pub enum Job {
     Sorted(Draft),
 }
 
+impl Job {
+    /// Whether any of its hints has a lifetime of its own.
+    pub fn has_lifetimes(&self) -> bool {
+        let has_any = |draft: &Draft| draft.due_unix_ms() != u64::MAX;
+        match self {
+            Job::Block(draft) | Job::Sorted(draft) => has_any(draft),
+            Job::Mixed(draft) => draft.runs.iter().any(has_any),
+        }
+    }
+}
+
 type Blocks = Vec<(Job, EncodedBlock)>;
 
 pub struct Encoding {

@@ -213,6 +213,7 @@ impl Committer {
 
     fn write(&mut self, plan: Plan, mut accepted: Accepted) -> Result<NewHints, StorageError> {
         self.write_new_queues(&plan.new_queues)?;
+        self.note_lifetimes(&plan)?;
         self.write_spacers(&plan.spacers)?;
         let counter = &self.shared.counters.transactions;
         counter.fetch_add(accepted.changing, Relaxed);
@@ -270,6 +271,22 @@ impl Committer {
             self.write_record(*node)?;
             point("append: node record written")?;
         }
+        Ok(())
+    }
+
+    /// The first hint with a lifetime of its own: whoever opens the store is to look for such hints.
+    /// Before the hint, so it stands in the log wherever that does.
+    fn note_lifetimes(&mut self, plan: &Plan) -> Result<(), StorageError> {
+        let has_any = || plan.blocks.iter().any(|(job, _)| job.has_lifetimes());
+        if self.lifetimes_are_noted || !has_any() {
+            return Ok(());
+        }
+        let failed = |error| StorageError::new("write to the engine", error);
+        let engine = self.engine()?;
+        if !meta::has_lifetimes(&engine).map_err(failed)? {
+            self.handed_bytes += meta::set_lifetimes(&engine).map_err(failed)?;
+        }
+        self.lifetimes_are_noted = true;
         Ok(())
     }
 

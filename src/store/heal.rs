@@ -206,6 +206,7 @@ impl Committer {
         self.handed_bytes = 0;
         // It may have dropped other blocks this time.
         self.searched.clear();
+        self.lifetimes_are_noted = false;
         self.engine = Some(Arc::clone(&engine));
         self.shared.counters.reopened.fetch_add(1, Relaxed);
         self.shared.heal(engine);

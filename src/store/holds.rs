@@ -5,29 +5,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
-    time::Duration,
 };
 
 use super::node_record::NodeRecord;
 use crate::types::{NodeId, Pause};
 
-/// A moment, by both clocks, which come in as arguments.
+/// Since when a node is parked: in the time of the life that parked it, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// By the wall clock, in milliseconds since 1970. May be set back and forth.
-    pub unix_ms: u64,
-    /// Since the store was opened, by a clock that only goes forward.
-    pub open_for: Duration,
-}
-
-/// Since when a node is parked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parked {
-    /// By the wall clock, in milliseconds since 1970: what its record says.
-    pub since_unix_ms: u64,
-    /// How long the store was open then; `None` for one that was parked before it was opened.
-    pub open_for: Option<Duration>,
-}
+pub struct Parked(pub u64);
 
 /// Why a node is not replayed. Nothing of it: it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,23 +47,6 @@ pub struct Holds {
     nodes: BTreeMap<NodeId, Hold>,
 }
 
-impl Parked {
-    /// Whether it has been so for `limit`.
-    ///
-    /// For a node that was parked in this life the wall clock is not asked: it may have been put right meanwhile. For any other
-    /// it must be; where it stands before the moment of parking it was set back, and this whole life has to do instead.
-    pub fn is_over(&self, now: Now, limit: Duration) -> bool {
-        let parked_for = match self.open_for {
-            Some(then) => now.open_for.saturating_sub(then),
-            None => match now.unix_ms.checked_sub(self.since_unix_ms) {
-                Some(millis) => Duration::from_millis(millis),
-                None => now.open_for,
-            },
-        };
-        parked_for >= limit
-    }
-}
-
 impl Hold {
     /// Whether anything does.
     pub fn is_held(&self) -> bool {
@@ -102,17 +70,10 @@ impl Holds {
                 self.leaving.insert(*node);
             }
             let before = before.get(node).copied().unwrap_or_default();
-            let parked = record.parked_since.map(|since_unix_ms| {
-                let known = before.parked.filter(|it| it.since_unix_ms == since_unix_ms);
-                known.unwrap_or(Parked {
-                    since_unix_ms,
-                    open_for: None,
-                })
-            });
             let paused = paused(record.paused, before.paused);
             let own = Hold {
                 paused,
-                parked,
+                parked: record.parked_since.map(Parked),
                 unlisted: false,
             };
             self.set(*node, own);
@@ -172,47 +133,17 @@ impl Holds {
         }
     }
 
-    /// Nodes that have been parked for `limit`, and since when.
-    pub fn parked_too_long(&self, now: Now, limit: Duration) -> Vec<(NodeId, Parked)> {
+    /// Nodes that are parked, and since when.
+    pub fn parked(&self) -> Vec<(NodeId, Parked)> {
         let parked = self.nodes.iter();
         let parked = parked.filter_map(|(node, hold)| Some((*node, hold.parked?)));
-        parked
-            .filter(|(_, parked)| parked.is_over(now, limit))
-            .collect()
+        parked.collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    fn now(unix_days: u64, open_for_days: u32) -> Now {
-        Now {
-            unix_ms: unix_days * DAY.as_millis() as u64,
-            open_for: DAY * open_for_days,
-        }
-    }
-
-    #[test]
-    fn a_clock_that_is_set_purges_nothing_before_its_time() {
-        let parked = |unix_days, open_for_days: Option<u32>| Parked {
-            since_unix_ms: now(unix_days, 0).unix_ms,
-            open_for: open_for_days.map(|days| DAY * days),
-        };
-        // Parked in this life: the wall clock may say what it will.
-        let here = parked(100, Some(3));
-        assert!(!here.is_over(now(9_000, 9), DAY * 7));
-        assert!(here.is_over(now(9_000, 10), DAY * 7));
-        assert!(here.is_over(now(1, 10), DAY * 7));
-        // Parked before: the wall clock, unless it was set back.
-        let before = parked(100, None);
-        assert!(!before.is_over(now(106, 0), DAY * 7));
-        assert!(before.is_over(now(107, 0), DAY * 7));
-        assert!(!before.is_over(now(99, 6), DAY * 7));
-        assert!(before.is_over(now(99, 7), DAY * 7));
-    }
 
     #[test]
     fn a_reload_keeps_what_was_for_this_life_and_takes_what_lasts_from_the_disk() {
@@ -227,10 +158,7 @@ mod tests {
         }
         holds.pause(NodeId(2), Some(Pause::Lasting));
         holds.all = Some(Pause::UntilRestart);
-        let parked = Parked {
-            since_unix_ms: 5,
-            open_for: Some(DAY),
-        };
+        let parked = Parked(4);
         holds.park(NodeId(1), Some(parked));
         let removed = NodeRecord {
             removed: true,
@@ -244,7 +172,7 @@ mod tests {
         ]);
         holds.reload(SaidOfAll::default(), &records);
         assert_eq!(holds.own(NodeId(1)).paused, Some(Pause::UntilRestart));
-        assert_eq!(holds.own(NodeId(1)).parked, Some(parked));
+        assert_eq!(holds.own(NodeId(1)).parked, Some(Parked(5)));
         assert_eq!(holds.own(NodeId(2)), Hold::default());
         assert_eq!(holds.own(NodeId(3)).paused, Some(Pause::Lasting));
         assert_eq!(holds.own(NodeId(4)), Hold::default());

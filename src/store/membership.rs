@@ -9,7 +9,7 @@ use super::{
     committer::Committer,
     correction::Correction,
     faults::point,
-    holds::{Hold, Now, Parked},
+    holds::{Hold, Parked},
     inbox::{Control, ControlDone},
     meta,
     removal::Removed,
@@ -50,7 +50,8 @@ pub enum Request {
     Retain {
         /// `None` for what was said before, of nodes that are known since.
         members: Option<Members>,
-        now: Now,
+        /// In the time of this life, in milliseconds since 1970.
+        now_unix_ms: u64,
         done: ControlDone<Retained>,
     },
     Rename {
@@ -92,25 +93,34 @@ impl Store {
         self.ask(done, |done| Request::Pause { node, how, done });
     }
 
-    /// Parks every node that is known and not among `members`, and no other.
+    /// Parks every node that is known and not among `members`, and no other. `now_unix_ms` is in the
+    /// time of this life.
     pub fn retain_nodes(
         &self,
         members: Members,
-        now: Now,
+        now_unix_ms: u64,
         done: impl FnOnce(Result<Retained, HandoffError>) + Send + 'static,
     ) {
         let members = Some(members);
-        self.ask(done, |done| Request::Retain { members, now, done });
+        self.ask(done, |done| Request::Retain {
+            members,
+            now_unix_ms,
+            done,
+        });
     }
 
     /// Parks nodes that became known since the host said who all members are, and are none of them.
     pub fn park_unlisted(
         &self,
-        now: Now,
+        now_unix_ms: u64,
         done: impl FnOnce(Result<Retained, HandoffError>) + Send + 'static,
     ) {
         let members = None;
-        self.ask(done, |done| Request::Retain { members, now, done });
+        self.ask(done, |done| Request::Retain {
+            members,
+            now_unix_ms,
+            done,
+        });
     }
 
     /// Whether the host said who all members are.
@@ -118,8 +128,8 @@ impl Store {
         self.shared.holds.lock().members.is_some()
     }
 
-    /// Whether any node is to be parked that is not.
-    pub fn has_unlisted(&self) -> bool {
+    /// Whether any node is to be parked that is not, but for those that stay.
+    pub fn has_unlisted(&self, stays: impl Fn(NodeId) -> bool) -> bool {
         let known: Vec<NodeId> = {
             let registry = self.shared.registry.lock();
             registry.nodes.keys().copied().collect()
@@ -128,7 +138,7 @@ impl Store {
         holds.members.is_some()
             && known.into_iter().any(|node| {
                 let hold = holds.of(node);
-                hold.unlisted && hold.parked.is_none()
+                hold.unlisted && hold.parked.is_none() && !stays(node)
             })
     }
 
@@ -204,9 +214,9 @@ impl Store {
         self.shared.holds.lock().all
     }
 
-    /// Nodes that have been parked for `limit`, and since when.
-    pub fn parked_too_long(&self, now: Now, limit: std::time::Duration) -> Vec<(NodeId, Parked)> {
-        self.shared.holds.lock().parked_too_long(now, limit)
+    /// Nodes that are parked, and since when.
+    pub fn parked(&self) -> Vec<(NodeId, Parked)> {
+        self.shared.holds.lock().parked()
     }
 }
 
@@ -218,8 +228,12 @@ impl Committer {
                 Some(node) => self.guarded(|it| it.pause(node, how)).flatten(),
                 None => self.guarded(|it| it.pause_all(how)),
             }),
-            Request::Retain { members, now, done } => {
-                done(self.guarded(|it| it.retain_nodes(members, now)));
+            Request::Retain {
+                members,
+                now_unix_ms,
+                done,
+            } => {
+                done(self.guarded(|it| it.retain_nodes(members, now_unix_ms)));
             }
             Request::Rename { from, to, done } => {
                 done(self.guarded(|it| it.rename_node(from, to)).flatten());
@@ -335,7 +349,7 @@ impl Committer {
     fn retain_nodes(
         &mut self,
         members: Option<Members>,
-        now: Now,
+        now_unix_ms: u64,
     ) -> Result<Retained, StorageError> {
         let shared = Arc::clone(&self.shared);
         let members = match members {
@@ -349,10 +363,7 @@ impl Committer {
                 None => return Ok(Retained::default()),
             },
         };
-        let parked = Parked {
-            since_unix_ms: now.unix_ms.max(1),
-            open_for: Some(now.open_for),
-        };
+        let parked = Parked(now_unix_ms.max(1));
         let mut changed = Retained::default();
         let known = self.records.iter().filter(|(_, record)| !record.removed);
         for (node, record) in known {
@@ -371,7 +382,7 @@ impl Committer {
         changes.append(&mut since(&changed.unparked, None));
         for (node, since) in &changes {
             if let Some(record) = self.records.get_mut(node) {
-                record.parked_since = since.map(|it| it.since_unix_ms);
+                record.parked_since = since.map(|Parked(since)| since);
             }
             self.write_record(*node)?;
             point("park: record written")?;

@@ -1,6 +1,7 @@
 //! The records of the tree `hh/meta`: schema version, store id, next queue id, whether all replay is paused
 //! (u8, 0 no, 1 yes; absent: no), clocks that were wrong (`correction.rs`; absent: none), who is in
-//! the cluster (u8, 0 it is not said, 1 all of them: u64 each; absent: not said). Each is sealed with a checksum.
+//! the cluster (u8, 0 it is not said, 1 all of them: u64 each; absent: not said), whether any hint
+//! ever had a lifetime of its own (nothing; absent: none had). Each is sealed with a checksum.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,7 @@ const NEXT_QUEUE: &str = "next_queue";
 const PAUSED: &str = "paused";
 const CLOCK: &str = "clock";
 const MEMBERS: &str = "members";
+const LIFETIMES: &str = "lifetimes";
 /// SLED.md rule 3: of eight bytes each, in one value.
 pub const MEMBERS_MAX: usize = 8000;
 
@@ -50,7 +52,7 @@ pub fn decode<const N: usize>(record: &'static str, value: &[u8]) -> Result<[u8;
 
 /// Whether this is one of the records, whole.
 pub fn is_record(key: &[u8], value: &[u8]) -> bool {
-    [SCHEMA, STORE, NEXT_QUEUE, PAUSED, CLOCK, MEMBERS]
+    [SCHEMA, STORE, NEXT_QUEUE, PAUSED, CLOCK, MEMBERS, LIFETIMES]
         .map(str::as_bytes)
         .contains(&key)
         && unseal(key, value).is_ok()
@@ -165,6 +167,16 @@ pub fn set_members(engine: &Engine, members: Option<&BTreeSet<NodeId>>) -> sled:
     let nodes = members.into_iter().flatten();
     nodes.for_each(|node| value.extend(node.0.to_be_bytes()));
     put(engine, MEMBERS, value)
+}
+
+/// Whether any hint ever had a lifetime of its own.
+pub fn has_lifetimes(engine: &Engine) -> sled::Result<bool> {
+    engine.meta.contains_key(LIFETIMES)
+}
+
+/// Returns the bytes handed to the engine.
+pub fn set_lifetimes(engine: &Engine) -> sled::Result<usize> {
+    put(engine, LIFETIMES, Vec::new())
 }
 
 #[cfg(test)]

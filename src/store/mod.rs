@@ -113,7 +113,7 @@ pub use departure::{Burial, DeadReason, Fate, LossReason};
 pub use engine::panic_text;
 pub use faults::{Safeguard, is_off};
 pub use held::Held;
-pub use holds::{Hold, Now, Parked};
+pub use holds::{Hold, Parked};
 pub use host_database::{database_config, make_durable, mend_database, open_database};
 pub use inbox::AppendDone;
 pub use keys::{Place, QueueRef};

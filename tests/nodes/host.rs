@@ -5,7 +5,7 @@ use std::{fs, sync::Arc, time::Duration};
 use bytes::Bytes;
 use hinted_handoff::{
     Accepted, Config, HintId, HintedHandoff, NodeId, NodeState, NodeStats, ShardId,
-    testkit::{ScriptedWriter, Seen},
+    testkit::{ScriptedWriter, Seen, WallClock},
 };
 
 use crate::common;
@@ -25,6 +25,8 @@ pub struct Host {
     pub config: Config,
     pub writer: Arc<ScriptedWriter>,
     pub handoff: HintedHandoff<Bytes>,
+    /// Goes as tokio's clock does, over all lives.
+    clock: WallClock,
 }
 
 impl Host {
@@ -40,15 +42,25 @@ impl Host {
             ..common::config(dir.path())
         };
         change(&mut config);
+        let clock = WallClock::new(1_700_000_000_000);
+        Host::open(dir, config, clock, writer).await
+    }
+
+    async fn open(
+        dir: tempfile::TempDir,
+        config: Config,
+        clock: WallClock,
+        writer: ScriptedWriter,
+    ) -> Host {
         let writer = Arc::new(writer);
-        let handoff = HintedHandoff::open(config.clone(), Arc::clone(&writer))
-            .await
-            .unwrap();
+        let by = clock.clone();
+        let handoff = HintedHandoff::open_by_clock(config.clone(), by, Arc::clone(&writer)).await;
         Host {
             dir,
             config,
             writer,
-            handoff,
+            handoff: handoff.unwrap(),
+            clock,
         }
     }
 
@@ -58,6 +70,7 @@ impl Host {
             dir,
             config,
             handoff,
+            clock,
             ..
         } = self;
         handoff.shutdown().await.unwrap();
@@ -65,17 +78,9 @@ impl Host {
         if stop == Stop::Unclean {
             fs::remove_file(common::generation(dir.path()).join("CLEAN")).unwrap();
         }
-        let writer = Arc::new(writer);
-        let handoff = HintedHandoff::open(config.clone(), Arc::clone(&writer))
-            .await
-            .unwrap();
-        assert_eq!(handoff.stats().store.damage, []);
-        Host {
-            dir,
-            config,
-            writer,
-            handoff,
-        }
+        let host = Host::open(dir, config, clock, writer).await;
+        assert_eq!(host.handoff.stats().store.damage, []);
+        host
     }
 
     pub async fn write(&self, node: NodeId, shard: u64, text: &str) -> HintId {
