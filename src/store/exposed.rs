@@ -1,7 +1,7 @@
 //! What sled may write over when it opens a log that it takes for torn, and how it is put back.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::unix::fs::FileExt,
     path::Path,
@@ -38,8 +38,11 @@ impl Exposed {
     pub fn find(log: &Path) -> io::Result<Exposed> {
         let file = File::open(log)?;
         let found = segments(&file)?;
-        let stable = found.iter().map(|it| it.highest_stable).max().unwrap_or(0);
-        let lowest = stable / SEGMENT_BYTES as u64;
+        // As sled does it: what its snapshot tells of it does not read, and may have been given up.
+        let snapshot = snapshot_lsn(log)? / SEGMENT_BYTES as u64;
+        let read = found.iter().filter(|it| it.number >= Some(snapshot));
+        let stable = read.map(|it| it.highest_stable).max().unwrap_or(0);
+        let lowest = snapshot.max(stable / SEGMENT_BYTES as u64);
         let mut exposed = Exposed {
             is_whole: true,
             offsets: Vec::new(),
@@ -122,6 +125,22 @@ impl Kept {
     }
 }
 
+/// Where sled begins to read a log: up to there a snapshot beside it tells, without which, or with
+/// one that does not read, it opens nothing.
+fn snapshot_lsn(log: &Path) -> io::Result<u64> {
+    let Some(dir) = log.parent() else {
+        return Ok(0);
+    };
+    let mut highest = 0;
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix("snap."));
+        let lsn = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        highest = highest.max(lsn.unwrap_or(0));
+    }
+    Ok(highest)
+}
+
 /// Whether no message is behind one that does not read.
 fn is_whole(segment: &[u8], number: u64) -> bool {
     let mut end = SEGMENT_HEADER_BYTES;
@@ -130,4 +149,38 @@ fn is_whole(segment: &[u8], number: u64) -> bool {
         end = message.end;
         follows
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::engine::Engine;
+
+    /// sled wipes a segment that was given up, also the last but one, in which the header of the
+    /// last one says that the log is durable.
+    #[test]
+    fn a_log_is_whole_after_each_close_whatever_was_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Engine::open(&dir.path().join("db-dir"), Arc::default()).unwrap();
+        let log = dir.path().join("db-dir/db");
+        let mut wiped = 0;
+        for life in 0..12_u8 {
+            let engine = open();
+            for number in 0..200_u64 {
+                let value = vec![life; 12_000];
+                engine.hints.insert(number.to_be_bytes(), value).unwrap();
+            }
+            engine.close().unwrap();
+            // What is free is wiped by the next open.
+            open().close().unwrap();
+            let found = segments(&File::open(&log).unwrap()).unwrap();
+            let last = found.iter().filter_map(|it| it.number).max().unwrap();
+            let is_there = |it| found.iter().any(|segment| segment.number == Some(it));
+            wiped += u32::from(last > 0 && !is_there(last - 1));
+            assert!(Exposed::find(&log).unwrap().is_whole, "life {life}");
+        }
+        assert!(wiped > 0, "no segment was wiped");
+    }
 }
