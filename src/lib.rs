@@ -46,7 +46,7 @@ pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, Writ
 pub use payload::Json;
 pub use payload::{EncodeError, Expiring, Payload, PayloadError, Postcard};
 pub use service::{Accepted, DeadLetter, DeadLetterContent, HintedHandoff, Redriven};
-pub use shard_writer::{Batch, ShardWrite, ShardWriter, WriteError};
+pub use shard_writer::{Batch, Pong, ShardWrite, ShardWriter, WriteError};
 pub use sled;
 pub use stats::{
     Damage, DirectStats, Gate, Health, NodeState, NodeStats, Stats, StoreStats, UnknownFormat,

@@ -16,10 +16,11 @@ use crate::{
 /// Replay calls it for several shards of a node at once ([`Config::max_in_flight`](crate::Config::max_in_flight)), but never twice at
 /// a time for one shard of it.
 pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
-    /// Is the node worth trying? Called before a replay round. The default says yes.
-    fn ping(&self, node: NodeId) -> impl Future<Output = Result<(), WriteError>> + Send {
+    /// Is the node worth trying? Called before a replay round. An error says no, until the next one.
+    /// The default asks nobody, and says yes.
+    fn ping(&self, node: NodeId) -> impl Future<Output = Result<Pong, WriteError>> + Send {
         let _ = node;
-        std::future::ready(Ok(()))
+        std::future::ready(Ok(Pong::NotAsked))
     }
 
     /// Writes the batches (one or more, all of the same shard, in order) to the node.
@@ -31,8 +32,18 @@ pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), WriteError>> + Send;
 }
 
+/// What a [`ping`](ShardWriter::ping) found of a node that is worth trying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pong {
+    /// It answered. A node that does so and fails sends is [`Failing`](crate::NodeState::Failing),
+    /// not down.
+    Answered,
+    /// It was not asked.
+    NotAsked,
+}
+
 impl<P: Payload, W: ShardWriter<P>> ShardWriter<P> for Arc<W> {
-    fn ping(&self, node: NodeId) -> impl Future<Output = Result<(), WriteError>> + Send {
+    fn ping(&self, node: NodeId) -> impl Future<Output = Result<Pong, WriteError>> + Send {
         W::ping(self, node)
     }
 

@@ -56,12 +56,12 @@ pub enum NodeState {
     Waiting,
     /// Hints are being sent.
     Replaying,
-    /// Sends to some of its shards fail, and it answered others, or direct writes, after that
-    /// began. They are tried again after a while ([`NodeStats::stalled_by`],
+    /// Sends fail, and it answers: the last ping ([`Pong::Answered`](crate::Pong)), or it took or
+    /// refused something within ten seconds. They are tried again after a while ([`NodeStats::stalled_by`],
     /// [`NodeStats::last_error`]).
     Failing,
-    /// It does not answer: its ping failed, or sends fail and it has answered nothing since they
-    /// do. It is tried again after a while.
+    /// It does not answer: its ping failed, or nobody asked it, and sends fail. It is tried again
+    /// after a while.
     Down,
     /// Hints wait, and its replay does not run ([`Health::ReplayStopped`] says why).
     Stopped,

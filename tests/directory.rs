@@ -89,6 +89,28 @@ fn a_file_a_symlink_a_strangers_and_a_writable_directory_are_refused() {
             entry: "photo.jpg".into()
         }
     );
+    // Other databases have files of the same names.
+    let strangers: [&[&str]; 4] = [
+        &["000003.log", "CURRENT", "LOCK"],
+        &["LOCK", "precious"],
+        &["gen-eral.txt"],
+        &["gen-1"],
+    ];
+    for names in strangers {
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            fs::write(dir.path().join(name), "theirs").unwrap();
+        }
+        assert!(matches!(
+            problem(dir.path()),
+            DirectoryProblem::Foreign { .. }
+        ));
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), names.len(), "{left:?}");
+        while let Some(Ok(entry)) = left.pop() {
+            assert_eq!(fs::read(entry.path()).unwrap(), b"theirs");
+        }
+    }
     // Beside a store a note does no harm.
     fs::write(real.join("notes.txt"), "x").unwrap();
     assert_eq!(payloads(&open(&real), NODE), ["kept"]);

@@ -237,6 +237,22 @@ fn a_store_that_fails_when_its_directory_is_gone_opens_no_other() {
 }
 
 #[test]
+fn an_fsync_that_fails_in_a_directory_that_was_moved_is_told_there_and_nowhere_else() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, moved) = (root.path().join("store"), root.path().join("moved"));
+    let first = open(&dir);
+    append(&first, OTHER, "first");
+    fs::rename(&dir, &moved).unwrap();
+    let second = open(&dir);
+    append(&second, NODE, "second");
+    first.inject(CommitFault::FailFsync);
+    assert!(try_append(&first, OTHER, vec![hint(1, "late")])[0].is_err());
+    let marked = |dir: &Path| generation(dir).join("hh-UNSYNCED").exists();
+    assert!(marked(&moved) && !marked(&dir));
+    second.close().unwrap();
+}
+
+#[test]
 fn a_rewrite_under_way_changes_nothing_at_the_path_of_a_directory_that_is_gone() {
     let root = tempfile::tempdir().unwrap();
     let (dir, moved) = (root.path().join("store"), root.path().join("moved"));

@@ -22,8 +22,9 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    FailedOutcome, Health, NodeId, database_config, open_database,
-    testkit::{FailingDisk, Peek, Reader, Stop, Store},
+    Config, FailedOutcome, Health, HintedHandoff, NodeId, database_config, make_durable,
+    open_database, sled,
+    testkit::{FailingDisk, Peek, Reader, ScriptedWriter, Stop, Store},
 };
 use hosting::{DOWN, Host, MANUAL, SHARD};
 
@@ -343,6 +344,70 @@ fn a_failed_fsync_that_no_commit_meets_is_found_out_and_mended() {
     });
     assert_ne!(fs::metadata(&log).unwrap().ino(), before, "the same file");
     check(&store, &answered);
+}
+
+/// A database that the host opened by itself, and all that its next open shows after a failure.
+fn hosts_own(fails: impl FnOnce(&sled::Db, &Path)) {
+    let Some((_dir, disk)) = disk() else {
+        return;
+    };
+    let path = disk.path().join("db-of-the-host");
+    let config = database_config(&path).flush_every_ms(Some(3_600_000));
+    let db = config.open().unwrap();
+    for number in 0..600_u64 {
+        let row = payload(number).to_vec();
+        db.insert(number.to_be_bytes(), row).unwrap();
+    }
+    disk.fail().unwrap();
+    fails(&db, &path);
+    // sled may panic when it goes.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(db)));
+    std::thread::sleep(Duration::from_millis(300));
+    disk.work_again().unwrap();
+    let log = path.join("db");
+    let before = fs::metadata(&log).unwrap().ino();
+    drop(open_database(&database_config(&path)));
+    assert_ne!(fs::metadata(&log).unwrap().ino(), before, "the same file");
+}
+
+#[test]
+fn a_failure_that_the_first_make_durable_meets_is_handed_down() {
+    hosts_own(|db, _| {
+        make_durable(db).unwrap_err();
+    });
+}
+
+#[test]
+fn a_failure_that_open_in_meets_is_handed_down() {
+    hosts_own(|db, path| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let config = Config {
+            min_free_disk: 0,
+            ..Config::new(path)
+        };
+        let opening = HintedHandoff::<Bytes>::open_in(db, config, ScriptedWriter::down());
+        assert!(runtime.block_on(opening).is_err());
+    });
+}
+
+/// sled was told, and nobody else.
+#[test]
+fn a_failure_that_only_sled_met_is_told_by_the_next_make_durable() {
+    let Some((_dir, disk)) = disk() else {
+        return;
+    };
+    let path = disk.path().join("db-of-the-host");
+    let db = open_database(&database_config(&path).flush_every_ms(Some(3_600_000))).unwrap();
+    for number in 0..600_u64 {
+        let row = payload(number).to_vec();
+        db.insert(number.to_be_bytes(), row).unwrap();
+    }
+    disk.fail().unwrap();
+    db.flush().unwrap_err();
+    disk.work_again().unwrap();
+    make_durable(&db).unwrap_err();
+    assert!(path.join("hh-UNSYNCED").exists());
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(db)));
 }
 
 /// The tests above see what they are to see.

@@ -12,8 +12,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use frozen::{a_moment, freeze, pass, until};
 use hinted_handoff::{
-    Config, Expiring, HintedHandoff, LossReason, NodeId, NodeStats, Payload, Postcard, ShardId,
-    ShardWrite, ShardWriter, WriteError,
+    Config, Expiring, HintedHandoff, LossReason, NodeId, NodeStats, Payload, Pong, Postcard,
+    ShardId, ShardWrite, ShardWriter, WriteError,
     testkit::{Reply, ScriptedWriter, WallClock},
 };
 
@@ -48,7 +48,7 @@ impl ShardWriter<Expiring<Bytes>> for Plain {
         self.0.write_shard(write).await
     }
 
-    async fn ping(&self, node: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, node: NodeId) -> Result<Pong, WriteError> {
         <ScriptedWriter as ShardWriter<Bytes>>::ping(&self.0, node).await
     }
 }

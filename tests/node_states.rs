@@ -172,15 +172,14 @@ async fn a_node_that_takes_some_shards_and_fails_one_is_failing_and_not_down() {
     let is_failing = |it: &Event| matches!(it, Event::NodeFailing { node: NODE, .. });
     assert!(told.iter().any(is_failing), "{told:?}");
 
-    // Now it is gone as a whole.
+    // Now it is gone as a whole. That is said a while after its last answer.
     writer.follow(|_| Reply::Retry);
     hint(&handoff, GOOD).await;
     until(&handoff, |it| it.state == NodeState::Down).await;
-    writer.follow(|_| Reply::Take);
-    until(&handoff, |it| it.state == NodeState::CaughtUp).await;
-    // What failed once does not excuse it for ever.
-    writer.follow(|_| Reply::Retry);
-    hint(&handoff, BAD).await;
+    // It answers pings: then it is not down, whatever else it fails.
+    writer.follow_pings(|_| Reply::Take);
+    until(&handoff, |it| it.state == NodeState::Failing).await;
+    writer.follow_pings(|_| Reply::Retry);
     until(&handoff, |it| it.state == NodeState::Down).await;
     handoff.shutdown().await.unwrap();
 }
@@ -195,7 +194,7 @@ async fn a_node_that_takes_direct_writes_and_fails_a_shard_of_replay_is_not_down
     });
     let handoff = open(quick(dir.path()), &writer).await;
     hint(&handoff, BAD).await;
-    // Nothing says more of it so far.
+    // Nobody asked it, and it took nothing.
     until(&handoff, |it| it.state == NodeState::Down).await;
     let fan_out = PointsWriter::new(handoff.clone(), Arc::clone(&writer));
     let shard = Shard {
@@ -247,14 +246,15 @@ async fn a_node_whose_ping_fails_is_down_and_nobody_says_when_it_will_have_caugh
 async fn a_store_that_fails_says_nothing_of_its_nodes() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::taking());
-    writer.follow(|_| Reply::Reject);
     let handoff = open(quick(dir.path()), &writer).await;
-    handoff.pause_all(Pause::UntilRestart).await.unwrap();
-    hint(&handoff, GOOD).await;
     let mut events = handoff.events();
     // The commit with which it becomes a dead letter fails, and so does each that follows.
-    handoff.inject(CommitFault::Fail);
-    handoff.resume_all().await.unwrap();
+    let failing = handoff.clone();
+    writer.follow(move |_| {
+        failing.inject(CommitFault::Fail);
+        Reply::Reject
+    });
+    hint(&handoff, GOOD).await;
     while !matches!(handoff.health(), Health::Failed(_)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -266,7 +266,15 @@ async fn a_store_that_fails_says_nothing_of_its_nodes() {
     let told = told(&mut events);
     let is_down = |it: &Event| matches!(it, Event::NodeDown { .. });
     assert!(!told.iter().any(is_down), "{told:?}");
+    // Nor does the script have a handle any more.
+    writer.follow(|_| Reply::Take);
     handoff.heal_disk();
+    let mended = async {
+        while !matches!(handoff.health(), Health::Serving) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(SOON, mended).await.unwrap();
     until(&handoff, |it| it.state == NodeState::CaughtUp).await;
     handoff.shutdown().await.unwrap();
 }

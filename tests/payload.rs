@@ -17,8 +17,8 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Config, ConsistencyLevel, EncodeError, EnqueueError, FailedOutcome, HintedHandoff, NodeId,
-    Payload, PayloadError, PointsWriteError, PointsWriter, Sequence, Shard, ShardId, ShardWrite,
-    ShardWriter, TransactionError, WriteError, database_config, open_database,
+    Payload, PayloadError, PointsWriteError, PointsWriter, Pong, Sequence, Shard, ShardId,
+    ShardWrite, ShardWriter, TransactionError, WriteError, database_config, open_database,
 };
 
 const NODE: NodeId = NodeId(3);
@@ -60,7 +60,7 @@ impl Payload for Text {
 struct Counting(Arc<AtomicUsize>);
 
 impl ShardWriter<Text> for Counting {
-    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, _: NodeId) -> Result<Pong, WriteError> {
         Err(WriteError::retry("down"))
     }
 

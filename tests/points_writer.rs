@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hinted_handoff::{
     Config,
     ConsistencyLevel::{self, All, Any, One, Quorum},
-    EnqueueError, HintedHandoff, NodeId, OwnerError, PointsWriteError, PointsWriter, Shard,
+    EnqueueError, HintedHandoff, NodeId, OwnerError, PointsWriteError, PointsWriter, Pong, Shard,
     ShardId, ShardWrite, ShardWriter, WriteError, WriteOrdering, WriteOutcome,
     testkit::{CommitFault, Reply, ScriptedWriter},
 };
@@ -341,7 +341,7 @@ struct Unstoppable {
 
 impl ShardWriter<Bytes> for Unstoppable {
     /// Nothing but direct writes.
-    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, _: NodeId) -> Result<Pong, WriteError> {
         Err(WriteError::retry("down"))
     }
 

@@ -34,7 +34,8 @@ use std::{
 use bytes::Bytes;
 use counts::{Counts, blobs, disk_bytes, mib};
 use hinted_handoff::{
-    Config, Durability, Health, HintedHandoff, NodeId, ShardId, ShardWrite, ShardWriter, WriteError,
+    Config, Durability, Health, HintedHandoff, NodeId, Pong, ShardId, ShardWrite, ShardWriter,
+    WriteError,
 };
 use ledger::{Ledger, To};
 use parking_lot::Mutex;
@@ -367,9 +368,9 @@ impl Lane {
 struct Replica(Arc<Lane>);
 
 impl ShardWriter<Bytes> for Replica {
-    async fn ping(&self, _node: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, _node: NodeId) -> Result<Pong, WriteError> {
         match self.0.nodes_are_up.load(Relaxed) {
-            true => Ok(()),
+            true => Ok(Pong::Answered),
             false => Err(WriteError::retry("down")),
         }
     }

@@ -3,12 +3,15 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hinted_handoff::{
     Config, EnqueueError, FailedOutcome, HandoffError, Health, HintedHandoff, NodeId, ShardId,
-    testkit::{CommitFault, Reply, ScriptedWriter},
+    testkit::{CommitFault, Reply, ScriptedWriter, Store},
 };
 
 const SHARD: ShardId = ShardId(1);
@@ -306,6 +309,60 @@ async fn a_store_that_was_shut_down_while_a_commit_hung_lets_go_of_its_lock_when
     let opened = tokio::time::timeout(Duration::from_secs(30), opening).await;
     opened.expect("it keeps the lock");
     reopened(&dir).await;
+}
+
+/// Whoever hears that a restart is required may close the store just when the commit is back, and
+/// the watchdog has not seen that yet.
+#[test]
+fn a_store_that_is_closed_right_after_a_hang_has_ended_lets_go_of_its_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        // So far apart are the watchdog's looks, four times.
+        commit_timeout: Duration::from_secs(4),
+        ..common::config(dir.path())
+    };
+    let open = || Store::open(&config, Box::new(|_| {}));
+    let store = open().unwrap();
+    store.inject(CommitFault::Hang);
+    assert!(common::try_append(&store, 1, vec![common::hint(1, "unknown")])[0].is_err());
+    store.inject(CommitFault::None);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(store.close().is_err());
+    let started = Instant::now();
+    while open().is_err() {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "it keeps the lock"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A long log on a slow disk: the watchdog gives up each attempt before it comes to its end.
+#[test]
+fn a_store_that_takes_longer_to_open_again_than_a_commit_may_serves_in_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        commit_timeout: Duration::from_secs(1),
+        ..common::config(dir.path())
+    };
+    let store = Store::open(&config, Box::new(|_| {})).unwrap();
+    store.inject(CommitFault::Fail);
+    assert!(common::try_append(&store, 1, vec![common::hint(1, "unknown")])[0].is_err());
+    let started = Instant::now();
+    while !matches!(store.health(), Health::Serving) {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            store.health()
+        );
+        store.inject(CommitFault::Hang);
+        std::thread::sleep(Duration::from_millis(1600));
+        store.inject(CommitFault::None);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    common::append(&store, 1, "answered");
+    store.close().unwrap();
 }
 
 /// A request that the commit thread works on is neither in the inbox nor in a group.

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Amount, Config, Durability, EncodeError, Event, HintedHandoff, NodeId, NodeState, NodeStats,
-    Pause, Payload, PayloadError, ShardId, ShardWrite, ShardWriter, WhenFull, WriteError,
+    Pause, Payload, PayloadError, Pong, ShardId, ShardWrite, ShardWriter, WhenFull, WriteError,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast::Receiver;
@@ -71,9 +71,9 @@ impl Node {
 struct To(Arc<Node>);
 
 impl<const WRITES: u16> ShardWriter<Versioned<WRITES>> for To {
-    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, _: NodeId) -> Result<Pong, WriteError> {
         self.0.pings.fetch_add(1, Relaxed);
-        Ok(())
+        Ok(Pong::Answered)
     }
 
     async fn write_shard(&self, write: ShardWrite<Versioned<WRITES>>) -> Result<(), WriteError> {

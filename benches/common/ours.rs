@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Config, HintedHandoff, NodeId, ShardId, ShardWrite, ShardWriter, Stats, WriteError,
-    database_config, open_database, sled::Db,
+    Amount, Config, HintedHandoff, NodeId, Pong, ShardId, ShardWrite, ShardWriter, Stats,
+    WriteError, database_config, open_database, sled::Db,
 };
 
 use super::{
@@ -32,7 +32,7 @@ const NEVER: Duration = Duration::from_secs(86_400);
 struct Down;
 
 impl ShardWriter<Bytes> for Down {
-    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, _: NodeId) -> Result<Pong, WriteError> {
         Err(WriteError::retry("the node is down"))
     }
 

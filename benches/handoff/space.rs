@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hinted_handoff::{Config, NodeId, ShardId, ShardWrite, ShardWriter, WriteError};
+use hinted_handoff::{Config, NodeId, Pong, ShardId, ShardWrite, ShardWriter, WriteError};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -48,8 +48,8 @@ impl Node {
 }
 
 impl ShardWriter<Bytes> for Node {
-    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
-        self.answer()
+    async fn ping(&self, _: NodeId) -> Result<Pong, WriteError> {
+        self.answer().map(|()| Pong::Answered)
     }
 
     async fn write_shard(&self, _: ShardWrite<Bytes>) -> Result<(), WriteError> {

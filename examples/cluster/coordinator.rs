@@ -8,8 +8,8 @@ use std::{
 };
 
 use hinted_handoff::{
-    Config, ConsistencyLevel, HintedHandoff, NodeId, PointsWriter, Shard, ShardId, ShardWrite,
-    ShardWriter, WriteError,
+    Config, ConsistencyLevel, HintedHandoff, NodeId, PointsWriter, Pong, Shard, ShardId,
+    ShardWrite, ShardWriter, WriteError,
 };
 use parking_lot::Mutex;
 
@@ -50,8 +50,9 @@ impl Replicas {
 }
 
 impl ShardWriter<String> for Replicas {
-    async fn ping(&self, node: NodeId) -> Result<(), WriteError> {
-        self.call(node, &ReplicaRequest::Ping).await.map(drop)
+    async fn ping(&self, node: NodeId) -> Result<Pong, WriteError> {
+        let answer = self.call(node, &ReplicaRequest::Ping).await;
+        answer.map(|_| Pong::Answered)
     }
 
     async fn write_shard(&self, write: ShardWrite<String>) -> Result<(), WriteError> {

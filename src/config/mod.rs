@@ -204,8 +204,8 @@ pub struct Config {
     /// Bytes that the store may take on the disk. Near that a hint is refused, waits or has the
     /// oldest dropped, as [`when_full`](Config::when_full) says, unless there is room among what
     /// left; delivery goes on. Space is kept for what gives space back. It does not count what was
-    /// moved aside as damaged, and in a shared database counts all that is in it. Default: none,
-    /// minimum 256 MiB.
+    /// moved aside as damaged, nor the copy that is made of a log after a failed fsync. Not for a
+    /// shared database, whose log is the host's. Default: none, minimum 256 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_disk_bytes: Option<u64>,
 

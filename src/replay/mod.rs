@@ -235,7 +235,7 @@ impl Replays {
 
     /// Whether the task of a node can do its work, as far as that does not depend on the node.
     pub fn runs(&self, node: NodeId) -> bool {
-        self.pulse.why().is_none() && !self.supervision.has_failed(node)
+        self.pulse.why().is_none() && !self.supervision.is_left_alone(node)
     }
 
     /// New hints are durable for these nodes: at once, no polling. The first hint of a node starts its task.

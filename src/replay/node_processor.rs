@@ -18,11 +18,14 @@ use super::{
 };
 use crate::{
     payload::Payload,
-    shard_writer::{ShardWriter, WriteError},
+    shard_writer::{Pong, ShardWriter, WriteError},
     stats::{Health, NodeState},
     store::Store,
     types::NodeId,
 };
+
+/// So long after it took or refused anything a node is not said to be down for sends that fail.
+const ANSWERS_FOR: Duration = Duration::from_secs(10);
 
 pub struct NodeProcessor<P, W> {
     line: Arc<Line<W>>,
@@ -31,6 +34,8 @@ pub struct NodeProcessor<P, W> {
     reads: Reads,
     backoff: Backoff,
     troubles: Troubles,
+    /// What the last ping found.
+    pong: Pong,
     /// When the node last took or refused anything, by the end of that round.
     answered: Option<Instant>,
     payload: std::marker::PhantomData<fn() -> P>,
@@ -73,6 +78,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             }),
             backoff: Backoff::new(interval, max),
             troubles,
+            pong: Pong::NotAsked,
             answered: None,
             settings,
             handle,
@@ -140,7 +146,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         if !self.line.store.has_pending(self.line.node) {
             return Ok(End::CaughtUp);
         }
-        self.ping().await?;
+        self.pong = self.ping().await?;
         let _counted = self.reads.begin();
         let troubles = &mut self.troubles;
         let (line, settings, reads) = (&self.line, &self.settings, &self.reads);
@@ -149,7 +155,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
     }
 
     /// In a task of its own, so that whatever the host's code does there ends with it.
-    async fn ping(&self) -> Result<(), Interrupted> {
+    async fn ping(&self) -> Result<Pong, Interrupted> {
         let line = Arc::clone(&self.line);
         let pinging = async move {
             let ping = async { line.writer.ping(line.node).await };
@@ -162,7 +168,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             () = self.handle.stop.cancelled() => return Err(Interrupted::Stopped),
         };
         match answer {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(pong)) => Ok(pong),
             Ok(Err(error @ WriteError::Retry { .. })) => Err(Interrupted::Retry(error)),
             // A ping is about the node, not about a hint: whatever it says, trying later is all there is to do.
             Ok(Err(error)) => Err(Interrupted::Retry(WriteError::retry(error))),
@@ -225,10 +231,11 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         }
     }
 
-    /// A node that answered after all that fails began to fail is not down.
+    /// A node that answers is not down.
     fn sends_fail(&self) {
         let answered = self.line.link.last_answer();
-        match answered.is_some_and(|at| self.troubles.failed_before(at)) {
+        let has_answered = answered.is_some_and(|at| at.elapsed() < ANSWERS_FOR);
+        match has_answered || self.pong == Pong::Answered {
             true => self.handle.progress.failing(),
             false => self.handle.progress.down(),
         }

@@ -262,12 +262,12 @@ fn batches<P: Payload>(
 
 /// What the host's code answers, within so many times the limit. A panic in it, or no answer in time,
 /// is worth a retry.
-pub async fn answered(
+pub async fn answered<T>(
     what: &'static str,
     limit: Duration,
     times: u32,
-    work: impl Future<Output = Result<(), WriteError>>,
-) -> Result<(), WriteError> {
+    work: impl Future<Output = Result<T, WriteError>>,
+) -> Result<T, WriteError> {
     match timeout(times * limit, caught(work)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => Err(WriteError::retry(format!("the {what} panicked: {panic}"))),

@@ -48,8 +48,6 @@ struct Trouble {
     /// The answer to a send is waited for so many times as long as usual.
     patience: u32,
     tried: Option<Tried>,
-    /// When a send to it failed first since it took anything.
-    failing_since: Option<Instant>,
 }
 
 /// Failed sends in which a hint was the first of its shard.
@@ -194,7 +192,6 @@ impl Troubles {
     pub fn leave_alone(&mut self, shard: ShardId, wish: Option<Duration>) {
         let trouble = self.trouble(shard);
         trouble.until = Instant::now() + trouble.backoff.next(wish);
-        trouble.failing_since.get_or_insert_with(Instant::now);
         self.failed.insert(shard);
     }
 
@@ -236,13 +233,6 @@ impl Troubles {
         self.unknown.contains_key(&shard)
     }
 
-    /// Whether all shards that fail did so before that moment already. One whose sends began to
-    /// fail before the node last answered says nothing of the node.
-    pub fn failed_before(&self, then: Instant) -> bool {
-        let mut since = self.shards.values().filter_map(|it| it.failing_since);
-        since.all(|since| since <= then)
-    }
-
     /// Forgets of unknown formats in shards of which nothing waits any more. Returns whether there were any.
     pub fn keep_unknown(&mut self, waits: impl Fn(ShardId) -> bool) -> bool {
         let before = self.unknown.len();
@@ -273,7 +263,6 @@ impl Troubles {
         };
         trouble.suspects = trouble.suspects.saturating_sub(hints);
         trouble.tried = None;
-        trouble.failing_since = None;
     }
 
     /// The node took something of the shard, well within the usual time if it `is_quick`.
@@ -330,7 +319,6 @@ impl Troubles {
             most_eighths: None,
             patience: 1,
             tried: None,
-            failing_since: None,
         })
     }
 }

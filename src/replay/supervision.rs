@@ -32,8 +32,15 @@ pub type Ended = Result<(), String>;
 pub struct Supervision {
     /// Tasks that failed, and have not worked since for as long as they were left alone. Held for a
     /// look only.
-    failed: Mutex<BTreeMap<ReplayTask, ReplayStopped>>,
+    failed: Mutex<BTreeMap<ReplayTask, Failed>>,
     events: Events,
+}
+
+#[derive(Debug)]
+struct Failed {
+    why: ReplayStopped,
+    /// It was started again, and has not worked for long enough yet.
+    is_on_trial: bool,
 }
 
 impl Supervision {
@@ -46,12 +53,15 @@ impl Supervision {
 
     /// One of the tasks that do not work, if there are any.
     pub fn why(&self) -> Option<ReplayStopped> {
-        self.failed.lock().values().next().cloned()
+        let failed = self.failed.lock();
+        failed.values().next().map(|failed| failed.why.clone())
     }
 
-    /// Whether the task of a node does not work.
-    pub fn has_failed(&self, node: NodeId) -> bool {
-        self.failed.lock().contains_key(&ReplayTask::Node(node))
+    /// Whether the task of a node failed and is left alone.
+    pub fn is_left_alone(&self, node: NodeId) -> bool {
+        let failed = self.failed.lock();
+        let failed = failed.get(&ReplayTask::Node(node));
+        failed.is_some_and(|failed| !failed.is_on_trial)
     }
 
     /// Does the work of a task until it is done or told to stop, again and again if it fails, with
@@ -74,6 +84,9 @@ impl Supervision {
                 break;
             }
             left_alone = Some(after);
+            if let Some(failed) = self.failed.lock().get_mut(&task) {
+                failed.is_on_trial = true;
+            }
         }
         self.failed.lock().remove(&task);
     }
@@ -118,13 +131,17 @@ impl Supervision {
             error,
             again_after,
         };
-        self.failed.lock().insert(task, why.clone());
+        let failed = Failed {
+            why: why.clone(),
+            is_on_trial: false,
+        };
+        self.failed.lock().insert(task, failed);
         self.events.tell(Event::ReplayStopped(why));
     }
 
     fn note_works(&self, task: ReplayTask) {
         let failed = self.failed.lock().remove(&task);
-        if let Some(why) = failed {
+        if let Some(Failed { why, .. }) = failed {
             tracing::info!(%task, "a task that failed works again");
             self.events.tell(Event::ReplayResumed(why));
         }
@@ -184,13 +201,16 @@ mod tests {
             };
             assert_eq!(task, TASK);
             assert!(error.contains(["scripted", "it ended early"][waits.len() % 2]));
-            assert!(supervision.has_failed(NodeId(2)));
+            assert!(supervision.is_left_alone(NodeId(2)));
             waits.push(again_after);
         }
         assert!(
             waits[7] > waits[0] * 10 && waits[7] <= RESTART_AFTER_MAX,
             "{waits:?}"
         );
+        tokio::time::sleep(waits[7] + Duration::from_millis(1)).await;
+        // It works, and is not said to until it has done so for a while.
+        assert!(!supervision.is_left_alone(NodeId(2)) && supervision.why().is_some());
         assert!(matches!(told.recv().await, Ok(Event::ReplayResumed(_))));
         // It has worked for as long as it was left alone.
         let until = waits.iter().sum::<Duration>() + waits[7];
@@ -199,7 +219,7 @@ mod tests {
             lasted >= until && lasted < until + Duration::from_secs(1),
             "{lasted:?}"
         );
-        assert!(!supervision.has_failed(NodeId(2)) && supervision.why().is_none());
+        assert!(!supervision.is_left_alone(NodeId(2)) && supervision.why().is_none());
         assert_eq!(runs.load(Relaxed), 9);
         kept.abort();
     }

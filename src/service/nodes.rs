@@ -208,8 +208,8 @@ impl<P: Payload> HintedHandoff<P> {
         .await
     }
 
-    /// Has a node forgotten once all its hints are delivered, and waits for that: it leaves the
-    /// cluster in peace. A hint that slips in before the end is waited for too, so stop writing
+    /// Has a node forgotten once nothing is pending for it, and waits for that. The dead letters that
+    /// it has then go with it, as lost ([`LossReason::Discarded`](crate::LossReason)). A hint that slips in before the end is waited for too, so stop writing
     /// first; whether anything is pending is decided in order with the writes. The replay of a node
     /// that is paused or parked goes on only if it is resumed or named meanwhile.
     ///

@@ -108,7 +108,7 @@ impl Committer {
             self.statuses.extend(statuses);
             if entries.is_empty() && control.is_none() && !self.has_work() {
                 // If its directory is gone, that is told by `fail`.
-                let _ = self.guarded(|committer| committer.check_in_place());
+                let _ = self.guarded(|committer| committer.look());
                 continue;
             }
             // Before the group: the control waits for that, too.
@@ -267,6 +267,21 @@ impl Committer {
             self.commit()?;
         }
         self.check_in_place()
+    }
+
+    /// While nothing is to be done: whether the disk still takes what is written. In a shared
+    /// database the host writes, and sled's own thread moves pages about and only logs what an fsync
+    /// of its says; so what is not on the disk there may come to more than it should, too.
+    fn look(&mut self) -> Result<(), StorageError> {
+        let engine = self.engine()?;
+        let is_due = engine.is_due_before_batch();
+        match is_due.map_err(|error| StorageError::new("look at the log", error))? {
+            true => self.commit(),
+            false => {
+                engine.fsync()?;
+                self.check_in_place()
+            }
+        }
     }
 
     /// Whether the files that are written are those that the next open will find: two system calls.

@@ -268,7 +268,7 @@ impl Directory {
 
     fn generations(&self) -> Result<Vec<String>, OpenError> {
         let mut found = self.folder.names()?;
-        found.retain(|name| name.starts_with(GENERATION));
+        found.retain(|name| ours(name));
         found.sort();
         Ok(found)
     }
@@ -345,16 +345,15 @@ fn check(path: &Path) -> Result<(), DirectoryProblem> {
     }
     // Only a directory without a store is checked for strangers: an operator may keep notes beside one.
     let found = entries(path).unwrap_or_default();
-    // One of these is enough: whatever a first open leaves, the next one goes on with.
-    let files = [LOCK, CURRENT, OPENING, REWRITE];
-    let ours = |name: &String| {
-        name.starts_with(GENERATION) || files.contains(&name.strip_suffix(NEW).unwrap_or(name))
-    };
-    match found.iter().find(|name| *name != "lost+found") {
-        Some(entry) if !found.iter().any(ours) => Err(DirectoryProblem::Foreign {
-            entry: entry.clone(),
-        }),
-        _ => Ok(()),
+    if found.iter().any(|name| ours(name)) {
+        return Ok(());
+    }
+    // What a first open leaves, the next one goes on with. Others have files of these names, too.
+    let left = [LOCK, CURRENT, OPENING, REWRITE, "lost+found"];
+    let is_left = |name: &String| left.contains(&name.strip_suffix(NEW).unwrap_or(name));
+    match found.into_iter().find(|name| !is_left(name)) {
+        Some(entry) => Err(DirectoryProblem::Foreign { entry }),
+        None => Ok(()),
     }
 }
 

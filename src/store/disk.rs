@@ -16,7 +16,12 @@ const SEGMENT: u64 = SEGMENT_BYTES as u64;
 /// tell that it is full.
 const HEADROOM_BYTES: u64 = 160 * MIB;
 /// The same of a small store.
-const HEADROOM_PART: u64 = 4;
+const HEADROOM_PART: u64 = 3;
+/// With less than this left nothing is taken any more: so much a copy of a store that was drained
+/// needs, and what is written meanwhile.
+const FULL_BYTES: u64 = 3 * SEGMENT;
+/// What the log may grow by for a byte of payload.
+const LOG_PER_PAYLOAD: u64 = 2;
 
 /// How long the log may become, and what may be pending for its sake.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +34,8 @@ pub struct DiskLimit {
     /// Payload bytes that may be pending; no limit while the log is short, or has not shown that it
     /// is full.
     room_bytes: Option<u64>,
+    /// The log is as long as it may be, or will be with what is on its way to it.
+    is_full: bool,
 }
 
 impl DiskLimit {
@@ -41,21 +48,29 @@ impl DiskLimit {
 
     /// Payload bytes that may be pending.
     pub fn room_bytes(&self) -> Option<u64> {
-        self.room_bytes
+        match self.is_full {
+            true => Some(0),
+            false => self.room_bytes,
+        }
     }
 
-    /// Whether something else of the store's may take so much beside the log.
+    /// Whether a copy of the store may take so much beside the log until that goes. Where the log is
+    /// longer than it may be, as after the bound was set, a small one may in any case: nothing else
+    /// makes the log shorter.
     pub fn has_room_beside(&self, log_bytes: u64, bytes: u64) -> bool {
-        self.max_bytes
-            .is_none_or(|max| log_bytes.saturating_add(bytes) <= max)
+        let fits = |max| log_bytes.saturating_add(bytes) <= max;
+        self.max_bytes.is_none_or(fits) || bytes <= log_bytes / 4
     }
 
-    /// The log is so long, with so much pending. Returns whether there is more room than before.
-    pub fn note(&mut self, log_bytes: u64, pending: Amount) -> bool {
+    /// The log is so long, with so much pending, and so much on its way. Returns whether there is more
+    /// room than before.
+    pub fn note(&mut self, log_bytes: u64, pending: Amount, coming: Amount) -> bool {
         let Some(max) = self.max_bytes else {
             return false;
         };
-        let before = self.room_bytes;
+        let before = self.room_bytes();
+        let grows_by = coming.bytes.saturating_mul(LOG_PER_PAYLOAD);
+        self.is_full = log_bytes.saturating_add(grows_by) > max.saturating_sub(FULL_BYTES);
         let headroom = HEADROOM_BYTES.min(max / HEADROOM_PART);
         let bound = max - headroom;
         // A segment that is begun is filled bit by bit.
@@ -71,18 +86,16 @@ impl DiskLimit {
         };
         if log_bytes <= bound {
             self.room_bytes = None;
-        } else if log_bytes > max.saturating_sub(SEGMENT) {
-            self.room_bytes = Some(0);
         } else if has_grown {
             // It grows a little, too, when much has left and is about to be written over.
-            let held = before.unwrap_or(self.held_bytes);
-            let part = match log_bytes > max.saturating_sub(3 * SEGMENT) {
+            let held = self.room_bytes.unwrap_or(self.held_bytes);
+            let part = match log_bytes > max.saturating_sub(FULL_BYTES + SEGMENT) {
                 true => held / 4,
                 false => held / 16,
             };
             self.room_bytes = Some(held - part);
         }
-        before.is_some_and(|before| self.room_bytes.is_none_or(|room| room > before))
+        before.is_some_and(|before| self.room_bytes().is_none_or(|room| room > before))
     }
 }
 
@@ -93,6 +106,7 @@ mod tests {
     const MAX: u64 = 1024 * MIB;
     /// The log may be as long as this without a look at what is pending.
     const FREE: u64 = MAX - HEADROOM_BYTES;
+    const NOTHING: Amount = Amount { hints: 0, bytes: 0 };
 
     fn limit() -> DiskLimit {
         DiskLimit {
@@ -111,37 +125,49 @@ mod tests {
     #[test]
     fn what_is_pending_is_the_limit_where_the_log_still_grows_and_less_of_it_the_longer_it_is() {
         let mut limit = limit();
-        assert!(!limit.note(FREE, pending(800)));
+        assert!(!limit.note(FREE, pending(800), NOTHING));
         assert_eq!(limit.room_bytes(), None);
-        limit.note(FREE + 8 * MIB, pending(800));
+        limit.note(FREE + 8 * MIB, pending(800), NOTHING);
         assert_eq!(limit.room_bytes(), Some(750 * MIB));
         // It does not grow: what is written is written over what left.
-        limit.note(FREE + 8 * MIB, pending(700));
+        limit.note(FREE + 8 * MIB, pending(700), NOTHING);
         assert_eq!(limit.room_bytes(), Some(750 * MIB));
-        limit.note(FREE + 16 * MIB, pending(10));
+        limit.note(FREE + 16 * MIB, pending(10), NOTHING);
         assert_eq!(limit.room_bytes(), Some(750 * MIB / 16 * 15));
-        limit.note(MAX - 16 * MIB, pending(10));
+        limit.note(MAX - FULL_BYTES, pending(10), NOTHING);
         assert!(limit.room_bytes() < Some(530 * MIB));
-        limit.note(MAX, pending(200));
+        limit.note(MAX, pending(200), NOTHING);
         assert_eq!(limit.room_bytes(), Some(0));
-        assert!(limit.note(40 * MIB, pending(0)), "written anew");
+        assert!(limit.note(40 * MIB, pending(0), NOTHING), "written anew");
+        assert_eq!(limit.room_bytes(), None);
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_before_it_is_in_the_log() {
+        let mut limit = limit();
+        let coming = |mib| pending(mib);
+        limit.note(FREE / 2, pending(10), coming(300));
+        assert_eq!(limit.room_bytes(), Some(0));
+        assert!(limit.note(FREE / 2, pending(10), coming(100)));
         assert_eq!(limit.room_bytes(), None);
     }
 
     #[test]
     fn a_long_log_that_is_found_is_not_taken_for_a_full_one() {
         let mut limit = limit();
-        limit.note(FREE + 8 * MIB, pending(10));
+        limit.note(FREE + 8 * MIB, pending(10), NOTHING);
         assert_eq!(limit.room_bytes(), None);
-        limit.note(FREE + 16 * MIB, pending(16));
+        limit.note(FREE + 16 * MIB, pending(16), NOTHING);
         assert_eq!(limit.room_bytes(), Some(15 * MIB));
     }
 
     #[test]
     fn beside_the_log_there_is_what_is_left() {
         assert!(limit().has_room_beside(FREE, HEADROOM_BYTES));
-        assert!(!limit().has_room_beside(FREE, HEADROOM_BYTES + 1));
+        let much = FREE / 4 + 1;
+        assert!(!limit().has_room_beside(FREE, much));
+        assert!(limit().has_room_beside(4 * MAX, MAX), "it gives space back");
         assert!(DiskLimit::default().has_room_beside(MAX, MAX));
-        assert!(!DiskLimit::default().note(u64::MAX, pending(1)));
+        assert!(!DiskLimit::default().note(u64::MAX, pending(1), NOTHING));
     }
 }

@@ -16,6 +16,7 @@ use super::{
     anchor::Anchor,
     conf,
     faults::{Faults, Safeguard, is_off, point},
+    folder::Folder,
     growth::Growth,
     unsynced::{self, Witness},
 };
@@ -42,14 +43,11 @@ pub struct Engine {
     pub hints: sled::Tree,
     pub losses: sled::Tree,
     db: sled::Db,
-    dir: PathBuf,
+    folder: Folder,
     /// Whether an fsync failed: what reads of the log may not be on the disk.
     unsynced: Arc<AtomicBool>,
     /// SLED.md rule 1: sled's flush is no fsync on Linux, this handle is how we do one.
     log: File,
-    /// The log once more, for a thread that only looks: what one of the two was told of, the other
-    /// still will be.
-    watched: File,
     /// Where it must be found, as long as it is open.
     anchor: Anchor,
     fsyncs: AtomicU64,
@@ -75,9 +73,10 @@ impl Engine {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
         let (db, witness) = open_sled(dir, &config)?;
-        let engine = Engine::of(db, dir, faults)?;
+        let engine = Engine::of(db, dir, faults);
+        // Also where that failed: what opens the log next is to know.
         witness.ask(dir)?;
-        Ok(engine)
+        engine
     }
 
     /// Takes up the open database `db` in `dir`.
@@ -90,14 +89,11 @@ impl Engine {
         let (meta, nodes, hints) = (tree(META)?, tree(NODES)?, tree(HINTS)?);
         let losses = tree(LOSSES)?;
         let log_path = dir.join("db");
-        let open_log = || {
-            File::open(&log_path).map_err(|source| OpenError::Io {
-                action: "open for fsync",
-                path: log_path.clone(),
-                source,
-            })
-        };
-        let (log, watched) = (open_log()?, open_log()?);
+        let log = File::open(&log_path).map_err(|source| OpenError::Io {
+            action: "open for fsync",
+            path: log_path.clone(),
+            source,
+        })?;
         if !is_of_sled(&log) {
             let file = log_path;
             return Err(StorageError::new("open for fsync", DirectoryGone { file }).into());
@@ -114,15 +110,15 @@ impl Engine {
             losses,
             growth: Growth::of(&db),
             db,
-            dir: dir.to_owned(),
+            folder: Folder::open(dir)?,
             unsynced: Arc::default(),
             log,
-            watched,
             anchor,
             fsyncs: AtomicU64::new(0),
             faults,
         };
-        engine.commit()?;
+        // Its handles are older than what it writes, so they hear of what fails.
+        engine.commit().inspect_err(|_| drop(engine.fsync()))?;
         sync_database(dir).inspect_err(|_| engine.distrust_log())?;
         Ok(engine)
     }
@@ -135,10 +131,9 @@ impl Engine {
             hints,
             losses,
             db: _,
-            dir: _,
+            folder: _,
             unsynced: _,
             log: _,
-            watched: _,
             anchor: _,
             fsyncs: _,
             growth: _,
@@ -210,17 +205,8 @@ impl Engine {
     /// error nothing may be appended to the log as it is, not by whoever opens it next either; if
     /// there is none, all that sled wrote is on the disk, whatever failed besides.
     pub fn fsync(&self) -> Result<(), StorageError> {
-        self.fsync_by(&self.log)
-    }
-
-    /// The same for whoever only looks: sled collects garbage while nobody commits, and no more
-    /// than logs an fsync that fails.
-    pub fn look(&self) -> Result<(), StorageError> {
-        self.fsync_by(&self.watched)
-    }
-
-    fn fsync_by(&self, log: &File) -> Result<(), StorageError> {
-        log.sync_data()
+        self.log
+            .sync_data()
             .and_then(|()| self.faults.fsync())
             .inspect_err(|_| self.distrust_log())
             .map_err(|error| StorageError::new("fsync the log", error))
@@ -228,7 +214,7 @@ impl Engine {
 
     fn distrust_log(&self) {
         self.unsynced.store(true, Relaxed);
-        unsynced::try_to_mark(&self.dir);
+        unsynced::try_to_mark(&self.folder);
     }
 
     /// Whether an fsync failed; to be kept beyond a close, which may find that out.
@@ -253,7 +239,7 @@ impl Engine {
             hints,
             losses,
             db,
-            dir,
+            folder,
             unsynced,
             log,
             ..
@@ -262,7 +248,7 @@ impl Engine {
             .map_err(|panic| StorageError::new("close the engine", panic_text(panic.as_ref())));
         let synced = log.sync_data().map_err(|error| {
             unsynced.store(true, Relaxed);
-            unsynced::try_to_mark(&dir);
+            unsynced::try_to_mark(&folder);
             StorageError::new("fsync the log", error)
         });
         closed.and(synced)

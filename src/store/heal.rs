@@ -18,6 +18,7 @@ use super::{
     clean::{CleanQueue, Summary},
     committer::Committer,
     faults::{Safeguard, is_off},
+    folder::Folder,
     home::Home,
     keys::QueueRef,
     open::{Opened, reopen},
@@ -153,7 +154,8 @@ impl Committer {
         self.healing.log_is_unsynced |= unsynced.is_some_and(|it| it.load(Relaxed));
         if self.healing.log_is_unsynced {
             self.home.anchor().check()?;
-            let marked = unsynced::mark(&self.home.database());
+            let folder = Folder::open(&self.home.database());
+            let marked = folder.and_then(|folder| unsynced::mark(&folder));
             marked.map_err(|error| StorageError::new("mark the log as not on the disk", error))?;
             self.healing.log_is_unsynced = false;
         }

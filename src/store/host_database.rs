@@ -78,9 +78,12 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
         _ => open(),
     };
     let (db, witness) = opened.map_err(|error| as_database_problem(&path, error))?;
-    make_durable(&db)?;
+    let durable = make_durable(&db);
+    // Also where that failed: whoever opens it next is to know.
     witness.ask(&path)?;
-    sync_database(&canonical(&path)?).inspect_err(|_| unsynced::try_to_mark(&path))?;
+    durable?;
+    let folder = Folder::open(&path)?;
+    sync_database(&canonical(&path)?).inspect_err(|_| unsynced::try_to_mark(&folder))?;
     Ok(db)
 }
 
@@ -97,32 +100,58 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
 /// [`OpenError::Locked`] if somebody has it open, or what the operating system says; then it must
 /// not be opened yet.
 pub fn mend_database(path: &Path) -> Result<(), OpenError> {
-    unsynced::mark(path).map_err(|source| failed("mark", path, source))?;
-    unsynced::mend(path, false, &|| {})
+    unsynced::mend_failed(path)
 }
 
-/// Logs of databases, by the path by which they were opened, and opened as early: Linux tells each
-/// open file once of what could not be written, and one that is opened after the failure nothing.
-/// sled only logs what its own thread hears. The lock guards only this, and is held for a look at
-/// what the paths name.
-static LOGS: Mutex<BTreeMap<PathBuf, (Arc<File>, Anchor)>> = Mutex::new(BTreeMap::new());
+/// What is kept of an open database to fsync its log.
+#[derive(Clone)]
+struct KeptLog {
+    path: PathBuf,
+    log: Arc<File>,
+    anchor: Anchor,
+    folder: Arc<Folder>,
+    /// It was opened now, and hears nothing of what failed before.
+    is_new: bool,
+}
 
-fn log_of(db: &sled::Db) -> Result<Arc<File>, StorageError> {
-    let dir = db.context.get_path();
+/// Logs of open databases, by where sled has their default tree in memory. Each is opened as early
+/// as it can be: Linux tells each open file once of what could not be written, and one that is
+/// opened after the failure nothing; sled only logs what its own thread hears. The lock guards only
+/// this, and is held for a look at what the paths name.
+static LOGS: Mutex<BTreeMap<usize, KeptLog>> = Mutex::new(BTreeMap::new());
+
+fn log_of(db: &sled::Db) -> Result<KeptLog, StorageError> {
+    let (tree, path): (&sled::Tree, _) = (db, db.context.get_path());
+    let place = std::ptr::from_ref(&**tree).addr();
+    let file = path.join("db");
+    let gone = || StorageError::new("find its directory", DirectoryGone { file: file.clone() });
     let mut logs = LOGS.lock();
-    logs.retain(|_, (_, anchor)| anchor.check().is_ok());
-    if let Some((log, _)) = logs.get(&dir) {
-        return Ok(Arc::clone(log));
+    if let Some(kept) = logs.get(&place).filter(|kept| kept.path == path) {
+        if kept.anchor.check().is_ok() {
+            return Ok(kept.clone());
+        }
+        // sled's lock on it tells that it is not one of a database that is closed.
+        if is_of_sled(&kept.log) {
+            return Err(gone());
+        }
     }
-    let file = dir.join("db");
+    logs.retain(|_, kept| kept.anchor.check().is_ok() || is_of_sled(&kept.log));
     let failed = |error: io::Error| StorageError::new("open for fsync", error);
     let log = File::open(&file).map_err(failed)?;
     if !is_of_sled(&log) {
-        return Err(StorageError::new("open for fsync", DirectoryGone { file }));
+        return Err(gone());
     }
-    let (anchor, log) = (Anchor::of(&log, file).map_err(failed)?, Arc::new(log));
-    logs.insert(dir, (Arc::clone(&log), anchor));
-    Ok(log)
+    let folder = Folder::open(&path);
+    let mut kept = KeptLog {
+        anchor: Anchor::of(&log, file.clone()).map_err(failed)?,
+        log: Arc::new(log),
+        folder: Arc::new(folder.map_err(|error| StorageError::new("open for fsync", error))?),
+        path,
+        is_new: false,
+    };
+    logs.insert(place, kept.clone());
+    kept.is_new = true;
+    Ok(kept)
 }
 
 /// Makes everything that was written to the database so far durable: sled's own flush, and an fsync, which that is not on
@@ -139,14 +168,19 @@ fn log_of(db: &sled::Db) -> Result<Arc<File>, StorageError> {
 /// [`open_database`], which makes that safe. [`DirectoryGone`] if its directory was exchanged
 /// meanwhile.
 pub fn make_durable(db: &sled::Db) -> Result<(), StorageError> {
-    let flushed = db
-        .flush()
-        .map_err(|error| StorageError::new("flush the log", error));
-    let synced = log_of(db)?
-        .sync_data()
-        .inspect_err(|_| unsynced::try_to_mark(&db.context.get_path()))
-        .map_err(|error| StorageError::new("fsync the log", error));
-    flushed.and(synced)
+    let KeptLog {
+        log,
+        folder,
+        is_new,
+        ..
+    } = log_of(db)?;
+    let flushed = db.flush();
+    let synced = log.sync_data();
+    if synced.is_err() || (flushed.is_err() && is_new) {
+        unsynced::try_to_mark(&folder);
+    }
+    flushed.map_err(|error| StorageError::new("flush the log", error))?;
+    synced.map_err(|error| StorageError::new("fsync the log", error))
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, OpenError> {
@@ -207,11 +241,13 @@ impl HostDatabase {
             };
             return Err(OpenError::Database { path, problem });
         }
-        if unsynced::is_marked(&path)? {
+        let folder = Folder::open(&path)?;
+        if unsynced::is_marked(&folder)? {
             let problem = DatabaseProblem::Unsynced;
             return Err(OpenError::Database { path, problem });
         }
-        let folder = Folder::open(&path)?;
+        // Hears of what sled's own thread was told, and did not tell.
+        make_durable(db)?;
         let lock = take_lock(&folder, LOCK)?;
         Ok(HostDatabase { folder, lock })
     }

@@ -345,6 +345,9 @@ impl Inbox {
         let closes = control.is_close();
         if state.is_closed() {
             state.ends |= closes && state.shut;
+            drop(state);
+            // The commit thread may be back, and waits.
+            self.filled.notify_one();
             return Err(control);
         }
         state.closed = closes;

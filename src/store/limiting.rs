@@ -59,8 +59,8 @@ impl Store {
         };
         let mut registry = self.shared.registry.lock();
         if let Some(log_bytes) = log_bytes {
-            let quota = &mut registry.quota;
-            quota.freed |= quota.disk.note(log_bytes, quota.pending);
+            let wanted = wanted.iter().map(|(_, amount)| *amount);
+            registry.quota.note_log(log_bytes, wanted);
         }
         registry.reserve(&wanted)?;
         drop(registry);

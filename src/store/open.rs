@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::{Config, OnUnopenable},
-    error::{OpenError, UnopenableReason},
+    error::{ConfigError, OpenError, UnopenableReason},
 };
 
 /// After this many deaths in a row while opening, nothing is tried again by itself: under `panic = "abort"` a damaged
@@ -129,6 +129,14 @@ pub fn open_in(
     config: &Config,
     on_durable: OnDurable,
 ) -> Result<(Arc<Shared>, Committer), OpenError> {
+    if let Some(bytes) = config.max_disk_bytes {
+        return Err(OpenError::Config(ConfigError {
+            field: "max_disk_bytes",
+            value: bytes.to_string(),
+            rule: "left out for a store in a shared database, whose log is the host's and is never \
+                   written anew",
+        }));
+    }
     let database = HostDatabase::lock(db, &config.dir)?;
     let path = database.path().to_owned();
     let (served, clean) = (database.served()?, database.clean_summary()?);

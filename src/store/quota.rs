@@ -86,7 +86,7 @@ impl Full {
     /// Whether there is room once hints have left: not at once where the disk is full, since what
     /// they took must be written over first.
     pub fn ends_when_hints_leave(&self) -> bool {
-        self.limit != Limit::Disk || self.max > 0
+        self.limit != Limit::Disk || self.wanted <= self.max
     }
 
     /// What must leave.
@@ -127,6 +127,12 @@ impl Quota {
     pub fn changed(&mut self, before: Amount, after: Amount) {
         self.pending = self.pending.less(before).plus(after);
         self.freed |= after.hints < before.hints;
+    }
+
+    /// The log is so long, and this is wanted beside what is on its way to it.
+    pub fn note_log(&mut self, log_bytes: u64, wanted: impl Iterator<Item = Amount>) {
+        let coming = wanted.fold(self.reserved, Amount::plus);
+        self.freed |= self.disk.note(log_bytes, self.pending, coming);
     }
 
     /// Promises room for hints, each node once, given what is pending of each: for all of them or for none.

@@ -1,8 +1,7 @@
 //! Giving space back: sled's log never shrinks (SLED.md rule 12), so a store whose log is mostly empty is written anew, into the next
 //! generation, while it goes on.
 //!
-//! This is the thread that does it, and it has an eye on the log besides. It looks now and then
-//! whether that is worth it (`worth.rs`); makes the new generation a copy of
+//! This is the thread that does it. It looks now and then whether that is worth it (`worth.rs`); makes the new generation a copy of
 //! the one in use, in passes (`copy.rs`), until little is left to bring over; has the commit thread bring over the rest, name
 //! the new one in `CURRENT` and go on with it (`switch.rs`); and removes the old one. Up to the moment at which `CURRENT` changes
 //! nothing depends on the copy: whatever is in the way, it is given up, and the store goes on with what it has.
@@ -98,9 +97,6 @@ impl Rewriter {
             if self.stop.wait(every) {
                 return;
             }
-            if !is_eager {
-                self.look_at_log();
-            }
             let is_worth_it = is_eager || self.is_worth_it();
             if !is_worth_it || !self.shared.is_serving() {
                 continue;
@@ -124,15 +120,6 @@ impl Rewriter {
         }
     }
 
-    /// So that a disk that fails while nobody writes is found out, too.
-    fn look_at_log(&self) {
-        if let Ok(engine) = self.shared.engine()
-            && let Err(cause) = engine.look()
-        {
-            self.shared.fail(Health::Failed(cause));
-        }
-    }
-
     fn is_worth_it(&mut self) -> bool {
         let handed = self.shared.counters.engine_bytes.load(Relaxed);
         let before = std::mem::replace(&mut self.handed_bytes, handed);
@@ -143,16 +130,18 @@ impl Rewriter {
         let Ok(engine) = self.shared.engine() else {
             return false;
         };
+        let (live_bytes, log_bytes) = (self.live_bytes(), engine.log_bytes());
         let look = Look {
-            log_bytes: engine.log_bytes(),
-            live_bytes: self.live_bytes().max(self.copied_bytes),
+            log_bytes,
+            live_bytes: live_bytes.max(self.copied_bytes),
             bytes_in_a_second: handed.saturating_sub(before),
         };
-        let room = look.room_bytes();
         // The copy may have half of the reserve: it is there so that there is room for what gives space back.
-        look.is_worth_it() && self.shared.space.has_for(room) && {
+        look.is_worth_it() && self.shared.space.has_for(look.room_bytes()) && {
+            // What an earlier copy took may have left since.
+            let room = Look { live_bytes, ..look }.room_bytes();
             let registry = self.shared.registry.lock();
-            registry.quota.disk.has_room_beside(look.log_bytes, room)
+            registry.quota.disk.has_room_beside(log_bytes, room)
         }
     }
 

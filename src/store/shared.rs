@@ -281,11 +281,21 @@ impl Shared {
     /// After a reopen: reads and writes go on with this engine and what was found in it.
     pub fn heal(&self, engine: Arc<Engine>) {
         *self.engine.write() = Some(engine);
-        let mut condition = self.condition.lock();
-        // The watchdog may have given up meanwhile.
-        if matches!(condition.health, Health::Failed(_)) {
-            condition.health = Health::Serving;
-            self.serving.store(true, Release);
+        let gave_up = {
+            let mut condition = self.condition.lock();
+            // The watchdog may have given up meanwhile: then this is the thread that it waits for.
+            let gave_up =
+                condition.may_return && matches!(condition.health, Health::RestartRequired(_));
+            if gave_up || matches!(condition.health, Health::Failed(_)) {
+                condition.health = Health::Serving;
+                condition.may_return = false;
+                self.serving.store(true, Release);
+            }
+            gave_up
+        };
+        if gave_up {
+            self.not_stored.begin_again();
+            self.inbox.open_again();
         }
     }
 

@@ -32,6 +32,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::fs::{Mode, OFlags};
+
 use super::{
     engine::{LINGERING_LOCK, SEGMENT_BYTES},
     faults::{Safeguard, is_off},
@@ -45,61 +47,65 @@ const NEW: &str = "db.new";
 /// still.
 const STEP_BYTES: u64 = SEGMENT_BYTES as u64;
 
-/// Says that what reads in the database in `dir` may not be on the disk.
-pub fn mark(dir: &Path) -> io::Result<()> {
-    let mut options = File::options();
-    let marker = options.create(true).append(true).open(dir.join(MARKER));
+/// Says that what reads in the database in this directory may not be on the disk.
+pub fn mark(folder: &Folder) -> Result<(), OpenError> {
+    let how = OFlags::WRONLY | OFlags::CREATE;
+    let marker = folder.file(MARKER, how, Mode::from_raw_mode(0o666));
     marker.map(drop)
 }
 
 /// [`mark`] for those who have an error to tell already.
-pub fn try_to_mark(dir: &Path) {
-    if let Err(error) = mark(dir) {
+pub fn try_to_mark(folder: &Folder) {
+    if let Err(error) = mark(folder) {
         tracing::error!(
-            path = %dir.display(), %error,
+            path = %folder.path().display(), %error,
             "could not leave a marker that an fsync failed"
         );
     }
 }
 
 /// Whether it was said.
-pub fn is_marked(dir: &Path) -> Result<bool, OpenError> {
-    if is_off(Safeguard::LogCopies) {
-        return Ok(false);
-    }
-    let marker = dir.join(MARKER);
-    let found = marker.try_exists();
-    found.map_err(|source| failed("look for", &marker, source))
+pub fn is_marked(folder: &Folder) -> Result<bool, OpenError> {
+    Ok(!is_off(Safeguard::LogCopies) && folder.read(MARKER)?.is_some())
 }
 
 /// Makes the database in `dir` safe to open: copies its log if an fsync failed. Nobody may have it
 /// open. `alive` is called now and then.
 pub fn mend(dir: &Path, was_clean: bool, alive: &dyn Fn()) -> Result<(), OpenError> {
-    if !dir
-        .try_exists()
-        .map_err(|source| failed("look for", dir, source))?
-    {
+    let has_failed = |log: &File| !was_clean && log.sync_data().is_err();
+    mend_if(dir, has_failed, alive)
+}
+
+/// The same after a failure that the caller knows of.
+pub fn mend_failed(dir: &Path) -> Result<(), OpenError> {
+    mend_if(dir, |_| true, &|| {})
+}
+
+fn mend_if(
+    dir: &Path,
+    has_failed: impl FnOnce(&File) -> bool,
+    alive: &dyn Fn(),
+) -> Result<(), OpenError> {
+    let exists = dir.try_exists();
+    if is_off(Safeguard::LogCopies) || !exists.map_err(|source| failed("look for", dir, source))? {
         return Ok(());
     }
     let folder = Folder::open(dir)?;
-    // What an earlier one left that did not come to its end.
-    folder.remove(NEW)?;
-    let is_marked = is_marked(dir)?;
-    if is_off(Safeguard::LogCopies) || (was_clean && !is_marked) {
-        return Ok(());
-    }
     let path = dir.join("db");
     let log = match File::open(&path) {
         Ok(log) => log,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return folder.remove(MARKER),
         Err(source) => return Err(failed("open", &path, source)),
     };
+    // Somebody else may be about to do the same.
     lock(&log, &path)?;
-    if !is_marked && log.sync_data().is_ok() {
+    // What an earlier one left that did not come to its end.
+    folder.remove(NEW)?;
+    if !is_marked(&folder)? && !has_failed(&log) {
         return Ok(());
     }
     // The kernel tells of it once.
-    mark(dir).map_err(|source| failed("mark", dir, source))?;
+    mark(&folder)?;
     tracing::warn!(path = %dir.display(), "an fsync failed: the log is copied to a new file");
     let copied = copy(&log, &dir.join(NEW), alive);
     if copied.is_err() {
@@ -131,8 +137,8 @@ impl Witness {
     pub fn after_failure(&self, dir: &Path) {
         if self.0.is_some() {
             let _ = self.ask(dir);
-        } else if dir.join("db").exists() {
-            try_to_mark(dir);
+        } else if let (true, Ok(folder)) = (dir.join("db").exists(), Folder::open(dir)) {
+            try_to_mark(&folder);
         }
     }
 
@@ -141,9 +147,13 @@ impl Witness {
         let Some(log) = &self.0 else {
             return Ok(());
         };
-        log.sync_data()
-            .inspect_err(|_| try_to_mark(dir))
-            .map_err(|error| StorageError::new("fsync the log", error))
+        let Err(error) = log.sync_data() else {
+            return Ok(());
+        };
+        if let Ok(folder) = Folder::open(dir) {
+            try_to_mark(&folder);
+        }
+        Err(StorageError::new("fsync the log", error))
     }
 }
 
@@ -199,6 +209,10 @@ mod tests {
         dir
     }
 
+    fn folder(dir: &tempfile::TempDir) -> Folder {
+        Folder::open(dir.path()).unwrap()
+    }
+
     /// Which files they are, and what is in them.
     fn files(dir: &tempfile::TempDir) -> [(u64, Vec<u8>); 2] {
         ["db", "conf"].map(|name| {
@@ -211,7 +225,7 @@ mod tests {
     fn after_a_failed_fsync_the_log_and_the_settings_are_other_files_with_the_same_bytes() {
         let dir = database();
         let before = files(&dir);
-        mark(dir.path()).unwrap();
+        mark(&folder(&dir)).unwrap();
         let steps = Cell::new(0);
         // Whether it was closed cleanly says nothing of what is on the disk.
         mend(dir.path(), true, &|| steps.set(steps.get() + 1)).unwrap();
@@ -220,7 +234,7 @@ mod tests {
             assert!(before.1 == after.1);
         }
         assert_eq!(steps.get(), 2, "signs of life");
-        assert!(!is_marked(dir.path()).unwrap());
+        assert!(!is_marked(&folder(&dir)).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "what is left");
     }
 
@@ -240,31 +254,34 @@ mod tests {
     fn a_database_that_somebody_has_open_is_not_touched_and_stays_marked() {
         let dir = database();
         let before = files(&dir);
-        mark(dir.path()).unwrap();
+        mark(&folder(&dir)).unwrap();
+        // Of somebody who mends it at this moment.
+        fs::write(dir.path().join(NEW), "a part").unwrap();
         let held = File::open(dir.path().join("db")).unwrap();
         held.lock().unwrap();
         let refused = mend(dir.path(), false, &|| {}).unwrap_err();
         assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+        assert!(dir.path().join(NEW).exists());
         assert!(before == files(&dir));
-        assert!(is_marked(dir.path()).unwrap());
+        assert!(is_marked(&folder(&dir)).unwrap());
     }
 
     #[test]
     fn a_copy_that_comes_to_nothing_leaves_the_old_log_and_the_marker() {
         let dir = database();
         let before = files(&dir);
-        mark(dir.path()).unwrap();
+        mark(&folder(&dir)).unwrap();
         fs::create_dir(dir.path().join("conf.new")).unwrap();
         mend(dir.path(), false, &|| {}).unwrap_err();
         assert!(before[0].1 == files(&dir)[0].1);
-        assert!(is_marked(dir.path()).unwrap());
+        assert!(is_marked(&folder(&dir)).unwrap());
     }
 
     #[test]
     fn a_directory_without_a_log_is_safe_to_open() {
         let dir = tempfile::tempdir().unwrap();
-        mark(dir.path()).unwrap();
+        mark(&folder(&dir)).unwrap();
         mend(dir.path(), false, &|| {}).unwrap();
-        assert!(!is_marked(dir.path()).unwrap());
+        assert!(!is_marked(&folder(&dir)).unwrap());
     }
 }

@@ -1,13 +1,16 @@
 //! A `ShardWriter` that does as it is told and remembers what it saw.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    shard_writer::{ShardWrite, ShardWriter, WriteError},
+    shard_writer::{Pong, ShardWrite, ShardWriter, WriteError},
     types::{HintId, NodeId, ShardId},
 };
 
@@ -82,6 +85,8 @@ type PingScript = Box<dyn FnMut(NodeId) -> Reply + Send>;
 pub struct ScriptedWriter {
     script: Mutex<Script>,
     on_ping: Mutex<PingScript>,
+    /// Whether pings are scripted.
+    asks: AtomicBool,
     seen: Mutex<Vec<Seen>>,
     pings: Mutex<Vec<(Instant, NodeId)>>,
     taken: watch::Sender<usize>,
@@ -103,6 +108,7 @@ impl ScriptedWriter {
         ScriptedWriter {
             script: Mutex::new(Box::new(script)),
             on_ping: Mutex::new(Box::new(|_| Reply::Take)),
+            asks: AtomicBool::new(false),
             seen: Mutex::default(),
             pings: Mutex::default(),
             taken: watch::Sender::new(0),
@@ -120,8 +126,9 @@ impl ScriptedWriter {
         *self.script.lock() = Box::new(script);
     }
 
-    /// Changes what pings are answered.
+    /// Changes what pings are answered. Before this, what is no error asks nobody.
     pub fn follow_pings(&self, script: impl FnMut(NodeId) -> Reply + Send + 'static) {
+        self.asks.store(true, Relaxed);
         *self.on_ping.lock() = Box::new(script);
     }
 
@@ -172,10 +179,14 @@ impl ScriptedWriter {
 }
 
 impl ShardWriter<Bytes> for ScriptedWriter {
-    async fn ping(&self, node: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, node: NodeId) -> Result<Pong, WriteError> {
         self.pings.lock().push((Instant::now(), node));
+        let pong = match self.asks.load(Relaxed) {
+            true => Pong::Answered,
+            false => Pong::NotAsked,
+        };
         let reply = (self.on_ping.lock())(node);
-        Self::answer(reply).await
+        Self::answer(reply).await.map(|()| pong)
     }
 
     async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {

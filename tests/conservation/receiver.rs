@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    HintId, NodeId, ShardWrite, ShardWriter, WriteError, WriteId,
+    HintId, NodeId, Pong, ShardWrite, ShardWriter, WriteError, WriteId,
     testkit::{Reply, ScriptedWriter},
 };
 use parking_lot::Mutex;
@@ -247,7 +247,7 @@ fn hints(write: &ShardWrite<Bytes>) -> Vec<(u64, HintId)> {
 }
 
 impl ShardWriter<Bytes> for Receiver {
-    async fn ping(&self, node: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, node: NodeId) -> Result<Pong, WriteError> {
         self.check_cut()?;
         *self.nodes.seen.lock().calls.entry(node.0).or_default() += 1;
         self.scripted.ping(node).await

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use hinted_handoff::{
     Config,
     ConsistencyLevel::{All, Any, One, Quorum},
-    HandoffError, HintId, HintedHandoff, NodeId, PointsWriter, Shard, ShardId, ShardWrite,
+    HandoffError, HintId, HintedHandoff, NodeId, PointsWriter, Pong, Shard, ShardId, ShardWrite,
     ShardWriter, WriteError,
 };
 use parking_lot::Mutex;
@@ -142,9 +142,10 @@ impl Owners {
 }
 
 impl ShardWriter<Bytes> for Owners {
-    async fn ping(&self, node: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, node: NodeId) -> Result<Pong, WriteError> {
         let node = node.0;
-        self.call(|call| Told::Ping { call, node }).await
+        let answered = self.call(|call| Told::Ping { call, node }).await;
+        answered.map(|()| Pong::Answered)
     }
 
     async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Config, ConsistencyLevel::Quorum, HandoffError, HintedHandoff, NodeId, PointsWriter,
+    Config, ConsistencyLevel::Quorum, HandoffError, HintedHandoff, NodeId, PointsWriter, Pong,
     ShardWrite, ShardWriter, WriteError, WriteOutcome,
 };
 
@@ -23,7 +23,7 @@ const BLOCKS: NodeId = NodeId(3);
 struct Blocking(Mutex<mpsc::Receiver<()>>);
 
 impl ShardWriter<Bytes> for Blocking {
-    async fn ping(&self, _: NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, _: NodeId) -> Result<Pong, WriteError> {
         Err(WriteError::retry("no ping is answered"))
     }
 

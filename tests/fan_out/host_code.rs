@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hinted_handoff::{
-    ConsistencyLevel::Any, EncodeError, HintedHandoff, Payload, PayloadError, PointsWriter,
+    ConsistencyLevel::Any, EncodeError, HintedHandoff, Payload, PayloadError, PointsWriter, Pong,
     ShardWrite, ShardWriter, WriteError, WriteOutcome,
 };
 
@@ -35,7 +35,7 @@ impl Payload for Fragile {
 struct Nobody;
 
 impl ShardWriter<Fragile> for Nobody {
-    async fn ping(&self, _: hinted_handoff::NodeId) -> Result<(), WriteError> {
+    async fn ping(&self, _: hinted_handoff::NodeId) -> Result<Pong, WriteError> {
         Err(WriteError::retry("down"))
     }
 
