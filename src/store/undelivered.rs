@@ -145,11 +145,16 @@ impl Store {
         match blocks::read_letter(&engine.hints, place) {
             Ok(Some(hint)) => Ok(Some((place, dead, hint))),
             Err(ReadError::Engine(error)) => Err(unread(error)),
-            // It may have been sent on or discarded a moment ago.
-            Ok(None) | Err(ReadError::Damaged(_)) => match dead_letter(&engine, place)? {
-                Some(_) => Err(HandoffError::DamagedLetter { hint: id }),
-                None => Ok(None),
-            },
+            // It may have been sent on or discarded a moment ago, or its node removed, whose queues
+            // go piece by piece.
+            Ok(None) | Err(ReadError::Damaged(_)) => {
+                let is_there = dead_letter(&engine, place)?.is_some()
+                    && queues_with_letters(&engine, node)?.contains(&queue);
+                match is_there {
+                    true => Err(HandoffError::DamagedLetter { hint: id }),
+                    false => Ok(None),
+                }
+            }
         }
     }
 
