@@ -78,6 +78,9 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
         _ => open(),
     };
     let (db, witness) = opened.map_err(|error| as_database_problem(&path, error))?;
+    // What was kept of a database that is closed: what it would hear was seen to above.
+    LOGS.lock()
+        .retain(|_, kept| kept.path != path || kept.anchor.check().is_err());
     let durable = make_durable(&db);
     // Also where that failed: whoever opens it next is to know.
     witness.ask(&path)?;
@@ -165,8 +168,9 @@ fn log_of(db: &sled::Db) -> Result<KeptLog, StorageError> {
 ///
 /// # Errors
 /// What sled or the operating system says; the database must be dropped then, and opened again by
-/// [`open_database`], which makes that safe. [`DirectoryGone`] if its directory was exchanged
-/// meanwhile.
+/// [`open_database`], which makes that safe. [`DirectoryGone`] if its directory was removed, moved
+/// or exchanged meanwhile. A descriptor of the log is kept for each database, until it is closed and
+/// another one is asked for.
 pub fn make_durable(db: &sled::Db) -> Result<(), StorageError> {
     let KeptLog {
         log,
