@@ -198,11 +198,14 @@ fn was_taken(seen: &Seen) -> bool {
 impl Calls {
     /// Checks the order of all that was written, and that of what was taken. Once, when all is done.
     pub fn check(&self, writer: &ScriptedWriter) {
-        for only_taken in [false, true] {
-            let seen = writer.seen();
-            let counted = seen.iter().filter(|seen| !only_taken || was_taken(seen));
-            self.check_order(counted, if only_taken { "taken" } else { "sent" });
+        let mut seen = writer.seen();
+        self.check_order(seen.iter(), "sent");
+        // Also what a node took of a send before it failed: a store that opens itself again may have
+        // that sent once more, behind others.
+        for seen in &mut seen {
+            seen.points.truncate(seen.taken().len());
         }
+        self.check_order(seen.iter(), "taken");
     }
 
     /// Checks the order of what was applied.
