@@ -173,7 +173,7 @@ fn nothing_is_held_against(node: &NodeStats) {
 
 /// The shards that were told of by now, and whether the node was said to be down.
 fn told(events: &mut Receiver<Event>) -> (Vec<u64>, bool) {
-    let (mut shards, mut is_down) = (Vec::new(), false);
+    let (mut shards, mut is_failing) = (Vec::new(), false);
     while let Ok(event) = events.try_recv() {
         match event {
             Event::UnknownFormat {
@@ -186,13 +186,13 @@ fn told(events: &mut Receiver<Event>) -> (Vec<u64>, bool) {
                 assert!(hint.sequence.0 > 0);
                 shards.push(shard.0);
             }
-            Event::NodeDown { .. } => is_down = true,
+            Event::NodeFailing { .. } => is_failing = true,
             Event::Replaying { .. } | Event::CaughtUp { .. } => {}
             other => panic!("{other:?}"),
         }
     }
     shards.sort_unstable();
-    (shards, is_down)
+    (shards, is_failing)
 }
 
 /// What is shown of unknown formats: the number of shards, the first, found, written.
@@ -291,8 +291,7 @@ async fn hints_in_front_of_the_unknown_one_and_other_shards_go_on_and_those_behi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_whose_other_shards_fail_is_down_and_no_more_than_its_unknown_hints_wait_after_that()
-{
+async fn a_node_whose_other_shards_fail_is_failing_and_its_unknown_hints_alone_wait_after_that() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {
         max_attempts: 0,
@@ -303,12 +302,15 @@ async fn a_node_whose_other_shards_fail_is_down_and_no_more_than_its_unknown_hin
     let node = Arc::new(Node::default());
     node.failing.lock().push(ShardId(2));
     let (older, mut events) = open_heard::<Old>(&config, &node).await;
-    let down = until(&older, |node| {
-        node.state == NodeState::Down && node.failures > 5
+    let failing = until(&older, |node| {
+        node.state == NodeState::Failing && node.failures > 5
     })
     .await;
-    assert_eq!(shown(&down), Some((1, 1, 2, 1)));
-    assert_eq!(down.attempts, down.failures, "each of the other shard");
+    assert_eq!(shown(&failing), Some((1, 1, 2, 1)));
+    assert_eq!(
+        failing.attempts, failing.failures,
+        "each of the other shard"
+    );
 
     node.failing.lock().clear();
     let waits = until_waiting(&older, 1).await;
@@ -388,7 +390,7 @@ async fn a_limit_still_takes_hints_of_an_unknown_format_and_then_none_is_shown()
         older.sync().await.unwrap();
         older.resume_all().await.unwrap();
         let left = until(&older, |node| {
-            node.unknown_format.is_none() && node.state == NodeState::Down
+            node.unknown_format.is_none() && node.state == NodeState::Failing
         });
         let left = left.await;
         assert_eq!((left.pending.hints, left.dropped.hints), (2, 1));
