@@ -1,14 +1,17 @@
-//! How a database that embeds the queue runs the crash loop on itself: 20 lives, each stopped by SIGKILL at a random moment, then one
-//! that delivers all that is left; the oracle says whether anything was lost, invented, reordered or numbered twice.
+//! How a database that embeds the queue runs the crash loop on itself: 20 lives, each stopped by
+//! SIGKILL at a random moment, then one that delivers all that is left; the oracle says whether
+//! anything was lost, invented, reordered or numbered twice.
 //!
 //! ```text
 //! cargo run --features testkit --example crash_test
 //! ```
 //!
-//! The program starts itself as a child, which is the database under test. It tells its parent of each write before it is handed in
-//! and after it was answered, and of each delivery, by lines on stdout (`testkit::tell`). What it told is true whenever it dies,
-//! and the parent keeps it outside of the store. To cut the power instead, put the store on a `testkit::PowerCut` and give that
-//! to the loop in place of `Kill`; to stop at a named step, set `HH_FAILPOINT` for the child (`testkit::POINTS` names them).
+//! The program starts itself as a child, which is the database under test. It tells its parent of
+//! each write before it is handed in and after it was answered, and of each delivery, by lines on
+//! stdout (`testkit::tell`). What it told is true whenever it dies, and the parent keeps it outside
+//! of the store. To cut the power instead, put the store on a `testkit::PowerCut` and give that to
+//! the loop in place of `Kill`; to stop at a named step, set `HH_FAILPOINT` for the child
+//! (`testkit::POINTS` names them).
 
 use std::{
     error::Error,
@@ -91,7 +94,8 @@ fn test() -> Result<(), Box<dyn Error>> {
             .arg(dir.path().join("store"))
             .arg(life.to_string());
         let after = (life < LIVES).then(|| Duration::from_millis(fastrand::u64(50..600)));
-        // After five deaths in a row while it opened a store is refused. We know that these were kills.
+        // After five deaths in a row while it opened a store is refused. We know that these were
+        // kills.
         let _ = std::fs::remove_file(dir.path().join("store/OPENING"));
         let ended = crash_loop.live(&mut child, after, Duration::from_secs(60))?;
         if ended == Ended::Failed {

@@ -1,7 +1,8 @@
 //! Step 1: the first bytes of a store.
 //!
-//! `hh/meta` gets `store` (128 random bits) and `next_queue` (u64 BE, starts at 1), each followed by the CRC32C (u32 BE)
-//! of its key and value; `hh/nodes` and `hh/hints` are made empty. Frozen: never edit a step that was released.
+//! `hh/meta` gets `store` (128 random bits) and `next_queue` (u64 BE, starts at 1), each followed
+//! by the CRC32C (u32 BE) of its key and value; `hh/nodes` and `hh/hints` are made empty. Frozen:
+//! never edit a step that was released.
 
 /// Safe to run again after a crash in the middle: what is there already stays.
 pub fn run(db: &sled::Db, store_id: [u8; 16]) -> sled::Result<()> {
@@ -20,8 +21,8 @@ pub fn run(db: &sled::Db, store_id: [u8; 16]) -> sled::Result<()> {
     Ok(())
 }
 
-/// CRC-32C (Castagnoli), reflected polynomial 0x82F63B78, as in RFC 3720 appendix B.4. Copied in so that this file
-/// depends on nothing that could change.
+/// CRC-32C (Castagnoli), reflected polynomial 0x82F63B78, as in RFC 3720 appendix B.4. Copied in so
+/// that this file depends on nothing that could change.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {

@@ -1,17 +1,22 @@
-//! Admission: whether a direct write may go to its node now, or must queue behind what waits for it there.
+//! Admission: whether a direct write may go to its node now, or must queue behind what waits for it
+//! there.
 //!
-//! For hosts that need order between direct writes and hints ([`WriteOrdering::Strict`]). Each (node, shard) has a lane. Writers line
-//! up in it in the order in which they were called, and whoever's turn it is looks whether the lane is clear: no hint of it is in the pipeline,
-//! the last one that became durable has left its queue with all before it, and none is being sent. Only then it sends directly, and the turn passes on
-//! with the reply; else it hands in a hint. So there is one direct write a lane at a time, and whatever comes behind one that
-//! failed finds its hint in the way.
+//! For hosts that need order between direct writes and hints ([`WriteOrdering::Strict`]). Each
+//! (node, shard) has a lane. Writers line up in it in the order in which they were called, and
+//! whoever's turn it is looks whether the lane is clear: no hint of it is in the pipeline, the last
+//! one that became durable has left its queue with all before it, and none is being sent. Only then
+//! it sends directly, and the turn passes on with the reply; else it hands in a hint. So there is
+//! one direct write a lane at a time, and whatever comes behind one that failed finds its hint in
+//! the way.
 //!
-//! Nothing of this is on disk. What was found at open counts as backlog of every shard of its node until all of it is gone,
-//! and so does what is found when a failed store has opened itself again, since acknowledgements may have been undone. So does what
-//! waits for a node with many lanes, once there are more of them in all than are told apart.
+//! Nothing of this is on disk. What was found at open counts as backlog of every shard of its node
+//! until all of it is gone, and so does what is found when a failed store has opened itself again,
+//! since acknowledgements may have been undone. So does what waits for a node with many lanes, once
+//! there are more of them in all than are told apart.
 //!
-//! Order is that of the turns. A hint that comes in another way (`write_shard`, a transaction) has no turn: it is not overtaken by
-//! writes that begin after its call has returned, and of those under way at the same time either may be first.
+//! Order is that of the turns. A hint that comes in another way (`write_shard`, a transaction) has
+//! no turn: it is not overtaken by writes that begin after its call has returned, and of those
+//! under way at the same time either may be first.
 
 mod held;
 
@@ -43,8 +48,8 @@ type Position = (QueueId, Sequence);
 
 /// The lanes of all shards.
 ///
-/// `state` guards the lanes alone. Nothing is asked of the store, and no turn passed on, while it is held; the commit thread takes
-/// it when hints become durable.
+/// `state` guards the lanes alone. Nothing is asked of the store, and no turn passed on, while it
+/// is held; the commit thread takes it when hints become durable.
 #[derive(Debug, Default)]
 pub struct Admission {
     state: Mutex<State>,
@@ -59,7 +64,8 @@ struct State {
     found: HashMap<NodeId, Vec<Position>>,
     /// Nodes whose list of queues is being changed.
     moving: BTreeSet<NodeId>,
-    /// Reopens of the store after which it was last looked what there is; `None` before the first look.
+    /// Reopens of the store after which it was last looked what there is; `None` before the first
+    /// look.
     found_after: Option<u64>,
     /// So many lanes are worth looking for those that can be forgotten.
     sweep_at: usize,
@@ -100,7 +106,8 @@ impl State {
 #[derive(Debug)]
 pub struct Place(oneshot::Receiver<Turn>);
 
-/// The right to write directly, if the lane is clear. Passes on to the next in line when it is dropped.
+/// The right to write directly, if the lane is clear. Passes on to the next in line when it is
+/// dropped.
 #[derive(Debug)]
 pub struct Turn {
     key: Key,
@@ -201,7 +208,8 @@ impl Admission {
         }
     }
 
-    /// Looks what is pending, if that was not done since the store was last opened. Once before the first hint is handed in.
+    /// Looks what is pending, if that was not done since the store was last opened. Once before the
+    /// first hint is handed in.
     pub fn look(&self, store: &Store) {
         // Before the look: if it is opened again meanwhile, the next one looks again.
         let reopens = store.reopens();
@@ -220,7 +228,8 @@ impl Admission {
         self.state.lock().moving.insert(to);
     }
 
-    /// What waits for the node by now, whoever it was for before, must be gone first; nobody has read which shards that is for.
+    /// What waits for the node by now, whoever it was for before, must be gone first; nobody has
+    /// read which shards that is for.
     pub fn end_move(&self, store: &Store, to: NodeId) {
         let ends = ends_of_pending(store).remove(&to);
         let mut state = self.state.lock();
@@ -248,8 +257,9 @@ impl Admission {
             let found = state.found.get(&key.0).cloned();
             (state.found_after, found, lane.and_then(|lane| lane.last))
         };
-        // Only now: a hint whose fate became unknown has left the pipeline by then, and may be found when the store is mended. A
-        // store that does not serve may undo what was acknowledged, and could not take a hint should the write fail.
+        // Only now: a hint whose fate became unknown has left the pipeline by then, and may be
+        // found when the store is mended. A store that does not serve may undo what was
+        // acknowledged, and could not take a hint should the write fail.
         if store.check_serving().is_err() || Some(store.reopens()) != found_after {
             return false;
         }
@@ -266,8 +276,8 @@ impl Admission {
         last.is_none_or(|last| self.is_gone(store, key, last))
     }
 
-    /// Whether a lane's last hint has left its queue, with all older ones of the lane; then it is forgotten. Those in other queues are in
-    /// what was found.
+    /// Whether a lane's last hint has left its queue, with all older ones of the lane; then it is
+    /// forgotten. Those in other queues are in what was found.
     fn is_gone(&self, store: &Store, key: Key, last: Position) -> bool {
         let is_gone = store.is_gone_in_order(key.0, last.0, last.1);
         if is_gone {
@@ -365,10 +375,11 @@ fn ends_of_pending(store: &Store) -> HashMap<NodeId, Vec<Position>> {
 }
 
 impl Place {
-    /// Waits for the turn. Whoever has it gives it up after the reply to one direct write, within `write_timeout` each time, or
-    /// when a hint is handed in or durable.
+    /// Waits for the turn. Whoever has it gives it up after the reply to one direct write, within
+    /// `write_timeout` each time, or when a hint is handed in or durable.
     pub async fn turn(self) -> Turn {
-        // A line is never given up while somebody is in it. A turn without a lane would only make a hint of the write.
+        // A line is never given up while somebody is in it. A turn without a lane would only make a
+        // hint of the write.
         self.0.await.unwrap_or(Turn {
             key: (NodeId(0), ShardId(0)),
             admission: None,
@@ -377,8 +388,8 @@ impl Place {
 }
 
 impl Turn {
-    /// Whether a direct write overtakes nothing. If not, or if the store does not serve, so that nobody can tell, it must
-    /// become a hint.
+    /// Whether a direct write overtakes nothing. If not, or if the store does not serve, so that
+    /// nobody can tell, it must become a hint.
     pub fn is_clear(&self, store: &Store) -> bool {
         let admission = self.admission.as_ref();
         admission.is_some_and(|admission| admission.is_clear(store, self.key))
@@ -397,7 +408,8 @@ impl OnItsWay {
     /// It is durable, and stands here.
     pub fn durable(self, id: HintId) {
         let last = Some((id.queue, id.sequence));
-        // `self` is dropped after it: the lane is never seen without both. One that was held until now may stand before others.
+        // `self` is dropped after it: the lane is never seen without both. One that was held until
+        // now may stand before others.
         let mut state = self.admission.state.lock();
         state.change(self.key, |lane| lane.last = lane.last.max(last));
     }

@@ -239,8 +239,8 @@ impl Ageing {
         &self.clock
     }
 
-    /// Whether something that has this stamp is so long ago. Of what an earlier life stamped this is
-    /// not known while the wall clock is not believed.
+    /// Whether something that has this stamp is so long ago. Of what an earlier life stamped this
+    /// is not known while the wall clock is not believed.
     pub fn is_past(&self, stamp: u64, limit: Duration) -> bool {
         // What is yet to come counts from the open, at least.
         let then = self.enqueued(stamp, Some(self.opened_unix_ms));

@@ -60,7 +60,8 @@ fn running() -> Duration {
     STARTED.elapsed()
 }
 
-/// A wall clock for tests: it runs as tokio's clock does, which tests can stop and advance, and jumps when it is told to.
+/// A wall clock for tests: it runs as tokio's clock does, which tests can stop and advance, and
+/// jumps when it is told to.
 #[cfg(feature = "testkit")]
 #[derive(Debug, Clone)]
 pub struct WallClock {

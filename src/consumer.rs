@@ -24,7 +24,8 @@ use crate::{
 /// How often a consumer that waits looks whether the store still serves.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The one who takes the hints of a node, in order: it peeks at them, and lets them leave with what the host makes of them.
+/// The one who takes the hints of a node, in order: it peeks at them, and lets them leave with what
+/// the host makes of them.
 ///
 /// ```
 /// # use hinted_handoff::*;
@@ -84,11 +85,12 @@ pub struct PeekedPoints<P> {
 }
 
 impl<P: Payload> HintedHandoff<P> {
-    /// The consumer of a node in [`Config::manual_nodes`](crate::Config::manual_nodes). There is one at a time; when it is dropped
-    /// there can be another.
+    /// The consumer of a node in [`Config::manual_nodes`](crate::Config::manual_nodes). There is
+    /// one at a time; when it is dropped there can be another.
     ///
     /// # Errors
-    /// [`HandoffError::Replayed`] if the node is not one of these, [`HandoffError::Consumed`] if it has a consumer.
+    /// [`HandoffError::Replayed`] if the node is not one of these, [`HandoffError::Consumed`] if it
+    /// has a consumer.
     pub fn consumer(&self, node: NodeId) -> Result<Consumer<P>, HandoffError> {
         let manual = self.replays().manual(node);
         let manual = manual.ok_or(HandoffError::Replayed { node })?;
@@ -160,15 +162,19 @@ impl<P: Payload> Consumer<P> {
         }
     }
 
-    /// The next hints, at most `max` and at most [`Config::batch_bytes`](crate::Config::batch_bytes) of points but at least one, if
-    /// there is one; none otherwise. They stay in the queue until they are acknowledged: the next peek sees the same ones.
+    /// The next hints, at most `max` and at most
+    /// [`Config::batch_bytes`](crate::Config::batch_bytes) of points but at least one, if there is
+    /// one; none otherwise. They stay in the queue until they are acknowledged: the next peek sees
+    /// the same ones.
     ///
-    /// Only what is durable is seen. A hint that does not read any more, because the disk damaged it, is skipped, counted and
-    /// logged. One that is too old leaves undelivered instead of being seen.
+    /// Only what is durable is seen. A hint that does not read any more, because the disk damaged
+    /// it, is skipped, counted and logged. One that is too old leaves undelivered instead of being
+    /// seen.
     ///
     /// # Errors
-    /// [`HandoffError::Undecodable`] if the next hint does not decode, which stays so until it is read by another version of the host or
-    /// made a dead letter by [`bury`](Consumer::bury); or why the store does not serve.
+    /// [`HandoffError::Undecodable`] if the next hint does not decode, which stays so until it is
+    /// read by another version of the host or made a dead letter by [`bury`](Consumer::bury); or
+    /// why the store does not serve.
     pub async fn peek(&mut self, max: usize) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
         if max == 0 {
             return Ok(Vec::new());
@@ -189,11 +195,13 @@ impl<P: Payload> Consumer<P> {
         block_on(self.peek(max))
     }
 
-    /// Lets hints leave the queue, durably or as [`Config::durability`](crate::Config::durability) says. To have that happen together
-    /// with changes of rows, use [`Hints::ack`](crate::Hints::ack) in a transaction.
+    /// Lets hints leave the queue, durably or as [`Config::durability`](crate::Config::durability)
+    /// says. To have that happen together with changes of rows, use
+    /// [`Hints::ack`](crate::Hints::ack) in a transaction.
     ///
     /// # Errors
-    /// [`TransactionError::NotNext`] if they are not the next ones of the queue, or why the store does not serve.
+    /// [`TransactionError::NotNext`] if they are not the next ones of the queue, or why the store
+    /// does not serve.
     pub async fn ack(&mut self, hints: &[PeekedPoints<P>]) -> Result<(), TransactionError> {
         let mut ack = |_: &mut [Rows<'_>], all: &mut Hints<'_, P>| Ok(all.ack(hints)?);
         let committed = self.handoff.run_until_committed(&[], &mut ack).await;
@@ -213,11 +221,13 @@ impl<P: Payload> Consumer<P> {
         block_on(self.ack(hints))
     }
 
-    /// Makes the next hint a dead letter, with what the host says of it: one that does not decode, or that it will never take. What is
-    /// behind it is next then. The dead letter is kept like any other: see [`dead_letters`](HintedHandoff::dead_letters),
+    /// Makes the next hint a dead letter, with what the host says of it: one that does not decode,
+    /// or that it will never take. What is behind it is next then. The dead letter is kept like any
+    /// other: see [`dead_letters`](HintedHandoff::dead_letters),
     /// [`redrive`](HintedHandoff::redrive) and [`discard`](HintedHandoff::discard).
     ///
-    /// It is durable when this returns. If the future is dropped before, it may come into effect all the same.
+    /// It is durable when this returns. If the future is dropped before, it may come into effect
+    /// all the same.
     ///
     /// ```
     /// # use hinted_handoff::*;
@@ -255,8 +265,9 @@ impl<P: Payload> Consumer<P> {
     /// ```
     ///
     /// # Errors
-    /// [`HandoffError::NotNext`] if `head` is not the next hint that [`peek`](Consumer::peek) would see, or why the store does not
-    /// serve. With [`HandoffError::Storage`] it may come into effect all the same.
+    /// [`HandoffError::NotNext`] if `head` is not the next hint that [`peek`](Consumer::peek) would
+    /// see, or why the store does not serve. With [`HandoffError::Storage`] it may come into effect
+    /// all the same.
     pub async fn bury(
         &mut self,
         head: HintId,

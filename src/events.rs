@@ -11,8 +11,9 @@ use crate::{
     types::{Amount, HintId, NodeId, ShardId},
 };
 
-/// Something happened that an operator may want to know at once. What it led to is in [`Stats`](crate::Stats), in the dead letters and in
-/// the loss journal, which miss nothing; this is to be told without asking.
+/// Something happened that an operator may want to know at once. What it led to is in
+/// [`Stats`](crate::Stats), in the dead letters and in the loss journal, which miss nothing; this
+/// is to be told without asking.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
@@ -49,8 +50,8 @@ pub enum Event {
         /// The node.
         node: NodeId,
     },
-    /// Nothing waits for a node any more. A node that is up goes to and fro between this and [`Replaying`](Event::Replaying) with every
-    /// hint that it gets.
+    /// Nothing waits for a node any more. A node that is up goes to and fro between this and
+    /// [`Replaying`](Event::Replaying) with every hint that it gets.
     CaughtUp {
         /// The node.
         node: NodeId,
@@ -68,8 +69,9 @@ pub enum Event {
         /// What was said, with its causes.
         error: String,
     },
-    /// The next hint of a shard is of a format that this host does not read. It waits, with all behind it in the shard, until a build
-    /// that reads it is here. Told once for a shard, until a hint of it is read again; after a restart anew.
+    /// The next hint of a shard is of a format that this host does not read. It waits, with all
+    /// behind it in the shard, until a build that reads it is here. Told once for a shard, until a
+    /// hint of it is read again; after a restart anew.
     UnknownFormat {
         /// The node.
         node: NodeId,
@@ -82,10 +84,12 @@ pub enum Event {
         /// The format that this host writes.
         written: u16,
     },
-    /// Hints left undelivered, durably. An entry of the loss journal that grows is told of each time, with what it grew by.
+    /// Hints left undelivered, durably. An entry of the loss journal that grows is told of each
+    /// time, with what it grew by.
     Lost(Loss),
-    /// Copies of a write for a node could be neither sent nor stored. Told at once; what the loss journal says of it
-    /// ([`LossReason::NotStored`](crate::LossReason::NotStored)) is told of as [`Lost`](Event::Lost) when it is durable.
+    /// Copies of a write for a node could be neither sent nor stored. Told at once; what the loss
+    /// journal says of it ([`LossReason::NotStored`](crate::LossReason::NotStored)) is told of as
+    /// [`Lost`](Event::Lost) when it is durable.
     NotStored {
         /// The node.
         node: NodeId,

@@ -9,15 +9,16 @@ use crate::{
 
 /// How the host reaches a node. One implementation serves direct writes and replay alike.
 ///
-/// A direct write is given at most [`Config::write_timeout`](crate::Config::write_timeout), a ping and a send of replay
-/// [`Config::send_timeout`](crate::Config::send_timeout); what takes longer is cancelled by dropping its future. A panic inside
-/// counts as a failure that is worth a retry.
+/// A direct write is given at most [`Config::write_timeout`](crate::Config::write_timeout), a ping
+/// and a send of replay [`Config::send_timeout`](crate::Config::send_timeout); what takes longer is
+/// cancelled by dropping its future. A panic inside counts as a failure that is worth a retry.
 ///
-/// Replay calls it for several shards of a node at once ([`Config::max_in_flight`](crate::Config::max_in_flight)), but never twice at
-/// a time for one shard of it.
+/// Replay calls it for several shards of a node at once
+/// ([`Config::max_in_flight`](crate::Config::max_in_flight)), but never twice at a time for one
+/// shard of it.
 pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
-    /// Is the node worth trying? Called before a replay round. An error says no, until the next one.
-    /// The default asks nobody, and says yes.
+    /// Is the node worth trying? Called before a replay round. An error says no, until the next
+    /// one. The default asks nobody, and says yes.
     fn ping(&self, node: NodeId) -> impl Future<Output = Result<Pong, WriteError>> + Send {
         let _ = node;
         std::future::ready(Ok(Pong::NotAsked))
@@ -25,7 +26,8 @@ pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
 
     /// Writes the batches (one or more, all of the same shard, in order) to the node.
     ///
-    /// `Ok` means that all of them are safe there: replay then forgets the hints. [`WriteError`] says what becomes of them otherwise.
+    /// `Ok` means that all of them are safe there: replay then forgets the hints. [`WriteError`]
+    /// says what becomes of them otherwise.
     fn write_shard(
         &self,
         write: ShardWrite<P>,
@@ -62,8 +64,9 @@ pub struct ShardWrite<P> {
     pub node: NodeId,
     /// The stream within it.
     pub shard: ShardId,
-    /// When hints are replayed: all queues of their store below this one are done with for good, so the node may forget what
-    /// it knows of them (see [`AppliedHints`](crate::AppliedHints)). `None` for a direct write.
+    /// When hints are replayed: all queues of their store below this one are done with for good, so
+    /// the node may forget what it knows of them (see [`AppliedHints`](crate::AppliedHints)).
+    /// `None` for a direct write.
     pub retired_below: Option<QueueId>,
     /// At least one batch; more than one only when hints are replayed.
     pub batches: Vec<Batch<P>>,
@@ -76,8 +79,9 @@ pub struct Batch<P> {
     pub hint: Option<HintId>,
     /// For a hint that was a dead letter and was sent on: the id that it had first.
     pub redriven_from: Option<HintId>,
-    /// The write of a [`PointsWriter`](crate::PointsWriter) that it is a copy of: the same when it is sent directly and when its hint is
-    /// replayed, so that a node can refuse the second of the two. `None` for a hint that was enqueued in another way.
+    /// The write of a [`PointsWriter`](crate::PointsWriter) that it is a copy of: the same when it
+    /// is sent directly and when its hint is replayed, so that a node can refuse the second of the
+    /// two. `None` for a hint that was enqueued in another way.
     pub write: Option<WriteId>,
     /// The points themselves.
     pub points: P,
@@ -94,29 +98,34 @@ impl<P> ShardWrite<P> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The node may take it later. `after`, where given, is the node's own wish (a `Retry-After`) and overrules the
-    /// backoff once. In replay only this shard waits, unless sends fail whatever the shard; a hint whose sends failed
-    /// [`Config::max_attempts`](crate::Config::max_attempts) times becomes a dead letter.
+    /// The node may take it later. `after`, where given, is the node's own wish (a `Retry-After`)
+    /// and overrules the backoff once. In replay only this shard waits, unless sends fail whatever
+    /// the shard; a hint whose sends failed [`Config::max_attempts`](crate::Config::max_attempts)
+    /// times becomes a dead letter.
     Retry {
         /// How long the node asks to be left alone.
         after: Option<Duration>,
         /// What went wrong.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The node will never accept this write. Sent directly by a [`PointsWriter`](crate::PointsWriter) it becomes a dead letter
-    /// if another owner takes it, and is refused else. When several hints are rejected together, replay
-    /// sends them again in halves until it knows which one it is; that one becomes a dead letter, and the others are delivered.
+    /// The node will never accept this write. Sent directly by a
+    /// [`PointsWriter`](crate::PointsWriter) it becomes a dead letter if another owner takes it,
+    /// and is refused else. When several hints are rejected together, replay sends them again in
+    /// halves until it knows which one it is; that one becomes a dead letter, and the others are
+    /// delivered.
     Reject {
         /// What the node said.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The shard is gone, nobody needs the write any more. Hints are discarded, counted and logged with their range.
+    /// The shard is gone, nobody needs the write any more. Hints are discarded, counted and logged
+    /// with their range.
     Obsolete {
         /// How that is known.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The node took the first `taken` batches, and the others not. Replay forgets those and goes on with the next one at once.
-    /// Nothing taken is a [`Retry`](WriteError::Retry), everything taken is `Ok`; so a direct write, which is one batch, is one of these.
+    /// The node took the first `taken` batches, and the others not. Replay forgets those and goes
+    /// on with the next one at once. Nothing taken is a [`Retry`](WriteError::Retry), everything
+    /// taken is `Ok`; so a direct write, which is one batch, is one of these.
     Partial {
         /// How many of the batches are safe at the node, from the first one on.
         taken: usize,
@@ -134,7 +143,8 @@ impl WriteError {
         }
     }
 
-    /// A failure that is worth a retry, but not before `after`: between 10 ms and an hour, whatever is asked for.
+    /// A failure that is worth a retry, but not before `after`: between 10 ms and an hour, whatever
+    /// is asked for.
     pub fn retry_after(after: Duration, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         WriteError::Retry {
             after: Some(after),

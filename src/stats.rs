@@ -17,20 +17,22 @@ pub enum Health {
     Serving,
     /// Reads and writes work, but replay, or a part of it, does not run: hints are stored and wait.
     ReplayStopped(ReplayStopped),
-    /// A storage error stopped it: nothing is accepted, sent or acknowledged. It drops its engine and opens it again by
-    /// itself, with growing waits up to 10 s, until that works; then it serves again.
+    /// A storage error stopped it: nothing is accepted, sent or acknowledged. It drops its engine
+    /// and opens it again by itself, with growing waits up to 10 s, until that works; then it
+    /// serves again.
     Failed(StorageError),
-    /// A storage error stopped a store that shares the host's database, which only the host can close: shut this handle down,
-    /// drop every handle of the database, open it again by [`open_database`](crate::open_database),
-    /// which copies its log to a new file if an fsync failed, and call
-    /// [`open_in`](crate::HintedHandoff::open_in). Until then reads of
-    /// the host's own trees may show a part of the transactions that failed, and a database that is not opened again may have lost
-    /// what it shows.
+    /// A storage error stopped a store that shares the host's database, which only the host can
+    /// close: shut this handle down, drop every handle of the database, open it again by
+    /// [`open_database`](crate::open_database), which copies its log to a new file if an fsync
+    /// failed, and call [`open_in`](crate::HintedHandoff::open_in). Until then reads of the host's
+    /// own trees may show a part of the transactions that failed, and a database that is not opened
+    /// again may have lost what it shows.
     ReopenRequired(StorageError),
-    /// The directory was removed, moved away or exchanged under the store, or a file of it that is open
-    /// ([`DirectoryGone`](crate::DirectoryGone), the source of this): nothing is accepted, sent or acknowledged, and nothing at
-    /// its path is touched. Put the directory back, shut this handle down, and open it again. A store that shares the host's
-    /// database needs that opened again, too.
+    /// The directory was removed, moved away or exchanged under the store, or a file of it that is
+    /// open ([`DirectoryGone`](crate::DirectoryGone), the source of this): nothing is accepted,
+    /// sent or acknowledged, and nothing at its path is touched. Put the directory back, shut this
+    /// handle down, and open it again. A store that shares the host's database needs that opened
+    /// again, too.
     ///
     /// It is looked for before a write is answered, before any change of names, and once a second.
     DirectoryGone(StorageError),
@@ -57,8 +59,8 @@ pub enum NodeState {
     /// Hints are being sent.
     Replaying,
     /// Sends fail, and it answers: the last ping ([`Pong::Answered`](crate::Pong)), or it took or
-    /// refused something within ten seconds. They are tried again after a while ([`NodeStats::stalled_by`],
-    /// [`NodeStats::last_error`]).
+    /// refused something within ten seconds. They are tried again after a while
+    /// ([`NodeStats::stalled_by`], [`NodeStats::last_error`]).
     Failing,
     /// It does not answer: its ping failed, or nobody asked it, and sends fail. It is tried again
     /// after a while.
@@ -70,8 +72,9 @@ pub enum NodeState {
     UnknownFormat,
     /// The host paused its replay: hints are accepted, and wait.
     Paused,
-    /// The host said who is in the cluster, and did not name it: hints are accepted, and wait, until it is named again, removed, or
-    /// purged after [`Config::purge_after`](crate::Config::purge_after).
+    /// The host said who is in the cluster, and did not name it: hints are accepted, and wait,
+    /// until it is named again, removed, or purged after
+    /// [`Config::purge_after`](crate::Config::purge_after).
     Parked,
     /// Its hints are not replayed: the host takes them with a [`Consumer`](crate::Consumer).
     Manual,
@@ -86,10 +89,11 @@ pub enum Gate {
     #[default]
     Open,
     /// They are hinted at once: a write was not answered within
-    /// [`Config::hint_after`](crate::Config::hint_after) (100 ms where that is 0) and nothing else since it
-    /// began, writes to two shards failed with no answer between them, or a ping failed. It opens with
-    /// whatever the node answers: to replay, to a direct write that was outstanding, or, where nothing is
-    /// replayed to it, to one write each [`Config::retry_interval`](crate::Config::retry_interval).
+    /// [`Config::hint_after`](crate::Config::hint_after) (100 ms where that is 0) and nothing else
+    /// since it began, writes to two shards failed with no answer between them, or a ping failed.
+    /// It opens with whatever the node answers: to replay, to a direct write that was outstanding,
+    /// or, where nothing is replayed to it, to one write each
+    /// [`Config::retry_interval`](crate::Config::retry_interval).
     Closed {
         /// Since when, by the wall clock, in milliseconds since 1970.
         since_unix_ms: u64,
@@ -135,14 +139,15 @@ pub struct NodeStats {
     pub direct: DirectStats,
     /// Durable and not yet acknowledged.
     pub pending: Amount,
-    /// Its dead letters: hints that it rejected, kept until somebody sends them on or discards them.
+    /// Its dead letters: hints that it rejected, kept until somebody sends them on or discards
+    /// them.
     pub dead_letters: Amount,
     /// Hints stored for it since open.
     pub enqueued: Amount,
     /// Hints acknowledged by it since open.
     pub delivered: Amount,
-    /// Age of the oldest pending hint, by the wall clock, or a little more; `None` if there is none, or for a moment after open, before
-    /// it was read.
+    /// Age of the oldest pending hint, by the wall clock, or a little more; `None` if there is
+    /// none, or for a moment after open, before it was read.
     #[serde(with = "humantime_serde")]
     pub oldest_age: Option<Duration>,
     /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room.
@@ -153,15 +158,18 @@ pub struct NodeStats {
     /// Of the lost ones, those that made room for newer ones
     /// ([`WhenFull::DropOldest`](crate::WhenFull::DropOldest)).
     pub dropped: Amount,
-    /// Copies of writes since open that could be neither sent nor stored. They never were hints, and are in no other count. A node that
-    /// has only these has no queues, and is listed for them alone.
+    /// Copies of writes since open that could be neither sent nor stored. They never were hints,
+    /// and are in no other count. A node that has only these has no queues, and is listed for them
+    /// alone.
     pub not_stored: Amount,
     /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
     pub buried: Amount,
     /// Hints whose write every owner that answered refused, so that they left since open.
     pub withdrawn: Amount,
-    /// Dead letters since open that made room for newer ones, by [`Config::max_dead_letters`](crate::Config::max_dead_letters) or
-    /// [`Config::max_dead_letter_bytes`](crate::Config::max_dead_letter_bytes). Most count in `buried`, too; none counts in `lost`.
+    /// Dead letters since open that made room for newer ones, by
+    /// [`Config::max_dead_letters`](crate::Config::max_dead_letters) or
+    /// [`Config::max_dead_letter_bytes`](crate::Config::max_dead_letter_bytes). Most count in
+    /// `buried`, too; none counts in `lost`.
     pub letters_evicted: Amount,
     /// Hints refused since open because a limit had no room for them, if the node had any before.
     pub refused: u64,
@@ -171,7 +179,8 @@ pub struct NodeStats {
     pub last_error: Option<String>,
     /// When that was, by the wall clock, in milliseconds since 1970.
     pub last_error_unix_ms: Option<u64>,
-    /// Pings and sends that failed since the node last took something. Survives a restart, as the last error does.
+    /// Pings and sends that failed since the node last took something. Survives a restart, as the
+    /// last error does.
     pub attempts: u64,
     /// Hints that are being sent, or about to leave.
     pub in_flight: u64,
@@ -181,16 +190,19 @@ pub struct NodeStats {
     /// ([`NodeState::Replaying`]) and takes hints, or nothing waits.
     #[serde(with = "humantime_serde")]
     pub caught_up_in: Option<Duration>,
-    /// The shard of the oldest hint that waits, while that shard is left alone, after a failed send or for its format: nothing goes further beyond this
-    /// hint than [`Config::window_hints`](crate::Config::window_hints) and [`Config::window_bytes`](crate::Config::window_bytes).
+    /// The shard of the oldest hint that waits, while that shard is left alone, after a failed send
+    /// or for its format: nothing goes further beyond this hint than
+    /// [`Config::window_hints`](crate::Config::window_hints) and
+    /// [`Config::window_bytes`](crate::Config::window_bytes).
     pub stalled_by: Option<ShardId>,
-    /// Hints that wait until this host, or another build of it, reads their format, as far as replay has met them. Of a manual node the
-    /// consumer tells instead.
+    /// Hints that wait until this host, or another build of it, reads their format, as far as
+    /// replay has met them. Of a manual node the consumer tells instead.
     pub unknown_format: Option<UnknownFormat>,
 }
 
 /// Hints that this host does not read, since [`Payload::decode`](crate::Payload::decode) said
-/// [`UnknownFormat`](crate::PayloadError::UnknownFormat). They wait, with all behind them in their shard.
+/// [`UnknownFormat`](crate::PayloadError::UnknownFormat). They wait, with all behind them in their
+/// shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct UnknownFormat {
@@ -226,7 +238,8 @@ pub struct StoreStats {
     pub reopened: u64,
     /// Times it was written anew since open, to give disk space back.
     pub rewritten: u64,
-    /// Length of the engine's log in bytes, which is nearly all that the store takes on the disk; 0 while it is closed.
+    /// Length of the engine's log in bytes, which is nearly all that the store takes on the disk; 0
+    /// while it is closed.
     pub log_bytes: u64,
     /// Hints refused because of the free-space reserve since open, those of transactions too.
     pub refused_for_space: u64,
@@ -238,16 +251,18 @@ pub struct StoreStats {
     pub damage: Vec<Damage>,
     /// Damage records that no longer fit into `damage`.
     pub damage_not_listed: u64,
-    /// Where a damaged store was moved to, whole, since this open began: what was intact in it is in use again, or, if it could
-    /// not be opened at all, an empty one is.
+    /// Where a damaged store was moved to, whole, since this open began: what was intact in it is
+    /// in use again, or, if it could not be opened at all, an empty one is.
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Hints that the disk gave back damaged or not at all, or a bookkeeping record that had to be rebuilt.
+/// Hints that the disk gave back damaged or not at all, or a bookkeeping record that had to be
+/// rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Damage {
-    /// The node that the queue was first meant for. `u64::MAX`, with queue 0: where hints of many nodes stood together.
+    /// The node that the queue was first meant for. `u64::MAX`, with queue 0: where hints of many
+    /// nodes stood together.
     pub node: NodeId,
     /// The queue.
     pub queue: crate::types::QueueId,
@@ -271,13 +286,15 @@ pub struct Stats {
     pub writes: WriteStats,
 }
 
-/// Counts of fan-out writes since open: of copies, each once what becomes of it is settled, which may be after the write was answered.
+/// Counts of fan-out writes since open: of copies, each once what becomes of it is settled, which
+/// may be after the write was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct WriteStats {
     /// Direct writes that an owner took.
     pub direct: u64,
-    /// Writes that became a hint: direct ones that failed, and [`backlogged`](Self::backlogged) ones.
+    /// Writes that became a hint: direct ones that failed, and [`backlogged`](Self::backlogged)
+    /// ones.
     pub hinted: u64,
     /// Of these, the ones that were not tried directly, since that would have overtaken older ones
     /// ([`WriteOrdering::Strict`](crate::WriteOrdering::Strict)).

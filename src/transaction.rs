@@ -1,4 +1,5 @@
-//! Transactions over the host's rows and the hints: running the closure, and running it again when it lost a race.
+//! Transactions over the host's rows and the hints: running the closure, and running it again when
+//! it lost a race.
 
 use std::{
     cell::Cell,
@@ -23,7 +24,8 @@ use crate::{
 
 /// Transactions that may be under way at a time; more wait for their turn.
 pub(crate) const TURNS: u32 = 1024;
-/// How often a transaction runs beside others before it runs alone, when nothing can change what it reads.
+/// How often a transaction runs beside others before it runs alone, when nothing can change what it
+/// reads.
 const RUNS_BESIDE_OTHERS: u32 = 8;
 /// Alone it can only lose to writes that went past us.
 const RUNS_MAX: u32 = 16;
@@ -39,8 +41,8 @@ pub struct Committed<T> {
 
 /// Why a closure gives up: any error of the host's, or one that a row or a hint met.
 ///
-/// Made by `?` from any error, and by [`Abort::new`] from a text. The transaction then leaves nothing behind, and the host gets
-/// the error back in [`TransactionError::Aborted`].
+/// Made by `?` from any error, and by [`Abort::new`] from a text. The transaction then leaves
+/// nothing behind, and the host gets the error back in [`TransactionError::Aborted`].
 #[derive(Debug)]
 pub struct Abort(Box<dyn Error + Send + Sync>);
 
@@ -77,13 +79,14 @@ pub struct Hints<'a, P: Payload> {
 }
 
 impl<P: Payload> Hints<'_, P> {
-    /// Queues `points` for `node`, to be delivered in order with all other hints of (`node`, `shard`), if the transaction comes into
-    /// effect. Its id is in [`Committed::hints`].
+    /// Queues `points` for `node`, to be delivered in order with all other hints of (`node`,
+    /// `shard`), if the transaction comes into effect. Its id is in [`Committed::hints`].
     ///
     /// # Errors
     /// [`TransactionError::Enqueue`] if the points do not encode, are empty, or over
     /// [`Config::max_entry_bytes`](crate::Config::max_entry_bytes),
-    /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1 MiB.
+    /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1
+    /// MiB.
     pub fn enqueue(
         &mut self,
         node: NodeId,
@@ -96,14 +99,16 @@ impl<P: Payload> Hints<'_, P> {
         Ok(())
     }
 
-    /// Lets hints that a [`Consumer`](crate::Consumer) peeked at leave their queue, if the transaction comes into effect.
+    /// Lets hints that a [`Consumer`](crate::Consumer) peeked at leave their queue, if the
+    /// transaction comes into effect.
     ///
-    /// They must be the next ones of their queue at that moment, without a gap; else the transaction fails with
-    /// [`TransactionError::NotNext`].
+    /// They must be the next ones of their queue at that moment, without a gap; else the
+    /// transaction fails with [`TransactionError::NotNext`].
     ///
     /// # Errors
-    /// [`TransactionError::NotNext`] for a hint of another store, [`TransactionError::TransactionTooLarge`] if all rows and hints
-    /// together come to more than 1 MiB.
+    /// [`TransactionError::NotNext`] for a hint of another store,
+    /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1
+    /// MiB.
     pub fn ack(&mut self, hints: &[PeekedPoints<P>]) -> Result<(), TransactionError> {
         for hint in hints {
             if hint.id.store != self.handoff.store().id() {
@@ -194,20 +199,23 @@ pub(crate) fn refuse_nested() -> Result<(), TransactionError> {
 }
 
 impl<P: Payload> HintedHandoff<P> {
-    /// Runs `work` on the rows of `trees` and on hints, and commits all that it wrote as one: after a crash all of it is there
-    /// or nothing.
+    /// Runs `work` on the rows of `trees` and on hints, and commits all that it wrote as one: after
+    /// a crash all of it is there or nothing.
     ///
-    /// `trees` are the host's, in the database that was given to [`open_in`](HintedHandoff::open_in); `work` gets their rows in the
-    /// same order. Transactions are serialisable: each comes into effect as if it had run alone. A run that read what
-    /// another has changed meanwhile is run again, the ninth time with no other transaction beside it; so `work` may run several
-    /// times and should do nothing but read and write rows and hints. It runs on the calling thread, in the first poll of the
-    /// future or a later one, and must not block for long. Within it, the trees themselves are another world: what is read from them
+    /// `trees` are the host's, in the database that was given to
+    /// [`open_in`](HintedHandoff::open_in); `work` gets their rows in the same order. Transactions
+    /// are serialisable: each comes into effect as if it had run alone. A run that read what
+    /// another has changed meanwhile is run again, the ninth time with no other transaction beside
+    /// it; so `work` may run several times and should do nothing but read and write rows and hints.
+    /// It runs on the calling thread, in the first poll of the future or a later one, and must not
+    /// block for long. Within it, the trees themselves are another world: what is read from them
     /// directly is not checked, what is written to them directly is not part of the transaction.
     ///
-    /// Returns when [`Config::durability`](crate::Config::durability) is met: when it is on disk, or with
-    /// [`Buffered`](Durability::Buffered) when everybody sees it. In both cases others may see its rows before they are on disk.
-    /// Dropping the future once it waits for the answer does not withdraw the transaction. A future that was polled once must be
-    /// polled on or dropped: one that is kept aside may hold up those who wait for their turn behind it.
+    /// Returns when [`Config::durability`](crate::Config::durability) is met: when it is on disk,
+    /// or with [`Buffered`](Durability::Buffered) when everybody sees it. In both cases others may
+    /// see its rows before they are on disk. Dropping the future once it waits for the answer does
+    /// not withdraw the transaction. A future that was polled once must be polled on or dropped:
+    /// one that is kept aside may hold up those who wait for their turn behind it.
     ///
     /// ```
     /// # use hinted_handoff::*;
@@ -240,8 +248,8 @@ impl<P: Payload> HintedHandoff<P> {
     /// ```
     ///
     /// # Errors
-    /// [`TransactionError`]. Nothing of the transaction is there then, and no sequence is used up, unless its
-    /// [`outcome`](TransactionError::outcome) is unknown.
+    /// [`TransactionError`]. Nothing of the transaction is there then, and no sequence is used up,
+    /// unless its [`outcome`](TransactionError::outcome) is unknown.
     // No `async fn`, so that the list of trees need not live as long as the future.
     pub fn transaction<'a, T, F>(
         &'a self,
@@ -283,8 +291,9 @@ impl<P: Payload> HintedHandoff<P> {
 
     /// Commits plain writes of the host's as one, in the same groups as hints and transactions.
     ///
-    /// In a shared database all writes of the host's should go this way or through [`transaction`](HintedHandoff::transaction): only
-    /// then the log is bounded between two fsyncs, without which a power cut can destroy the database. Returns as `transaction` does.
+    /// In a shared database all writes of the host's should go this way or through
+    /// [`transaction`](HintedHandoff::transaction): only then the log is bounded between two
+    /// fsyncs, without which a power cut can destroy the database. Returns as `transaction` does.
     ///
     /// # Errors
     /// As `transaction`.
@@ -390,8 +399,8 @@ impl<P: Payload> HintedHandoff<P> {
 
     /// Room for all hints of a run, together.
     ///
-    /// Who waits for room, or drops hints for it, has no turn meanwhile: those who make room may need it. What the run read may
-    /// have changed when it goes on; then it has lost a race.
+    /// Who waits for room, or drops hints for it, has no turn meanwhile: those who make room may
+    /// need it. What the run read may have changed when it goes on; then it has lost a race.
     async fn admit_draft(
         &self,
         draft: &Draft,
@@ -431,7 +440,8 @@ impl<P: Payload> HintedHandoff<P> {
         let on_their_way: Vec<_> = hints
             .filter_map(|(node, hint)| self.on_its_way(*node, hint.shard))
             .collect();
-        // Where hints stand is known only once they are durable: before that the store has not seen their queue.
+        // Where hints stand is known only once they are durable: before that the store has not seen
+        // their queue.
         let answer_early =
             self.config().durability == Durability::Buffered && on_their_way.is_empty();
         let (tell, told) = oneshot::channel();

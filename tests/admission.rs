@@ -1,12 +1,15 @@
 //! Order between direct writes and hints.
 //!
-//! Goal: with `WriteOrdering::Strict` a receiver is never sent the first copy of a write after that of a later one, whatever fails, and
-//! nobody waits for ever; with `Bypass` all is as it was. With either, receivers that keep to `AppliedHints` and `AppliedWrites` apply
-//! each write once, although hints are made of writes that are still being sent.
+//! Goal: with `WriteOrdering::Strict` a receiver is never sent the first copy of a write after that
+//! of a later one, whatever fails, and nobody waits for ever; with `Bypass` all is as it was. With
+//! either, receivers that keep to `AppliedHints` and `AppliedWrites` apply each write once,
+//! although hints are made of writes that are still being sent.
 //!
-//! Method: scenarios of one situation each, on paused time where time matters, and rounds in which many clients write at once to
-//! nodes that fail, hang and panic as a seed says (`random.rs`); after each, all that the receivers saw is compared with the order of
-//! the calls (`world.rs`). `HH_CYCLES` is the number of rounds; a round is a seed: `HH_SEED` runs it again, with `HH_CYCLES=1` it alone.
+//! Method: scenarios of one situation each, on paused time where time matters, and rounds in which
+//! many clients write at once to nodes that fail, hang and panic as a seed says (`random.rs`);
+//! after each, all that the receivers saw is compared with the order of the calls (`world.rs`).
+//! `HH_CYCLES` is the number of rounds; a round is a seed: `HH_SEED` runs it again, with
+//! `HH_CYCLES=1` it alone.
 
 #[path = "admission/applied.rs"]
 mod applied;

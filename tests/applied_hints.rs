@@ -1,4 +1,5 @@
-//! The receiving side: a hint that comes several times is applied once, and what need not be known any more is forgotten.
+//! The receiving side: a hint that comes several times is applied once, and what need not be known
+//! any more is forgotten.
 
 mod hosting;
 
@@ -229,8 +230,8 @@ impl ShardWriter<Bytes> for Node {
     }
 }
 
-/// After a kill a node's old queue is drained and retired. Only when that is durable, and no lower one of any node is left, may
-/// receivers forget it.
+/// After a kill a node's old queue is drained and retired. Only when that is durable, and no lower
+/// one of any node is left, may receivers forget it.
 #[tokio::test]
 async fn a_sender_says_which_queues_are_retired_for_good() {
     let dir = tempfile::tempdir().unwrap();
@@ -254,7 +255,8 @@ async fn a_sender_says_which_queues_are_retired_for_good() {
         while waits() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // Its acknowledgement is durable, and so is the retiring of a queue that it was the last of.
+        // Its acknowledgement is durable, and so is the retiring of a queue that it was the last
+        // of.
         handoff.sync().await.unwrap();
         node.0.lock().unwrap().pop().unwrap()
     };

@@ -1,8 +1,10 @@
-//! Barriers: delivered, waiting, or lost, of exactly the hints that were there when the barrier was made.
+//! Barriers: delivered, waiting, or lost, of exactly the hints that were there when the barrier was
+//! made.
 //!
-//! Method: at the store a test says when each hint leaves and how, and looks at the barrier after each step; unclean stops are copies of
-//! the files of a store that is open. Waiting is tried at the service, mostly on paused time: whoever is not rung would wait for hours
-//! there, and be seen to.
+//! Method: at the store a test says when each hint leaves and how, and looks at the barrier after
+//! each step; unclean stops are copies of the files of a store that is open. Waiting is tried at
+//! the service, mostly on paused time: whoever is not rung would wait for hours there, and be seen
+//! to.
 
 mod common;
 #[path = "common/copy.rs"]
@@ -383,8 +385,9 @@ fn a_barrier_outlives_restarts_of_both_kinds_and_queues_that_are_retired() {
     assert_eq!(store.look_at(&made).unwrap(), BarrierState::Delivered);
 }
 
-// Renamed and merged nodes: to be tried here once nodes can be renamed. A barrier names queues, not nodes, so `look_at` must say
-// the same before and after, and of hints that were sent on before the merge too.
+// Renamed and merged nodes: to be tried here once nodes can be renamed. A barrier names queues, not
+// nodes, so `look_at` must say the same before and after, and of hints that were sent on before the
+// merge too.
 
 #[test]
 fn losses_that_the_journal_has_folded_are_told_as_ranges() {
@@ -442,7 +445,8 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
     deliver(&store, 9, &untouched[0]);
     assert_eq!(store.look_at(&made_of_9).unwrap(), BarrierState::Delivered);
     store.close().unwrap();
-    // Nobody knows any more what was lost of the queue, nor of those before it; of later ones that is known.
+    // Nobody knows any more what was lost of the queue, nor of those before it; of later ones that
+    // is known.
     flip_loss(dir.path(), 2, made.queues[0].queue.0);
     let store = open(dir.path());
     let (entries, folded, unknown, ..) = lost(store.look_at(&made).unwrap());

@@ -1,12 +1,15 @@
-//! Nothing ever leaves without a delivery or a journal entry: after every step of random stories each hint that was ever stored is
-//! pending, delivered, withdrawn, a dead letter or in the loss journal, and nowhere twice; so
-//! *enqueued = delivered + pending + dead + journalled + withdrawn*. Copies that never were hints are in the journal too, each once.
+//! Nothing ever leaves without a delivery or a journal entry: after every step of random stories
+//! each hint that was ever stored is pending, delivered, withdrawn, a dead letter or in the loss
+//! journal, and nowhere twice; so *enqueued = delivered + pending + dead + journalled + withdrawn*.
+//! Copies that never were hints are in the journal too, each once.
 //!
-//! Half of the stories are of a store by itself. The others are of a whole service: its nodes answer anything, and what they took is written
-//! down by them; every wait is for something to be so, in time that is moved by hand.
+//! Half of the stories are of a store by itself. The others are of a whole service: its nodes
+//! answer anything, and what they took is written down by them; every wait is for something to be
+//! so, in time that is moved by hand.
 //!
-//! `HH_CASES` stories of `HH_STEPS` steps (60); each prints its seed if it fails, `HH_SEED` runs that one. By default 20 of a store and 14 of a
-//! service, of which ten are the same every time: in these everything happens that can happen to a hint.
+//! `HH_CASES` stories of `HH_STEPS` steps (60); each prints its seed if it fails, `HH_SEED` runs
+//! that one. By default 20 of a store and 14 of a service, of which ten are the same every time: in
+//! these everything happens that can happen to a hint.
 
 #[path = "conservation/audit.rs"]
 mod audit;
@@ -67,8 +70,8 @@ fn seeds(others: u64) -> Vec<u64> {
     }
 }
 
-/// Tells stories, by default ten that are the same every time and some others, and prints what they came to. By default each of
-/// `kinds` must have happened in one of them.
+/// Tells stories, by default ten that are the same every time and some others, and prints what they
+/// came to. By default each of `kinds` must have happened in one of them.
 fn tell(of: &str, others: u64, kinds: &[&str], story: impl Fn(u64) -> Counts + RefUnwindSafe) {
     let (seeds, steps) = (seeds(others), steps());
     let mut counts = Counts::new();

@@ -1,7 +1,8 @@
 //! Transactions that lose again and again.
 //!
-//! Goal: whoever keeps losing runs alone in the end, while all others wait, and then it can only lose to writes that went past the
-//! handoff, which it is told of. Method: closures that have their own rows changed while they run, by other transactions or directly.
+//! Goal: whoever keeps losing runs alone in the end, while all others wait, and then it can only
+//! lose to writes that went past the handoff, which it is told of. Method: closures that have their
+//! own rows changed while they run, by other transactions or directly.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::SeqCst},

@@ -1,8 +1,9 @@
 //! What each safeguard is for: a promise that holds with it, and is seen broken without it.
 //!
-//! Method: each scenario runs in a child process, once as the store is, and once with one safeguard switched off. Both ways must
-//! come out as said: a scenario that passes without the safeguard would show nothing. Safeguards that only a power cut or hours
-//! can tell have their controls in `crash_power_cut` and `soak`; the free-space reserve has its own in `disk_full`.
+//! Method: each scenario runs in a child process, once as the store is, and once with one safeguard
+//! switched off. Both ways must come out as said: a scenario that passes without the safeguard
+//! would show nothing. Safeguards that only a power cut or hours can tell have their controls in
+//! `crash_power_cut` and `soak`; the free-space reserve has its own in `disk_full`.
 
 mod common;
 mod crash;

@@ -1,16 +1,19 @@
 //! Any byte of any file of a cleanly stopped store may be flipped, overwritten, cut off or lost.
 //!
-//! Goal: full recovery, or a typed error, or a loss report that names the sequence range: never a panic, a hang, a
-//! silent gap or a wrong hint. What can't be opened is moved aside whole, and an empty store starts if the caller chose
-//! that.
+//! Goal: full recovery, or a typed error, or a loss report that names the sequence range: never a
+//! panic, a hang, a silent gap or a wrong hint. What can't be opened is moved aside whole, and an
+//! empty store starts if the caller chose that.
 //!
-//! Method: a few template stores are made, with known content: blocks of one and of many hints, a hint acknowledged in
-//! the middle of a block, a drained queue, a large hint in chunks, a removed node, a second queue after an unclean stop;
-//! opened again, and over several segments of the log. A cycle copies one, damages one file at one place, and opens it
-//! in a child process. The child appends, takes half of what is there and closes; a second child takes the rest. What they
-//! told is held against what was there. The verdict itself is checked first, with lives that break each rule.
+//! Method: a few template stores are made, with known content: blocks of one and of many hints, a
+//! hint acknowledged in the middle of a block, a drained queue, a large hint in chunks, a removed
+//! node, a second queue after an unclean stop; opened again, and over several segments of the log.
+//! A cycle copies one, damages one file at one place, and opens it in a child process. The child
+//! appends, takes half of what is there and closes; a second child takes the rest. What they told
+//! is held against what was there. The verdict itself is checked first, with lives that break each
+//! rule.
 //!
-//! `HH_CYCLES` is the number of acts of damage, `HH_SEED` runs a seed again, `HH_CYCLE` only one cycle of it.
+//! `HH_CYCLES` is the number of acts of damage, `HH_SEED` runs a seed again, `HH_CYCLE` only one
+//! cycle of it.
 
 #[path = "corruption/child.rs"]
 mod child;
@@ -136,7 +139,8 @@ impl Run<'_> {
                 *counts.by_file.entry(key).or_default() += 1;
             }
             Err(broken) => {
-                // A run with the same seed makes the same damage, but the log's layout depends on time too.
+                // A run with the same seed makes the same damage, but the log's layout depends on
+                // time too.
                 let kept = dir.with_extension("damaged");
                 let keeping = template.copy_to(&kept).and_then(|()| damage.apply(&kept));
                 let said = fs::read_to_string(&log).unwrap_or_default();

@@ -1,11 +1,11 @@
 //! Power cuts at random moments, on a disk that fails now and then and works again a moment later.
 //!
-//! Goal and rules as in `crash_kill`. Linux shows what a failed fsync left in memory until the power
-//! goes, so what a store answers after it is there only if it does not build on that. Method: the same
-//! crash loop, on a `FailingDisk` that fails for some milliseconds several times a life. A life may end
-//! badly while the disk fails; the last one has a disk that works, and delivers all that was answered.
-//! A control without the copy of the log must be seen to lose answered hints or the whole store.
-//! `HH_CYCLES` is the number of cuts, `HH_SEED` runs a seed again.
+//! Goal and rules as in `crash_kill`. Linux shows what a failed fsync left in memory until the
+//! power goes, so what a store answers after it is there only if it does not build on that. Method:
+//! the same crash loop, on a `FailingDisk` that fails for some milliseconds several times a life. A
+//! life may end badly while the disk fails; the last one has a disk that works, and delivers all
+//! that was answered. A control without the copy of the log must be seen to lose answered hints or
+//! the whole store. `HH_CYCLES` is the number of cuts, `HH_SEED` runs a seed again.
 
 mod crash;
 
@@ -30,7 +30,8 @@ const MEGABYTES: u64 = 256;
 /// Series in which the control may be caught before it counts as missed.
 const CONTROL_SERIES: u64 = 10;
 
-/// The disk, which a thread breaks; locked over a failure, so that the power is cut on a disk that works.
+/// The disk, which a thread breaks; locked over a failure, so that the power is cut on a disk that
+/// works.
 #[derive(Clone)]
 struct Shared(Arc<Mutex<FailingDisk>>);
 
@@ -84,7 +85,8 @@ fn as_child() -> Option<ExitCode> {
     Some(workload.run())
 }
 
-/// Lives on one store that end by power cuts, and a last one that delivers. `Err` says what is broken.
+/// Lives on one store that end by power cuts, and a last one that delivers. `Err` says what is
+/// broken.
 fn run(seed: u64, number: u64, lives: u64, switched_off: &str) -> Result<Counts, String> {
     let (dir, log) = crash::dirs().map_err(|error| error.to_string())?;
     let disk = FailingDisk::new(dir.path(), MEGABYTES).map_err(|error| error.to_string())?;

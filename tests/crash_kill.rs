@@ -1,8 +1,10 @@
-//! SIGKILL at random moments: while opening, writing, replaying, acknowledging, removing nodes and shutting down.
+//! SIGKILL at random moments: while opening, writing, replaying, acknowledging, removing nodes and
+//! shutting down.
 //!
-//! Goal: nothing that was answered is lost, nothing is invented, order holds, no id is used twice, nothing that was durably
-//! acknowledged comes back. Method: the crash loop of the `testkit`, ten lives a store, then all that is left is delivered
-//! and the oracle asked. `HH_CYCLES` is the number of kills, `HH_SEED` runs a seed again.
+//! Goal: nothing that was answered is lost, nothing is invented, order holds, no id is used twice,
+//! nothing that was durably acknowledged comes back. Method: the crash loop of the `testkit`, ten
+//! lives a store, then all that is left is delivered and the oracle asked. `HH_CYCLES` is the
+//! number of kills, `HH_SEED` runs a seed again.
 
 mod crash;
 

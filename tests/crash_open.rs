@@ -1,9 +1,9 @@
-//! SIGKILL and power cuts while a store opens: while its first generation is made and migrated, while sled recovers, while
-//! queues and cursors are looked for.
+//! SIGKILL and power cuts while a store opens: while its first generation is made and migrated,
+//! while sled recovers, while queues and cursors are looked for.
 //!
-//! Goal and rules as in `crash_kill`; besides, no number of such stops makes a store unopenable. Method: four of five lives
-//! are stopped within their first milliseconds, the others leave something to recover. `HH_CYCLES` is the number of stops,
-//! `HH_SEED` runs a seed again.
+//! Goal and rules as in `crash_kill`; besides, no number of such stops makes a store unopenable.
+//! Method: four of five lives are stopped within their first milliseconds, the others leave
+//! something to recover. `HH_CYCLES` is the number of stops, `HH_SEED` runs a seed again.
 
 mod crash;
 

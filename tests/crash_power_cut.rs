@@ -1,9 +1,10 @@
 //! Power cuts at random moments, on a store that is seconds old and on one that has seen some.
 //!
-//! Goal and rules as in `crash_kill`; what was not fsynced is gone. Method: the same crash loop on an ext4 image that is
-//! shut down without flushing its log. Controls switch off what the store does against it, which must be seen to lose answered
-//! hints or the whole store; in CI the own fsync and the chunks, the others by hand (`HH_CONTROLS=with`). `HH_CYCLES` is the number of cuts,
-//! `HH_SEED` runs a seed again, `HH_FILE_SYSTEM=xfs` cuts the power of an XFS.
+//! Goal and rules as in `crash_kill`; what was not fsynced is gone. Method: the same crash loop on
+//! an ext4 image that is shut down without flushing its log. Controls switch off what the store
+//! does against it, which must be seen to lose answered hints or the whole store; in CI the own
+//! fsync and the chunks, the others by hand (`HH_CONTROLS=with`). `HH_CYCLES` is the number of
+//! cuts, `HH_SEED` runs a seed again, `HH_FILE_SYSTEM=xfs` cuts the power of an XFS.
 
 mod crash;
 

@@ -1,13 +1,16 @@
-//! SIGKILL and power cuts at random moments under a host that shares its database with its hints: transactions over its rows and
-//! hints, small ones and near 1 MiB, with conflicts and with some that give up; batches of plain rows; plain hints; a consumer.
+//! SIGKILL and power cuts at random moments under a host that shares its database with its hints:
+//! transactions over its rows and hints, small ones and near 1 MiB, with conflicts and with some
+//! that give up; batches of plain rows; plain hints; a consumer.
 //!
-//! Goal: a row is there if and only if its hint was enqueued, a transaction in whole or not at all, answered ones are there and those
-//! that gave up are not, the counter counts what came into effect, a hint taken by hand is consumed once; besides, the rules
-//! of `crash_kill`. Method: the same crash loop; at each open the child reads and tells all rows and what is pending, and at the end
-//! delivers and consumes all that is left. Controls show that the suite sees something: a host that writes a row and its hint in two
-//! steps, one whose transactions are not validated, and one that writes most of its rows past the commit thread. `HH_CYCLES`
-//! is the number of kills, with three power cuts for five kills; `HH_SEED` runs a seed again; `HH_CONTROLS=word` runs
-//! the controls by hand whose names have the word in them.
+//! Goal: a row is there if and only if its hint was enqueued, a transaction in whole or not at all,
+//! answered ones are there and those that gave up are not, the counter counts what came into
+//! effect, a hint taken by hand is consumed once; besides, the rules of `crash_kill`. Method: the
+//! same crash loop; at each open the child reads and tells all rows and what is pending, and at the
+//! end delivers and consumes all that is left. Controls show that the suite sees something: a host
+//! that writes a row and its hint in two steps, one whose transactions are not validated, and one
+//! that writes most of its rows past the commit thread. `HH_CYCLES` is the number of kills, with
+//! three power cuts for five kills; `HH_SEED` runs a seed again; `HH_CONTROLS=word` runs the
+//! controls by hand whose names have the word in them.
 
 mod crash;
 
@@ -53,8 +56,8 @@ const CONTROLS: [Control; 3] = [
         series_max: 20,
         in_ci: true,
     },
-    // SLED.md rules 2 to 4. Each series catches it with a chance of 1 in 18, which is too little to wait for each time. Seen were
-    // lost trees and corruption that sled finds at open.
+    // SLED.md rules 2 to 4. Each series catches it with a chance of 1 in 18, which is too little to
+    // wait for each time. Seen were lost trees and corruption that sled finds at open.
     Control {
         name: "most rows written directly to sled",
         manner: Manner::DirectRows,

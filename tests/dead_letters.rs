@@ -1,7 +1,9 @@
-//! Dead letters: kept until somebody sends them on or discards them, and each hint in exactly one place whatever happens.
+//! Dead letters: kept until somebody sends them on or discards them, and each hint in exactly one
+//! place whatever happens.
 //!
-//! Method: hints are buried at the store below, and looked at, sent on and discarded as a host does. Unclean stops are copies of the
-//! files of a store that is open. The last test kills a child at every step on the way.
+//! Method: hints are buried at the store below, and looked at, sent on and discarded as a host
+//! does. Unclean stops are copies of the files of a store that is open. The last test kills a child
+//! at every step on the way.
 
 mod common;
 #[path = "common/copy.rs"]
@@ -271,7 +273,8 @@ fn space_is_given_back_when_they_are_discarded_or_sent_on_or_their_node_is_remov
         "ten letters, and ten that are pointed to"
     );
 
-    // A removal is not yet trimmed when the process dies: the rest goes later, and nothing comes back.
+    // A removal is not yet trimmed when the process dies: the rest goes later, and nothing comes
+    // back.
     let store = open(dir.path());
     assert_eq!(remove_node(&store, 7).hints, 10);
     let copy = copy_of(dir.path());

@@ -1,5 +1,5 @@
-//! Directories that cannot hold a store, stores that cannot be opened, locks held by others: each a clear error, and
-//! nothing is lost or deleted.
+//! Directories that cannot hold a store, stores that cannot be opened, locks held by others: each a
+//! clear error, and nothing is lost or deleted.
 
 mod common;
 
@@ -254,7 +254,8 @@ fn five_deaths_while_opening_stop_the_sixth_attempt() {
 
 #[test]
 fn a_first_open_that_died_anywhere_is_no_obstacle() {
-    // Before anything, with a half-made database, with one that does not open, and without its lock.
+    // Before anything, with a half-made database, with one that does not open, and without its
+    // lock.
     type Leave = fn(&Path);
     let stages: [Leave; 6] = [
         |_| {},

@@ -1,7 +1,9 @@
-//! A directory that is removed, moved away or exchanged under a store that is open in it: nothing is answered as durable
-//! from then on, nothing is sent or acknowledged, and whatever stands at the old path is left alone.
+//! A directory that is removed, moved away or exchanged under a store that is open in it: nothing
+//! is answered as durable from then on, nothing is sent or acknowledged, and whatever stands at the
+//! old path is left alone.
 //!
-//! Method: the files of an open store are removed or renamed, as an operator or a clean-up script does it.
+//! Method: the files of an open store are removed or renamed, as an operator or a clean-up script
+//! does it.
 
 mod common;
 #[path = "common/copy.rs"]

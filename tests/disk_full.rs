@@ -1,8 +1,9 @@
-//! A full disk: with the free-space reserve hints are refused in time and draining goes on; without it sled meets ENOSPC,
-//! and still nothing that was answered is lost, and the store mends itself once there is room.
+//! A full disk: with the free-space reserve hints are refused in time and draining goes on; without
+//! it sled meets ENOSPC, and still nothing that was answered is lost, and the store mends itself
+//! once there is room.
 //!
-//! Method: a tmpfs of 256 MiB, filled with hints that do not compress while the node is down, then drained, then enlarged.
-//! Needs root to mount. `HH_CYCLES` repeats it.
+//! Method: a tmpfs of 256 MiB, filled with hints that do not compress while the node is down, then
+//! drained, then enlarged. Needs root to mount. `HH_CYCLES` repeats it.
 
 mod crash;
 

@@ -1,6 +1,8 @@
-//! Age: what is too old leaves whether its node is up or down, in order, and the wall clock is believed only when it can be.
+//! Age: what is too old leaves whether its node is up or down, in order, and the wall clock is
+//! believed only when it can be.
 //!
-//! Both clocks are the test's: tokio's stands still until it is moved, the wall clock follows it and jumps when it is told to.
+//! Both clocks are the test's: tokio's stands still until it is moved, the wall clock follows it
+//! and jumps when it is told to.
 
 mod common;
 mod frozen;
@@ -61,7 +63,8 @@ fn payloads(handoff: &Handoff) -> Vec<Bytes> {
     common::payloads(&handoff.store_below(), NODE.0)
 }
 
-/// Something is so within a few looks. The task may have been at work when the clock was last moved, and is due again after that.
+/// Something is so within a few looks. The task may have been at work when the clock was last
+/// moved, and is due again after that.
 async fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..30 {
         if is_so() {

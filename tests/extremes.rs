@@ -1,5 +1,5 @@
-//! What is rare and must work all the same: many tiny hints, and a clock that goes backwards. (The largest hint is in `service`,
-//! many nodes are in `many_nodes`.)
+//! What is rare and must work all the same: many tiny hints, and a clock that goes backwards. (The
+//! largest hint is in `service`, many nodes are in `many_nodes`.)
 
 mod common;
 

@@ -1,17 +1,18 @@
-//! Abort, error and panic at every step of opening, migrating, appending, acknowledging, dropping, pausing, parking, renaming,
-//! trimming, sorting, committing and closing.
+//! Abort, error and panic at every step of opening, migrating, appending, acknowledging, dropping,
+//! pausing, parking, renaming, trimming, sorting, committing and closing.
 //!
-//! Goal and rules as in `crash_kill`. Method: for each point and each way to stop there a store is made, one life is killed
-//! (so that there is a sealed queue to retire), the next comes to the point the first, the second or the fifth time and stops
-//! there, one more is killed, and the last delivers all that is left. An abort ends the process. An error fails the store,
-//! which mends itself. A panic of the engine is final for the process. A point that no life comes to fails the suite. For the
-//! steps of a rebuild the first life ends well, and then a segment's header is damaged; for those of a rewrite all lives rewrite all
-//! the time. `HH_POINT` runs only the points whose names
-//! begin so.
+//! Goal and rules as in `crash_kill`. Method: for each point and each way to stop there a store is
+//! made, one life is killed (so that there is a sealed queue to retire), the next comes to the
+//! point the first, the second or the fifth time and stops there, one more is killed, and the last
+//! delivers all that is left. An abort ends the process. An error fails the store, which mends
+//! itself. A panic of the engine is final for the process. A point that no life comes to fails the
+//! suite. For the steps of a rebuild the first life ends well, and then a segment's header is
+//! damaged; for those of a rewrite all lives rewrite all the time. `HH_POINT` runs only the points
+//! whose names begin so.
 //!
-//! The points of transactions, and those of committing, appending, acknowledging and closing again, are come to by a host that shares
-//! its database with its hints, as in `crash_transactions`. There an error is final for the store: the host drops its
-//! database, opens it again, and goes on.
+//! The points of transactions, and those of committing, appending, acknowledging and closing again,
+//! are come to by a host that shares its database with its hints, as in `crash_transactions`. There
+//! an error is final for the store: the host drops its database, opens it again, and goes on.
 
 mod crash;
 
@@ -37,7 +38,8 @@ const SHARING: Host = Host::Sharing(Manner::Transactions);
 
 /// Those that can come to the point.
 ///
-/// In a shared database nothing is rebuilt or named, and its workload removes no node, nor does it leave anything to be sorted.
+/// In a shared database nothing is rebuilt or named, and its workload removes no node, nor does it
+/// leave anything to be sorted.
 fn hosts(point: &str) -> &'static [Host] {
     let begins = |names: &[&str]| names.iter().any(|name| point.starts_with(name));
     // Come to by `dead_letters`, whose children send on and discard.
@@ -54,7 +56,8 @@ fn hosts(point: &str) -> &'static [Host] {
     }
 }
 
-/// Which times the point is come to. A shared database is opened with a commit or two, before anything is begun.
+/// Which times the point is come to. A shared database is opened with a commit or two, before
+/// anything is begun.
 fn times(host: Host, point: &str) -> [u32; 3] {
     match host == SHARING && point.starts_with("commit") {
         true => [7, 12, 30],
@@ -102,7 +105,8 @@ fn run(
         1
     };
     if armed == 0 && action == "abort" {
-        // What an earlier first open left: it is moved aside, and the stop comes while another takes its place.
+        // What an earlier first open left: it is moved aside, and the stop comes while another
+        // takes its place.
         leave_garbage(&store).map_err(|error| error.to_string())?;
     }
     let rebuilds = point.starts_with("rebuild");
@@ -176,7 +180,8 @@ fn main() -> ExitCode {
         for action in ACTIONS {
             let mut met = false;
             let wanted = in_turn.into_iter().take(crash::cycles(1).min(3) as usize);
-            // What a life comes to is up to chance and to how busy the machine is, so a point that was not met is tried again.
+            // What a life comes to is up to chance and to how busy the machine is, so a point that
+            // was not met is tried again.
             for (try_nr, nth) in wanted.chain([in_turn[0]; 29]).enumerate() {
                 if try_nr > 0 && nth == in_turn[0] && met {
                     break;

@@ -150,8 +150,8 @@ impl Mix {
     }
 
     /// How long the node is left alone after rounds in which all sends failed: 1, 2, 4 s and so on.
-    /// Each goes four times as far as the one before, and the first one to as many shards as are sent
-    /// to at a time. It ends with its sends, and one that hangs is waited for ten times
+    /// Each goes four times as far as the one before, and the first one to as many shards as are
+    /// sent to at a time. It ends with its sends, and one that hangs is waited for ten times
     /// `send_timeout` at most.
     fn waits(&self) -> Duration {
         let bad = self.failing.len() + self.hanging.len();

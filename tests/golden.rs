@@ -1,5 +1,6 @@
-//! The bytes on disk are the documented ones: what the store writes is held against fixtures that were made from the
-//! documents alone (`tests/golden/make.py`), and what an earlier release wrote still reads. `migration.rs` is about whole stores.
+//! The bytes on disk are the documented ones: what the store writes is held against fixtures that
+//! were made from the documents alone (`tests/golden/make.py`), and what an earlier release wrote
+//! still reads. `migration.rs` is about whole stores.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Dead letters and the loss journal outlive what a disk and a crash do to them: what is intact is found, what is not is reported, and
-//! nothing is left behind that nobody looks at.
+//! Dead letters and the loss journal outlive what a disk and a crash do to them: what is intact is
+//! found, what is not is reported, and nothing is left behind that nobody looks at.
 
 mod common;
 
@@ -202,7 +202,8 @@ fn a_dead_letter_that_is_not_there_after_a_clean_stop_is_recorded_as_lost_and_ba
     }
 }
 
-/// Puts back all that the disk had of a node before `change`, as if what was written since were lost.
+/// Puts back all that the disk had of a node before `change`, as if what was written since were
+/// lost.
 fn forgotten(dir: &Path, change: impl FnOnce(&Store)) {
     let trees = ["hh/nodes", "hh/hints"];
     let before = behind_its_back(dir, |db| {

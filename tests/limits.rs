@@ -1,6 +1,8 @@
-//! Limits of number and size: what is refused, what waits, what is dropped, and that no way in goes past them.
+//! Limits of number and size: what is refused, what waits, what is dropped, and that no way in goes
+//! past them.
 //!
-//! The nodes are taken by hand or down, and tokio's clock stands still, so that hints leave only when a test says so.
+//! The nodes are taken by hand or down, and tokio's clock stands still, so that hints leave only
+//! when a test says so.
 
 #[path = "limits/blocking.rs"]
 mod blocking;

@@ -1,5 +1,5 @@
-//! A thousand nodes with a backlog each: all are found again and delivered to, and there is no thread a node. `HH_CYCLES` is the
-//! number of nodes.
+//! A thousand nodes with a backlog each: all are found again and delivered to, and there is no
+//! thread a node. `HH_CYCLES` is the number of nodes.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! An acknowledgement in the middle of a block is kept, also over a restart, and a block is trimmed only when all of it is
-//! done.
+//! An acknowledgement in the middle of a block is kept, also over a restart, and a block is trimmed
+//! only when all of it is done.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! Whole stores as the last commits with schema 1 and 2 left them, stopped cleanly and killed: opened by today's code they are of
-//! today's schema, with every hint, dead letter, cursor and list of queues as it was, however often the migration dies.
+//! Whole stores as the last commits with schema 1 and 2 left them, stopped cleanly and killed:
+//! opened by today's code they are of today's schema, with every hint, dead letter, cursor and list
+//! of queues as it was, however often the migration dies.
 //!
 //! `tests/golden/README.md` says how they were made, and what was read in them then is beside them.
 
@@ -159,7 +160,8 @@ fn check_migrated(variant: &str, dir: &Path, before: &Records) {
     store.close().unwrap();
     let (schema, mut after) = records(dir);
     assert_eq!(u32::from(schema), SCHEMA_VERSION);
-    // An open writes the cursor of a queue with what a dead letter became, also before anything has left it.
+    // An open writes the cursor of a queue with what a dead letter became, also before anything has
+    // left it.
     after.retain(|key, _| key.len() != 17 || before.contains_key(key));
     assert_eq!(before, &after, "{variant}: cursors and lists of queues");
 

@@ -1,5 +1,6 @@
-//! Hints for many nodes at once are one block at first, are read from memory, and are sorted into blocks of their queues later: none
-//! is lost on the way, none comes twice, and what left meanwhile never comes back.
+//! Hints for many nodes at once are one block at first, are read from memory, and are sorted into
+//! blocks of their queues later: none is lost on the way, none comes twice, and what left meanwhile
+//! never comes back.
 
 mod common;
 #[path = "common/copy.rs"]
@@ -194,8 +195,8 @@ fn a_node_that_is_removed_stays_so_though_a_mixed_group_has_hints_of_it() {
     }
 }
 
-/// Where the log is not searched, what does not read is lost, and where that ends is told by the next block that does: nothing of what
-/// stands in mixed groups must be lost with it.
+/// Where the log is not searched, what does not read is lost, and where that ends is told by the
+/// next block that does: nothing of what stands in mixed groups must be lost with it.
 #[test]
 fn what_is_not_sorted_yet_is_not_taken_for_missing() {
     let dir = tempfile::tempdir().unwrap();
@@ -285,7 +286,8 @@ fn a_store_that_failed_and_was_opened_again_has_each_once() {
     );
 }
 
-/// A group writes 500 cursors, so with many more that moved a pass ends before those of all queues are written that it passed over.
+/// A group writes 500 cursors, so with many more that moved a pass ends before those of all queues
+/// are written that it passed over.
 #[test]
 fn where_a_pass_ends_the_cursor_of_every_queue_is_behind_what_it_passed_over() {
     const MANY: u64 = 3_000;

@@ -1,20 +1,25 @@
 //! Transactions over rows and hints in a shared database, against a model in memory.
 //!
-//! Goal: whatever is read, written, enqueued, acknowledged, given up, interfered with, refused, crashed, failed and opened
-//! again, in any order and at the same time, all comes out as if each transaction had run alone, one after the other, as a whole
-//! or not at all: the host's rows, the hints of every node with their numbers, and what every closure read.
-//! A hint that left undelivered is a dead letter or in the loss journal, and one that a stop brought back is neither.
+//! Goal: whatever is read, written, enqueued, acknowledged, given up, interfered with, refused,
+//! crashed, failed and opened again, in any order and at the same time, all comes out as if each
+//! transaction had run alone, one after the other, as a whole or not at all: the host's rows, the
+//! hints of every node with their numbers, and what every closure read. A hint that left
+//! undelivered is a dead letter or in the loss journal, and one that a stop brought back is
+//! neither.
 //!
-//! Method: random operations (`operation.rs`) are carried out on a database with three trees of the host's and four nodes, two of which
-//! are consumed by hand and two replayed (`host.rs`, `script.rs`). Futures are polled by hand, so that the order in which the store takes
-//! what is handed in is known (`waiting.rs`), and the model judges it in that order (`history.rs`): what was read must be so at that
-//! moment, then it must come into effect; else it must be run again (`answers.rs`). After each operation all rows, all pending hints and
-//! the figures are compared (`looks.rs`). A crash opens a copy of the files as they are while a group is being committed; after it, and
-//! after storage that failed, the database must be in a state that follows from some first part of what was handed in, with all of it
-//! that was answered as durable (`stops.rs`).
+//! Method: random operations (`operation.rs`) are carried out on a database with three trees of the
+//! host's and four nodes, two of which are consumed by hand and two replayed (`host.rs`,
+//! `script.rs`). Futures are polled by hand, so that the order in which the store takes what is
+//! handed in is known (`waiting.rs`), and the model judges it in that order (`history.rs`): what
+//! was read must be so at that moment, then it must come into effect; else it must be run again
+//! (`answers.rs`). After each operation all rows, all pending hints and the figures are compared
+//! (`looks.rs`). A crash opens a copy of the files as they are while a group is being committed;
+//! after it, and after storage that failed, the database must be in a state that follows from some
+//! first part of what was handed in, with all of it that was answered as durable (`stops.rs`).
 //!
-//! `HH_CYCLES` is the number of cases. A case is a seed: `HH_SEED` runs it again, with `HH_CYCLES=1` it alone. A failure
-//! is shrunk and told with its seed; timing is the one thing that a seed does not hold.
+//! `HH_CYCLES` is the number of cases. A case is a seed: `HH_SEED` runs it again, with
+//! `HH_CYCLES=1` it alone. A failure is shrunk and told with its seed; timing is the one thing that
+//! a seed does not hold.
 
 #[path = "model_transactions/answers.rs"]
 mod answers;

@@ -26,7 +26,8 @@ fn numbering_goes_on_after_a_clean_stop_and_anew_after_an_unclean_one() {
     store.close().unwrap();
     make_the_last_stop_unclean(dir.path());
 
-    // Opened and closed cleanly without a hint in between: what the unclean stop lost is as unknown as before.
+    // Opened and closed cleanly without a hint in between: what the unclean stop lost is as unknown
+    // as before.
     open(dir.path()).close().unwrap();
     let store = open(dir.path());
     let third = append(&store, NODE, "3");

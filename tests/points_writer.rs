@@ -1,4 +1,5 @@
-//! Fan-out: every level against every mix of owners, with what became of the ones that missed the write.
+//! Fan-out: every level against every mix of owners, with what became of the ones that missed the
+//! write.
 
 mod common;
 
@@ -85,7 +86,8 @@ const DOWN: Reply = Reply::Retry;
 
 #[tokio::test]
 async fn a_level_is_reached_by_so_many_owners_and_every_one_that_missed_it_is_hinted() {
-    // Which owners are up, the level, whether it is reached, hints made. As InfluxDB's TestPointsWriter_WritePoints.
+    // Which owners are up, the level, whether it is reached, hints made. As InfluxDB's
+    // TestPointsWriter_WritePoints.
     let table: [(&[Reply], ConsistencyLevel, bool, u64); 17] = [
         (&[UP], One, true, 0),
         (&[DOWN], One, false, 1),
@@ -219,7 +221,8 @@ async fn a_level_that_is_reached_does_not_wait_for_the_slow() {
     let before = std::time::Instant::now();
     let outcome = cluster.write(Quorum).await.unwrap();
     assert_eq!(outcome, WriteOutcome::Written { owners: 2 });
-    // Not a timing: the third owner's fate is known only after its timeout, and no hint is there yet.
+    // Not a timing: the third owner's fate is known only after its timeout, and no hint is there
+    // yet.
     assert!(
         cluster.handoff.stats().writes.hinted == 0
             || before.elapsed() >= Duration::from_millis(100)
@@ -320,7 +323,8 @@ fn a_thread_without_a_runtime_writes_too() {
     cluster.handoff.shutdown_blocking().unwrap();
 }
 
-/// A direct write is one batch: what took none of it failed in a way that is worth a retry, what took it took all of it.
+/// A direct write is one batch: what took none of it failed in a way that is worth a retry, what
+/// took it took all of it.
 #[tokio::test]
 async fn a_direct_write_that_is_taken_in_part_is_taken_or_hinted() {
     let cluster = cluster(&[Reply::Partial(1), Reply::Partial(0), Reply::Partial(2)]).await;

@@ -1,5 +1,6 @@
-//! A hint that its node will not take holds up nobody: it becomes a dead letter, its shard goes on behind it, and the other shards
-//! never noticed. And a shard that stalls holds up others only as far as the window says.
+//! A hint that its node will not take holds up nobody: it becomes a dead letter, its shard goes on
+//! behind it, and the other shards never noticed. And a shard that stalls holds up others only as
+//! far as the window says.
 //!
 //! On paused time, as in `replay.rs`.
 
@@ -110,7 +111,8 @@ fn all_but(hints: usize, shards: u64, but: &[usize]) -> BTreeMap<u64, Vec<usize>
     (0..shards).map(|shard| (shard, of_shard(shard))).collect()
 }
 
-/// What is said of hints that become dead letters, on this thread: `sequence=7 reason=Rejected ...`.
+/// What is said of hints that become dead letters, on this thread: `sequence=7 reason=Rejected
+/// ...`.
 #[derive(Clone, Default)]
 struct Burials(Arc<Mutex<Vec<String>>>);
 
@@ -139,7 +141,8 @@ impl Burials {
         (burials, tracing::subscriber::set_default(subscriber))
     }
 
-    /// Those hints were buried, in whatever order and for that reason, and no other; the first one is 0.
+    /// Those hints were buried, in whatever order and for that reason, and no other; the first one
+    /// is 0.
     fn are(&self, hints: &[usize], parts: &[&str]) {
         let lines = self.0.lock();
         assert_eq!(lines.len(), hints.len(), "{lines:#?}");
@@ -303,7 +306,8 @@ async fn hints_of_a_shard_that_is_gone_are_lost_and_the_others_delivered() {
     handoff.shutdown().await.unwrap();
 }
 
-/// The node takes it for a failure of its own, again and again: only who counts finds out. Failures of every kind count.
+/// The node takes it for a failure of its own, again and again: only who counts finds out. Failures
+/// of every kind count.
 #[tokio::test(start_paused = true)]
 async fn a_hint_that_was_tried_as_often_as_it_may_be_is_buried_and_the_last_try_is_for_it_alone() {
     for (reply, says) in [

@@ -1,7 +1,9 @@
-//! Whatever is intact in a damaged store is found again, and only what is not is lost; the damaged files are kept as they were.
+//! Whatever is intact in a damaged store is found again, and only what is not is lost; the damaged
+//! files are kept as they were.
 //!
-//! Method: bytes of the log of a closed store are changed, as a failing disk would, at places that sled handles in different
-//! ways: in the segment it would cut, in one that its snapshot covers, and so that it opens nothing at all.
+//! Method: bytes of the log of a closed store are changed, as a failing disk would, at places that
+//! sled handles in different ways: in the segment it would cut, in one that its snapshot covers,
+//! and so that it opens nothing at all.
 
 mod common;
 
@@ -327,7 +329,8 @@ fn what_a_crash_left_of_a_rebuild_is_moved_aside_and_nothing_else() {
     );
 }
 
-/// In the log they stand still, and what a rebuild finds there it cannot tell from one that is kept.
+/// In the log they stand still, and what a rebuild finds there it cannot tell from one that is
+/// kept.
 #[test]
 fn a_dead_letter_that_was_discarded_evicted_or_sent_on_does_not_come_back() {
     for by_salvage in [false, true] {
@@ -338,7 +341,8 @@ fn a_dead_letter_that_was_discarded_evicted_or_sent_on_does_not_come_back() {
             ..config(dir.path())
         };
         let store = Store::open(&config, Box::new(|_| {})).unwrap();
-        // Every second one, with others between them that wait; the first two make room for the last two.
+        // Every second one, with others between them that wait; the first two make room for the
+        // last two.
         let mut places: Vec<_> = (1..=11)
             .map(|number| bury(&store, NODE, number * 2, "rejected"))
             .collect();

@@ -1,7 +1,9 @@
-//! Replay on paused time: when a node is tried, what is sent, in which order, and what is never forgotten.
+//! Replay on paused time: when a node is tried, what is sent, in which order, and what is never
+//! forgotten.
 //!
-//! The store's commit thread and its reads run in real time while tokio's clock stands still or jumps, so each test queues
-//! its hints first, with the node down, and then measures on tokio's clock alone.
+//! The store's commit thread and its reads run in real time while tokio's clock stands still or
+//! jumps, so each test queues its hints first, with the node down, and then measures on tokio's
+//! clock alone.
 
 #[path = "replay/abandoned.rs"]
 mod abandoned;
@@ -30,7 +32,8 @@ fn config(dir: &tempfile::TempDir) -> Config {
     common::config(dir.path())
 }
 
-/// Queues payloads "0", "1", ... for the given shards, with nobody to deliver them, and closes the store.
+/// Queues payloads "0", "1", ... for the given shards, with nobody to deliver them, and closes the
+/// store.
 async fn queue_up(config: &Config, shards: impl IntoIterator<Item = u64>) {
     let handoff = HintedHandoff::open(config.clone(), ScriptedWriter::down())
         .await
@@ -325,7 +328,8 @@ async fn a_hint_of_a_shard_that_is_gone_is_discarded_and_counted() {
     handoff.shutdown().await.unwrap();
 }
 
-/// Each of its shards would come back by itself, with the same intervals, and its ping says that all is well.
+/// Each of its shards would come back by itself, with the same intervals, and its ping says that
+/// all is well.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_down_is_not_tried_more_often_for_having_many_shards() {
     let dir = tempfile::tempdir().unwrap();
@@ -365,7 +369,8 @@ async fn a_new_hint_does_not_wait_for_a_shard_that_is_left_alone_for_an_hour() {
     assert_eq!(node.stalled_by, Some(ShardId(1)));
     for number in 1..=3 {
         let before = tokio::time::Instant::now();
-        // On another thread, so that tokio's clock stands still meanwhile; the bell rings after the answer.
+        // On another thread, so that tokio's clock stands still meanwhile; the bell rings after the
+        // answer.
         let another = handoff.clone();
         let writing = tokio::task::spawn_blocking(move || {
             let points = Bytes::from_static(b"new");

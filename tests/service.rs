@@ -312,7 +312,8 @@ async fn hints_written_while_their_node_is_removed_are_delivered_or_discarded_ne
         .await
         .unwrap();
     for round in 0..300 {
-        // Its last hint comes at a different moment of the removal each time; nothing rings for the node after it.
+        // Its last hint comes at a different moment of the removal each time; nothing rings for the
+        // node after it.
         let writing = tokio::spawn({
             let handoff = handoff.clone();
             async move {

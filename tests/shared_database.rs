@@ -1,4 +1,5 @@
-//! A store in the host's database: what it needs of it, what it leaves alone, and what it cannot do there.
+//! A store in the host's database: what it needs of it, what it leaves alone, and what it cannot do
+//! there.
 
 mod hosting;
 
@@ -109,7 +110,8 @@ async fn it_is_closed_and_opened_again_in_a_database_that_stays_open() {
     host.close().await;
 }
 
-/// sled's first write of `conf` is its text, its second the checksum; a SIGKILL may come between them, and before any other.
+/// sled's first write of `conf` is its text, its second the checksum; a SIGKILL may come between
+/// them, and before any other.
 #[tokio::test]
 async fn a_first_open_that_was_interrupted_is_begun_anew() {
     let made = tempfile::tempdir().unwrap();
@@ -464,7 +466,8 @@ async fn a_restored_database_gets_a_new_identity_on_request() {
     host.close().await;
 }
 
-/// The directory is the host's, and so are its rows; but no transaction is answered that the next open will not find.
+/// The directory is the host's, and so are its rows; but no transaction is answered that the next
+/// open will not find.
 #[tokio::test]
 async fn no_transaction_in_a_database_whose_directory_is_gone_is_answered() {
     for is_exchanged in [false, true] {

@@ -1,6 +1,8 @@
-//! Over a link with latency the shards of a node are sent to side by side, and each of them in order all the same.
+//! Over a link with latency the shards of a node are sent to side by side, and each of them in
+//! order all the same.
 //!
-//! On paused time: what counts is how often somebody waits for the link, not how fast this machine is. `HH_SEED` gives the failures.
+//! On paused time: what counts is how often somebody waits for the link, not how fast this machine
+//! is. `HH_SEED` gives the failures.
 
 mod common;
 
@@ -62,7 +64,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The other end: it takes its time, fails as often as it is told, and checks the order of each shard.
+/// The other end: it takes its time, fails as often as it is told, and checks the order of each
+/// shard.
 struct Link {
     seen: Mutex<Seen>,
     taken: watch::Sender<u64>,

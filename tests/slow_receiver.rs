@@ -1,5 +1,5 @@
-//! A receiver that takes only so many bytes a second gets what it can take in time, not the same again
-//! and again. On paused time.
+//! A receiver that takes only so many bytes a second gets what it can take in time, not the same
+//! again and again. On paused time.
 
 mod common;
 
@@ -119,8 +119,8 @@ async fn a_single_hint_that_takes_too_long_is_given_more_time() {
     assert!(wasted(20, 70_000, config(dir.path()), slow).await < 2 * 20);
 }
 
-/// Sends that are too large to be answered in time are no reason to give a hint up. Each takes 1.7 s
-/// by itself, so it is answered when it is sent alone for the second time.
+/// Sends that are too large to be answered in time are no reason to give a hint up. Each takes 1.7
+/// s by itself, so it is answered when it is sent alone for the second time.
 #[tokio::test(start_paused = true)]
 async fn only_a_hint_that_is_sent_alone_uses_up_its_attempts() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,15 +1,18 @@
-//! The load that deadlocks naive sled and leaks its disk (SLED.md rules 4 and 3), over and over: writers append hints of
-//! 128 B to 1 MiB and replay drains them, one after the other and both at once.
+//! The load that deadlocks naive sled and leaks its disk (SLED.md rules 4 and 3), over and over:
+//! writers append hints of 128 B to 1 MiB and replay drains them, one after the other and both at
+//! once.
 //!
-//! Goal: it never stands still, each answered hint is delivered once, in order and unchanged, and the disk use stays bounded.
-//! Method: two stores in one process, because sled's lock and threads are the process's; one is kept for the whole run,
-//! the other made anew now and then. Both are closed and opened every few rounds, with a backlog too, and are `Sync` and
-//! `Buffered` in turns. Nothing is made to fail but sends, so nothing may be refused, lost or taken twice. A thread of its
-//! own fails the run when a store gave no sign of progress for a minute. `HH_CYCLES` is the length of the run in seconds
-//! (an hour by hand), `HH_SEED` runs a seed again.
+//! Goal: it never stands still, each answered hint is delivered once, in order and unchanged, and
+//! the disk use stays bounded. Method: two stores in one process, because sled's lock and threads
+//! are the process's; one is kept for the whole run, the other made anew now and then. Both are
+//! closed and opened every few rounds, with a backlog too, and are `Sync` and `Buffered` in turns.
+//! Nothing is made to fail but sends, so nothing may be refused, lost or taken twice. A thread of
+//! its own fails the run when a store gave no sign of progress for a minute. `HH_CYCLES` is the
+//! length of the run in seconds (an hour by hand), `HH_SEED` runs a seed again.
 //!
-//! Controls, by hand: `HH_SWITCHED_OFF=LargeSegments,Carving` makes blobs, `GroupCommits` lets the log grow without bound; with
-//! `HH_WATCH=progress` too nothing but a standstill fails. `HH_CONTROL=naive` shows the deadlock on sled itself.
+//! Controls, by hand: `HH_SWITCHED_OFF=LargeSegments,Carving` makes blobs, `GroupCommits` lets the
+//! log grow without bound; with `HH_WATCH=progress` too nothing but a standstill fails.
+//! `HH_CONTROL=naive` shows the deadlock on sled itself.
 
 #[path = "soak/counts.rs"]
 mod counts;
@@ -279,8 +282,8 @@ impl Lane {
         }
     }
 
-    /// Space is reused, so the disk holds some times what waited there at once, however much went through; and no value
-    /// became a blob, which might stay for ever.
+    /// Space is reused, so the disk holds some times what waited there at once, however much went
+    /// through; and no value became a blob, which might stay for ever.
     fn check_disk(&self) -> Outcome<()> {
         // A control that looks for the deadlock must not end at what else goes wrong.
         let only_progress = std::env::var("HH_WATCH").is_ok_and(|watched| watched == "progress");
@@ -342,7 +345,8 @@ impl Lane {
         }
     }
 
-    /// Says what is wrong and how things are, and ends the process: what hangs cannot be waited for.
+    /// Says what is wrong and how things are, and ends the process: what hangs cannot be waited
+    /// for.
     fn fail(&self, what: impl Display) -> ! {
         println!("FAILED: soak, {}: {what}", self.name);
         let (doing, handoff, counts) = {

@@ -1,5 +1,5 @@
-//! A store that was filled and drained gives its disk space back while it goes on: nothing is lost, nothing comes twice, and nobody
-//! but the disk can tell.
+//! A store that was filled and drained gives its disk space back while it goes on: nothing is lost,
+//! nothing comes twice, and nobody but the disk can tell.
 
 mod common;
 #[allow(dead_code)]
@@ -193,7 +193,8 @@ fn whatever_is_in_a_store_is_the_same_after_it_was_written_anew() {
     for number in 0..40 {
         append(&store, 1 + number % 3, noise(900 * number as usize, number));
     }
-    // One of several chunks, one that left before others, a dead letter, one that was sent on, a loss, a pause, a new name, a status.
+    // One of several chunks, one that left before others, a dead letter, one that was sent on, a
+    // loss, a pause, a new name, a status.
     append(&store, 1, noise(3 << 20, 7));
     let left = claim(&store, 1, 3);
     store.deliver(NodeId(1), &[left]).unwrap();
@@ -255,7 +256,8 @@ fn a_copy_that_fails_is_given_up_and_the_store_goes_on_with_what_it_has() {
     }
 }
 
-/// Not a test by itself: the process that a failpoint is set for. It fails if the store does more than give the copy up.
+/// Not a test by itself: the process that a failpoint is set for. It fails if the store does more
+/// than give the copy up.
 #[test]
 fn child() {
     let Ok(dir) = std::env::var("HH_REWRITES_IN") else {

@@ -1,5 +1,6 @@
-//! When the storage fails, everybody who waits is told that the outcome is unknown, and nothing more is accepted, sent or
-//! acknowledged until the store has mended itself; what was answered is there afterwards.
+//! When the storage fails, everybody who waits is told that the outcome is unknown, and nothing
+//! more is accepted, sent or acknowledged until the store has mended itself; what was answered is
+//! there afterwards.
 
 mod common;
 
@@ -156,7 +157,8 @@ async fn after_a_failure_without_a_failed_fsync_the_log_stays_the_file_that_it_i
     reopened(&dir).await;
 }
 
-/// A buffered hint was lost with the failure, so the next sync must not say that all is durable: not to any handle.
+/// A buffered hint was lost with the failure, so the next sync must not say that all is durable:
+/// not to any handle.
 #[tokio::test]
 async fn a_sync_after_the_store_mended_itself_says_once_to_each_handle_that_it_had_failed() {
     let dir = tempfile::tempdir().unwrap();
@@ -460,12 +462,13 @@ async fn a_failed_store_sends_and_acknowledges_nothing_more() {
     reopened(&dir).await;
 }
 
-/// Such a send claims what it is about to send only after its wait: then the store is another, and no round may be left that gives
-/// the claim back.
+/// Such a send claims what it is about to send only after its wait: then the store is another, and
+/// no round may be left that gives the claim back.
 #[tokio::test]
 async fn a_send_that_waits_for_its_rate_while_the_store_is_mended_keeps_no_hint_to_itself() {
     let dir = tempfile::tempdir().unwrap();
-    // The first hint is the burst, every other waits for a second; the window is full, so nothing rings that wait.
+    // The first hint is the burst, every other waits for a second; the window is full, so nothing
+    // rings that wait.
     let config = Config {
         retry_interval: Duration::from_millis(10),
         retry_rate_limit: 10,

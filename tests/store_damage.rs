@@ -1,8 +1,9 @@
-//! What the disk gives back damaged or not at all is noticed, reported with its range, and replay goes on behind it.
+//! What the disk gives back damaged or not at all is noticed, reported with its range, and replay
+//! goes on behind it.
 //!
-//! Method: a store is closed, its sled database is changed behind its back as a failing disk (or sled's recovery, which
-//! drops records silently) would, so that no copy of what was there is left in its log (`rebuild.rs` is about those), and the
-//! store is opened again.
+//! Method: a store is closed, its sled database is changed behind its back as a failing disk (or
+//! sled's recovery, which drops records silently) would, so that no copy of what was there is left
+//! in its log (`rebuild.rs` is about those), and the store is opened again.
 
 mod common;
 
@@ -29,7 +30,8 @@ fn lost(store: &hinted_handoff::testkit::Store) -> Vec<(u64, u64)> {
     ranges.map(|(first, last)| (first.0, last.0)).collect()
 }
 
-/// Damages the block of `hint-3` in some way; the store must deliver 1, 2, 4, 5 and report exactly 3.
+/// Damages the block of `hint-3` in some way; the store must deliver 1, 2, 4, 5 and report exactly
+/// 3.
 fn third_block_is_lost(change: impl FnOnce(&sled::Tree, &sled::IVec)) {
     let dir = tempfile::tempdir().unwrap();
     five_hints(dir.path());
@@ -219,7 +221,8 @@ fn a_damaged_cursor_is_rebuilt_from_the_clean_summary_or_from_the_blocks() {
         assert_eq!(damage.len(), 1, "{damage:?}");
         assert!(damage[0].what.contains("cursor"), "{damage:?}");
         let found = payloads(&store, NODE);
-        // Without the summary what was not yet trimmed is delivered again: at least once, never not at all.
+        // Without the summary what was not yet trimmed is delivered again: at least once, never not
+        // at all.
         assert!(
             found.ends_with(&["hint-4".into(), "hint-5".into()]),
             "{found:?}"

@@ -1,5 +1,5 @@
-//! SLED.md rule 11: one lock serialises every transaction of all sled databases in the process. Whoever holds it for good stops
-//! them all; then everybody who waits is told.
+//! SLED.md rule 11: one lock serialises every transaction of all sled databases in the process.
+//! Whoever holds it for good stops them all; then everybody who waits is told.
 //!
 //! In a process of its own, since all other tests would wait too.
 
@@ -27,7 +27,8 @@ async fn nobody_waits_for_a_lock_that_somebody_else_keeps() {
     let (let_go, told_to) = mpsc::channel::<()>();
     let mut keeper = None;
     let mut told_to = Some(told_to);
-    // It reads, and then the lock is taken; so it is the commit thread that cannot look at the row again.
+    // It reads, and then the lock is taken; so it is the commit thread that cannot look at the row
+    // again.
     let stuck = host.handoff.transaction(&[&host.rows], |rows, hints| {
         rows[0].get("row")?;
         rows[0].insert("row", "value")?;

@@ -1,6 +1,7 @@
 //! Every wait ends when its default says, where nothing else is configured.
 //!
-//! On paused time that runs ahead to the next timer, so that an hour takes no longer than what happens in it.
+//! On paused time that runs ahead to the next timer, so that an hour takes no longer than what
+//! happens in it.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! What an operator sees in the log: each change of a node's state once, not every retry; spans with node, range, bytes.
+//! What an operator sees in the log: each change of a node's state once, not every retry; spans
+//! with node, range, bytes.
 
 mod common;
 

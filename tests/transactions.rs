@@ -151,7 +151,8 @@ async fn what_is_read_is_of_one_moment_also_if_nothing_is_written() {
     raced(races::reads_of_two_moments).await;
 }
 
-/// The second sees what the first of its group has written, although that is not in the database yet.
+/// The second sees what the first of its group has written, although that is not in the database
+/// yet.
 #[tokio::test]
 async fn transactions_of_one_group_come_one_after_the_other() {
     let dir = tempfile::tempdir().unwrap();
@@ -319,7 +320,8 @@ async fn a_commit_that_fails_leaves_the_outcome_unknown_and_the_host_opens_again
     let path = dir.path().join("db");
     let host = Host::open(&path).await;
     assert_eq!(host.count("counted").await, 0);
-    // While the commit thread is held up, two gather to a group: one that adds a row, and one that only looks.
+    // While the commit thread is held up, two gather to a group: one that adds a row, and one that
+    // only looks.
     host.handoff.inject(CommitFault::Hang);
     let held = {
         let (handoff, mut batch) = (host.handoff.clone(), RowBatch::new());

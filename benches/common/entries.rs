@@ -1,4 +1,5 @@
-//! What is appended, the same at every run: line protocol of ten points, about 1.8 KB, or of one; and bytes at random.
+//! What is appended, the same at every run: line protocol of ten points, about 1.8 KB, or of one;
+//! and bytes at random.
 
 use std::{
     fmt::{self, Write},
@@ -14,8 +15,8 @@ const FIELDS: [&str; 9] = [
     "user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest",
 ];
 
-/// Entries made beforehand and given out in turn, so that making them is in no timed part and no commit group holds
-/// the same one twice (which would flatter compression).
+/// Entries made beforehand and given out in turn, so that making them is in no timed part and no
+/// commit group holds the same one twice (which would flatter compression).
 pub struct Entries {
     made: Vec<Bytes>,
     next: AtomicUsize,

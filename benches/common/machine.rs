@@ -1,4 +1,5 @@
-//! What the system tells: where the files are, what was written, how much memory and how many threads are in use.
+//! What the system tells: where the files are, what was written, how much memory and how many
+//! threads are in use.
 //!
 //! All of it is Linux's `/proc`; elsewhere the figures are missing and the rest still runs.
 
@@ -62,8 +63,9 @@ impl Place {
             .tempdir_in(&self.dir)
     }
 
-    /// A place on the same disk whose fresh directories all stay until the guard is dropped: where a file system discards what is
-    /// removed (ext4 mounted with `discard`), the disk is busy for about a millisecond a MiB with it, in what is measured next.
+    /// A place on the same disk whose fresh directories all stay until the guard is dropped: where
+    /// a file system discards what is removed (ext4 mounted with `discard`), the disk is busy for
+    /// about a millisecond a MiB with it, in what is measured next.
     pub fn keeping(&self) -> io::Result<(TempDir, Self)> {
         let guard = self.fresh_dir()?;
         let place = Place {
@@ -73,8 +75,9 @@ impl Place {
         Ok((guard, place))
     }
 
-    /// Has all that anybody wrote to this file system so far on the disk: the system would write it back in the middle of what is
-    /// measured next, and an fdatasync waits behind it. The program that `cargo bench` has just linked is 50 MiB of that.
+    /// Has all that anybody wrote to this file system so far on the disk: the system would write it
+    /// back in the middle of what is measured next, and an fdatasync waits behind it. The program
+    /// that `cargo bench` has just linked is 50 MiB of that.
     pub fn settle(&self) -> Outcome<()> {
         #[cfg(target_os = "linux")]
         rustix::fs::syncfs(fs::File::open(&self.dir)?)?;
@@ -113,7 +116,8 @@ pub fn allocated_bytes(dir: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Asks the system to forget what it caches of the files below `dir`, so that the next open reads from the disk.
+/// Asks the system to forget what it caches of the files below `dir`, so that the next open reads
+/// from the disk.
 pub fn drop_cache(dir: &Path) -> Outcome<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;

@@ -1,4 +1,5 @@
-//! What `benches/handoff` and `benches/peers` have in common: entries, producers, the raw file, our store, the machine.
+//! What `benches/handoff` and `benches/peers` have in common: entries, producers, the raw file, our
+//! store, the machine.
 
 // Each of the two uses a part of it.
 #![allow(dead_code)]

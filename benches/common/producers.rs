@@ -1,4 +1,5 @@
-//! Producers: tasks that each append one entry, wait until it is durable, and only then append the next.
+//! Producers: tasks that each append one entry, wait until it is durable, and only then append the
+//! next.
 
 use std::{
     sync::{

@@ -1,5 +1,5 @@
-//! The node that hints are replayed to: it answers at once, counts, and checks that each hint stands right behind the
-//! one before.
+//! The node that hints are replayed to: it answers at once, counts, and checks that each hint
+//! stands right behind the one before.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -93,8 +93,8 @@ impl Receiver {
         self.wait(|seen| seen.all_nodes).await
     }
 
-    /// When the last expected hint arrived, with all payload bytes so far; an error if any came out of its place, or
-    /// if nothing came for ten seconds.
+    /// When the last expected hint arrived, with all payload bytes so far; an error if any came out
+    /// of its place, or if nothing came for ten seconds.
     pub async fn all(&self, bytes: u64) -> Outcome<Instant> {
         let mut before = 0;
         let at = loop {

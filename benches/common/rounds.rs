@@ -58,7 +58,8 @@ pub async fn raw_round(
     })
 }
 
-/// Appends to a store of ours: for `nodes` that are down, in turn, or, if `drains`, that answer at once.
+/// Appends to a store of ours: for `nodes` that are down, in turn, or, if `drains`, that answer at
+/// once.
 pub async fn our_round(
     place: &Place,
     entries: &Arc<Entries>,

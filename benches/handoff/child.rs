@@ -1,6 +1,8 @@
-//! Scenarios that need a process of their own: to be killed, or to have its memory and its threads counted.
+//! Scenarios that need a process of their own: to be killed, or to have its memory and its threads
+//! counted.
 //!
-//! The benchmark starts itself again; the child reports one line a fact, `name value ...`, on its standard output.
+//! The benchmark starts itself again; the child reports one line a fact, `name value ...`, on its
+//! standard output.
 
 use std::{
     io::{BufRead, BufReader, Lines, Write},

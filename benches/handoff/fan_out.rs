@@ -1,4 +1,5 @@
-//! What the fan-out costs a write whose owners all answer at once, beside sends that are spawned by hand and nothing else.
+//! What the fan-out costs a write whose owners all answer at once, beside sends that are spawned by
+//! hand and nothing else.
 
 use std::{future::Future, sync::Arc, time::Instant};
 

@@ -1,5 +1,5 @@
-//! How long a durable append takes at half the maximal rate: an open loop, in which entries are due at moments fixed beforehand,
-//! and the time of each counts from when it was due.
+//! How long a durable append takes at half the maximal rate: an open loop, in which entries are due
+//! at moments fixed beforehand, and the time of each counts from when it was due.
 
 use std::{
     sync::Arc,
@@ -161,8 +161,8 @@ async fn produce_due<T: Target>(
     Ok((done, took))
 }
 
-/// Tells the producers in turn when an entry is due, on a thread of its own, since the runtime's timers are no finer than a
-/// millisecond. Returns how late each was told.
+/// Tells the producers in turn when an entry is due, on a thread of its own, since the runtime's
+/// timers are no finer than a millisecond. Returns how late each was told.
 fn pace(tell: &[UnboundedSender<Instant>], rate: f64, round: Duration) -> Vec<Duration> {
     let started = Instant::now();
     let count = (rate * round.as_secs_f64()) as u64;

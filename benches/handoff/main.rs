@@ -1,7 +1,8 @@
 //! How fast the store is, beside the fastest that the same disk allows. See `benches/README.md`.
 //!
-//! It prints, it decides nothing: the exit code is 1 only if something that was answered is missing or out of order,
-//! or if a scenario could not run. The table of all figures goes to the standard output, what they are made of to the other.
+//! It prints, it decides nothing: the exit code is 1 only if something that was answered is missing
+//! or out of order, or if a scenario could not run. The table of all figures goes to the standard
+//! output, what they are made of to the other.
 
 mod append;
 mod child;

@@ -1,5 +1,6 @@
-//! A long outage: 10 GiB of payload gather for a hundred nodes that are down, the process is killed, the next one replays. How the
-//! append rate changes meanwhile, how long the reopen takes to the first delivery, and how much memory is resident in all of it.
+//! A long outage: 10 GiB of payload gather for a hundred nodes that are down, the process is
+//! killed, the next one replays. How the append rate changes meanwhile, how long the reopen takes
+//! to the first delivery, and how much memory is resident in all of it.
 
 use std::{
     fs,
@@ -96,7 +97,8 @@ pub fn run(settings: &Settings, place: &Place, figures: &mut Figures) -> Outcome
     Ok(())
 }
 
-/// By how many per cent the rate fell, of raw, from the first two parts to the last two; and the most memory that was resident.
+/// By how many per cent the rate fell, of raw, from the first two parts to the last two; and the
+/// most memory that was resident.
 fn watch_fill(settings: &Settings, filling: &mut Running) -> Outcome<(f64, u64)> {
     let mut table = Table::new(&[
         "part",
@@ -135,7 +137,8 @@ fn watch_fill(settings: &Settings, filling: &mut Running) -> Outcome<(f64, u64)>
     Ok(((1.0 - mean(late) / mean(early)) * 100.0, highest))
 }
 
-/// Child: fills the store part by part, with a round of the raw file before each, and waits to be killed.
+/// Child: fills the store part by part, with a round of the raw file before each, and waits to be
+/// killed.
 pub async fn fill(dir: &Path, entries: &Arc<Entries>, count: u64) -> Outcome<()> {
     let place = Place::find(TEMPORARY_DIR)?;
     let handoff = open_down(dir).await?;

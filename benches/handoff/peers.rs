@@ -1,4 +1,5 @@
-//! Other queues under the same load: `benches/peers`, a program of its own, which this builds and starts.
+//! Other queues under the same load: `benches/peers`, a program of its own, which this builds and
+//! starts.
 
 use std::{
     path::Path,

@@ -1,4 +1,5 @@
-//! sled by itself, to compare transactions with: a transaction an entry, in groups as those of the raw file.
+//! sled by itself, to compare transactions with: a transaction an entry, in groups as those of the
+//! raw file.
 
 use std::{convert::Infallible, fs::File, io, path::Path};
 
@@ -10,8 +11,9 @@ use hinted_handoff::{
 
 use crate::common::{Outcome, raw::Grouped};
 
-/// Changes two trees of a new database of sled's for each entry: a row of `row_bytes` in one of `ranges` in turn, and
-/// the entry in a queue. A transaction an entry; one flush, and the fsync that it lacks, for all that wait.
+/// Changes two trees of a new database of sled's for each entry: a row of `row_bytes` in one of
+/// `ranges` in turn, and the entry in a queue. A transaction an entry; one flush, and the fsync
+/// that it lacks, for all that wait.
 pub fn start(dir: &Path, ranges: u64, row_bytes: usize) -> Outcome<Grouped> {
     let db = open_database(&database_config(dir))?;
     let (rows, queue) = (db.open_tree("rows")?, db.open_tree("queue")?);

@@ -1,5 +1,5 @@
-//! Replay of a backlog to a writer that answers at once, from the call of open to the last hint, beside the raw file's reader;
-//! and what the store takes on disk and writes.
+//! Replay of a backlog to a writer that answers at once, from the call of open to the last hint,
+//! beside the raw file's reader; and what the store takes on disk and writes.
 
 use std::{sync::Arc, time::Instant};
 

@@ -1,4 +1,5 @@
-//! An outage that takes 4 GiB on the disk is drained: how soon is the space given back, how much stays, and what do writers notice?
+//! An outage that takes 4 GiB on the disk is drained: how soon is the space given back, how much
+//! stays, and what do writers notice?
 
 use std::{
     path::Path,

@@ -1,4 +1,5 @@
-//! Transactions that write a row of the host's and enqueue a hint, beside plain appends and beside sled, in alternating rounds.
+//! Transactions that write a row of the host's and enqueue a hint, beside plain appends and beside
+//! sled, in alternating rounds.
 
 use std::{
     sync::{

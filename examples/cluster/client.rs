@@ -1,4 +1,5 @@
-//! A client: writes the points of one series, in order, and repeats what may have gone down with the coordinator.
+//! A client: writes the points of one series, in order, and repeats what may have gone down with
+//! the coordinator.
 
 use std::{
     collections::VecDeque,
@@ -34,7 +35,8 @@ pub struct Ledger {
     pub points: AtomicU64,
     /// Writes acknowledged, repeated ones included.
     pub acknowledged: AtomicU64,
-    /// Writes that were acknowledged but not settled when the coordinator died, and so written again.
+    /// Writes that were acknowledged but not settled when the coordinator died, and so written
+    /// again.
     pub repeated: AtomicU64,
     /// Writes that did not reach their level, and were tried again.
     pub refused: AtomicU64,
@@ -77,14 +79,16 @@ impl Client {
 
     /// Returns when every write is acknowledged and settled.
     ///
-    /// A quorum is not all: when the coordinator dies, the third copy of a write acknowledged a moment ago may be neither
-    /// at its replica nor in a hint. So the client goes back to the first write that was not settled. Repeating a write
-    /// is harmless, since a point is an upsert; the replicas count these as redundant.
+    /// A quorum is not all: when the coordinator dies, the third copy of a write acknowledged a
+    /// moment ago may be neither at its replica nor in a hint. So the client goes back to the first
+    /// write that was not settled. Repeating a write is harmless, since a point is an upsert; the
+    /// replicas count these as redundant.
     pub async fn run(mut self) -> Result<(), Failure> {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next = 0;
-        // Writes right before `next` that are acknowledged but not settled: their numbers at the coordinator.
+        // Writes right before `next` that are acknowledged but not settled: their numbers at the
+        // coordinator.
         let mut unsettled: VecDeque<u64> = VecDeque::new();
         loop {
             pace.tick().await;

@@ -1,4 +1,5 @@
-//! The coordinator: hosts the library. It writes what clients send to all replicas and hints for those that miss it.
+//! The coordinator: hosts the library. It writes what clients send to all replicas and hints for
+//! those that miss it.
 
 use std::{
     collections::HashMap,
@@ -41,8 +42,9 @@ impl Replicas {
                 .await
                 .map_err(WriteError::retry)?,
         };
-        // It goes back only after a whole conversation. If the library gives up waiting it drops this future, and the
-        // connection with it: the late answer must not be taken for that of the next request.
+        // It goes back only after a whole conversation. If the library gives up waiting it drops
+        // this future, and the connection with it: the late answer must not be taken for that of
+        // the next request.
         let answer = connection.call(request).await.map_err(WriteError::retry)?;
         self.idle.lock().entry(node).or_default().push(connection);
         Ok(answer)
@@ -154,9 +156,9 @@ impl Coordinator {
 
     /// Counts so many more writes as taken in, and sees which of those before have settled.
     ///
-    /// A write at `Quorum` is answered when two replicas have it. The third copy, or the hint for it, is still on its way
-    /// then, and dies with this process. So clients are told up to which write every copy is safe: up to here, when as
-    /// many copies have ended well as were begun.
+    /// A write at `Quorum` is answered when two replicas have it. The third copy, or the hint for
+    /// it, is still on its way then, and dies with this process. So clients are told up to which
+    /// write every copy is safe: up to here, when as many copies have ended well as were begun.
     fn count(&self, more: u64) -> Numbers {
         let mut numbers = self.numbers.lock();
         let copies = self.handoff.stats().writes;

@@ -62,7 +62,8 @@ impl Process {
         Ok(())
     }
 
-    /// SIGKILL: it gets no chance to finish anything. Returns when it is gone, and its file locks with it.
+    /// SIGKILL: it gets no chance to finish anything. Returns when it is gone, and its file locks
+    /// with it.
     pub async fn kill(&mut self) -> Result<(), Failure> {
         if let Some(mut child) = self.child.take() {
             child.kill().await?;

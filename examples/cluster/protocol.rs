@@ -71,7 +71,8 @@ impl Request for ReplicaRequest {
     type Answer = ReplicaAnswer;
 }
 
-/// What a replica counts, in the transaction that applies what it counts: a SIGKILL does not falsify it.
+/// What a replica counts, in the transaction that applies what it counts: a SIGKILL does not
+/// falsify it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Writes that came directly.
@@ -99,8 +100,8 @@ pub enum CoordinatorRequest {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum CoordinatorAnswer {
-    /// A quorum has it. `number` counts the writes taken in since the coordinator started; of those up to `settled`
-    /// every owner has its copy, or the coordinator has a durable hint for it.
+    /// A quorum has it. `number` counts the writes taken in since the coordinator started; of those
+    /// up to `settled` every owner has its copy, or the coordinator has a durable hint for it.
     Written {
         number: u64,
         settled: u64,
@@ -175,7 +176,8 @@ impl Connection {
         })
     }
 
-    /// Asks and waits for the answer. A connection on which this failed or was given up is of no more use.
+    /// Asks and waits for the answer. A connection on which this failed or was given up is of no
+    /// more use.
     pub async fn call<R: Request>(&mut self, request: &R) -> Result<R::Answer, Failure> {
         let server = &self.server;
         send(&mut self.stream, &(server, request))

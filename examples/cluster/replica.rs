@@ -24,8 +24,8 @@ pub async fn run(root: &Path, node: NodeId) -> Result<(), Failure> {
 impl Service<ReplicaRequest> for Replica {
     async fn answer(&self, request: ReplicaRequest) -> Result<ReplicaAnswer, Failure> {
         let table = Arc::clone(&self.table);
-        // It waits for the disk, so not on a thread that drives connections. It also runs to its end when the
-        // coordinator is killed meanwhile: then it was applied, and nobody was told.
+        // It waits for the disk, so not on a thread that drives connections. It also runs to its
+        // end when the coordinator is killed meanwhile: then it was applied, and nobody was told.
         tokio::task::spawn_blocking(move || answer(&table, request)).await?
     }
 }
@@ -37,8 +37,8 @@ fn answer(table: &Table, request: ReplicaRequest) -> Result<ReplicaAnswer, Failu
             Ok(()) => ReplicaAnswer::Written,
             Err(ApplyError::Malformed(why)) => ReplicaAnswer::Malformed(why.to_string()),
             Err(ApplyError::Storage(error)) => {
-                // sled's errors are sticky and the outcome is unknown: a replica that went on would answer from memory
-                // what the disk does not have.
+                // sled's errors are sticky and the outcome is unknown: a replica that went on would
+                // answer from memory what the disk does not have.
                 eprintln!(
                     "replica: the database failed: {}",
                     with_causes(error.as_ref())

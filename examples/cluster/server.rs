@@ -66,8 +66,9 @@ fn publish(root: &Path, name: &str, address: SocketAddr) -> Result<(), Failure> 
     Ok(std::fs::rename(&draft, &file)?)
 }
 
-/// Ends this process when its standard input ends: when the director closes it, and also when the director is gone, in
-/// whatever way that happened. Everything that was answered is on disk, so there is nothing to clean up.
+/// Ends this process when its standard input ends: when the director closes it, and also when the
+/// director is gone, in whatever way that happened. Everything that was answered is on disk, so
+/// there is nothing to clean up.
 pub fn end_with_the_director() {
     std::thread::spawn(|| {
         let mut byte = [0];

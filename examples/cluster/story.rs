@@ -1,4 +1,5 @@
-//! The director: starts the servers and the clients, kills, restarts, waits, and has the outcome judged.
+//! The director: starts the servers and the clients, kills, restarts, waits, and has the outcome
+//! judged.
 
 use std::{
     collections::BTreeMap,
@@ -244,7 +245,8 @@ impl<'screen> Cluster<'screen> {
     }
 }
 
-/// The points of each series, in the order of the input: each series is a shard, with a client of its own.
+/// The points of each series, in the order of the input: each series is a shard, with a client of
+/// its own.
 fn by_series(input: &[Point]) -> Vec<Vec<Point>> {
     let mut series: BTreeMap<&str, Vec<Point>> = BTreeMap::new();
     for point in input {

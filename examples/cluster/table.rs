@@ -1,7 +1,9 @@
-//! A replica's database: the points, and with them the highest sequence applied of every stream of hints.
+//! A replica's database: the points, and with them the highest sequence applied of every stream of
+//! hints.
 //!
-//! sled is used by the rules that the library's own store follows: one transaction at a time, then `flush`, then our own
-//! fsync, since sled's `flush` is none on Linux; values far below a blob's size; few and fixed trees.
+//! sled is used by the rules that the library's own store follows: one transaction at a time, then
+//! `flush`, then our own fsync, since sled's `flush` is none on Linux; values far below a blob's
+//! size; few and fixed trees.
 
 use std::{fs::File, io, path::Path};
 
@@ -84,8 +86,9 @@ impl Table {
 
     /// Applies the batches of one shard in order, all or none, and returns when they are on disk.
     ///
-    /// A hint whose sequence is not above the highest one applied was delivered before and is skipped. The mark moves in
-    /// the transaction that upserts the points, so there is no moment to crash in at which one is without the other.
+    /// A hint whose sequence is not above the highest one applied was delivered before and is
+    /// skipped. The mark moves in the transaction that upserts the points, so there is no moment to
+    /// crash in at which one is without the other.
     pub fn apply(&self, shard: ShardId, batches: &[Batch]) -> Result<(), ApplyError> {
         let mut parsed = Vec::new();
         let mut bytes = 0;
@@ -177,7 +180,8 @@ fn advance(
     Ok(true)
 }
 
-/// The last write of a (series, timestamp) wins. Returns how many points were there already, fields and all.
+/// The last write of a (series, timestamp) wins. Returns how many points were there already, fields
+/// and all.
 fn upsert(
     points: &TransactionalTree,
     batch: &[Point],

@@ -1,4 +1,5 @@
-//! The accounts as both databases keep them: a row each, the number (u64) to the balance in cents (i64), big endian.
+//! The accounts as both databases keep them: a row each, the number (u64) to the balance in cents
+//! (i64), big endian.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,8 @@ use hinted_handoff::{
 
 use crate::protocol::{Failure, Hint};
 
-/// Each region's accounts are a shard of their own, and money stays within a region: the order of hints is kept within a shard,
-/// and only transfers that share an account must keep theirs.
+/// Each region's accounts are a shard of their own, and money stays within a region: the order of
+/// hints is kept within a shard, and only transfers that share an account must keep theirs.
 pub const REGIONS: u64 = 2;
 pub const ACCOUNTS_A_REGION: u64 = 16;
 pub const ACCOUNTS: u64 = REGIONS * ACCOUNTS_A_REGION;
@@ -23,7 +24,8 @@ pub fn shard(account: u64) -> ShardId {
     ShardId(account / ACCOUNTS_A_REGION)
 }
 
-/// The accounts of this database. In a new one they are made, all at once or, if this process is killed now, none.
+/// The accounts of this database. In a new one they are made, all at once or, if this process is
+/// killed now, none.
 pub async fn open(db: &Db, handoff: &HintedHandoff<Hint>) -> Result<Tree, Failure> {
     let accounts = db.open_tree(TREE)?;
     if accounts.is_empty() {

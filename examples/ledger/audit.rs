@@ -1,4 +1,5 @@
-//! The audit: when all is delivered and closed, the books of bank and branch are compared, and the run judged.
+//! The audit: when all is delivered and closed, the books of bank and branch are compared, and the
+//! run judged.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -15,7 +16,8 @@ use crate::{
     protocol::Failure,
 };
 
-/// A run of so long in which something never happened counts as failed: it would have shown nothing of it.
+/// A run of so long in which something never happened counts as failed: it would have shown nothing
+/// of it.
 const FULL_SECONDS: u64 = 30;
 /// Differing accounts that are named.
 const NAMED_MAX: usize = 5;

@@ -29,12 +29,13 @@ use crate::{
 pub const NAME: &str = "bank";
 pub const JOURNAL: &str = "journal";
 
-/// Who move money at the same time. They share few accounts, so that some lose a race and their transaction runs again.
+/// Who move money at the same time. They share few accounts, so that some lose a race and their
+/// transaction runs again.
 const TELLERS: u64 = 8;
 /// From one transfer of a teller to its next one, at most.
 const PAUSE: Duration = Duration::from_millis(4);
-/// The tellers serve one region after the other, each for so long: of the hints that wait only those of one shard that stand
-/// together go in one delivery.
+/// The tellers serve one region after the other, each for so long: of the hints that wait only
+/// those of one shard that stand together go in one delivery.
 const SHIFT: Duration = Duration::from_millis(20);
 /// A part of what an account has at the start, and enough for some to run dry.
 const TRANSFER_CENTS_MAX: i64 = 200 * 100;
@@ -48,7 +49,8 @@ struct Bank {
     opened: Instant,
 }
 
-/// Why a transfer is refused: an error of ours, which comes back out of the transaction that it aborts.
+/// Why a transfer is refused: an error of ours, which comes back out of the transaction that it
+/// aborts.
 #[derive(Debug, thiserror::Error)]
 #[error("account {payer} has too little for that")]
 struct InsufficientFunds {
@@ -112,7 +114,8 @@ impl Bank {
         Ok(())
     }
 
-    /// Both accounts, the journal and the hint for the branch change together or not at all, whenever we are killed.
+    /// Both accounts, the journal and the hint for the branch change together or not at all,
+    /// whenever we are killed.
     async fn transfer(
         &self,
         id: u128,
@@ -123,7 +126,8 @@ impl Bank {
         let mut runs = 0;
         let trees = [&self.accounts, &self.journal];
         let outcome = self.handoff.transaction(&trees, |rows, hints| {
-            // It runs again if another teller changes what it read; so nothing but `runs` outlives a run.
+            // It runs again if another teller changes what it read; so nothing but `runs` outlives
+            // a run.
             runs += 1;
             let [accounts, journal] = rows else {
                 return Err(Abort::new("two trees were named"));
@@ -145,7 +149,8 @@ impl Bank {
                 payer_after,
                 payee_after,
             };
-            // Hints of a shard are queued in the order in which their transactions come into effect.
+            // Hints of a shard are queued in the order in which their transactions come into
+            // effect.
             hints.enqueue(BRANCH, accounts::shard(payer), &Postcard(transfer))?;
             Ok(())
         });
@@ -197,8 +202,9 @@ impl Courier {
         if last != Some(receipt) {
             return Err(format!("the receipt is for {receipt}, not for {last:?}").into());
         }
-        // Kept only after a whole conversation: if the library gives up waiting, it drops this future and the connection with
-        // it, and a late receipt is not taken for that of the next delivery.
+        // Kept only after a whole conversation: if the library gives up waiting, it drops this
+        // future and the connection with it, and a late receipt is not taken for that of the next
+        // delivery.
         *self.idle.lock() = Some(connection);
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The branch: a mirror of the bank's accounts, which applies each hint once however often it comes.
+//! The branch: a mirror of the bank's accounts, which applies each hint once however often it
+//! comes.
 
 use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
 
@@ -27,8 +28,8 @@ pub const NAME: &str = "branch";
 pub const JOURNAL: &str = "journal";
 const COUNTS: &str = "counts";
 
-/// One receipt in so many is held back for up to so long: then it is likely that a kill comes between a transaction and its
-/// receipt, and all of it comes again.
+/// One receipt in so many is held back for up to so long: then it is likely that a kill comes
+/// between a transaction and its receipt, and all of it comes again.
 const ONE_LATE_IN: u32 = 8;
 const LATE_MAX: Duration = Duration::from_millis(60);
 
@@ -76,7 +77,8 @@ pub async fn run(root: &Path, seed: u64) -> Result<(), Failure> {
         handoff,
     });
     let listener = listen(&root.join(SOCKET))?;
-    // A delivery that was read is applied to its end, also when the bank is killed meanwhile and nobody waits for the receipt.
+    // A delivery that was read is applied to its end, also when the bank is killed meanwhile and
+    // nobody waits for the receipt.
     let mut conversations = JoinSet::new();
     loop {
         tokio::select! {
@@ -119,8 +121,8 @@ impl Branch {
         Ok(())
     }
 
-    /// Applies what is new of a delivery. When it returns, that is on disk, and so are its marks: they are in one transaction,
-    /// and there is no moment to be killed in between.
+    /// Applies what is new of a delivery. When it returns, that is on disk, and so are its marks:
+    /// they are in one transaction, and there is no moment to be killed in between.
     async fn take(&self, delivery: &Delivery) -> Result<Counts, TransactionError> {
         let marks = self.applied.tree();
         let trees = [&self.accounts, &self.journal, &self.counts, marks];
@@ -144,7 +146,8 @@ impl Branch {
                     now.out_of_step += 1;
                 }
             }
-            // Each crash of the bank begins a new queue, with a mark for each of its shards. They go with what comes after them.
+            // Each crash of the bank begins a new queue, with a mark for each of its shards. They
+            // go with what comes after them.
             if let (Some(below), Some((hint, _))) =
                 (delivery.retired_below, delivery.transfers.first())
             {

@@ -1,7 +1,8 @@
 //! A child process: as its parent sees it, and how it sees its parent.
 //!
-//! The parent reads what the child counts from its stdout. The child reads from its stdin: a line is the order to finish, and
-//! the end of it means that the parent is gone, in whatever way that happened, so that no child outlives it.
+//! The parent reads what the child counts from its stdout. The child reads from its stdin: a line
+//! is the order to finish, and the end of it means that the parent is gone, in whatever way that
+//! happened, so that no child outlives it.
 
 use std::{
     io::Write,
@@ -83,7 +84,8 @@ impl Child {
         Ok(())
     }
 
-    /// SIGKILL: it gets no chance to finish anything. Returns when it is gone, and its file locks with it.
+    /// SIGKILL: it gets no chance to finish anything. Returns when it is gone, and its file locks
+    /// with it.
     pub async fn kill(&mut self) -> Result<(), Failure> {
         if let Some(mut life) = self.life.take() {
             life.process.kill().await?;

@@ -1,4 +1,5 @@
-//! Rows, hints and marks that change together, shown by a bank and its branch that are killed all the time.
+//! Rows, hints and marks that change together, shown by a bank and its branch that are killed all
+//! the time.
 //!
 //! ```text
 //! cargo run --release --example ledger              # kills for 30 seconds
@@ -8,17 +9,21 @@
 //!
 //! The binary starts itself as two processes with a sled database each:
 //!
-//! - the *bank* (`bank.rs`) moves money between accounts, by several tasks at once. Both balances, a journal row and one hint
-//!   for the branch are one `HintedHandoff::transaction`. A transfer that its payer cannot afford is aborted.
-//! - the *branch* (`branch.rs`) mirrors the accounts. It is sent the hints over a socket (`protocol.rs`) and applies each once: the
-//!   balances and the mark of `AppliedHints` are one transaction too, and on disk before it answers.
+//! - the *bank* (`bank.rs`) moves money between accounts, by several tasks at once. Both balances,
+//!   a journal row and one hint for the branch are one `HintedHandoff::transaction`. A transfer
+//!   that its payer cannot afford is aborted.
+//! - the *branch* (`branch.rs`) mirrors the accounts. It is sent the hints over a socket
+//!   (`protocol.rs`) and applies each once: the balances and the mark of `AppliedHints` are one
+//!   transaction too, and on disk before it answers.
 //!
-//! The process you start (`main.rs`) kills each with SIGKILL at random moments and starts it again (`child.rs`), so transfers
-//! break off anywhere, and hints come again since their receipt was lost. Then it lets all be delivered and both close, and compares
-//! their books to the cent (`audit.rs`). The exit code is 0 if they agree.
+//! The process you start (`main.rs`) kills each with SIGKILL at random moments and starts it again
+//! (`child.rs`), so transfers break off anywhere, and hints come again since their receipt was
+//! lost. Then it lets all be delivered and both close, and compares their books to the cent
+//! (`audit.rs`). The exit code is 0 if they agree.
 //!
-//! Without transactions neither side can be right: a bank that writes the rows first may die before the hint, one that hints first
-//! may die before the rows, and a branch that keeps its marks apart loses a transfer or applies it twice.
+//! Without transactions neither side can be right: a bank that writes the rows first may die before
+//! the hint, one that hints first may die before the rows, and a branch that keeps its marks apart
+//! loses a transfer or applies it twice.
 
 mod accounts;
 mod audit;
@@ -37,7 +42,8 @@ use protocol::{Failure, with_causes};
 use tokio::time::{Instant, interval, sleep_until};
 
 const SECONDS: u64 = 30;
-/// How long a child lives before it is killed. One life in so many is so short that it ends while the database is opened.
+/// How long a child lives before it is killed. One life in so many is so short that it ends while
+/// the database is opened.
 const LIFE_MAX: Duration = Duration::from_millis(1500);
 const SHORT_LIFE_MAX: Duration = Duration::from_millis(40);
 const ONE_SHORT_IN: u32 = 6;

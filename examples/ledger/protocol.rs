@@ -1,5 +1,5 @@
-//! What bank and branch say to each other: a delivery one way, a receipt the other, each a length (u32, big endian) and so
-//! many bytes of postcard.
+//! What bank and branch say to each other: a delivery one way, a receipt the other, each a length
+//! (u32, big endian) and so many bytes of postcard.
 
 use std::{error::Error, io};
 
@@ -30,7 +30,8 @@ pub struct Transfer {
     pub payer: u64,
     pub payee: u64,
     pub cents: i64,
-    /// What both had afterwards at the bank. Hints of a shard arrive in order, so the branch must come to the same.
+    /// What both had afterwards at the bank. Hints of a shard arrive in order, so the branch must
+    /// come to the same.
     pub payer_after: i64,
     pub payee_after: i64,
 }

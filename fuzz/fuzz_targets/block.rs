@@ -1,5 +1,6 @@
-//! A block from any bytes: header and body, cut into chunks as in the store. What reads is numbered and counted as it says,
-//! fits the limit, encodes to a block that reads the same, and reads under no other key.
+//! A block from any bytes: header and body, cut into chunks as in the store. What reads is numbered
+//! and counted as it says, fits the limit, encodes to a block that reads the same, and reads under
+//! no other key.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! A block of any hints, small and large, reads as it was written; with one thing wrong with its chunks it does not read.
+//! A block of any hints, small and large, reads as it was written; with one thing wrong with its
+//! chunks it does not read.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! A `CLEAN` file that reads is, byte for byte, the one that would be written; one of schema 1 means the same when it is written anew.
+//! A `CLEAN` file that reads is, byte for byte, the one that would be written; one of schema 1
+//! means the same when it is written anew.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! What is known of a dead letter. What reads is what would be written, but for numbers in more bytes than they need, and reads under
-//! no other key.
+//! What is known of a dead letter. What reads is what would be written, but for numbers in more
+//! bytes than they need, and reads under no other key.
 
 #![no_main]
 

@@ -1,5 +1,6 @@
-//! The records of the loss journal; the first byte says which. What reads is what would be written, but for numbers in more bytes than
-//! they need and for the order of a map, and reads under no other key.
+//! The records of the loss journal; the first byte says which. What reads is what would be written,
+//! but for numbers in more bytes than they need and for the order of a map, and reads under no
+//! other key.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! A receiver's mark of the hints it has applied. What reads is what would be written, and reads under no other key.
+//! A receiver's mark of the hints it has applied. What reads is what would be written, and reads
+//! under no other key.
 
 #![no_main]
 

@@ -1,5 +1,6 @@
-//! The records of `hh/meta` and a node's record; the first byte says which. What reads is what would be written, but for
-//! a node record's version and the order in which it lists queues, and reads under no other key.
+//! The records of `hh/meta` and a node's record; the first byte says which. What reads is what
+//! would be written, but for a node record's version and the order in which it lists queues, and
+//! reads under no other key.
 
 #![no_main]
 

@@ -14,8 +14,8 @@ pub const OTHER: QueueRef = QueueRef {
     queue: QueueId(2),
 };
 
-/// Lets `read` have the bytes as they are, and with the right checksum in place of their last four: without it no input
-/// would ever get behind the checksum.
+/// Lets `read` have the bytes as they are, and with the right checksum in place of their last four:
+/// without it no input would ever get behind the checksum.
 pub fn raw_and_sealed(key: &[u8], bytes: &[u8], read: impl Fn(&[u8]) -> Result<(), String>) {
     // Refused or not, what was to be checked `read` has checked.
     let _ = read(bytes);
@@ -33,7 +33,8 @@ pub fn is_written_again(
     Ok(())
 }
 
-/// A refusal of sealed bytes must be for another reason. If it is not, a decoder checks other bytes than it was given.
+/// A refusal of sealed bytes must be for another reason. If it is not, a decoder checks other bytes
+/// than it was given.
 pub fn passes_the_checksum<T>(read: Result<T, String>) {
     if let Err(why) = read {
         // zstd has a checksum of its own, which it names otherwise.

@@ -14,7 +14,8 @@ const MIB: u64 = 1024 * 1024;
 /// The largest `max_entry_bytes` that can be set.
 pub const MAX_ENTRY_BYTES_CEILING: u64 = 64 * MIB;
 
-/// What left out of order is listed in a queue's cursor, which must stay below 64 KiB: every second hint of this takes 40.
+/// What left out of order is listed in a queue's cursor, which must stay below 64 KiB: every second
+/// hint of this takes 40.
 const WINDOW_HINTS_CEILING: usize = 16_384;
 
 /// Settings of a hinted handoff. Durations are written as humantime does: `retry_interval = "1s"`.
@@ -44,9 +45,10 @@ pub struct Config {
     #[serde(default)]
     pub durability: Durability,
 
-    /// First wait after a ping that failed, for the node, or after a send that failed, for its shard; doubles up to
-    /// `retry_max_interval`. The wait itself is drawn between half and the whole of this. A node whose shards all fail waits as one.
-    /// Default 1 s, minimum 1 ms, maximum 1 day.
+    /// First wait after a ping that failed, for the node, or after a send that failed, for its
+    /// shard; doubles up to `retry_max_interval`. The wait itself is drawn between half and the
+    /// whole of this. A node whose shards all fail waits as one. Default 1 s, minimum 1 ms, maximum
+    /// 1 day.
     #[serde(default = "defaults::retry_interval", with = "humantime_serde")]
     pub retry_interval: Duration,
 
@@ -54,9 +56,9 @@ pub struct Config {
     #[serde(default = "defaults::retry_max_interval", with = "humantime_serde")]
     pub retry_max_interval: Duration,
 
-    /// Payload bytes a second that replay sends to one node; bursts of `batch_bytes` are allowed. A hint
-    /// that is larger goes when a burst may, and what comes behind it waits for the rest. 0 is no limit.
-    /// Default 0, maximum 4,294,967,295.
+    /// Payload bytes a second that replay sends to one node; bursts of `batch_bytes` are allowed. A
+    /// hint that is larger goes when a burst may, and what comes behind it waits for the rest. 0 is
+    /// no limit. Default 0, maximum 4,294,967,295.
     #[serde(default)]
     pub retry_rate_limit: u64,
 
@@ -64,8 +66,8 @@ pub struct Config {
     #[serde(default)]
     pub retry_rate_limit_total: u64,
 
-    /// The most payload bytes that one send of replay carries, all of one shard, unless a single hint is larger. Default 512,000,
-    /// minimum 1, maximum 64 MiB.
+    /// The most payload bytes that one send of replay carries, all of one shard, unless a single
+    /// hint is larger. Default 512,000, minimum 1, maximum 64 MiB.
     #[serde(default = "defaults::batch_bytes")]
     pub batch_bytes: u64,
 
@@ -77,14 +79,15 @@ pub struct Config {
     #[serde(default = "defaults::write_timeout", with = "humantime_serde")]
     pub write_timeout: Duration,
 
-    /// How long a direct write may take before its hint is made, while the write goes on: so long a copy that the answer did not wait
-    /// for is in memory alone. Set it above the time in which a node answers as a rule; a write that takes longer costs a hint. 0: as
-    /// soon as the level is reached. Default 100 ms, maximum 1 day.
+    /// How long a direct write may take before its hint is made, while the write goes on: so long a
+    /// copy that the answer did not wait for is in memory alone. Set it above the time in which a
+    /// node answers as a rule; a write that takes longer costs a hint. 0: as soon as the level is
+    /// reached. Default 100 ms, maximum 1 day.
     #[serde(default = "defaults::hint_after", with = "humantime_serde")]
     pub hint_after: Duration,
 
-    /// Direct writes to one node at a time. Beyond that a copy becomes a hint at once, so a node that hangs gets at most so many copies
-    /// twice. Default 1,024, minimum 1, maximum 16,384.
+    /// Direct writes to one node at a time. Beyond that a copy becomes a hint at once, so a node
+    /// that hangs gets at most so many copies twice. Default 1,024, minimum 1, maximum 16,384.
     #[serde(default = "defaults::max_outstanding")]
     pub max_outstanding: usize,
 
@@ -96,55 +99,60 @@ pub struct Config {
     #[serde(default)]
     pub answer: AnswerWhen,
 
-    /// What a write of a [`PointsWriter`](crate::PointsWriter) is that reached its level, but one of its copies could be neither sent
-    /// nor hinted. Default: `"report"`.
+    /// What a write of a [`PointsWriter`](crate::PointsWriter) is that reached its level, but one
+    /// of its copies could be neither sent nor hinted. Default: `"report"`.
     #[serde(default)]
     pub on_not_stored: OnNotStored,
 
-    /// Whether a write of a [`PointsWriter`](crate::PointsWriter) is an error as soon as its level cannot be reached any more, with
-    /// some copies still under way; else only when the fate of each copy is known. Default: true.
+    /// Whether a write of a [`PointsWriter`](crate::PointsWriter) is an error as soon as its level
+    /// cannot be reached any more, with some copies still under way; else only when the fate of
+    /// each copy is known. Default: true.
     #[serde(default = "defaults::fail_early")]
     pub fail_early: bool,
 
     /// How long one ping or one send of replay may take. One that takes longer has failed and is
-    /// tried again: with half as many hints, or, if it was a single one, within twice the time, up to
-    /// ten times. A limit that the host's writer has itself does the same from half of this on.
+    /// tried again: with half as many hints, or, if it was a single one, within twice the time, up
+    /// to ten times. A limit that the host's writer has itself does the same from half of this on.
     /// Default 10 s, minimum 1 ms, maximum 1 day.
     #[serde(default = "defaults::send_timeout", with = "humantime_serde")]
     pub send_timeout: Duration,
 
-    /// Sends of replay to one node at a time, at most one a shard. Default 8, minimum 1, maximum 1,024.
+    /// Sends of replay to one node at a time, at most one a shard. Default 8, minimum 1, maximum
+    /// 1,024.
     #[serde(default = "defaults::max_in_flight")]
     pub max_in_flight: usize,
 
-    /// Sends of replay to all nodes together at a time. While more nodes are being sent to than that,
-    /// each has one, in turn; nodes that took nothing since they failed have half of all. Default 256,
-    /// minimum 1, maximum 65,536.
+    /// Sends of replay to all nodes together at a time. While more nodes are being sent to than
+    /// that, each has one, in turn; nodes that took nothing since they failed have half of all.
+    /// Default 256, minimum 1, maximum 65,536.
     #[serde(default = "defaults::max_sends")]
     pub max_sends: usize,
 
-    /// Payload bytes in all these sends, in KiB rounded up; a send that is larger goes alone. Default
-    /// 64 MiB, minimum 1.
+    /// Payload bytes in all these sends, in KiB rounded up; a send that is larger goes alone.
+    /// Default 64 MiB, minimum 1.
     #[serde(default = "defaults::max_bytes_in_flight")]
     pub max_bytes_in_flight: u64,
 
-    /// How many hints of a node replay holds in memory that were read and not taken yet. Shards that
-    /// are left alone make room for others. Default 8,192, minimum 1, maximum 16,384.
+    /// How many hints of a node replay holds in memory that were read and not taken yet. Shards
+    /// that are left alone make room for others. Default 8,192, minimum 1, maximum 16,384.
     #[serde(default = "defaults::window_hints")]
     pub window_hints: usize,
 
-    /// The same in payload bytes; at least one hint is held, however large. While hints are sent to many nodes at once, all their
-    /// windows share 32 MiB. Default 8 MiB, minimum 1, maximum 64 MiB.
+    /// The same in payload bytes; at least one hint is held, however large. While hints are sent to
+    /// many nodes at once, all their windows share 32 MiB. Default 8 MiB, minimum 1, maximum 64
+    /// MiB.
     #[serde(default = "defaults::window_bytes")]
     pub window_bytes: u64,
 
-    /// A hint whose sends have failed this often becomes a dead letter; the last try is for it alone. 0 is no limit. A ping that
-    /// fails is no attempt, but a node that answers pings and fails all sends uses them up. With 1 every hint is sent alone. Default 0.
+    /// A hint whose sends have failed this often becomes a dead letter; the last try is for it
+    /// alone. 0 is no limit. A ping that fails is no attempt, but a node that answers pings and
+    /// fails all sends uses them up. With 1 every hint is sent alone. Default 0.
     #[serde(default)]
     pub max_attempts: u32,
 
-    /// Dead letters that are kept of a node; when there are more the oldest is discarded, which the loss journal tells. A node that got
-    /// those of another by a rename may have more until its next hint becomes one. Default 10,000, minimum 1.
+    /// Dead letters that are kept of a node; when there are more the oldest is discarded, which the
+    /// loss journal tells. A node that got those of another by a rename may have more until its
+    /// next hint becomes one. Default 10,000, minimum 1.
     #[serde(default = "defaults::max_dead_letters")]
     pub max_dead_letters: u64,
 
@@ -152,8 +160,8 @@ pub struct Config {
     #[serde(default = "defaults::max_dead_letter_bytes")]
     pub max_dead_letter_bytes: u64,
 
-    /// How long a shutdown lets sends in flight finish before it abandons them; what is abandoned is sent again
-    /// after the next open. Default 5 s, minimum 0, maximum 1 day.
+    /// How long a shutdown lets sends in flight finish before it abandons them; what is abandoned
+    /// is sent again after the next open. Default 5 s, minimum 0, maximum 1 day.
     #[serde(default = "defaults::shutdown_grace", with = "humantime_serde")]
     pub shutdown_grace: Duration,
 
@@ -163,18 +171,22 @@ pub struct Config {
     #[serde(default = "defaults::commit_timeout", with = "humantime_serde")]
     pub commit_timeout: Duration,
 
-    /// New hints, and transactions and batches that write rows, are refused while less bytes than this are free on the store's file system,
-    /// so that draining always has room; with [`WhenFull::Block`] hints wait for it first. What a transaction makes of hints that it acknowledges may use half of it. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns the check off.
+    /// New hints, and transactions and batches that write rows, are refused while less bytes than
+    /// this are free on the store's file system, so that draining always has room; with
+    /// [`WhenFull::Block`] hints wait for it first. What a transaction makes of hints that it
+    /// acknowledges may use half of it. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns
+    /// the check off.
     #[serde(default = "defaults::min_free_disk")]
     pub min_free_disk: u64,
 
     /// Hints older than this leave undelivered, whether their node is up or down, and are counted
-    /// ([`NodeStats::expired`](crate::NodeStats::expired)) and logged. Age is counted from the enqueue,
-    /// by a clock that nobody sets for hints of this life, by the wall clock for those of earlier
-    /// ones. A hint may outlive this by a second or so, longer while its node is being sent to; those
-    /// of earlier lives while expiry is suspended for them ([`expiry_grace`](Config::expiry_grace)).
-    /// 0 is no limit. Default 0, minimum 1 s, maximum 10 years of 365 days: a write that a node missed
-    /// is kept until it can be delivered, unless you say otherwise.
+    /// ([`NodeStats::expired`](crate::NodeStats::expired)) and logged. Age is counted from the
+    /// enqueue, by a clock that nobody sets for hints of this life, by the wall clock for those of
+    /// earlier ones. A hint may outlive this by a second or so, longer while its node is being sent
+    /// to; those of earlier lives while expiry is suspended for them
+    /// ([`expiry_grace`](Config::expiry_grace)). 0 is no limit. Default 0, minimum 1 s, maximum 10
+    /// years of 365 days: a write that a node missed is kept until it can be delivered, unless you
+    /// say otherwise.
     #[serde(default, with = "humantime_serde")]
     pub max_age: Duration,
 
@@ -184,12 +196,13 @@ pub struct Config {
     #[serde(default = "defaults::expiry_grace", with = "humantime_serde")]
     pub expiry_grace: Duration,
 
-    /// Hints that may be pending for one node. All four such limits count what is durable and not acknowledged, and what is on its way
-    /// there. Default: none, minimum 1.
+    /// Hints that may be pending for one node. All four such limits count what is durable and not
+    /// acknowledged, and what is on its way there. Default: none, minimum 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_hints_per_node: Option<u64>,
 
-    /// Payload bytes that may be pending for one node. Default: none, minimum 1. A hint larger than this is always refused.
+    /// Payload bytes that may be pending for one node. Default: none, minimum 1. A hint larger than
+    /// this is always refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes_per_node: Option<u64>,
 
@@ -197,7 +210,8 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_hints: Option<u64>,
 
-    /// Payload bytes that may be pending for all nodes together. Default: none, minimum 1. A hint larger than this is always refused.
+    /// Payload bytes that may be pending for all nodes together. Default: none, minimum 1. A hint
+    /// larger than this is always refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
 
@@ -213,7 +227,8 @@ pub struct Config {
     #[serde(default)]
     pub when_full: WhenFull,
 
-    /// How long a write waits for room with [`WhenFull::Block`]. Default 10 s, minimum 1 ms, maximum 1 day.
+    /// How long a write waits for room with [`WhenFull::Block`]. Default 10 s, minimum 1 ms,
+    /// maximum 1 day.
     #[serde(default = "defaults::block_timeout", with = "humantime_serde")]
     pub block_timeout: Duration,
 
@@ -222,12 +237,13 @@ pub struct Config {
     #[serde(default)]
     pub manual_nodes: BTreeSet<NodeId>,
 
-    /// How long the hints of a node are kept that [`retain_nodes`](crate::HintedHandoff::retain_nodes) did not name; then they are
-    /// discarded. Looked at once a minute, and not before a minute after an open, so that the host can say first who is in the
-    /// cluster. Time counts as for [`max_age`](Config::max_age): of a node that was parked before the
-    /// last open nothing is discarded for [`expiry_grace`](Config::expiry_grace) after the open and
-    /// after the wall clock was set. 0 keeps them for ever. Default 7 days, minimum 1 minute, maximum
-    /// 10 years of 365 days.
+    /// How long the hints of a node are kept that
+    /// [`retain_nodes`](crate::HintedHandoff::retain_nodes) did not name; then they are discarded.
+    /// Looked at once a minute, and not before a minute after an open, so that the host can say
+    /// first who is in the cluster. Time counts as for [`max_age`](Config::max_age): of a node that
+    /// was parked before the last open nothing is discarded for
+    /// [`expiry_grace`](Config::expiry_grace) after the open and after the wall clock was set. 0
+    /// keeps them for ever. Default 7 days, minimum 1 minute, maximum 10 years of 365 days.
     #[serde(default = "defaults::purge_after", with = "humantime_serde")]
     pub purge_after: Duration,
 
@@ -235,12 +251,13 @@ pub struct Config {
     #[serde(default)]
     pub on_unopenable: OnUnopenable,
 
-    /// Whether a write of a [`PointsWriter`](crate::PointsWriter) may reach a node before older ones that wait for it. Default: `"bypass"`.
+    /// Whether a write of a [`PointsWriter`](crate::PointsWriter) may reach a node before older
+    /// ones that wait for it. Default: `"bypass"`.
     #[serde(default)]
     pub ordering: WriteOrdering,
 
-    /// Gives the store a new [`StoreId`](crate::StoreId) at open. Needed once after the directory was restored from a
-    /// backup, since receivers have seen its sequences before. Default: false.
+    /// Gives the store a new [`StoreId`](crate::StoreId) at open. Needed once after the directory
+    /// was restored from a backup, since receivers have seen its sequences before. Default: false.
     #[serde(default)]
     pub reset_identity: bool,
 }
@@ -248,21 +265,25 @@ pub struct Config {
 /// What becomes of a hint that one of the limits `max_hints_per_node`, `max_bytes_per_node`,
 /// `max_hints`, `max_bytes` and `max_disk_bytes` has no room for.
 ///
-/// A hint that is being sent is never taken to make room; one that a [`Consumer`](crate::Consumer) has peeked at may be, and is not the
-/// next one any more when it is acknowledged. With too little disk ([`Config::min_free_disk`]) hints are
-/// refused with `Reject` and `DropOldest` alike, since what is dropped frees no space on the disk; `Block` waits for that too.
+/// A hint that is being sent is never taken to make room; one that a [`Consumer`](crate::Consumer)
+/// has peeked at may be, and is not the next one any more when it is acknowledged. With too little
+/// disk ([`Config::min_free_disk`]) hints are refused with `Reject` and `DropOldest` alike, since
+/// what is dropped frees no space on the disk; `Block` waits for that too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// It is refused with [`EnqueueError::QueueFull`](crate::EnqueueError::QueueFull), and what is pending stays.
+    /// It is refused with [`EnqueueError::QueueFull`](crate::EnqueueError::QueueFull), and what is
+    /// pending stays.
     #[default]
     Reject,
-    /// As many of the oldest hints leave undelivered as make room for it, and no more: of the same node if its own limit is met, of the
-    /// node with the oldest hint if a limit of the store is. They are counted ([`NodeStats::dropped`](crate::NodeStats::dropped)) and
-    /// gone durably before the new hint enters. If all are being sent this is as `Reject`.
+    /// As many of the oldest hints leave undelivered as make room for it, and no more: of the same
+    /// node if its own limit is met, of the node with the oldest hint if a limit of the store is.
+    /// They are counted ([`NodeStats::dropped`](crate::NodeStats::dropped)) and gone durably before
+    /// the new hint enters. If all are being sent this is as `Reject`.
     DropOldest,
-    /// The write waits, before it enters the pipeline, until hints have left; after [`Config::block_timeout`] it is refused as by `Reject`.
-    /// Others pass who find room: the wait is no queue.
+    /// The write waits, before it enters the pipeline, until hints have left; after
+    /// [`Config::block_timeout`] it is refused as by `Reject`. Others pass who find room: the wait
+    /// is no queue.
     Block,
 }
 
@@ -270,26 +291,31 @@ pub enum WhenFull {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerWhen {
-    /// When its consistency level is reached. Copies that the level did not wait for are in memory until their owner answers or
-    /// [`Config::hint_after`] is over; a crash loses those of that time, without a record.
+    /// When its consistency level is reached. Copies that the level did not wait for are in memory
+    /// until their owner answers or [`Config::hint_after`] is over; a crash loses those of that
+    /// time, without a record.
     #[default]
     Level,
-    /// When its level is reached and every copy is accounted for: taken by its owner, or durably a hint, a dead letter, or recorded as
-    /// lost; with [`Durability::Buffered`] too. The process may die at any moment, and no copy of an answered write is missing without
-    /// a record. Costs the wait for the slowest owner, at most `hint_after` and a commit. An error need not wait for that.
+    /// When its level is reached and every copy is accounted for: taken by its owner, or durably a
+    /// hint, a dead letter, or recorded as lost; with [`Durability::Buffered`] too. The process may
+    /// die at any moment, and no copy of an answered write is missing without a record. Costs the
+    /// wait for the slowest owner, at most `hint_after` and a commit. An error need not wait for
+    /// that.
     Accounted,
 }
 
-/// What a write is whose level was reached, but one of whose copies could be neither sent nor hinted.
+/// What a write is whose level was reached, but one of whose copies could be neither sent nor
+/// hinted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNotStored {
-    /// A success. The copy is in the loss journal ([`LossReason::NotStored`](crate::LossReason::NotStored)), in
+    /// A success. The copy is in the loss journal
+    /// ([`LossReason::NotStored`](crate::LossReason::NotStored)), in
     /// [`NodeStats`](crate::NodeStats), and told as an [`Event`](crate::Event).
     #[default]
     Report,
-    /// An error, [`PointsWriteError::NotStored`](crate::PointsWriteError::NotStored), beside the record. So the answer waits until each
-    /// copy is taken, hinted, or known to be neither.
+    /// An error, [`PointsWriteError::NotStored`](crate::PointsWriteError::NotStored), beside the
+    /// record. So the answer waits until each copy is taken, hinted, or known to be neither.
     Fail,
 }
 
@@ -304,34 +330,41 @@ pub enum OnUnopenable {
     StartEmpty,
 }
 
-/// What a write of a [`PointsWriter`](crate::PointsWriter) does while older hints of the same (node, shard) wait.
+/// What a write of a [`PointsWriter`](crate::PointsWriter) does while older hints of the same
+/// (node, shard) wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WriteOrdering {
-    /// It is sent directly, past them: the node has the newest writes first and the missed ones later. For hosts whose writes can be
-    /// applied in any order.
+    /// It is sent directly, past them: the node has the newest writes first and the missed ones
+    /// later. For hosts whose writes can be applied in any order.
     #[default]
     Bypass,
-    /// It is sent directly only if nothing of the (node, shard) waits or is being sent, and else becomes a hint behind what waits:
-    /// no newer write overtakes an older one.
+    /// It is sent directly only if nothing of the (node, shard) waits or is being sent, and else
+    /// becomes a hint behind what waits: no newer write overtakes an older one.
     ///
-    /// **In order** are the writes of all `PointsWriter`s of a handoff to a (node, shard): as their futures were first polled, each
-    /// receiver is sent the first copy of a write before that of any later one. So are hints of `write_shard` and of transactions before
-    /// writes that begin after the call has returned. One direct write of a (node, shard) is under way at a time; shards do not wait
-    /// for each other. After open, all shards of a node count as backlogged until what was found there is delivered, and again
-    /// when a failed store has opened itself again. While the store does not serve, nothing is sent directly, and a write is an error.
+    /// **In order** are the writes of all `PointsWriter`s of a handoff to a (node, shard): as their
+    /// futures were first polled, each receiver is sent the first copy of a write before that of
+    /// any later one. So are hints of `write_shard` and of transactions before writes that begin
+    /// after the call has returned. One direct write of a (node, shard) is under way at a time;
+    /// shards do not wait for each other. After open, all shards of a node count as backlogged
+    /// until what was found there is delivered, and again when a failed store has opened itself
+    /// again. While the store does not serve, nothing is sent directly, and a write is an error.
     ///
-    /// **Not in order** is what the host must fence, best by a number of its own in the points (an epoch or a counter a writer and
-    /// shard) that the receiver keeps with its rows, refusing older ones:
-    /// - A direct write that timed out, failed or panicked may have left already: it may arrive late, after newer writes, beside its hint.
-    ///   A host that closes the connection on each failure bounds that to what is on the wire.
-    /// - A hint comes again if its acknowledgement was lost (a crash, a storage error, a send whose reply was lost), and then newer direct
-    ///   writes may have come in between. `AppliedHints` refuses such repetitions by the hint's id.
-    /// - A direct write and a hint of `write_shard` or a transaction that are under way at the same time.
+    /// **Not in order** is what the host must fence, best by a number of its own in the points (an
+    /// epoch or a counter a writer and shard) that the receiver keeps with its rows, refusing older
+    /// ones:
+    /// - A direct write that timed out, failed or panicked may have left already: it may arrive
+    ///   late, after newer writes, beside its hint. A host that closes the connection on each
+    ///   failure bounds that to what is on the wire.
+    /// - A hint comes again if its acknowledgement was lost (a crash, a storage error, a send whose
+    ///   reply was lost), and then newer direct writes may have come in between. `AppliedHints`
+    ///   refuses such repetitions by the hint's id.
+    /// - A direct write and a hint of `write_shard` or a transaction that are under way at the same
+    ///   time.
     ///
-    /// **It costs** a reply's time for each direct write to the same (node, shard), and a failure that takes long (`write_timeout`) holds
-    /// up those behind it once. A transaction that enqueues hints is answered when it is durable, with
-    /// [`Buffered`](Durability::Buffered) too.
+    /// **It costs** a reply's time for each direct write to the same (node, shard), and a failure
+    /// that takes long (`write_timeout`) holds up those behind it once. A transaction that enqueues
+    /// hints is answered when it is durable, with [`Buffered`](Durability::Buffered) too.
     Strict,
 }
 

@@ -12,7 +12,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
 
 impl Config {
-    /// Checks every setting against its rule; [`HintedHandoff::open`](crate::HintedHandoff::open) does so too.
+    /// Checks every setting against its rule; [`HintedHandoff::open`](crate::HintedHandoff::open)
+    /// does so too.
     ///
     /// # Errors
     /// The first setting that is out of range, with its value and the rule.
@@ -169,7 +170,8 @@ impl Config {
         Ok(())
     }
 
-    /// The rules of what bounds a queue. A limit of zero would refuse everything: whoever wants none leaves it out.
+    /// The rules of what bounds a queue. A limit of zero would refuse everything: whoever wants
+    /// none leaves it out.
     fn limit_rules(&self) -> [(&'static str, bool, String, &'static str); 8] {
         let duration = |value: Duration| humantime::format_duration(value).to_string();
         let (day, ten_years) = (DAY, TEN_YEARS);

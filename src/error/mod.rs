@@ -1,4 +1,5 @@
-//! What can go wrong, one type an operation. Every text says what, which value, and what to do; causes are kept.
+//! What can go wrong, one type an operation. Every text says what, which value, and what to do;
+//! causes are kept.
 
 mod open;
 mod replay;
@@ -46,7 +47,8 @@ impl StorageError {
     }
 }
 
-/// The directory of a store that is open is not where its path leads any more: the source of a [`StorageError`].
+/// The directory of a store that is open is not where its path leads any more: the source of a
+/// [`StorageError`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{} is not the file that this store holds open: its directory was removed, moved or exchanged; put it back, shut this handle \
@@ -146,7 +148,8 @@ pub enum EnqueueError {
         /// What was to be added.
         wanted: u64,
     },
-    /// The store failed earlier and is not mended yet; [`health`](crate::HintedHandoff::health) says how bad it is.
+    /// The store failed earlier and is not mended yet; [`health`](crate::HintedHandoff::health)
+    /// says how bad it is.
     #[error(
         "refused: the store has failed; it is opened again by itself, or health() says what must be done"
     )]
@@ -241,9 +244,9 @@ pub enum HandoffError {
     /// The service was shut down.
     #[error("the hinted handoff is shut down; open it again")]
     ShutDown,
-    /// It was shut down, and the store closed cleanly, but fan-out writes were under way that it could not
-    /// wait for: a `ShardWriter` that blocks its thread, or a disk that is too slow. Some of their copies
-    /// may be missing without a record.
+    /// It was shut down, and the store closed cleanly, but fan-out writes were under way that it
+    /// could not wait for: a `ShardWriter` that blocks its thread, or a disk that is too slow. Some
+    /// of their copies may be missing without a record.
     #[error(
         "shut down with {writes} writes under way, whose copies may be missing without a record"
     )]
@@ -288,7 +291,8 @@ pub enum HandoffError {
         /// What the decoder said.
         source: Arc<PayloadError>,
     },
-    /// Only the next hint of a node can be made a dead letter by hand, and this is not it, or no longer. Nothing was changed.
+    /// Only the next hint of a node can be made a dead letter by hand, and this is not it, or no
+    /// longer. Nothing was changed.
     #[error("hint {hint} is not the next one of node {node}; peek again")]
     NotNext {
         /// The node asked for.
@@ -296,7 +300,8 @@ pub enum HandoffError {
         /// The hint named.
         hint: HintId,
     },
-    /// A dead letter was not taken back into its node's queue, for the reason that a hint would not be.
+    /// A dead letter was not taken back into its node's queue, for the reason that a hint would not
+    /// be.
     #[error("the dead letter stays where it is")]
     Refused(#[source] EnqueueError),
     /// The id was given out by another store, or by this one before its identity was reset.
@@ -343,7 +348,8 @@ pub enum HandoffError {
         /// Its version.
         found: u8,
     },
-    /// A barrier names what this store has not given out yet: the store was restored from a backup that is older.
+    /// A barrier names what this store has not given out yet: the store was restored from a backup
+    /// that is older.
     #[error(
         "the barrier names hint {sequence} of queue {queue}, which this store has not given out: it was restored from an older backup; \
          write again what the barrier stood for"
@@ -403,7 +409,8 @@ pub enum HandoffError {
         /// The node asked for.
         node: NodeId,
     },
-    /// So many queues cannot be one node's: it was renamed and hinted again and again with nothing delivered.
+    /// So many queues cannot be one node's: it was renamed and hinted again and again with nothing
+    /// delivered.
     #[error(
         "node {node} would have {queues} queues, {max} at most; let some of its hints be delivered first"
     )]

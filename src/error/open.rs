@@ -57,7 +57,8 @@ pub enum OpenError {
         supported: u32,
     },
 
-    /// The store is there but cannot be opened, and not enough is known of it to rebuild it. Nothing was deleted.
+    /// The store is there but cannot be opened, and not enough is known of it to rebuild it.
+    /// Nothing was deleted.
     #[error(
         "the store in {} cannot be opened ({reason}). Nothing was deleted. Restore it from a backup, or set \
          on_unopenable = \"start_empty\" to have it moved aside whole and to start with an empty store; salvage() makes a store \
@@ -212,8 +213,8 @@ pub enum LockKind {
         /// The process id written into the file, where it could be read.
         holder: Option<u32>,
     },
-    /// sled's lock on its own file, held although ours was free: another program opened the database, or a handle
-    /// dropped a moment ago has not let go yet.
+    /// sled's lock on its own file, held although ours was free: another program opened the
+    /// database, or a handle dropped a moment ago has not let go yet.
     #[error(
         "sled's own lock (flock) on its file is held although the LOCK file was free; another program has the database open: stop it"
     )]

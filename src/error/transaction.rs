@@ -5,7 +5,8 @@ use std::error::Error;
 use super::{EnqueueError, FailedOutcome, StorageError};
 use crate::types::HintId;
 
-/// Why a transaction was not committed, or is not known to be. Nothing of it is there, unless its outcome is unknown.
+/// Why a transaction was not committed, or is not known to be. Nothing of it is there, unless its
+/// outcome is unknown.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransactionError {
@@ -15,7 +16,8 @@ pub enum TransactionError {
     /// The closure panicked.
     #[error("the closure of the transaction panicked: {0}")]
     Panicked(String),
-    /// No tree was named. For hints alone there is [`write_shard`](crate::HintedHandoff::write_shard).
+    /// No tree was named. For hints alone there is
+    /// [`write_shard`](crate::HintedHandoff::write_shard).
     #[error("refused: a transaction needs at least one tree of the host's")]
     NoTrees,
     /// A tree that cannot take part.
@@ -29,7 +31,8 @@ pub enum TransactionError {
     /// A key, a value, or all of it together is too large to be committed as one.
     #[error("refused: {what}: {size} is over the limit of {max}; split the transaction")]
     TransactionTooLarge {
-        /// What is too large: a key, a value, all rows and hints (in bytes), or the rows that were read (in number).
+        /// What is too large: a key, a value, all rows and hints (in bytes), or the rows that were
+        /// read (in number).
         what: &'static str,
         /// How large it is.
         size: u64,
@@ -39,7 +42,8 @@ pub enum TransactionError {
     /// A transaction was begun within the closure of another, which would wait for itself.
     #[error("refused: a transaction cannot be begun within the closure of another")]
     Nested,
-    /// Rows that the transaction read changed again and again while it ran alone: somebody writes to them directly.
+    /// Rows that the transaction read changed again and again while it ran alone: somebody writes
+    /// to them directly.
     #[error(
         "refused: rows that the transaction read were changed directly each of the {attempts} times it ran; change them by \
          transaction() or apply() only"
@@ -48,7 +52,8 @@ pub enum TransactionError {
         /// How often the closure was run.
         attempts: u32,
     },
-    /// A hint to be acknowledged is not the next one of its queue: it was acknowledged before, or others before it were not.
+    /// A hint to be acknowledged is not the next one of its queue: it was acknowledged before, or
+    /// others before it were not.
     #[error("refused: hint {hint} is not the next one of its queue; peek again")]
     NotNext {
         /// The first hint that was to be acknowledged.

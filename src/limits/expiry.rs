@@ -1,10 +1,12 @@
-//! Age: the task that has hints leave which are too old, whether their node is up or down, and that learns how old the oldest are.
-//! What is about to be sent or taken by hand is looked at there once more.
+//! Age: the task that has hints leave which are too old, whether their node is up or down, and that
+//! learns how old the oldest are. What is about to be sent or taken by hand is looked at there once
+//! more.
 //!
-//! It sleeps until the oldest hint it knows of is due, ten seconds at most, and reads nothing before that: when a block was stored is
-//! kept in memory, and the heads of queues that were there at open are read once. Hints are looked at in the order of their queue up to
-//! the first that is not old enough, so one that was stamped earlier than those before it waits for these; those with a lifetime
-//! of their own are looked for behind it, too (`search.rs`).
+//! It sleeps until the oldest hint it knows of is due, ten seconds at most, and reads nothing
+//! before that: when a block was stored is kept in memory, and the heads of queues that were there
+//! at open are read once. Hints are looked at in the order of their queue up to the first that is
+//! not old enough, so one that was stamped earlier than those before it waits for these; those with
+//! a lifetime of their own are looked for behind it, too (`search.rs`).
 
 use std::{sync::Arc, time::Duration};
 

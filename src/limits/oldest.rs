@@ -17,10 +17,12 @@ const READ: PeekLimits = PeekLimits {
     payload_bytes: 1024 * 1024,
 };
 
-/// What was read, with the reader; no hints if there are none that are nobody's, or none that reads.
+/// What was read, with the reader; no hints if there are none that are nobody's, or none that
+/// reads.
 type Read = Result<(Reader, Vec<PeekedHint>), HandoffError>;
 
-/// Reads, on a blocking thread, from the first hint on that nobody has claimed; others behind it may be claimed all the same.
+/// Reads, on a blocking thread, from the first hint on that nobody has claimed; others behind it
+/// may be claimed all the same.
 pub async fn read_unclaimed(
     runtime: &Handle,
     store: &Arc<Store>,

@@ -2,8 +2,8 @@
 //! room in the window for other shards.
 //!
 //! Of each the place of its next hint is kept, so that this one can be read and tried again by
-//! itself. All else of it is passed over by the pass over the queues that is under way, and taken in
-//! by the next one, once the node took that hint.
+//! itself. All else of it is passed over by the pass over the queues that is under way, and taken
+//! in by the next one, once the node took that hint.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 

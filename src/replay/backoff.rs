@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Bounds of a node's own wish: one that asks to be tried at once for ever, or never again, is not taken at its word.
+/// Bounds of a node's own wish: one that asks to be tried at once for ever, or never again, is not
+/// taken at its word.
 const WISH_MIN: Duration = Duration::from_millis(10);
 const WISH_MAX: Duration = Duration::from_secs(3600);
 
-/// Exponential with jitter: each wait is drawn between half and the whole of its nominal length, so that nodes that went
-/// down together do not come back together.
+/// Exponential with jitter: each wait is drawn between half and the whole of its nominal length, so
+/// that nodes that went down together do not come back together.
 #[derive(Debug)]
 pub struct Backoff {
     builder: ExponentialBuilder,

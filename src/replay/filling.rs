@@ -1,5 +1,5 @@
-//! What a round reads to fill its window: passes over the queues, and next hints of shards that were
-//! set aside.
+//! What a round reads to fill its window: passes over the queues, and next hints of shards that
+//! were set aside.
 
 use tokio::time::Instant;
 
@@ -20,7 +20,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         if self.damaged.is_some() || self.is_storm() || self.reading.is_some() {
             return;
         }
-        // A pass ends with what was there when it began, so that another may begin while hints come.
+        // A pass ends with what was there when it began, so that another may begin while hints
+        // come.
         let is_over = self.is_at_end || self.pass_left == 0;
         if is_over && self.window.aside.wants_pass() {
             self.begin_pass();
@@ -42,7 +43,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         if is_little(room) && self.scheduler.sends() > 0 && self.window.has_ready() {
             return;
         }
-        // A part of the window, and the first part a small one, so that sends begin before it is full.
+        // A part of the window, and the first part a small one, so that sends begin before it is
+        // full.
         let piece = match self.window.holds_nothing() {
             true => self.settings.batch_bytes,
             false => self.settings.batch_bytes.max(most.bytes / 8),
@@ -142,7 +144,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         Ok(())
     }
 
-    /// Has what does not read judged once nothing is in front of it any more, and reads on from there.
+    /// Has what does not read judged once nothing is in front of it any more, and reads on from
+    /// there.
     pub(super) async fn judge_damage(&mut self) -> Result<(), Interrupted> {
         if let Some(queue) = self.damaged.take_if(|_| self.window.is_empty()) {
             self.reader.forget();
@@ -159,8 +162,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         self.reading.is_some() || (!is_blocked && self.may_reach_further())
     }
 
-    /// Whether to read past shards that are left alone, for others. As long as the node takes nothing
-    /// it may as well be down, and then it is not to cost a read of all that waits for it.
+    /// Whether to read past shards that are left alone, for others. As long as the node takes
+    /// nothing it may as well be down, and then it is not to cost a read of all that waits for it.
     fn may_reach_further(&self) -> bool {
         let window = self.settings.window_hints;
         let most = window.saturating_mul(self.scheduler.reach);

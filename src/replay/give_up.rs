@@ -1,4 +1,5 @@
-//! Hints that the node will not take: to the dead letters, or lost with their shard. Durable before the shard goes on.
+//! Hints that the node will not take: to the dead letters, or lost with their shard. Durable before
+//! the shard goes on.
 
 use std::time::Duration;
 

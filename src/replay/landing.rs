@@ -23,7 +23,8 @@ use crate::{
     types::{HintId, ShardId},
 };
 
-/// A send that is abandoned ends at once, unless the host's code blocks its thread; that is not waited for longer than this.
+/// A send that is abandoned ends at once, unless the host's code blocks its thread; that is not
+/// waited for longer than this.
 const ABORTED_WITHIN: Duration = Duration::from_secs(1);
 
 impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
@@ -37,7 +38,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         } = match landed {
             Ok(landed) => landed,
             Err(error) if error.is_cancelled() => return Err(Interrupted::Stopped),
-            // Not the call, which is guarded, but what it left behind; which shard it was is not known any more.
+            // Not the call, which is guarded, but what it left behind; which shard it was is not
+            // known any more.
             Err(error) => {
                 let error = WriteError::retry(format!("the send panicked: {error}"));
                 return Err(Interrupted::Retry(error));
@@ -80,7 +82,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 }
             }
             Outcome::Sent(claim, sent, answer) => {
-                // What an earlier acknowledgement let go of may be back, and is to come before this.
+                // What an earlier acknowledgement let go of may be back, and is to come before
+                // this.
                 self.check_reopens()?;
                 self.still_there(shard, tried, &claim);
                 self.format_is_known(shard);
@@ -103,8 +106,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         }
     }
 
-    /// It is not the hint's fault, nor the node's: nothing of the shard leaves until this host reads the format, or one that does
-    /// takes over. The shard is looked at again after a while.
+    /// It is not the hint's fault, nor the node's: nothing of the shard leaves until this host
+    /// reads the format, or one that does takes over. The shard is looked at again after a while.
     fn format_is_unknown(&mut self, shard: ShardId, claim: Claim, found: u16, written: u16) {
         let is_news = self.troubles.unknown_format(shard, found, written);
         if is_news && let Some(head) = claim.hints.first() {
@@ -264,8 +267,9 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         }
     }
 
-    /// Begins no send any more, and lets those under way finish: within their time, and told to stop for a while only. What is
-    /// abandoned then was not acknowledged, so it will be sent again.
+    /// Begins no send any more, and lets those under way finish: within their time, and told to
+    /// stop for a while only. What is abandoned then was not acknowledged, so it will be sent
+    /// again.
     pub(super) async fn settle(&mut self) {
         self.quit.cancel();
         let (stop, grace) = (self.handle.stop.clone(), self.settings.shutdown_grace);
@@ -281,7 +285,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 () = &mut over => None,
             };
             let Some(landed) = landed else { break };
-            // The round has its end already; one that the store has a part in ends all that follow in the same way.
+            // The round has its end already; one that the store has a part in ends all that follow
+            // in the same way.
             let _ = self.landed(landed);
         }
         // Ended for good, so that what they claimed is free when the node's next task reads it.

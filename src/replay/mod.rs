@@ -1,4 +1,5 @@
-//! Replay: one task a node that sends what waits, several shards at a time, each in order, until nothing does.
+//! Replay: one task a node that sends what waits, several shards at a time, each in order, until
+//! nothing does.
 
 mod aside;
 mod backoff;
@@ -58,8 +59,9 @@ type Start = Box<dyn Fn(NodeId, Arc<NodeHandle>) + Send + Sync>;
 
 /// The node processors, by node.
 ///
-/// `nodes` guards the map alone: it is held for a look-up and never across an await or a call into the store. The commit
-/// thread takes it (through [`wake`](Replays::wake)) while it holds no lock of its own.
+/// `nodes` guards the map alone: it is held for a look-up and never across an await or a call into
+/// the store. The commit thread takes it (through [`wake`](Replays::wake)) while it holds no lock
+/// of its own.
 pub struct Replays {
     /// Nodes that have no task. Never changes.
     manual: HashMap<NodeId, ManualNode>,
@@ -238,7 +240,8 @@ impl Replays {
         self.pulse.why().is_none() && !self.supervision.is_left_alone(node)
     }
 
-    /// New hints are durable for these nodes: at once, no polling. The first hint of a node starts its task.
+    /// New hints are durable for these nodes: at once, no polling. The first hint of a node starts
+    /// its task.
     pub fn wake(&self, woken: &BTreeSet<NodeId>) {
         for node in woken {
             if let Some(manual) = self.manual.get(node) {
@@ -290,8 +293,9 @@ impl Replays {
         self.nodes.lock().get(&node).cloned()
     }
 
-    /// Has the queues of nodes changed by `change`, with no task of theirs at work when it ends: nothing is sent or acknowledged
-    /// any more. One change at a time. The next hint, or [`wake`](Replays::wake), starts a new task.
+    /// Has the queues of nodes changed by `change`, with no task of theirs at work when it ends:
+    /// nothing is sent or acknowledged any more. One change at a time. The next hint, or
+    /// [`wake`](Replays::wake), starts a new task.
     pub async fn without_nodes<T>(&self, nodes: &[NodeId], change: impl Future<Output = T>) -> T {
         for node in nodes {
             // One without a task gets none meanwhile: its bell is rung in vain.

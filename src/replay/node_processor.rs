@@ -1,4 +1,5 @@
-//! The replay task of one node: ping, a round of sends, and a while of leaving it alone if that fails.
+//! The replay task of one node: ping, a round of sends, and a while of leaving it alone if that
+//! fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -170,7 +171,8 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         match answer {
             Ok(Ok(pong)) => Ok(pong),
             Ok(Err(error @ WriteError::Retry { .. })) => Err(Interrupted::Retry(error)),
-            // A ping is about the node, not about a hint: whatever it says, trying later is all there is to do.
+            // A ping is about the node, not about a hint: whatever it says, trying later is all
+            // there is to do.
             Ok(Err(error)) => Err(Interrupted::Retry(WriteError::retry(error))),
             Err(error) => {
                 let error = format!("the ping panicked: {error}");
@@ -182,7 +184,8 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
     fn caught_up(&mut self) -> Pause {
         self.backoff.reset();
         self.troubles.clear();
-        // Something may be in the hands of a limit, which keeps it if the store fails then, and rings no bell.
+        // Something may be in the hands of a limit, which keeps it if the store fails then, and
+        // rings no bell.
         let is_kept = self.line.store.has_pending(self.line.node);
         match is_kept {
             true => self.handle.progress.waits_still(),
@@ -195,8 +198,9 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         }
     }
 
-    /// All shards with hints are left alone, and so is the node: without this each of them would come back by itself, however many
-    /// they are. A new hint may be for another shard, but one that is not is not worth a round at once.
+    /// All shards with hints are left alone, and so is the node: without this each of them would
+    /// come back by itself, however many they are. A new hint may be for another shard, but one
+    /// that is not is not worth a round at once.
     fn failing(&mut self, failing: Failing) -> Pause {
         let mut most = Duration::ZERO;
         if failing.answered {
@@ -210,10 +214,12 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             self.sends_fail();
         } else if failing.only_unknown {
             self.handle.progress.only_unknown();
-            // It answered the ping, and nothing that waits will be sent to see whether it takes that.
+            // It answered the ping, and nothing that waits will be sent to see whether it takes
+            // that.
             self.line.link.replayed();
         }
-        // With the node's own waits, too, so that not each shard of an unknown format has a round of its own.
+        // With the node's own waits, too, so that not each shard of an unknown format has a round
+        // of its own.
         if failing.failed || self.troubles.unknown().is_some() {
             most = self.backoff.next(failing.wish);
         }

@@ -35,7 +35,8 @@ pub struct Seen {
     pub stalled_by: Option<ShardId>,
     pub unknown_format: Option<UnknownFormat>,
     pub rate: Rate,
-    /// Whether it was down since it last caught up: only then is recovering worth a line in the log.
+    /// Whether it was down since it last caught up: only then is recovering worth a line in the
+    /// log.
     troubled: bool,
 }
 

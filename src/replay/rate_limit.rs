@@ -31,8 +31,8 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<I
 #[derive(Debug)]
 pub struct RateLimit {
     limiter: Option<(Limiter, NonZeroU32)>,
-    /// One permit: who has it is next. Given out in the order of asking, so nothing small goes past a
-    /// large send that waits.
+    /// One permit: who has it is next. Given out in the order of asking, so nothing small goes past
+    /// a large send that waits.
     turn: Semaphore,
     /// What a send larger than the burst has not paid for yet. The next one waits for that first.
     /// Changed by who has the turn.

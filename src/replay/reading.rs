@@ -22,7 +22,8 @@ use crate::{
 
 /// Blocks are read this many at a time for all nodes together: no thread a node.
 const READS_AT_A_TIME: usize = 2;
-/// Payload bytes of the windows of all nodes together: the more nodes are being sent to, the smaller each window.
+/// Payload bytes of the windows of all nodes together: the more nodes are being sent to, the
+/// smaller each window.
 const WINDOWS_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What all nodes share.
@@ -33,9 +34,9 @@ pub struct Reads {
     sending: Arc<AtomicU64>,
 }
 
-/// Reads that wait, and how many threads are at them. A thread goes on until none waits: were each read a task of its own, tokio would
-/// start a thread more whenever the next comes before the last one's thread is idle again, and each would have the allocator
-/// keep memory.
+/// Reads that wait, and how many threads are at them. A thread goes on until none waits: were each
+/// read a task of its own, tokio would start a thread more whenever the next comes before the last
+/// one's thread is idle again, and each would have the allocator keep memory.
 ///
 /// The lock is held to put in or take out, and nothing else is taken meanwhile.
 #[derive(Default)]

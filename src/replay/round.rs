@@ -1,4 +1,5 @@
-//! One round with a node that answered its ping: read ahead, send to several shards at once, and see what becomes of each send.
+//! One round with a node that answered its ping: read ahead, send to several shards at once, and
+//! see what becomes of each send.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -149,7 +150,8 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         }
     }
 
-    /// Sends until nothing is pending, or until there is a reason not to go on; then nothing is in flight any more.
+    /// Sends until nothing is pending, or until there is a reason not to go on; then nothing is in
+    /// flight any more.
     pub async fn run(mut self) -> Result<End, Interrupted> {
         let ended = self.work().await;
         self.settle().await;
@@ -286,8 +288,8 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         }
     }
 
-    /// Whether sends fail whatever the shard: then it is the node, and the other shards are not tried
-    /// one by one.
+    /// Whether sends fail whatever the shard: then it is the node, and the other shards are not
+    /// tried one by one.
     pub(super) fn is_storm(&self) -> bool {
         let have_failed = |standing| self.scheduler.have_failed(standing);
         let may_find_new = self.window.ready(Standing::New).is_some() || self.may_read();
@@ -312,8 +314,9 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
         if !is_storm && !is_failing {
             return None;
         }
-        // A node that took something is not down before all that is left has failed twice: until then its new hints are not
-        // kept waiting because of a shard that stalls. What is of an unknown format is not waited for.
+        // A node that took something is not down before all that is left has failed twice: until
+        // then its new hints are not kept waiting because of a shard that stalls. What is of an
+        // unknown format is not waited for.
         let is_unknown = |shard| self.troubles.is_unknown(shard);
         let has_failed = |shard| {
             let failed_twice = self.failing.get(&shard).is_some_and(|times| *times > 1);

@@ -13,10 +13,11 @@ const IN_A_ROW_MIN: usize = 4;
 
 /// The sends of a round that are under way, and how the last ones went.
 ///
-/// Once a shard of the node is in trouble, at most half of the sends go to shards that may fail while
-/// a shard waits that went well, and at most half of these to shards that did fail while one waits
-/// that was not tried. With one send at a time the same holds of time: after a send that failed as
-/// much time is for shards that went well, and three times as much not for shards that failed before.
+/// Once a shard of the node is in trouble, at most half of the sends go to shards that may fail
+/// while a shard waits that went well, and at most half of these to shards that did fail while one
+/// waits that was not tried. With one send at a time the same holds of time: after a send that
+/// failed as much time is for shards that went well, and three times as much not for shards that
+/// failed before.
 #[derive(Debug)]
 pub struct Scheduler {
     /// Sends at a time.
@@ -57,8 +58,8 @@ impl Scheduler {
         all.filter(|it| **it == standing).count()
     }
 
-    /// Whether so many sends to these shards failed in a row, with `more` to come, that no further one
-    /// is begun.
+    /// Whether so many sends to these shards failed in a row, with `more` to come, that no further
+    /// one is begun.
     fn is_over(&self, standing: Standing, more: usize) -> bool {
         let failed = self.in_a_row.get(&standing).copied().unwrap_or(0);
         let most = self.most.max(IN_A_ROW_MIN);
@@ -74,8 +75,8 @@ impl Scheduler {
         self.is_over(standing, 0)
     }
 
-    /// The shard to send to next. `troubled`: some shard of the node is in trouble. `may_read`: there
-    /// may be shards that were not read yet.
+    /// The shard to send to next. `troubled`: some shard of the node is in trouble. `may_read`:
+    /// there may be shards that were not read yet.
     pub fn next(
         &self,
         window: &Window,
@@ -101,8 +102,8 @@ impl Scheduler {
         failed.or(new).or(well).map(|(_, shard)| shard)
     }
 
-    /// Whether not too many failed in a row. Sends under way count as failed, so that a node that is
-    /// down is not tried twice as often before that is seen.
+    /// Whether not too many failed in a row. Sends under way count as failed, so that a node that
+    /// is down is not tried twice as often before that is seen.
     fn may_send(&self, standing: Standing) -> bool {
         !self.is_over(standing, self.sends_to(standing))
     }

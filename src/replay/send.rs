@@ -232,7 +232,8 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     }
 }
 
-/// The points of the first hints: all up to one that does not decode, which is an error once it comes first.
+/// The points of the first hints: all up to one that does not decode, which is an error once it
+/// comes first.
 fn batches<P: Payload>(
     line: &Line<impl Sized>,
     hints: &[PeekedHint],
@@ -260,8 +261,8 @@ fn batches<P: Payload>(
     Ok(batches)
 }
 
-/// What the host's code answers, within so many times the limit. A panic in it, or no answer in time,
-/// is worth a retry.
+/// What the host's code answers, within so many times the limit. A panic in it, or no answer in
+/// time, is worth a retry.
 pub async fn answered<T>(
     what: &'static str,
     limit: Duration,

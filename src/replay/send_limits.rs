@@ -1,4 +1,5 @@
-//! Limits of replay over all nodes: sends and bytes at a time, and bytes a second. Nodes take turns.
+//! Limits of replay over all nodes: sends and bytes at a time, and bytes a second. Nodes take
+//! turns.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -12,8 +13,8 @@ const UNIT_BYTES: u64 = 1024;
 /// taken in the order of the fields, so no two sends wait for each other.
 pub struct SendLimits {
     rate: RateLimit,
-    /// Half of all sends, for nodes that took nothing since a ping or a send failed: nodes that hang
-    /// leave the other half to those that do not.
+    /// Half of all sends, for nodes that took nothing since a ping or a send failed: nodes that
+    /// hang leave the other half to those that do not.
     in_doubt: Semaphore,
     sends: Semaphore,
     bytes: Semaphore,
@@ -49,8 +50,8 @@ impl SendLimits {
         most.min(share.max(1))
     }
 
-    /// Waits until so many bytes may be sent to a node, behind all that waited before. A send larger
-    /// than `max_bytes_in_flight` goes alone.
+    /// Waits until so many bytes may be sent to a node, behind all that waited before. A send
+    /// larger than `max_bytes_in_flight` goes alone.
     pub async fn permit(&self, bytes: u64, in_doubt: bool) -> SendPermit<'_> {
         self.rate.wait(bytes).await;
         // They are never closed.

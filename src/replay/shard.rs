@@ -1,5 +1,6 @@
-//! What is remembered of a shard that is in trouble: how long to leave it alone, how often its first hint was tried, which
-//! of its hints the node may have rejected, and whether the next one is of a format that is not read here.
+//! What is remembered of a shard that is in trouble: how long to leave it alone, how often its
+//! first hint was tried, which of its hints the node may have rejected, and whether the next one is
+//! of a format that is not read here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +19,12 @@ use crate::{
 
 /// Rounds that go further than the one before. The last one goes as far as a queue may be long.
 const IN_VAIN_MAX: u32 = 12;
-/// The answer to a single hint that takes long is waited for so many times as long as usual, at most.
+/// The answer to a single hint that takes long is waited for so many times as long as usual, at
+/// most.
 const PATIENCE_MAX: u32 = 10;
 
-/// The shards of a node that are in trouble. They outlive the window, which is dropped whenever the node is down.
+/// The shards of a node that are in trouble. They outlive the window, which is dropped whenever the
+/// node is down.
 #[derive(Debug)]
 pub struct Troubles {
     shards: BTreeMap<ShardId, Trouble>,
@@ -29,7 +32,8 @@ pub struct Troubles {
     failed: BTreeSet<ShardId>,
     /// Rounds that ended because sends failed, since the node caught up or a ping failed.
     in_vain: u32,
-    /// Of the shards whose next hint is of a format that is not read here: that format, and the one written.
+    /// Of the shards whose next hint is of a format that is not read here: that format, and the one
+    /// written.
     unknown: BTreeMap<ShardId, (u16, u16)>,
     clock: Clock,
     retry_interval: Duration,
@@ -41,7 +45,8 @@ struct Trouble {
     backoff: Backoff,
     /// Not to be sent to before.
     until: Instant,
-    /// Of the next hints, how many were in a send that the node rejected: the one that it will never take is among them.
+    /// Of the next hints, how many were in a send that the node rejected: the one that it will
+    /// never take is among them.
     suspects: usize,
     /// Hints of a send at most, in eighths; set after a larger one took too long.
     most_eighths: Option<usize>,
@@ -91,7 +96,8 @@ impl Troubles {
         }
     }
 
-    /// What is to be known of hints that were tried after a restart, by shard; of the first ones only.
+    /// What is to be known of hints that were tried after a restart, by shard; of the first ones
+    /// only.
     pub fn heads(&self) -> Vec<HeadStatus> {
         let tried = self.shards.iter().filter_map(|(shard, trouble)| {
             let tried = trouble.tried.as_ref()?;
@@ -126,8 +132,8 @@ impl Troubles {
         !self.failed.is_empty()
     }
 
-    /// How many times as far as the first one a round goes in which all sends fail: four times as far
-    /// as the one before, since shards that go well may stand behind those that do not.
+    /// How many times as far as the first one a round goes in which all sends fail: four times as
+    /// far as the one before, since shards that go well may stand behind those that do not.
     pub fn reach(&self) -> usize {
         1 << (2 * self.in_vain)
     }
@@ -176,8 +182,8 @@ impl Troubles {
         self.shards.get(&shard).map_or(1, |it| it.patience)
     }
 
-    /// A send failed after a long time. The next one carries half as much, or is given twice the time
-    /// if it was one hint. Returns whether a smaller send may do better.
+    /// A send failed after a long time. The next one carries half as much, or is given twice the
+    /// time if it was one hint. Returns whether a smaller send may do better.
     pub fn was_slow(&mut self, shard: ShardId, sent: usize) -> bool {
         let trouble = self.trouble(shard);
         if sent > 1 {
@@ -212,14 +218,15 @@ impl Troubles {
         trouble.tried.insert(tried).attempts
     }
 
-    /// The shard's next hint is of a format that is not read here. Nothing was tried, so no attempt counts. Returns whether that is
-    /// news.
+    /// The shard's next hint is of a format that is not read here. Nothing was tried, so no attempt
+    /// counts. Returns whether that is news.
     pub fn unknown_format(&mut self, shard: ShardId, found: u16, written: u16) -> bool {
         self.leave_alone(shard, None);
         self.unknown.insert(shard, (found, written)).is_none()
     }
 
-    /// The format of the shard's next hint is known. Returns whether that is news; then the shard's waits start over.
+    /// The format of the shard's next hint is known. Returns whether that is news; then the shard's
+    /// waits start over.
     pub fn known_format(&mut self, shard: ShardId) -> bool {
         let is_news = self.unknown.remove(&shard).is_some();
         if is_news && let Some(trouble) = self.shards.get_mut(&shard) {
@@ -233,7 +240,8 @@ impl Troubles {
         self.unknown.contains_key(&shard)
     }
 
-    /// Forgets of unknown formats in shards of which nothing waits any more. Returns whether there were any.
+    /// Forgets of unknown formats in shards of which nothing waits any more. Returns whether there
+    /// were any.
     pub fn keep_unknown(&mut self, waits: impl Fn(ShardId) -> bool) -> bool {
         let before = self.unknown.len();
         self.unknown.retain(|shard, _| waits(*shard));
@@ -289,7 +297,8 @@ impl Troubles {
         }
     }
 
-    /// What to write on the grave of the hint `head`. The send that decided it counts if it was rejected.
+    /// What to write on the grave of the hint `head`. The send that decided it counts if it was
+    /// rejected.
     pub fn burial(&self, shard: ShardId, head: Place, reason: DeadReason, error: String) -> Burial {
         let tried = self.shards.get(&shard).and_then(|it| it.tried.as_ref());
         let tried = tried.filter(|it| it.place == head);

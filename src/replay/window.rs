@@ -2,7 +2,8 @@
 //!
 //! It is read in passes, each from the head of the first queue to the end of the last. Mostly there
 //! is one pass, which goes on whenever hints come. A shard that is left alone may be set aside
-//! (`aside.rs`): then others are read in its place, and a further pass takes in what was passed over.
+//! (`aside.rs`): then others are read in its place, and a further pass takes in what was passed
+//! over.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 

@@ -13,17 +13,21 @@ use crate::{
     types::NodeId,
 };
 
-/// Hints leave in batches, one after the other: what a barrier has become of is looked up this far apart at least.
+/// Hints leave in batches, one after the other: what a barrier has become of is looked up this far
+/// apart at least.
 const LOOKS_APART: Duration = Duration::from_millis(10);
 
 impl<P: Payload> HintedHandoff<P> {
-    /// Marks this moment in the queues of some nodes: everything that was answered before the call, [`Buffered`] answers included, and has
-    /// not left yet. [`wait`](HintedHandoff::wait) tells what has become of that, after a restart of the process too.
+    /// Marks this moment in the queues of some nodes: everything that was answered before the call,
+    /// [`Buffered`] answers included, and has not left yet. [`wait`](HintedHandoff::wait) tells
+    /// what has become of that, after a restart of the process too.
     ///
-    /// Dead letters are part of it if they stand behind the first hint of their queue that waits; older ones are not.
+    /// Dead letters are part of it if they stand behind the first hint of their queue that waits;
+    /// older ones are not.
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if one of the nodes has no queue, or why the store does not serve.
+    /// [`HandoffError::UnknownNode`] if one of the nodes has no queue, or why the store does not
+    /// serve.
     ///
     /// [`Buffered`]: crate::Durability::Buffered
     pub async fn barrier(&self, nodes: &[NodeId]) -> Result<Barrier, HandoffError> {
@@ -52,19 +56,23 @@ impl<P: Payload> HintedHandoff<P> {
     /// Waits until every hint of a barrier is delivered, or some are lost, for at most `timeout`;
     /// with none it only looks.
     ///
-    /// - [`Delivered`](BarrierState::Delivered): every one was taken by its node. What was a dead letter and was sent on counts as what
-    ///   it became.
-    /// - [`Waiting`](BarrierState::Waiting): the time is over. Dead letters do not move by themselves.
-    /// - [`Lost`](BarrierState::Lost): told at once, however much still waits, since it is final. Where the journal has folded the
-    ///   entries in question into ranges, or a dead letter older than the barrier and one younger were discarded, this may be said
-    ///   though all of the barrier's own hints were delivered; never the other way round.
+    /// - [`Delivered`](BarrierState::Delivered): every one was taken by its node. What was a dead
+    ///   letter and was sent on counts as what it became.
+    /// - [`Waiting`](BarrierState::Waiting): the time is over. Dead letters do not move by
+    ///   themselves.
+    /// - [`Lost`](BarrierState::Lost): told at once, however much still waits, since it is final.
+    ///   Where the journal has folded the entries in question into ranges, or a dead letter older
+    ///   than the barrier and one younger were discarded, this may be said though all of the
+    ///   barrier's own hints were delivered; never the other way round.
     ///
-    /// `Delivered` and `Lost` are durable when they are told: no crash takes them back. After an unclean stop what was acknowledged a moment
-    /// before it, and not told of here, is delivered again, so a barrier may wait for more than it did.
+    /// `Delivered` and `Lost` are durable when they are told: no crash takes them back. After an
+    /// unclean stop what was acknowledged a moment before it, and not told of here, is delivered
+    /// again, so a barrier may wait for more than it did.
     ///
     /// # Errors
-    /// [`HandoffError::BarrierOfAnotherStore`], [`HandoffError::BarrierVersion`] or [`HandoffError::BarrierAhead`] for a barrier that
-    /// this store cannot know; why the store does not serve, also if it stops serving meanwhile.
+    /// [`HandoffError::BarrierOfAnotherStore`], [`HandoffError::BarrierVersion`] or
+    /// [`HandoffError::BarrierAhead`] for a barrier that this store cannot know; why the store does
+    /// not serve, also if it stops serving meanwhile.
     pub async fn wait(
         &self,
         barrier: &Barrier,
@@ -114,8 +122,8 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.wait(barrier, timeout))
     }
 
-    /// Waits until everything that waits for a node now is delivered: a [`barrier`](HintedHandoff::barrier) of it, and the
-    /// [`wait`](HintedHandoff::wait) for that.
+    /// Waits until everything that waits for a node now is delivered: a
+    /// [`barrier`](HintedHandoff::barrier) of it, and the [`wait`](HintedHandoff::wait) for that.
     ///
     /// # Errors
     /// As these.

@@ -18,12 +18,14 @@ use crate::{
     types::{Amount, HintId, NodeId, ShardId},
 };
 
-/// Dead letters that are listed, or discarded, in one step where all are. Their records go in one transaction (SLED.md rule 2).
+/// Dead letters that are listed, or discarded, in one step where all are. Their records go in one
+/// transaction (SLED.md rule 2).
 const PAGE: usize = 100;
 /// Dead letters on their way back into the queue at a time, where all are.
 const REDRIVES_AT_A_TIME: usize = 64;
 
-/// A hint that its node will not take, or that does not decode here, as it is kept: but for its points.
+/// A hint that its node will not take, or that does not decode here, as it is kept: but for its
+/// points.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
@@ -86,11 +88,13 @@ struct OnItsWay {
 }
 
 impl<P: Payload> HintedHandoff<P> {
-    /// Dead letters of a node, oldest first by their ids: at most `max`, from the one behind `after` on. Their points stay on the disk; see
-    /// [`dead_letter`](HintedHandoff::dead_letter). How many there are is in [`NodeStats::dead_letters`](crate::NodeStats::dead_letters).
+    /// Dead letters of a node, oldest first by their ids: at most `max`, from the one behind
+    /// `after` on. Their points stay on the disk; see [`dead_letter`](HintedHandoff::dead_letter).
+    /// How many there are is in [`NodeStats::dead_letters`](crate::NodeStats::dead_letters).
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`], [`HandoffError::HintOfAnotherStore`], or why the store does not serve.
+    /// [`HandoffError::UnknownNode`], [`HandoffError::HintOfAnotherStore`], or why the store does
+    /// not serve.
     pub async fn dead_letters(
         &self,
         node: NodeId,
@@ -131,8 +135,9 @@ impl<P: Payload> HintedHandoff<P> {
     /// A dead letter with what it holds, whether that decodes here or not.
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`], [`HandoffError::HintOfAnotherStore`], [`HandoffError::NoDeadLetter`],
-    /// [`HandoffError::DamagedLetter`], or why the store does not serve.
+    /// [`HandoffError::UnknownNode`], [`HandoffError::HintOfAnotherStore`],
+    /// [`HandoffError::NoDeadLetter`], [`HandoffError::DamagedLetter`], or why the store does not
+    /// serve.
     pub async fn dead_letter(
         &self,
         node: NodeId,
@@ -166,14 +171,16 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.dead_letter(node, id))
     }
 
-    /// Sends a dead letter on: it becomes the last hint of its node's queue, under a new id, which is returned once that is durable. It
-    /// is stamped with the time of now, and keeps the id that it had first as `redriven_from`.
+    /// Sends a dead letter on: it becomes the last hint of its node's queue, under a new id, which
+    /// is returned once that is durable. It is stamped with the time of now, and keeps the id that
+    /// it had first as `redriven_from`.
     ///
     /// Dropping the future after it was polled once may or may not withdraw it.
     ///
     /// # Errors
-    /// [`HandoffError::NoDeadLetter`] if it is none, or somebody else was faster; [`HandoffError::Refused`] if there is no room for a hint;
-    /// [`HandoffError::UnknownNode`], [`HandoffError::HintOfAnotherStore`], [`HandoffError::DamagedLetter`], or why the store does
+    /// [`HandoffError::NoDeadLetter`] if it is none, or somebody else was faster;
+    /// [`HandoffError::Refused`] if there is no room for a hint; [`HandoffError::UnknownNode`],
+    /// [`HandoffError::HintOfAnotherStore`], [`HandoffError::DamagedLetter`], or why the store does
     /// not serve.
     pub async fn redrive(&self, node: NodeId, id: HintId) -> Result<HintId, HandoffError> {
         let on_its_way = self.send_on(node, id).await?;
@@ -197,11 +204,12 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.redrive(node, id))
     }
 
-    /// Sends all dead letters on that a node has now, in the order of their ids. One that is discarded or sent on by somebody else
-    /// meanwhile is passed over.
+    /// Sends all dead letters on that a node has now, in the order of their ids. One that is
+    /// discarded or sent on by somebody else meanwhile is passed over.
     ///
     /// # Errors
-    /// As [`redrive`](HintedHandoff::redrive). What was sent on before the error is; the rest stays, so it can be called again.
+    /// As [`redrive`](HintedHandoff::redrive). What was sent on before the error is; the rest
+    /// stays, so it can be called again.
     pub async fn redrive_all(&self, node: NodeId) -> Result<Redriven, HandoffError> {
         // First all of them, lest one that comes back as a dead letter is sent on again and again.
         let ids = self.ids_of_letters(node).await?;
@@ -239,11 +247,13 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.redrive_all(node))
     }
 
-    /// Discards dead letters, which the loss journal tells ([`LossReason::Discarded`](crate::LossReason::Discarded)). Returns how much was
-    /// there still, once that is durable.
+    /// Discards dead letters, which the loss journal tells
+    /// ([`LossReason::Discarded`](crate::LossReason::Discarded)). Returns how much was there still,
+    /// once that is durable.
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`], [`HandoffError::HintOfAnotherStore`], or why the store does not serve.
+    /// [`HandoffError::UnknownNode`], [`HandoffError::HintOfAnotherStore`], or why the store does
+    /// not serve.
     pub async fn discard(&self, node: NodeId, ids: &[HintId]) -> Result<Amount, HandoffError> {
         ids.iter().try_for_each(|id| self.check_id(*id))?;
         let mut sum = Amount::default();

@@ -1,4 +1,5 @@
-//! What is on its way out to make room, so that several who drop at once do not each drop the whole excess.
+//! What is on its way out to make room, so that several who drop at once do not each drop the whole
+//! excess.
 
 use std::collections::BTreeMap;
 

@@ -13,8 +13,9 @@ use crate::{
 impl<P: Payload> HintedHandoff<P> {
     /// What left undelivered, from an index of the loss journal on; 0 for all that it holds.
     ///
-    /// Everything told is durable, and no entry that was told changes any more. So a host that repairs what was lost keeps
-    /// [`Losses::next`] with its repairs, and asks from there the next time.
+    /// Everything told is durable, and no entry that was told changes any more. So a host that
+    /// repairs what was lost keeps [`Losses::next`] with its repairs, and asks from there the next
+    /// time.
     ///
     /// # Errors
     /// [`HandoffError`] if the store does not serve.
@@ -57,7 +58,8 @@ impl<P: Payload> HintedHandoff<P> {
         });
         match reading.await {
             Ok(read) => read,
-            // SLED.md rule 10: a damaged file may make a read panic. It says nothing about the rest of the store.
+            // SLED.md rule 10: a damaged file may make a read panic. It says nothing about the rest
+            // of the store.
             Err(error) if error.is_panic() => {
                 Err(StorageError::new("read: the engine panicked", error).into())
             }

@@ -51,12 +51,14 @@ use crate::{
 /// Payload bytes that may be in the pipeline at a time; more wait for room before they enter it.
 const UNCOMMITTED_BYTES: u32 = 32 * 1024 * 1024;
 
-/// A hinted handoff queue: keeps the writes that nodes missed and delivers them when the nodes are back.
+/// A hinted handoff queue: keeps the writes that nodes missed and delivers them when the nodes are
+/// back.
 ///
-/// Cloning is cheap; all clones are the same service. When the last one is dropped, and the last write of a
-/// [`PointsWriter`](crate::PointsWriter) has ended that was under way, the service stops as by
-/// [`shutdown`](HintedHandoff::shutdown), except that sends of replay are abandoned at once (they are sent again after
-/// the next open); nothing that was answered is lost. Prefer `shutdown`: it waits for those writes, within bounds.
+/// Cloning is cheap; all clones are the same service. When the last one is dropped, and the last
+/// write of a [`PointsWriter`](crate::PointsWriter) has ended that was under way, the service stops
+/// as by [`shutdown`](HintedHandoff::shutdown), except that sends of replay are abandoned at once
+/// (they are sent again after the next open); nothing that was answered is lost. Prefer `shutdown`:
+/// it waits for those writes, within bounds.
 pub struct HintedHandoff<P: Payload> {
     inner: Arc<Inner>,
     /// Reopens of the store that a sync of this handle has told of.
@@ -87,7 +89,8 @@ struct Inner {
     room: Arc<Semaphore>,
     /// One permit a transaction, all of them for one that runs alone.
     turns: Arc<Semaphore>,
-    /// A permit for whoever changes the queues of nodes, since their tasks must not be started meanwhile.
+    /// A permit for whoever changes the queues of nodes, since their tasks must not be started
+    /// meanwhile.
     changes: Semaphore,
     /// For which nodes' removal callers wait, and how many. Nothing else is taken while it is held.
     waiting: Mutex<BTreeMap<NodeId, usize>>,
@@ -155,13 +158,16 @@ fn note_durable(on_its_way: Option<OnItsWay>, result: &Result<HintId, EnqueueErr
 }
 
 impl<P: Payload> HintedHandoff<P> {
-    /// Queues `points` for `node`, to be delivered in order with all other hints of (`node`, `shard`).
+    /// Queues `points` for `node`, to be delivered in order with all other hints of (`node`,
+    /// `shard`).
     ///
-    /// Returns when [`Config::durability`](crate::Config::durability) is met. Dropping the future after it was polled once does not withdraw the
-    /// hint, unless it still waited for room: below a limit, or in a pipeline that was full.
+    /// Returns when [`Config::durability`](crate::Config::durability) is met. Dropping the future
+    /// after it was polled once does not withdraw the hint, unless it still waited for room: below
+    /// a limit, or in a pipeline that was full.
     ///
     /// # Errors
-    /// [`EnqueueError`], whose [`outcome`](EnqueueError::outcome) says whether the hint is refused or its fate unknown.
+    /// [`EnqueueError`], whose [`outcome`](EnqueueError::outcome) says whether the hint is refused
+    /// or its fate unknown.
     pub async fn write_shard(
         &self,
         shard: ShardId,
@@ -211,7 +217,8 @@ impl<P: Payload> HintedHandoff<P> {
         Some(admission.hint(&self.inner.store, node, shard))
     }
 
-    /// Takes the next place in the line of those who write to this shard of the node, if they keep in order.
+    /// Takes the next place in the line of those who write to this shard of the node, if they keep
+    /// in order.
     pub(crate) fn line_up(&self, node: NodeId, shard: ShardId) -> Option<Place> {
         let admission = self.inner.admission.as_ref()?;
         Some(admission.line_up(node, shard))
@@ -279,11 +286,13 @@ impl<P: Payload> HintedHandoff<P> {
         })
     }
 
-    /// Waits until everything answered so far is durable, `Buffered` answers and acknowledgements included.
+    /// Waits until everything answered so far is durable, `Buffered` answers and acknowledgements
+    /// included.
     ///
-    /// If the store failed and mended itself since this handle was made or last told of such, that is an error once: what was
-    /// answered as buffered before may be lost, and what was delivered may come again. As with `fsync` and file descriptors, each
-    /// handle tells of it by itself: give a task that relies on its own syncs a clone of its own.
+    /// If the store failed and mended itself since this handle was made or last told of such, that
+    /// is an error once: what was answered as buffered before may be lost, and what was delivered
+    /// may come again. As with `fsync` and file descriptors, each handle tells of it by itself:
+    /// give a task that relies on its own syncs a clone of its own.
     ///
     /// # Errors
     /// [`HandoffError`] if the store has failed, or did meanwhile, or is shut down.
@@ -333,13 +342,15 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    /// Stops replay, commits what was handed in, and lets go of the directory: a second open right after it succeeds.
+    /// Stops replay, commits what was handed in, and lets go of the directory: a second open right
+    /// after it succeeds.
     ///
-    /// Writes of a [`PointsWriter`](crate::PointsWriter) that began before have their hints made at once, whatever is outstanding.
-    /// Sends in flight may finish within [`Config::shutdown_grace`](crate::Config::shutdown_grace) and are then abandoned; what is abandoned is sent
-    /// again after the next open. Writes that come after the call are refused. Every later call
-    /// returns the same. If the runtime that the store was opened on does not run, the store is
-    /// closed all the same, and what is under way is abandoned.
+    /// Writes of a [`PointsWriter`](crate::PointsWriter) that began before have their hints made at
+    /// once, whatever is outstanding. Sends in flight may finish within
+    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) and are then abandoned; what is
+    /// abandoned is sent again after the next open. Writes that come after the call are refused.
+    /// Every later call returns the same. If the runtime that the store was opened on does not run,
+    /// the store is closed all the same, and what is under way is abandoned.
     ///
     /// # Errors
     /// [`HandoffError`] if the store had failed, or could not be closed cleanly.

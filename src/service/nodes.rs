@@ -36,15 +36,17 @@ async fn heard<T>(told: Told<T>) -> Result<T, HandoffError> {
 }
 
 impl<P: Payload> HintedHandoff<P> {
-    /// Pauses the replay of a node: its hints are accepted and wait. A send that is under way may still finish; no other is begun, and
-    /// the node is not pinged. A second call replaces the first, so this also makes a pause last, or end with this life.
+    /// Pauses the replay of a node: its hints are accepted and wait. A send that is under way may
+    /// still finish; no other is begun, and the node is not pinged. A second call replaces the
+    /// first, so this also makes a pause last, or end with this life.
     ///
     /// When it returns, a [`Pause::Lasting`] is durable. Removing the node ends it.
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if it was never hinted: the first hint makes a node known, so to hold back nodes that are not yet,
-    /// use [`pause_all`](HintedHandoff::pause_all). [`HandoffError::TakenByHand`] if nothing is replayed to it anyway. Or why the
-    /// store does not serve.
+    /// [`HandoffError::UnknownNode`] if it was never hinted: the first hint makes a node known, so
+    /// to hold back nodes that are not yet, use [`pause_all`](HintedHandoff::pause_all).
+    /// [`HandoffError::TakenByHand`] if nothing is replayed to it anyway. Or why the store does not
+    /// serve.
     pub async fn pause(&self, node: NodeId, pause: Pause) -> Result<(), HandoffError> {
         if self.inner.replays.manual(node).is_some() {
             return Err(HandoffError::TakenByHand { node });
@@ -54,8 +56,8 @@ impl<P: Payload> HintedHandoff<P> {
         heard(told).await
     }
 
-    /// Ends the pause of a node, durably; if there is none, nothing happens. While all are paused it stays so, and a parked node is
-    /// not replayed either.
+    /// Ends the pause of a node, durably; if there is none, nothing happens. While all are paused
+    /// it stays so, and a parked node is not replayed either.
     ///
     /// # Errors
     /// [`HandoffError::UnknownNode`] if it was never hinted, or why the store does not serve.
@@ -66,8 +68,9 @@ impl<P: Payload> HintedHandoff<P> {
         heard(told).await
     }
 
-    /// Pauses the replay of all nodes, those too that are hinted for the first time later. As [`pause`](HintedHandoff::pause) does for one.
-    /// Nodes whose hints are taken by hand are not concerned.
+    /// Pauses the replay of all nodes, those too that are hinted for the first time later. As
+    /// [`pause`](HintedHandoff::pause) does for one. Nodes whose hints are taken by hand are not
+    /// concerned.
     ///
     /// # Errors
     /// Why the store does not serve.
@@ -95,13 +98,17 @@ impl<P: Payload> HintedHandoff<P> {
         heard(told).await
     }
 
-    /// Says who is in the cluster. Every other node that is known is *parked*: its hints are accepted and wait, and are discarded when that
-    /// has lasted for [`Config::purge_after`](crate::Config::purge_after). Nodes that are named and were parked go on.
+    /// Says who is in the cluster. Every other node that is known is *parked*: its hints are
+    /// accepted and wait, and are discarded when that has lasted for
+    /// [`Config::purge_after`](crate::Config::purge_after). Nodes that are named and were parked go
+    /// on.
     ///
-    /// It says so of this moment: a node that is hinted for the first time afterwards is not parked before the next call. Where the
-    /// list is complete, say so by [`retain_only_nodes`](HintedHandoff::retain_only_nodes); this call takes that back. Naming a
-    /// node that is not known means nothing. Nodes in [`Config::manual_nodes`](crate::Config::manual_nodes) are never
-    /// parked. Since when a node is parked outlives restarts. When it returns, all is durable.
+    /// It says so of this moment: a node that is hinted for the first time afterwards is not parked
+    /// before the next call. Where the list is complete, say so by
+    /// [`retain_only_nodes`](HintedHandoff::retain_only_nodes); this call takes that back. Naming a
+    /// node that is not known means nothing. Nodes in
+    /// [`Config::manual_nodes`](crate::Config::manual_nodes) are never parked. Since when a node is
+    /// parked outlives restarts. When it returns, all is durable.
     ///
     /// # Errors
     /// Why the store does not serve. Then some may be parked and others not: say it again.
@@ -152,21 +159,24 @@ impl<P: Payload> HintedHandoff<P> {
         retained
     }
 
-    /// Gives the hints of `from` to `to`, in one step that a crash cannot halve: a node goes by a new name, or is merged into another.
-    /// Returns how much was pending for `from`.
+    /// Gives the hints of `from` to `to`, in one step that a crash cannot halve: a node goes by a
+    /// new name, or is merged into another. Returns how much was pending for `from`.
     ///
-    /// Hints keep their ids, and those of each shard their order: of the queues of both the one that was begun first is sent first. What
-    /// was handed in for `from` before this takes its turn moves along, what comes later makes `from` a node of its own again, under ids
-    /// that were never used. The replay of both is stopped meanwhile, after what is in flight. Dead letters move along, and what was counted of `from`
-    /// counts for `to`.
+    /// Hints keep their ids, and those of each shard their order: of the queues of both the one
+    /// that was begun first is sent first. What was handed in for `from` before this takes its turn
+    /// moves along, what comes later makes `from` a node of its own again, under ids that were
+    /// never used. The replay of both is stopped meanwhile, after what is in flight. Dead letters
+    /// move along, and what was counted of `from` counts for `to`.
     ///
-    /// A pause of `from` goes with it to a name that was not known; otherwise `to` is what it was: paused or not, parked or not. A
-    /// node whose hints are taken by hand can be either side, but not while it has a consumer; what a transaction peeked at before cannot be
-    /// acknowledged any more.
+    /// A pause of `from` goes with it to a name that was not known; otherwise `to` is what it was:
+    /// paused or not, parked or not. A node whose hints are taken by hand can be either side, but
+    /// not while it has a consumer; what a transaction peeked at before cannot be acknowledged any
+    /// more.
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if `from` was never hinted, [`HandoffError::SameNode`], [`HandoffError::Consumed`],
-    /// [`HandoffError::TooManyQueues`], or why the store does not serve. A storage error leaves open whether it came into effect.
+    /// [`HandoffError::UnknownNode`] if `from` was never hinted, [`HandoffError::SameNode`],
+    /// [`HandoffError::Consumed`], [`HandoffError::TooManyQueues`], or why the store does not
+    /// serve. A storage error leaves open whether it came into effect.
     pub async fn rename_node(&self, from: NodeId, to: NodeId) -> Result<Amount, HandoffError> {
         self.inner.store.check_serving()?;
         if from == to {
@@ -192,11 +202,13 @@ impl<P: Payload> HintedHandoff<P> {
         .await
     }
 
-    /// Forgets a node: its replay stops, its hints are discarded (counted and logged with their range), its space is
-    /// given back bit by bit. Returns what was discarded. A later hint for the node starts anew, neither paused nor parked.
+    /// Forgets a node: its replay stops, its hints are discarded (counted and logged with their
+    /// range), its space is given back bit by bit. Returns what was discarded. A later hint for the
+    /// node starts anew, neither paused nor parked.
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if it was never hinted, or was removed; or why the store does not serve.
+    /// [`HandoffError::UnknownNode`] if it was never hinted, or was removed; or why the store does
+    /// not serve.
     pub async fn remove_node(&self, node: NodeId) -> Result<Amount, HandoffError> {
         self.inner.store.check_serving()?;
         let inner = Arc::clone(&self.inner);
@@ -208,10 +220,11 @@ impl<P: Payload> HintedHandoff<P> {
         .await
     }
 
-    /// Has a node forgotten once nothing is pending for it, and waits for that. The dead letters that
-    /// it has then go with it, as lost ([`LossReason::Discarded`](crate::LossReason)). A hint that slips in before the end is waited for too, so stop writing
-    /// first; whether anything is pending is decided in order with the writes. The replay of a node
-    /// that is paused or parked goes on only if it is resumed or named meanwhile.
+    /// Has a node forgotten once nothing is pending for it, and waits for that. The dead letters
+    /// that it has then go with it, as lost ([`LossReason::Discarded`](crate::LossReason)). A hint
+    /// that slips in before the end is waited for too, so stop writing first; whether anything is
+    /// pending is decided in order with the writes. The replay of a node that is paused or parked
+    /// goes on only if it is resumed or named meanwhile.
     ///
     /// That it is to be removed is durable before anything is waited for, and goes on when
     /// `timeout` is over, when the future is dropped, and after a restart
@@ -286,9 +299,11 @@ impl<P: Payload> HintedHandoff<P> {
         heard(told).await
     }
 
-    /// Has nodes replayed again once something has come into effect, also if nobody listens any more.
+    /// Has nodes replayed again once something has come into effect, also if nobody listens any
+    /// more.
     ///
-    /// It is told on the commit thread, which must not be the one to drop the last handle of the service.
+    /// It is told on the commit thread, which must not be the one to drop the last handle of the
+    /// service.
     fn and_wake<T: 'static>(
         &self,
         tell: impl FnOnce(Result<T, HandoffError>) + Send + 'static,
@@ -303,7 +318,8 @@ impl<P: Payload> HintedHandoff<P> {
         })
     }
 
-    /// In a task of its own, so that a caller who gives up does not leave the work half done: a node would be left without its task.
+    /// In a task of its own, so that a caller who gives up does not leave the work half done: a
+    /// node would be left without its task.
     async fn to_its_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, HandoffError>> + Send + 'static,
@@ -411,7 +427,8 @@ impl<P: Payload> HintedHandoff<P> {
     /// As `cancel_removal`.
     ///
     /// # Panics
-    /// On a thread that drives a tokio runtime: await `cancel_removal` there, or use `spawn_blocking`.
+    /// On a thread that drives a tokio runtime: await `cancel_removal` there, or use
+    /// `spawn_blocking`.
     #[track_caller]
     pub fn cancel_removal_blocking(&self, node: NodeId) -> Result<(), HandoffError> {
         block_on(self.cancel_removal(node))
@@ -469,7 +486,8 @@ impl Inner {
         nodes: &[NodeId],
         ask: impl FnOnce(Box<dyn FnOnce(Result<T, HandoffError>) + Send>),
     ) -> Result<T, HandoffError> {
-        // Never closed. Each change is bounded: by the grace of what is in flight, and by the watchdog over commits.
+        // Never closed. Each change is bounded: by the grace of what is in flight, and by the
+        // watchdog over commits.
         let turn = self.changes.acquire().await;
         let _turn = turn.map_err(|_| HandoffError::ShutDown)?;
         let change = async {
@@ -483,7 +501,8 @@ impl Inner {
             let gone = nodes.iter().filter(is_gone);
             gone.for_each(|node| self.links.forget(*node));
         }
-        // Those that are left, and those whose hints came in right behind the change: they rang the bell of a task that was stopped.
+        // Those that are left, and those whose hints came in right behind the change: they rang the
+        // bell of a task that was stopped.
         self.wake_known(nodes.iter().copied().collect());
         changed
     }

@@ -35,7 +35,8 @@ use crate::{
 };
 
 impl<P: Payload> HintedHandoff<P> {
-    /// Opens the store in `config.dir`, making it if there is none, and resumes the replay of every node found in it.
+    /// Opens the store in `config.dir`, making it if there is none, and resumes the replay of every
+    /// node found in it.
     ///
     /// Nothing here waits for the network. Replay runs on the runtime that this is called on, which
     /// must have timers and live as long as the handle does: [`health`](HintedHandoff::health) says
@@ -69,25 +70,28 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(async { Self::start(config, Clock::System, writer, runtime, Store::open) })
     }
 
-    /// Opens a store in a database that the host keeps its own rows in, so that a hint can be enqueued in the same
-    /// [`transaction`](HintedHandoff::transaction) as a row.
+    /// Opens a store in a database that the host keeps its own rows in, so that a hint can be
+    /// enqueued in the same [`transaction`](HintedHandoff::transaction) as a row.
     ///
-    /// The host opens `db` with [`open_database`] and [`database_config`]; `config.dir` must name its directory. The store adds
-    /// the trees `hh/meta`, `hh/nodes` and `hh/hints` and the files `hh-LOCK`, `hh-STORE` and `hh-CLEAN`, and touches nothing
-    /// else. After [`shutdown`](HintedHandoff::shutdown) the host's database is open as before, and the store can be opened in it
-    /// again.
+    /// The host opens `db` with [`open_database`] and [`database_config`]; `config.dir` must name
+    /// its directory. The store adds the trees `hh/meta`, `hh/nodes` and `hh/hints` and the files
+    /// `hh-LOCK`, `hh-STORE` and `hh-CLEAN`, and touches nothing else. After
+    /// [`shutdown`](HintedHandoff::shutdown) the host's database is open as before, and the store
+    /// can be opened in it again.
     ///
-    /// All works as in a store of its own but for what needs the database closed. After a storage error it cannot open itself
-    /// again: [`health`](HintedHandoff::health) says [`ReopenRequired`](crate::Health::ReopenRequired). It cannot rebuild damaged files at
-    /// open, and [`Config::on_unopenable`] means nothing, since the host opens the database.
+    /// All works as in a store of its own but for what needs the database closed. After a storage
+    /// error it cannot open itself again: [`health`](HintedHandoff::health) says
+    /// [`ReopenRequired`](crate::Health::ReopenRequired). It cannot rebuild damaged files at open,
+    /// and [`Config::on_unopenable`] means nothing, since the host opens the database.
     ///
-    /// The promise of durability holds only if all the host's writes go through [`transaction`](HintedHandoff::transaction) or
-    /// [`apply`](HintedHandoff::apply): sled may destroy a database at a power cut whose log has grown too far between two
-    /// fsyncs, whoever wrote to it.
+    /// The promise of durability holds only if all the host's writes go through
+    /// [`transaction`](HintedHandoff::transaction) or [`apply`](HintedHandoff::apply): sled may
+    /// destroy a database at a power cut whose log has grown too far between two fsyncs, whoever
+    /// wrote to it.
     ///
     /// # Errors
-    /// [`OpenError::Database`] for a database that cannot be shared, [`OpenError::Locked`] if there is a store open in it already,
-    /// and as [`open`](HintedHandoff::open).
+    /// [`OpenError::Database`] for a database that cannot be shared, [`OpenError::Locked`] if there
+    /// is a store open in it already, and as [`open`](HintedHandoff::open).
     ///
     /// [`open_database`]: crate::open_database
     /// [`database_config`]: crate::database_config

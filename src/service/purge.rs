@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::Inner;
 use crate::replay::Ended;
 
-/// How often it purges, and how long after an open it does for the first time: so long the host has to say who is in the cluster before
-/// anything is discarded because of what it said before.
+/// How often it purges, and how long after an open it does for the first time: so long the host has
+/// to say who is in the cluster before anything is discarded because of what it said before.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How often it looks for nodes to park, and for what a store that failed could not remove.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

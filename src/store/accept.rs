@@ -61,12 +61,14 @@ pub struct Accepted {
     pub departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
     /// Hints that leave undelivered in the group that stores them, by whom that concerns.
     pub fates: HashMap<Owner, Fate>,
-    /// Of these: where they stood, once they have a sequence. They show when the group is published, as other hints of it do.
+    /// Of these: where they stood, once they have a sequence. They show when the group is
+    /// published, as other hints of it do.
     pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Records in our trees of hints and of losses.
     pub hints: RowMap,
     pub losses: RowMap,
-    /// The blocks of new dead letters; without its record such a block is nothing, so they need not be part of any transaction.
+    /// The blocks of new dead letters; without its record such a block is nothing, so they need not
+    /// be part of any transaction.
     pub letter_blocks: Vec<EncodedBlock>,
     pub letters: HashMap<NodeId, LettersChange>,
     /// Dead letters that are none any more, whose blocks are to be trimmed.
@@ -88,8 +90,9 @@ pub struct Accepted {
 impl Accepted {
     /// Takes a transaction into the group, or says why not.
     ///
-    /// The transactions of a group come one after the other, each as if those before it were done. What each has read is still
-    /// so when it comes; so all could have run at that moment, in that order.
+    /// The transactions of a group come one after the other, each as if those before it were done.
+    /// What each has read is still so when it comes; so all could have run at that moment, in that
+    /// order.
     pub fn add(&mut self, draft: &mut Draft, committer: &Committer) -> Result<(), Refusal> {
         let changes_something = !draft.changes_nothing();
         let changes = std::mem::take(&mut draft.changes);
@@ -219,7 +222,8 @@ impl Accepted {
 }
 
 impl Committer {
-    /// Finds out what of a group comes into effect: its hints, and the transactions that lose no race.
+    /// Finds out what of a group comes into effect: its hints, and the transactions that lose no
+    /// race.
     pub fn judge(&mut self, parts: Vec<(usize, Part)>) -> Result<Judged, StorageError> {
         let mut judged = Judged::default();
         let shared = Arc::clone(&self.shared);
@@ -325,7 +329,8 @@ impl Committer {
         }
     }
 
-    /// The records of ours that are part of the transaction: cursors, blocks, dead letters, and the nodes that have some.
+    /// The records of ours that are part of the transaction: cursors, blocks, dead letters, and the
+    /// nodes that have some.
     fn records(
         &mut self,
         blocks: Vec<EncodedBlock>,
@@ -337,7 +342,8 @@ impl Committer {
             hints.insert(IVec::from(&at.cursor_key()), Some(value));
         }
         for block in blocks {
-            // A dead letter may be larger than a group: its chunks are durable before the transaction brings chunk 0.
+            // A dead letter may be larger than a group: its chunks are durable before the
+            // transaction brings chunk 0.
             let is_large = block.bytes() > GROUP_BYTES;
             let mut writes = block.into_writes().peekable();
             while let Some((key, value)) = writes.next() {
@@ -364,7 +370,8 @@ impl Committer {
         })
     }
 
-    /// Seen at once, as with any acknowledgement; what it lets be trimmed waits until it is durable.
+    /// Seen at once, as with any acknowledgement; what it lets be trimmed waits until it is
+    /// durable.
     fn show(&mut self, accepted: Accepted) {
         for (letter, now, stood) in accepted.pointed {
             self.redriven.remove(&letter);

@@ -22,7 +22,8 @@ pub struct Ages {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     from: Sequence,
-    /// The earliest enqueue time among the hints from here to the next mark, in milliseconds since 1970; never later than it was.
+    /// The earliest enqueue time among the hints from here to the next mark, in milliseconds since
+    /// 1970; never later than it was.
     unix_ms: u64,
     /// The earliest end of a lifetime among them, `u64::MAX` if there is none; never later than it
     /// is. 0 if nobody has looked.
@@ -94,7 +95,8 @@ impl Ages {
         }
     }
 
-    /// The time before which the hint at `at` was not enqueued; `None` if none of it was stored or read in this life.
+    /// The time before which the hint at `at` was not enqueued; `None` if none of it was stored or
+    /// read in this life.
     pub fn at(&self, at: Sequence) -> Option<u64> {
         let behind = self.marks.partition_point(|mark| mark.from <= at);
         let mark = self.marks.get(behind.checked_sub(1)?)?;

@@ -1,7 +1,7 @@
 //! Reading several blocks of a queue at once, half of them decoded on a second thread.
 //!
-//! Decoding is what takes longest when a long backlog is replayed, and fetching tells where the next block starts, so all that a
-//! reader may want is fetched first.
+//! Decoding is what takes longest when a long backlog is replayed, and fetching tells where the
+//! next block starts, so all that a reader may want is fetched first.
 
 use std::{collections::VecDeque, ops::RangeInclusive, panic::resume_unwind, thread};
 
@@ -12,16 +12,18 @@ use super::{
 };
 use crate::types::Sequence;
 
-/// Read at once, but for a first block that is larger, whatever more a reader may want: it keeps what it does not take.
+/// Read at once, but for a first block that is larger, whatever more a reader may want: it keeps
+/// what it does not take.
 const AHEAD_BYTES: u64 = 1024 * 1024;
 /// Half of it takes long enough for starting a thread.
 const TWO_FROM_BYTES: u64 = 256 * 1024;
 
-/// Reads the block that the first of these sequences stands in, and those that follow: up to the last of these, and so many
-/// hints and bytes.
+/// Reads the block that the first of these sequences stands in, and those that follow: up to the
+/// last of these, and so many hints and bytes.
 ///
 /// # Errors
-/// As [`read_covering`](blocks::read_covering), for the first block; before any other that does not read it ends.
+/// As [`read_covering`](blocks::read_covering), for the first block; before any other that does not
+/// read it ends.
 pub fn read(
     hints: &sled::Tree,
     queue: QueueRef,
@@ -106,7 +108,8 @@ mod tests {
     const HINT_BYTES: usize = 30_000;
     const ALL: RangeInclusive<Sequence> = Sequence(1)..=Sequence(80);
 
-    /// Blocks of ten hints: three of them come to less than is read at once, and two to enough for a second thread.
+    /// Blocks of ten hints: three of them come to less than is read at once, and two to enough for
+    /// a second thread.
     fn filled() -> (tempfile::TempDir, sled::Tree) {
         let dir = tempfile::tempdir().unwrap();
         let db = sled::open(dir.path()).unwrap();

@@ -1,5 +1,6 @@
-//! Whether a file that is held open is still the one that its path leads to. A directory that is removed, moved or exchanged under an
-//! open store takes every write, and nobody will find them there.
+//! Whether a file that is held open is still the one that its path leads to. A directory that is
+//! removed, moved or exchanged under an open store takes every write, and nobody will find them
+//! there.
 
 use std::{
     fs::{self, File},
@@ -11,7 +12,8 @@ use std::{
 use super::faults::{Safeguard, is_off};
 use crate::error::{DirectoryGone, StorageError};
 
-/// A file that is held open, and where it must be found. As long as it is held no other file has its number.
+/// A file that is held open, and where it must be found. As long as it is held no other file has
+/// its number.
 #[derive(Debug, Clone)]
 pub struct Anchor {
     path: PathBuf,

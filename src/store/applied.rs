@@ -1,4 +1,5 @@
-//! The receiving side: which hints a node has applied, kept in the same database as what they changed.
+//! The receiving side: which hints a node has applied, kept in the same database as what they
+//! changed.
 //!
 //! ```text
 //! tree hh/applied
@@ -8,8 +9,9 @@
 //!        highest applied sequence u64, or the queue below which all marks are forgotten
 //!        CRC32C over key and all of the above u32
 //! ```
-//! All big endian. Within one (store, queue, shard) sequences only grow, so the highest one stands for all below it. A hint of a
-//! queue below the floor is a send that timed out and comes late: the sender has had an answer for it long ago.
+//! All big endian. Within one (store, queue, shard) sequences only grow, so the highest one stands
+//! for all below it. A hint of a queue below the floor is a send that timed out and comes late: the
+//! sender has had an answer for it long ago.
 
 use bytes::{Buf, BufMut};
 use sled::{
@@ -34,17 +36,19 @@ const FORGOTTEN_AT_ONCE: usize = 100;
 /// SLED.md rules 2 and 4: not too much between two flushes.
 const FORGOTTEN_AT_ONCE_IN_SLED: usize = 1000;
 
-/// What a node has applied of the hints that were sent to it, so that it applies each once although it may get it several
-/// times.
+/// What a node has applied of the hints that were sent to it, so that it applies each once although
+/// it may get it several times.
 ///
-/// It keeps one mark of some 45 bytes for each (store, queue, shard), in the tree `hh/applied` of the node's own database. The mark
-/// and what the hint changes must be written as one: in a [`transaction`](crate::HintedHandoff::transaction) with
-/// [`apply_once`](AppliedHints::apply_once), or, in a database that no store shares, in a transaction of sled's with
-/// [`apply_once_in_sled`](AppliedHints::apply_once_in_sled), and then [`make_durable`](crate::make_durable) before it is acknowledged:
-/// sled by itself makes nothing durable.
+/// It keeps one mark of some 45 bytes for each (store, queue, shard), in the tree `hh/applied` of
+/// the node's own database. The mark and what the hint changes must be written as one: in a
+/// [`transaction`](crate::HintedHandoff::transaction) with
+/// [`apply_once`](AppliedHints::apply_once), or, in a database that no store shares, in a
+/// transaction of sled's with [`apply_once_in_sled`](AppliedHints::apply_once_in_sled), and then
+/// [`make_durable`](crate::make_durable) before it is acknowledged: sled by itself makes nothing
+/// durable.
 ///
-/// Direct writes have no such id: if one may come a second time as a hint, because its reply was lost, the host asks
-/// [`AppliedWrites`](crate::AppliedWrites) for that.
+/// Direct writes have no such id: if one may come a second time as a hint, because its reply was
+/// lost, the host asks [`AppliedWrites`](crate::AppliedWrites) for that.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -89,8 +93,9 @@ impl AppliedHints {
         &self.tree
     }
 
-    /// Whether the hint is new; if it is, it is so no more once the transaction has come into effect. `marks` must be the rows of
-    /// [`tree`](AppliedHints::tree). Whoever gets false leaves everything as it is.
+    /// Whether the hint is new; if it is, it is so no more once the transaction has come into
+    /// effect. `marks` must be the rows of [`tree`](AppliedHints::tree). Whoever gets false leaves
+    /// everything as it is.
     ///
     /// # Errors
     /// [`TransactionError::Read`] if the mark does not read or is damaged; as [`Rows::insert`].
@@ -133,12 +138,13 @@ impl AppliedHints {
     }
 
     /// Forgets marks that are needed no more: those of the store's queues below
-    /// [`ShardWrite::retired_below`](crate::ShardWrite::retired_below), at most 100 at a time. What comes late of these queues
-    /// is not new from then on. To be called with each delivery, in the same transaction; `marks` must be the rows of
-    /// [`tree`](AppliedHints::tree).
+    /// [`ShardWrite::retired_below`](crate::ShardWrite::retired_below), at most 100 at a time. What
+    /// comes late of these queues is not new from then on. To be called with each delivery, in the
+    /// same transaction; `marks` must be the rows of [`tree`](AppliedHints::tree).
     ///
     /// # Errors
-    /// [`TransactionError::Read`] if the marks do not read or the floor is damaged; as [`Rows::insert`].
+    /// [`TransactionError::Read`] if the marks do not read or the floor is damaged; as
+    /// [`Rows::insert`].
     pub fn forget_retired(
         &self,
         marks: &mut Rows<'_>,
@@ -152,7 +158,8 @@ impl AppliedHints {
         if floor < retired_below.0 {
             marks.insert(store.0, seal(&store.0, encode(retired_below.0)))?;
         }
-        // Below the floor nobody looks for a mark, so it does not matter if another transaction removes these too.
+        // Below the floor nobody looks for a mark, so it does not matter if another transaction
+        // removes these too.
         for key in self
             .keys_below(store, retired_below)
             .take(FORGOTTEN_AT_ONCE)
@@ -163,9 +170,10 @@ impl AppliedHints {
         Ok(())
     }
 
-    /// [`forget_retired`](AppliedHints::forget_retired) for a database that no store shares: at most 1,000 of them, outside of any
-    /// other transaction, within which it would wait for itself. Returns how many marks are gone; call
-    /// [`make_durable`](crate::make_durable) before the next 1,000.
+    /// [`forget_retired`](AppliedHints::forget_retired) for a database that no store shares: at
+    /// most 1,000 of them, outside of any other transaction, within which it would wait for itself.
+    /// Returns how many marks are gone; call [`make_durable`](crate::make_durable) before the next
+    /// 1,000.
     ///
     /// # Errors
     /// What sled says; [`sled::Error::ReportableBug`] if the floor is damaged.

@@ -221,7 +221,8 @@ fn split(key: &[u8]) -> (u64, u64) {
     ((number >> 64) as u64, number as u64)
 }
 
-/// The value of a write that is applied now: as a mark of applied hints, with a time for its number.
+/// The value of a write that is applied now: as a mark of applied hints, with a time for its
+/// number.
 fn row(key: &[u8], now: SystemTime) -> Vec<u8> {
     seal(key, encode(unix_ms(now)))
 }

@@ -40,9 +40,9 @@ impl Asked {
         matches!(self.control, Control::Close(_))
     }
 
-    /// Takes it in hand: what refuses it while it is worked on. Whoever asks for a switch or a close
-    /// looks for itself whether the commit thread hangs, and must not hear that it is refused while
-    /// it may take place.
+    /// Takes it in hand: what refuses it while it is worked on. Whoever asks for a switch or a
+    /// close looks for itself whether the commit thread hangs, and must not hear that it is refused
+    /// while it may take place.
     pub fn in_hand(self) -> (Control, Option<Refuse>) {
         match self.control {
             control @ (Control::Switch(..) | Control::Close(_)) => (control, None),

@@ -93,7 +93,8 @@ pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
     }
     trimmer.below(MIXED, recovered.mixed_next);
     for (node, queue) in &recovered.retired {
-        // A node that was removed has no dead letters left, however far giving back their space had come.
+        // A node that was removed has no dead letters left, however far giving back their space had
+        // come.
         let letters = Letters::of(recovered.records.get(node), *queue);
         trimmer.whole(*node, *queue, letters);
     }

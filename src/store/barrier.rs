@@ -1,9 +1,10 @@
 //! Barriers: what has become of all hints up to a moment.
 //!
-//! A barrier names hints by queue and sequence, so it outlives restarts, retired queues, and nodes that are renamed or removed. Where
-//! the hints are is looked up anew each time, in an order in which none slips through: what waits (the registry), dead letters and what
-//! points to hints that were sent on (the tree), and the loss journal. A hint that leaves is in the next of these, durably as one,
-//! before it is gone from the one before.
+//! A barrier names hints by queue and sequence, so it outlives restarts, retired queues, and nodes
+//! that are renamed or removed. Where the hints are is looked up anew each time, in an order in
+//! which none slips through: what waits (the registry), dead letters and what points to hints that
+//! were sent on (the tree), and the loss journal. A hint that leaves is in the next of these,
+//! durably as one, before it is gone from the one before.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -30,8 +31,9 @@ const HOPS: usize = 8;
 
 /// A moment of some nodes' queues: all that was answered before it was made and had not left yet.
 ///
-/// It is a value that a host can keep in its own tables or send over its API, in any format of serde's: some 60 bytes for each node, as most
-/// have one queue with anything in it. The store keeps nothing for it.
+/// It is a value that a host can keep in its own tables or send over its API, in any format of
+/// serde's: some 60 bytes for each node, as most have one queue with anything in it. The store
+/// keeps nothing for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Barrier {
@@ -41,8 +43,8 @@ pub struct Barrier {
     pub store: StoreId,
     /// Losses of this index or above came after it.
     pub losses_from: u64,
-    /// The nodes that it was made for, by the names that they had then: copies for these that are not stored from then on are lost to
-    /// it, too.
+    /// The nodes that it was made for, by the names that they had then: copies for these that are
+    /// not stored from then on are lost to it, too.
     pub nodes: Vec<NodeId>,
     /// What it stands for.
     pub queues: Vec<BarrierQueue>,
@@ -74,12 +76,14 @@ pub enum BarrierState {
     Delivered,
     /// None is lost so far, and some are not delivered.
     Waiting {
-        /// So much waits to be sent. Where hints left out of order across the end of the barrier, the bytes are an estimate.
+        /// So much waits to be sent. Where hints left out of order across the end of the barrier,
+        /// the bytes are an estimate.
         pending: Amount,
         /// So many are dead letters: they stay so until somebody sends them on or discards them.
         dead_letters: u64,
     },
-    /// Some are lost, or copies for its nodes were not stored since it was made. That is final, whatever becomes of the rest.
+    /// Some are lost, or copies for its nodes were not stored since it was made. That is final,
+    /// whatever becomes of the rest.
     Lost {
         /// Which.
         losses: BarrierLosses,
@@ -94,13 +98,13 @@ pub enum BarrierState {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BarrierLosses {
-    /// Entries with at least one of its hints, each with its index; others in their ranges may be none of its. And entries of copies for
-    /// its nodes that were not stored since it was made.
+    /// Entries with at least one of its hints, each with its index; others in their ranges may be
+    /// none of its. And entries of copies for its nodes that were not stored since it was made.
     pub entries: Vec<(u64, Loss)>,
     /// Ranges that the journal no longer has as entries, in which some of its hints may be.
     pub folded: Vec<LostOfQueue>,
-    /// Copies for its nodes that were not stored and recorded since it was made, all together. Where the journal no longer has the
-    /// entries of a node, older copies for it count, too.
+    /// Copies for its nodes that were not stored and recorded since it was made, all together.
+    /// Where the journal no longer has the entries of a node, older copies for it count, too.
     pub not_stored: Amount,
     /// Whether the journal has forgotten, or cannot read, something that may have been its hints.
     pub unknown: bool,
@@ -186,7 +190,8 @@ fn unread(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Handoff
 }
 
 impl Store {
-    /// Makes a barrier of all that waits for these nodes and was handed in before. `done` is told it once all of that is durable.
+    /// Makes a barrier of all that waits for these nodes and was handed in before. `done` is told
+    /// it once all of that is durable.
     pub fn barrier(
         &self,
         nodes: BTreeSet<NodeId>,

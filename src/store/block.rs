@@ -13,9 +13,10 @@
 //!         none, since no boot is 0
 //!         with lifetimes, before the payload: ms u64 from its enqueue; u64::MAX if it has none
 //! ```
-//! All big endian. Header and stored body, one behind the other, are cut into chunks of 16 KiB under consecutive keys
-//! (SLED.md rule 3: no value may become a blob). Exactly `chunks` keys belong to a block. The hints before a block are
-//! `first sequence - 1`, so together with the bytes before it depth is known from the last block alone.
+//! All big endian. Header and stored body, one behind the other, are cut into chunks of 16 KiB
+//! under consecutive keys (SLED.md rule 3: no value may become a blob). Exactly `chunks` keys
+//! belong to a block. The hints before a block are `first sequence - 1`, so together with the bytes
+//! before it depth is known from the last block alone.
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -44,9 +45,10 @@ pub(super) const WITH_LIFETIMES: u8 = 8;
 pub(super) const CODEC_NONE: u8 = 0;
 pub(super) const CODEC_ZSTD: u8 = 1;
 
-/// SLED.md rule 3: with 16 values a leaf and 8 MiB segments, 64 KiB keep every page below a segment's quarter. It is a
-/// quarter of that because of rule 13: sled keeps some 16,000 pages whatever it is told, so memory follows the size of
-/// values (measured: 1,000 producers 326 MiB with 64 KiB, 145 MiB with 16 KiB, at the same speed).
+/// SLED.md rule 3: with 16 values a leaf and 8 MiB segments, 64 KiB keep every page below a
+/// segment's quarter. It is a quarter of that because of rule 13: sled keeps some 16,000 pages
+/// whatever it is told, so memory follows the size of values (measured: 1,000 producers 326 MiB
+/// with 64 KiB, 145 MiB with 16 KiB, at the same speed).
 pub const CHUNK_BYTES: usize = 16 * 1024;
 /// [`CHUNK_BYTES`], unless a control wants to see what they are for.
 pub fn chunk_bytes() -> usize {
@@ -66,7 +68,8 @@ pub(super) const NO_LIFETIME: u64 = u64::MAX;
 /// The most that a hint takes beside its payload.
 const HINT_OVERHEAD_BYTES_MAX: usize =
     HINT_OVERHEAD_BYTES + ORIGIN_BYTES + WRITE_BYTES + LIFETIME_BYTES;
-/// No block is larger than one hint of the largest size, so nothing larger is ever allocated for one.
+/// No block is larger than one hint of the largest size, so nothing larger is ever allocated for
+/// one.
 const RAW_BYTES_MAX: u64 = MAX_ENTRY_BYTES_CEILING + HINT_OVERHEAD_BYTES_MAX as u64;
 
 /// A hint on its way into the store, or as it came back.
@@ -182,8 +185,8 @@ impl Header {
         header
     }
 
-    /// Reads the header at the start of chunk 0 and checks that its fields fit together and fit its key. Its checksum
-    /// covers the body, so only [`decode`] proves it.
+    /// Reads the header at the start of chunk 0 and checks that its fields fit together and fit its
+    /// key. Its checksum covers the body, so only [`decode`] proves it.
     pub fn parse(queue: QueueRef, first: Sequence, chunk0: &[u8]) -> Result<Self, DecodeError> {
         let mut bytes = chunk0;
         match bytes.try_get_u8()? {
@@ -255,7 +258,8 @@ pub fn hint_overhead(flags: u8) -> u64 {
     bytes as u64
 }
 
-/// Verifies a block of a queue and takes it apart. `body` is what follows the header, over all chunks.
+/// Verifies a block of a queue and takes it apart. `body` is what follows the header, over all
+/// chunks.
 pub fn decode(queue: QueueRef, header: &Header, body: &[u8]) -> Result<Vec<Hint>, DecodeError> {
     decode_on(Shelf::Queue, queue, header, body)
 }

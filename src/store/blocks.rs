@@ -76,7 +76,8 @@ pub struct Stored {
     shelf: Shelf,
     queue: QueueRef,
     pub header: Header,
-    /// What follows the header, over all chunks; a missing chunk leaves it short, which verifying reports.
+    /// What follows the header, over all chunks; a missing chunk leaves it short, which verifying
+    /// reports.
     body: Body,
 }
 
@@ -175,7 +176,8 @@ pub fn fetch_covering(
     Err(ReadError::Damaged(NO_BLOCK))
 }
 
-/// The highest start of a block that is at most `upto`. Chunks without a chunk 0 are leftovers of a crash and no block.
+/// The highest start of a block that is at most `upto`. Chunks without a chunk 0 are leftovers of a
+/// crash and no block.
 pub fn last_start(
     hints: &sled::Tree,
     queue: QueueRef,
@@ -194,7 +196,8 @@ pub fn last_start(
     Ok(None)
 }
 
-/// The highest of a queue's dead letters that has any chunk of a block, below a sequence. One seek, however large it is.
+/// The highest of a queue's dead letters that has any chunk of a block, below a sequence. One seek,
+/// however large it is.
 pub fn last_letter_block(
     hints: &sled::Tree,
     queue: QueueRef,

@@ -1,9 +1,12 @@
-//! Reading sled's log past damage: what is intact in it, record by record, whether sled would find it or not.
+//! Reading sled's log past damage: what is intact in it, record by record, whether sled would find
+//! it or not.
 //!
-//! sled stops reading a segment at the first record that fails its checksum, wipes what stands behind one in the last segment,
-//! and opens nothing at all if a page that it needs is gone. But each record has a checksum of its own, so what stands behind a
-//! damaged one can be found again by looking for the next that passes. Keys and values come out in the order in which they were
-//! written, so of several values for a key the last is the newest. Removals are not told: whoever asks knows what is done with.
+//! sled stops reading a segment at the first record that fails its checksum, wipes what stands
+//! behind one in the last segment, and opens nothing at all if a page that it needs is gone. But
+//! each record has a checksum of its own, so what stands behind a damaged one can be found again by
+//! looking for the next that passes. Keys and values come out in the order in which they were
+//! written, so of several values for a key the last is the newest. Removals are not told: whoever
+//! asks knows what is done with.
 //!
 //! The format is that of sled 0.34.7 (`pagecache/logger.rs`, `serialization.rs`, `node.rs`):
 //!
@@ -15,7 +18,8 @@
 //! node     next | merging child | merging u8 | prefix length u8 | lo | hi | leaf 0 or index 1 u8 | entries | keys | values
 //! link     set 0 u8 | key | value; others are of no use here                         byte strings after their length
 //! ```
-//! Keys in a node, and in a link to it, lack the prefix, which are the first bytes of the node's `lo`.
+//! Keys in a node, and in a link to it, lack the prefix, which are the first bytes of the node's
+//! `lo`.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -57,7 +61,8 @@ pub struct Segment {
     pub highest_stable: u64,
 }
 
-/// Calls `each` with every key and value that is intact, oldest first. Stops at the first error that it returns.
+/// Calls `each` with every key and value that is intact, oldest first. Stops at the first error
+/// that it returns.
 pub fn carve(
     log: &Path,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
@@ -65,7 +70,8 @@ pub fn carve(
     let unread = |error: io::Error| StorageError::new("read the damaged log", error);
     let file = File::open(log).map_err(unread)?;
     let mut buffer = Vec::new();
-    // A link comes after the node that it belongs to, so segments are gone through in the order of their numbers.
+    // A link comes after the node that it belongs to, so segments are gone through in the order of
+    // their numbers.
     let mut order = BTreeSet::new();
     for segment in segments(&file).map_err(unread)? {
         let number = match segment.number {
@@ -145,7 +151,8 @@ pub fn segments(file: &File) -> io::Result<Vec<Segment>> {
     Ok(found)
 }
 
-/// The log sequence number of the segment's first byte, and the highest that was stable when it was begun.
+/// The log sequence number of the segment's first byte, and the highest that was stable when it was
+/// begun.
 fn parse_segment_header(header: &[u8; SEGMENT_HEADER_BYTES]) -> Option<(u64, u64)> {
     let (crc, rest) = header.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*crc) ^ u32::MAX != crc32fast::hash(rest) {
@@ -175,8 +182,8 @@ pub fn read_segment(file: &File, offset: u64, buffer: &mut Vec<u8>) -> io::Resul
     Ok(())
 }
 
-/// The messages of a segment that pass their checksum, in order, whatever stands between them. Ends at the cap, which stands
-/// behind the last message of a full segment.
+/// The messages of a segment that pass their checksum, in order, whatever stands between them. Ends
+/// at the cap, which stands behind the last message of a full segment.
 pub fn messages(segment: &[u8], number: Option<u64>) -> impl Iterator<Item = Message<'_>> {
     let mut at = SEGMENT_HEADER_BYTES;
     let mut capped = false;
@@ -201,7 +208,8 @@ pub fn messages(segment: &[u8], number: Option<u64>) -> impl Iterator<Item = Mes
     })
 }
 
-/// The message at this place, if its checksum is right and its segment is `number`, where that is given.
+/// The message at this place, if its checksum is right and its segment is `number`, where that is
+/// given.
 pub fn message_at(segment: &[u8], at: usize, number: Option<u64>) -> Option<Message<'_>> {
     let message = segment.get(at..)?;
     let (crc, header) = message.split_first_chunk::<4>()?;
@@ -278,7 +286,8 @@ fn set(mut body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((take_bytes(&mut body)?, take_bytes(&mut body)?))
 }
 
-/// A message with the right checksum, which no fuzzer finds by itself. Of numbers only small ones are of use here.
+/// A message with the right checksum, which no fuzzer finds by itself. Of numbers only small ones
+/// are of use here.
 #[cfg(feature = "testkit")]
 pub fn message(kind: u8, segment: u8, page: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -297,8 +306,8 @@ fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(bytes)
 }
 
-/// Numbers up to 240 are one byte, up to 2,287 two, up to 67,823 three; larger ones a byte that tells their length, then that many
-/// bytes, little endian.
+/// Numbers up to 240 are one byte, up to 2,287 two, up to 67,823 three; larger ones a byte that
+/// tells their length, then that many bytes, little endian.
 fn take_number(from: &mut &[u8]) -> Option<u64> {
     let (&first, rest) = from.split_first()?;
     let (number, rest) = match first {

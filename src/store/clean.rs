@@ -1,4 +1,5 @@
-//! `CLEAN`: what a clean shutdown leaves, so that the next open notices if the disk gave back less than it was given.
+//! `CLEAN`: what a clean shutdown leaves, so that the next open notices if the disk gave back less
+//! than it was given.
 //!
 //! ```text
 //! "HHCLEAN3" | store id, 16 bytes | next queue id u64 | queues u32 | queues with dead letters u32
@@ -8,11 +9,13 @@
 //!          first sequence u64, last sequence u64 (of what they stand between)
 //! CRC32C over all of the above u32
 //! ```
-//! All big endian. The first node is the one in the queue's keys. "HHCLEAN2" is the same without the store id. "HHCLEAN1" is that
-//! without the second count, without what a queue is drained for, and without dead letters; schema 1 wrote it, where a queue had the
-//! node in its keys and nothing was a dead letter.
+//! All big endian. The first node is the one in the queue's keys. "HHCLEAN2" is the same without
+//! the store id. "HHCLEAN1" is that without the second count, without what a queue is drained for,
+//! and without dead letters; schema 1 wrote it, where a queue had the node in its keys and nothing
+//! was a dead letter.
 //!
-//! A summary that names another store tells nothing of this one: a directory may have been exchanged under the one that wrote it.
+//! A summary that names another store tells nothing of this one: a directory may have been
+//! exchanged under the one that wrote it.
 
 use bytes::{Buf, BufMut};
 
@@ -37,7 +40,8 @@ pub struct Summary {
     pub store: Option<StoreId>,
     /// No queue id from here on was given out. Queues that are gone leave no other trace of theirs.
     pub next_queue: u64,
-    /// Every queue that was not done with, those of a node in its order. One that is found and not named here was retired or removed.
+    /// Every queue that was not done with, those of a node in its order. One that is found and not
+    /// named here was retired or removed.
     pub queues: Vec<CleanQueue>,
     /// Every queue that has dead letters, or what points to hints that were some.
     pub letters: Vec<CleanLetters>,
@@ -57,7 +61,8 @@ pub struct CleanQueue {
     pub cursor: Sequence,
     /// Payload bytes of all hints below the cursor.
     pub cursor_bytes: u64,
-    /// Whether it takes no new hints: an unclean stop may have lost sequences above `next`, so none is given out again.
+    /// Whether it takes no new hints: an unclean stop may have lost sequences above `next`, so none
+    /// is given out again.
     pub sealed: bool,
 }
 

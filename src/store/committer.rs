@@ -1,6 +1,8 @@
-//! The commit pipeline: one thread a store takes everything that waits, stores it as one group, and answers everybody.
+//! The commit pipeline: one thread a store takes everything that waits, stores it as one group, and
+//! answers everybody.
 //!
-//! This file is the loop, its guard and the requests between groups; what a group does is in `group.rs`.
+//! This file is the loop, its guard and the requests between groups; what a group does is in
+//! `group.rs`.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -167,8 +169,9 @@ impl Committer {
         let _ = self.guarded(|committer| committer.group(entries));
     }
 
-    /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the outcome of what was
-    /// handed over is unknown; rule 10, a damaged file may make the engine panic.
+    /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the
+    /// outcome of what was handed over is unknown; rule 10, a damaged file may make the engine
+    /// panic.
     pub fn guarded<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, StorageError>,
@@ -209,7 +212,8 @@ impl Committer {
 
     /// Flushes and fsyncs what was handed over.
     pub fn commit(&mut self) -> Result<(), StorageError> {
-        // The watchdog counts from one fsync to the next, so a large hint with many of them is not taken for a hang.
+        // The watchdog counts from one fsync to the next, so a large hint with many of them is not
+        // taken for a hang.
         self.shared.busy.start();
         self.engine()?.commit()?;
         // Nobody is told that something is durable in a file which the next open will not find.
@@ -270,8 +274,8 @@ impl Committer {
     }
 
     /// While nothing is to be done: whether the disk still takes what is written. In a shared
-    /// database the host writes, and sled's own thread moves pages about and only logs what an fsync
-    /// of its says; so what is not on the disk there may come to more than it should, too.
+    /// database the host writes, and sled's own thread moves pages about and only logs what an
+    /// fsync of its says; so what is not on the disk there may come to more than it should, too.
     fn look(&mut self) -> Result<(), StorageError> {
         let engine = self.engine()?;
         let is_due = engine.is_due_before_batch();
@@ -341,7 +345,8 @@ impl Committer {
         letters
     }
 
-    /// Closes the engine once no read holds it any more. Kept, to be tried again, if one still does after a while.
+    /// Closes the engine once no read holds it any more. Kept, to be tried again, if one still does
+    /// after a while.
     pub fn let_go_of_engine(&mut self) -> Result<(), StorageError> {
         drop(self.shared.take_engine());
         let Some(mut engine) = self.engine.take() else {

@@ -1,9 +1,11 @@
 //! sled's `conf`: the settings that are fixed for a database's life.
 //!
-//! sled writes it in two steps, never fsyncs it (SLED.md rule 7), and opens nothing beside one that was cut short. So it is written here, whole
-//! and durable, before sled makes the database, and again where a first open was interrupted, as long as nothing can be stored there.
+//! sled writes it in two steps, never fsyncs it (SLED.md rule 7), and opens nothing beside one that
+//! was cut short. So it is written here, whole and durable, before sled makes the database, and
+//! again where a first open was interrupted, as long as nothing can be stored there.
 //!
-//! The format is that of sled 0.34.7 (`config.rs`): three lines of text, then their CRC32 u32 little endian.
+//! The format is that of sled 0.34.7 (`config.rs`): three lines of text, then their CRC32 u32
+//! little endian.
 
 use std::{fs, io, path::Path};
 
@@ -46,7 +48,8 @@ fn passes_checksum(bytes: &[u8]) -> bool {
     text.is_some_and(|(text, crc)| crc32fast::hash(text).to_le_bytes() == *crc)
 }
 
-/// Whether nothing was ever stored in the directory: its log is not begun, and nothing tells of one that was.
+/// Whether nothing was ever stored in the directory: its log is not begun, and nothing tells of one
+/// that was.
 fn holds_nothing(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;

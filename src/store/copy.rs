@@ -1,8 +1,10 @@
-//! A copy of a generation that is in use: going through both in the order of keys, and making the copy's trees equal.
+//! A copy of a generation that is in use: going through both in the order of keys, and making the
+//! copy's trees equal.
 //!
-//! What is in use changes meanwhile, so the first pass copies and each later one brings over what has changed since; the one that
-//! finds the rest is made while nothing changes. A pass goes in short ranges: reads of sled take a lock of the process's for each
-//! step, and whoever waits to drop the generation in use waits for a range at most.
+//! What is in use changes meanwhile, so the first pass copies and each later one brings over what
+//! has changed since; the one that finds the rest is made while nothing changes. A pass goes in
+//! short ranges: reads of sled take a lock of the process's for each step, and whoever waits to
+//! drop the generation in use waits for a range at most.
 
 use std::{cmp::Ordering, ops::Bound, sync::Arc};
 
@@ -116,7 +118,8 @@ impl Copy {
         Ok(Some(changes))
     }
 
-    /// Carries changes out, durably. SLED.md rule 4: plain inserts and removals, flushed before the next come.
+    /// Carries changes out, durably. SLED.md rule 4: plain inserts and removals, flushed before the
+    /// next come.
     pub fn apply(&self, changes: Changes, pass: &mut Pass) -> Result<(), StorageError> {
         let trees = self.engine.trees();
         let Some(tree) = trees.get(changes.tree).filter(|_| !changes.rows.is_empty()) else {
@@ -140,7 +143,8 @@ impl Copy {
         }
     }
 
-    /// The first hint of a queue from `from` on, up to its watermark, that cannot be read in the copy.
+    /// The first hint of a queue from `from` on, up to its watermark, that cannot be read in the
+    /// copy.
     pub fn unread(&self, queue: &Queue, from: Sequence) -> Result<Option<Sequence>, StorageError> {
         let mut next = from;
         while next <= queue.watermark {

@@ -29,8 +29,9 @@ const VERSION_WITHOUT_WITHDRAWN: u8 = 2;
 const VERSION_WITHOUT_RANGES: u8 = 1;
 /// Length of a stored cursor without ranges.
 pub const CURSOR_BYTES: usize = 80;
-/// Ranges that a stored cursor has, unless more than these left as anything but delivered. A value of
-/// sled's may have 64 KiB (SLED.md rule 3), and the three numbers of a range have 10 bytes each at most.
+/// Ranges that a stored cursor has, unless more than these left as anything but delivered. A value
+/// of sled's may have 64 KiB (SLED.md rule 3), and the three numbers of a range have 10 bytes each
+/// at most.
 pub const RANGES_MAX: usize = 2048;
 const _: () = assert!(CURSOR_BYTES + RANGES_MAX * 30 < 64 * 1024);
 
@@ -81,7 +82,8 @@ impl Cursor {
         }
     }
 
-    /// The cursor for a queue whose own is unreadable: all below `next` counts as delivered, as most of it was.
+    /// The cursor for a queue whose own is unreadable: all below `next` counts as delivered, as
+    /// most of it was.
     pub fn rebuilt(next: Sequence, bytes_before: u64) -> Self {
         Cursor {
             next,

@@ -1,5 +1,6 @@
-//! Judging a hint that could not be read. Only the commit thread does this, after reading it twice itself and looking for it in
-//! the log: sled drops records at recovery that are still there (SLED.md rule 10).
+//! Judging a hint that could not be read. Only the commit thread does this, after reading it twice
+//! itself and looking for it in the log: sled drops records at recovery that are still there
+//! (SLED.md rule 10).
 
 use std::sync::Arc;
 
@@ -86,7 +87,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Everybody waits for a search. A log of our own is as long as hints wait for it; the host's may be of any length.
+    /// Everybody waits for a search. A log of our own is as long as hints wait for it; the host's
+    /// may be of any length.
     fn may_search(&self) -> bool {
         let log = std::fs::metadata(self.home.database().join("db"));
         let is_long = log.map_or(true, |log| log.len() > SHARED_LOG_SEARCHED_BYTES);
@@ -110,7 +112,8 @@ impl Committer {
     }
 }
 
-/// Only a first chunk says what it belongs to; the others are taken as they come, and judged with their block.
+/// Only a first chunk says what it belongs to; the others are taken as they come, and judged with
+/// their block.
 fn may_be_wanted(queue: &Queue, first: Sequence, chunk: u16, value: &[u8]) -> bool {
     if chunk > 0 {
         return true;
@@ -125,8 +128,8 @@ fn may_be_wanted(queue: &Queue, first: Sequence, chunk: u16, value: &[u8]) -> bo
 
 /// Reads what is at the cursor twice. `None` if it reads after all.
 ///
-/// What does not read ends where the next block that does begins, or at the watermark: the range follows from its
-/// neighbours, never from what is damaged.
+/// What does not read ends where the next block that does begins, or at the watermark: the range
+/// follows from its neighbours, never from what is damaged.
 fn judge(engine: &Engine, queue: &Queue) -> Result<Option<Unread>, StorageError> {
     let failed = |error: sled::Error| StorageError::new("read a damaged block", error);
     for _ in 0..2 {

@@ -9,8 +9,9 @@ use crate::{
 };
 
 impl Store {
-    /// Lets hints leave that the node took, in whatever order. Seen at once by peeks and stats, durable with the next group; a
-    /// crash before that brings them back. Returns what left: nothing of what had left before.
+    /// Lets hints leave that the node took, in whatever order. Seen at once by peeks and stats,
+    /// durable with the next group; a crash before that brings them back. Returns what left:
+    /// nothing of what had left before.
     pub fn deliver(&self, node: NodeId, hints: &[PeekedHint]) -> Result<Amount, HandoffError> {
         let runs = hints.chunk_by(|a, b| a.mark.queue == b.mark.queue);
         let queues = runs.filter_map(|run| Some(run.first()?.mark.queue));
@@ -20,7 +21,8 @@ impl Store {
     }
 
     #[cfg(feature = "testkit")]
-    /// Lets everything up to and including `mark` leave its queue, as [`deliver`](Store::deliver) does.
+    /// Lets everything up to and including `mark` leave its queue, as [`deliver`](Store::deliver)
+    /// does.
     pub fn ack(&self, node: NodeId, mark: Mark, leave: Leave) -> Result<Amount, HandoffError> {
         self.let_leave(node, [mark.queue], |registry| {
             registry.advance(node, mark.queue, mark.sequence, mark.bytes_through, leave)
@@ -38,7 +40,8 @@ impl Store {
             let mut registry = self.shared.registry.lock();
             let left = leave(&mut registry);
             if left.hints > 0 {
-                // Under the same lock: a sync that comes after anybody saw that they left makes that durable.
+                // Under the same lock: a sync that comes after anybody saw that they left makes
+                // that durable.
                 for queue in queues {
                     self.shared.inbox.mark_dirty((node, queue));
                 }
@@ -64,7 +67,8 @@ mod tests {
 
     const NODE: NodeId = NodeId(1);
 
-    /// Found by the crash loop: a sync right after the statistics said that a hint had been delivered did not know of it yet.
+    /// Found by the crash loop: a sync right after the statistics said that a hint had been
+    /// delivered did not know of it yet.
     #[test]
     fn nobody_sees_that_a_hint_left_before_a_sync_would_make_that_durable() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What a group does with hints that leave undelivered, and with dead letters: it works out the records, which `accept.rs` writes as
-//! one with all else of the group.
+//! What a group does with hints that leave undelivered, and with dead letters: it works out the
+//! records, which `accept.rs` writes as one with all else of the group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,8 @@ impl Committer {
         Ok(left)
     }
 
-    /// Takes into the group that a hint of it leaves in it. The registry knows nothing of it before the group is published.
+    /// Takes into the group that a hint of it leaves in it. The registry knows nothing of it before
+    /// the group is published.
     pub fn leave_at_once(
         &mut self,
         accepted: &mut Accepted,
@@ -111,7 +112,8 @@ impl Committer {
         Ok(())
     }
 
-    /// An entry of the loss journal for each shard and queue, and for each hint that had been a dead letter.
+    /// An entry of the loss journal for each shard and queue, and for each hint that had been a
+    /// dead letter.
     fn record_lost(
         &mut self,
         accepted: &mut Accepted,
@@ -182,7 +184,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Discards the oldest dead letters of a node until `more` fits its quota beside the rest, or none is left.
+    /// Discards the oldest dead letters of a node until `more` fits its quota beside the rest, or
+    /// none is left.
     fn make_room_for_letter(
         &mut self,
         accepted: &mut Accepted,
@@ -217,7 +220,8 @@ impl Committer {
         Ok(())
     }
 
-    /// A node's dead letters as they are at this point of the group, by queue and by their order there; those of the group come last.
+    /// A node's dead letters as they are at this point of the group, by queue and by their order
+    /// there; those of the group come last.
     fn oldest_letters(
         &self,
         accepted: &Accepted,
@@ -252,7 +256,8 @@ impl Committer {
         Ok(stored.chain(new))
     }
 
-    /// Takes into the group that dead letters are discarded. Returns what is: those that are there still.
+    /// Takes into the group that dead letters are discarded. Returns what is: those that are there
+    /// still.
     pub fn discard(
         &mut self,
         accepted: &mut Accepted,
@@ -412,7 +417,8 @@ pub fn one(dead: &Dead) -> Amount {
     }
 }
 
-/// The dead letters of a queue, in order, from one of its sequences on. `None` in place of what is none any more, or damaged.
+/// The dead letters of a queue, in order, from one of its sequences on. `None` in place of what is
+/// none any more, or damaged.
 pub fn letters_of(
     engine: &Engine,
     queue: QueueRef,

@@ -1,4 +1,5 @@
-//! Hints on their way out of a queue undelivered: to the dead letters, or lost. And dead letters on their way out.
+//! Hints on their way out of a queue undelivered: to the dead letters, or lost. And dead letters on
+//! their way out.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,8 @@ pub enum LossReason {
     Discarded,
     /// They were dead letters, and there were too many.
     DeadLetterQuota,
-    /// Their node was not among those of [`retain_nodes`](crate::HintedHandoff::retain_nodes) for too long.
+    /// Their node was not among those of [`retain_nodes`](crate::HintedHandoff::retain_nodes) for
+    /// too long.
     Purged,
     /// They never were hints: copies of a write that could be neither sent nor stored.
     NotStored,

@@ -1,7 +1,9 @@
-//! The store's directory: `LOCK`, `CURRENT`, `OPENING`, `REWRITE`, the generations, and what is moved aside.
+//! The store's directory: `LOCK`, `CURRENT`, `OPENING`, `REWRITE`, the generations, and what is
+//! moved aside.
 //!
-//! Names in it are changed relative to the directory that is held open, and only while its path still leads there: a store
-//! whose directory was moved away changes nothing in the one that stands there by now.
+//! Names in it are changed relative to the directory that is held open, and only while its path
+//! still leads there: a store whose directory was moved away changes nothing in the one that stands
+//! there by now.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -26,14 +28,16 @@ use crate::error::{DirectoryProblem, LockKind, OpenError};
 const LOCK: &str = "LOCK";
 const CURRENT: &str = "CURRENT";
 const OPENING: &str = "OPENING";
-/// Names the generation that is written anew and the one that it is written into, while both may be there.
+/// Names the generation that is written anew and the one that it is written into, while both may be
+/// there.
 const REWRITE: &str = "REWRITE";
 pub const CLEAN: &str = "CLEAN";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
 /// A process that was just killed, or a handle just dropped, may need a moment to let go.
 const LINGERING_LOCK: Duration = Duration::from_millis(500);
-/// A file of gigabytes is given back in steps of this: the file system holds up whoever fsyncs while it frees one.
+/// A file of gigabytes is given back in steps of this: the file system holds up whoever fsyncs
+/// while it frees one.
 const FREED_AT_ONCE: u64 = 128 * 1024 * 1024;
 
 /// A directory that we hold the lock of.
@@ -81,8 +85,8 @@ impl Directory {
         Ok(&self.folder)
     }
 
-    /// The right to put one generation in the place of another while the store is open: held for the whole of a rewrite, or of a reopen.
-    /// `None` if somebody has it for longer than this.
+    /// The right to put one generation in the place of another while the store is open: held for
+    /// the whole of a rewrite, or of a reopen. `None` if somebody has it for longer than this.
     pub fn change(&self, patience: Duration) -> Option<MutexGuard<'_, ()>> {
         self.changing.try_lock_for(patience)
     }
@@ -92,8 +96,8 @@ impl Directory {
         self.folder.path().join(name)
     }
 
-    /// The generation in use: the one that `CURRENT` names, or, if the first open never got to write `CURRENT`, the
-    /// only one there is. The flag says whether `CURRENT` names it.
+    /// The generation in use: the one that `CURRENT` names, or, if the first open never got to
+    /// write `CURRENT`, the only one there is. The flag says whether `CURRENT` names it.
     pub fn current(&self) -> Result<Option<(String, bool)>, OpenError> {
         let problem = |problem| OpenError::Directory {
             path: self.folder.path().to_owned(),
@@ -115,7 +119,8 @@ impl Directory {
         }
     }
 
-    /// Names the generation in use. Call it when that is durable: until then nothing in it was answered.
+    /// Names the generation in use. Call it when that is durable: until then nothing in it was
+    /// answered.
     pub fn set_current(&self, name: &str) -> Result<(), OpenError> {
         self.changed()?
             .replace(CURRENT, format!("{name}\n").as_bytes())
@@ -131,8 +136,8 @@ impl Directory {
         Ok(format!("{GENERATION}{:06}", highest.unwrap_or(0) + 1))
     }
 
-    /// Counts an attempt to open, durably, before it is made; returns how many died before it. With more deaths than
-    /// `tolerated` no attempt will be made, so none is counted.
+    /// Counts an attempt to open, durably, before it is made; returns how many died before it. With
+    /// more deaths than `tolerated` no attempt will be made, so none is counted.
     pub fn begin_opening(&self, tolerated: u32) -> Result<u32, OpenError> {
         let died = match self.text(OPENING)? {
             // A file that is not a number is one that a crash cut short: an attempt all the same.
@@ -153,12 +158,14 @@ impl Directory {
         folder.sync()
     }
 
-    /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
+    /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as
+    /// none.
     pub fn clean_summary(&self, name: &str) -> Result<Option<clean::Summary>, OpenError> {
         read_summary(&self.folder, &format!("{name}/{CLEAN}"))
     }
 
-    /// Must be durable before the first write: a summary that is left would speak of an older state.
+    /// Must be durable before the first write: a summary that is left would speak of an older
+    /// state.
     pub fn remove_clean_summary(&self, name: &str) -> Result<(), OpenError> {
         let generation = self.changed()?.folder(name)?;
         generation.remove(CLEAN)?;
@@ -191,7 +198,8 @@ impl Directory {
         Ok(name)
     }
 
-    /// Says durably that the generation `of` is going to be written anew, and into which one; returns the name of that.
+    /// Says durably that the generation `of` is going to be written anew, and into which one;
+    /// returns the name of that.
     pub fn begin_rewrite(&self, of: &str) -> Result<String, OpenError> {
         let into = self.unused_generation()?;
         let text = format!("{of} {into}\n");
@@ -199,8 +207,9 @@ impl Directory {
         Ok(into)
     }
 
-    /// Removes what a rewrite leaves: the old generation once `CURRENT` names the new one, else the new one. Does nothing if there was
-    /// no rewrite. Not to be called while it is in doubt what `CURRENT` names.
+    /// Removes what a rewrite leaves: the old generation once `CURRENT` names the new one, else the
+    /// new one. Does nothing if there was no rewrite. Not to be called while it is in doubt what
+    /// `CURRENT` names.
     pub fn end_rewrite(&self) -> Result<(), OpenError> {
         let Some(text) = self.text(REWRITE)? else {
             return Ok(());
@@ -222,8 +231,8 @@ impl Directory {
         folder.sync()
     }
 
-    /// Takes a rewrite back: `of` is the one in use, as it was. If this fails it is in doubt which one `CURRENT` will name after a
-    /// crash, and both are left.
+    /// Takes a rewrite back: `of` is the one in use, as it was. If this fails it is in doubt which
+    /// one `CURRENT` will name after a crash, and both are left.
     pub fn abandon_rewrite(&self, of: &str) -> Result<(), OpenError> {
         self.set_current(of)?;
         self.end_rewrite()
@@ -244,8 +253,8 @@ impl Directory {
         folder.remove_all(name)
     }
 
-    /// Moves aside what a crash left while one generation took the place of a damaged one: the old one, or a new one that was never
-    /// in use. Whatever else an operator keeps here is left alone.
+    /// Moves aside what a crash left while one generation took the place of a damaged one: the old
+    /// one, or a new one that was never in use. Whatever else an operator keeps here is left alone.
     pub fn tidy(&self, current: &str) -> Result<(), OpenError> {
         for name in self.generations()?.iter().filter(|name| ours(name)) {
             if name != current {
@@ -280,7 +289,8 @@ impl Directory {
     }
 }
 
-/// The summary of a clean shutdown in a file, `None` if there is none. A damaged one counts as none.
+/// The summary of a clean shutdown in a file, `None` if there is none. A damaged one counts as
+/// none.
 pub fn read_summary(folder: &Folder, name: &str) -> Result<Option<clean::Summary>, OpenError> {
     if is_off(Safeguard::Clean) {
         return Ok(None);
@@ -311,7 +321,8 @@ pub fn create_if_missing(path: &Path) -> Result<(), OpenError> {
         _ => return Ok(()),
     }
     let absolute = std::path::absolute(path).map_err(|source| failed("resolve", path, source))?;
-    // Parents made on the way are as new as the directory itself: each name is fsynced in the directory it stands in.
+    // Parents made on the way are as new as the directory itself: each name is fsynced in the
+    // directory it stands in.
     let missing = absolute.ancestors().take_while(|path| !path.exists());
     let above: Vec<_> = missing.filter_map(Path::parent).collect();
     fs::DirBuilder::new()
@@ -343,7 +354,8 @@ fn check(path: &Path) -> Result<(), DirectoryProblem> {
     if mode & 0o022 != 0 {
         return Err(DirectoryProblem::WritableByOthers { mode });
     }
-    // Only a directory without a store is checked for strangers: an operator may keep notes beside one.
+    // Only a directory without a store is checked for strangers: an operator may keep notes beside
+    // one.
     let found = entries(path).unwrap_or_default();
     if found.iter().any(|name| ours(name)) {
         return Ok(());

@@ -54,16 +54,16 @@ impl DiskLimit {
         }
     }
 
-    /// Whether a copy of the store may take so much beside the log until that goes. Where the log is
-    /// longer than it may be, as after the bound was set, a small one may in any case: nothing else
-    /// makes the log shorter.
+    /// Whether a copy of the store may take so much beside the log until that goes. Where the log
+    /// is longer than it may be, as after the bound was set, a small one may in any case: nothing
+    /// else makes the log shorter.
     pub fn has_room_beside(&self, log_bytes: u64, bytes: u64) -> bool {
         let fits = |max| log_bytes.saturating_add(bytes) <= max;
         self.max_bytes.is_none_or(fits) || bytes <= log_bytes / 4
     }
 
-    /// The log is so long, with so much pending, and so much on its way. Returns whether there is more
-    /// room than before.
+    /// The log is so long, with so much pending, and so much on its way. Returns whether there is
+    /// more room than before.
     pub fn note(&mut self, log_bytes: u64, pending: Amount, coming: Amount) -> bool {
         let Some(max) = self.max_bytes else {
             return false;

@@ -1,4 +1,5 @@
-//! What is to be stored of a queue: consecutive hints that have their sequences and are no bytes yet.
+//! What is to be stored of a queue: consecutive hints that have their sequences and are no bytes
+//! yet.
 
 use super::{block::Hint, keys::QueueRef};
 use crate::types::{Amount, NodeId, Sequence};

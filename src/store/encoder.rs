@@ -15,11 +15,13 @@ use super::{
 };
 use crate::types::{QueueId, Sequence};
 
-/// Level 1 gives 0.18 of line protocol, 0.25 where its digits are at random; higher levels cost more time than they save in writing, and
-/// negative ones more in writing than they save: -1 stores 1.6 times as much, -5 1.8 times.
+/// Level 1 gives 0.18 of line protocol, 0.25 where its digits are at random; higher levels cost
+/// more time than they save in writing, and negative ones more in writing than they save: -1 stores
+/// 1.6 times as much, -5 1.8 times.
 const ZSTD_LEVEL: i32 = 1;
-/// Level 1's table of matches is 64 KiB and more; one that stays in the processor's first cache is 6% to 16% faster and finds as much.
-/// One of 8 KiB is 2% to 3% faster than one of 16 and its blocks are up to 2% smaller; one of 4 KiB takes 3% more in large blocks.
+/// Level 1's table of matches is 64 KiB and more; one that stays in the processor's first cache is
+/// 6% to 16% faster and finds as much. One of 8 KiB is 2% to 3% faster than one of 16 and its
+/// blocks are up to 2% smaller; one of 4 KiB takes 3% more in large blocks.
 const ZSTD_HASH_LOG: u32 = 11;
 /// Below this zstd's own frame eats what it saves.
 const COMPRESS_FROM_BYTES: usize = 128;
@@ -44,8 +46,8 @@ impl EncodedBlock {
             .sum()
     }
 
-    /// Keys and values in the order of writing: from the last chunk down, so that chunk 0, which makes the block
-    /// valid, comes last.
+    /// Keys and values in the order of writing: from the last chunk down, so that chunk 0, which
+    /// makes the block valid, comes last.
     pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], IVec)> {
         let (shelf, queue, first) = (self.shelf, self.queue, self.header.first);
         let numbered = (0..=u16::MAX).zip(self.chunks);
@@ -57,9 +59,11 @@ impl EncodedBlock {
     }
 }
 
-/// Encodes blocks; keeps its zstd context and its buffers, since making a context costs 3% at group size 1.
+/// Encodes blocks; keeps its zstd context and its buffers, since making a context costs 3% at group
+/// size 1.
 ///
-/// Both buffers begin with room for the header, so that the chunks are cut out of one of them as they are.
+/// Both buffers begin with room for the header, so that the chunks are cut out of one of them as
+/// they are.
 pub struct Encoder {
     zstd: Option<zstd::bulk::Compressor<'static>>,
     raw: Vec<u8>,
@@ -77,9 +81,11 @@ impl Encoder {
         }
     }
 
-    /// Encodes `hints`, which become the sequences from `first` on, behind `bytes_before` payload bytes of the queue.
+    /// Encodes `hints`, which become the sequences from `first` on, behind `bytes_before` payload
+    /// bytes of the queue.
     ///
-    /// The caller bounds the sum of the hints by one commit group, or gives a single hint of any allowed size.
+    /// The caller bounds the sum of the hints by one commit group, or gives a single hint of any
+    /// allowed size.
     pub fn encode<'a>(
         &mut self,
         queue: QueueRef,
@@ -203,7 +209,8 @@ impl Encoder {
         block
     }
 
-    /// The body of the block that was encoded last, as it was before it was compressed; `None` if that was a large one.
+    /// The body of the block that was encoded last, as it was before it was compressed; `None` if
+    /// that was a large one.
     pub fn body(&self, header: &Header) -> Option<Bytes> {
         let body = self.raw.get(HEADER_BYTES..)?;
         let is_there = body.len() == header.raw_bytes as usize;

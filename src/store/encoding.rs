@@ -1,8 +1,9 @@
 //! Encoding the blocks of a group, half of them on a thread of its own.
 //!
-//! Compressing is what takes longest in a large group, and those who wait for the group do nothing meanwhile. So a group that is
-//! worth it is cut in two, with a block for each half where it is a single queue's. Nothing else of a group is done anywhere but on
-//! the commit thread, which waits for the other half before it goes on.
+//! Compressing is what takes longest in a large group, and those who wait for the group do nothing
+//! meanwhile. So a group that is worth it is cut in two, with a block for each half where it is a
+//! single queue's. Nothing else of a group is done anywhere but on the commit thread, which waits
+//! for the other half before it goes on.
 
 use std::{
     sync::mpsc::{self, Receiver, Sender},

@@ -1,4 +1,5 @@
-//! One generation of the store: every sled handle and our own fsync handle, opened and dropped together.
+//! One generation of the store: every sled handle and our own fsync handle, opened and dropped
+//! together.
 
 use std::{
     fs::{self, File},
@@ -26,7 +27,8 @@ use crate::error::{DirectoryGone, LockKind, OpenError, StorageError, UnopenableR
 pub const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// SLED.md rule 13: sled uses several times what it is told.
 pub const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits for them.
+/// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits
+/// for them.
 pub const GROUP_BYTES: usize = 1024 * 1024;
 /// SLED.md rule 16: a handle dropped a moment ago may still hold the file's lock.
 pub const LINGERING_LOCK: Duration = Duration::from_secs(3);
@@ -158,8 +160,9 @@ impl Engine {
 
     /// Makes everything handed to sled so far durable.
     ///
-    /// SLED.md rule 1: flush, then an fsync of our own. Rule 5: a blocking flush on the caller's thread, never
-    /// `flush_async`. Rule 4: with one flush a group, few buffers are ever outstanding.
+    /// SLED.md rule 1: flush, then an fsync of our own. Rule 5: a blocking flush on the caller's
+    /// thread, never `flush_async`. Rule 4: with one flush a group, few buffers are ever
+    /// outstanding.
     pub fn commit(&self) -> Result<(), StorageError> {
         point("commit: before flush")?;
         self.faults
@@ -281,14 +284,15 @@ pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<(sled::Db, Witness
     }
 }
 
-/// Whether a log is the one that sled has open, which is looked for by its path: then sled's own lock is on it. One that somebody else
-/// has open cannot be told apart.
+/// Whether a log is the one that sled has open, which is looked for by its path: then sled's own
+/// lock is on it. One that somebody else has open cannot be told apart.
 pub fn is_of_sled(log: &File) -> bool {
     let locks = cfg!(any(target_os = "linux", target_os = "macos"));
     !locks || log.try_lock().is_err()
 }
 
-/// SLED.md rule 7: sled never fsyncs its directory, nor `conf`, which may be one that it wrote itself.
+/// SLED.md rule 7: sled never fsyncs its directory, nor `conf`, which may be one that it wrote
+/// itself.
 pub fn sync_database(dir: &Path) -> Result<(), OpenError> {
     sync_path(&dir.join("db"))?;
     sync_path(&dir.join("conf"))?;
@@ -303,7 +307,8 @@ pub fn unopenable(dir: &Path, reason: UnopenableReason) -> OpenError {
     }
 }
 
-/// Tells a store that is damaged from a machine that is in the way. sled reports its lock as an I/O error by text only.
+/// Tells a store that is damaged from a machine that is in the way. sled reports its lock as an I/O
+/// error by text only.
 pub fn classify(dir: &Path, error: sled::Error, action: &'static str) -> OpenError {
     match error {
         sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
@@ -312,7 +317,8 @@ pub fn classify(dir: &Path, error: sled::Error, action: &'static str) -> OpenErr
                 kind: LockKind::Sled,
             }
         }
-        // An error number is the operating system's: permissions, descriptors, a bad disk. The store itself may be whole.
+        // An error number is the operating system's: permissions, descriptors, a bad disk. The
+        // store itself may be whole.
         sled::Error::Io(error) if error.raw_os_error().is_some() => {
             OpenError::Storage(StorageError::new(action, error))
         }

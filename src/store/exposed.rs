@@ -18,8 +18,8 @@ use crate::error::{OpenError, UnopenableReason};
 /// Bounds the memory that keeping them takes.
 const SEGMENTS_KEPT_MAX: usize = 8;
 
-/// What sled may write over when it opens a log that it takes for torn: the segments in which it looks for the end, and those
-/// whose header is damaged, which it takes for free.
+/// What sled may write over when it opens a log that it takes for torn: the segments in which it
+/// looks for the end, and those whose header is damaged, which it takes for free.
 pub struct Exposed {
     /// Whether all of it reads. Never so after damage there, nor, mostly, after a power cut.
     pub is_whole: bool,
@@ -70,7 +70,8 @@ impl Exposed {
         Ok(exposed)
     }
 
-    /// Opens the log by `open`. If that fails, what it wrote over is put back, unless somebody else has the log by then.
+    /// Opens the log by `open`. If that fails, what it wrote over is put back, unless somebody else
+    /// has the log by then.
     pub fn while_opening<T>(
         &self,
         log: &Path,

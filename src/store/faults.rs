@@ -1,4 +1,5 @@
-//! Switches by which tests make the storage fail. They are off, and only tests and the `testkit` feature can reach them.
+//! Switches by which tests make the storage fail. They are off, and only tests and the `testkit`
+//! feature can reach them.
 
 #[cfg(feature = "testkit")]
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
@@ -40,7 +41,8 @@ impl Faults {
         self.rewrites.store(eager, Relaxed);
     }
 
-    /// Whether the store is to be written anew all the time: a test says so, for this store or, by `HH_REWRITES=eager`, for all.
+    /// Whether the store is to be written anew all the time: a test says so, for this store or, by
+    /// `HH_REWRITES=eager`, for all.
     #[cfg(feature = "testkit")]
     pub fn rewrites_eagerly(&self) -> bool {
         static ALL: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
@@ -54,7 +56,8 @@ impl Faults {
         false
     }
 
-    /// From how many bytes of hints in mixed groups on these are sorted: `usual`, or, for all stores, what `HH_SORT_FROM_BYTES` says.
+    /// From how many bytes of hints in mixed groups on these are sorted: `usual`, or, for all
+    /// stores, what `HH_SORT_FROM_BYTES` says.
     #[cfg(feature = "testkit")]
     pub fn sorts_from(&self, usual: usize) -> usize {
         static ALL: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
@@ -116,7 +119,8 @@ impl Faults {
 pub enum Safeguard {
     /// Our own fsync after sled's flush (SLED.md rule 1).
     OwnFsync,
-    /// A flush and an fsync for every group (rules 2 and 4): without it only a sync or a close commits.
+    /// A flush and an fsync for every group (rules 2 and 4): without it only a sync or a close
+    /// commits.
     GroupCommits,
     /// Segments of 8 MiB (rule 2): without it they are of 512 KiB, sled's default.
     LargeSegments,
@@ -237,8 +241,9 @@ pub const POINTS: [&str; 57] = [
 #[cfg(feature = "testkit")]
 const STALL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// A step of the store. Does nothing, unless a test set `HH_FAILPOINT` to `<point>/<abort, error, panic or stall>/<n>`: then the
-/// `n`th time this process comes to the point it stops there in that way, or goes on after a second.
+/// A step of the store. Does nothing, unless a test set `HH_FAILPOINT` to `<point>/<abort, error,
+/// panic or stall>/<n>`: then the `n`th time this process comes to the point it stops there in that
+/// way, or goes on after a second.
 #[cfg(feature = "testkit")]
 pub fn point(name: &'static str) -> Result<(), crate::error::StorageError> {
     use std::sync::{OnceLock, atomic::AtomicU32};

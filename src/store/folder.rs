@@ -1,4 +1,5 @@
-//! A directory that is held open. Names in it are used relative to it, wherever its path leads by now.
+//! A directory that is held open. Names in it are used relative to it, wherever its path leads by
+//! now.
 
 use std::{
     ffi::CStr,

@@ -1,13 +1,15 @@
-//! Which dead letters of a queue are none any more, in the tree `hh/losses`. A rebuild finds in the log what stood there once, and what
-//! was discarded or sent on looks there like what is kept.
+//! Which dead letters of a queue are none any more, in the tree `hh/losses`. A rebuild finds in the
+//! log what stood there once, and what was discarded or sent on looks there like what is kept.
 //!
 //! ```text
 //! 04 <queue u64>   ranges of sequences in which there is no dead letter
 //! ```
-//! Value: version u8 = 1, pairs of first and last sequence in postcard's encoding, in order, CRC32C over key and all before it u32.
+//! Value: version u8 = 1, pairs of first and last sequence in postcard's encoding, in order, CRC32C
+//! over key and all before it u32.
 //!
-//! It changes in the step that a letter comes or goes in. Ranges reach to the next dead letters on both sides, so there are at most as
-//! many as dead letters, and one more. Beyond a number the lowest are forgotten: what was discarded there may come back.
+//! It changes in the step that a letter comes or goes in. Ranges reach to the next dead letters on
+//! both sides, so there are at most as many as dead letters, and one more. Beyond a number the
+//! lowest are forgotten: what was discarded there may come back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -121,7 +123,8 @@ impl Committer {
         Ok(gone.unwrap_or_default())
     }
 
-    /// A hint becomes a dead letter. It was none before, unless the disk forgot that it had left its queue.
+    /// A hint becomes a dead letter. It was none before, unless the disk forgot that it had left
+    /// its queue.
     pub fn note_letter(&self, accepted: &mut Accepted, place: Place) -> Result<(), StorageError> {
         let queue = place.queue.queue;
         let mut gone = self.gone_letters(accepted, queue)?;

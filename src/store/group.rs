@@ -1,11 +1,13 @@
 //! One commit group: blocks, cursors, trims; one flush and fsync; watermarks and answers.
 //!
-//! But for transactions nothing in a group needs several keys to change as one, so all are plain inserts in an order whose
-//! every prefix is sound, and sled recovers a prefix: the queue id counter before the record that lists the new queue, the record
-//! before the queue's first block, a block's chunk 0 after its other chunks, a cursor before what it lets be trimmed.
+//! But for transactions nothing in a group needs several keys to change as one, so all are plain
+//! inserts in an order whose every prefix is sound, and sled recovers a prefix: the queue id
+//! counter before the record that lists the new queue, the record before the queue's first block, a
+//! block's chunk 0 after its other chunks, a cursor before what it lets be trimmed.
 //!
-//! The rows of all transactions of a group, the cursors they move and the blocks with their hints are one transaction of
-//! sled's: one a group (SLED.md rule 4), so that it costs little more than the group itself.
+//! The rows of all transactions of a group, the cursors they move and the blocks with their hints
+//! are one transaction of sled's: one a group (SLED.md rule 4), so that it costs little more than
+//! the group itself.
 
 use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
 
@@ -58,7 +60,8 @@ struct NewHints {
     stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Dead letters that made room for others.
     evicted: Vec<(NodeId, Amount)>,
-    /// Queues that took their last hint before. If they are drained by now, writing their cursors once more retires them.
+    /// Queues that took their last hint before. If they are drained by now, writing their cursors
+    /// once more retires them.
     ended: Vec<Dirty>,
     /// Copies that never were hints.
     not_stored: Taken,
@@ -176,9 +179,9 @@ impl Committer {
         point("commit: published")
     }
 
-    /// Refuses what the disk has no room for, but for hints whose callers were told that they are in, and for what makes room.
-    /// Transactions that take hints by hand may use half of the reserve for what they make of them, lest draining comes to a
-    /// stand.
+    /// Refuses what the disk has no room for, but for hints whose callers were told that they are
+    /// in, and for what makes room. Transactions that take hints by hand may use half of the
+    /// reserve for what they make of them, lest draining comes to a stand.
     fn refuse_below_reserve(&self, parts: Vec<Part>) -> Vec<(usize, Part)> {
         let mut places: Vec<_> = parts.into_iter().enumerate().collect();
         let makes_room = |part: &Part| match part {
@@ -258,7 +261,8 @@ impl Committer {
         Ok(new)
     }
 
-    /// A queue that is listed and has no block is sound, so these need not be part of any transaction.
+    /// A queue that is listed and has no block is sound, so these need not be part of any
+    /// transaction.
     fn write_new_queues(&mut self, nodes: &[NodeId]) -> Result<(), StorageError> {
         if nodes.is_empty() {
             return Ok(());
@@ -274,8 +278,8 @@ impl Committer {
         Ok(())
     }
 
-    /// The first hint with a lifetime of its own: whoever opens the store is to look for such hints.
-    /// Before the hint, so it stands in the log wherever that does.
+    /// The first hint with a lifetime of its own: whoever opens the store is to look for such
+    /// hints. Before the hint, so it stands in the log wherever that does.
     fn note_lifetimes(&mut self, plan: &Plan) -> Result<(), StorageError> {
         let has_any = || plan.blocks.iter().any(|(job, _)| job.has_lifetimes());
         if self.lifetimes_are_noted || !has_any() {
@@ -304,8 +308,8 @@ impl Committer {
 
     pub fn write_block(&mut self, block: EncodedBlock) -> Result<(), StorageError> {
         let engine = self.engine()?;
-        // One larger than a group commits alone: `insert` fsyncs its chunks in sub-groups, and they are durable
-        // before chunk 0 makes the block valid.
+        // One larger than a group commits alone: `insert` fsyncs its chunks in sub-groups, and they
+        // are durable before chunk 0 makes the block valid.
         let alone = block.bytes() > GROUP_BYTES;
         let mut writes = block.into_writes().peekable();
         while let Some((key, value)) = writes.next() {
@@ -346,8 +350,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Writes the cursors that moved, and retires queues that are drained and take no new hints. `stillborn` are gone from their queues on
-    /// disk, and the registry does not know them yet.
+    /// Writes the cursors that moved, and retires queues that are drained and take no new hints.
+    /// `stillborn` are gone from their queues on disk, and the registry does not know them yet.
     fn write_cursors(
         &mut self,
         stillborn: &[(NodeId, PeekedHint, Leave)],
@@ -421,7 +425,8 @@ impl Committer {
     }
 
     fn publish(&mut self, new: NewHints, moved: Vec<Moved>, reserved: Vec<Reservation>) {
-        // The watchdog may have given up on this group, or a read failed the store; in between nobody was told who had just begun to wait.
+        // The watchdog may have given up on this group, or a read failed the store; in between
+        // nobody was told who had just begun to wait.
         if let Err(error) = self.shared.check_serving() {
             let cause = match error {
                 HandoffError::Storage(cause) => cause,
@@ -492,7 +497,8 @@ impl Committer {
             }
         }
         self.shared.inbox.expect_back(answers.len());
-        // Before the answers: whoever gives hints up goes on with them, and may be told of as caught up.
+        // Before the answers: whoever gives hints up goes on with them, and may be told of as
+        // caught up.
         self.tell_what_left();
         answers.succeed();
         for done in self.shared.not_stored.are_durable(not_stored) {

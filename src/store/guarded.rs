@@ -1,4 +1,5 @@
-//! The registry behind its lock. Whoever makes room under the lock tells those who wait for room, right after it lets go of it.
+//! The registry behind its lock. Whoever makes room under the lock tells those who wait for room,
+//! right after it lets go of it.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -9,10 +10,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::registry::Registry;
 
-/// Called when there may be room where there was none, or nothing to wait for any more. Must not block.
+/// Called when there may be room where there was none, or nothing to wait for any more. Must not
+/// block.
 pub type OnRoom = Box<dyn Fn() + Send + Sync>;
 
-/// One mutex over the registry; nothing is taken while it is held but the inbox's, to mark a cursor that moves, and nobody is told.
+/// One mutex over the registry; nothing is taken while it is held but the inbox's, to mark a cursor
+/// that moves, and nobody is told.
 pub struct Guarded {
     registry: Mutex<Registry>,
     on_room: OnceLock<OnRoom>,

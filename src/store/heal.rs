@@ -1,8 +1,9 @@
 //! Mending a failed store within the process: drop sled, open it again, go on.
 //!
-//! SLED.md rule 8: after one failed write every later one fails until the database is dropped and opened again. What was not
-//! durable then is gone and its writers were told "unknown", so this is an unclean stop: queues are sealed, new hints start
-//! new ones, and what was delivered but not durably acknowledged is delivered again.
+//! SLED.md rule 8: after one failed write every later one fails until the database is dropped and
+//! opened again. What was not durable then is gone and its writers were told "unknown", so this is
+//! an unclean stop: queues are sealed, new hints start new ones, and what was delivered but not
+//! durably acknowledged is delivered again.
 
 use std::{
     collections::BTreeSet,
@@ -31,10 +32,12 @@ use crate::{error::StorageError, stats::Health, types::NodeId};
 
 const FIRST_ATTEMPT_AFTER: Duration = Duration::from_millis(50);
 const ATTEMPTS_APART_MAX: Duration = Duration::from_secs(10);
-/// A store that fails again sooner than this was not well: its waits go on growing, so that it does not flap.
+/// A store that fails again sooner than this was not well: its waits go on growing, so that it does
+/// not flap.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
-/// How long an attempt waits for a rewrite under way. What the rewrite asks of the commit thread meanwhile is refused after it.
+/// How long an attempt waits for a rewrite under way. What the rewrite asks of the commit thread
+/// meanwhile is refused after it.
 const REWRITE_ENDS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A disk that damages a store more often than this is not worth filling with what was moved aside.
@@ -111,7 +114,8 @@ impl Committer {
         healed
     }
 
-    /// What a clean shutdown would leave now, but that all queues are sealed: what was not durable yet may be there or not.
+    /// What a clean shutdown would leave now, but that all queues are sealed: what was not durable
+    /// yet may be there or not.
     fn known(&self) -> Summary {
         let mut queues = self.shared.registry.lock().clean_queues();
         let named: BTreeSet<QueueRef> = queues.iter().map(|it| it.queue).collect();
@@ -226,7 +230,8 @@ impl Committer {
     }
 }
 
-/// Whether the engine met a record that does not pass its checksum: opening it again would not help.
+/// Whether the engine met a record that does not pass its checksum: opening it again would not
+/// help.
 fn is_damage(cause: &StorageError) -> bool {
     let error = cause.source.downcast_ref::<sled::Error>();
     matches!(error, Some(sled::Error::Corruption { .. }))

@@ -1,6 +1,8 @@
-//! Which nodes are not replayed, and why: they are paused, or parked since they are not in the cluster.
+//! Which nodes are not replayed, and why: they are paused, or parked since they are not in the
+//! cluster.
 //!
-//! What lasts is in the nodes' records and in `hh/meta`; this is what the tasks of the nodes ask before each send.
+//! What lasts is in the nodes' records and in `hh/meta`; this is what the tasks of the nodes ask
+//! before each send.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

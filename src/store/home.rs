@@ -6,13 +6,14 @@ use super::{anchor::Anchor, clean::Summary, directory::Directory, host_database:
 use crate::error::OpenError;
 
 pub enum Home {
-    /// A directory of its own, and the generation in use. Whoever rewrites generations has the directory, too, so that its lock is held
-    /// until that is over.
+    /// A directory of its own, and the generation in use. Whoever rewrites generations has the
+    /// directory, too, so that its lock is held until that is over.
     Owned {
         directory: Arc<Directory>,
         generation: String,
     },
-    /// A database that the host opened and keeps: the store cannot close it, open it again or replace it.
+    /// A database that the host opened and keeps: the store cannot close it, open it again or
+    /// replace it.
     Shared(HostDatabase),
 }
 

@@ -1,5 +1,5 @@
-//! A sled database that the host opened for its own rows, and that the store shares: how it must be opened, and the few files
-//! that the store keeps in its directory.
+//! A sled database that the host opened for its own rows, and that the store shares: how it must be
+//! opened, and the few files that the store keeps in its directory.
 //!
 //! ```text
 //! hh-LOCK    held by flock by the one store in the database, and names the process
@@ -36,8 +36,9 @@ const LOCK: &str = "hh-LOCK";
 pub const STORE: &str = "hh-STORE";
 pub const CLEAN: &str = "hh-CLEAN";
 
-/// The settings that a database must have to be shared with a store: segments of 8 MiB, which are fixed for its life, and
-/// sled's own compression off. The cache is 8 MiB, of which sled uses several times as much; a host may set another.
+/// The settings that a database must have to be shared with a store: segments of 8 MiB, which are
+/// fixed for its life, and sled's own compression off. The cache is 8 MiB, of which sled uses
+/// several times as much; a host may set another.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -56,16 +57,17 @@ pub fn database_config(path: impl AsRef<Path>) -> sled::Config {
 
 /// Opens a database that is to be shared, and makes it if there is none, with mode 0700.
 ///
-/// It does what [`sled::Config::open`] leaves to its caller: begins anew where a first open was cut short before anything could be
-/// stored, removes a torn snapshot that an unclean stop left, which would make every open fail, waits a moment for a lock that
-/// lingers, catches panics, and makes the new files durable.
+/// It does what [`sled::Config::open`] leaves to its caller: begins anew where a first open was cut
+/// short before anything could be stored, removes a torn snapshot that an unclean stop left, which
+/// would make every open fail, waits a moment for a lock that lingers, catches panics, and makes
+/// the new files durable.
 ///
 /// # Errors
-/// [`OpenError::Database`] for settings that a store cannot live with and for a database that is damaged, [`OpenError::Locked`],
-/// or what the operating system says. After a flush or an fsync that failed its log is copied to a
-/// new file first, which takes room and time for all of it: then all that it shows is on the disk.
-/// A damaged one is left as it was, which sled by itself does not do: it writes over what stands
-/// behind the damage.
+/// [`OpenError::Database`] for settings that a store cannot live with and for a database that is
+/// damaged, [`OpenError::Locked`], or what the operating system says. After a flush or an fsync
+/// that failed its log is copied to a new file first, which takes room and time for all of it: then
+/// all that it shows is on the disk. A damaged one is left as it was, which sled by itself does not
+/// do: it writes over what stands behind the damage.
 pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     let path = config.get_path();
     check_settings(config)?;
@@ -96,8 +98,8 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
 /// After such a failure Linux may show what was never written, until the power goes: a database
 /// that is opened as it is, and goes on, loses what it says is durable then. [`open_database`] does
 /// this by itself after a failure that this library saw: of a store in the database, or of
-/// [`make_durable`]. Call it after any other one, such as of [`sled::Tree::flush`], when every handle
-/// of the database is dropped. `path` is the database's directory.
+/// [`make_durable`]. Call it after any other one, such as of [`sled::Tree::flush`], when every
+/// handle of the database is dropped. `path` is the database's directory.
 ///
 /// # Errors
 /// [`OpenError::Locked`] if somebody has it open, or what the operating system says; then it must
@@ -157,20 +159,21 @@ fn log_of(db: &sled::Db) -> Result<KeptLog, StorageError> {
     Ok(kept)
 }
 
-/// Makes everything that was written to the database so far durable: sled's own flush, and an fsync, which that is not on
-/// Linux.
+/// Makes everything that was written to the database so far durable: sled's own flush, and an
+/// fsync, which that is not on Linux.
 ///
-/// For a node that applies hints by transactions of sled's ([`AppliedHints::apply_once_in_sled`]): before it says that it has
-/// taken them, and after each 1 MiB of writes or so. [`transaction`](crate::HintedHandoff::transaction) and
-/// [`apply`](crate::HintedHandoff::apply) do it by themselves.
+/// For a node that applies hints by transactions of sled's ([`AppliedHints::apply_once_in_sled`]):
+/// before it says that it has taken them, and after each 1 MiB of writes or so.
+/// [`transaction`](crate::HintedHandoff::transaction) and [`apply`](crate::HintedHandoff::apply) do
+/// it by themselves.
 ///
 /// [`AppliedHints::apply_once_in_sled`]: crate::AppliedHints::apply_once_in_sled
 ///
 /// # Errors
 /// What sled or the operating system says; the database must be dropped then, and opened again by
 /// [`open_database`], which makes that safe. [`DirectoryGone`] if its directory was removed, moved
-/// or exchanged meanwhile. A descriptor of the log is kept for each database, until it is closed and
-/// another one is asked for.
+/// or exchanged meanwhile. A descriptor of the log is kept for each database, until it is closed
+/// and another one is asked for.
 pub fn make_durable(db: &sled::Db) -> Result<(), StorageError> {
     let KeptLog {
         log,
@@ -226,7 +229,8 @@ fn check_settings(config: &sled::Config) -> Result<(), OpenError> {
     })
 }
 
-/// The directory of a database that the host opened, and the lock that makes this store the only one in it.
+/// The directory of a database that the host opened, and the lock that makes this store the only
+/// one in it.
 #[derive(Debug)]
 pub struct HostDatabase {
     folder: Folder,
@@ -234,7 +238,8 @@ pub struct HostDatabase {
 }
 
 impl HostDatabase {
-    /// Checks that a store can live in `db`, whose directory `dir` must name, and locks it against a second store.
+    /// Checks that a store can live in `db`, whose directory `dir` must name, and locks it against
+    /// a second store.
     pub fn lock(db: &sled::Db, dir: &Path) -> Result<Self, OpenError> {
         check_settings(&db.context)?;
         // The host may change its working directory.
@@ -270,7 +275,8 @@ impl HostDatabase {
         Ok(self.folder.read(STORE)?.is_some())
     }
 
-    /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
+    /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as
+    /// none.
     pub fn clean_summary(&self) -> Result<Option<Summary>, OpenError> {
         read_summary(&self.folder, CLEAN)
     }

@@ -1,7 +1,8 @@
 //! Who waits for the group that is being committed, and what they are to be told.
 //!
-//! One mutex guards the list. The commit thread fills it before it touches the engine, notes what becomes of each, and empties it;
-//! the watchdog empties it when the commit thread does not come back. No other lock is taken, and nobody is told, while it is held.
+//! One mutex guards the list. The commit thread fills it before it touches the engine, notes what
+//! becomes of each, and empties it; the watchdog empties it when the commit thread does not come
+//! back. No other lock is taken, and nobody is told, while it is held.
 
 use std::mem;
 
@@ -39,7 +40,8 @@ pub struct Waiting {
     refusal: Option<Refusal>,
     /// What left with it.
     left: Amount,
-    /// Room for its hints. Given back before it is told that they are not stored, so that it finds it when it tries again.
+    /// Room for its hints. Given back before it is told that they are not stored, so that it finds
+    /// it when it tries again.
     reserved: Reservation,
     done: Done,
 }
@@ -77,7 +79,8 @@ impl Waiting {
             (Some(Refusal::Enqueue(error)), Done::Redriven(done)) => done(Err(error.into())),
             (_, Done::Left(done)) => done(Ok(self.left)),
             (_, Done::Redriven(done)) => done(Ok(ids.next())),
-            // It has one hint, and nothing else to be refused for. Dropped untold, its outcome is unknown.
+            // It has one hint, and nothing else to be refused for. Dropped untold, its outcome is
+            // unknown.
             (_, Done::Append(done)) => {
                 if let Some(id) = ids.next() {
                     done(Ok(id));
@@ -144,8 +147,9 @@ impl InFlight {
         }
     }
 
-    /// Tells those who wait for no fsync: transactions that were asked to be answered early, and those that lost. These are told only
-    /// now that what they lost against can be seen: told before, they would run again and see what they saw then.
+    /// Tells those who wait for no fsync: transactions that were asked to be answered early, and
+    /// those that lost. These are told only now that what they lost against can be seen: told
+    /// before, they would run again and see what they saw then.
     ///
     /// Returns the room of the others, whose hints are not published yet.
     pub fn answer_early(&self) -> Vec<Reservation> {

@@ -1,7 +1,7 @@
 //! What waits for the commit thread.
 //!
-//! One mutex guards all of it; its condition variable wakes the commit thread, the only one that waits on it. No other
-//! lock is taken while it is held.
+//! One mutex guards all of it; its condition variable wakes the commit thread, the only one that
+//! waits on it. No other lock is taken while it is held.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -38,10 +38,11 @@ pub type ControlDone<T> = Box<dyn FnOnce(Result<T, HandoffError>) + Send>;
 
 /// Bytes of entries that a group takes: what is left of [`GROUP_BYTES`] is for cursors and trims.
 const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
-/// What a hint may cost beside itself, were it the first one of a new node: block header and key, the node's record, the
-/// next queue id.
+/// What a hint may cost beside itself, were it the first one of a new node: block header and key,
+/// the node's record, the next queue id.
 pub const APPEND_OVERHEAD_BYTES: usize = 256;
-/// Beside payloads that are moved: a cursor with all that left out of order, and records of the loss journal.
+/// Beside payloads that are moved: a cursor with all that left out of order, and records of the
+/// loss journal.
 const DEPARTURE_SHARE: usize = 64 * 1024;
 /// The same of a hint that leaves with its group: the list of its queue is short (see `plan.rs`).
 const STILLBORN_SHARE: usize = 10 * 1024;
@@ -56,8 +57,9 @@ const ROWS_LOG_BYTES: usize = 2 * 1024 * 1024;
 const CHEAPER_BY: usize = 32;
 /// Nobody waits for an ack's fsync, so acks wait this long for appends to ride with.
 const ACK_DELAY: Duration = Duration::from_millis(5);
-/// How long a group waits for writers who were answered a moment ago to come back with their next hint; again and again as
-/// long as an eighth of those who were missing comes back each time, and as many are missing still.
+/// How long a group waits for writers who were answered a moment ago to come back with their next
+/// hint; again and again as long as an eighth of those who were missing comes back each time, and
+/// as many are missing still.
 const RETURN_DELAY: Duration = Duration::from_micros(100);
 /// Groups that do not wait for returners, after a wait that most of them let pass.
 const GROUPS_WITHOUT_RETURNERS: u32 = 32;
@@ -86,7 +88,8 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// What it takes of a group: bytes that it may hand to the engine, and something for each row that must be looked at.
+    /// What it takes of a group: bytes that it may hand to the engine, and something for each row
+    /// that must be looked at.
     fn share(&self, row_log_bytes: usize) -> usize {
         match self {
             Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
@@ -251,7 +254,8 @@ pub enum Part {
 pub enum Control {
     /// Answered when all that came before is durable, acks too.
     Sync(ControlDone<()>),
-    /// The same, and the entries of the loss journal are closed: answered with the index of the next one.
+    /// The same, and the entries of the loss journal are closed: answered with the index of the
+    /// next one.
     CloseEntries(ControlDone<u64>),
     /// Pauses, renames, parks or removes nodes.
     Nodes(NodesRequest),
@@ -259,7 +263,8 @@ pub enum Control {
     JudgeDamage(NodeId, QueueRef, ControlDone<()>),
     /// Sort all hints that stand in mixed groups into blocks of their queues.
     Sort(ControlDone<()>),
-    /// Go on with this copy of the generation in use: answered with the old engine, or with none if the copy is too far behind.
+    /// Go on with this copy of the generation in use: answered with the old engine, or with none if
+    /// the copy is too far behind.
     Switch(Arc<Copy>, ControlDone<Option<Arc<Engine>>>),
     /// The last request: commit all, leave `CLEAN`, drop the engine.
     Close(ControlDone<()>),
@@ -298,9 +303,11 @@ struct State {
     ends: bool,
     /// The commit thread is to look at the condition of the store.
     nudged: bool,
-    /// Requests that will wait here once everybody who was answered has come back; 0 if nobody is expected.
+    /// Requests that will wait here once everybody who was answered has come back; 0 if nobody is
+    /// expected.
     expected: usize,
-    /// Requests below which an entry need not wake the commit thread; over 0 only while that waits for returners.
+    /// Requests below which an entry need not wake the commit thread; over 0 only while that waits
+    /// for returners.
     wanted: usize,
     /// Groups left that do not wait for returners.
     without_returners: u32,
@@ -415,9 +422,10 @@ impl Inbox {
 
     /// Says that this many writers are about to be answered.
     ///
-    /// Writers who wait for each answer before their next hint fall into two halves that never share a group: one half
-    /// writes while the other's group is being committed. Waiting a moment for the half that was answered joins them,
-    /// which makes groups twice as large. A lone writer is not waited for.
+    /// Writers who wait for each answer before their next hint fall into two halves that never
+    /// share a group: one half writes while the other's group is being committed. Waiting a moment
+    /// for the half that was answered joins them, which makes groups twice as large. A lone writer
+    /// is not waited for.
     pub fn expect_back(&self, answered: usize) {
         let mut state = self.state.lock();
         state.expected = match answered {
@@ -438,8 +446,8 @@ impl Inbox {
         state.row_log_bytes = of_one.max(known - known / CHEAPER_BY);
     }
 
-    /// Waits for work: everything that waits, over all nodes, up to one group; a control ends the group before it.
-    /// Returns `by` some moment, perhaps with nothing, if there is one.
+    /// Waits for work: everything that waits, over all nodes, up to one group; a control ends the
+    /// group before it. Returns `by` some moment, perhaps with nothing, if there is one.
     pub fn take(&self, by: Option<Instant>) -> Work {
         let mut state = self.state.lock();
         let mut deadline = by;
@@ -561,7 +569,8 @@ mod tests {
         // Nobody comes back: it goes on all the same.
         inbox.expect_back(64);
         assert_eq!(inbox.take(None).entries.len(), 1);
-        // A thread that waits with nothing at hand is woken by the first, however many are expected.
+        // A thread that waits with nothing at hand is woken by the first, however many are
+        // expected.
         inbox.expect_back(64);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| inbox.take(None).entries.len());

@@ -8,7 +8,8 @@
 //! <node u64 BE> <queue u64 BE> 03 <sequence u64 BE>                      what became of a hint that was a dead letter
 //! ```
 //!
-//! The node in a key is the one that the hint was first meant for. Big endian, so that keys sort as numbers do.
+//! The node in a key is the one that the hint was first meant for. Big endian, so that keys sort as
+//! numbers do.
 
 use bytes::Buf;
 

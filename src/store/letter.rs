@@ -1,7 +1,9 @@
-//! What is known of a hint that is, or was, a dead letter. Its payload stands beside it, in a block of its own (`block.rs`).
+//! What is known of a hint that is, or was, a dead letter. Its payload stands beside it, in a block
+//! of its own (`block.rs`).
 //!
-//! Value under the key of `keys.rs`: version u8 = 1, the fields of [`Letter`] in postcard's encoding, CRC32C over key and all before
-//! it u32. The order of fields and variants is part of the format.
+//! Value under the key of `keys.rs`: version u8 = 1, the fields of [`Letter`] in postcard's
+//! encoding, CRC32C over key and all before it u32. The order of fields and variants is part of the
+//! format.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,8 @@ use super::{
 use crate::types::{NodeId, QueueId, Sequence, ShardId};
 
 const VERSION: u8 = 1;
-/// What is kept of an error: the host may say any amount, and no value may be large (SLED.md rule 3).
+/// What is kept of an error: the host may say any amount, and no value may be large (SLED.md rule
+/// 3).
 const ERROR_BYTES_MAX: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
-//! How many dead letters each queue has, and between which of its sequences: known without reading them, so that an open can tell
-//! whether it finds as many as there were.
+//! How many dead letters each queue has, and between which of its sequences: known without reading
+//! them, so that an open can tell whether it finds as many as there were.
 
 use std::collections::BTreeMap;
 

@@ -81,7 +81,8 @@ impl FoundLetters {
             .add(place.sequence, one);
     }
 
-    /// What is not there of the dead letters that `CLEAN` says a queue had, and not told of one by one either: sled lost it.
+    /// What is not there of the dead letters that `CLEAN` says a queue had, and not told of one by
+    /// one either: sled lost it.
     pub fn missing(&self, named: &CleanLetters) -> Option<CleanLetters> {
         let there = self.tallies.get(&named.queue);
         let there = there.map_or_else(Amount::default, |tally| tally.amount);
@@ -114,7 +115,8 @@ impl Mended {
         self.full.into_iter().chain([self.last])
     }
 
-    /// Records dead letters as lost that are not there. An open that dies before `CLEAN` is gone may record them once more.
+    /// Records dead letters as lost that are not there. An open that dies before `CLEAN` is gone
+    /// may record them once more.
     pub fn note_missing(
         &mut self,
         missing: CleanLetters,
@@ -177,10 +179,11 @@ impl Mended {
     }
 }
 
-/// Looks through the queues of a node, but for those that only wait to be trimmed with all that they hold.
+/// Looks through the queues of a node, but for those that only wait to be trimmed with all that
+/// they hold.
 ///
-/// One that is not listed for its dead letters may have some nevertheless, if the node's record was lost, and a block of one, if a
-/// crash came before its record.
+/// One that is not listed for its dead letters may have some nevertheless, if the node's record was
+/// lost, and a block of one, if a crash came before its record.
 pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> {
     let mut found = FoundLetters::default();
     let unlisted = record.live.iter().filter(|at| !record.dead.contains(at));
@@ -220,7 +223,8 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> 
         }
         let blocks = found.blocks.len();
         find_blocks(engine, *queue, &mut found)?;
-        // One with such blocks is listed until they are gone, lest it look like a queue that lost its record.
+        // One with such blocks is listed until they are gone, lest it look like a queue that lost
+        // its record.
         if !is_empty || found.blocks.len() > blocks {
             found.queues.push(*queue);
         }

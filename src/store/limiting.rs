@@ -1,4 +1,5 @@
-//! What the layers above need to keep limits: room before the pipeline, the oldest hints, and the account of what limits did.
+//! What the layers above need to keep limits: room before the pipeline, the oldest hints, and the
+//! account of what limits did.
 
 use std::{
     collections::BTreeSet,
@@ -47,8 +48,8 @@ impl Store {
         self.limited
     }
 
-    /// Reserves room for hints, each node once: for all of them or for none. To be done before they are handed in, and to be handed in
-    /// with them.
+    /// Reserves room for hints, each node once: for all of them or for none. To be done before they
+    /// are handed in, and to be handed in with them.
     pub fn reserve(&self, wanted: Vec<(NodeId, Amount)>) -> Result<Reservation, Full> {
         if !self.limited || wanted.is_empty() {
             return Ok(Reservation::default());
@@ -67,8 +68,8 @@ impl Store {
         Ok(Reservation::new(Arc::downgrade(&self.shared), wanted))
     }
 
-    /// `ring` is called when hints have left, when room was given back, and when the store serves no more; the first caller is
-    /// heard. It must not block.
+    /// `ring` is called when hints have left, when room was given back, and when the store serves
+    /// no more; the first caller is heard. It must not block.
     pub fn when_room(&self, ring: OnRoom) {
         self.shared.registry.on_room(ring);
     }
@@ -100,7 +101,8 @@ impl Store {
         }
     }
 
-    /// When the oldest pending hint of a node was enqueued, or a moment before that, in milliseconds since 1970.
+    /// When the oldest pending hint of a node was enqueued, or a moment before that, in
+    /// milliseconds since 1970.
     pub fn oldest(&self, node: NodeId) -> Option<u64> {
         self.shared.registry.lock().oldest(node)
     }
@@ -136,8 +138,8 @@ impl Store {
         })
     }
 
-    /// The node, of those not named, that has the oldest hint of all that nobody has claimed. One that is not known yet is from before
-    /// this life, so it comes first.
+    /// The node, of those not named, that has the oldest hint of all that nobody has claimed. One
+    /// that is not known yet is from before this life, so it comes first.
     pub fn oldest_node(&self, except: &BTreeSet<NodeId>) -> Option<NodeId> {
         let heads = self.heads().into_iter();
         let heads = heads.filter(|head| !except.contains(&head.node));

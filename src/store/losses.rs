@@ -1,5 +1,5 @@
-//! The loss journal, in the tree `hh/losses`: every hint that left undelivered, durably, and every copy of a write that could be neither
-//! sent nor stored, as soon as the store can.
+//! The loss journal, in the tree `hh/losses`: every hint that left undelivered, durably, and every
+//! copy of a write that could be neither sent nor stored, as soon as the store can.
 //!
 //! ```text
 //! 00               what was folded: the oldest entry's index, amounts by reason, queues whose range is forgotten
@@ -9,12 +9,14 @@
 //! 03 <node u64>    what was folded of a node's copies that were not stored
 //! 04 <queue u64>   dead letters of a queue that are none any more: no part of the journal, see `gone_letters.rs`
 //! ```
-//! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it u32. An entry of copies that were not
-//! stored, which have no queue, has version 2. The order of the fields of [`OfQueue`], [`NotStored`], [`LostOfQueue`],
-//! [`NotStoredOfNode`] and [`Folded`], and of the variants of [`LossReason`], is part of the format.
+//! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it
+//! u32. An entry of copies that were not stored, which have no queue, has version 2. The order of
+//! the fields of [`OfQueue`], [`NotStored`], [`LostOfQueue`], [`NotStoredOfNode`] and [`Folded`],
+//! and of the variants of [`LossReason`], is part of the format.
 //!
-//! Entries are kept up to a number; beyond it the oldest is folded into a range of its queue, or a sum of its node, and into sums by
-//! reason, in the same step that adds the newest. The ranges and the sums of nodes are bounded in the same way.
+//! Entries are kept up to a number; beyond it the oldest is folded into a range of its queue, or a
+//! sum of its node, and into sums by reason, in the same step that adds the newest. The ranges and
+//! the sums of nodes are bounded in the same way.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -50,7 +52,8 @@ struct Folded {
     /// Entries below this are folded, whether they are still there or not.
     below: u64,
     by_reason: BTreeMap<LossReason, Amount>,
-    /// Of queues below the first the range may be forgotten; the second is the newest index in any of these.
+    /// Of queues below the first the range may be forgotten; the second is the newest index in any
+    /// of these.
     forgotten: Option<(QueueId, u64)>,
 }
 
@@ -221,10 +224,11 @@ pub fn read_since(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
     Ok(losses)
 }
 
-/// Reads what there is from an index on, and nothing of what is before it: so the sums are not those of all.
+/// Reads what there is from an index on, and nothing of what is before it: so the sums are not
+/// those of all.
 ///
-/// Folding goes on meanwhile, an entry and the range it becomes part of at once. Ranges are read after entries, and what is forgotten
-/// after both, so nothing slips through.
+/// Folding goes on meanwhile, an entry and the range it becomes part of at once. Ranges are read
+/// after entries, and what is forgotten after both, so nothing slips through.
 pub fn scan(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
     let mut losses = Losses::default();
     let folded = read_folded(tree)?;

@@ -1,4 +1,5 @@
-//! Looking in sled's log for blocks that do not read: sled drops records at recovery that are still there (SLED.md rule 10).
+//! Looking in sled's log for blocks that do not read: sled drops records at recovery that are still
+//! there (SLED.md rule 10).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,9 +12,11 @@ use super::{
 };
 use crate::{error::StorageError, types::Sequence};
 
-/// Hands to `store`, once each, chunks of a queue's blocks that are intact in the log and wanted, but for those of blocks that read.
+/// Hands to `store`, once each, chunks of a queue's blocks that are intact in the log and wanted,
+/// but for those of blocks that read.
 ///
-/// A block is written once under its key, so that all its copies are the same. `alive` is called now and then.
+/// A block is written once under its key, so that all its copies are the same. `alive` is called
+/// now and then.
 pub fn find(
     log: &Path,
     queue: QueueRef,

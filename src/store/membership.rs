@@ -83,7 +83,8 @@ impl Store {
         self.ask(done, |done| Request::Pause { node, how, done });
     }
 
-    /// Pauses the replay of all nodes, or ends that pause. Nodes that are paused by themselves stay so.
+    /// Pauses the replay of all nodes, or ends that pause. Nodes that are paused by themselves stay
+    /// so.
     pub fn pause_all(
         &self,
         how: Option<Pause>,
@@ -93,8 +94,8 @@ impl Store {
         self.ask(done, |done| Request::Pause { node, how, done });
     }
 
-    /// Parks every node that is known and not among `members`, and no other. `now_unix_ms` is in the
-    /// time of this life.
+    /// Parks every node that is known and not among `members`, and no other. `now_unix_ms` is in
+    /// the time of this life.
     pub fn retain_nodes(
         &self,
         members: Members,
@@ -157,8 +158,8 @@ impl Store {
         self.shared.holds.lock().leaving.clone()
     }
 
-    /// Puts the queues of `from` among those of `to`, and forgets `from`. Tells how much was pending in them. No task may be at
-    /// work for either.
+    /// Puts the queues of `from` among those of `to`, and forgets `from`. Tells how much was
+    /// pending in them. No task may be at work for either.
     pub fn rename_node(
         &self,
         from: NodeId,
@@ -186,7 +187,8 @@ impl Store {
         self.ask(done, |done| Request::RemoveDrained(node, done));
     }
 
-    /// As [`remove_node`](Store::remove_node) if the node is parked since then still, else it is left as it is.
+    /// As [`remove_node`](Store::remove_node) if the node is parked since then still, else it is
+    /// left as it is.
     pub fn purge_node(
         &self,
         node: NodeId,
@@ -345,7 +347,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Each record is a change of its own: a crash in between parks some, and the host says it again when it is back.
+    /// Each record is a change of its own: a crash in between parks some, and the host says it
+    /// again when it is back.
     fn retain_nodes(
         &mut self,
         members: Option<Members>,
@@ -367,7 +370,8 @@ impl Committer {
         let mut changed = Retained::default();
         let known = self.records.iter().filter(|(_, record)| !record.removed);
         for (node, record) in known {
-            // What the host takes by hand it need not count among its cluster: an outbox is no member.
+            // What the host takes by hand it need not count among its cluster: an outbox is no
+            // member.
             let stays = members.contains(node) || self.config.manual_nodes.contains(node);
             match (stays, record.parked_since) {
                 (false, None) => changed.parked.push(*node),

@@ -1,7 +1,8 @@
-//! The records of the tree `hh/meta`: schema version, store id, next queue id, whether all replay is paused
-//! (u8, 0 no, 1 yes; absent: no), clocks that were wrong (`correction.rs`; absent: none), who is in
-//! the cluster (u8, 0 it is not said, 1 all of them: u64 each; absent: not said), whether any hint
-//! ever had a lifetime of its own (nothing; absent: none had). Each is sealed with a checksum.
+//! The records of the tree `hh/meta`: schema version, store id, next queue id, whether all replay
+//! is paused (u8, 0 no, 1 yes; absent: no), clocks that were wrong (`correction.rs`; absent: none),
+//! who is in the cluster (u8, 0 it is not said, 1 all of them: u64 each; absent: not said), whether
+//! any hint ever had a lifetime of its own (nothing; absent: none had). Each is sealed with a
+//! checksum.
 
 use std::collections::BTreeSet;
 
@@ -81,7 +82,8 @@ pub fn set_store_id(engine: &Engine, store: StoreId) -> sled::Result<usize> {
     put(engine, STORE, store.0.to_vec())
 }
 
-/// `Ok(None)` if the record is missing or damaged: the caller finds a safe value above every queue it sees.
+/// `Ok(None)` if the record is missing or damaged: the caller finds a safe value above every queue
+/// it sees.
 pub fn next_queue(engine: &Engine) -> Result<Option<u64>, MetaError> {
     match get(engine, NEXT_QUEUE) {
         Ok(value) => Ok(value.map(u64::from_be_bytes)),
@@ -108,7 +110,8 @@ pub fn paused(engine: &Engine) -> Result<bool, MetaError> {
     }
 }
 
-/// Returns the bytes handed to the engine. Kept when it ends: a rebuild takes what the log has, and would find an older one.
+/// Returns the bytes handed to the engine. Kept when it ends: a rebuild takes what the log has, and
+/// would find an older one.
 pub fn set_paused(engine: &Engine, paused: bool) -> sled::Result<usize> {
     put(engine, PAUSED, vec![u8::from(paused)])
 }

@@ -1,9 +1,12 @@
-//! A mixed group: the few hints that a commit group has for each of many nodes, stored as one block.
+//! A mixed group: the few hints that a commit group has for each of many nodes, stored as one
+//! block.
 //!
-//! With a block of its own for each node's one hint or two, a group costs an insert a node, compresses badly, and has sled keep a page
-//! in memory for every dozen hints that wait. So such a group is one block at first, and its hints are held in memory for those who
-//! read them (`unsorted.rs`). Once many have gathered they are sorted into blocks of their queues (`sorting.rs`), larger ones by then;
-//! those that left meanwhile never are. An open sorts what a crash left (`sort_found.rs`).
+//! With a block of its own for each node's one hint or two, a group costs an insert a node,
+//! compresses badly, and has sled keep a page in memory for every dozen hints that wait. So such a
+//! group is one block at first, and its hints are held in memory for those who read them
+//! (`unsorted.rs`). Once many have gathered they are sorted into blocks of their queues
+//! (`sorting.rs`), larger ones by then; those that left meanwhile never are. An open sorts what a
+//! crash left (`sort_found.rs`).
 //!
 //! ```text
 //! header  as of any block, with bit 1 of its flags set, bits 2 and 3 if its hints have write ids or lifetimes;
@@ -11,8 +14,9 @@
 //! body    a run: node u64 | queue u64 | first sequence u64 | payload bytes of the queue before it u64 | hints u32
 //!         followed by its hints as in the body of any block, without origins
 //! ```
-//! It stands where a queue of its own would, [`MIXED`], which no node lists. The cursor there says below which all hints are in blocks
-//! of their queues, or have left these; its counts mean nothing.
+//! It stands where a queue of its own would, [`MIXED`], which no node lists. The cursor there says
+//! below which all hints are in blocks of their queues, or have left these; its counts mean
+//! nothing.
 
 use bytes::{Buf, BufMut, Bytes};
 

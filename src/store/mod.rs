@@ -1,8 +1,9 @@
-//! The store: hints in sled, durable, numbered and checked. Synchronous; the only layer that names sled.
+//! The store: hints in sled, durable, numbered and checked. Synchronous; the only layer that names
+//! sled.
 //!
-//! A [`Store`] is one directory. Writers hand appends to the commit thread (`committer`, `group`) and are answered by a
-//! callback; readers peek at what is durable (`reader`); acknowledging moves a cursor in memory at once and on disk with
-//! the next group.
+//! A [`Store`] is one directory. Writers hand appends to the commit thread (`committer`, `group`)
+//! and are answered by a callback; readers peek at what is durable (`reader`); acknowledging moves
+//! a cursor in memory at once and on disk with the next group.
 
 mod accept;
 mod ages;
@@ -203,7 +204,8 @@ impl Store {
         Store::start(config, open::open(config, on_durable)?)
     }
 
-    /// Opens the store in the host's database, whose directory `config.dir` must name, and makes it if there is none.
+    /// Opens the store in the host's database, whose directory `config.dir` must name, and makes it
+    /// if there is none.
     pub fn open_in(
         db: &sled::Db,
         config: &Config,
@@ -271,13 +273,14 @@ impl Store {
         })
     }
 
-    /// Has this called when hints may have left a queue or dead letters changed, and when the store stops or begins to serve: on any
-    /// thread, so it must not block. Only the first call counts.
+    /// Has this called when hints may have left a queue or dead letters changed, and when the store
+    /// stops or begins to serve: on any thread, so it must not block. Only the first call counts.
     pub fn on_departed(&self, on_departed: OnDeparted) {
         let _ = self.shared.on_departed.set(on_departed);
     }
 
-    /// Has this called when something happens to hints or to the store: on any thread, so it must not block. Only the first call counts.
+    /// Has this called when something happens to hints or to the store: on any thread, so it must
+    /// not block. Only the first call counts.
     pub fn on_event(&self, on_event: OnEvent) {
         let _ = self.shared.on_event.set(on_event);
     }
@@ -293,10 +296,11 @@ impl Store {
         self.shared.store
     }
 
-    /// Hands a hint to the pipeline. `done` is called once, with its id as soon as it is durable, on the commit thread
-    /// or on this one; it must not block.
+    /// Hands a hint to the pipeline. `done` is called once, with its id as soon as it is durable,
+    /// on the commit thread or on this one; it must not block.
     ///
-    /// No limit is asked: see [`reserve`](Store::reserve) and [`append_within`](Store::append_within).
+    /// No limit is asked: see [`reserve`](Store::reserve) and
+    /// [`append_within`](Store::append_within).
     #[cfg(any(test, feature = "testkit"))]
     pub fn append(&self, node: NodeId, hint: Hint, done: AppendDone) {
         self.append_within(Reservation::default(), node, hint, done);
@@ -314,7 +318,8 @@ impl Store {
         }));
     }
 
-    /// Hands a transaction to the pipeline. `done` is called once, on the commit thread or on this one; it must not block.
+    /// Hands a transaction to the pipeline. `done` is called once, on the commit thread or on this
+    /// one; it must not block.
     pub fn propose(&self, proposal: Proposal) {
         self.hand_in_checked(Entry::Proposal(proposal));
     }
@@ -332,14 +337,16 @@ impl Store {
         }
     }
 
-    /// Checks that `trees` can take part in a transaction: the host's own, in the database that this store shares.
+    /// Checks that `trees` can take part in a transaction: the host's own, in the database that
+    /// this store shares.
     pub fn check_trees(&self, trees: &[Tree]) -> Result<(), TransactionError> {
         let engine = self.shared.engine().map_err(EnqueueError::from)?;
         proposal::check_trees(&engine, trees)
     }
 
-    /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the store fails before.
-    /// `done` is called as by [`append`](Store::append), unless this refuses the hint.
+    /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the
+    /// store fails before. `done` is called as by [`append`](Store::append), unless this refuses
+    /// the hint.
     #[cfg(any(test, feature = "testkit"))]
     pub fn append_buffered(
         &self,
@@ -391,8 +398,9 @@ impl Store {
         queues.is_some_and(NodeQueues::has_pending)
     }
 
-    /// Whether a hint that became durable has left its queue, in whatever way, and every older one of its shard there; one of a
-    /// node that was removed has. Where a limit took it, this may be said late, but not too early.
+    /// Whether a hint that became durable has left its queue, in whatever way, and every older one
+    /// of its shard there; one of a node that was removed has. Where a limit took it, this may be
+    /// said late, but not too early.
     pub fn is_gone_in_order(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
         let registry = self.shared.registry.lock();
         registry.is_gone_in_order(node, queue, sequence)
@@ -450,16 +458,17 @@ impl Store {
         reader.peek(&self.shared, node, stretch, limits)
     }
 
-    /// Claims those hints that are pending and nobody else's, and keeps only them in the list: until they are released, delivered, or
-    /// buried or lost, no limit takes them. Returns how often the store was opened again before this claim; the next time forgets it.
+    /// Claims those hints that are pending and nobody else's, and keeps only them in the list:
+    /// until they are released, delivered, or buried or lost, no limit takes them. Returns how
+    /// often the store was opened again before this claim; the next time forgets it.
     pub fn claim(&self, node: NodeId, hints: &mut Vec<PeekedHint>) -> u64 {
         let mut registry = self.shared.registry.lock();
         registry.claim(node, hints);
         registry.reopens
     }
 
-    /// Gives hints back that were claimed when the store had been opened again so often, unless it was since: then what is claimed is
-    /// somebody else's.
+    /// Gives hints back that were claimed when the store had been opened again so often, unless it
+    /// was since: then what is claimed is somebody else's.
     pub fn release_claimed(&self, node: NodeId, hints: &[PeekedHint], reopens: u64) {
         let mut registry = self.shared.registry.lock();
         if registry.reopens == reopens {
@@ -500,7 +509,8 @@ impl Store {
         }
     }
 
-    /// Remembers how delivery to a node goes, over restarts too: it is durable with the next group. A node without queues has none.
+    /// Remembers how delivery to a node goes, over restarts too: it is durable with the next group.
+    /// A node without queues has none.
     pub fn set_status(&self, node: NodeId, status: Status) {
         let mut registry = self.shared.registry.lock();
         let Some(queues) = registry.nodes.get_mut(&node) else {
@@ -552,10 +562,11 @@ impl Store {
         self.shared.check_serving()
     }
 
-    /// Commits what was handed in, leaves `CLEAN` behind and lets go of the directory; then another open succeeds.
+    /// Commits what was handed in, leaves `CLEAN` behind and lets go of the directory; then another
+    /// open succeeds.
     ///
-    /// Blocks until that is done, or until the watchdog finds the commit thread hung. A second call waits for the first
-    /// and has nothing to tell.
+    /// Blocks until that is done, or until the watchdog finds the commit thread hung. A second call
+    /// waits for the first and has nothing to tell.
     pub fn close(&self) -> Result<(), HandoffError> {
         // Held until all is done: a second closer waits for the first.
         let mut threads = self.threads.lock();
@@ -575,7 +586,8 @@ impl Store {
             match told.recv_timeout(self.commit_timeout / 4) {
                 Ok(result) => break result,
                 Err(mpsc::RecvTimeoutError::Disconnected) => break Err(self.why_closed()),
-                // A thread that hangs in closing itself cannot be told apart from here; the watchdog does.
+                // A thread that hangs in closing itself cannot be told apart from here; the
+                // watchdog does.
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if let Health::RestartRequired(cause) = self.health() {
                         break Err(cause.into());
@@ -602,7 +614,8 @@ impl Store {
         self.shared.faults.on_rewrites(eager);
     }
 
-    /// Waits until the directory is left as it is, but not for one that hangs: that keeps the directory's lock.
+    /// Waits until the directory is left as it is, but not for one that hangs: that keeps the
+    /// directory's lock.
     fn await_rewriter(&self, rewriter: JoinHandle<()>) {
         let started = Instant::now();
         while !rewriter.is_finished() {

@@ -1,12 +1,13 @@
-//! Which node has which queue, where `CLEAN` says so: it has the last word, since sled may have lost what was written last, or
-//! brought back what was done with.
+//! Which node has which queue, where `CLEAN` says so: it has the last word, since sled may have
+//! lost what was written last, or brought back what was done with.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{clean::Summary, keys::QueueRef, node_record::NodeRecord, registry::Registry};
 use crate::{stats::Damage, types::NodeId};
 
-/// Makes the records list what `CLEAN` names, and nothing else. Returns the nodes whose record is another now.
+/// Makes the records list what `CLEAN` names, and nothing else. Returns the nodes whose record is
+/// another now.
 pub fn list_as_named(
     records: &mut HashMap<NodeId, NodeRecord>,
     found: &BTreeSet<QueueRef>,
@@ -42,7 +43,8 @@ pub fn list_as_named(
                 lost: None,
             });
             if !live.contains(&at) && !record.retired.contains(&at) {
-                // But for the dead letters in it, it may not have been given back to the engine yet.
+                // But for the dead letters in it, it may not have been given back to the engine
+                // yet.
                 record.retired.push(at);
             }
         }
@@ -68,7 +70,8 @@ fn missing(listed: &[QueueRef], named: &[QueueRef]) -> impl Iterator<Item = Queu
     named.iter().filter(|at| !listed.contains(at)).copied()
 }
 
-/// Has what no node has any more given back to the engine: sled lost the records that retired it, or removed its node.
+/// Has what no node has any more given back to the engine: sled lost the records that retired it,
+/// or removed its node.
 fn forget_the_rest(
     records: &mut HashMap<NodeId, NodeRecord>,
     found: &BTreeSet<QueueRef>,

@@ -6,9 +6,10 @@
 //!        queues u32 | a queue: node u64, queue u64, life u8 (0 live, 1 retired, 2 has dead letters)
 //!        CRC32C over key and all of the above u32
 //! ```
-//! All big endian. Version 1 is the same without flags, parked since, and life 2; schema 1 wrote it. A retired queue is empty or was removed; it is listed until the last of its keys is trimmed, so that
-//! a crash in between cannot make it look like a queue that lost its record. A queue with dead letters is listed a second time for them,
-//! and stays when it is otherwise gone.
+//! All big endian. Version 1 is the same without flags, parked since, and life 2; schema 1 wrote
+//! it. A retired queue is empty or was removed; it is listed until the last of its keys is trimmed,
+//! so that a crash in between cannot make it look like a queue that lost its record. A queue with
+//! dead letters is listed a second time for them, and stays when it is otherwise gone.
 
 use bytes::{Buf, BufMut};
 
@@ -38,7 +39,8 @@ pub struct NodeRecord {
     pub paused: bool,
     /// The host wants it removed once nothing is pending.
     pub leaves: bool,
-    /// Since when the host has said that it is not in the cluster, by the wall clock, in milliseconds since 1970.
+    /// Since when the host has said that it is not in the cluster, by the wall clock, in
+    /// milliseconds since 1970.
     pub parked_since: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! Opening a store: lock, count the attempt, find the generation, open it or what takes its place; or open it in the host's
-//! database.
+//! Opening a store: lock, count the attempt, find the generation, open it or what takes its place;
+//! or open it in the host's database.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -24,9 +24,10 @@ use crate::{
     error::{ConfigError, OpenError, UnopenableReason},
 };
 
-/// After this many deaths in a row while opening, nothing is tried again by itself: under `panic = "abort"` a damaged
-/// store would otherwise kill the process at every start. A kill from outside counts too, since nobody can tell the two apart
-/// afterwards; so there are more than it takes to be sure, lest a process that was killed twice while it started be refused.
+/// After this many deaths in a row while opening, nothing is tried again by itself: under `panic =
+/// "abort"` a damaged store would otherwise kill the process at every start. A kill from outside
+/// counts too, since nobody can tell the two apart afterwards; so there are more than it takes to
+/// be sure, lest a process that was killed twice while it started be refused.
 const DEATHS_TOLERATED: u32 = 4;
 
 /// Where a generation comes from.
@@ -38,7 +39,8 @@ enum Origin {
     Unnamed,
     /// Found, and named by `CURRENT`.
     Named,
-    /// Written by a rebuild a moment ago, and named by `CURRENT`. Damage in it is not for another rebuild.
+    /// Written by a rebuild a moment ago, and named by `CURRENT`. Damage in it is not for another
+    /// rebuild.
     Rebuilt,
 }
 
@@ -55,7 +57,8 @@ pub struct Opened {
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Counts the attempt while it is made. Whatever comes of it, this process lives to tell, unless it refused to try.
+/// Counts the attempt while it is made. Whatever comes of it, this process lives to tell, unless it
+/// refused to try.
 fn counted(
     directory: &Directory,
     attempt: impl FnOnce(u32) -> Result<Opened, OpenError>,
@@ -77,8 +80,9 @@ fn counted(
     opened
 }
 
-/// Opens the generation in use once more, within the life of a store. `known` is what the store knows of itself, where it
-/// found its files damaged: then the generation is rebuilt from what is intact in them.
+/// Opens the generation in use once more, within the life of a store. `known` is what the store
+/// knows of itself, where it found its files damaged: then the generation is rebuilt from what is
+/// intact in them.
 pub fn reopen(
     config: &Config,
     directory: &Directory,
@@ -148,7 +152,8 @@ pub fn open_in(
     Ok(assemble(config, engine, recovered, home, on_durable))
 }
 
-/// Opens the current generation; one that cannot be opened is moved aside whole if the caller chose that.
+/// Opens the current generation; one that cannot be opened is moved aside whole if the caller chose
+/// that.
 fn open_or_replace(
     config: &Config,
     directory: &Directory,
@@ -186,7 +191,8 @@ fn open_or_replace(
         Err(OpenError::Unopenable { reason, .. }) => reason,
         other => return other,
     };
-    // A generation that CURRENT never named died in its first open: nothing in it was ever answered.
+    // A generation that CURRENT never named died in its first open: nothing in it was ever
+    // answered.
     if is_named && config.on_unopenable == OnUnopenable::Fail {
         return Err(unopenable(&directory.generation(&generation), reason));
     }
@@ -228,7 +234,8 @@ fn open_generation(
     };
     let open_engine = || Engine::open(&path, Arc::clone(&faults));
     let opened = match (exposed, &clean) {
-        // sled would take damage at the end of the log for its end, and write over what stands behind it.
+        // sled would take damage at the end of the log for its end, and write over what stands
+        // behind it.
         (Some(_), Some(_)) => Err(unopenable(
             &path,
             UnopenableReason::Damaged {
@@ -236,7 +243,8 @@ fn open_generation(
                 detail: "its end does not read".to_owned(),
             },
         )),
-        // After an unclean stop that is nothing special. But if it does not open, it is to be what it was.
+        // After an unclean stop that is nothing special. But if it does not open, it is to be what
+        // it was.
         (Some(exposed), None) => exposed.while_opening(&log, || {
             guarded_open(config, &path, open_engine, origin.is_named(), None)
         }),

@@ -1,6 +1,8 @@
-//! What a transaction's closure sees of the host's trees: the rows as they are, under what it has written itself.
+//! What a transaction's closure sees of the host's trees: the rows as they are, under what it has
+//! written itself.
 //!
-//! Nothing it writes reaches the database before the commit thread has found that all it read is still so.
+//! Nothing it writes reaches the database before the commit thread has found that all it read is
+//! still so.
 
 use std::{
     cell::{Cell, RefCell},
@@ -54,8 +56,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Bytes that will be handed to the engine. As in trimming, a removal counts as its key and the value that it removes: sled
-    /// rewrites the pages around it.
+    /// Bytes that will be handed to the engine. As in trimming, a removal counts as its key and the
+    /// value that it removes: sled rewrites the pages around it.
     pub fn bytes(&self) -> usize {
         self.bytes.get()
     }
@@ -147,9 +149,9 @@ fn within(what: &'static str, size: usize, max: usize) -> Result<(), Transaction
 
 /// One of the host's trees, within a transaction.
 ///
-/// It shows the rows as they are under what this transaction has written. That other transactions change rows between
-/// two reads is found out before anything is committed, and then the closure is run again; until then it may see rows that do not
-/// fit together.
+/// It shows the rows as they are under what this transaction has written. That other transactions
+/// change rows between two reads is found out before anything is committed, and then the closure is
+/// run again; until then it may see rows that do not fit together.
 #[derive(Debug)]
 pub struct Rows<'a> {
     tree: &'a Tree,
@@ -179,8 +181,8 @@ impl<'a> Rows<'a> {
     /// The row's value, `None` if there is no such row.
     ///
     /// # Errors
-    /// [`TransactionError::TransactionTooLarge`] when more than 10,000 rows or 16 MiB are read, [`TransactionError::Read`] if the database
-    /// fails; the transaction cannot be committed then.
+    /// [`TransactionError::TransactionTooLarge`] when more than 10,000 rows or 16 MiB are read,
+    /// [`TransactionError::Read`] if the database fails; the transaction cannot be committed then.
     pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Option<IVec>, TransactionError> {
         let key = key.as_ref();
         if let Some(known) = self.writes.get(key).or_else(|| self.reads.get(key)) {
@@ -192,11 +194,12 @@ impl<'a> Rows<'a> {
         Ok(value)
     }
 
-    /// Makes `value` the row's value. A blind write: rows that are only written conflict with nobody.
+    /// Makes `value` the row's value. A blind write: rows that are only written conflict with
+    /// nobody.
     ///
     /// # Errors
-    /// [`TransactionError::TransactionTooLarge`] for a key over 4 KiB, a value over 64 KiB, or when all rows and hints
-    /// together come to more than 1 MiB. The row is then as it was.
+    /// [`TransactionError::TransactionTooLarge`] for a key over 4 KiB, a value over 64 KiB, or when
+    /// all rows and hints together come to more than 1 MiB. The row is then as it was.
     pub fn insert(
         &mut self,
         key: impl AsRef<[u8]>,
@@ -221,7 +224,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// SLED.md rule 10: a damaged file may make a read panic. That is not the end of the store: the row is the host's.
+/// SLED.md rule 10: a damaged file may make a read panic. That is not the end of the store: the row
+/// is the host's.
 pub fn read_row(tree: &Tree, key: &[u8]) -> Result<Option<IVec>, StorageError> {
     match catch_unwind(AssertUnwindSafe(|| tree.get(key))) {
         Ok(Ok(value)) => Ok(value),
@@ -234,8 +238,9 @@ fn row_bytes(key: &[u8], value: &Option<IVec>) -> usize {
     key.len() + value.as_ref().map_or(0, |value| value.len())
 }
 
-/// Rows to be written and removed as one, without having read anything: what a [`sled::Batch`] is for one tree, over any number
-/// of trees of a shared database. See [`HintedHandoff::apply`](crate::HintedHandoff::apply).
+/// Rows to be written and removed as one, without having read anything: what a [`sled::Batch`] is
+/// for one tree, over any number of trees of a shared database. See
+/// [`HintedHandoff::apply`](crate::HintedHandoff::apply).
 #[derive(Debug, Default)]
 pub struct RowBatch {
     changes: Vec<(IVec, TreeChanges)>,
@@ -251,8 +256,8 @@ impl RowBatch {
     /// Makes `value` the value of the row `key` of `tree`.
     ///
     /// # Errors
-    /// [`TransactionError::TransactionTooLarge`] for a key over 4 KiB, a value over 64 KiB, or more than 1 MiB in all. The batch is
-    /// then as it was.
+    /// [`TransactionError::TransactionTooLarge`] for a key over 4 KiB, a value over 64 KiB, or more
+    /// than 1 MiB in all. The batch is then as it was.
     pub fn insert(
         &mut self,
         tree: &Tree,

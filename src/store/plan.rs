@@ -1,4 +1,5 @@
-//! What a group's hints become: sequences, blocks of their queues or mixed groups, and the spacers before these.
+//! What a group's hints become: sequences, blocks of their queues or mixed groups, and the spacers
+//! before these.
 
 use std::collections::BTreeMap;
 
@@ -25,9 +26,10 @@ use crate::{
 /// Hints of a node that take more than this are a block of their own.
 const MIXED_BELOW_BYTES: usize = 16 * 1024;
 
-/// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). What a
-/// node takes beyond a bound is left out there; hints that leave with the group that stores them, and
-/// held ones, may be any number, so a queue whose list has this many ranges gets no more of them.
+/// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). What
+/// a node takes beyond a bound is left out there; hints that leave with the group that stores them,
+/// and held ones, may be any number, so a queue whose list has this many ranges gets no more of
+/// them.
 const RANGES_MAX: usize = 1000;
 
 /// The blocks of a group, encoded and not yet written.
@@ -89,7 +91,8 @@ impl Committer {
         Ok(plan)
     }
 
-    /// Where several nodes have little, that is one mixed group; and some of what is in earlier ones is sorted.
+    /// Where several nodes have little, that is one mixed group; and some of what is in earlier
+    /// ones is sorted.
     fn mix(&mut self, mut drafts: Vec<Draft>) -> Vec<Job> {
         let is_little = |draft: &mut Draft| draft.bytes() < MIXED_BELOW_BYTES;
         let mut runs: Vec<Draft> = drafts.extract_if(.., is_little).collect();
@@ -172,7 +175,8 @@ impl Committer {
         Ok(draft)
     }
 
-    /// Lets the node's next hint begin a new queue if its last one can take none that leaves past others. Returns that one.
+    /// Lets the node's next hint begin a new queue if its last one can take none that leaves past
+    /// others. Returns that one.
     fn end_long_queue(&mut self, node: NodeId, accepted: &Accepted) -> Option<Dirty> {
         let tail = self.tails.get(&node)?;
         let ranges = match accepted.cursors.get(&(node, tail.queue)) {

@@ -1,4 +1,5 @@
-//! A transaction on its way to the commit thread: what its closure read, and what is to become of that.
+//! A transaction on its way to the commit thread: what its closure read, and what is to become of
+//! that.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ use crate::{
     types::{Amount, HintId, NodeId, Sequence},
 };
 
-/// Told the outcome of a transaction: the ids of its hints, in the order of its hints. Dropped untold, it is unknown.
+/// Told the outcome of a transaction: the ids of its hints, in the order of its hints. Dropped
+/// untold, it is unknown.
 pub type ProposalDone = Box<dyn FnOnce(Result<Vec<HintId>, Refusal>) + Send>;
 
 /// A transaction, and who waits for it.
@@ -62,7 +64,8 @@ impl Draft {
         }
     }
 
-    /// What is left of a run that gave up. It counts only if what it read fits together, so that alone is looked at.
+    /// What is left of a run that gave up. It counts only if what it read fits together, so that
+    /// alone is looked at.
     pub fn of_reads(mut changes: Vec<TreeChanges>, budget: &Budget) -> Self {
         changes.iter_mut().for_each(|it| it.writes.clear());
         Draft {

@@ -1,7 +1,8 @@
-//! Limits of what may be pending: room is reserved before a hint enters the pipeline, and becomes its own when it is published.
+//! Limits of what may be pending: room is reserved before a hint enters the pipeline, and becomes
+//! its own when it is published.
 //!
-//! The account is part of the registry, so what is pending and what is reserved are looked at, and turn into one another, under one
-//! lock: no moment in which a hint counts twice, or not at all.
+//! The account is part of the registry, so what is pending and what is reserved are looked at, and
+//! turn into one another, under one lock: no moment in which a hint counts twice, or not at all.
 
 use std::{collections::BTreeMap, sync::Weak};
 
@@ -118,7 +119,8 @@ pub struct Quota {
     pub pending: Amount,
     reserved: Amount,
     reserved_by_node: BTreeMap<NodeId, Amount>,
-    /// Something left, or was not stored after all: whoever waits for room is to be told once the lock is released.
+    /// Something left, or was not stored after all: whoever waits for room is to be told once the
+    /// lock is released.
     pub freed: bool,
 }
 
@@ -135,7 +137,8 @@ impl Quota {
         self.freed |= self.disk.note(log_bytes, self.pending, coming);
     }
 
-    /// Promises room for hints, each node once, given what is pending of each: for all of them or for none.
+    /// Promises room for hints, each node once, given what is pending of each: for all of them or
+    /// for none.
     pub fn reserve(&mut self, wanted: &[Wanted]) -> Result<(), Full> {
         self.check(wanted)?;
         for it in wanted {
@@ -225,7 +228,8 @@ impl Reservation {
         }
     }
 
-    /// Its hints are published under the lock of the account: they count as pending, and as nothing else.
+    /// Its hints are published under the lock of the account: they count as pending, and as nothing
+    /// else.
     pub(super) fn settle(mut self, quota: &mut Quota) {
         if let Some((_, held)) = self.held.take() {
             quota.unreserve(&held);

@@ -1,4 +1,5 @@
-//! Hints that left out of order: ranges of sequences above a cursor, with the payload bytes in each.
+//! Hints that left out of order: ranges of sequences above a cursor, with the payload bytes in
+//! each.
 
 use std::collections::BTreeMap;
 

@@ -37,7 +37,8 @@ pub enum Peek {
     Empty,
     /// Consecutive hints of one queue.
     Hints(Vec<PeekedHint>),
-    /// The hint here could not be read. If it is at the queue's cursor, ask the commit thread to judge it, then peek again.
+    /// The hint here could not be read. If it is at the queue's cursor, ask the commit thread to
+    /// judge it, then peek again.
     Damaged(Place),
 }
 
@@ -188,7 +189,8 @@ impl Reader {
         }
     }
 
-    /// The block that the first of these sequences stands in; up to the last of them, and so much, is wanted.
+    /// The block that the first of these sequences stands in; up to the last of them, and so much,
+    /// is wanted.
     fn block_at(
         &mut self,
         shared: &Shared,

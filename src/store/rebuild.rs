@@ -1,8 +1,9 @@
 //! Writing a generation anew from what is intact in the log of a damaged one.
 //!
-//! The damaged one is only read, and moved aside whole once the new one has taken its place; a crash before that leaves it in
-//! use. What is written comes from the log record by record (see `carve.rs`); what is done with, and stands in the log still,
-//! is told by `CLEAN`, or else by the node records and cursors that are found.
+//! The damaged one is only read, and moved aside whole once the new one has taken its place; a
+//! crash before that leaves it in use. What is written comes from the log record by record (see
+//! `carve.rs`); what is done with, and stands in the log still, is told by `CLEAN`, or else by the
+//! node records and cursors that are found.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -39,7 +40,8 @@ pub struct Rebuilt {
     pub moved_aside: PathBuf,
 }
 
-/// Puts a generation of what is intact in the place of a damaged one. `alive` is called now and then.
+/// Puts a generation of what is intact in the place of a damaged one. `alive` is called now and
+/// then.
 pub fn replace(
     directory: &Directory,
     damaged: &str,
@@ -74,11 +76,12 @@ pub fn replace(
 struct Known {
     meta: BTreeMap<Vec<u8>, Vec<u8>>,
     records: BTreeMap<NodeId, (NodeRecord, Vec<u8>)>,
-    /// Queues that any record lists as retired, also one that was written over since: that is never undone.
+    /// Queues that any record lists as retired, also one that was written over since: that is never
+    /// undone.
     retired: BTreeSet<QueueRef>,
     cursors: HashMap<QueueRef, (Cursor, Vec<u8>)>,
-    /// What is known of dead letters, and of those that are none any more. The log of the new generation has only those that are, so what
-    /// is gone is forgotten there.
+    /// What is known of dead letters, and of those that are none any more. The log of the new
+    /// generation has only those that are, so what is gone is forgotten there.
     letters: BTreeMap<Place, (Letter, Vec<u8>)>,
     gone_letters: HashMap<QueueId, GoneLetters>,
     /// The loss journal, likewise.
@@ -183,8 +186,9 @@ impl Known {
         }
     }
 
-    /// Letters of a node that was removed stand in the log still. `CLEAN` names all queues that have any; without it, a record that is
-    /// older than what it is asked about lists a queue as live at least.
+    /// Letters of a node that was removed stand in the log still. `CLEAN` names all queues that
+    /// have any; without it, a record that is older than what it is asked about lists a queue as
+    /// live at least.
     fn forget_letters(&mut self, clean: Option<&Summary>, wanted: &Wanted) {
         let gone = &self.gone_letters;
         self.letters.retain(|place, (letter, _)| {
@@ -231,7 +235,8 @@ impl Known {
             };
         }
         let live = self.records.values().flat_map(|(record, _)| &record.live);
-        // A node that went by another name is a tombstone, and does not say who got its queues: that record may be damaged.
+        // A node that went by another name is a tombstone, and does not say who got its queues:
+        // that record may be damaged.
         let known = self.records.iter().filter(|(_, (it, _))| !it.removed);
         Wanted {
             queues: live
@@ -319,7 +324,8 @@ impl Writer<'_> {
             let Some(from) = wanted.from(queue) else {
                 return Ok(());
             };
-            // Only the first chunk tells where its block ends; the others of a block that is done with are trimmed later.
+            // Only the first chunk tells where its block ends; the others of a block that is done
+            // with are trimmed later.
             let is_done = chunk == 0
                 && Header::parse(queue, first, value).map_or(true, |header| header.last() < from);
             if is_done {

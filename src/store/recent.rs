@@ -1,9 +1,10 @@
 //! Blocks just written, for a reader that waits for more.
 //!
-//! A node that takes hints as fast as they come has each block read right after it was written. For such a node a block's body is
-//! kept as it was before it was compressed, until it was read, or newer ones need the room: then nothing is read back and nothing is
-//! decompressed. A block is put here once it is durable, and a queue never has another one under the same sequences, so what is here
-//! is what a read of the engine would find.
+//! A node that takes hints as fast as they come has each block read right after it was written. For
+//! such a node a block's body is kept as it was before it was compressed, until it was read, or
+//! newer ones need the room: then nothing is read back and nothing is decompressed. A block is put
+//! here once it is durable, and a queue never has another one under the same sequences, so what is
+//! here is what a read of the engine would find.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -63,7 +64,8 @@ impl Recent {
                 break;
             };
             state.bytes -= unread.body.len();
-            // Its reader does not keep up, or the node takes nothing: until the reader comes to the end again there is no use in it.
+            // Its reader does not keep up, or the node takes nothing: until the reader comes to the
+            // end again there is no use in it.
             state.waiting.remove(&unread.node);
         }
     }

@@ -1,8 +1,9 @@
-//! What an open finds on disk: nodes, queues, cursors, tails; checked against `CLEAN` where there is one.
+//! What an open finds on disk: nodes, queues, cursors, tails; checked against `CLEAN` where there
+//! is one.
 //!
-//! sled may have lost records without a word (SLED.md rule 10), so nothing found is taken on trust: a queue that no node
-//! lists is adopted, a cursor that does not read is rebuilt from the blocks, a tail that `CLEAN` knows better is marked
-//! so that replay finds and reports what is missing.
+//! sled may have lost records without a word (SLED.md rule 10), so nothing found is taken on trust:
+//! a queue that no node lists is adopted, a cursor that does not read is rebuilt from the blocks, a
+//! tail that `CLEAN` knows better is marked so that replay finds and reports what is missing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -214,8 +215,8 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
     Ok(found)
 }
 
-/// Gives queues that no record lists back to the node that their hints were first meant for, oldest first. Returns the nodes that got
-/// some.
+/// Gives queues that no record lists back to the node that their hints were first meant for, oldest
+/// first. Returns the nodes that got some.
 fn adopt_unlisted(
     records: &mut HashMap<NodeId, NodeRecord>,
     found: &BTreeSet<QueueRef>,
@@ -243,7 +244,8 @@ fn adopt_unlisted(
         });
         let record = records.entry(at.node).or_default();
         record.removed = false;
-        // Before those that were begun later for the same node. What came by a rename has its own order.
+        // Before those that were begun later for the same node. What came by a rename has its own
+        // order.
         let later = |other: &QueueRef| other.node == at.node && other.queue > at.queue;
         let place = record.live.iter().position(later);
         record.live.insert(place.unwrap_or(record.live.len()), at);
@@ -254,10 +256,11 @@ fn adopt_unlisted(
     adopted
 }
 
-/// A queue has one node. Records that a rename changed as one can only contradict each other where the disk gave back an old one.
+/// A queue has one node. Records that a rename changed as one can only contradict each other where
+/// the disk gave back an old one.
 ///
-/// Then what one of them lists as retired is done with: that is never undone. Else the queue belongs to the node that is not the
-/// one in its keys, since it was moved there at some time.
+/// Then what one of them lists as retired is done with: that is never undone. Else the queue
+/// belongs to the node that is not the one in its keys, since it was moved there at some time.
 fn list_once(
     records: &mut HashMap<NodeId, NodeRecord>,
     registry: &mut Registry,
@@ -447,8 +450,8 @@ fn load_cursor(
     }
 }
 
-/// Finds the last block. One that does not read is counted by what its header claims: what is claimed in excess is
-/// reported as lost, what is claimed too little is not there to be read.
+/// Finds the last block. One that does not read is counted by what its header claims: what is
+/// claimed in excess is reported as lost, what is claimed too little is not there to be read.
 fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<Tail>, sled::Error> {
     let Some(first) = blocks::last_start(&engine.hints, at, Sequence(u64::MAX))? else {
         return Ok(None);

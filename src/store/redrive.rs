@@ -1,7 +1,9 @@
-//! Dead letters that become hints again, and the records that lead from where they stood to where they are.
+//! Dead letters that become hints again, and the records that lead from where they stood to where
+//! they are.
 //!
-//! From every place that such a hint stood in as a dead letter, a record points to where it is now, until it is done with: so whoever
-//! knows one of its places finds it, and what becomes of it is known of all of them.
+//! From every place that such a hint stood in as a dead letter, a record points to where it is now,
+//! until it is done with: so whoever knows one of its places finds it, and what becomes of it is
+//! known of all of them.
 
 use std::collections::HashMap;
 
@@ -20,7 +22,8 @@ use crate::{
     types::{Amount, NodeId, QueueId, Sequence},
 };
 
-/// By where they are now, where hints stood that were dead letters and are not done with: every place, the first one first.
+/// By where they are now, where hints stood that were dead letters and are not done with: every
+/// place, the first one first.
 pub type Redriven = HashMap<Place, Vec<Place>>;
 
 impl Committer {
@@ -38,7 +41,8 @@ impl Committer {
         Ok(true)
     }
 
-    /// A dead letter was sent on as `now`: whoever looks for it is pointed there, wherever it stood before.
+    /// A dead letter was sent on as `now`: whoever looks for it is pointed there, wherever it stood
+    /// before.
     pub fn point_to(
         &mut self,
         accepted: &mut Accepted,
@@ -60,7 +64,8 @@ impl Committer {
         accepted.pointed.push((letter, now, stood));
     }
 
-    /// Where a hint stood before it was sent on. What it says of itself will do if nothing points to it.
+    /// Where a hint stood before it was sent on. What it says of itself will do if nothing points
+    /// to it.
     pub fn stood(
         &self,
         now: Place,
@@ -72,7 +77,8 @@ impl Committer {
         }
     }
 
-    /// Removes what points to hints of a queue that are done with. Call it once the queue's cursor is written.
+    /// Removes what points to hints of a queue that are done with. Call it once the queue's cursor
+    /// is written.
     pub fn forget_redriven(&mut self, queue: &Queue) -> Result<(), StorageError> {
         if self.redriven.is_empty() {
             return Ok(());
@@ -100,8 +106,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Records a loss of hints that nobody read. Those among them that were sent on are recorded one by one, lest they be looked for
-    /// in vain where they stood; their bytes are not known, and are counted with the rest.
+    /// Records a loss of hints that nobody read. Those among them that were sent on are recorded
+    /// one by one, lest they be looked for in vain where they stood; their bytes are not known, and
+    /// are counted with the rest.
     pub fn record_unread(
         &mut self,
         accepted: &mut Accepted,

@@ -1,7 +1,7 @@
 //! What is known of every node's queues in memory: cursors, watermarks, depth.
 //!
-//! One mutex guards it (see [`Shared`](super::shared::Shared)). The commit thread publishes what became durable, replay
-//! advances cursors, everybody reads.
+//! One mutex guards it (see [`Shared`](super::shared::Shared)). The commit thread publishes what
+//! became durable, replay advances cursors, everybody reads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -38,10 +38,11 @@ pub struct Registry {
     pub ages: BTreeMap<QueueRef, Ages>,
     /// Hints that only their holders let leave.
     pub held: HeldHints,
-    /// Copies that were neither sent nor stored since open, by node. Apart from the nodes, since one that has only these has no queues and
-    /// is none that the store knows.
+    /// Copies that were neither sent nor stored since open, by node. Apart from the nodes, since
+    /// one that has only these has no queues and is none that the store knows.
     pub not_stored: BTreeMap<NodeId, Amount>,
-    /// How often the store was opened again before this was found; all claims were forgotten each time.
+    /// How often the store was opened again before this was found; all claims were forgotten each
+    /// time.
     pub reopens: u64,
 }
 
@@ -91,7 +92,8 @@ pub struct Queue {
     pub watermark: Sequence,
     /// Payload bytes of all hints up to the watermark.
     pub bytes: u64,
-    /// Takes no new hints: it was there before an unclean stop, or before another queue of its node.
+    /// Takes no new hints: it was there before an unclean stop, or before another queue of its
+    /// node.
     pub sealed: bool,
     /// Hints that somebody is about to let leave, or holds: nobody else may let them leave.
     pub claimed: BTreeSet<Sequence>,
@@ -210,7 +212,8 @@ impl NodeQueues {
         })
     }
 
-    /// What is there to read from a place on, or from the head of the first queue with anything in it.
+    /// What is there to read from a place on, or from the head of the first queue with anything in
+    /// it.
     pub fn stretch(&self, from: Option<Place>) -> Option<Stretch> {
         // A queue that is gone by now was drained, and what came before it too.
         let known = from.and_then(|place| self.queues.iter().position(|it| it.at == place.queue));
@@ -311,10 +314,12 @@ impl Registry {
         queues.find(|it| it.at.queue == queue)
     }
 
-    /// Whether a hint has left its queue, and with it every older one of its shard there, or the queue its node.
+    /// Whether a hint has left its queue, and with it every older one of its shard there, or the
+    /// queue its node.
     ///
-    /// Replay lets the hints of a shard leave in order. Limits do not: they pass over those that are being sent, which stay if that
-    /// fails. So of what a limit may have taken, this says so only once all of the queue up to there is gone.
+    /// Replay lets the hints of a shard leave in order. Limits do not: they pass over those that
+    /// are being sent, which stay if that fails. So of what a limit may have taken, this says so
+    /// only once all of the queue up to there is gone.
     pub fn is_gone_in_order(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
         let queue = self.numbered(node, queue);
         queue.is_none_or(|queue| match sequence <= queue.limited_through {
@@ -533,7 +538,8 @@ impl Registry {
         known.min()
     }
 
-    /// The first hint from a place on that is nobody's, and when it was enqueued, or a moment before that.
+    /// The first hint from a place on that is nobody's, and when it was enqueued, or a moment
+    /// before that.
     pub fn unclaimed(&self, node: NodeId, from: Option<Place>) -> Option<(Place, Option<u64>)> {
         let place = self.nodes.get(&node)?.unclaimed(from)?;
         let ages = self.ages.get(&place.queue);
@@ -564,7 +570,8 @@ impl Registry {
         queues.map(|queue| queue.at.queue).min()
     }
 
-    /// What the `CLEAN` file says of every queue: those of a node one behind the other, in their order.
+    /// What the `CLEAN` file says of every queue: those of a node one behind the other, in their
+    /// order.
     pub fn clean_queues(&self) -> Vec<CleanQueue> {
         self.nodes
             .iter()

@@ -35,7 +35,8 @@ impl Removed {
 }
 
 impl Committer {
-    /// Forgets a node and what is pending for it. What was handed in before is part of that; what comes behind begins anew.
+    /// Forgets a node and what is pending for it. What was handed in before is part of that; what
+    /// comes behind begins anew.
     pub fn remove_node(
         &mut self,
         node: NodeId,

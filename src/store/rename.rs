@@ -1,14 +1,17 @@
 //! Renaming a node, or merging it into another: the other gets its queues, in one step.
 //!
-//! Of the queues of both the one that was begun first comes first, so that the hints of a node that goes by another name for a while and
-//! comes back are sent in the order in which they came. Ids are given out in that order.
+//! Of the queues of both the one that was begun first comes first, so that the hints of a node that
+//! goes by another name for a while and comes back are sent in the order in which they came. Ids
+//! are given out in that order.
 //!
-//! Nothing is copied. A queue keeps its keys, which name the node that its hints were first meant for, its ids and its order; what
-//! changes is who lists it. Both records change in one batch of sled's (SLED.md rule 4: the only one of its group, with nothing
-//! else unflushed), so a crash leaves all as it was or all as it is to be.
+//! Nothing is copied. A queue keeps its keys, which name the node that its hints were first meant
+//! for, its ids and its order; what changes is who lists it. Both records change in one batch of
+//! sled's (SLED.md rule 4: the only one of its group, with nothing else unflushed), so a crash
+//! leaves all as it was or all as it is to be.
 //!
-//! Only the last queue of a node takes new hints, and after this the last one may be another node's by its keys. So all of them
-//! are sealed, and the next hint starts a new queue, under an id that was never used.
+//! Only the last queue of a node takes new hints, and after this the last one may be another node's
+//! by its keys. So all of them are sealed, and the next hint starts a new queue, under an id that
+//! was never used.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +24,8 @@ use crate::{
     types::{Amount, NodeId},
 };
 
-/// Queues that a record lists at most after a rename, lest it outgrow what one value may be (SLED.md rule 3).
+/// Queues that a record lists at most after a rename, lest it outgrow what one value may be
+/// (SLED.md rule 3).
 const QUEUES_MAX: usize = 3000;
 
 impl Committer {
@@ -36,7 +40,8 @@ impl Committer {
         if !self.knows(from) {
             return Ok(Err(HandoffError::UnknownNode { node: from }));
         }
-        // Cursors that moved are listed by their node. And nothing may be unflushed when a batch is handed over.
+        // Cursors that moved are listed by their node. And nothing may be unflushed when a batch is
+        // handed over.
         self.settle()?;
         let drained = self.drained(&[from, to]);
         let old = |node| self.records.get(&node).cloned().unwrap_or_default();
@@ -71,7 +76,8 @@ impl Committer {
         Ok(Ok(self.move_queues(from, to, &drained)))
     }
 
-    /// Queues of these nodes in which nothing is pending. They take no new hints any more, so they are done with.
+    /// Queues of these nodes in which nothing is pending. They take no new hints any more, so they
+    /// are done with.
     fn drained(&self, nodes: &[NodeId]) -> BTreeSet<QueueRef> {
         let registry = self.shared.registry.lock();
         let queues = nodes.iter().filter_map(|node| registry.nodes.get(node));
@@ -108,7 +114,8 @@ impl Committer {
             *count = count.plus(copies);
         }
         let pending = moved.pending();
-        // An acknowledgement that came for `from` since the settling was listed for a node that has no queues any more.
+        // An acknowledgement that came for `from` since the settling was listed for a node that has
+        // no queues any more.
         let cursors = moved.queues.iter().map(|queue| (to, queue.at));
         self.dirty
             .extend(cursors.filter(|(_, at)| !drained.contains(at)));
@@ -130,7 +137,8 @@ impl Committer {
     }
 }
 
-/// What the records of both nodes are to be. Lists of what is to be trimmed, and of dead letters, move along.
+/// What the records of both nodes are to be. Lists of what is to be trimmed, and of dead letters,
+/// move along.
 fn merge(
     from: NodeRecord,
     to_is_known: bool,
@@ -146,7 +154,8 @@ fn merge(
         live,
         retired: both(to.retired, from.retired).chain(done).collect(),
         dead: both(to.dead, from.dead).collect(),
-        // A node that goes by a new name is the same node. One that is merged into another is that one from now on.
+        // A node that goes by a new name is the same node. One that is merged into another is that
+        // one from now on.
         paused: if to_is_known { to.paused } else { from.paused },
         leaves: if to_is_known { to.leaves } else { from.leaves },
         parked_since: to.parked_since,

@@ -1,10 +1,12 @@
-//! Giving space back: sled's log never shrinks (SLED.md rule 12), so a store whose log is mostly empty is written anew, into the next
-//! generation, while it goes on.
+//! Giving space back: sled's log never shrinks (SLED.md rule 12), so a store whose log is mostly
+//! empty is written anew, into the next generation, while it goes on.
 //!
-//! This is the thread that does it. It looks now and then whether that is worth it (`worth.rs`); makes the new generation a copy of
-//! the one in use, in passes (`copy.rs`), until little is left to bring over; has the commit thread bring over the rest, name
-//! the new one in `CURRENT` and go on with it (`switch.rs`); and removes the old one. Up to the moment at which `CURRENT` changes
-//! nothing depends on the copy: whatever is in the way, it is given up, and the store goes on with what it has.
+//! This is the thread that does it. It looks now and then whether that is worth it (`worth.rs`);
+//! makes the new generation a copy of the one in use, in passes (`copy.rs`), until little is left
+//! to bring over; has the commit thread bring over the rest, name the new one in `CURRENT` and go
+//! on with it (`switch.rs`); and removes the old one. Up to the moment at which `CURRENT` changes
+//! nothing depends on the copy: whatever is in the way, it is given up, and the store goes on with
+//! what it has.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -37,13 +39,14 @@ const EAGER_LOOK_EVERY: Duration = Duration::from_millis(5);
 const BYTES_BESIDE_PAYLOAD: u64 = 128;
 /// With less room on the disk than this besides the reserve, a copy is given up.
 const ROOM_BYTES_MIN: u64 = 2 * SEGMENT_BYTES as u64;
-/// A copy is caught up with when a pass brought over no more than this, and took no longer: the commit thread will then hold up
-/// writers for about as long.
+/// A copy is caught up with when a pass brought over no more than this, and took no longer: the
+/// commit thread will then hold up writers for about as long.
 const CAUGHT_UP_BYTES: usize = 512 * 1024;
 const CAUGHT_UP_WITHIN: Duration = Duration::from_millis(100);
 /// Passes after which it is given up.
 const PASSES_MAX: u32 = 12;
-/// How long a stop waits for reads of a generation that is done with. What is left then the next open removes.
+/// How long a stop waits for reads of a generation that is done with. What is left then the next
+/// open removes.
 const READERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether the commit thread can answer at all.
 const ANSWER_POLL: Duration = Duration::from_millis(100);
@@ -136,7 +139,8 @@ impl Rewriter {
             live_bytes: live_bytes.max(self.copied_bytes),
             bytes_in_a_second: handed.saturating_sub(before),
         };
-        // The copy may have half of the reserve: it is there so that there is room for what gives space back.
+        // The copy may have half of the reserve: it is there so that there is room for what gives
+        // space back.
         look.is_worth_it() && self.shared.space.has_for(look.room_bytes()) && {
             // What an earlier copy took may have left since.
             let room = Look { live_bytes, ..look }.room_bytes();
@@ -153,7 +157,8 @@ impl Rewriter {
         all.bytes.saturating_add(all.hints * BYTES_BESIDE_PAYLOAD)
     }
 
-    /// Rewrites the store. `Err` if it goes on with what it had, `Ok(false)` if nobody knows what became of it.
+    /// Rewrites the store. `Err` if it goes on with what it had, `Ok(false)` if nobody knows what
+    /// became of it.
     fn rewrite(&mut self) -> Result<bool, StorageError> {
         let directory = Arc::clone(&self.directory);
         let Some(_changing) = directory.change(Duration::ZERO) else {
@@ -209,7 +214,8 @@ impl Rewriter {
         point("rewrite: old removed")
     }
 
-    /// Pass after pass, until little is left to bring over; then the commit thread is asked to do the last.
+    /// Pass after pass, until little is left to bring over; then the commit thread is asked to do
+    /// the last.
     fn bring_over(&mut self, copy: &Arc<Copy>) -> Result<Rewritten, StorageError> {
         let queues: Vec<Queue> = {
             let registry = self.shared.registry.lock();
@@ -262,7 +268,8 @@ impl Rewriter {
         }
     }
 
-    /// Where sled lost hints that are in its log still, replay will find them there when it comes to them: that log stays till then.
+    /// Where sled lost hints that are in its log still, replay will find them there when it comes
+    /// to them: that log stays till then.
     fn check_reads(&self, copy: &Copy, queue: &Queue) -> Result<(), StorageError> {
         let mut from = queue.cursor.next;
         while let Some(unread) = copy.unread(queue, from)? {

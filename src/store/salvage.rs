@@ -12,12 +12,15 @@ use crate::error::{DirectoryProblem, OpenError};
 /// Makes a new store in `into` of what is still intact in a store that cannot be opened.
 ///
 /// `from` is the folder that [`StoreStats::moved_aside`](crate::StoreStats::moved_aside) or
-/// [`OpenError::Unopenable`] named, the one with the file `db` in it, or that of a database which the host shares; it is only read. Open what is made like any store, let it
-/// deliver, and delete it: it has the identity of the old one, so receivers that know what they have applied apply nothing twice.
+/// [`OpenError::Unopenable`] named, the one with the file `db` in it, or that of a database which
+/// the host shares; it is only read. Open what is made like any store, let it deliver, and delete
+/// it: it has the identity of the old one, so receivers that know what they have applied apply
+/// nothing twice.
 ///
-/// The log is read record by record, past what is damaged. If the store had been shut down cleanly, what is missing is reported
-/// as lost when replay comes to it. Otherwise the end of a queue may be missing without a word, and hints may come once more
-/// that were delivered before, or whose node was removed.
+/// The log is read record by record, past what is damaged. If the store had been shut down cleanly,
+/// what is missing is reported as lost when replay comes to it. Otherwise the end of a queue may be
+/// missing without a word, and hints may come once more that were delivered before, or whose node
+/// was removed.
 ///
 /// ```no_run
 /// # async fn salvage<W: hinted_handoff::ShardWriter<bytes::Bytes>>(writer: W) -> Result<(), Box<dyn std::error::Error>> {
@@ -30,7 +33,8 @@ use crate::error::{DirectoryProblem, OpenError};
 /// ```
 ///
 /// # Errors
-/// `into` holds a store already or is no place for one; the records that say which store it was are damaged; the disk.
+/// `into` holds a store already or is no place for one; the records that say which store it was are
+/// damaged; the disk.
 pub fn salvage(from: impl AsRef<Path>, into: impl AsRef<Path>) -> Result<(), OpenError> {
     let (from, into) = (from.as_ref(), into.as_ref());
     let directory = Directory::lock(into)?;

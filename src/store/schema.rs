@@ -36,11 +36,11 @@ pub enum SchemaError {
     Storage(#[from] StorageError),
 }
 
-/// Brings the store to the newest schema: for each step the data first, then flush and fsync, then the version, then
-/// flush and fsync again. A crash anywhere runs the step once more.
+/// Brings the store to the newest schema: for each step the data first, then flush and fsync, then
+/// the version, then flush and fsync again. A crash anywhere runs the step once more.
 ///
-/// `served` says that this generation was open before: then it has a version, and if sled lost it (a damaged file may come
-/// back as an empty database) running step 1 would silently start over.
+/// `served` says that this generation was open before: then it has a version, and if sled lost it
+/// (a damaged file may come back as an empty database) running step 1 would silently start over.
 pub fn migrate(engine: &Engine, served: bool, new_store_id: [u8; 16]) -> Result<(), SchemaError> {
     let found = match meta::schema(engine)? {
         Some(version) => version,

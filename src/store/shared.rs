@@ -1,7 +1,7 @@
 //! What the commit thread, the watchdog and all callers of a store share.
 //!
-//! Locks, each held only for a few instructions and never while another is taken, but for that of the inbox, which is taken under
-//! `registry` to mark a cursor that moves:
+//! Locks, each held only for a few instructions and never while another is taken, but for that of
+//! the inbox, which is taken under `registry` to mark a cursor that moves:
 //! - `registry`: cursors, watermarks and depth of every queue.
 //! - `engine`: the handles of the generation in use; taken out at close.
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread,
@@ -38,7 +38,8 @@ use crate::{
 /// longer.
 pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
 
-/// Called, on any thread, when hints may have left a queue or dead letters changed, and when the store stops or begins to serve.
+/// Called, on any thread, when hints may have left a queue or dead letters changed, and when the
+/// store stops or begins to serve.
 pub type OnDeparted = Box<dyn Fn() + Send + Sync>;
 
 /// Something happened to hints, or to the store.
@@ -104,7 +105,8 @@ pub struct Shared {
     pub on_look: OnceLock<OnLook>,
     /// Where a damaged store was moved to; guards nothing else.
     pub moved_aside: Mutex<Option<PathBuf>>,
-    /// Whether the commit thread can drop the database and open it again: it cannot if that is the host's.
+    /// Whether the commit thread can drop the database and open it again: it cannot if that is the
+    /// host's.
     mends_itself: bool,
     pub space: Space,
     /// Switches of tests.
@@ -170,12 +172,14 @@ impl Shortage {
 }
 
 impl Space {
-    /// SLED.md rule 8: after ENOSPC sled cannot even delete, so hints are refused while there is still room to drain.
+    /// SLED.md rule 8: after ENOSPC sled cannot even delete, so hints are refused while there is
+    /// still room to drain.
     pub fn shortage(&self) -> Option<Shortage> {
         if self.reserve_bytes == 0 {
             return None;
         }
-        // A file system that does not answer is no reason to refuse; if it is broken the commit will tell.
+        // A file system that does not answer is no reason to refuse; if it is broken the commit
+        // will tell.
         let available_bytes = self.available_bytes()?;
         (available_bytes < self.reserve_bytes).then_some(Shortage {
             available_bytes,
@@ -183,7 +187,8 @@ impl Space {
         })
     }
 
-    /// Whether there is room for something that will give space back: it may use half of the reserve.
+    /// Whether there is room for something that will give space back: it may use half of the
+    /// reserve.
     pub fn has_for(&self, bytes: u64) -> bool {
         let available = self.available_bytes();
         available.is_none_or(|available| available >= self.reserve_bytes / 2 + bytes)
@@ -252,7 +257,8 @@ impl Shared {
         }
     }
 
-    /// The engine, for a read. Held only as long as the read takes, since a close or a reopen waits for it.
+    /// The engine, for a read. Held only as long as the read takes, since a close or a reopen waits
+    /// for it.
     pub fn engine(&self) -> Result<Arc<Engine>, HandoffError> {
         let engine = self.engine.read().clone();
         match engine {
@@ -332,8 +338,9 @@ impl Shared {
         }
     }
 
-    /// SLED.md rules 8 and 9: after a storage error nothing more is accepted, and whoever waits learns that the
-    /// outcome is unknown. The first cause stays; only steps from "failed" to "directory gone" and to "restart required" are taken after it.
+    /// SLED.md rules 8 and 9: after a storage error nothing more is accepted, and whoever waits
+    /// learns that the outcome is unknown. The first cause stays; only steps from "failed" to
+    /// "directory gone" and to "restart required" are taken after it.
     pub fn fail(&self, health: Health) {
         self.fail_as(health, false);
     }
@@ -406,7 +413,8 @@ impl Shared {
         self.inbox.nudge();
     }
 
-    /// For a commit thread that will not come back: nobody is left waiting, and nobody can begin to.
+    /// For a commit thread that will not come back: nobody is left waiting, and nobody can begin
+    /// to.
     pub fn abandon(&self, cause: StorageError) {
         self.abandon_as(cause, false);
     }

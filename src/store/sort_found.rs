@@ -1,7 +1,8 @@
 //! Sorting what an open finds in mixed groups: hints that a crash left in no block of their queue.
 //!
-//! It comes before all else that an open looks at, so that the rest of an open knows blocks of queues only. Whatever is in a block already, has left its queue, or is of a queue that is done with, is passed over; so it can die anywhere and be done
-//! again.
+//! It comes before all else that an open looks at, so that the rest of an open knows blocks of
+//! queues only. Whatever is in a block already, has left its queue, or is of a queue that is done
+//! with, is passed over; so it can die anywhere and be done again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +34,8 @@ use crate::{
     types::{NodeId, Sequence},
 };
 
-/// Numbers skipped after an unclean stop: those given out just before it may have left no trace that is found, but may have in the log.
+/// Numbers skipped after an unclean stop: those given out just before it may have left no trace
+/// that is found, but may have in the log.
 const NUMBERS_SKIPPED: u64 = 1 << 32;
 
 /// What was found.
@@ -54,7 +56,8 @@ struct Groups {
     missing: Vec<RangeInclusive<u64>>,
 }
 
-/// Sorts all that mixed groups hold, durably. `is_clean` says that the store was shut down, so that nothing was lost.
+/// Sorts all that mixed groups hold, durably. `is_clean` says that the store was shut down, so that
+/// nothing was lost.
 pub fn sort_found(engine: &Engine, path: &Path, is_clean: bool) -> Result<Found, OpenError> {
     let failed = |error| classify(path, error, "read or write");
     let mut damage = Vec::new();

@@ -1,10 +1,12 @@
 //! Sorting: hints of mixed groups go into blocks of their queues.
 //!
-//! A pass begins when many are held, and takes what every queue has at that moment, some with each group, twice as much as comes in
-//! at least; so it ends before half as much again has come, and a block has what gathered for its queue since the last pass. What left
-//! its queue meanwhile is passed over. Where a pass ends, the cursors of queues in which something was passed over are written, and
-//! behind these the cursor of the mixed groups: sled recovers a prefix of what it was given, so whatever a crash leaves, a hint
-//! stands in a block, or its queue's cursor is past it, or an open finds it in a mixed group and sorts it.
+//! A pass begins when many are held, and takes what every queue has at that moment, some with each
+//! group, twice as much as comes in at least; so it ends before half as much again has come, and a
+//! block has what gathered for its queue since the last pass. What left its queue meanwhile is
+//! passed over. Where a pass ends, the cursors of queues in which something was passed over are
+//! written, and behind these the cursor of the mixed groups: sled recovers a prefix of what it was
+//! given, so whatever a crash leaves, a hint stands in a block, or its queue's cursor is past it,
+//! or an open finds it in a mixed group and sorts it.
 
 use std::collections::BTreeSet;
 
@@ -17,11 +19,13 @@ use crate::{
     types::{NodeId, Sequence},
 };
 
-/// Held when a pass begins. While it goes on half as much comes at most, since a group sorts twice what it brings.
+/// Held when a pass begins. While it goes on half as much comes at most, since a group sorts twice
+/// what it brings.
 const PASS_FROM_BYTES: usize = 16 * 1024 * 1024;
 /// What a group sorts in a pass, if that is more than twice what it brings.
 const STEP_BYTES: usize = 512 * 1024;
-/// Mostly compressed to one chunk, and little for a reader to hold. With half of it a log of 10 GiB of payload is half as long again.
+/// Mostly compressed to one chunk, and little for a reader to hold. With half of it a log of 10 GiB
+/// of payload is half as long again.
 pub const BLOCK_BYTES: usize = 64 * 1024;
 
 /// What the commit thread knows of mixed groups.
@@ -34,8 +38,8 @@ pub struct Sorting {
     pass: Option<Pass>,
     /// Where a pass ended in this group.
     ended: Option<Sequence>,
-    /// Queues of which nothing is left, but that mixed groups below this may still have hints of. As long as a node lists them as retired
-    /// an open knows that these are done with.
+    /// Queues of which nothing is left, but that mixed groups below this may still have hints of.
+    /// As long as a node lists them as retired an open knows that these are done with.
     gone: Vec<(Sequence, NodeId, QueueRef)>,
 }
 
@@ -167,7 +171,8 @@ impl Committer {
         Ok(())
     }
 
-    /// A queue of which nothing is left is struck from the list of its node, once no mixed group can have any hint of it.
+    /// A queue of which nothing is left is struck from the list of its node, once no mixed group
+    /// can have any hint of it.
     pub fn strike(&mut self, gone: Vec<(NodeId, QueueRef)>) -> Result<(), StorageError> {
         let next = self.sorting.next;
         let gone = gone.into_iter().map(|(node, queue)| (next, node, queue));

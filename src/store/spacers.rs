@@ -1,21 +1,23 @@
 //! Empty keys that have sled split its leaves before there is anything in them.
 //!
-//! sled splits a leaf in the middle once it has more than 16 keys, and writes both halves to its log as a whole. A queue whose blocks
-//! simply follow one another has each chunk written four to five times so. But a chunk that is put between two keys of a
-//! leaf that nothing will split any more is written once. So before every few chunks eight empty keys are put behind the place
-//! where these will stand:
+//! sled splits a leaf in the middle once it has more than 16 keys, and writes both halves to its
+//! log as a whole. A queue whose blocks simply follow one another has each chunk written four to
+//! five times so. But a chunk that is put between two keys of a leaf that nothing will split any
+//! more is written once. So before every few chunks eight empty keys are put behind the place where
+//! these will stand:
 //!
 //! ```text
 //! chunks, spacers | chunks, spacers | spacers, last spacer of all           | where sled's leaves end
 //!                            ^ the next chunk goes here
 //! ```
 //!
-//! Together with the last spacer of all, which stands at the very end of the queue's keys, the 8 spacers before them make a leaf of 9; with
-//! 8 more it has 17 and is split right behind the older 8. Nothing depends on it: where other keys come between, some chunks are
-//! written twice.
+//! Together with the last spacer of all, which stands at the very end of the queue's keys, the 8
+//! spacers before them make a leaf of 9; with 8 more it has 17 and is split right behind the older
+//! 8. Nothing depends on it: where other keys come between, some chunks are written twice.
 //!
-//! A spacer is a chunk without a chunk 0, which readers take for what a crash left of a block: it is no block, and is trimmed with
-//! what stands around it. So are the other chunks of a large block, whose keys are made before they are filled.
+//! A spacer is a chunk without a chunk 0, which readers take for what a crash left of a block: it
+//! is no block, and is trimmed with what stands around it. So are the other chunks of a large
+//! block, whose keys are made before they are filled.
 
 use super::{
     block::Header,
@@ -25,8 +27,8 @@ use crate::types::Sequence;
 
 /// Half of what sled splits.
 const SPACERS: u16 = 8;
-/// Chunks between spacers. sled writes a leaf as a whole, too, instead of the tenth change to it since it last did: filling and
-/// trimming so few makes eight.
+/// Chunks between spacers. sled writes a leaf as a whole, too, instead of the tenth change to it
+/// since it last did: filling and trimming so few makes eight.
 const CHUNKS: u16 = 4;
 /// For less than this two more keys cost more than having it written four times.
 const WORTH_IT_BYTES: u32 = 4096;
@@ -136,8 +138,9 @@ mod tests {
         log as f64 / (blocks * payload_bytes as u64) as f64
     }
 
-    /// A log is some whole segments, so that there is a little more to it at these sizes; and what was written again and again is used
-    /// again meanwhile, so that there is less to it than was written.
+    /// A log is some whole segments, so that there is a little more to it at these sizes; and what
+    /// was written again and again is used again meanwhile, so that there is less to it than was
+    /// written.
     #[test]
     fn between_spacers_a_chunk_is_written_once_where_it_would_be_several_times() {
         for payload_bytes in [15_000, 60_000, 600_000] {

@@ -1,11 +1,12 @@
-//! How delivery to a node went lately, so that a restart does not forget it: beside the node's record in `hh/nodes`.
+//! How delivery to a node went lately, so that a restart does not forget it: beside the node's
+//! record in `hh/nodes`.
 //!
 //! ```text
 //! key    node u64 | 01
 //! value  version u8 = 1 | the fields of Status in postcard's encoding | CRC32C over key and all before it u32
 //! ```
-//! The order of the fields is part of the format. Nobody waits for it: it is written with the next group, and a crash may bring
-//! back an older one.
+//! The order of the fields is part of the format. Nobody waits for it: it is written with the next
+//! group, and a crash may bring back an older one.
 
 use serde::{Deserialize, Serialize};
 

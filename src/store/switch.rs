@@ -1,4 +1,5 @@
-//! Going on with the copy of a generation: what the commit thread does of a rewrite, while writers wait.
+//! Going on with the copy of a generation: what the commit thread does of a rewrite, while writers
+//! wait.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,22 +15,25 @@ use super::{
 };
 use crate::error::{HandoffError, StorageError};
 
-/// More than this is not brought over while writers wait: then the copy is to catch up some more first.
+/// More than this is not brought over while writers wait: then the copy is to catch up some more
+/// first.
 const BROUGHT_OVER_MAX: usize = 4 * 1024 * 1024;
 
 impl Committer {
-    /// Brings the rest over into a copy and goes on with that; returns the old engine, or `None` if there was too much to bring over.
+    /// Brings the rest over into a copy and goes on with that; returns the old engine, or `None` if
+    /// there was too much to bring over.
     ///
     /// # Errors
-    /// The store goes on with what it had. It has failed if that is in doubt: then what is in use is named anew when it is opened
-    /// again.
+    /// The store goes on with what it had. It has failed if that is in doubt: then what is in use
+    /// is named anew when it is opened again.
     pub fn switch(&mut self, copy: &Copy) -> Result<Option<Arc<Engine>>, HandoffError> {
         let switched = self.guarded(|committer| {
             committer.settle()?;
             match committer.catch_up(copy) {
                 Ok(true) => committer.take_up(copy).map(|old| Ok(Some(old))),
                 Ok(false) => Ok(Ok(None)),
-                // Only the copy is broken, or the engine, which then fails at the next that needs it.
+                // Only the copy is broken, or the engine, which then fails at the next that needs
+                // it.
                 Err(cause) => Ok(Err(HandoffError::Storage(cause))),
             }
         });
@@ -63,8 +67,8 @@ impl Committer {
         })
     }
 
-    /// From the change of `CURRENT` on nothing is written to the old generation, and before it nothing but the copy to the new one: two
-    /// never both take writes.
+    /// From the change of `CURRENT` on nothing is written to the old generation, and before it
+    /// nothing but the copy to the new one: two never both take writes.
     fn take_up(&mut self, copy: &Copy) -> Result<Arc<Engine>, StorageError> {
         let old = self.engine()?;
         let Home::Owned {

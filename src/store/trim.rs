@@ -1,6 +1,8 @@
-//! Giving the space of done hints back to the engine: by key range, in bounded groups, some time after the cursor passed.
+//! Giving the space of done hints back to the engine: by key range, in bounded groups, some time
+//! after the cursor passed.
 //!
-//! The last block of a queue stays until the queue is retired: it says where the queue's numbering goes on.
+//! The last block of a queue stays until the queue is retired: it says where the queue's numbering
+//! goes on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +17,8 @@ use super::{
 };
 use crate::types::{NodeId, Sequence};
 
-/// Queues looked into by one step, so that writers do not wait while thousands are, as after an open.
+/// Queues looked into by one step, so that writers do not wait while thousands are, as after an
+/// open.
 const QUEUES_PER_STEP: usize = 32;
 /// In so many full groups all queues are looked into, however many there are.
 const FULL_GROUPS_PER_ROUND: usize = 64;
@@ -73,7 +76,8 @@ impl Trimmer {
         !self.jobs.is_empty() || !self.letters.is_empty()
     }
 
-    /// Call it only when the cursor is durable: a crash must never bring back a cursor below what was removed.
+    /// Call it only when the cursor is durable: a crash must never bring back a cursor below what
+    /// was removed.
     pub fn below(&mut self, queue: QueueRef, next: Sequence) {
         let job = self.jobs.entry(queue).or_insert(Extent::Below(next));
         if let Extent::Below(known) = job {
@@ -86,7 +90,8 @@ impl Trimmer {
         self.jobs.insert(queue, Extent::Whole(node, letters));
     }
 
-    /// Call it once the record of the dead letter is gone; a crash before the block is gone leaves what nobody looks at.
+    /// Call it once the record of the dead letter is gone; a crash before the block is gone leaves
+    /// what nobody looks at.
     pub fn letter(&mut self, place: Place) {
         self.letters.insert(place);
     }
@@ -147,7 +152,8 @@ impl Trimmer {
                         trimmed.gone.push((node, queue));
                     }
                 }
-                // Space that cannot be read cannot be given back; that is no reason to stop the store.
+                // Space that cannot be read cannot be given back; that is no reason to stop the
+                // store.
                 Err(error @ sled::Error::Corruption { .. }) => {
                     tracing::error!(queue = queue.queue.0, %error, "trimming gave up on a damaged queue");
                 }
@@ -215,7 +221,8 @@ fn range_of(
             Ok(Some(queue.cursor_key().to_vec()..after_end))
         }
         Extent::Below(next) => {
-            // The last block that starts at or below the cursor holds the cursor, or ends right below it and is kept.
+            // The last block that starts at or below the cursor holds the cursor, or ends right
+            // below it and is kept.
             let kept = blocks::last_start(&engine.hints, queue, next)?;
             Ok(kept.map(|kept| {
                 let from = queue.chunk_key(Sequence(0), 0).to_vec();

@@ -1,5 +1,5 @@
-//! What the layers above ask of the store about hints that are not delivered: to let them leave, to look at what became of them, and to
-//! bring dead letters back.
+//! What the layers above ask of the store about hints that are not delivered: to let them leave, to
+//! look at what became of them, and to bring dead letters back.
 
 use std::collections::BTreeSet;
 
@@ -28,11 +28,13 @@ fn unread(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Handoff
 }
 
 impl Store {
-    /// Stores a hint that is known never to be delivered, and lets it leave in the same step: as a dead letter, or as lost. It takes the next
-    /// sequence of its node and is never pending, so no limit counts it, and nobody is told that anything waits. `done` is told its id
-    /// once that is durable.
+    /// Stores a hint that is known never to be delivered, and lets it leave in the same step: as a
+    /// dead letter, or as lost. It takes the next sequence of its node and is never pending, so no
+    /// limit counts it, and nobody is told that anything waits. `done` is told its id once that is
+    /// durable.
     ///
-    /// It is told [`EnqueueError::DiskReserve`](crate::EnqueueError::DiskReserve) where any hint would be, or why the store does not serve.
+    /// It is told [`EnqueueError::DiskReserve`](crate::EnqueueError::DiskReserve) where any hint
+    /// would be, or why the store does not serve.
     pub fn append_undelivered(&self, node: NodeId, hint: Hint, fate: Fate, done: AppendDone) {
         self.hand_in_checked(Entry::Stillborn(Stillborn {
             node,
@@ -42,8 +44,8 @@ impl Store {
         }));
     }
 
-    /// Moves a claimed hint to the node's dead letters, and lets it leave its queue in the same step. `done` is told when that is
-    /// durable.
+    /// Moves a claimed hint to the node's dead letters, and lets it leave its queue in the same
+    /// step. `done` is told when that is durable.
     pub fn bury(
         &self,
         node: NodeId,
@@ -70,8 +72,8 @@ impl Store {
         }));
     }
 
-    /// Lets claimed hints leave undelivered, and records that in the loss journal in the same step. `done` is told what left once
-    /// that is durable.
+    /// Lets claimed hints leave undelivered, and records that in the loss journal in the same step.
+    /// `done` is told what left once that is durable.
     pub fn lose(
         &self,
         node: NodeId,
@@ -97,13 +99,14 @@ impl Store {
         Ok(losses.map_err(|error| StorageError::new("read the loss journal", error))?)
     }
 
-    /// Makes everything durable and lets no entry of the loss journal grow any more; `done` is told the index that the next one will
-    /// have, on the commit thread.
+    /// Makes everything durable and lets no entry of the loss journal grow any more; `done` is told
+    /// the index that the next one will have, on the commit thread.
     pub fn close_entries(&self, done: impl FnOnce(Result<u64, HandoffError>) + Send + 'static) {
         self.control(done, Control::CloseEntries);
     }
 
-    /// Dead letters of a node, by queue and by their order there: at most `max`, from the one behind `after` on.
+    /// Dead letters of a node, by queue and by their order there: at most `max`, from the one
+    /// behind `after` on.
     pub fn letters(
         &self,
         node: NodeId,
@@ -172,8 +175,8 @@ impl Store {
         Ok(places.collect())
     }
 
-    /// Discards dead letters, and records that in the loss journal in the same step. `done` is told how much was still there, once
-    /// that is durable.
+    /// Discards dead letters, and records that in the loss journal in the same step. `done` is told
+    /// how much was still there, once that is durable.
     pub fn discard(
         &self,
         node: NodeId,
@@ -187,8 +190,8 @@ impl Store {
         }));
     }
 
-    /// Makes a dead letter the last hint of its node's queue. `done` is told its new id, or that it was none any more, once that is
-    /// durable.
+    /// Makes a dead letter the last hint of its node's queue. `done` is told its new id, or that it
+    /// was none any more, once that is durable.
     pub fn redrive(
         &self,
         node: NodeId,

@@ -1,8 +1,9 @@
 //! Hints of mixed groups that are in no block of their queue yet, for those who read them.
 //!
-//! One mutex guards all of it; nothing else is taken while it is held. The commit thread puts hints here once they are durable and
-//! before anybody hears of them, and takes them away once they stand in a block, or have left their queue. So a reader that looks here
-//! first and in the engine then finds every hint that is pending. What is here is bounded by `sorting.rs`.
+//! One mutex guards all of it; nothing else is taken while it is held. The commit thread puts hints
+//! here once they are durable and before anybody hears of them, and takes them away once they stand
+//! in a block, or have left their queue. So a reader that looks here first and in the engine then
+//! finds every hint that is pending. What is here is bounded by `sorting.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -61,7 +62,8 @@ impl Unsorted {
 
     /// Takes the hints of a queue, which come behind those that are here.
     ///
-    /// Payloads are copied: those of a host may be slices of something much larger, which must not stay as long as they do.
+    /// Payloads are copied: those of a host may be slices of something much larger, which must not
+    /// stay as long as they do.
     pub fn put(&self, draft: Draft) {
         let mut bytes_before = draft.bytes_before;
         let numbered = (draft.first.0..).map(Sequence).zip(draft.hints);
@@ -91,7 +93,8 @@ impl Unsorted {
             .collect()
     }
 
-    /// The next consecutive hints of a queue from `from` to `through`, as many as so many bytes hold, but one at least.
+    /// The next consecutive hints of a queue from `from` to `through`, as many as so many bytes
+    /// hold, but one at least.
     pub fn next(
         &self,
         queue: QueueRef,

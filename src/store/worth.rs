@@ -6,18 +6,22 @@ use super::engine::SEGMENT_BYTES;
 
 const MIB: u64 = 1024 * 1024;
 
-/// A shorter log is left alone. One in use grows to 40 MiB with nothing live in it, however fast hints come and go: sled cleans up
-/// behind itself from there on. So a store that keeps up with its writers is never written anew.
+/// A shorter log is left alone. One in use grows to 40 MiB with nothing live in it, however fast
+/// hints come and go: sled cleans up behind itself from there on. So a store that keeps up with its
+/// writers is never written anew.
 const LOG_BYTES_MIN: u64 = 48 * MIB;
 /// The log must be this many times what is live in it: else it would not become much shorter.
 const LOG_PER_LIVE: u64 = 4;
 /// More than this is not copied: it is read through again while writers wait.
 pub const LIVE_BYTES_MAX: u64 = 32 * MIB;
-/// The log must be this many times what the store writes in a second: one that is as busy would fill a new one as soon.
+/// The log must be this many times what the store writes in a second: one that is as busy would
+/// fill a new one as soon.
 const LOG_PER_SECOND: u64 = 64;
-/// What a new log takes before anything is in it, and what it may have grown by when the old one goes.
+/// What a new log takes before anything is in it, and what it may have grown by when the old one
+/// goes.
 const ROOM_BESIDE: u64 = 3 * SEGMENT_BYTES as u64;
-/// A generation is used at least this many times as long as it took to write it, and so long besides.
+/// A generation is used at least this many times as long as it took to write it, and so long
+/// besides.
 const USED_PER_WRITTEN: u32 = 20;
 const USED_AT_LEAST: Duration = Duration::from_secs(10);
 /// After one that was given up; doubles with each in a row, up to the longest.

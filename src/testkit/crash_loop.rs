@@ -1,4 +1,5 @@
-//! The crash loop: runs the host in a child process, stops it at a random moment, starts it again, asks the oracle.
+//! The crash loop: runs the host in a child process, stops it at a random moment, starts it again,
+//! asks the oracle.
 
 use std::{
     fs::File,
@@ -19,9 +20,10 @@ pub trait Stop {
     /// What the operating system says.
     fn stop(&mut self, child: &mut Child) -> io::Result<()>;
 
-    /// Whether what the child tells while it is being stopped is true. Not so when the power is cut: in earnest nobody would be there
-    /// to hear it, and here a sync that is under way may return success for what the file system then drops. (Measured on a
-    /// plain file: the last write that `fdatasync` called done was missing after 11 of 100 cuts of an ext4.)
+    /// Whether what the child tells while it is being stopped is true. Not so when the power is
+    /// cut: in earnest nobody would be there to hear it, and here a sync that is under way may
+    /// return success for what the file system then drops. (Measured on a plain file: the last
+    /// write that `fdatasync` called done was missing after 11 of 100 cuts of an ext4.)
     fn last_words_count(&self) -> bool {
         true
     }
@@ -65,9 +67,11 @@ pub struct CrashLoop<S> {
     pub oracle: Oracle,
     /// Where children say what went wrong.
     pub log: PathBuf,
-    /// Whether the time until a stop begins when the store is open, however long that takes, rather than at the start.
+    /// Whether the time until a stop begins when the store is open, however long that takes, rather
+    /// than at the start.
     pub once_open: bool,
-    /// How long it took until the store was open, counted from the start of the last life in which it came to that.
+    /// How long it took until the store was open, counted from the start of the last life in which
+    /// it came to that.
     pub opened_after: Option<Duration>,
 }
 
@@ -86,7 +90,8 @@ impl<S: Stop> CrashLoop<S> {
     /// One life: starts `command`, and stops it `after` so long unless it ends before.
     ///
     /// # Errors
-    /// A child that could not be started or stopped, or that neither told anything nor ended within `patience` (a hang).
+    /// A child that could not be started or stopped, or that neither told anything nor ended within
+    /// `patience` (a hang).
     pub fn live(
         &mut self,
         command: &mut Command,

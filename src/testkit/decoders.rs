@@ -1,7 +1,8 @@
 //! The decoders of what is on disk by themselves, for the fuzz targets in `fuzz/`.
 //!
-//! Each takes bytes as a disk may give them back and returns what it read encoded again, or why it refused. All records end
-//! in a checksum that no fuzzer finds by itself, so there is a way to put it on, too.
+//! Each takes bytes as a disk may give them back and returns what it read encoded again, or why it
+//! refused. All records end in a checksum that no fuzzer finds by itself, so there is a way to put
+//! it on, too.
 
 use std::cell::RefCell;
 
@@ -40,7 +41,8 @@ pub fn cursor(queue: QueueRef, value: &[u8]) -> Result<Vec<u8>, String> {
     Ok(cursor.encode(queue))
 }
 
-/// A node's record, encoded again in the newest version: queues in use first, retired ones behind them, then those with dead letters.
+/// A node's record, encoded again in the newest version: queues in use first, retired ones behind
+/// them, then those with dead letters.
 ///
 /// # Errors
 /// Why it was refused.
@@ -103,8 +105,9 @@ pub fn seal_again(key: &[u8], record: &[u8]) -> Vec<u8> {
     seal(key, record.iter().copied().take(kept).collect())
 }
 
-/// What is found in a segment of sled's log that holds these bytes: as they are, then as the body of a node and as that of a link
-/// to it, both with the right checksum. Returns keys with their values.
+/// What is found in a segment of sled's log that holds these bytes: as they are, then as the body
+/// of a node and as that of a link to it, both with the right checksum. Returns keys with their
+/// values.
 pub fn log(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     const SEGMENT: u8 = 3;
     let header = vec![0; 20];
@@ -142,8 +145,8 @@ pub struct Block {
     pub bytes_through: u64,
 }
 
-/// A block from the values of its keys in order. As in the store, values behind its last chunk are not looked at and one
-/// that is missing leaves it short.
+/// A block from the values of its keys in order. As in the store, values behind its last chunk are
+/// not looked at and one that is missing leaves it short.
 ///
 /// # Errors
 /// Why it was refused.
@@ -215,8 +218,8 @@ pub fn cut(block: &[u8]) -> Vec<&[u8]> {
     block.chunks(CHUNK_BYTES).collect()
 }
 
-/// Puts the right checksum into a block that is not cut yet, and the right stored length and number of chunks, which
-/// nobody guesses either. One that is shorter than a header is left as it is.
+/// Puts the right checksum into a block that is not cut yet, and the right stored length and number
+/// of chunks, which nobody guesses either. One that is shorter than a header is left as it is.
 pub fn seal_block_again(queue: QueueRef, first: Sequence, block: &mut [u8]) {
     let stored = block.len().saturating_sub(CRC.end);
     let chunks = block.len().div_ceil(CHUNK_BYTES);

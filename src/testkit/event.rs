@@ -1,5 +1,5 @@
-//! What a child tells its parent: one line an event, written before or after the thing it tells of, so that what the
-//! parent read is true whenever the child dies.
+//! What a child tells its parent: one line an event, written before or after the thing it tells of,
+//! so that what the parent read is true whenever the child dies.
 
 use std::{
     io::{self, Write},
@@ -40,7 +40,8 @@ pub enum Event {
         /// Its number.
         number: u64,
     },
-    /// A write is about to be handed in as a hint that leaves as a dead letter in the step that stores it.
+    /// A write is about to be handed in as a hint that leaves as a dead letter in the step that
+    /// stores it.
     Burying {
         /// Its number.
         number: u64,

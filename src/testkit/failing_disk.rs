@@ -72,8 +72,8 @@ impl FailingDisk {
             .map_or(self.backing.as_path(), PowerCut::path)
     }
 
-    /// The loop driver takes a write of which only the first pages had room for one that succeeded: a
-    /// disk that lies, which is not what this is about.
+    /// The loop driver takes a write of which only the first pages had room for one that succeeded:
+    /// a disk that lies, which is not what this is about.
     fn write_pages_one_by_one(&self) -> io::Result<()> {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let mut mounts = mounts.lines().map(str::split_whitespace);

@@ -1,5 +1,5 @@
-//! For tests of this crate and of databases that embed it: the store by itself, a writer that does as it is told, and
-//! the switches that make storage fail.
+//! For tests of this crate and of databases that embed it: the store by itself, a writer that does
+//! as it is told, and the switches that make storage fail.
 //!
 //! Behind the feature `testkit`, and not part of the stable interface.
 

@@ -29,9 +29,10 @@ pub(super) struct Write {
 
 /// Everything that was seen, and every rule that was broken.
 ///
-/// The rules: every answered write is delivered or still queued, or, if it was handed in so, a dead letter; nothing is invented; order per (node, shard) holds;
-/// no id is used twice, and no sequence of a queue is skipped; what is durably acknowledged does not come back;
-/// counters equal a recount.
+/// The rules: every answered write is delivered or still queued, or, if it was handed in so, a dead
+/// letter; nothing is invented; order per (node, shard) holds; no id is used twice, and no sequence
+/// of a queue is skipped; what is durably acknowledged does not come back; counters equal a
+/// recount.
 #[derive(Debug, Default)]
 pub struct Oracle {
     writes: BTreeMap<u64, Write>,
@@ -67,7 +68,8 @@ pub struct Counts {
     pub answered: u64,
     /// Deliveries.
     pub delivered: u64,
-    /// Deliveries of a hint that an earlier life had delivered: the crash came before its acknowledgement was durable.
+    /// Deliveries of a hint that an earlier life had delivered: the crash came before its
+    /// acknowledgement was durable.
     pub redelivered: u64,
     /// Dead letters that were found.
     pub dead: u64,
@@ -162,7 +164,8 @@ impl Oracle {
         self.tried_in_life = 0;
     }
 
-    /// Call it after a life that delivered everything and closed: what was answered and has not come by now is lost.
+    /// Call it after a life that delivered everything and closed: what was answered and has not
+    /// come by now is lost.
     pub fn finish(&mut self) -> Counts {
         let lost: Vec<u64> = self
             .writes

@@ -1,7 +1,7 @@
 //! A power cut: a file system in an image on a loop device, shut down without flushing its log.
 //!
-//! The shutdown drops everything that was not fsynced, as a power cut does. Needs root, `mkfs.ext4` or `mkfs.xfs`, `mount` and
-//! `xfs_io` (from xfsprogs; its shutdown works on ext4 too).
+//! The shutdown drops everything that was not fsynced, as a power cut does. Needs root, `mkfs.ext4`
+//! or `mkfs.xfs`, `mount` and `xfs_io` (from xfsprogs; its shutdown works on ext4 too).
 
 use std::{
     fs, io,
@@ -31,8 +31,9 @@ pub(super) fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> io::Result<(
 }
 
 impl PowerCut {
-    /// Makes an image of `megabytes` in `dir`, with ext4 in it, and mounts it at `dir/mnt`. The environment variable
-    /// `HH_FILE_SYSTEM` names another file system: `xfs`, for which it takes 300 megabytes at least.
+    /// Makes an image of `megabytes` in `dir`, with ext4 in it, and mounts it at `dir/mnt`. The
+    /// environment variable `HH_FILE_SYSTEM` names another file system: `xfs`, for which it takes
+    /// 300 megabytes at least.
     ///
     /// # Errors
     /// What is missing for it: root, a program, a loop device.

@@ -1,4 +1,5 @@
-//! The model: what a store must hold, may hold and must not hold, by what it was given and what it answered.
+//! The model: what a store must hold, may hold and must not hold, by what it was given and what it
+//! answered.
 
 mod queue;
 #[cfg(test)]
@@ -18,19 +19,24 @@ const EVERYTHING: PeekLimits = PeekLimits {
     payload_bytes: u64::MAX,
 };
 
-/// A hint in the model. Given out when it is handed in; the store's own id may come later, or never.
+/// A hint in the model. Given out when it is handed in; the store's own id may come later, or
+/// never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HintNumber(u64);
 
 /// The queues of a store, in memory.
 ///
-/// It is told all that a store is told, and all that the store answers; [`check`](QueueModel::check) then holds what the
-/// store shows against it. The rules: what was answered or shown is there until it is acknowledged, unchanged and in
-/// order, and nothing else is; a queue that takes no more goes when it is drained; depth is the sum of it; hints come under gap-free sequences, and no id names two of them;
-/// a peek keeps its bounds and shows as much as they allow. An unclean stop may undo acknowledgements back to the last
-/// [`sync`](QueueModel::synced), and lose the end of what was not answered; then and after a removal a new queue starts.
+/// It is told all that a store is told, and all that the store answers;
+/// [`check`](QueueModel::check) then holds what the store shows against it. The rules: what was
+/// answered or shown is there until it is acknowledged, unchanged and in order, and nothing else
+/// is; a queue that takes no more goes when it is drained; depth is the sum of it; hints come under
+/// gap-free sequences, and no id names two of them; a peek keeps its bounds and shows as much as
+/// they allow. An unclean stop may undo acknowledgements back to the last
+/// [`sync`](QueueModel::synced), and lose the end of what was not answered; then and after a
+/// removal a new queue starts.
 ///
-/// What breaks a rule is kept as text in [`violations`](QueueModel::violations); nothing here panics.
+/// What breaks a rule is kept as text in [`violations`](QueueModel::violations); nothing here
+/// panics.
 ///
 /// ```
 /// use hinted_handoff::{Config, NodeId, ShardId, testkit::{Hint, QueueModel, Store}};
@@ -57,8 +63,8 @@ pub struct QueueModel {
     nodes: BTreeMap<NodeId, Node>,
     /// Handed in and not answered.
     waiting: BTreeMap<HintNumber, NodeId>,
-    /// Of all queues that ever were. In a queue a hint has the sequence that follows from its place, so that no id can name
-    /// two hints unless a queue's does.
+    /// Of all queues that ever were. In a queue a hint has the sequence that follows from its
+    /// place, so that no id can name two hints unless a queue's does.
     queue_ids: HashSet<QueueId>,
     handed_in: u64,
     /// An unclean stop left open what is there; the next check tells.
@@ -82,7 +88,8 @@ pub struct Settled {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// In the order in which they are drained. What is handed in goes to the last, unless that is sealed.
+    /// In the order in which they are drained. What is handed in goes to the last, unless that is
+    /// sealed.
     queues: Vec<Queue>,
     /// Something durable was there since it was last removed, so the store knows the node.
     is_known: bool,
@@ -133,8 +140,8 @@ impl QueueModel {
         number
     }
 
-    /// The store's answer to a hint that was handed in, or what it told about a buffered one later. Tell answers in the
-    /// order in which they come, and none that comes after an unclean stop.
+    /// The store's answer to a hint that was handed in, or what it told about a buffered one later.
+    /// Tell answers in the order in which they come, and none that comes after an unclean stop.
     pub fn answered(&mut self, number: HintNumber, answer: &Result<HintId, EnqueueError>) {
         let Some(node) = self.waiting.remove(&number) else {
             return self.violation(format!(
@@ -149,7 +156,8 @@ impl QueueModel {
         }
     }
 
-    /// Everything of the queue up to and including `through`, which a peek showed, is acknowledged. Returns what must leave.
+    /// Everything of the queue up to and including `through`, which a peek showed, is acknowledged.
+    /// Returns what must leave.
     pub fn ack(&mut self, node: NodeId, queue: QueueId, through: Sequence) -> Amount {
         let queues = self.nodes.get_mut(&node).map(|node| &mut node.queues);
         let queue = queues.and_then(|it| it.iter_mut().find(|it| it.id == Some(queue)));
@@ -162,7 +170,8 @@ impl QueueModel {
         left
     }
 
-    /// The node was removed, and what was handed in for it before was answered. Returns what must be discarded.
+    /// The node was removed, and what was handed in for it before was answered. Returns what must
+    /// be discarded.
     pub fn removed(&mut self, node: NodeId) -> Amount {
         let Some(known) = self.nodes.get_mut(&node) else {
             return Amount::default();
@@ -174,13 +183,14 @@ impl QueueModel {
         pending
     }
 
-    /// The node is to be removed, and the store stops before it answers, or fails in doing so: all of it is gone after the
-    /// stop, or nothing.
+    /// The node is to be removed, and the store stops before it answers, or fails in doing so: all
+    /// of it is gone after the stop, or nothing.
     pub fn removal_unknown(&mut self, node: NodeId) {
         self.nodes.entry(node).or_default().removal_unknown = true;
     }
 
-    /// A sync was answered, after the answers to all that was handed in before it: acknowledgements are durable.
+    /// A sync was answered, after the answers to all that was handed in before it: acknowledgements
+    /// are durable.
     pub fn synced(&mut self) {
         let unanswered: Vec<_> = self.waiting.keys().copied().collect();
         for number in unanswered {
@@ -195,13 +205,15 @@ impl QueueModel {
         }
     }
 
-    /// The store was closed without an error, and will be opened again. As [`synced`](QueueModel::synced), and queues go on.
+    /// The store was closed without an error, and will be opened again. As
+    /// [`synced`](QueueModel::synced), and queues go on.
     pub fn closed(&mut self) {
         self.synced();
     }
 
-    /// The store stopped in another way, or failed and mended itself. Whoever still waits is not answered any more. Call
-    /// [`check`](QueueModel::check) on the store that was opened again before anything else.
+    /// The store stopped in another way, or failed and mended itself. Whoever still waits is not
+    /// answered any more. Call [`check`](QueueModel::check) on the store that was opened again
+    /// before anything else.
     pub fn stopped_uncleanly(&mut self) {
         self.waiting.clear();
         self.stopped = true;
@@ -211,8 +223,9 @@ impl QueueModel {
             .for_each(|queue| queue.sealed = true);
     }
 
-    /// Holds all that the store shows against the model: depth of every queue, and all of the first queue of each node
-    /// that has something pending. What is not answered yet may be there or not; what is shown must stay.
+    /// Holds all that the store shows against the model: depth of every queue, and all of the first
+    /// queue of each node that has something pending. What is not answered yet may be there or not;
+    /// what is shown must stay.
     pub fn check(&mut self, store: &Store) {
         let nodes: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
         // Before the depth, which may be ahead of them but never behind.
@@ -269,7 +282,8 @@ impl QueueModel {
         self.nodes.get(&node).map(Node::pending).unwrap_or_default()
     }
 
-    /// Whether anything of the node was durable since it was last removed: if so the store knows the node.
+    /// Whether anything of the node was durable since it was last removed: if so the store knows
+    /// the node.
     pub fn knows(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|node| node.is_known)
     }

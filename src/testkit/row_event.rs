@@ -1,4 +1,5 @@
-//! What a child whose host has rows of its own tells besides: which transactions it begins, and what it reads at each open.
+//! What a child whose host has rows of its own tells besides: which transactions it begins, and
+//! what it reads at each open.
 
 use std::{fmt, str::SplitWhitespace};
 
@@ -6,8 +7,8 @@ use crate::types::{HintId, NodeId};
 
 /// A transaction of the host's, or a batch of plain rows, as it is told before it is tried.
 ///
-/// It writes a row for each of the numbers from `first` on, with the number as key, into each of its trees; and a hint for each, if
-/// it has hints.
+/// It writes a row for each of the numbers from `first` on, with the number as key, into each of
+/// its trees; and a hint for each, if it has hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowWrite {
     /// Its first number, which names it.
@@ -93,7 +94,8 @@ pub enum RowEvent {
 }
 
 impl RowEvent {
-    /// See [`Event::is_promise`](super::Event::is_promise). What was read before the power went counts as one: it is looked at as a whole.
+    /// See [`Event::is_promise`](super::Event::is_promise). What was read before the power went
+    /// counts as one: it is looked at as a whole.
     pub fn is_promise(&self) -> bool {
         !matches!(self, RowEvent::Began(_))
     }

@@ -1,7 +1,8 @@
 //! The oracle's part for hosts that share their database: what must be true of their rows.
 //!
-//! The host tells of each transaction before it tries it, and of everything that it reads at each open. From then on it is
-//! known for good whether a transaction that was tried before came into effect.
+//! The host tells of each transaction before it tries it, and of everything that it reads at each
+//! open. From then on it is known for good whether a transaction that was tried before came into
+//! effect.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -36,9 +37,10 @@ struct Reading {
 
 /// Everything that was seen of rows.
 ///
-/// The rules: a transaction is there in whole or not at all, its rows if and only if its hints were enqueued; what was
-/// answered as durable is there, what gave up is not; what was there once is there until it is removed; the counter is the number of
-/// those that count; a hint is consumed once, together with the row that says so.
+/// The rules: a transaction is there in whole or not at all, its rows if and only if its hints were
+/// enqueued; what was answered as durable is there, what gave up is not; what was there once is
+/// there until it is removed; the counter is the number of those that count; a hint is consumed
+/// once, together with the row that says so.
 #[derive(Debug, Default)]
 pub(super) struct RowOracle {
     writes: BTreeMap<u64, Tracked>,

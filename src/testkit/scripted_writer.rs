@@ -80,8 +80,8 @@ type PingScript = Box<dyn FnMut(NodeId) -> Reply + Send>;
 
 /// A writer that follows a script.
 ///
-/// `script` and `on_ping` each guard their closure while it decides, `seen` the list of calls; none is held while another
-/// is taken or across an await.
+/// `script` and `on_ping` each guard their closure while it decides, `seen` the list of calls; none
+/// is held while another is taken or across an await.
 pub struct ScriptedWriter {
     script: Mutex<Script>,
     on_ping: Mutex<PingScript>,

@@ -1,5 +1,5 @@
-//! The host under test, as a child process: writes, has some writes leave as dead letters at once, replays, settles, pauses, parks, renames and removes nodes, shuts down, and
-//! tells its parent.
+//! The host under test, as a child process: writes, has some writes leave as dead letters at once,
+//! replays, settles, pauses, parks, renames and removes nodes, shuts down, and tells its parent.
 
 mod burying;
 
@@ -45,8 +45,8 @@ pub struct Workload {
     pub work_for: Duration,
     /// Of a hundred disturbances, how many remove a node.
     pub removals_percent: u8,
-    /// Of a hundred buffered writes, how many wait until they are durable; and how often, in a hundred disturbances, everything
-    /// else does.
+    /// Of a hundred buffered writes, how many wait until they are durable; and how often, in a
+    /// hundred disturbances, everything else does.
     pub syncs_percent: u8,
 }
 
@@ -56,7 +56,8 @@ const BURIALS_PERCENT: u8 = 4;
 /// Of a payload: the number, the node and the shard.
 const HEADER_BYTES: usize = 24;
 
-/// A node goes by its number and this while it is renamed, which is nothing that the oracle need know.
+/// A node goes by its number and this while it is renamed, which is nothing that the oracle need
+/// know.
 const ALIAS: u64 = 1 << 32;
 
 /// The node that is meant, whatever name it goes by.
@@ -83,7 +84,8 @@ pub(super) fn read_payload(payload_read: &Bytes, node: NodeId, shard: ShardId) -
     (payload(number, node, shard, bytes) == payload_read).then_some(number)
 }
 
-/// Takes most of what it is given, fails now and then, and tells of each delivery right before it says `Ok`.
+/// Takes most of what it is given, fails now and then, and tells of each delivery right before it
+/// says `Ok`.
 pub(super) struct Node {
     random: Mutex<fastrand::Rng>,
     reliable: bool,
@@ -92,7 +94,8 @@ pub(super) struct Node {
     pub delivered: AtomicU64,
     /// For the store's own count of its reopens, which comes before anything is sent again.
     handoff: std::sync::OnceLock<HintedHandoff<Bytes>>,
-    /// Reopens that were told. Held while deliveries are told, so that those before a reopen are not told behind it.
+    /// Reopens that were told. Held while deliveries are told, so that those before a reopen are
+    /// not told behind it.
     reopened: Mutex<u64>,
 }
 
@@ -117,7 +120,8 @@ impl Node {
             let nodes = handoff.stats().nodes;
             nodes.iter().map(|node| node.delivered.hints).sum::<u64>()
         };
-        // Counts of removed nodes are gone from the statistics: then this gives up, and nothing is told.
+        // Counts of removed nodes are gone from the statistics: then this gives up, and nothing is
+        // told.
         for _ in 0..20 {
             if acknowledged() == told {
                 let settled = handoff.sync().await.is_ok();
@@ -203,11 +207,13 @@ struct Host {
     node: Arc<Node>,
     next: AtomicU64,
     stop: AtomicBool,
-    /// Per node: read-locked by a write, write-locked by a removal, so that it is known what a removal takes along.
+    /// Per node: read-locked by a write, write-locked by a removal, so that it is known what a
+    /// removal takes along.
     removals: Vec<RwLock<()>>,
 }
 
-/// Runs a workload. The exit code is 0 if it came to its end; what ended it before is said to stderr.
+/// Runs a workload. The exit code is 0 if it came to its end; what ended it before is said to
+/// stderr.
 pub(super) fn to_its_end(
     workload: &str,
     living: impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>,
@@ -303,7 +309,8 @@ impl Host {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Writes to one shard of one node, one after the other, so that the order of numbers is the order of the shard.
+    /// Writes to one shard of one node, one after the other, so that the order of numbers is the
+    /// order of the shard.
     async fn write(&self, node: u64, shard: u64) {
         let mut random =
             fastrand::Rng::with_seed(self.workload.seed ^ (node << 8) ^ (shard << 16) ^ 1);
@@ -387,7 +394,8 @@ impl Host {
         }
     }
 
-    /// Does what an operator may, and puts it right again: nothing of it loses a hint, or changes the order of a shard.
+    /// Does what an operator may, and puts it right again: nothing of it loses a hint, or changes
+    /// the order of a shard.
     async fn operate(&self, random: &mut fastrand::Rng) {
         let index = random.u64(..self.workload.nodes);
         let Some(removal) = self.removals.get(index as usize) else {
@@ -412,7 +420,8 @@ impl Host {
         self.put_right().await;
     }
 
-    /// Gives every node its first name back, and ends pauses and parking. Tried until the store does all of it, or is done for.
+    /// Gives every node its first name back, and ends pauses and parking. Tried until the store
+    /// does all of it, or is done for.
     async fn put_right(&self) {
         let handoff = &self.handoff;
         for _ in 0..2_000 {

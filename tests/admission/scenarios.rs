@@ -115,7 +115,8 @@ fn is_direct(write: &ShardWrite<Bytes>) -> bool {
     write.batches.iter().all(|batch| batch.hint.is_none())
 }
 
-/// Nothing is replayed until the receiver is [`up`], and the gate is kept out of it: no write takes long enough to close that.
+/// Nothing is replayed until the receiver is [`up`], and the gate is kept out of it: no write takes
+/// long enough to close that.
 async fn open(config: Config, writer: &Arc<ScriptedWriter>) -> (World, Arc<Calls>) {
     let calls = Arc::new(Calls::default());
     (reopen(config, writer, &calls).await, calls)

@@ -96,7 +96,8 @@ pub fn shard(id: u64, owners: &[u64]) -> Shard {
     }
 }
 
-/// Whose write, and the how many-eth of his. Only those of one client are compared by their numbers.
+/// Whose write, and the how many-eth of his. Only those of one client are compared by their
+/// numbers.
 pub fn points(client: u64, number: u64) -> Bytes {
     Bytes::from(format!("{client}:{number}"))
 }
@@ -196,12 +197,13 @@ fn was_taken(seen: &Seen) -> bool {
 }
 
 impl Calls {
-    /// Checks the order of all that was written, and that of what was taken. Once, when all is done.
+    /// Checks the order of all that was written, and that of what was taken. Once, when all is
+    /// done.
     pub fn check(&self, writer: &ScriptedWriter) {
         let mut seen = writer.seen();
         self.check_order(seen.iter(), "sent");
-        // Also what a node took of a send before it failed: a store that opens itself again may have
-        // that sent once more, behind others.
+        // Also what a node took of a send before it failed: a store that opens itself again may
+        // have that sent once more, behind others.
         for seen in &mut seen {
             seen.points.truncate(seen.taken().len());
         }
@@ -228,8 +230,8 @@ impl Calls {
         };
     }
 
-    /// Checks that each of these nodes applied all that was written, or rejected it; or that the other one rejected it and nobody took
-    /// it, so that it was withdrawn.
+    /// Checks that each of these nodes applied all that was written, or rejected it; or that the
+    /// other one rejected it and nobody took it, so that it was withdrawn.
     pub fn check_complete(&self, writer: &ScriptedWriter, applied: &[Seen], nodes: [u64; 2]) {
         let seen = writer.seen();
         let rejected = seen.iter().filter(|seen| seen.reply == Reply::Reject);
@@ -251,8 +253,9 @@ impl Calls {
         }
     }
 
-    /// How often the order held, or where it did not: the first arrival of a write must not come after that of a later one. Later
-    /// is the one with the higher number of the same client, and one that began after the other was answered.
+    /// How often the order held, or where it did not: the first arrival of a write must not come
+    /// after that of a later one. Later is the one with the higher number of the same client, and
+    /// one that began after the other was answered.
     pub fn broken<'a>(&self, seen: impl Iterator<Item = &'a Seen>) -> Result<u64, String> {
         let calls = self.calls.lock().unwrap();
         let mut lanes: BTreeMap<_, Vec<&Bytes>> = BTreeMap::new();

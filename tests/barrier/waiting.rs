@@ -99,7 +99,8 @@ fn pending_of(store: &Store) -> u64 {
         .sum()
 }
 
-/// Nobody sends for this node, and time stands still but for whoever waits: to be rung late is to wait for an hour.
+/// Nobody sends for this node, and time stands still but for whoever waits: to be rung late is to
+/// wait for an hour.
 async fn manual(dir: &Path) -> HintedHandoff<Bytes> {
     let config = Config {
         manual_nodes: [NODE].into(),
@@ -329,7 +330,8 @@ async fn has_looked(
         let waker = Arc::clone(&woken).into();
         let polled = waiting.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
-        // A look so quick that it was over at once is no use here: then it waits for the store already.
+        // A look so quick that it was over at once is no use here: then it waits for the store
+        // already.
         for _ in 0..1000 {
             if woken.0.load(Relaxed) {
                 return waiting;
@@ -355,7 +357,8 @@ async fn what_leaves_while_it_is_looked_is_heard_of() {
     assert_eq!(state, BarrierState::Delivered);
 }
 
-/// More queues than a group writes cursors of, so that the last one is not among those of the group that fails.
+/// More queues than a group writes cursors of, so that the last one is not among those of the group
+/// that fails.
 #[tokio::test]
 async fn an_acknowledgement_that_a_failure_undoes_while_nobody_looks_is_not_told_of() {
     const LAST: NodeId = NodeId(501);

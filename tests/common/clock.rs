@@ -1,4 +1,5 @@
-//! Paused time beside a commit thread, which works in real time: in small steps, so that the disk keeps up with the clock.
+//! Paused time beside a commit thread, which works in real time: in small steps, so that the disk
+//! keeps up with the clock.
 
 use std::time::Duration;
 

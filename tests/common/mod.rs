@@ -1,4 +1,5 @@
-//! What several store tests need: a store that is easy to fill, and its database opened behind its back.
+//! What several store tests need: a store that is easy to fill, and its database opened behind its
+//! back.
 
 #![allow(dead_code)]
 
@@ -199,7 +200,8 @@ pub fn generation_in_use(dir: &Path) -> std::path::PathBuf {
     dir.join(name.trim_end())
 }
 
-/// Damages every place of the closed store's log that holds these bytes; returns how many there were.
+/// Damages every place of the closed store's log that holds these bytes; returns how many there
+/// were.
 pub fn destroy(dir: &Path, bytes: &[u8]) -> usize {
     let log = generation_in_use(dir).join("db");
     let mut content = std::fs::read(&log).unwrap();
@@ -232,7 +234,8 @@ pub fn behind_its_back<T>(dir: &Path, change: impl FnOnce(&sled::Db) -> T) -> T 
     result
 }
 
-/// The same, and nothing of what was there before stays in the log, where the store would find it again.
+/// The same, and nothing of what was there before stays in the log, where the store would find it
+/// again.
 pub fn changed_for_good<T>(dir: &Path, change: impl FnOnce(&sled::Db) -> T) -> T {
     type Entries = Vec<(sled::IVec, sled::IVec)>;
     let (result, trees) = behind_its_back(dir, |db| {

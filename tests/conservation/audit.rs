@@ -1,4 +1,5 @@
-//! Where every hint is after a step, found out from the outside, and whether it may have come there.
+//! Where every hint is after a step, found out from the outside, and whether it may have come
+//! there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,7 +51,8 @@ struct Gone {
     delivered: Vec<u64>,
 }
 
-/// Whether an entry of the journal may tell of a hint: that is the only one of its kind, or stood where it says.
+/// Whether an entry of the journal may tell of a hint: that is the only one of its kind, or stood
+/// where it says.
 fn tells_of(loss: &Loss, entry: &Entry, step: Step) -> bool {
     (loss.node.0 == entry.node || Some(loss.node.0) == step.renamed)
         && loss.shard.is_none_or(|shard| shard.0 == entry.shard)
@@ -115,7 +117,8 @@ impl ServiceStory {
         }
     }
 
-    /// Hints whose ids nobody was told: they are to be seen at their places, or were by their nodes.
+    /// Hints whose ids nobody was told: they are to be seen at their places, or were by their
+    /// nodes.
     fn learn_ids(&mut self, found: &Found) {
         for (number, mut entry) in std::mem::take(&mut self.unknown) {
             let pending = found.pending.get(&number).copied();
@@ -137,7 +140,8 @@ impl ServiceStory {
         }
     }
 
-    /// Each is taken once, unless its node was not heard or an unclean stop came in between, and after all that came before it.
+    /// Each is taken once, unless its node was not heard or an unclean stop came in between, and
+    /// after all that came before it.
     fn note_taken(&mut self, found: &Found, step: Step) {
         let mut last: BTreeMap<(u64, u64), HintId> = BTreeMap::new();
         for taken in &found.taken {
@@ -262,7 +266,8 @@ impl ServiceStory {
         assert_eq!(missing, 0, "hints that were stored are nowhere");
     }
 
-    /// A burial keeps to the quota, which a merge does not look at, and no letter is evicted before it is met.
+    /// A burial keeps to the quota, which a merge does not look at, and no letter is evicted before
+    /// it is met.
     fn check_letters(&self, buried: &BTreeSet<u64>, losses: &Told, step: Step) {
         let letters = |node: u64| self.ledger.all(node, Whereabouts::Dead).len() as u64;
         for node in buried.iter().filter(|_| step.renamed.is_none()) {

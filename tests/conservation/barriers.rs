@@ -10,7 +10,8 @@ use crate::ledger::{Ledger, Whereabouts};
 pub struct Marked {
     pub barrier: Barrier,
     hints: BTreeSet<u64>,
-    /// Dead letters of its queues that are older than it: a range that was lost may reach from one of them to a hint that came later.
+    /// Dead letters of its queues that are older than it: a range that was lost may reach from one
+    /// of them to a hint that came later.
     older: BTreeSet<u64>,
     /// Copies for its nodes that were not stored before it was made.
     not_stored: u64,

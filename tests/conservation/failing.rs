@@ -1,4 +1,5 @@
-//! Ends of lives: clean, as a crash leaves it, and a storage that fails under a service that lives on.
+//! Ends of lives: clean, as a crash leaves it, and a storage that fails under a service that lives
+//! on.
 
 use std::time::Duration;
 
@@ -54,8 +55,8 @@ impl ServiceStory {
         }
     }
 
-    /// What a crash leaves: all that is durable, and perhaps what is not. In half of them the disk hangs before, so nothing becomes
-    /// durable any more, while hints are taken and acknowledged.
+    /// What a crash leaves: all that is durable, and perhaps what is not. In half of them the disk
+    /// hangs before, so nothing becomes durable any more, while hints are taken and acknowledged.
     pub async fn crash(&mut self) -> Step {
         if self.random.bool() {
             self.life.handoff.inject(CommitFault::Hang);

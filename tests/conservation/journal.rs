@@ -21,7 +21,8 @@ impl Told {
         Told { entries }
     }
 
-    /// Finds an entry that tells of a hint, if need be by finding another one for a hint that has it already.
+    /// Finds an entry that tells of a hint, if need be by finding another one for a hint that has
+    /// it already.
     pub fn place(&mut self, number: u64, may_tell: &impl Fn(u64, &Loss) -> bool) -> bool {
         self.place_elsewhere(number, may_tell, &mut BTreeSet::new())
     }

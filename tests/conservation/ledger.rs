@@ -128,7 +128,8 @@ impl Ledger {
             assert_eq!((hint.hint.origin, hint.hint.write), (origin, entry.write));
             places.push((entry.id.queue, entry.id.sequence));
         }
-        // Of all that a node has the queue that was begun first comes first, whoever it was begun for.
+        // Of all that a node has the queue that was begun first comes first, whoever it was begun
+        // for.
         assert!(places.is_sorted(), "{places:?}");
         let mut sorted = found.clone();
         sorted.sort_unstable();

@@ -1,4 +1,5 @@
-//! One life of the service, in time that stands still until it is moved: so what has been done at a moment is known, and looked at.
+//! One life of the service, in time that stands still until it is moved: so what has been done at a
+//! moment is known, and looked at.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -94,8 +95,9 @@ impl Life {
 
     /// Lets everything work until nothing is left to do but to wait for the time to pass.
     ///
-    /// What is under way goes from a task to the one thread for blocking work, or to the commit thread, and back to a task: a look is
-    /// behind all of that. Nothing has a way so long that it would not be seen within a few looks.
+    /// What is under way goes from a task to the one thread for blocking work, or to the commit
+    /// thread, and back to a task: a look is behind all of that. Nothing has a way so long that it
+    /// would not be seen within a few looks.
     pub async fn settle(&self, nodes: &Nodes) {
         let mut calm = 0;
         let mut before = self.progress(nodes);

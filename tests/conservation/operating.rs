@@ -31,7 +31,8 @@ pub struct Waiting {
 }
 
 impl ServiceStory {
-    /// Whether it was ever hinted; the statistics show those that were only written to directly, too.
+    /// Whether it was ever hinted; the statistics show those that were only written to directly,
+    /// too.
     pub fn knows(&self, node: u64) -> bool {
         self.life.store().knows(NodeId(node))
     }
@@ -340,7 +341,8 @@ impl ServiceStory {
         }
     }
 
-    /// A node that something waits for is called again and again, and if it is well it takes, or rejects, all of it.
+    /// A node that something waits for is called again and again, and if it is well it takes, or
+    /// rejects, all of it.
     pub fn check_forgotten(&mut self) {
         for node in NODES {
             let is_held = self.paused.contains_key(&node) || self.parked.contains_key(&node);

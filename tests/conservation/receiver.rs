@@ -1,5 +1,5 @@
-//! Nodes that answer as a seed says: they take, fail, reject, take a part, answer late or never, panic, or have dropped the shard. What they
-//! took is written down here, apart from the store.
+//! Nodes that answer as a seed says: they take, fail, reject, take a part, answer late or never,
+//! panic, or have dropped the shard. What they took is written down here, apart from the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,7 +73,8 @@ pub struct Seen {
     pub answers: Counts,
 }
 
-/// Outlives the lives of the service. `moods`, `seen` and `cured` are each held for a look only, and none within another.
+/// Outlives the lives of the service. `moods`, `seen` and `cured` are each held for a look only,
+/// and none within another.
 pub struct Nodes {
     seed: u64,
     moods: Mutex<BTreeMap<u64, Mood>>,
@@ -162,7 +163,8 @@ impl Nodes {
         look(&self.seen.lock())
     }
 
-    /// Depends on the seed, the first hint and how often that was sent before, so not on who is faster.
+    /// Depends on the seed, the first hint and how often that was sent before, so not on who is
+    /// faster.
     fn reply(&self, write: &ShardWrite<Bytes>) -> Reply {
         let (node, numbers) = (write.node.0, numbers(write));
         let before = self.seen.lock().sends.get(&numbers[0]).copied();
@@ -191,7 +193,8 @@ impl Nodes {
         reply
     }
 
-    /// A direct write that is taken is nobody's any more; one whose answer is lost comes as a hint, as if for the first time.
+    /// A direct write that is taken is nobody's any more; one whose answer is lost comes as a hint,
+    /// as if for the first time.
     fn note_taken(&self, write: &ShardWrite<Bytes>, count: usize, heard: Heard) {
         let mut seen = self.seen.lock();
         for number in numbers(write).into_iter().take(count) {

@@ -399,7 +399,8 @@ impl Story {
         self.count("storage failures", 1);
     }
 
-    /// The storage fails under a departure; the store mends itself, and the departure was whole or nothing.
+    /// The storage fails under a departure; the store mends itself, and the departure was whole or
+    /// nothing.
     fn fail(&mut self, node: u64) {
         let hints = self.claimed(node, 5);
         let reopens = self.store().reopens();

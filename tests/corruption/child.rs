@@ -1,4 +1,5 @@
-//! The child: opens a damaged store and tells what it finds. Whatever sled does to its process, the parent lives.
+//! The child: opens a damaged store and tells what it finds. Whatever sled does to its process, the
+//! parent lives.
 
 use std::{
     error::Error,
@@ -117,7 +118,8 @@ fn use_it(role: Role, store: &Store) -> ControlFlow<String> {
         }
     }
     for node in NODES {
-        // Half of each node is left for the next life, so that it is seen whether the cursor that was moved over damage holds.
+        // Half of each node is left for the next life, so that it is seen whether the cursor that
+        // was moved over damage holds.
         let pending = store
             .nodes()
             .into_iter()

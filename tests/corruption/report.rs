@@ -100,7 +100,8 @@ pub enum Fact {
     },
     /// It was closed, cleanly.
     Closed,
-    /// The store failed and mended itself: what was acknowledged since it was opened may come again.
+    /// The store failed and mended itself: what was acknowledged since it was opened may come
+    /// again.
     Mended,
 }
 

@@ -30,7 +30,8 @@ pub struct Content {
     pub store: String,
     /// Per node, in the order of delivery.
     pub pending: BTreeMap<u64, Vec<Hint>>,
-    /// Every hint ever written, those that left or were discarded too, with its fingerprint: no id may name another.
+    /// Every hint ever written, those that left or were discarded too, with its fingerprint: no id
+    /// may name another.
     pub used: BTreeMap<Key, u64>,
 }
 
@@ -73,8 +74,8 @@ impl Template {
 
 /// Makes all templates below `dir`.
 pub fn all(dir: &Path) -> io::Result<Vec<Template>> {
-    // What sled does with damage depends on whether it lies behind the snapshot that it wrote at its last open, and in
-    // which segment of the log.
+    // What sled does with damage depends on whether it lies behind the snapshot that it wrote at
+    // its last open, and in which segment of the log.
     type Further = fn(&mut Making);
     let made: [(&'static str, Further); 7] = [
         ("written once", |_| {}),

@@ -161,7 +161,8 @@ impl<'a> Seen<'a> {
         delivered
     }
 
-    /// A hint that was done with may come again only where the store says that it had to rebuild the queue's cursor.
+    /// A hint that was done with may come again only where the store says that it had to rebuild
+    /// the queue's cursor.
     fn check_done_before(&mut self, node: u64, hint: Hint) {
         let key = hint.key;
         match self.content.used.get(&key) {
@@ -190,7 +191,8 @@ impl<'a> Seen<'a> {
             }
             let expected = self.expected.values().flatten().map(|hint| hint.key);
             let pending: BTreeSet<Key> = expected.collect();
-            // A range may be absurdly long; what it names beyond all hints is told by the first of them.
+            // A range may be absurdly long; what it names beyond all hints is told by the first of
+            // them.
             for sequence in (*first..=*last).take(10_000) {
                 let key = Key {
                     queue: *queue,
@@ -225,7 +227,8 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Controls: lives that break a rule are objected to, sound ones are not. Returns how many there are.
+/// Controls: lives that break a rule are objected to, sound ones are not. Returns how many there
+/// are.
 ///
 /// # Panics
 /// When the verdict is wrong.

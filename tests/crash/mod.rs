@@ -1,4 +1,5 @@
-//! What the crash suites share: the child's command line, a series of lives on one store, and the verdict.
+//! What the crash suites share: the child's command line, a series of lives on one store, and the
+//! verdict.
 
 #![allow(dead_code)]
 
@@ -58,7 +59,8 @@ pub struct Series {
 }
 
 impl Series {
-    /// By turns in both durabilities, with small hints and large ones, and most of them with rewrites.
+    /// By turns in both durabilities, with small hints and large ones, and most of them with
+    /// rewrites.
     pub fn by_turns(seed: u64, number: u64, lives: u64) -> Self {
         Series {
             host: Host::Plain,
@@ -165,7 +167,8 @@ pub fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
     command
 }
 
-/// Lives that are stopped at random moments, then one that delivers all that is left. `Err` says what is broken.
+/// Lives that are stopped at random moments, then one that delivers all that is left. `Err` says
+/// what is broken.
 pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Result<Counts, String> {
     let mut random = fastrand::Rng::with_seed(series.seed);
     let mut crash_loop = CrashLoop::new(stop, log.clone());
@@ -182,11 +185,13 @@ pub fn run<S: Stop>(stop: S, store: &Path, log: PathBuf, series: Series) -> Resu
         )
     };
     for life in 0..=series.lives {
-        // An operator who knows that it was a kill and no crash of ours; the count itself has a test of its own.
+        // An operator who knows that it was a kill and no crash of ours; the count itself has a
+        // test of its own.
         let _ = fs::remove_file(store.join("OPENING"));
         let last = life == series.lives;
         let while_opening = random.u64(..100) < series.while_opening_percent;
-        // How long an open takes depends on how busy the machine is, and on how much there is to read.
+        // How long an open takes depends on how busy the machine is, and on how much there is to
+        // read.
         let longest = match while_opening {
             true => crash_loop.opened_after.unwrap_or(OPENING).mul_f64(1.25),
             false => Duration::from_millis(series.life_ms_max),
@@ -232,8 +237,9 @@ pub fn add(sum: &mut Counts, counts: Counts) {
     sum.consumed += counts.consumed;
 }
 
-/// Runs series after series, each `lives` long, until `HH_CYCLES` stops (or as many as CI does) are made; says what was
-/// seen. `series` is given its seed, its number and its lives. False if anything is broken.
+/// Runs series after series, each `lives` long, until `HH_CYCLES` stops (or as many as CI does) are
+/// made; says what was seen. `series` is given its seed, its number and its lives. False if
+/// anything is broken.
 pub fn repeat(
     suite: &str,
     in_ci: u64,

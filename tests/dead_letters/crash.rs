@@ -1,9 +1,10 @@
-//! Unclean stops: a child is killed at a step of burying, sending on, discarding or losing, or of storing what leaves at once or copies that
-//! never were hints, and what it left is looked at.
+//! Unclean stops: a child is killed at a step of burying, sending on, discarding or losing, or of
+//! storing what leaves at once or copies that never were hints, and what it left is looked at.
 //!
-//! The child tells of each thing before and after it does it. Afterwards every hint that it told of as answered must be in exactly one of
-//! these: pending, a dead letter, in the loss journal, delivered; in the one that it told of last, or, if it was stopped in between,
-//! the one it was about to be in.
+//! The child tells of each thing before and after it does it. Afterwards every hint that it told of
+//! as answered must be in exactly one of these: pending, a dead letter, in the loss journal,
+//! delivered; in the one that it told of last, or, if it was stopped in between, the one it was
+//! about to be in.
 
 use std::{
     collections::BTreeMap,
@@ -187,7 +188,8 @@ fn found(store: &Store) -> BTreeMap<u64, Vec<At>> {
         let number = number_of(&hint.payload);
         found.entry(number).or_default().push(At::Dead);
     }
-    // The first sequences are the numbers plus one; those of sent on ones are looked for where they stood first.
+    // The first sequences are the numbers plus one; those of sent on ones are looked for where they
+    // stood first.
     for (_, loss) in store.losses(0).unwrap().entries {
         let Some(place) = loss.place else { continue };
         let stood = loss.redriven_from.first();
@@ -207,7 +209,8 @@ fn found(store: &Store) -> BTreeMap<u64, Vec<At>> {
     found
 }
 
-/// Copies that were noted are in the journal, those that the child was told of in any case, and belong to no queue.
+/// Copies that were noted are in the journal, those that the child was told of in any case, and
+/// belong to no queue.
 fn check_noted(store: &Store, said: &str) {
     let losses = store.losses(0).unwrap();
     let copies = losses.by_reason.get(&LossReason::NotStored);

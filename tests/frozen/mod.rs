@@ -1,4 +1,5 @@
-//! Time that stands still until it is moved: tokio's clock neither runs nor skips ahead while the commit thread works.
+//! Time that stands still until it is moved: tokio's clock neither runs nor skips ahead while the
+//! commit thread works.
 
 #![allow(dead_code)]
 
@@ -9,7 +10,8 @@ use std::{
 
 /// Holds tokio's clock, which must be paused, where it is; `tokio::time::advance` moves it.
 pub struct Frozen {
-    /// A paused clock skips to the next timer when nothing runs; while a blocking task does, it does not.
+    /// A paused clock skips to the next timer when nothing runs; while a blocking task does, it
+    /// does not.
     _release: mpsc::Sender<()>,
 }
 

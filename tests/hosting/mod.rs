@@ -1,4 +1,5 @@
-//! What the tests of a shared database need: a host with rows of its own, whose nodes are down or taken by hand.
+//! What the tests of a shared database need: a host with rows of its own, whose nodes are down or
+//! taken by hand.
 
 #![allow(dead_code)]
 

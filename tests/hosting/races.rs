@@ -1,4 +1,5 @@
-//! Races that go wrong unless transactions are serialisable. Each is forced: both have read before either can be committed.
+//! Races that go wrong unless transactions are serialisable. Each is forced: both have read before
+//! either can be committed.
 
 use std::{
     collections::BTreeSet,
@@ -109,8 +110,8 @@ fn withdraw(host: &Host, race: &Race, from: &str, both_have_read: &Barrier) -> b
     }
 }
 
-/// Reads an account, lets somebody move all of it to another, and reads that: what was read is of one moment, or the reader
-/// runs again.
+/// Reads an account, lets somebody move all of it to another, and reads that: what was read is of
+/// one moment, or the reader runs again.
 pub fn reads_of_two_moments(host: &Host) -> Result<(), String> {
     let mut opening = RowBatch::new();
     opening

@@ -1,13 +1,15 @@
 //! What a crash leaves: a copy of a store's files.
 //!
-//! A copy takes time, and what it finds must be what a crash may leave. Files other than the log do not change while a store
-//! serves. The log does, but while a commit hangs before its flush (`CommitFault::Hang`) our thread fsyncs nothing and answers
-//! nobody. sled's own flusher may still write what it was handed, and a group that was past the hang may end. So the copy is
-//! what was there when it began, and of what was written meanwhile any part: what a power cut may leave, provided that
-//! nothing answered after the copy began is asked of it.
+//! A copy takes time, and what it finds must be what a crash may leave. Files other than the log do
+//! not change while a store serves. The log does, but while a commit hangs before its flush
+//! (`CommitFault::Hang`) our thread fsyncs nothing and answers nobody. sled's own flusher may still
+//! write what it was handed, and a group that was past the hang may end. So the copy is what was
+//! there when it began, and of what was written meanwhile any part: what a power cut may leave,
+//! provided that nothing answered after the copy began is asked of it.
 //!
-//! That has all of the last group or nothing, so a crash may add the beginning of what the commit then wrote behind the end of
-//! the log, up to any byte: sled writes its log in that order, and all of it is of hints that nobody was told of.
+//! That has all of the last group or nothing, so a crash may add the beginning of what the commit
+//! then wrote behind the end of the log, up to any byte: sled writes its log in that order, and all
+//! of it is of hints that nobody was told of.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -48,8 +50,8 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Adds this much of what was written behind the end of the log since. False if it was written elsewhere: a segment
-    /// that is used again is not written in any order with its neighbours.
+    /// Adds this much of what was written behind the end of the log since. False if it was written
+    /// elsewhere: a segment that is used again is not written in any order with its neighbours.
     pub fn add_tail(&mut self, store: &Path, name: &Path, percent: u8) -> io::Result<bool> {
         let Some((_, log)) = self.files.iter_mut().find(|(it, _)| it == name) else {
             return Ok(false);

@@ -308,7 +308,8 @@ impl Host {
         self.model.peek(store, reader, NodeId(node), limits)
     }
 
-    /// Acknowledges the first of what a peek shows, then again, then less: neither changes anything.
+    /// Acknowledges the first of what a peek shows, then again, then less: neither changes
+    /// anything.
     fn ack(&mut self, node: u64, percent: u8) {
         let peeked = self.peek(node, BATCH);
         let count = (peeked.len() * usize::from(percent)).div_ceil(100);
@@ -442,7 +443,8 @@ impl Host {
         self.open();
     }
 
-    /// The storage fails for a while; the store refuses all, and mends itself when it is well again.
+    /// The storage fails for a while; the store refuses all, and mends itself when it is well
+    /// again.
     fn fail(&mut self, failing: &Failing) {
         let reopened = self.store().stats().reopened;
         self.failing = true;

@@ -50,8 +50,8 @@ pub enum Operation {
     Reopen {
         clean: bool,
     },
-    /// While these are being committed, and perhaps a node is about to be removed. Of what that adds to the log, so much is
-    /// on disk already.
+    /// While these are being committed, and perhaps a node is about to be removed. Of what that
+    /// adds to the log, so much is on disk already.
     Crash {
         in_flight: Vec<(u64, Payload)>,
         removing: Option<u64>,

@@ -1,4 +1,5 @@
-//! Runs the cases of a model test: as many as asked for, each from a seed of its own, several at a time.
+//! Runs the cases of a model test: as many as asked for, each from a seed of its own, several at a
+//! time.
 
 use std::{
     collections::BTreeMap,
@@ -26,8 +27,8 @@ const SHRINK_MS: u32 = 60_000;
 /// What was done and seen, over all cases that ended well.
 pub type Counts = Mutex<BTreeMap<&'static str, u64>>;
 
-/// Runs `HH_CYCLES` cases of a model, or as many as CI does, and says what was seen. Returns how many ran, `None` if one
-/// failed.
+/// Runs `HH_CYCLES` cases of a model, or as many as CI does, and says what was seen. Returns how
+/// many ran, `None` if one failed.
 pub fn run<M>(suite: &str, in_ci: u64, operations: Range<usize>, counts: &Counts) -> Option<u64>
 where
     M: StateMachineTest,

@@ -149,7 +149,8 @@ impl Host {
                 EnqueueError::StoreFailed(_) | EnqueueError::ShutDown,
             )) => {
                 self.count("refused", 1);
-                // One that only asks is told so too if its group failed, and says nothing of those beside it.
+                // One that only asks is told so too if its group failed, and says nothing of those
+                // beside it.
                 let changes =
                     |run: &&Judged| run.verdict == Verdict::Applied && !run.changes_nothing;
                 if let Some(run) = runs.last().filter(changes) {

@@ -1,9 +1,11 @@
-//! The order in which all that was handed in comes into effect, and what of it is certain to survive.
+//! The order in which all that was handed in comes into effect, and what of it is certain to
+//! survive.
 //!
-//! The store takes what is handed in one by one and in order, so that is the order in which the model judges it: each as if
-//! it ran alone at its place. What is not known to be durable is kept as a log of changes: after a stop that was not clean
-//! the store must show the world after some number of them. A group is one with the transactions in it, so only hints behind the
-//! last transaction that is there may be there or not by themselves, the first ones of each node.
+//! The store takes what is handed in one by one and in order, so that is the order in which the
+//! model judges it: each as if it ran alone at its place. What is not known to be durable is kept
+//! as a log of changes: after a stop that was not clean the store must show the world after some
+//! number of them. A group is one with the transactions in it, so only hints behind the last
+//! transaction that is there may be there or not by themselves, the first ones of each node.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -242,7 +244,8 @@ impl History {
         self.undoable.clear();
     }
 
-    /// Whether anything was durable for the node since it was last removed, when all that was handed in is.
+    /// Whether anything was durable for the node since it was last removed, when all that was
+    /// handed in is.
     pub fn was_hinted(&self, node: u64) -> bool {
         self.hinted.contains(&node)
     }
@@ -254,7 +257,8 @@ impl History {
         self.hinted.remove(&node);
     }
 
-    /// A stop that was not clean left this. Goes on from there, if it is one of the worlds that may be left.
+    /// A stop that was not clean left this. Goes on from there, if it is one of the worlds that may
+    /// be left.
     pub fn resolve(&mut self, shown: &Shown) -> Result<Resolved, String> {
         let ends = (1..=self.log.len()).filter(|end| !self.log[end - 1].1.is_plain);
         let ends: Vec<usize> = std::iter::once(0).chain(ends).collect();
@@ -321,7 +325,8 @@ impl History {
         Ok((world, resolved))
     }
 
-    /// A hint that left as a dead letter is one, whatever the stop undid, and one that is back is none.
+    /// A hint that left as a dead letter is one, whatever the stop undid, and one that is back is
+    /// none.
     fn same_letters(&self, node: u64, expected: &[Hint], shown: &ShownHints) -> Result<(), String> {
         let ids = expected.iter().filter_map(|hint| self.id(hint));
         let expected: Vec<_> = ids.map(|id| (id.queue, id.sequence.0)).collect();
@@ -334,7 +339,8 @@ impl History {
         }
     }
 
-    /// Where in `all` what is shown begins: not behind `undoable`, and it reaches at least to `certain`.
+    /// Where in `all` what is shown begins: not behind `undoable`, and it reaches at least to
+    /// `certain`.
     fn place_of(
         &self,
         shown: &[(QueueId, u64)],

@@ -1,4 +1,5 @@
-//! Looks at all that can be seen of a shared database: rows, pending hints, dead letters, losses, figures, and what is sent.
+//! Looks at all that can be seen of a shared database: rows, pending hints, dead letters, losses,
+//! figures, and what is sent.
 
 use std::{
     thread,
@@ -74,7 +75,8 @@ impl Host {
         peeked
     }
 
-    /// Takes some hints by the consumer alone, and then the same ones again, which are not the next ones any more.
+    /// Takes some hints by the consumer alone, and then the same ones again, which are not the next
+    /// ones any more.
     pub fn consume(&mut self, node: u64, max: usize, acked: usize) {
         let mut peeked = self.peek(node, max);
         peeked.truncate(acked);
@@ -203,7 +205,8 @@ impl Host {
         self.check_losses();
     }
 
-    /// All that left undelivered is in the loss journal, and nothing else. Asking makes all durable.
+    /// All that left undelivered is in the loss journal, and nothing else. Asking makes all
+    /// durable.
     pub fn check_losses(&mut self) {
         let losses = self.handoff().losses_blocking(u64::MAX).unwrap();
         let mut expected = self.history.now.lost.clone();

@@ -104,7 +104,8 @@ pub enum Operation {
     Together(Vec<Request>),
     /// Handed in, and nobody waits for the answers.
     Abandon(Vec<Request>),
-    /// It reads the row first and last; after so many steps, each of its first runs waits until another has changed that.
+    /// It reads the row first and last; after so many steps, each of its first runs waits until
+    /// another has changed that.
     Conflict {
         row: Row,
         after: usize,
@@ -125,13 +126,14 @@ pub enum Operation {
     /// Its hints are discarded.
     RemoveNode(u64),
     Sync,
-    /// A clean stop; of the host's database too, or of the handoff alone. It begins while these are being committed.
+    /// A clean stop; of the host's database too, or of the handoff alone. It begins while these are
+    /// being committed.
     Reopen {
         in_flight: Vec<Request>,
         database: bool,
     },
-    /// While these are being committed, and what a node has just taken is noted. Of what that adds to the log, so much is on
-    /// disk already.
+    /// While these are being committed, and what a node has just taken is noted. Of what that adds
+    /// to the log, so much is on disk already.
     Crash {
         in_flight: Vec<Request>,
         delivered: Option<(u64, Vec<Reply>)>,

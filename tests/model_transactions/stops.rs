@@ -257,7 +257,8 @@ impl Host {
         });
     }
 
-    /// Opens what a stop that was not clean left. Queues and cursors are looked at before anything is replayed.
+    /// Opens what a stop that was not clean left. Queues and cursors are looked at before anything
+    /// is replayed.
     fn go_on(&mut self, contents: Arc<AtomicU64>) {
         let db = open_database(&database_config(&self.dir)).unwrap();
         let pending = self.shown_by_store(&db);

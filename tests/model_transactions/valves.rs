@@ -61,7 +61,8 @@ impl Valves {
             .is_none_or(VecDeque::is_empty)
     }
 
-    /// What was sent since the last call. A send that was answered and is not there yet is waited for.
+    /// What was sent since the last call. A send that was answered and is not there yet is waited
+    /// for.
     pub fn sent(&mut self) -> Vec<Seen> {
         loop {
             let answered = self.laid.lock().unwrap().answered;

@@ -1,7 +1,8 @@
 //! What was handed in and is not answered yet.
 //!
-//! Futures are polled by hand: a closure runs within a poll, and what it would change is handed in before that poll returns.
-//! So the order of polls is the order in which the store takes things, and the model can judge each of them at once.
+//! Futures are polled by hand: a closure runs within a poll, and what it would change is handed in
+//! before that poll returns. So the order of polls is the order in which the store takes things,
+//! and the model can judge each of them at once.
 
 use std::{
     cell::RefCell,

@@ -52,7 +52,8 @@ pub struct Change {
     pub hints: Vec<(u64, Hint)>,
     /// Hints that leave each node's queue.
     pub acks: BTreeMap<u64, usize>,
-    /// A hint alone: in a group without transactions it is committed with the hints of its own node only.
+    /// A hint alone: in a group without transactions it is committed with the hints of its own node
+    /// only.
     pub is_plain: bool,
 }
 
@@ -130,8 +131,9 @@ impl Change {
     }
 }
 
-/// Replay sends the shards of a node in any order, so one that is replayed has a single one here: then what was taken is known by its
-/// number. What is taken by hand comes in order whatever its shard.
+/// Replay sends the shards of a node in any order, so one that is replayed has a single one here:
+/// then what was taken is known by its number. What is taken by hand comes in order whatever its
+/// shard.
 pub fn shard_of(node: u64, bytes: u64) -> u64 {
     match REPLAYED.contains(&node) {
         true => node * 10,

@@ -87,7 +87,8 @@ async fn a_node_that_is_not_drained_in_time_stays_and_is_replayed() {
     assert!(matches!(late, Err(HandoffError::ShutDown)));
 }
 
-/// It is decided in order with the hints: one that was handed in before counts, though nobody has seen it yet.
+/// It is decided in order with the hints: one that was handed in before counts, though nobody has
+/// seen it yet.
 #[test]
 fn a_hint_that_slips_in_keeps_the_node() {
     let dir = tempfile::tempdir().unwrap();

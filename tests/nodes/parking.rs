@@ -96,7 +96,8 @@ async fn a_node_that_stays_away_is_purged_and_nobody_else_is() {
     assert!(host.stats(LEFT).is_some(), "{:?}", host.handoff.stats());
     while host.stats(LEFT).is_some() {
         tokio::time::sleep(Duration::from_secs(60)).await;
-        // The store purges in real time, during which this clock goes by; while a blocking task runs it stands still.
+        // The store purges in real time, during which this clock goes by; while a blocking task
+        // runs it stands still.
         let moment = || std::thread::sleep(Duration::from_millis(2));
         tokio::task::spawn_blocking(moment).await.unwrap();
         assert!(began.elapsed() < 2 * WEEK, "{:?}", host.handoff.stats());

@@ -1,5 +1,6 @@
-//! Random writes, acknowledgements, renames, removals and restarts of a store, against a model: for each node a list of what is
-//! pending, in order. `HH_SEED` runs a seed again, `HH_CYCLES` is the number of seeds.
+//! Random writes, acknowledgements, renames, removals and restarts of a store, against a model: for
+//! each node a list of what is pending, in order. `HH_SEED` runs a seed again, `HH_CYCLES` is the
+//! number of seeds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -348,7 +348,8 @@ fn a_queue_that_two_records_list_is_drained_for_the_node_that_got_it() {
     }
 }
 
-/// The other way round: the disk lost the record of the node that a queue was moved to. After a clean stop it is known who that was.
+/// The other way round: the disk lost the record of the node that a queue was moved to. After a
+/// clean stop it is known who that was.
 #[test]
 fn a_queue_whose_new_node_lost_its_record_is_that_nodes_still_or_goes_back_to_the_one_in_its_keys()
 {

@@ -1,5 +1,5 @@
-//! A shard that stalls holds up no other, however little the window has room for, and what went past
-//! it comes again only if that had not become durable.
+//! A shard that stalls holds up no other, however little the window has room for, and what went
+//! past it comes again only if that had not become durable.
 
 use super::*;
 

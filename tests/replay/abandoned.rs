@@ -81,7 +81,8 @@ async fn a_send_that_cannot_be_stopped_keeps_a_shutdown_for_a_moment_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_being_sent_to_a_node_that_is_renamed_is_sent_under_its_new_name_at_once() {
     const RENAMED: NodeId = NodeId(4);
-    // It is waited for no longer than a second: a machine that stands still for so long gets another try.
+    // It is waited for no longer than a second: a machine that stands still for so long gets
+    // another try.
     for _ in 0..3 {
         let mut world = World::that_sends().await;
         let renaming = {

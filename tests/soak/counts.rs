@@ -20,8 +20,9 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What a store may take on disk: the most seen in 13 GiB was 6 times the largest backlog. With values that were let become
-    /// blobs, of which some stayed, it was over this bound within a minute or two.
+    /// What a store may take on disk: the most seen in 13 GiB was 6 times the largest backlog. With
+    /// values that were let become blobs, of which some stayed, it was over this bound within a
+    /// minute or two.
     pub fn disk_bytes_bound(&self) -> u64 {
         8 * self.backlog_bytes_max + DISK_BYTES_EMPTY
     }

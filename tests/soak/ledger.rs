@@ -27,7 +27,8 @@ pub struct Awaited {
 }
 
 impl Ledger {
-    /// Awaits one more hint. Call it before the hint is written: it may be delivered before its writer is answered.
+    /// Awaits one more hint. Call it before the hint is written: it may be delivered before its
+    /// writer is answered.
     pub fn awaits(&mut self, to: To, bytes: u64) -> Awaited {
         let stream = self.0.entry(to).or_default();
         stream.written += 1;

@@ -66,7 +66,8 @@ async fn a_shard_is_looked_at_at_growing_intervals_until_its_format_is_learnt_an
     let looks = LOOKS.lock().clone();
     let waits: Vec<_> = looks.windows(2).map(|it| it[1] - it[0]).collect();
     assert!((60..140).contains(&waits.len()), "{waits:?}");
-    // Each is the longer of two waits between half and the whole of its length: the shard's and the node's.
+    // Each is the longer of two waits between half and the whole of its length: the shard's and the
+    // node's.
     for (wait, nominal) in waits.iter().zip([1, 2, 4, 8, 16, 32, 60, 60]) {
         let nominal = Duration::from_secs(nominal);
         let slack = Duration::from_millis(500);

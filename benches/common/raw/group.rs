@@ -1,7 +1,7 @@
 //! Group commit by a thread.
 //!
-//! Callers, hand-over and answers are those of the store (tasks, a queue under a mutex, one thread, a oneshot each), so
-//! that the ratio is about what is done with the bytes.
+//! Callers, hand-over and answers are those of the store (tasks, a queue under a mutex, one thread,
+//! a oneshot each), so that the ratio is about what is done with the bytes.
 
 use std::{io, mem, sync::Arc, thread::JoinHandle};
 

@@ -189,7 +189,8 @@ impl Reader {
     }
 }
 
-/// The entry at the beginning of `rest` and what is behind it, or `None` if it is not there as a whole.
+/// The entry at the beginning of `rest` and what is behind it, or `None` if it is not there as a
+/// whole.
 fn next_entry(rest: &[u8]) -> Outcome<Option<(&[u8], &[u8])>> {
     let Some((header, behind)) = rest.split_at_checked(HEADER_BYTES) else {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! What to be measured against, which is the limit: a file, one write and one fdatasync for all that wait, and nothing else; and
-//! a reader of it that checks each entry and fsyncs how far it is.
+//! What to be measured against, which is the limit: a file, one write and one fdatasync for all
+//! that wait, and nothing else; and a reader of it that checks each entry and fsyncs how far it is.
 
 mod group;
 mod log;

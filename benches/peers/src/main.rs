@@ -1,7 +1,8 @@
-//! Other queues beside ours and beside the raw file, under the same loads in the same run. See `benches/README.md`.
+//! Other queues beside ours and beside the raw file, under the same loads in the same run. See
+//! `benches/README.md`.
 //!
-//! Tables go to the standard error; to the standard output the figures that `benches/handoff` takes over, a line each:
-//! key, median, lowest, highest.
+//! Tables go to the standard error; to the standard output the figures that `benches/handoff` takes
+//! over, a line each: key, median, lowest, highest.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -110,7 +111,8 @@ fn run() -> Outcome<()> {
     Ok(())
 }
 
-/// All rounds of all subjects: of each load and subject the rates, those of the raw file, and what was delivered meanwhile.
+/// All rounds of all subjects: of each load and subject the rates, those of the raw file, and what
+/// was delivered meanwhile.
 #[derive(Default)]
 struct Cell {
     rates: Vec<f64>,

@@ -13,7 +13,8 @@ use crate::common::{
     producers::{Done, Until},
 };
 
-/// Entries that a consumer takes at a time, where the crate can: as often the raw file's reader fsyncs its cursor.
+/// Entries that a consumer takes at a time, where the crate can: as often the raw file's reader
+/// fsyncs its cursor.
 pub const TAKEN_AT_A_TIME: usize = 64;
 /// How long a consumer sleeps that has found nothing.
 const IDLE: Duration = Duration::from_micros(100);
@@ -22,7 +23,8 @@ pub trait Peer: Send + Sync {
     /// Returns when the crate says that the entry is safe.
     fn append(&self, entry: &[u8]) -> Outcome<()>;
 
-    /// Takes away up to 64 of the oldest entries, as durably as the crate does. None if nothing is there now.
+    /// Takes away up to 64 of the oldest entries, as durably as the crate does. None if nothing is
+    /// there now.
     fn take(&self) -> Outcome<Taken>;
 
     /// Appends a backlog, by the fastest way that the crate has.
@@ -111,7 +113,8 @@ pub fn produce_and_drain(
     })
 }
 
-/// Takes away `count` entries of `bytes`, or as many as it comes to within `limit`. Returns how many.
+/// Takes away `count` entries of `bytes`, or as many as it comes to within `limit`. Returns how
+/// many.
 pub fn drain(peer: &dyn Peer, count: u64, bytes: u64, limit: Duration) -> Outcome<u64> {
     let started = Instant::now();
     let mut all = Taken::default();

@@ -26,7 +26,8 @@ fn place(sequence: u64) -> Place {
     }
 }
 
-/// Sends a shard of so many hints, the poisoned ones by their numbers, until nothing is left; how long each send was.
+/// Sends a shard of so many hints, the poisoned ones by their numbers, until nothing is left; how
+/// long each send was.
 fn narrowed(hints: usize, poison: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut troubles = troubles();
     let (mut next, mut sends, mut buried) = (0, Vec::new(), Vec::new());

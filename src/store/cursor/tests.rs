@@ -112,7 +112,8 @@ fn hints_leave_in_any_order_and_the_cursor_follows_the_lowest_gap() {
 }
 
 proptest! {
-    /// Whatever leaves in whatever order: the cursor says what a set of all that left says, and reads as it was written.
+    /// Whatever leaves in whatever order: the cursor says what a set of all that left says, and
+    /// reads as it was written.
     #[test]
     fn a_cursor_is_the_set_of_what_left(
         steps in proptest::collection::vec((1_u64..30, 0..4, any::<bool>()), 0..40)

@@ -85,7 +85,8 @@ impl Queue {
         unknown.hints
     }
 
-    /// All below `end` is durable, and of that what leaves by itself has left. Returns how many dead letters that makes more.
+    /// All below `end` is durable, and of that what leaves by itself has left. Returns how many
+    /// dead letters that makes more.
     pub fn durable_below(&mut self, end: u64) -> u64 {
         let dead = self.sum(self.durable_end, end, |handed| handed.leaves);
         self.durable_end = self.durable_end.max(end);
@@ -116,7 +117,8 @@ impl Queue {
         self.sealed && self.hints.is_empty()
     }
 
-    /// Takes over what a store shows of it, as far as that is open; says what may not be. Adds the dead letters that are durable by now.
+    /// Takes over what a store shows of it, as far as that is open; says what may not be. Adds the
+    /// dead letters that are durable by now.
     pub fn see(
         &mut self,
         shown: Option<&Shown>,
@@ -180,8 +182,8 @@ impl Queue {
         broken
     }
 
-    /// Holds what a peek showed against it and the limits. Says what is broken; while hints wait for their answers a peek may
-    /// show less than is there by now.
+    /// Holds what a peek showed against it and the limits. Says what is broken; while hints wait
+    /// for their answers a peek may show less than is there by now.
     pub fn see_peek(
         &self,
         limits: PeekLimits,

@@ -48,7 +48,8 @@ impl Session {
         Ok(())
     }
 
-    /// One transaction: a row for each, and all of them leave the queue. One in ten gives up after that.
+    /// One transaction: a row for each, and all of them leave the queue. One in ten gives up after
+    /// that.
     async fn take(
         &self,
         peeked: &[PeekedPoints<Bytes>],

@@ -1,5 +1,5 @@
-//! A host that shares its database with its hints, as a child process: transactions, plain rows, plain hints, a consumer; it shuts
-//! down, opens again, and tells its parent.
+//! A host that shares its database with its hints, as a child process: transactions, plain rows,
+//! plain hints, a consumer; it shuts down, opens again, and tells its parent.
 
 mod consuming;
 mod rows;
@@ -36,7 +36,8 @@ use rows::Tables;
 
 /// Nodes 1 to 3 are replayed; this one's hints are taken by hand.
 pub(super) const MANUAL_NODE: NodeId = NodeId(4);
-/// Tasks that write, each to a shard of its own, so that the order of its numbers is the order of the shard.
+/// Tasks that write, each to a shard of its own, so that the order of its numbers is the order of
+/// the shard.
 const WRITERS: u64 = 4;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -48,7 +49,8 @@ pub enum Manner {
     Transactions,
     /// First the row, then the hint: for a control.
     TwoSteps,
-    /// In transactions, and many other rows directly to sled, which bounds its log by nothing: for a control.
+    /// In transactions, and many other rows directly to sled, which bounds its log by nothing: for
+    /// a control.
     DirectRows,
 }
 
@@ -61,7 +63,8 @@ pub struct TransactionalWorkload {
     pub seed: u64,
     /// The first number it gives to a write.
     pub first_number: u64,
-    /// Deliver and consume all that is pending, write nothing, close, and look once more at what is there.
+    /// Deliver and consume all that is pending, write nothing, close, and look once more at what is
+    /// there.
     pub drain: bool,
     /// How long to work, in one or several openings of the store, if nothing stops it before.
     pub work_for: Duration,
@@ -246,7 +249,8 @@ impl Session {
         Ok(())
     }
 
-    /// False if the store had failed: then the database must be opened again, which is the host's to do.
+    /// False if the store had failed: then the database must be opened again, which is the host's
+    /// to do.
     async fn shut_down(self) -> Result<bool, Failure> {
         let closed = self.handoff.shutdown().await;
         match (self.handoff.health(), closed) {

@@ -1,4 +1,5 @@
-//! What the writers do: transactions of all kinds, batches of rows, plain hints; and, for the controls, what a host should not do.
+//! What the writers do: transactions of all kinds, batches of rows, plain hints; and, for the
+//! controls, what a host should not do.
 
 use std::{panic::resume_unwind, time::Duration};
 
@@ -21,10 +22,12 @@ use crate::{
     types::{HintId, NodeId, ShardId},
 };
 
-/// What all of a large transaction comes to: near 1 MiB, with room for keys and for what a hint costs.
+/// What all of a large transaction comes to: near 1 MiB, with room for keys and for what a hint
+/// costs.
 const LARGE_BYTES: usize = (1 << 20) - 16 * 1024;
 const VALUE_BYTES_MAX: usize = 64 * 1024;
-/// The control that writes directly writes to so many rows, over and over, so that segments are used again.
+/// The control that writes directly writes to so many rows, over and over, so that segments are
+/// used again.
 const DIRECT_ROWS: u64 = 400;
 
 /// What an error leaves behind.
@@ -35,7 +38,8 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// An error that is none of those that come with giving up or with a store that fails is one of ours.
+    /// An error that is none of those that come with giving up or with a store that fails is one of
+    /// ours.
     pub fn of(error: TransactionError, doomed: bool) -> Result<Fate, Failure> {
         match error {
             TransactionError::Aborted(_) | TransactionError::Panicked(_) if doomed => {
@@ -74,7 +78,8 @@ impl Plan {
         let first = session.next_numbers(count);
         let (mut rows, mut hinted_bytes) = (Vec::new(), 0);
         for number in first..first + count {
-            // Nodes 1 and 2 get hints of transactions alone, so that for these it is known what must be pending.
+            // Nodes 1 and 2 get hints of transactions alone, so that for these it is known what
+            // must be pending.
             let node = NodeId(random.u64(1..=MANUAL_NODE.0));
             let largest = if random.u8(..20) == 0 { 20_000 } else { 2_000 };
             let hint = payload(number, node, shard, random.usize(..largest));
@@ -361,7 +366,8 @@ impl Session {
         }
     }
 
-    /// What makes sled destroy a database at a power cut (SLED.md rules 2 to 4): many large rows past the commit thread.
+    /// What makes sled destroy a database at a power cut (SLED.md rules 2 to 4): many large rows
+    /// past the commit thread.
     pub fn write_directly(&self) -> Result<(), Failure> {
         let mut random = self.random(102);
         while self.goes_on() {

@@ -148,7 +148,8 @@ fn what_a_failure_undoes_is_counted_no_more() {
     let (delivered, _) = world.held(7);
     let (withdrawn, _) = world.held(7);
     world.sync();
-    // They leave while the commit thread is at something else, and the next group fails before it writes cursors.
+    // They leave while the commit thread is at something else, and the next group fails before it
+    // writes cursors.
     world.fail(|| {
         world.store.inject(CommitFault::Hang);
         let (_before, told) = world.hand_in_held(OTHER, 1);
