@@ -13,7 +13,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use copy::copy_of;
-use frozen::{a_moment, freeze, pass, until};
+use frozen::{a_moment, freeze, pass, pass_in_steps, soon, until};
 use hinted_handoff::{
     Config, HintedHandoff, NodeId, ShardId,
     testkit::{ScriptedWriter, WallClock},
@@ -66,25 +66,8 @@ fn oldest_age(handoff: &Handoff) -> Option<Duration> {
     handoff.stats().nodes.first()?.oldest_age
 }
 
-/// Time in steps in which the service's task looks.
-async fn pass_in_steps(time: Duration) {
-    let mut left = time;
-    while !left.is_zero() {
-        let step = left.min(MINUTE);
-        pass(step).await;
-        left -= step;
-    }
-}
-
-/// The task may have been at work when the clock was last moved, and is due again after that.
 async fn gone_soon(handoff: &Handoff) {
-    for _ in 0..5 {
-        if pending(handoff) == 0 {
-            return;
-        }
-        pass(SECOND).await;
-    }
-    until("it is gone", || pending(handoff) == 0).await;
+    soon("it is gone", || pending(handoff) == 0).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use std::{
 };
 
 use hinted_handoff::{
-    Config, Durability,
+    Durability,
     testkit::{Counts, CrashLoop, Ended, FailingDisk, Stop, Workload},
 };
 use parking_lot::Mutex;
@@ -59,20 +59,12 @@ fn as_child() -> Option<ExitCode> {
         return None;
     }
     let drain = drain == "true";
-    let config = Config {
-        durability: match buffered == "true" {
-            true => Durability::Buffered,
-            false => Durability::Sync,
-        },
-        retry_interval: Duration::from_millis(2),
-        retry_max_interval: Duration::from_millis(10),
-        min_free_disk: 0,
-        max_dead_letters: u64::MAX,
-        max_dead_letter_bytes: u64::MAX,
-        ..Config::new(dir)
+    let durability = match buffered == "true" {
+        true => Durability::Buffered,
+        false => Durability::Sync,
     };
     let workload = Workload {
-        config,
+        config: crash::config(dir, durability),
         seed: seed.parse().unwrap(),
         first_number: first_number.parse().unwrap(),
         nodes: 3,

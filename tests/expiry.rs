@@ -10,7 +10,7 @@ mod frozen;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use frozen::{a_moment, freeze, pass, until};
+use frozen::{a_moment, freeze, pass, pass_in_steps, soon, until};
 use hinted_handoff::{
     Config, HintedHandoff, NodeId, NodeStats, ShardId,
     testkit::{Peek, PeekLimits, Reader, Reply, ScriptedWriter, WallClock},
@@ -61,28 +61,6 @@ fn pending(handoff: &Handoff) -> u64 {
 
 fn payloads(handoff: &Handoff) -> Vec<Bytes> {
     common::payloads(&handoff.store_below(), NODE.0)
-}
-
-/// Something is so within a few looks. The task may have been at work when the clock was last
-/// moved, and is due again after that.
-async fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..30 {
-        if is_so() {
-            return;
-        }
-        pass(Duration::from_secs(1)).await;
-    }
-    until(what, is_so).await;
-}
-
-/// Time in steps no longer than the longest between two looks.
-async fn pass_in_steps(time: Duration) {
-    let mut left = time;
-    while !left.is_zero() {
-        let step = left.min(MINUTE);
-        pass(step).await;
-        left -= step;
-    }
 }
 
 #[tokio::test(start_paused = true)]

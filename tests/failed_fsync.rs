@@ -85,6 +85,15 @@ fn power_comes_back(disk: &mut FailingDisk) {
     }
 }
 
+/// The store is dropped as a crash would, and opened again from what is on the disk.
+fn outlives_a_power_cut(disk: &mut FailingDisk, store: Store, answered: &BTreeSet<u64>) {
+    disk.cut_power().unwrap();
+    drop(store);
+    power_comes_back(disk);
+    let store = common::open(&path(disk));
+    check(&store, answered);
+}
+
 /// All that was answered reads as it was written.
 fn check(store: &Store, answered: &BTreeSet<u64>) {
     let (mut found, mut from) = (BTreeSet::new(), None);
@@ -208,11 +217,7 @@ fn what_is_answered_after_a_failed_fsync_outlives_a_power_cut() {
         fails_and_is_mended(&disk, &store, &mut answered, first);
         assert!(append(&store, first + 5_000..first + 5_100, &mut answered));
     }
-    disk.cut_power().unwrap();
-    drop(store);
-    power_comes_back(&mut disk);
-    let store = common::open(&path(&disk));
-    check(&store, &answered);
+    outlives_a_power_cut(&mut disk, store, &answered);
 }
 
 /// The process that saw the fsync fail does not live to mend it.
@@ -243,11 +248,7 @@ fn what_the_next_process_answers_after_a_failed_fsync_outlives_a_power_cut() {
     disk.work_again().unwrap();
     let store = common::open(&path(&disk));
     assert!(append(&store, 10_000..10_100, &mut answered));
-    disk.cut_power().unwrap();
-    drop(store);
-    power_comes_back(&mut disk);
-    let store = common::open(&path(&disk));
-    check(&store, &answered);
+    outlives_a_power_cut(&mut disk, store, &answered);
 }
 
 /// A host with its rows, which is told to open its database again, and does.

@@ -65,6 +65,14 @@ async fn reopened(dir: &tempfile::TempDir) {
     handoff.shutdown().await.unwrap();
 }
 
+/// A store that takes a commit of a second for one that hangs.
+fn impatient(dir: &tempfile::TempDir) -> Config {
+    Config {
+        commit_timeout: Duration::from_secs(1),
+        ..common::config(dir.path())
+    }
+}
+
 async fn until(handoff: &HintedHandoff<Bytes>, wished: impl Fn(&Health) -> bool) {
     let waiting = async {
         while !wished(&handoff.health()) {
@@ -344,11 +352,7 @@ fn a_store_that_is_closed_right_after_a_hang_has_ended_lets_go_of_its_lock() {
 #[test]
 fn a_store_that_takes_longer_to_open_again_than_a_commit_may_serves_in_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        commit_timeout: Duration::from_secs(1),
-        ..common::config(dir.path())
-    };
-    let store = Store::open(&config, Box::new(|_| {})).unwrap();
+    let store = Store::open(&impatient(&dir), Box::new(|_| {})).unwrap();
     store.inject(CommitFault::Fail);
     assert!(common::try_append(&store, 1, vec![common::hint(1, "unknown")])[0].is_err());
     let started = Instant::now();
@@ -371,11 +375,7 @@ fn a_store_that_takes_longer_to_open_again_than_a_commit_may_serves_in_the_end()
 #[tokio::test]
 async fn nobody_waits_for_ever_for_a_request_that_hangs_itself() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        commit_timeout: Duration::from_secs(1),
-        ..common::config(dir.path())
-    };
-    let handoff = HintedHandoff::open(config, ScriptedWriter::down())
+    let handoff = HintedHandoff::open(impatient(&dir), ScriptedWriter::down())
         .await
         .unwrap();
     write(&handoff, "answered").await.unwrap();
@@ -396,11 +396,7 @@ async fn nobody_waits_for_ever_for_a_request_that_hangs_itself() {
 #[tokio::test]
 async fn nobody_waits_for_ever_behind_a_commit_that_hangs() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        commit_timeout: Duration::from_secs(1),
-        ..common::config(dir.path())
-    };
-    let handoff = HintedHandoff::open(config, ScriptedWriter::down())
+    let handoff = HintedHandoff::open(impatient(&dir), ScriptedWriter::down())
         .await
         .unwrap();
     handoff.inject(CommitFault::Hang);

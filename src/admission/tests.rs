@@ -23,9 +23,11 @@ fn lanes(admission: &Admission) -> usize {
 }
 
 /// Makes a hint durable, noted.
-fn hint(admission: &Arc<Admission>, store: &Store, shard: u64) {
+fn hint(admission: &Arc<Admission>, store: &Store, shard: u64) -> HintId {
     let on_its_way = admission.hint(store, NODE, ShardId(shard));
-    on_its_way.durable(append(store, NODE, shard));
+    let id = append(store, NODE, shard);
+    on_its_way.durable(id);
+    id
 }
 
 fn append(store: &Store, node: NodeId, shard: u64) -> HintId {
@@ -99,19 +101,10 @@ async fn a_lane_is_clear_when_its_hints_are_gone_and_none_is_on_its_way_or_being
 #[test]
 fn lanes_whose_hints_are_gone_are_forgotten() {
     let (admission, store, _dir) = gate();
-    hint(&admission, &store, 0);
-    let last = {
-        let state = admission.state.lock();
-        state.lanes[&(NODE, ShardId(0))].last.unwrap()
-    };
-    let id = |(queue, sequence)| HintId {
-        store: store.id(),
-        queue,
-        sequence,
-    };
+    let last = hint(&admission, &store, 0);
     let note = |shard| {
         let on_its_way = admission.hint(&store, NODE, ShardId(shard));
-        on_its_way.durable(id(last));
+        on_its_way.durable(last);
     };
     (0..3 * SWEEP_AT_LEAST as u64).for_each(note);
     assert_eq!(lanes(&admission), 3 * SWEEP_AT_LEAST, "all have a backlog");
@@ -124,16 +117,7 @@ fn lanes_whose_hints_are_gone_are_forgotten() {
 async fn lanes_beyond_the_limit_are_one_with_their_node_until_what_waited_is_gone() {
     const OTHER: NodeId = NodeId(2);
     let (admission, store, _dir) = gate();
-    hint(&admission, &store, 0);
-    let last = {
-        let state = admission.state.lock();
-        state.lanes[&(NODE, ShardId(0))].last.unwrap()
-    };
-    let id = |(queue, sequence)| HintId {
-        store: store.id(),
-        queue,
-        sequence,
-    };
+    let last = hint(&admission, &store, 0);
     // A few of another node, which stay apart.
     let other = append(&store, OTHER, 1);
     for shard in 0..10 {
@@ -143,7 +127,7 @@ async fn lanes_beyond_the_limit_are_one_with_their_node_until_what_waited_is_gon
     let mut most = 0;
     for shard in 0..5 * LANES_MAX as u64 {
         let on_its_way = admission.hint(&store, NODE, ShardId(shard));
-        on_its_way.durable(id(last));
+        on_its_way.durable(last);
         most = most.max(lanes(&admission));
     }
     assert!(most <= LANES_MAX * 5 / 4 + 1, "{most} lanes");

@@ -78,6 +78,20 @@ impl Series {
     }
 }
 
+/// What a life of a host is configured as.
+pub fn config(dir: &str, durability: Durability) -> Config {
+    Config {
+        durability,
+        retry_interval: Duration::from_millis(2),
+        retry_max_interval: Duration::from_millis(10),
+        min_free_disk: 0,
+        // None of them makes room for another.
+        max_dead_letters: u64::MAX,
+        max_dead_letter_bytes: u64::MAX,
+        ..Config::new(dir)
+    }
+}
+
 /// If this process is a child, does its work. Call it first.
 pub fn as_child() -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -100,19 +114,13 @@ pub fn as_child() -> Option<ExitCode> {
         return None;
     }
     let number = |text: &String| text.parse::<u64>().unwrap();
-    let config = Config {
-        durability: match durability.as_str() {
+    let config = config(
+        dir,
+        match durability.as_str() {
             "Sync" => Durability::Sync,
             _ => Durability::Buffered,
         },
-        retry_interval: Duration::from_millis(2),
-        retry_max_interval: Duration::from_millis(10),
-        min_free_disk: 0,
-        // None of them makes room for another.
-        max_dead_letters: u64::MAX,
-        max_dead_letter_bytes: u64::MAX,
-        ..Config::new(dir)
-    };
+    );
     let (drain, syncs_percent) = (drain == "true", number(syncs_percent) as u8);
     let host = HOSTS.into_iter().find(|it| format!("{it:?}") == *host);
     if let Host::Sharing(manner) = host.unwrap() {

@@ -49,3 +49,25 @@ pub async fn pass(time: Duration) {
     tokio::time::advance(time).await;
     a_moment().await;
 }
+
+/// The same in steps no longer than the longest between two looks of the service's tasks.
+pub async fn pass_in_steps(time: Duration) {
+    let mut left = time;
+    while !left.is_zero() {
+        let step = left.min(Duration::from_secs(60));
+        pass(step).await;
+        left -= step;
+    }
+}
+
+/// Something is so within half a minute. A task may have been at work when the clock was last
+/// moved, and is due again after that.
+pub async fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..30 {
+        if is_so() {
+            return;
+        }
+        pass(Duration::from_secs(1)).await;
+    }
+    until(what, is_so).await;
+}
