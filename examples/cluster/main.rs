@@ -2,9 +2,9 @@
 //! too, and not one point lost.
 //!
 //! ```text
-//! cargo run --release --example cluster             # a progress bar on a terminal, plain lines elsewhere
-//! cargo run --release --example cluster -- --keep   # leaves the databases behind and says where
-//! HH_LOG=1 cargo run --release --example cluster    # with the log of the coordinator
+//! cargo run --release --example cluster            # a progress bar, or plain lines
+//! cargo run --release --example cluster -- --keep  # leaves the databases behind and says where
+//! HH_LOG=1 cargo run --release --example cluster   # with the log of the coordinator
 //! ```
 //!
 //! The binary starts itself as four processes that speak a small length-prefixed protocol over TCP

@@ -4,7 +4,8 @@
 //! ```text
 //! tree hh/applied_writes
 //! key    boot u64 | counter u64
-//! value  version u8 = 1 | when it was applied u64 (unix ms) | CRC32C over key and all of the above u32
+//! value  version u8 = 1 | when it was applied u64 (unix ms) |
+//!        CRC32C over key and all of the above u32
 //! ```
 //! All big endian. Direct writes come in any order, so no mark stands for those below it, as it
 //! does for hints.

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8
-//!         (bit 0: with origins; bit 1: mixed, see `mixed.rs`; bit 2: with write ids; bit 3: with lifetimes)
+//!         (bit 0: with origins; bit 1: mixed, see `mixed.rs`; bit 2: with write ids;
+//!         bit 3: with lifetimes)
 //!         queue u64 | first sequence u64 | hints u32 | chunks u16
 //!         stored body bytes u32 | raw body bytes u32
 //!         payload bytes of the queue before this block u64
 //!         CRC32C over chunk 0's key, the header up to here and the stored body u32
-//! body    a hint: flags u8 = 0 | payload format u16 | shard u64 | enqueue time u64 (unix ms) | length u32 | payload
-//!         with origins, before the payload: queue u64, sequence u64 that it had before it was a dead letter; 0, 0 if it was none
+//! body    a hint: flags u8 = 0 | payload format u16 | shard u64 | enqueue time u64 (unix ms) |
+//!         length u32 | payload
+//!         with origins, before the payload: queue u64,
+//!         sequence u64 that it had before it was a dead letter; 0, 0 if it was none
 //!         with write ids, before the payload: boot u64, counter u64 of its write; 0, 0 if it has
 //!         none, since no boot is 0
 //!         with lifetimes, before the payload: ms u64 from its enqueue; u64::MAX if it has none

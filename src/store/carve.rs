@@ -12,11 +12,15 @@
 //!
 //! ```text
 //! segment  header | messages | zeros, or what an earlier use left
-//! header   CRC32 ^ ffffffff u32 | lsn ^ 7fff… i64 | highest stable lsn ^ 7fff… i64                  little endian
-//! message  CRC32 u32 LE | kind u8 | body length | segment number | page | body      numbers in 1 to 9 bytes, see `take_number`
+//! header   CRC32 ^ ffffffff u32 | lsn ^ 7fff… i64 | highest stable lsn ^ 7fff… i64
+//!          little endian
+//! message  CRC32 u32 LE | kind u8 | body length | segment number | page | body
+//!          numbers in 1 to 9 bytes, see `take_number`
 //!          the checksum covers the body, then kind to page, inverted
-//! node     next | merging child | merging u8 | prefix length u8 | lo | hi | leaf 0 or index 1 u8 | entries | keys | values
-//! link     set 0 u8 | key | value; others are of no use here                         byte strings after their length
+//! node     next | merging child | merging u8 | prefix length u8 | lo | hi |
+//!          leaf 0 or index 1 u8 | entries | keys | values
+//! link     set 0 u8 | key | value; others are of no use here
+//!          byte strings after their length
 //! ```
 //! Keys in a node, and in a link to it, lack the prefix, which are the first bytes of the node's
 //! `lo`.

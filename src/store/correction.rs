@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! key    "clock" in the tree `hh/meta`
-//! value  a correction: from u64 | to u64 (unix ms as stamped, both included; to is u64::MAX while the life may go on)
+//! value  a correction: from u64 | to u64 (unix ms as stamped, both included;
+//!        to is u64::MAX while the life may go on)
 //!        ahead i64 (ms to be added)
 //!        CRC32C over key and all of the above u32
 //! ```

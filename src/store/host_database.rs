@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! hh-LOCK    held by flock by the one store in the database, and names the process
-//! hh-STORE   the store's id in hex; there once the store was open, so that a lost tree is not taken for a new store
+//! hh-STORE   the store's id in hex; there once the store was open,
+//!            so that a lost tree is not taken for a new store
 //! hh-UNSYNCED an fsync failed, see unsynced.rs
 //! hh-CLEAN   the summary of a clean shutdown, see clean.rs
 //! ```

@@ -1,12 +1,14 @@
 //! The keys of the tree `hh/hints`.
 //!
 //! ```text
-//! <node u64 BE> <queue u64 BE> 00                                        cursor
-//! <node u64 BE> <queue u64 BE> 01 <first sequence u64 BE> <chunk u16 BE> a chunk of a block
-//! <node u64 BE> <queue u64 BE> 01 <sequence u64 BE> <chunk u16 BE>       empty: a spacer (`spacers.rs`), or a chunk that was to be filled
-//! <node u64 BE> <queue u64 BE> 02 <sequence u64 BE> <chunk u16 BE>       a chunk of the block that holds a dead letter
-//! <node u64 BE> <queue u64 BE> 03 <sequence u64 BE>                      what became of a hint that was a dead letter
+//! <node> <queue> 00                      cursor
+//! <node> <queue> 01 <sequence> <chunk>   a chunk of the block that begins with that hint
+//! <node> <queue> 01 <sequence> <chunk>   empty: a spacer (`spacers.rs`), or a chunk that was to be
+//!                                        filled
+//! <node> <queue> 02 <sequence> <chunk>   a chunk of the block that holds a dead letter
+//! <node> <queue> 03 <sequence>           what became of a hint that was a dead letter
 //! ```
+//! Nodes, queues and sequences are u64 BE, chunks u16 BE.
 //!
 //! The node in a key is the one that the hint was first meant for. Big endian, so that keys sort as
 //! numbers do.

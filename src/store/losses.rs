@@ -2,12 +2,14 @@
 //! copy of a write that could be neither sent nor stored, as soon as the store can.
 //!
 //! ```text
-//! 00               what was folded: the oldest entry's index, amounts by reason, queues whose range is forgotten
+//! 00               what was folded: the oldest entry's index, amounts by reason,
+//!                  queues whose range is forgotten
 //! 01 <index u64>   an entry
 //! 02 <queue u64>   what was folded of a queue
 //! 03               index of the newest entry of copies not stored whose node is forgotten
 //! 03 <node u64>    what was folded of a node's copies that were not stored
-//! 04 <queue u64>   dead letters of a queue that are none any more: no part of the journal, see `gone_letters.rs`
+//! 04 <queue u64>   dead letters of a queue that are none any more: no part of the journal,
+//!                  see `gone_letters.rs`
 //! ```
 //! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it
 //! u32. An entry of copies that were not stored, which have no queue, has version 2. The order of

@@ -9,9 +9,11 @@
 //! crash left (`sort_found.rs`).
 //!
 //! ```text
-//! header  as of any block, with bit 1 of its flags set, bits 2 and 3 if its hints have write ids or lifetimes;
+//! header  as of any block, with bit 1 of its flags set,
+//!         bits 2 and 3 if its hints have write ids or lifetimes;
 //!         its queue is 0, its sequences count the hints of all mixed groups
-//! body    a run: node u64 | queue u64 | first sequence u64 | payload bytes of the queue before it u64 | hints u32
+//! body    a run: node u64 | queue u64 | first sequence u64 |
+//!         payload bytes of the queue before it u64 | hints u32
 //!         followed by its hints as in the body of any block, without origins
 //! ```
 //! It stands where a queue of its own would, [`MIXED`], which no node lists. The cursor there says

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! key    node u64
-//! value  version u8 = 2 | state u8 (0 active, 1 removed) | flags u8 (bit 0: paused, bit 1: leaves) | parked since u64 (unix ms, 0: not parked)
-//!        queues u32 | a queue: node u64, queue u64, life u8 (0 live, 1 retired, 2 has dead letters)
+//! value  version u8 = 2 | state u8 (0 active, 1 removed) | flags u8 (bit 0: paused, bit 1: leaves)
+//!        parked since u64 (unix ms, 0: not parked)
+//!        queues u32 | a queue: node u64, queue u64, life u8 (0 live, 1 retired, 2 has dead
+//!        letters)
 //!        CRC32C over key and all of the above u32
 //! ```
 //! All big endian. Version 1 is the same without flags, parked since, and life 2; schema 1 wrote

@@ -7,7 +7,7 @@
 //! these will stand:
 //!
 //! ```text
-//! chunks, spacers | chunks, spacers | spacers, last spacer of all           | where sled's leaves end
+//! chunks, spacers | chunks, spacers | spacers, last spacer of all | where sled's leaves end
 //!                            ^ the next chunk goes here
 //! ```
 //!

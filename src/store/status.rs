@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! key    node u64 | 01
-//! value  version u8 = 1 | the fields of Status in postcard's encoding | CRC32C over key and all before it u32
+//! value  version u8 = 1 | the fields of Status in postcard's encoding |
+//!        CRC32C over key and all before it u32
 //! ```
 //! The order of the fields is part of the format. Nobody waits for it: it is written with the next
 //! group, and a crash may bring back an older one.
