@@ -180,6 +180,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_task_that_went_well_for_long_is_left_alone_for_no_longer_than_the_first_time() {
+        const FAILURES: u32 = 8;
+        let events = Events::new();
+        let mut told = events.listen();
+        let runs = AtomicU32::new(0);
+        let work = move || -> futures::Work {
+            let run = runs.fetch_add(1, Relaxed);
+            Box::pin(async move {
+                if run == FAILURES {
+                    sleep(Duration::from_secs(3600)).await;
+                }
+                Err("it ended early".to_owned())
+            })
+        };
+        let stop = CancellationToken::new();
+        let kept = Supervision::new(events).keep(TASK, stop.clone(), work);
+        let kept = tokio::spawn(kept);
+        let mut waits = Vec::new();
+        while waits.len() <= FAILURES as usize {
+            if let Event::ReplayStopped(ReplayStopped::TaskFailed { again_after, .. }) =
+                told.recv().await.unwrap()
+            {
+                waits.push(again_after);
+            }
+        }
+        let [first, .., grown, last] = waits[..] else {
+            panic!("{waits:?}");
+        };
+        assert!(grown > first * 10 && last <= first * 2, "{waits:?}");
+        stop.cancel();
+        kept.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_task_that_fails_is_started_again_after_growing_waits_and_tells_of_it() {
         let events = Events::new();
         let mut told = events.listen();

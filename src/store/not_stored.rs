@@ -245,6 +245,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_taken_after_the_end_and_all_is_after_a_new_beginning() {
+        let notes = NotStored::default();
+        let waits = note(&notes, 1, 1);
+        notes.end(&HandoffError::ShutDown);
+        let late = note(&notes, 1, 1);
+        assert!(waits.try_recv().unwrap().is_err() && late.try_recv().unwrap().is_err());
+        assert!(!notes.has_any());
+        notes.begin_again();
+        let again = note(&notes, 1, 1);
+        let taken = notes.take();
+        assert_eq!(taken.0[0].1, ONE);
+        notes
+            .are_durable(taken)
+            .into_iter()
+            .for_each(|done| done(Ok(())));
+        assert!(again.try_recv().unwrap().is_ok());
+    }
+
+    #[test]
     fn beyond_so_many_pairs_copies_are_summed_up_by_node_and_none_is_missing() {
         let notes = NotStored::default();
         let waiting: Vec<_> = (0..2 * PAIRS_MAX as u64)

@@ -284,4 +284,73 @@ mod tests {
         mend(dir.path(), false, &|| {}).unwrap();
         assert!(!is_marked(&folder(&dir)).unwrap());
     }
+
+    /// Writes to the log while the disk fails. The kernel finds that out by itself, and has told no
+    /// open file of it.
+    #[cfg(feature = "testkit")]
+    fn lose_pages(disk: &crate::testkit::FailingDisk, dir: &Path) {
+        use std::io::Write;
+
+        disk.fail().unwrap();
+        let log = File::options().append(true).open(dir.join("db"));
+        log.unwrap().write_all(&[7; 1 << 20]).unwrap();
+        let _ = rustix::fs::syncfs(File::open(dir).unwrap());
+        disk.work_again().unwrap();
+    }
+
+    #[cfg(feature = "testkit")]
+    fn database_on_a_failing_disk() -> Option<(tempfile::TempDir, crate::testkit::FailingDisk)> {
+        let dir = database();
+        match crate::testkit::FailingDisk::new(dir.path(), 64) {
+            Ok(disk) => {
+                for name in ["db", "conf"] {
+                    fs::copy(dir.path().join(name), disk.path().join(name)).unwrap();
+                    let copy = File::open(disk.path().join(name));
+                    copy.and_then(|copy| copy.sync_all()).unwrap();
+                }
+                Some((dir, disk))
+            }
+            Err(missing) => {
+                println!("SKIPPED: no failing disk: {missing}");
+                assert!(std::env::var("CI").is_err(), "it must run in CI: {missing}");
+                None
+            }
+        }
+    }
+
+    /// The process was killed before it could fsync, or leave a marker.
+    #[test]
+    #[cfg(feature = "testkit")]
+    fn a_log_with_pages_that_were_lost_unheard_is_copied() {
+        let Some((_dir, disk)) = database_on_a_failing_disk() else {
+            return;
+        };
+        let log = disk.path().join("db");
+        let inode = || fs::metadata(&log).unwrap().ino();
+        let before = inode();
+        mend(disk.path(), false, &|| {}).unwrap();
+        assert_eq!(before, inode(), "nothing failed");
+        lose_pages(&disk, disk.path());
+        let bytes = fs::read(&log).unwrap();
+        mend(disk.path(), false, &|| {}).unwrap();
+        assert_ne!(before, inode());
+        assert!(bytes == fs::read(&log).unwrap());
+    }
+
+    /// sled asks itself, and does not tell.
+    #[test]
+    #[cfg(feature = "testkit")]
+    fn a_witness_hears_of_all_that_failed_since_it_came() {
+        let Some((_dir, disk)) = database_on_a_failing_disk() else {
+            return;
+        };
+        let witness = Witness::of(disk.path());
+        witness.ask(disk.path()).unwrap();
+        lose_pages(&disk, disk.path());
+        let other = File::open(disk.path().join("db")).unwrap();
+        other.sync_data().unwrap_err();
+        witness.ask(disk.path()).unwrap_err();
+        let folder = Folder::open(disk.path()).unwrap();
+        assert!(is_marked(&folder).unwrap());
+    }
 }
