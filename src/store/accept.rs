@@ -5,10 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use sled::{
-    IVec, Tree,
-    transaction::{TransactionError, Transactional},
-};
+use sled::{IVec, Tree};
 
 use super::{
     block::Hint,
@@ -25,9 +22,10 @@ use super::{
     keys::{Place, QueueRef},
     letter_tally::LettersChange,
     node_record::NodeRecord,
-    overlay::{RowMap, TreeChanges, read_row},
+    overlay::TreeChanges,
     proposal::{Ack, Draft, Refusal},
     reader::{Mark, PeekedHint},
+    rows::{RowMap, apply, read_row},
     status::Status,
 };
 use crate::{
@@ -415,31 +413,6 @@ impl Committer {
 struct Ours {
     hints: RowMap,
     nodes: RowMap,
-}
-
-/// Writes to several trees as one, and nothing if there is nothing.
-pub fn apply(writes: &[(&Tree, &RowMap)]) -> sled::Result<()> {
-    let writes: Vec<_> = writes.iter().filter(|(_, rows)| !rows.is_empty()).collect();
-    let trees: Vec<&Tree> = writes.iter().map(|(tree, _)| *tree).collect();
-    if trees.is_empty() {
-        return Ok(());
-    }
-    let applied = trees.as_slice().transaction(|views| {
-        for (view, (_, rows)) in views.iter().zip(&writes) {
-            for (key, value) in rows.iter() {
-                match value {
-                    Some(value) => view.insert(key, value)?,
-                    None => view.remove(key)?,
-                };
-            }
-        }
-        Ok(())
-    });
-    applied.map_err(|error| match error {
-        TransactionError::Storage(error) => error,
-        // Nothing above aborts.
-        TransactionError::Abort(()) => sled::Error::ReportableBug("it was aborted".to_owned()),
-    })
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@
 use sled::{IVec, Tree};
 
 use super::{
-    accept,
     engine::{Engine, GROUP_BYTES},
-    overlay::RowMap,
+    rows::{self, RowMap},
 };
 use crate::error::StorageError;
 
@@ -55,7 +54,7 @@ impl<'a> Handing<'a> {
             return Ok(());
         }
         self.finish()?;
-        accept::apply(writes).map_err(|error| StorageError::new(self.what, error))?;
+        rows::apply(writes).map_err(|error| StorageError::new(self.what, error))?;
         self.engine.commit()
     }
 

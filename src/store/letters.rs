@@ -14,9 +14,9 @@ use super::{
     loss::{Loss, LostRange},
     losses::Journal,
     node_record::NodeRecord,
-    overlay::RowMap,
     redrive::{self, Redriven},
     registry::Registry,
+    rows::RowMap,
     sealed::DecodeError,
 };
 use crate::{

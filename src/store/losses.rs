@@ -28,7 +28,7 @@ use sled::IVec;
 use super::{
     departure::LossReason,
     loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
-    overlay::RowMap,
+    rows::RowMap,
     sealed::{DecodeError, seal_record, unseal_record},
 };
 use crate::types::{Amount, NodeId, QueueId, Sequence, ShardId};

@@ -78,6 +78,7 @@ mod registry;
 mod removal;
 mod rename;
 mod rewrite;
+mod rows;
 mod salvage;
 mod schema;
 mod sealed;

@@ -14,7 +14,7 @@ use super::{
     inbox::ControlDone,
     loss::Loss,
     losses::Journal,
-    overlay::RowMap,
+    rows::RowMap,
 };
 use crate::{
     error::{HandoffError, StorageError},

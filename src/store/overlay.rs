@@ -4,21 +4,18 @@
 //! Nothing it writes reaches the database before the commit thread has found that all it read is
 //! still so.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::cell::{Cell, RefCell};
 
 use sled::{IVec, Tree};
 
 use super::{
     block::CHUNK_BYTES,
     cursor::CURSOR_BYTES,
-    engine::{GROUP_BYTES, panic_text},
+    engine::GROUP_BYTES,
     inbox::APPEND_OVERHEAD_BYTES,
     keys::{CHUNK_KEY_BYTES, CURSOR_KEY_BYTES},
     proposal::{Draft, same_database},
+    rows::{RowMap, read_row},
 };
 use crate::error::{StorageError, TransactionError};
 
@@ -30,9 +27,6 @@ pub const KEY_BYTES_MAX: usize = 4 * 1024;
 pub const READS_MAX: usize = 10_000;
 /// They are kept until the transaction is answered.
 pub const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Rows of one tree: by key, the value or that there is none.
-pub type RowMap = BTreeMap<IVec, Option<IVec>>;
 
 /// What a transaction read and would write of one tree.
 #[derive(Debug, Clone)]
@@ -221,16 +215,6 @@ impl<'a> Rows<'a> {
             .add_write(self.tree, Some(&self.writes), key, &value)?;
         self.writes.insert(key.into(), value);
         Ok(())
-    }
-}
-
-/// SLED.md rule 10: a damaged file may make a read panic. That is not the end of the store: the row
-/// is the host's.
-pub fn read_row(tree: &Tree, key: &[u8]) -> Result<Option<IVec>, StorageError> {
-    match catch_unwind(AssertUnwindSafe(|| tree.get(key))) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(StorageError::new("read a row", error)),
-        Err(panic) => Err(StorageError::new("read a row", panic_text(panic.as_ref()))),
     }
 }
 

@@ -14,8 +14,8 @@ use super::{
     letters::MendedPart,
     meta::{self, MetaError},
     node_record::NodeRecord,
-    overlay::RowMap,
     recovery::{Recovered, recover},
+    rows::RowMap,
     schema::{self, SCHEMA_VERSION, SchemaError},
     sort_found::sort_found,
 };
