@@ -9,11 +9,10 @@ use sled::{IVec, Tree};
 
 use super::{
     block::Hint,
+    bounds::GROUP_BYTES,
     committer::Committer,
     cursor::{Cursor, Leave},
-    departure::Fate,
     encoder::EncodedBlock,
-    engine::GROUP_BYTES,
     faults::{Safeguard, is_off, point},
     growth::DUE_BYTES,
     held::HoldId,
@@ -23,8 +22,9 @@ use super::{
     letter_tally::LettersChange,
     node_record::NodeRecord,
     overlay::TreeChanges,
+    peeked::{Mark, PeekedHint},
     proposal::{Ack, Draft, Refusal},
-    reader::{Mark, PeekedHint},
+    reasons::Fate,
     rows::{RowMap, apply, read_row},
     status::Status,
 };

@@ -13,7 +13,7 @@ use super::{
     heal::Healing,
     home::Home,
     inbox::Dirty,
-    mixed::MIXED,
+    keys::MIXED,
     quota::Limits,
     recovery::Recovered,
     shared::{OnDurable, Shared, Space},

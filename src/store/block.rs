@@ -25,8 +25,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::{
     faults::{Safeguard, is_off},
-    keys::{QueueRef, Shelf},
-    mixed::MIXED,
+    keys::{MIXED, QueueRef, Shelf},
     sealed::{DecodeError, checksum},
 };
 use crate::{

@@ -6,8 +6,8 @@ use sled::IVec;
 use super::{
     block::{self, CHUNK_BYTES, Header, Hint},
     draft::Draft,
-    keys::{Key, Place, QueueRef, Shelf},
-    mixed::{MIXED, split_runs},
+    keys::{Key, MIXED, Place, QueueRef, Shelf},
+    mixed::split_runs,
     sealed::DecodeError,
 };
 use crate::types::Sequence;

@@ -33,7 +33,7 @@ use std::{
     path::Path,
 };
 
-use super::engine::SEGMENT_BYTES;
+use super::bounds::SEGMENT_BYTES;
 use crate::error::StorageError;
 
 pub const SEGMENT_HEADER_BYTES: usize = 20;

@@ -14,9 +14,10 @@ use std::{
 use sled::IVec;
 
 use super::{
+    bounds::GROUP_BYTES,
     clean::{self, CleanLetters},
     encoding::Encoding,
-    engine::{Engine, GROUP_BYTES, panic_text},
+    engine::{Engine, panic_text},
     faults::{Safeguard, is_off, point},
     heal::Healing,
     home::Home,

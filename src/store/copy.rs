@@ -12,7 +12,8 @@ use sled::IVec;
 
 use super::{
     blocks::{self, ReadError},
-    engine::{Engine, GROUP_BYTES},
+    bounds::GROUP_BYTES,
+    engine::Engine,
     faults::{Safeguard, is_off},
     registry::Queue,
 };

@@ -10,13 +10,13 @@ use super::{
     blocks::{self, ReadError},
     committer::Committer,
     cursor::Leave,
-    departure::LossReason,
     engine::Engine,
     faults::{Safeguard, is_off},
     home::Home,
     keys::QueueRef,
     loss::{Loss, LostRange},
     lost_chunks,
+    reasons::LossReason,
     registry::Queue,
 };
 use crate::{

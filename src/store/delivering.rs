@@ -1,8 +1,8 @@
 //! Hints that a node took leave their queue: in memory at once, on disk with the next group.
 
 #[cfg(feature = "testkit")]
-use super::reader::Mark;
-use super::{Store, cursor::Leave, keys::QueueRef, reader::PeekedHint, registry::Registry};
+use super::peeked::Mark;
+use super::{Store, cursor::Leave, keys::QueueRef, peeked::PeekedHint, registry::Registry};
 use crate::{
     error::HandoffError,
     types::{Amount, NodeId},

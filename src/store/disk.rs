@@ -8,7 +8,7 @@
 
 use crate::{config::Config, types::Amount};
 
-use super::engine::SEGMENT_BYTES;
+use super::bounds::SEGMENT_BYTES;
 
 const MIB: u64 = 1024 * 1024;
 const SEGMENT: u64 = SEGMENT_BYTES as u64;

@@ -9,8 +9,8 @@ use super::{
         CODEC_NONE, CODEC_ZSTD, HEADER_BYTES, Header, Hint, NO_LIFETIME, WITH_LIFETIMES,
         WITH_ORIGINS, WITH_RUNS, WITH_WRITES, chunk_bytes,
     },
-    keys::{CHUNK_KEY_BYTES, Place, QueueRef, Shelf},
-    mixed::{MIXED, MixedDraft, put_run},
+    keys::{CHUNK_KEY_BYTES, MIXED, Place, QueueRef, Shelf},
+    mixed::{MixedDraft, put_run},
     sealed::checksum,
 };
 use crate::types::{QueueId, Sequence};

@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     anchor::Anchor,
+    bounds::{CACHE_BYTES, LINGERING_LOCK, SEGMENT_BYTES},
     conf,
     faults::{Faults, Safeguard, is_off, point},
     folder::Folder,
@@ -23,21 +24,11 @@ use super::{
 };
 use crate::error::{DirectoryGone, LockKind, OpenError, StorageError, UnopenableReason};
 
-/// SLED.md rule 2: fixed for the life of a database.
-pub const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
-/// SLED.md rule 13: sled uses several times what it is told.
-pub const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits
-/// for them.
-pub const GROUP_BYTES: usize = 1024 * 1024;
-/// SLED.md rule 16: a handle dropped a moment ago may still hold the file's lock.
-pub const LINGERING_LOCK: Duration = Duration::from_secs(3);
-
 /// All our trees. A host's may have any other name.
 pub const META: &str = "hh/meta";
 pub const NODES: &str = "hh/nodes";
 pub const HINTS: &str = "hh/hints";
-pub use super::losses::LOSSES;
+pub const LOSSES: &str = "hh/losses";
 
 pub struct Engine {
     pub meta: sled::Tree,

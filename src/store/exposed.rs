@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
+    bounds::{LINGERING_LOCK, SEGMENT_BYTES},
     carve::{SEGMENT_HEADER_BYTES, message_at, messages, read_segment, segments},
-    engine::{LINGERING_LOCK, SEGMENT_BYTES},
     folder::failed,
 };
 use crate::error::{OpenError, UnopenableReason};

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::engine::SEGMENT_BYTES;
+use super::bounds::SEGMENT_BYTES;
 
 /// With more than this an fsync is due.
 pub const DUE_BYTES: u64 = SEGMENT_BYTES as u64 / 4;

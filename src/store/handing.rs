@@ -4,7 +4,8 @@
 use sled::{IVec, Tree};
 
 use super::{
-    engine::{Engine, GROUP_BYTES},
+    bounds::GROUP_BYTES,
+    engine::Engine,
     rows::{self, RowMap},
 };
 use crate::error::StorageError;
@@ -80,7 +81,8 @@ impl<'a> Handing<'a> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{super::engine::SEGMENT_BYTES, *};
+    use super::*;
+    use crate::store::bounds::SEGMENT_BYTES;
 
     /// sled writes whole leaves, many times what is handed over. Without asking it that is 8.9 MB
     /// here.

@@ -21,9 +21,10 @@ use parking_lot::Mutex;
 
 use super::{
     anchor::Anchor,
+    bounds::{CACHE_BYTES, SEGMENT_BYTES},
     clean::{self, Summary},
     directory::{Lock, create_if_missing, read_summary, take_lock},
-    engine::{CACHE_BYTES, SEGMENT_BYTES, is_of_sled, open_sled, sync_database},
+    engine::{is_of_sled, open_sled, sync_database},
     exposed::Exposed,
     folder::{Folder, failed},
     unsynced,

@@ -15,16 +15,18 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{
     asked::Asked,
     block::Hint,
+    bounds::GROUP_BYTES,
     copy::Copy,
-    departure::{Departure, Discard, Fate, Redrive, Stillborn},
-    engine::{Engine, GROUP_BYTES},
+    departure::{Departure, Discard, Redrive, Stillborn},
+    engine::Engine,
     held::HoldId,
     in_flight::{Done, Waiting},
     keys::{Place, QueueRef},
     membership::Request as NodesRequest,
+    peeked::PeekedHint,
     proposal::{Draft, Proposal, Refusal},
     quota::Reservation,
-    reader::PeekedHint,
+    reasons::Fate,
 };
 use crate::{
     error::{EnqueueError, HandoffError},

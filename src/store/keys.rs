@@ -66,6 +66,12 @@ pub enum Shelf {
     Letters,
 }
 
+/// Where mixed groups stand: queue ids begin at 1, so it is no node's, and behind all of them.
+pub const MIXED: QueueRef = QueueRef {
+    node: NodeId(u64::MAX),
+    queue: QueueId(0),
+};
+
 /// A hint's position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {

@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    departure::Burial,
     keys::Place,
+    reasons::Burial,
     sealed::{DecodeError, seal_record, unseal_record},
 };
 use crate::types::{NodeId, QueueId, Sequence, ShardId};
@@ -78,7 +78,7 @@ impl Letter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{departure::DeadReason, keys::QueueRef, sealed::seal};
+    use crate::store::{keys::QueueRef, reasons::DeadReason, sealed::seal};
 
     const PLACE: Place = Place {
         queue: QueueRef {

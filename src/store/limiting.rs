@@ -8,10 +8,10 @@ use std::{
 
 use super::{
     Store,
-    departure::LossReason,
     guarded::OnRoom,
     keys::{Place, QueueRef},
     quota::{Full, Reservation},
+    reasons::LossReason,
 };
 use crate::{
     error::EnqueueError,

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::departure::LossReason;
+use super::reasons::LossReason;
 use crate::types::{Amount, NodeId, QueueId, Sequence, ShardId};
 
 /// Hints of a queue that left undelivered for the same reason, or copies of writes that could be

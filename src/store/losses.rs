@@ -26,14 +26,13 @@ use serde::{Deserialize, Serialize};
 use sled::IVec;
 
 use super::{
-    departure::LossReason,
     loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
+    reasons::LossReason,
     rows::RowMap,
     sealed::{DecodeError, seal_record, unseal_record},
 };
 use crate::types::{Amount, NodeId, QueueId, Sequence, ShardId};
 
-pub const LOSSES: &str = "hh/losses";
 const VERSION: u8 = 1;
 /// Of an entry of copies that were not stored.
 const VERSION_NOT_STORED: u8 = 2;

@@ -30,12 +30,6 @@ use super::{
 };
 use crate::types::{NodeId, QueueId, Sequence};
 
-/// Where mixed groups stand: queue ids begin at 1, so it is no node's, and behind all of them.
-pub const MIXED: QueueRef = QueueRef {
-    node: NodeId(u64::MAX),
-    queue: QueueId(0),
-};
-
 const RUN_BYTES: usize = 36;
 
 /// A mixed group to be.
@@ -131,6 +125,7 @@ mod tests {
         },
         *,
     };
+    use crate::store::keys::MIXED;
     use crate::types::{ShardId, WriteId};
 
     fn run(node: u64, first: u64, payloads: &[&[u8]]) -> Draft {

@@ -16,6 +16,7 @@ mod assemble;
 mod barrier;
 mod block;
 mod blocks;
+mod bounds;
 mod carve;
 mod clean;
 mod committer;
@@ -64,12 +65,14 @@ mod node_record;
 mod not_stored;
 mod open;
 mod overlay;
+mod peeked;
 mod plan;
 mod prepare;
 mod proposal;
 mod quota;
 mod ranges;
 mod reader;
+mod reasons;
 mod rebuild;
 mod recent;
 mod recovery;
@@ -111,7 +114,6 @@ pub use block::Hint;
 pub use correction::Correction;
 #[cfg(feature = "testkit")]
 pub use cursor::Leave;
-pub use departure::{Burial, DeadReason, Fate, LossReason};
 pub use engine::panic_text;
 pub use faults::{Safeguard, is_off};
 pub use held::Held;
@@ -125,9 +127,11 @@ pub use loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode};
 pub use membership::{Members, Retained};
 pub use meta::MEMBERS_MAX;
 pub use overlay::{Budget, RowBatch, Rows};
+pub use peeked::{Mark, PeekedHint};
 pub use proposal::{Ack, Draft, Proposal, Refusal};
 pub use quota::{Full, Reservation};
-pub use reader::{Mark, Peek, PeekLimits, PeekedHint, Reader};
+pub use reader::{Peek, PeekLimits, Reader};
+pub use reasons::{Burial, DeadReason, Fate, LossReason};
 pub use registry::NodeQueues;
 pub use salvage::salvage;
 pub use shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent};
@@ -150,11 +154,11 @@ pub(crate) mod formats {
         clean::{decode as decode_clean, encode as encode_clean},
         cursor::Cursor,
         encoder::{EncodedBlock, Encoder},
-        keys::Shelf,
+        keys::{MIXED, Shelf},
         letter::Letter,
         losses::encode_again as encode_loss_again,
         meta::decode as decode_meta,
-        mixed::{MIXED, MixedDraft, split_runs},
+        mixed::{MixedDraft, split_runs},
         node_record::NodeRecord,
         sealed::{checksum, seal},
     };

@@ -10,8 +10,8 @@ use sled::{IVec, Tree};
 
 use super::{
     block::CHUNK_BYTES,
+    bounds::GROUP_BYTES,
     cursor::CURSOR_BYTES,
-    engine::GROUP_BYTES,
     inbox::APPEND_OVERHEAD_BYTES,
     keys::{CHUNK_KEY_BYTES, CURSOR_KEY_BYTES},
     proposal::{Draft, same_database},

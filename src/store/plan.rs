@@ -15,7 +15,7 @@ use super::{
     inbox::Dirty,
     keys::{CHUNK_KEY_BYTES, Place, QueueRef},
     mixed::MixedDraft,
-    reader::{Mark, PeekedHint},
+    peeked::{Mark, PeekedHint},
     spacers::Spacing,
 };
 use crate::{

@@ -9,8 +9,8 @@ use super::{
     block::Hint,
     engine::{Engine, HINTS, LOSSES, META, NODES},
     overlay::{Budget, TreeChanges},
+    peeked::Mark,
     quota::Reservation,
-    reader::Mark,
 };
 use crate::{
     error::{EnqueueError, StorageError, TransactionError, TreeProblem},

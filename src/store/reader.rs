@@ -12,6 +12,7 @@ use super::{
     blocks::{Block, NO_BLOCK, ReadError},
     engine::{Engine, panic_text},
     keys::{Place, QueueRef},
+    peeked::{Mark, PeekedHint},
     registry::Stretch,
     shared::Shared,
 };
@@ -40,36 +41,6 @@ pub enum Peek {
     /// The hint here could not be read. If it is at the queue's cursor, ask the commit thread to
     /// judge it, then peek again.
     Damaged(Place),
-}
-
-/// A hint, and the place to acknowledge once it is delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeekedHint {
-    /// Its place.
-    pub mark: Mark,
-    /// The hint itself.
-    pub hint: Hint,
-}
-
-/// A place in a queue, in sequences and in bytes, so that acknowledging up to it needs no read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// The queue.
-    pub queue: QueueRef,
-    /// The hint's position there.
-    pub sequence: Sequence,
-    /// Payload bytes of the queue up to and including this hint.
-    pub bytes_through: u64,
-}
-
-impl Mark {
-    /// Without the bytes.
-    pub fn place(self) -> Place {
-        Place {
-            queue: self.queue,
-            sequence: self.sequence,
-        }
-    }
 }
 
 /// Reads one node's queue; keeps the block it is in the middle of, and what was read with it.

@@ -21,10 +21,9 @@ use super::{
     faults::point,
     gone_letters::GoneLetters,
     handing::Handing,
-    keys::{Key, Place, QueueRef},
+    keys::{Key, MIXED, Place, QueueRef},
     letter::Letter,
     losses, meta,
-    mixed::MIXED,
     node_record::NodeRecord,
 };
 use crate::{

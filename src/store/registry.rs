@@ -12,9 +12,9 @@ use super::{
     held::HeldHints,
     keys::{Place, QueueRef},
     letter_tally::{self, LetterTallies},
+    peeked::PeekedHint,
     quota::{Full, Limits, Quota, Wanted},
     ranges::Range,
-    reader::PeekedHint,
     status::Status,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! Removing a node: its tombstone first; its space is given back afterwards, in bounded groups.
 
-use super::{committer::Committer, departure::LossReason, registry::NodeQueues};
+use super::{committer::Committer, reasons::LossReason, registry::NodeQueues};
 use crate::{
     error::{HandoffError, StorageError},
     types::{Amount, NodeId},

@@ -16,9 +16,10 @@ use std::{
 
 use super::{
     asked::Asked,
+    bounds::SEGMENT_BYTES,
     copy::{Copy, Pass},
     directory::Directory,
-    engine::{Engine, SEGMENT_BYTES, panic_text},
+    engine::{Engine, panic_text},
     faults::point,
     inbox::{Control, ControlDone},
     registry::Queue,

@@ -24,8 +24,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    asked::Refuse, departure::Burial, engine::Engine, faults::Faults, guarded::Guarded,
-    holds::Holds, in_flight::InFlight, inbox::Inbox, loss::Loss, not_stored::NotStored,
+    asked::Refuse, engine::Engine, faults::Faults, guarded::Guarded, holds::Holds,
+    in_flight::InFlight, inbox::Inbox, loss::Loss, not_stored::NotStored, reasons::Burial,
     recent::Recent, registry::Registry, unsorted::Unsorted,
 };
 use crate::{

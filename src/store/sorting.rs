@@ -11,8 +11,13 @@
 use std::collections::BTreeSet;
 
 use super::{
-    committer::Committer, cursor::Cursor, draft::Draft, encoding::Job, faults::point,
-    keys::QueueRef, mixed::MIXED, spacers::Spacing,
+    committer::Committer,
+    cursor::Cursor,
+    draft::Draft,
+    encoding::Job,
+    faults::point,
+    keys::{MIXED, QueueRef},
+    spacers::Spacing,
 };
 use crate::{
     error::StorageError,

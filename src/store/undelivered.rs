@@ -8,7 +8,7 @@ use super::{
     block::Hint,
     blocks::{self, ReadError},
     depart::letters_of,
-    departure::{Burial, Departure, Discard, Fate, LossReason, Redrive, Stillborn},
+    departure::{Departure, Discard, Redrive, Stillborn},
     engine::Engine,
     inbox::{AppendDone, Control, Entry},
     keys::{Place, QueueRef},
@@ -16,7 +16,8 @@ use super::{
     loss::Losses,
     losses,
     node_record::NodeRecord,
-    reader::PeekedHint,
+    peeked::PeekedHint,
+    reasons::{Burial, Fate, LossReason},
 };
 use crate::{
     error::{HandoffError, StorageError},

@@ -35,7 +35,7 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 
 use super::{
-    engine::{LINGERING_LOCK, SEGMENT_BYTES},
+    bounds::{LINGERING_LOCK, SEGMENT_BYTES},
     faults::{Safeguard, is_off},
     folder::{Folder, failed},
 };

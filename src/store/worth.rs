@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::engine::SEGMENT_BYTES;
+use super::bounds::SEGMENT_BYTES;
 
 const MIB: u64 = 1024 * 1024;
 

@@ -38,7 +38,7 @@ fn write(tree: &sled::Tree, writes: RowMap) {
 fn tree() -> (tempfile::TempDir, sled::Tree) {
     let dir = tempfile::tempdir().unwrap();
     let db = sled::open(dir.path()).unwrap();
-    (dir, db.open_tree(LOSSES).unwrap())
+    (dir, db.open_tree(crate::store::engine::LOSSES).unwrap())
 }
 
 fn record(journal: &mut Journal, tree: &sled::Tree, loss: Loss, kept: usize) {
