@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::inbox::{Control, ControlDone};
+use super::{done::ControlDone, entry::Control};
 use crate::error::HandoffError;
 
 /// Tells whoever waits for a request that it may not be done; nothing once that was answered.

@@ -10,3 +10,6 @@ pub const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 pub const GROUP_BYTES: usize = 1024 * 1024;
 /// SLED.md rule 16: a handle dropped a moment ago may still hold the file's lock.
 pub const LINGERING_LOCK: Duration = Duration::from_secs(3);
+/// What a hint may cost beside itself, were it the first one of a new node: block header and key, the node's record, the
+/// next queue id.
+pub const APPEND_OVERHEAD_BYTES: usize = 256;

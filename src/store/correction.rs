@@ -11,7 +11,7 @@
 
 use bytes::{Buf, BufMut};
 
-use super::{Store, committer::Committer, membership::Request, meta, sealed::DecodeError};
+use super::{Store, committer::Committer, meta, node_request::Request, sealed::DecodeError};
 use crate::error::{HandoffError, StorageError};
 
 /// Beyond this the oldest is forgotten.

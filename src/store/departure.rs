@@ -3,7 +3,7 @@
 
 use super::{
     block::Hint,
-    inbox::{AppendDone, ControlDone},
+    done::{AppendDone, ControlDone},
     keys::Place,
     peeked::PeekedHint,
     reasons::Fate,

@@ -9,7 +9,7 @@ use std::mem;
 use parking_lot::Mutex;
 
 use super::{
-    inbox::{AppendDone, ControlDone},
+    done::{AppendDone, ControlDone},
     proposal::{ProposalDone, Refusal},
     quota::Reservation,
 };

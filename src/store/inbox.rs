@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     mem,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,46 +13,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     asked::Asked,
-    block::Hint,
-    bounds::GROUP_BYTES,
-    copy::Copy,
-    departure::{Departure, Discard, Redrive, Stillborn},
-    engine::Engine,
-    held::HoldId,
-    in_flight::{Done, Waiting},
-    keys::{Place, QueueRef},
-    membership::Request as NodesRequest,
-    peeked::PeekedHint,
-    proposal::{Draft, Proposal, Refusal},
-    quota::Reservation,
-    reasons::Fate,
+    entry::{APPEND_BYTES, Dirty, Entry},
 };
-use crate::{
-    error::{EnqueueError, HandoffError},
-    types::{HintId, NodeId},
-};
+use crate::types::NodeId;
 
-/// Told the outcome of an append. Dropped untold, the outcome is unknown.
-pub type AppendDone = Box<dyn FnOnce(Result<HintId, EnqueueError>) + Send>;
-/// Told the outcome of anything else.
-pub type ControlDone<T> = Box<dyn FnOnce(Result<T, HandoffError>) + Send>;
-
-/// Bytes of entries that a group takes: what is left of [`GROUP_BYTES`] is for cursors and trims.
-const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
-/// What a hint may cost beside itself, were it the first one of a new node: block header and key,
-/// the node's record, the next queue id.
-pub const APPEND_OVERHEAD_BYTES: usize = 256;
-/// Beside payloads that are moved: a cursor with all that left out of order, and records of the
-/// loss journal.
-const DEPARTURE_SHARE: usize = 64 * 1024;
-/// The same of a hint that leaves with its group: the list of its queue is short (see `plan.rs`).
-const STILLBORN_SHARE: usize = 10 * 1024;
-/// A record of a dead letter that goes, with the error in it.
-const LETTER_SHARE: usize = 4500;
-/// So that a group looks at some 13,000 rows at most, unless one transaction alone has read more.
-const READ_SHARE: usize = 64;
-/// What the log is to grow by for the leaves of all rows of a group, at most.
-const ROWS_LOG_BYTES: usize = 2 * 1024 * 1024;
 /// Rows become cheaper for the share of a group by a 32nd of what they were thought to cost with
 /// each group that shows it.
 const CHEAPER_BY: usize = 32;
@@ -65,215 +28,6 @@ const ACK_DELAY: Duration = Duration::from_millis(5);
 const RETURN_DELAY: Duration = Duration::from_micros(100);
 /// Groups that do not wait for returners, after a wait that most of them let pass.
 const GROUPS_WITHOUT_RETURNERS: u32 = 32;
-
-/// A hint on its way to a node.
-pub struct Append {
-    pub node: NodeId,
-    pub hint: Hint,
-    /// Who holds it, if somebody does.
-    pub held: Option<HoldId>,
-    /// The caller was told already that it is in the pipeline, so it is not refused any more.
-    pub answered: bool,
-    /// Room for it.
-    pub reserved: Reservation,
-    pub done: AppendDone,
-}
-
-/// What a group is made of.
-pub enum Entry {
-    Append(Append),
-    Proposal(Proposal),
-    Stillborn(Stillborn),
-    Departure(Departure),
-    Discard(Discard),
-    Redrive(Redrive),
-}
-
-impl Entry {
-    /// What it takes of a group: bytes that it may hand to the engine, and something for each row
-    /// that must be looked at.
-    fn share(&self, row_log_bytes: usize) -> usize {
-        match self {
-            Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
-            Entry::Proposal(Proposal { draft, .. }) => {
-                let row = row_log_bytes * APPEND_BYTES / ROWS_LOG_BYTES;
-                draft.bytes + draft.reads() * READ_SHARE + draft.writes() * row
-            }
-            Entry::Stillborn(Stillborn { hint, .. }) => {
-                // Its payload is in its queue, and in its dead letter.
-                let block = hint.raw_bytes() + APPEND_OVERHEAD_BYTES;
-                STILLBORN_SHARE + LETTER_SHARE + block + hint.payload.len()
-            }
-            Entry::Departure(Departure { hints, .. }) => {
-                let payload: u64 = hints.iter().map(|hint| hint.hint.payload_bytes()).sum();
-                DEPARTURE_SHARE + payload as usize
-            }
-            Entry::Discard(Discard { letters, .. }) => {
-                DEPARTURE_SHARE + letters.len() * LETTER_SHARE
-            }
-            Entry::Redrive(Redrive { hint, .. }) => {
-                hint.raw_bytes() + APPEND_OVERHEAD_BYTES + LETTER_SHARE
-            }
-        }
-    }
-
-    /// What is to be done, and who waits for it.
-    pub fn split(self) -> (Part, Waiting) {
-        match self {
-            Entry::Append(Append {
-                node,
-                hint,
-                held,
-                answered,
-                reserved,
-                done,
-            }) => {
-                let part = Part::Hint {
-                    node,
-                    hint,
-                    held,
-                    answered,
-                };
-                (part, Waiting::new(1, reserved, Done::Append(done)))
-            }
-            Entry::Proposal(Proposal {
-                draft,
-                answer_early: early,
-                reserved,
-                done,
-            }) => {
-                let done = Done::Transaction {
-                    done,
-                    early,
-                    only_asks: draft.changes_nothing(),
-                };
-                let waiting = Waiting::new(draft.hints.len(), reserved, done);
-                (Part::Transaction(draft), waiting)
-            }
-            Entry::Stillborn(Stillborn {
-                node,
-                hint,
-                fate,
-                done,
-            }) => {
-                let part = Part::Stillborn { node, hint, fate };
-                (
-                    part,
-                    Waiting::new(1, Reservation::default(), Done::Append(done)),
-                )
-            }
-            Entry::Departure(Departure {
-                node,
-                hints,
-                fate,
-                done,
-            }) => {
-                let part = Part::Departure { node, hints, fate };
-                (
-                    part,
-                    Waiting::new(0, Reservation::default(), Done::Left(done)),
-                )
-            }
-            Entry::Discard(Discard {
-                node,
-                letters,
-                done,
-            }) => {
-                let part = Part::Discard { node, letters };
-                (
-                    part,
-                    Waiting::new(0, Reservation::default(), Done::Left(done)),
-                )
-            }
-            Entry::Redrive(Redrive {
-                node,
-                letter,
-                hint,
-                done,
-            }) => {
-                let part = Part::Redrive { node, letter, hint };
-                (
-                    part,
-                    Waiting::new(1, Reservation::default(), Done::Redriven(done)),
-                )
-            }
-        }
-    }
-
-    /// Tells whoever waits that it will not be done.
-    pub fn refuse(self, error: EnqueueError) {
-        match self {
-            Entry::Append(Append { reserved, done, .. }) => {
-                drop(reserved);
-                done(Err(error));
-            }
-            Entry::Proposal(Proposal { reserved, done, .. }) => {
-                drop(reserved);
-                done(Err(Refusal::Enqueue(error)));
-            }
-            Entry::Stillborn(stillborn) => (stillborn.done)(Err(error)),
-            Entry::Departure(Departure { done, .. }) | Entry::Discard(Discard { done, .. }) => {
-                done(Err(error.into()));
-            }
-            Entry::Redrive(redrive) => (redrive.done)(Err(error.into())),
-        }
-    }
-}
-
-/// What is to be done of an entry.
-pub enum Part {
-    Hint {
-        node: NodeId,
-        hint: Hint,
-        held: Option<HoldId>,
-        /// See [`Append::answered`].
-        answered: bool,
-    },
-    Transaction(Draft),
-    /// See [`Stillborn`].
-    Stillborn {
-        node: NodeId,
-        hint: Hint,
-        fate: Fate,
-    },
-    Departure {
-        node: NodeId,
-        hints: Vec<PeekedHint>,
-        fate: Fate,
-    },
-    Discard {
-        node: NodeId,
-        letters: Vec<Place>,
-    },
-    Redrive {
-        node: NodeId,
-        letter: Place,
-        hint: Hint,
-    },
-}
-
-/// Requests that are carried out between groups, in order with the appends around them.
-pub enum Control {
-    /// Answered when all that came before is durable, acks too.
-    Sync(ControlDone<()>),
-    /// The same, and the entries of the loss journal are closed: answered with the index of the
-    /// next one.
-    CloseEntries(ControlDone<u64>),
-    /// Pauses, renames, parks or removes nodes.
-    Nodes(NodesRequest),
-    /// Somebody could not read the hint at the cursor of this queue of this node.
-    JudgeDamage(NodeId, QueueRef, ControlDone<()>),
-    /// Sort all hints that stand in mixed groups into blocks of their queues.
-    Sort(ControlDone<()>),
-    /// Go on with this copy of the generation in use: answered with the old engine, or with none if
-    /// the copy is too far behind.
-    Switch(Arc<Copy>, ControlDone<Option<Arc<Engine>>>),
-    /// The last request: commit all, leave `CLEAN`, drop the engine.
-    Close(ControlDone<()>),
-}
-
-/// A queue whose cursor moved: the node it is drained for, and the queue.
-pub type Dirty = (NodeId, QueueRef);
 
 /// What a turn of the commit thread works on.
 #[derive(Default)]
@@ -533,6 +287,11 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{
+        block::Hint,
+        entry::{Append, Control},
+        quota::Reservation,
+    };
     use crate::types::ShardId;
 
     fn append(bytes: usize) -> Entry {

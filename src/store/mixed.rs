@@ -125,8 +125,10 @@ mod tests {
         },
         *,
     };
-    use crate::store::keys::MIXED;
-    use crate::types::{ShardId, WriteId};
+    use crate::{
+        store::keys::MIXED,
+        types::{ShardId, WriteId},
+    };
 
     fn run(node: u64, first: u64, payloads: &[&[u8]]) -> Draft {
         let hint = |payload: &&[u8]| Hint {

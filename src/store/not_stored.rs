@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use super::{
     Store,
+    done::ControlDone,
     faults::{Safeguard, is_off},
-    inbox::ControlDone,
     loss::Loss,
     losses::Journal,
     rows::RowMap,

@@ -7,8 +7,8 @@ use sled::{IVec, transaction::Transactional};
 
 use super::{
     block::Hint,
+    changes::{Budget, TreeChanges},
     engine::{Engine, HINTS, LOSSES, META, NODES},
-    overlay::{Budget, TreeChanges},
     peeked::Mark,
     quota::Reservation,
 };
