@@ -17,7 +17,7 @@ use super::{
     entry::Part,
     faults::{Safeguard, is_off, point},
     growth::DUE_BYTES,
-    held::HoldId,
+    held_hints::HoldId,
     in_flight::Owner,
     keys::{Place, QueueRef},
     letter_tally::LettersChange,

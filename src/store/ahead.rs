@@ -6,7 +6,8 @@
 use std::{collections::VecDeque, ops::RangeInclusive, panic::resume_unwind, thread};
 
 use super::{
-    blocks::{self, Block, ReadError, Stored},
+    block::Block,
+    blocks::{self, ReadError, Stored},
     keys::QueueRef,
     sealed::DecodeError,
 };

@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
+    backoff::Healing,
     committer::{Committer, Tail},
     disk::DiskLimit,
     encoding::Encoding,
     engine::Engine,
     entry::Dirty,
-    heal::Healing,
     home::Home,
     keys::MIXED,
     quota::Limits,

@@ -135,6 +135,14 @@ pub struct Header {
     pub(super) crc: u32,
 }
 
+/// A block that was read and verified.
+#[derive(Debug, Clone)]
+pub struct Block {
+    pub queue: QueueRef,
+    pub header: Header,
+    pub hints: Vec<Hint>,
+}
+
 impl Header {
     /// Of hints that are in no block yet.
     pub fn in_memory(queue: QueueRef, first: Sequence, hints: u32, bytes_before: u64) -> Self {

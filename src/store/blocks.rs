@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sled::IVec;
 
 use super::{
-    block::{self, CHUNK_BYTES, Header, Hint},
+    block::{self, Block, CHUNK_BYTES, Header, Hint},
     draft::Draft,
     keys::{Key, MIXED, Place, QueueRef, Shelf},
     mixed::split_runs,
@@ -13,14 +13,6 @@ use super::{
 use crate::types::Sequence;
 
 pub const NO_BLOCK: DecodeError = DecodeError::Invalid("no block holds the sequence");
-
-/// A block that was read and verified.
-#[derive(Debug, Clone)]
-pub struct Block {
-    pub queue: QueueRef,
-    pub header: Header,
-    pub hints: Vec<Hint>,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

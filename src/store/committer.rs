@@ -14,13 +14,13 @@ use std::{
 use sled::IVec;
 
 use super::{
+    backoff::Healing,
     bounds::GROUP_BYTES,
     clean::{self, CleanLetters},
     encoding::Encoding,
     engine::{Engine, panic_text},
     entry::{Control, Dirty, Entry},
     faults::{Safeguard, is_off, point},
-    heal::Healing,
     home::Home,
     inbox::Work,
     keys::QueueRef,

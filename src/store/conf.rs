@@ -10,9 +10,8 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    directory,
+    file_names::{CLEAN, HOST_CLEAN, HOST_STORE},
     folder::{Folder, failed},
-    host_database,
 };
 use crate::error::OpenError;
 
@@ -58,7 +57,7 @@ fn holds_nothing(dir: &Path) -> io::Result<bool> {
         let is_used = match &*name {
             "db" => entry.metadata()?.len() > 0,
             "blobs" => fs::read_dir(entry.path())?.next().is_some(),
-            directory::CLEAN | host_database::CLEAN | host_database::STORE => true,
+            CLEAN | HOST_CLEAN | HOST_STORE => true,
             other => other.starts_with("snap."),
         };
         if is_used {

@@ -11,8 +11,7 @@
 
 use bytes::{Buf, BufMut};
 
-use super::{Store, committer::Committer, meta, node_request::Request, sealed::DecodeError};
-use crate::error::{HandoffError, StorageError};
+use super::sealed::DecodeError;
 
 /// Beyond this the oldest is forgotten.
 pub const CORRECTIONS_MAX: usize = 32;
@@ -77,39 +76,6 @@ impl Correction {
             true => Ok(corrections),
             false => Err(DecodeError::Invalid("there are too many corrections")),
         }
-    }
-}
-
-impl Store {
-    /// What earlier lives found of their clocks. Reads from the engine.
-    pub fn corrections(&self) -> Result<Vec<Correction>, HandoffError> {
-        let read = meta::corrections(&*self.shared.engine()?);
-        read.map_err(|error| StorageError::new("read from the engine", error).into())
-    }
-
-    /// Whether any hint ever had a lifetime of its own. Reads from the engine.
-    pub fn has_lifetimes(&self) -> Result<bool, HandoffError> {
-        let read = meta::has_lifetimes(&*self.shared.engine()?);
-        read.map_err(|error| StorageError::new("read from the engine", error).into())
-    }
-
-    /// Records what is known of clocks that were wrong, in place of what was; told once it is
-    /// durable.
-    pub fn set_corrections(
-        &self,
-        corrections: Vec<Correction>,
-        done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
-    ) {
-        self.ask(done, |done| Request::Corrections(corrections, done));
-    }
-}
-
-impl Committer {
-    pub fn write_corrections(&mut self, corrections: &[Correction]) -> Result<(), StorageError> {
-        let engine = self.engine()?;
-        self.handed_bytes += meta::set_corrections(&engine, corrections)
-            .map_err(|error| StorageError::new("write to the engine", error))?;
-        self.commit()
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     clean,
     engine::sync_path,
     faults::{Safeguard, is_off},
+    file_names::CLEAN,
     folder::{Folder, NEW, failed},
 };
 use crate::error::{DirectoryProblem, LockKind, OpenError};
@@ -31,7 +32,6 @@ const OPENING: &str = "OPENING";
 /// Names the generation that is written anew and the one that it is written into, while both may be
 /// there.
 const REWRITE: &str = "REWRITE";
-pub const CLEAN: &str = "CLEAN";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
 /// A process that was just killed, or a handle just dropped, may need a moment to let go.

@@ -9,13 +9,13 @@ use super::{
     departure::{Departure, Discard, Redrive, Stillborn},
     done::{AppendDone, ControlDone},
     engine::Engine,
-    held::HoldId,
+    guarded::Reservation,
+    held_hints::HoldId,
     in_flight::{Done, Waiting},
     keys::{Place, QueueRef},
     node_request::Request as NodesRequest,
     peeked::PeekedHint,
     proposal::{Draft, Proposal, Refusal},
-    quota::Reservation,
     reasons::Fate,
 };
 use crate::{error::EnqueueError, types::NodeId};

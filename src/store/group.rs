@@ -21,6 +21,7 @@ use super::{
     encoding::Job,
     entry::{Dirty, Entry, Part},
     faults::{Safeguard, is_off, point},
+    guarded::Reservation,
     keys::{CHUNK_KEY_BYTES, Place, QueueRef},
     meta,
     node_record::NodeRecord,
@@ -28,7 +29,6 @@ use super::{
     peeked::PeekedHint,
     plan::Plan,
     proposal::Refusal,
-    quota::Reservation,
     recent::Kept,
     registry::Queue,
     status::Status,
@@ -149,7 +149,9 @@ impl Committer {
         } = self.judge(parts)?;
         // These may use the disk reserve.
         let not_stored = self.shared.not_stored.take();
-        not_stored.record(&mut self.journal, &mut accepted.losses);
+        for loss in not_stored.losses() {
+            self.journal.record(loss, &mut accepted.losses);
+        }
         let span = tracing::debug_span!(
             "commit_group",
             hints = hints.len(),

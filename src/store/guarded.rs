@@ -1,14 +1,16 @@
-//! The registry behind its lock. Whoever makes room under the lock tells those who wait for room,
-//! right after it lets go of it.
+//! The registry behind its lock, and room that was promised under it. Whoever makes room under the lock tells those who wait for room, right after it lets go of it.
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::OnceLock,
+    sync::{OnceLock, Weak},
 };
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::registry::Registry;
+use super::{
+    quota::{Amounts, Quota},
+    registry::Registry,
+};
 
 /// Called when there may be room where there was none, or nothing to wait for any more. Must not
 /// block.
@@ -89,6 +91,39 @@ impl Drop for Bell<'_> {
     fn drop(&mut self) {
         if self.rings {
             self.guarded.ring();
+        }
+    }
+}
+
+/// Room that was promised; given back when it is dropped, unless its hints were published.
+#[derive(Default)]
+pub struct Reservation {
+    held: Option<(Weak<Guarded>, Amounts)>,
+}
+
+impl Reservation {
+    pub(super) fn new(registry: Weak<Guarded>, held: Amounts) -> Self {
+        Reservation {
+            held: Some((registry, held)),
+        }
+    }
+
+    /// Its hints are published under the lock of the account: they count as pending, and as nothing else.
+    pub(super) fn settle(mut self, quota: &mut Quota) {
+        if let Some((_, held)) = self.held.take() {
+            quota.unreserve(&held);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some((registry, held)) = self.held.take()
+            && let Some(registry) = registry.upgrade()
+        {
+            let mut registry = registry.lock();
+            registry.quota.unreserve(&held);
+            registry.quota.freed = true;
         }
     }
 }

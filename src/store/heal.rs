@@ -12,10 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-
 use super::{
     assemble::take_over,
+    backoff::{ATTEMPTS_APART_MAX, Healing},
     clean::{CleanQueue, Summary},
     committer::Committer,
     faults::{Safeguard, is_off},
@@ -30,10 +29,7 @@ use super::{
 };
 use crate::{error::StorageError, stats::Health, types::NodeId};
 
-const FIRST_ATTEMPT_AFTER: Duration = Duration::from_millis(50);
-const ATTEMPTS_APART_MAX: Duration = Duration::from_secs(10);
-/// A store that fails again sooner than this was not well: its waits go on growing, so that it does
-/// not flap.
+/// A store that fails again sooner than this was not well: its waits go on growing, so that it does not flap.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
 /// How long an attempt waits for a rewrite under way. What the rewrite asks of the commit thread
@@ -42,35 +38,6 @@ const REWRITE_ENDS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A disk that damages a store more often than this is not worth filling with what was moved aside.
 const REBUILDS_MAX: u32 = 3;
-
-/// When to try next.
-#[derive(Debug)]
-pub struct Healing {
-    /// `None` while the store serves.
-    next_attempt: Option<Instant>,
-    delays: ExponentialBackoff,
-    last_healed: Option<Instant>,
-    /// How often the files were found damaged and rebuilt in this life.
-    rebuilt: u32,
-    /// The log must not be opened before a marker says so on the disk (`unsynced.rs`).
-    log_is_unsynced: bool,
-}
-
-impl Default for Healing {
-    fn default() -> Self {
-        let delays = ExponentialBuilder::new()
-            .with_min_delay(FIRST_ATTEMPT_AFTER)
-            .with_max_delay(ATTEMPTS_APART_MAX)
-            .without_max_times();
-        Healing {
-            next_attempt: None,
-            delays: delays.build(),
-            last_healed: None,
-            rebuilt: 0,
-            log_is_unsynced: false,
-        }
-    }
-}
 
 impl Committer {
     /// Tries to mend the failed store if it is time to; returns when to come again.

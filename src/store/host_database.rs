@@ -26,6 +26,7 @@ use super::{
     directory::{Lock, create_if_missing, read_summary, take_lock},
     engine::{is_of_sled, open_sled, sync_database},
     exposed::Exposed,
+    file_names::{HOST_CLEAN, HOST_STORE},
     folder::{Folder, failed},
     unsynced,
 };
@@ -35,8 +36,6 @@ use crate::{
 };
 
 const LOCK: &str = "hh-LOCK";
-pub const STORE: &str = "hh-STORE";
-pub const CLEAN: &str = "hh-CLEAN";
 
 /// The settings that a database must have to be shared with a store: segments of 8 MiB, which are
 /// fixed for its life, and sled's own compression off. The cache is 8 MiB, of which sled uses
@@ -274,26 +273,26 @@ impl HostDatabase {
 
     /// Whether a store was open in it before.
     pub fn served(&self) -> Result<bool, OpenError> {
-        Ok(self.folder.read(STORE)?.is_some())
+        Ok(self.folder.read(HOST_STORE)?.is_some())
     }
 
     /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as
     /// none.
     pub fn clean_summary(&self) -> Result<Option<Summary>, OpenError> {
-        read_summary(&self.folder, CLEAN)
+        read_summary(&self.folder, HOST_CLEAN)
     }
 
     /// Call it when the store is open and that is durable, before it takes the first hint.
     pub fn begin_serving(&self, store: StoreId) -> Result<(), OpenError> {
         self.anchor().check()?;
         self.folder
-            .replace(STORE, format!("{store}\n").as_bytes())?;
-        self.folder.remove(CLEAN)?;
+            .replace(HOST_STORE, format!("{store}\n").as_bytes())?;
+        self.folder.remove(HOST_CLEAN)?;
         self.folder.sync()
     }
 
     pub fn write_clean_summary(&self, summary: &Summary) -> Result<(), OpenError> {
         self.anchor().check()?;
-        self.folder.replace(CLEAN, &clean::encode(summary))
+        self.folder.replace(HOST_CLEAN, &clean::encode(summary))
     }
 }

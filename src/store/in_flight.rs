@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use super::{
     done::{AppendDone, ControlDone},
+    guarded::Reservation,
     proposal::{ProposalDone, Refusal},
-    quota::Reservation,
 };
 use crate::{
     error::{EnqueueError, StorageError},

@@ -287,12 +287,14 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
-        block::Hint,
-        entry::{Append, Control},
-        quota::Reservation,
+    use crate::{
+        store::{
+            block::Hint,
+            entry::{Append, Control},
+            guarded::Reservation,
+        },
+        types::ShardId,
     };
-    use crate::types::ShardId;
 
     fn append(bytes: usize) -> Entry {
         Entry::Append(Append {

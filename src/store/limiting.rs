@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     Store,
-    guarded::OnRoom,
+    guarded::{OnRoom, Reservation},
     keys::{Place, QueueRef},
-    quota::{Full, Reservation},
+    quota::Full,
     reasons::LossReason,
 };
 use crate::{
@@ -65,7 +65,10 @@ impl Store {
         }
         registry.reserve(&wanted)?;
         drop(registry);
-        Ok(Reservation::new(Arc::downgrade(&self.shared), wanted))
+        Ok(Reservation::new(
+            Arc::downgrade(&self.shared.registry),
+            wanted,
+        ))
     }
 
     /// `ring` is called when hints have left, when room was given back, and when the store serves

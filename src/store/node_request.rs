@@ -2,11 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    correction::Correction,
-    done::ControlDone,
-    holds::Parked,
-};
+use super::{correction::Correction, done::ControlDone, holds::Parked};
 use crate::types::{Amount, NodeId, Pause};
 
 /// What changed by saying who is in the cluster.

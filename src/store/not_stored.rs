@@ -8,17 +8,10 @@ use std::{collections::BTreeMap, mem};
 
 use parking_lot::Mutex;
 
-use super::{
-    Store,
-    done::ControlDone,
-    faults::{Safeguard, is_off},
-    loss::Loss,
-    losses::Journal,
-    rows::RowMap,
-};
+use super::{done::ControlDone, loss::Loss};
 use crate::{
     error::{HandoffError, StorageError},
-    store::{LossReason, StoreEvent},
+    store::LossReason,
     types::{Amount, NodeId, ShardId},
 };
 
@@ -59,6 +52,15 @@ pub struct NotStored {
 #[derive(Default)]
 pub struct Taken(Vec<(Pair, Amount)>);
 
+impl Taken {
+    /// As losses, of this moment.
+    pub fn losses(&self) -> impl Iterator<Item = Loss> {
+        self.0.iter().map(|((node, shard), copies)| {
+            Loss::new(*node, *shard, None, *copies, LossReason::NotStored)
+        })
+    }
+}
+
 impl Sums {
     fn add(&mut self, node: NodeId, shard: ShardId, copies: Amount) {
         let mut pair = (node, Some(shard));
@@ -90,7 +92,7 @@ fn log_unrecorded(node: NodeId, shard: Option<ShardId>, copies: Amount, why: &Ha
 
 impl NotStored {
     /// Adds copies. `done` is told once they are recorded durably, or that they never will be.
-    fn note(&self, node: NodeId, shard: ShardId, copies: Amount, done: ControlDone<()>) {
+    pub fn note(&self, node: NodeId, shard: ShardId, copies: Amount, done: ControlDone<()>) {
         let mut state = self.state.lock();
         if let Some(why) = state.ended.clone() {
             drop(state);
@@ -151,58 +153,6 @@ impl NotStored {
     /// What comes from now on will be written again.
     pub fn begin_again(&self) {
         self.state.lock().ended = None;
-    }
-}
-
-impl Taken {
-    /// Says what to write for it.
-    pub fn record(&self, journal: &mut Journal, writes: &mut RowMap) {
-        for ((node, shard), copies) in &self.0 {
-            let reason = LossReason::NotStored;
-            journal.record(Loss::new(*node, *shard, None, *copies, reason), writes);
-        }
-    }
-}
-
-impl Store {
-    /// Copies of a write for a node were neither sent nor stored. That is told of
-    /// (`StoreEvent::NotStored`) and counted at once, also for a node that the store does not know,
-    /// and recorded durably in the loss journal as soon as the store can; for that it may use the
-    /// disk reserve. `done` is told when that is durable: a store that fails and mends itself may
-    /// take long, and count them twice, but forgets none.
-    ///
-    /// It is told an error if the store ends before that, by a shutdown or for good; the log says
-    /// then what is not recorded. And if tens of thousands wait already: these copies are recorded
-    /// all the same.
-    pub fn note_not_stored(
-        &self,
-        node: NodeId,
-        shard: ShardId,
-        copies: Amount,
-        done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
-    ) {
-        if is_off(Safeguard::NotStoredRecords) {
-            return done(Ok(()));
-        }
-        let shared = &self.shared;
-        {
-            let mut registry = shared.registry.lock();
-            let count = registry.not_stored.entry(node).or_default();
-            *count = count.plus(copies);
-        }
-        shared.tell(StoreEvent::NotStored {
-            node,
-            shard,
-            copies,
-        });
-        shared.not_stored.note(node, shard, copies, Box::new(done));
-        shared.inbox.nudge();
-    }
-
-    /// Copies that were neither sent nor stored since open, by node: nodes that have no queues,
-    /// too.
-    pub fn not_stored(&self) -> BTreeMap<NodeId, Amount> {
-        self.shared.registry.lock().not_stored.clone()
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     encoder::EncodedBlock,
     encoding::Job,
     entry::Dirty,
-    held::HeldHint,
+    held_hints::HeldHint,
     in_flight::Owner,
     keys::{CHUNK_KEY_BYTES, Place, QueueRef},
     mixed::MixedDraft,

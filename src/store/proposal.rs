@@ -9,8 +9,8 @@ use super::{
     block::Hint,
     changes::{Budget, TreeChanges},
     engine::{Engine, HINTS, LOSSES, META, NODES},
+    guarded::Reservation,
     peeked::Mark,
-    quota::Reservation,
 };
 use crate::{
     error::{EnqueueError, StorageError, TransactionError, TreeProblem},

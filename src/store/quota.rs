@@ -4,9 +4,9 @@
 //! The account is part of the registry, so what is pending and what is reserved are looked at, and
 //! turn into one another, under one lock: no moment in which a hint counts twice, or not at all.
 
-use std::{collections::BTreeMap, sync::Weak};
+use std::collections::BTreeMap;
 
-use super::{disk::DiskLimit, shared::Shared};
+use super::disk::DiskLimit;
 use crate::{
     config::Config,
     error::Limit,
@@ -213,41 +213,7 @@ pub struct Wanted {
 }
 
 /// How much, by node; each node once.
-type Amounts = Vec<(NodeId, Amount)>;
-
-/// Room that was promised; given back when it is dropped, unless its hints were published.
-#[derive(Default)]
-pub struct Reservation {
-    held: Option<(Weak<Shared>, Amounts)>,
-}
-
-impl Reservation {
-    pub(super) fn new(shared: Weak<Shared>, held: Amounts) -> Self {
-        Reservation {
-            held: Some((shared, held)),
-        }
-    }
-
-    /// Its hints are published under the lock of the account: they count as pending, and as nothing
-    /// else.
-    pub(super) fn settle(mut self, quota: &mut Quota) {
-        if let Some((_, held)) = self.held.take() {
-            quota.unreserve(&held);
-        }
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if let Some((shared, held)) = self.held.take()
-            && let Some(shared) = shared.upgrade()
-        {
-            let mut registry = shared.registry.lock();
-            registry.quota.unreserve(&held);
-            registry.quota.freed = true;
-        }
-    }
-}
+pub type Amounts = Vec<(NodeId, Amount)>;
 
 #[cfg(test)]
 mod tests {

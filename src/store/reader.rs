@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     ahead,
-    block::Hint,
-    blocks::{Block, NO_BLOCK, ReadError},
+    block::{Block, Hint},
+    blocks::{NO_BLOCK, ReadError},
     engine::{Engine, panic_text},
     keys::{Place, QueueRef},
     peeked::{Mark, PeekedHint},

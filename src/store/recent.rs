@@ -12,8 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    block::{self, Header},
-    blocks::Block,
+    block::{self, Block, Header},
     keys::QueueRef,
 };
 use crate::types::{NodeId, Sequence};

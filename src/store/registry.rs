@@ -9,7 +9,7 @@ use super::{
     ages::{self, Ages},
     clean::CleanQueue,
     cursor::{Cursor, Leave},
-    held::HeldHints,
+    held_hints::HeldHints,
     keys::{Place, QueueRef},
     letter_tally::{self, LetterTallies},
     peeked::PeekedHint,

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::{
     clean,
-    directory::{CLEAN, Directory},
-    host_database, rebuild,
+    directory::Directory,
+    file_names::{CLEAN, HOST_CLEAN},
+    rebuild,
 };
 use crate::error::{DirectoryProblem, OpenError};
 
@@ -45,7 +46,7 @@ pub fn salvage(from: impl AsRef<Path>, into: impl AsRef<Path>) -> Result<(), Ope
         });
     }
     // Without one that reads, whatever is not known to be done with is taken.
-    let summary = [CLEAN, host_database::CLEAN].iter().find_map(|name| {
+    let summary = [CLEAN, HOST_CLEAN].iter().find_map(|name| {
         let bytes = std::fs::read(from.join(name)).ok()?;
         clean::decode(&bytes).ok()
     });

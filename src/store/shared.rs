@@ -75,7 +75,7 @@ pub type OnEvent = Box<dyn Fn(StoreEvent) + Send + Sync>;
 pub struct Shared {
     pub store: StoreId,
     pub inbox: Inbox,
-    pub registry: Guarded,
+    pub registry: Arc<Guarded>,
     pub holds: Mutex<Holds>,
     /// Blocks just written, with a lock of its own.
     pub recent: Recent,
@@ -229,7 +229,7 @@ impl Shared {
             faults: Arc::clone(&engine.faults),
             store,
             inbox: Inbox::default(),
-            registry: Guarded::new(registry),
+            registry: Arc::new(Guarded::new(registry)),
             holds: Mutex::default(),
             recent: Recent::default(),
             unsorted: Unsorted::default(),

@@ -11,8 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    block::{Header, Hint},
-    blocks::Block,
+    block::{Block, Header, Hint},
     draft::Draft,
     keys::QueueRef,
 };

@@ -9,14 +9,15 @@ use std::{
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::{
-    super::{CommitFault, LossReason, Peek, PeekLimits, Reader},
-    *,
-};
+use super::*;
 use crate::{
     config::Config,
     error::{EnqueueError, FailedOutcome},
-    types::HintId,
+    store::{
+        AppendDone, CommitFault, LossReason, NodeQueues, Peek, PeekLimits, Reader, Reservation,
+        Store,
+    },
+    types::{HintId, NodeId, Sequence, ShardId},
 };
 
 const NODE: NodeId = NodeId(1);
@@ -163,7 +164,7 @@ impl World {
 
     fn is_empty_of_holds(&self) -> bool {
         let registry = self.store.shared.registry.lock();
-        registry.held.places.is_empty() && registry.held.hints.is_empty()
+        registry.held.is_empty()
     }
 }
 
