@@ -12,12 +12,12 @@ use super::{
     encoding::Encoding,
     engine::Engine,
     entry::Dirty,
+    flush_pass::Sorting,
     home::Home,
     keys::MIXED,
     quota::Limits,
     recovery::Recovered,
     shared::{OnDurable, Shared, Space},
-    sorting::Sorting,
     spacers::Spacing,
     trim::{Letters, Trimmer},
 };

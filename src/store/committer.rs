@@ -16,20 +16,19 @@ use sled::IVec;
 use super::{
     backoff::Healing,
     bounds::GROUP_BYTES,
-    clean::{self, CleanLetters},
+    clean::CleanLetters,
     encoding::Encoding,
     engine::{Engine, panic_text},
-    entry::{Control, Dirty, Entry},
-    faults::{Safeguard, is_off, point},
+    entry::Dirty,
+    faults::{Safeguard, is_off},
+    flush_pass::Sorting,
+    forwarding::Redriven,
     home::Home,
-    inbox::Work,
     keys::QueueRef,
     letter_tally::LetterTally,
     losses::Journal,
     node_record::NodeRecord,
-    redrive::Redriven,
     shared::{Shared, StoreEvent},
-    sorting::Sorting,
     spacers::Spacing,
     trim::Trimmer,
 };
@@ -40,8 +39,6 @@ use crate::{
     types::{NodeId, Sequence},
 };
 
-/// How often an idle store looks whether its directory is there still.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a close waits for reads that are under way.
 const READERS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -86,94 +83,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Works until it is told to close.
-    pub fn run(mut self) {
-        loop {
-            let trims = self.trimmer.has_work();
-            self.shared.trimming.store(trims, Relaxed);
-            let by = match self.shared.health() {
-                Health::Failed(_) => Some(self.heal()),
-                Health::Serving if self.has_work() => Some(Instant::now()),
-                Health::Serving => Some(Instant::now() + LOOK_EVERY),
-                // What cannot be mended here is not tried again and again either.
-                _ => None,
-            };
-            let Work {
-                entries,
-                control,
-                dirty,
-                statuses,
-                ends,
-            } = self.shared.inbox.take(by);
-            if ends {
-                return self.end();
-            }
-            self.dirty.extend(dirty);
-            self.statuses.extend(statuses);
-            if entries.is_empty() && control.is_none() && !self.has_work() {
-                // If its directory is gone, that is told by `fail`.
-                let _ = self.guarded(|committer| committer.look());
-                continue;
-            }
-            // Before the group: the control waits for that, too.
-            let control = control.map(|control| {
-                let (control, refuse) = control.in_hand();
-                *self.shared.in_hand.lock() = refuse;
-                control
-            });
-            self.turn(entries);
-            match control {
-                None => {}
-                Some(Control::Sync(done)) => done(self.guarded(Self::settle)),
-                Some(Control::CloseEntries(done)) => done(self.guarded(|committer| {
-                    committer.settle()?;
-                    Ok(committer.journal.close_entries())
-                })),
-                Some(Control::Nodes(request)) => self.about_nodes(request),
-                Some(Control::JudgeDamage(node, at, done)) => {
-                    done(self.guarded(|committer| committer.judge_damage(node, at)));
-                }
-                Some(Control::Sort(done)) => done(self.guarded(Self::sort_all)),
-                Some(Control::Switch(copy, done)) => done(self.switch(&copy)),
-                Some(Control::Close(done)) => return done(self.close()),
-            }
-            // It is answered; what is dropped here tells nobody.
-            drop(self.shared.in_hand.lock().take());
-        }
-    }
-
-    /// Somebody closed the store while this thread hung, and was told so: the engine and the lock
-    /// go, without `CLEAN`.
-    fn end(mut self) {
-        if let Err(error) = self.let_go_of_engine() {
-            tracing::warn!(%error, source = %error.source, "a store that hung did not close cleanly");
-        }
-    }
-
-    /// Whether anything is to be done that nobody waits for.
-    fn has_work(&self) -> bool {
-        self.trimmer.has_work() || self.sorting.has_work() || self.has_unwritten()
-    }
-
-    /// Whether a group would write anything that waits for company.
-    fn has_unwritten(&self) -> bool {
-        !self.dirty.is_empty() || !self.statuses.is_empty() || self.shared.not_stored.has_any()
-    }
-
-    fn turn(&mut self, entries: Vec<Entry>) {
-        if let Err(error) = self.shared.check_serving() {
-            for entry in entries {
-                entry.refuse(error.clone().into());
-            }
-            return;
-        }
-        // Whoever waits for the group is told by `fail`.
-        let _ = self.guarded(|committer| committer.group(entries));
-    }
-
-    /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the
-    /// outcome of what was handed over is unknown; rule 10, a damaged file may make the engine
-    /// panic.
+    /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the outcome of what was
+    /// handed over is unknown; rule 10, a damaged file may make the engine panic.
     pub fn guarded<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, StorageError>,
@@ -275,57 +186,10 @@ impl Committer {
         self.check_in_place()
     }
 
-    /// While nothing is to be done: whether the disk still takes what is written. In a shared
-    /// database the host writes, and sled's own thread moves pages about and only logs what an
-    /// fsync of its says; so what is not on the disk there may come to more than it should, too.
-    fn look(&mut self) -> Result<(), StorageError> {
-        let engine = self.engine()?;
-        let is_due = engine.is_due_before_batch();
-        match is_due.map_err(|error| StorageError::new("look at the log", error))? {
-            true => self.commit(),
-            false => {
-                engine.fsync()?;
-                self.check_in_place()
-            }
-        }
-    }
-
     /// Whether the files that are written are those that the next open will find: two system calls.
-    fn check_in_place(&self) -> Result<(), StorageError> {
+    pub fn check_in_place(&self) -> Result<(), StorageError> {
         self.home.anchor().check()?;
         self.engine()?.anchor().check()
-    }
-
-    /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.
-    fn close(mut self) -> Result<(), HandoffError> {
-        let settled = self.guarded(|committer| {
-            committer.sort_all()?;
-            committer.settle()
-        });
-        self.shared.busy.start();
-        self.shared.set_shut_down();
-        let shared = Arc::clone(&self.shared);
-        let closed = self.close_engine(settled);
-        shared.busy.stop();
-        closed
-    }
-
-    fn close_engine(mut self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
-        let letters = self.clean_letters();
-        let summary = clean::Summary {
-            store: Some(self.shared.store),
-            next_queue: self.next_queue,
-            queues: self.shared.registry.lock().clean_queues(),
-            letters,
-        };
-        point("close: settled")?;
-        self.let_go_of_engine()?;
-        settled?;
-        point("close: engine closed")?;
-        self.home
-            .write_clean_summary(&summary)
-            .map_err(|error| StorageError::new("write the CLEAN summary", error))?;
-        Ok(())
     }
 
     /// What `CLEAN` says of dead letters: of every queue that a node lists for them.

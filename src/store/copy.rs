@@ -11,13 +11,11 @@ use std::{cmp::Ordering, ops::Bound, sync::Arc};
 use sled::IVec;
 
 use super::{
-    blocks::{self, ReadError},
     bounds::GROUP_BYTES,
     engine::Engine,
     faults::{Safeguard, is_off},
-    registry::Queue,
 };
-use crate::{error::StorageError, types::Sequence};
+use crate::error::StorageError;
 
 /// Keys that are looked at between two moments at which others get their turn.
 const KEYS_IN_A_RANGE: usize = 2_000;
@@ -142,24 +140,6 @@ impl Copy {
             true => Ok(()),
             false => self.engine.commit(),
         }
-    }
-
-    /// The first hint of a queue from `from` on, up to its watermark, that cannot be read in the
-    /// copy.
-    pub fn unread(&self, queue: &Queue, from: Sequence) -> Result<Option<Sequence>, StorageError> {
-        let mut next = from;
-        while next <= queue.watermark {
-            if let Some(gone) = queue.cursor.gone_with(next) {
-                next = Sequence(gone.last.0.saturating_add(1));
-                continue;
-            }
-            match blocks::read_covering(&self.engine.hints, queue.at, next) {
-                Ok(block) => next = Sequence(block.header.last().0.saturating_add(1)),
-                Err(ReadError::Engine(error)) => return Err(failed(error)),
-                Err(ReadError::Damaged(_)) => return Ok(Some(next)),
-            }
-        }
-        Ok(None)
     }
 }
 

@@ -18,13 +18,13 @@ use super::{
     clean::{CleanQueue, Summary},
     committer::Committer,
     faults::{Safeguard, is_off},
+    flush_pass::Sorting,
     folder::Folder,
     home::Home,
     keys::QueueRef,
     open::{Opened, reopen},
     registry::Registry,
     shared::StoreEvent,
-    sorting::Sorting,
     unsynced,
 };
 use crate::{error::StorageError, stats::Health, types::NodeId};

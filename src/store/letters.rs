@@ -7,6 +7,7 @@ use super::{
     clean::CleanLetters,
     depart::one,
     engine::Engine,
+    forwarding::{self, Redriven},
     keys::{Key, Place, QueueRef},
     letter::{Dead, Letter},
     letter_tally::{LetterTallies, LetterTally},
@@ -14,7 +15,6 @@ use super::{
     losses::Journal,
     node_record::NodeRecord,
     reasons::{Burial, DeadReason, LossReason},
-    redrive::{self, Redriven},
     registry::Registry,
     rows::RowMap,
     sealed::DecodeError,
@@ -208,7 +208,7 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> 
                     let is_there = record.live.contains(&now.queue)
                         || engine.hints.contains_key(now.letter_key())?;
                     match is_there {
-                        true => redrive::found(&mut found.redriven, place, now),
+                        true => forwarding::found(&mut found.redriven, place, now),
                         false => found.stale.push(place),
                     }
                 }

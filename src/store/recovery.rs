@@ -13,6 +13,7 @@ use super::{
     cursor::{Cursor, Leave},
     engine::Engine,
     faults::{Safeguard, is_off},
+    forwarding::{self, Redriven},
     holds::SaidOfAll,
     keys::{Key, MIXED, Place, QueueRef},
     letters::{self, Mended},
@@ -20,7 +21,6 @@ use super::{
     meta::{self, MetaError},
     named::list_as_named,
     node_record::NodeRecord,
-    redrive::{self, Redriven},
     registry::{NodeQueues, Queue, Registry},
     sort_found::Found,
     status::Status,
@@ -106,7 +106,7 @@ pub fn recover(
         }
         for (now, stood) in found.redriven {
             for place in stood {
-                redrive::found(&mut redriven, place, now);
+                forwarding::found(&mut redriven, place, now);
             }
         }
         stale.extend(found.stale);

@@ -5,8 +5,6 @@
 //! until it is done with: so whoever knows one of its places finds it, and what becomes of it is
 //! known of all of them.
 
-use std::collections::HashMap;
-
 use super::{
     accept::Accepted,
     committer::Committer,
@@ -21,10 +19,6 @@ use crate::{
     error::StorageError,
     types::{Amount, NodeId, QueueId, Sequence},
 };
-
-/// By where they are now, where hints stood that were dead letters and are not done with: every
-/// place, the first one first.
-pub type Redriven = HashMap<Place, Vec<Place>>;
 
 impl Committer {
     /// Takes into the group that a dead letter becomes a hint again; false if it is none any more.
@@ -139,14 +133,6 @@ impl Committer {
             self.journal.record(loss, &mut accepted.losses);
         }
     }
-}
-
-/// Adds what a record says that was found: `letter` is now `now`.
-pub fn found(redriven: &mut Redriven, letter: Place, now: Place) {
-    let stood = redriven.entry(now).or_default();
-    stood.push(letter);
-    // Every place is younger than the one before it.
-    stood.sort_by_key(|place| place.named());
 }
 
 impl Place {

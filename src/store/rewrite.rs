@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     asked::Asked,
+    blocks::{self, ReadError},
     bounds::SEGMENT_BYTES,
     copy::{Copy, Pass},
     directory::Directory,
@@ -31,6 +32,7 @@ use super::{
 use crate::{
     error::{HandoffError, StorageError},
     stats::Health,
+    types::Sequence,
 };
 
 /// How often it is looked whether a rewrite is worth it; `Look` counts on it.
@@ -274,7 +276,7 @@ impl Rewriter {
     /// to them: that log stays till then.
     fn check_reads(&self, copy: &Copy, queue: &Queue) -> Result<(), StorageError> {
         let mut from = queue.cursor.next;
-        while let Some(unread) = copy.unread(queue, from)? {
+        while let Some(unread) = unread(copy, queue, from)? {
             self.shared.rewriting.start();
             let next = {
                 let registry = self.shared.registry.lock();
@@ -353,4 +355,21 @@ impl Rewriter {
             }
         }
     }
+}
+
+/// The first hint of a queue from `from` on, up to its watermark, that cannot be read in the copy.
+fn unread(copy: &Copy, queue: &Queue, from: Sequence) -> Result<Option<Sequence>, StorageError> {
+    let mut next = from;
+    while next <= queue.watermark {
+        if let Some(gone) = queue.cursor.gone_with(next) {
+            next = Sequence(gone.last.0.saturating_add(1));
+            continue;
+        }
+        match blocks::read_covering(&copy.engine.hints, queue.at, next) {
+            Ok(block) => next = Sequence(block.header.last().0.saturating_add(1)),
+            Err(ReadError::Engine(error)) => return Err(failed(error)),
+            Err(ReadError::Damaged(_)) => return Ok(Some(next)),
+        }
+    }
+    Ok(None)
 }

@@ -16,8 +16,8 @@ use super::{
     draft::Draft,
     encoding::Job,
     faults::point,
+    flush_pass::{Pass, Share},
     keys::{MIXED, QueueRef},
-    spacers::Spacing,
 };
 use crate::{
     error::StorageError,
@@ -32,55 +32,6 @@ const STEP_BYTES: usize = 512 * 1024;
 /// Mostly compressed to one chunk, and little for a reader to hold. With half of it a log of 10 GiB
 /// of payload is half as long again.
 pub const BLOCK_BYTES: usize = 64 * 1024;
-
-/// What the commit thread knows of mixed groups.
-pub struct Sorting {
-    /// The number of the next hint in one.
-    pub next: Sequence,
-    /// Below it all are done with, durably.
-    floor: Sequence,
-    pub spacing: Spacing,
-    pass: Option<Pass>,
-    /// Where a pass ended in this group.
-    ended: Option<Sequence>,
-    /// Queues of which nothing is left, but that mixed groups below this may still have hints of.
-    /// As long as a node lists them as retired an open knows that these are done with.
-    gone: Vec<(Sequence, NodeId, QueueRef)>,
-}
-
-struct Pass {
-    /// All mixed groups below it are done with at the end.
-    upto: Sequence,
-    /// What is to be sorted still; taken from the end.
-    shares: Vec<Share>,
-    /// Queues in which something was passed over.
-    passed_over: BTreeSet<QueueRef>,
-}
-
-/// What a pass sorts of a queue.
-struct Share {
-    queue: QueueRef,
-    from: Sequence,
-    through: Sequence,
-}
-
-impl Sorting {
-    pub fn new(next: Sequence) -> Self {
-        Sorting {
-            next,
-            floor: next,
-            spacing: Spacing::default(),
-            pass: None,
-            ended: None,
-            gone: Vec::new(),
-        }
-    }
-
-    /// Whether a pass is under way.
-    pub fn has_work(&self) -> bool {
-        self.pass.is_some()
-    }
-}
 
 impl Committer {
     /// What a group sorts that brings so many bytes in mixed groups.
