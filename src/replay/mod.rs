@@ -336,8 +336,10 @@ impl Replays {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ageing::Ageing;
-    use crate::shard_writer::{ShardWrite, WriteError};
+    use crate::{
+        ageing::Ageing,
+        shard_writer::{ShardWrite, WriteError},
+    };
 
     const NODE: NodeId = NodeId(1);
 

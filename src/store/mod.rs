@@ -5,113 +5,19 @@
 //! and are answered by a callback; readers peek at what is durable (`reader`); acknowledging moves
 //! a cursor in memory at once and on disk with the next group.
 
-mod accept;
-mod ages;
-mod ahead;
-mod anchor;
-mod applied;
-mod applied_writes;
-mod asked;
-mod assemble;
-mod backoff;
-mod barrier;
-mod block;
-mod blocks;
+mod api;
 mod bounds;
-mod carve;
-mod changes;
-mod clean;
-mod clocks;
-mod committer;
-mod conf;
-mod copy;
-mod correction;
-mod cursor;
-mod damage;
-mod delivering;
-mod depart;
-mod departure;
-mod directory;
-mod disk;
-mod done;
-mod draft;
-mod encoder;
-mod encoding;
+mod commit;
 mod engine;
-mod entry;
-mod exposed;
-mod faults;
-mod file_names;
-mod flush_pass;
-mod folder;
-mod forwarding;
-mod gone_letters;
-mod group;
-mod growth;
-mod guarded;
-mod handing;
-mod heal;
-mod held;
-mod held_claims;
-mod held_hints;
-mod holding;
-mod holds;
+mod failpoints;
+mod format;
 mod home;
-mod host_database;
-mod in_flight;
-mod inbox;
-mod keys;
-mod letter;
-mod letter_tally;
-mod letters;
-mod limiting;
-mod loss;
-mod losses;
-mod lost_chunks;
-mod membership;
-mod meta;
-mod mixed;
-mod named;
-mod node_record;
-mod node_request;
-mod nodes;
-mod not_stored;
-mod not_stored_copies;
-mod open;
-mod overlay;
-mod peeked;
-mod plan;
-mod prepare;
-mod proposal;
-mod quota;
-mod ranges;
-mod reader;
-mod reasons;
-mod rebuild;
-mod recent;
-mod recovery;
-mod redrive;
-mod registry;
-mod removal;
-mod rename;
-mod rewrite;
-mod rows;
+mod maintain;
+mod pipeline;
+mod read;
+mod recover;
 mod run;
-mod salvage;
-mod schema;
-mod sealed;
-mod shared;
-mod sort_found;
-mod sorting;
-mod spacers;
-mod status;
-mod switch;
-mod trim;
-mod undelivered;
-mod unsorted;
-mod unsynced;
-mod watchdog;
-mod worth;
+mod state;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -122,62 +28,66 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub use applied::AppliedHints;
-pub use applied_writes::AppliedWrites;
-pub use barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
-pub use block::Hint;
-pub use changes::Budget;
-pub use correction::Correction;
+pub use api::applied::AppliedHints;
+pub use api::applied_writes::AppliedWrites;
+pub use api::barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
+pub use api::limits::Due;
+pub use engine::engine::panic_text;
+pub use engine::meta::MEMBERS_MAX;
 #[cfg(feature = "testkit")]
-pub use cursor::Leave;
-pub use done::AppendDone;
-pub use engine::panic_text;
-pub use faults::{Safeguard, is_off};
-pub use guarded::Reservation;
-pub use held::Held;
-pub use holds::{Hold, Parked};
-pub use host_database::{database_config, make_durable, mend_database, open_database};
-pub use keys::{Place, QueueRef};
-pub use letter::Dead;
-pub use limiting::Due;
-pub use loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode};
-pub use meta::MEMBERS_MAX;
-pub use node_request::{Members, Retained};
-pub use overlay::{RowBatch, Rows};
-pub use peeked::{Mark, PeekedHint};
-pub use proposal::{Ack, Draft, Proposal, Refusal};
-pub use quota::Full;
-pub use reader::{Peek, PeekLimits, Reader};
-pub use reasons::{Burial, DeadReason, Fate, LossReason};
-pub use registry::NodeQueues;
-pub use salvage::salvage;
-pub use shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent};
+pub use engine::migrate::SCHEMA_VERSION;
+#[cfg(feature = "testkit")]
+pub use failpoints::{CommitFault, POINTS};
+pub use failpoints::{Safeguard, is_off};
+pub use format::block::Hint;
+pub use format::correction::Correction;
+#[cfg(feature = "testkit")]
+pub use format::cursor::Leave;
+pub use format::dead_letter::Dead;
+pub use format::keys::{Place, QueueRef};
+pub use format::loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode};
+pub use format::node_status::{HEADS_MAX, HeadStatus, Status};
+pub use format::peeked::{Mark, PeekedHint};
+pub use format::reasons::{Burial, DeadReason, Fate, LossReason};
+pub use home::host_database::{database_config, make_durable, mend_database, open_database};
+pub use pipeline::changes::Budget;
+pub use pipeline::done::AppendDone;
+pub use pipeline::held::Held;
+pub use pipeline::node_request::{Members, Retained};
+pub use pipeline::overlay::{RowBatch, Rows};
+pub use pipeline::shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent};
+pub use pipeline::transaction::{Ack, Draft, Proposal, Refusal};
+pub use read::reader::{Peek, PeekLimits, Reader};
+pub use recover::salvage::salvage;
+#[cfg(feature = "testkit")]
+pub use sled::IVec;
 pub use sled::{Db, Tree};
-pub use status::{HEADS_MAX, HeadStatus, Status};
-#[cfg(feature = "testkit")]
-pub use {
-    faults::{CommitFault, POINTS},
-    schema::SCHEMA_VERSION,
-    sled::IVec,
-};
+pub use state::holds::{Hold, Parked};
+pub use state::limits::Full;
+pub use state::lock::Reservation;
+pub use state::registry::NodeQueues;
 
 /// How records are read and written, for the fuzz targets.
 #[cfg(feature = "testkit")]
 pub(crate) mod formats {
     pub use super::{
-        applied::{decode as decode_mark, encode as encode_mark},
-        block::{CHUNK_BYTES, Header, body_of_chunk0, split_hints, verify},
-        carve::{Prefixes, carve_segment, message},
-        clean::{decode as decode_clean, encode as encode_clean},
-        cursor::Cursor,
-        encoder::{EncodedBlock, Encoder},
-        keys::{MIXED, Shelf},
-        letter::Letter,
-        losses::encode_again as encode_loss_again,
-        meta::decode as decode_meta,
-        mixed::{MixedDraft, split_runs},
-        node_record::NodeRecord,
-        sealed::{checksum, seal},
+        api::applied::{decode as decode_mark, encode as encode_mark},
+        commit::loss_journal::encode_again as encode_loss_again,
+        engine::{
+            log_scan::{Prefixes, carve_segment, message},
+            meta::decode as decode_meta,
+        },
+        format::{
+            block::{CHUNK_BYTES, Header, body_of_chunk0, split_hints, verify},
+            checksum::{checksum, seal},
+            cursor::Cursor,
+            dead_letter::Letter,
+            encoder::{EncodedBlock, Encoder},
+            keys::{MIXED, Shelf},
+            node_record::NodeRecord,
+            shutdown_summary::{decode as decode_clean, encode as encode_clean},
+            wal_record::{MixedDraft, split_runs},
+        },
     };
 }
 
@@ -187,14 +97,14 @@ use crate::{
     stats::{Health, StoreStats},
     types::{Amount, NodeId, QueueId, Sequence, StoreId},
 };
-use asked::Asked;
-use committer::Committer;
-use done::ControlDone;
-use entry::{Append, Control, Entry};
-use quota::Limits;
-use rewrite::Rewriter;
-use shared::Shared;
-use watchdog::StopSignal;
+use commit::committer::Committer;
+use maintain::compact::thread::Rewriter;
+use pipeline::asked::Asked;
+use pipeline::done::ControlDone;
+use pipeline::entry::{Append, Control, Entry};
+use pipeline::shared::Shared;
+use pipeline::watchdog::StopSignal;
+use state::limits::Limits;
 
 /// One open store.
 pub struct Store {
@@ -224,7 +134,7 @@ impl Store {
     /// no longer: on any thread, so it must not block.
     pub fn open(config: &Config, on_durable: OnDurable) -> Result<Store, OpenError> {
         config.validate()?;
-        Store::start(config, open::open(config, on_durable)?)
+        Store::start(config, recover::open::open(config, on_durable)?)
     }
 
     /// Opens the store in the host's database, whose directory `config.dir` must name, and makes it
@@ -235,7 +145,7 @@ impl Store {
         on_durable: OnDurable,
     ) -> Result<Store, OpenError> {
         config.validate()?;
-        Store::start(config, open::open_in(db, config, on_durable)?)
+        Store::start(config, recover::open::open_in(db, config, on_durable)?)
     }
 
     /// Starts the threads.
@@ -259,7 +169,7 @@ impl Store {
             let timeout = config.commit_timeout;
             spawn(
                 "hh-watchdog",
-                Box::new(move || watchdog::run(&shared, &stop, timeout)),
+                Box::new(move || pipeline::watchdog::run(&shared, &stop, timeout)),
             )?
         };
         let stop_rewriter = Arc::new(StopSignal::default());
@@ -364,7 +274,7 @@ impl Store {
     /// this store shares.
     pub fn check_trees(&self, trees: &[Tree]) -> Result<(), TransactionError> {
         let engine = self.shared.engine().map_err(EnqueueError::from)?;
-        proposal::check_trees(&engine, trees)
+        pipeline::transaction::check_trees(&engine, trees)
     }
 
     /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the

@@ -5,16 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    clean,
-    committer::Committer,
-    entry::{Control, Entry},
-    faults::point,
-    inbox::Work,
-};
 use crate::{
     error::{HandoffError, StorageError},
     stats::Health,
+    store::{
+        commit::committer::Committer,
+        failpoints::point,
+        format::shutdown_summary,
+        pipeline::{
+            entry::{Control, Entry},
+            inbox::Work,
+        },
+    },
 };
 
 /// How often an idle store looks whether its directory is there still.
@@ -137,7 +139,7 @@ impl Committer {
 
     fn close_engine(mut self, settled: Result<(), HandoffError>) -> Result<(), HandoffError> {
         let letters = self.clean_letters();
-        let summary = clean::Summary {
+        let summary = shutdown_summary::Summary {
             store: Some(self.shared.store),
             next_queue: self.next_queue,
             queues: self.shared.registry.lock().clean_queues(),

@@ -16,11 +16,13 @@ mod scripted_writer;
 mod transactional;
 mod workload;
 
-pub use crate::clock::WallClock;
-pub use crate::store::{
-    AppendDone, Burial, CommitFault, Correction, Dead, Fate, Held, Hint, Hold, Leave, Mark,
-    Members, NodeQueues, OnDurable, POINTS, Parked, Peek, PeekLimits, PeekedHint, Place, QueueRef,
-    Reader, SCHEMA_VERSION, Status, Store,
+pub use crate::{
+    clock::WallClock,
+    store::{
+        AppendDone, Burial, CommitFault, Correction, Dead, Fate, Held, Hint, Hold, Leave, Mark,
+        Members, NodeQueues, OnDurable, POINTS, Parked, Peek, PeekLimits, PeekedHint, Place,
+        QueueRef, Reader, SCHEMA_VERSION, Status, Store,
+    },
 };
 pub use crash_loop::{CrashLoop, Ended, Kill, Stop};
 pub use event::{Event, NoEvent, tell};

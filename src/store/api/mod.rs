@@ -1,0 +1,12 @@
+//! The face: what the layers above call, a file a subject.
+
+pub mod applied;
+pub mod applied_writes;
+pub mod barrier;
+pub mod clocks;
+pub mod dead_letters;
+pub mod deliver;
+pub mod holding;
+pub mod limits;
+pub mod nodes;
+pub mod not_stored;

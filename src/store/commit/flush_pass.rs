@@ -1,0 +1,57 @@
+//! How far the hints of mixed groups are sorted.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    store::{engine::leaf_padding::Spacing, format::keys::QueueRef},
+    types::{NodeId, Sequence},
+};
+
+/// What the commit thread knows of mixed groups.
+pub struct Sorting {
+    /// The number of the next hint in one.
+    pub next: Sequence,
+    /// Below it all are done with, durably.
+    pub floor: Sequence,
+    pub spacing: Spacing,
+    pub pass: Option<Pass>,
+    /// Where a pass ended in this group.
+    pub ended: Option<Sequence>,
+    /// Queues of which nothing is left, but that mixed groups below this may still have hints of. As long as a node lists them as retired
+    /// an open knows that these are done with.
+    pub gone: Vec<(Sequence, NodeId, QueueRef)>,
+}
+
+pub struct Pass {
+    /// All mixed groups below it are done with at the end.
+    pub upto: Sequence,
+    /// What is to be sorted still; taken from the end.
+    pub shares: Vec<Share>,
+    /// Queues in which something was passed over.
+    pub passed_over: BTreeSet<QueueRef>,
+}
+
+/// What a pass sorts of a queue.
+pub struct Share {
+    pub queue: QueueRef,
+    pub from: Sequence,
+    pub through: Sequence,
+}
+
+impl Sorting {
+    pub fn new(next: Sequence) -> Self {
+        Sorting {
+            next,
+            floor: next,
+            spacing: Spacing::default(),
+            pass: None,
+            ended: None,
+            gone: Vec::new(),
+        }
+    }
+
+    /// Whether a pass is under way.
+    pub fn has_work(&self) -> bool {
+        self.pass.is_some()
+    }
+}

@@ -1,0 +1,15 @@
+//! One group: planned, encoded, written, durable.
+
+pub mod backoff;
+pub mod committer;
+pub mod encode_pool;
+pub mod flush;
+pub mod flush_pass;
+pub mod gone_letters;
+pub mod group;
+pub mod leave;
+pub mod loss_journal;
+pub mod plan;
+pub mod redrive;
+pub mod trim;
+pub mod write_batch;

@@ -1,0 +1,213 @@
+//! What a group's hints become: sequences, blocks of their queues or mixed groups, and the spacers
+//! before these.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    error::StorageError,
+    store::{
+        commit::{
+            committer::{Committer, Tail},
+            encode_pool::Job,
+            write_batch::Accepted,
+        },
+        engine::leaf_padding::Spacing,
+        format::{
+            block::Hint,
+            encoder::EncodedBlock,
+            keys::{CHUNK_KEY_BYTES, Place, QueueRef},
+            peeked::{Mark, PeekedHint},
+            run::Draft,
+            wal_record::MixedDraft,
+        },
+        pipeline::{entry::Dirty, tickets::Owner},
+        state::held_hints::HeldHint,
+    },
+    types::{HintId, NodeId, QueueId, Sequence},
+};
+
+/// Hints of a node that take more than this are a block of their own.
+const MIXED_BELOW_BYTES: usize = 16 * 1024;
+
+/// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). What
+/// a node takes beyond a bound is left out there; hints that leave with the group that stores them,
+/// and held ones, may be any number, so a queue whose list has this many ranges gets no more of
+/// them.
+const RANGES_MAX: usize = 1000;
+
+/// The blocks of a group, encoded and not yet written.
+#[derive(Default)]
+pub struct Plan {
+    pub blocks: Vec<(Job, EncodedBlock)>,
+    /// Nodes whose block is the first of a new queue.
+    pub new_queues: Vec<NodeId>,
+    /// Queues that take no new hints from now on.
+    pub ended: Vec<Dirty>,
+    /// Keys of spacers that come before the blocks.
+    pub spacers: Vec<[u8; CHUNK_KEY_BYTES]>,
+}
+
+impl Committer {
+    /// Gives out sequences, and encodes a block a node, or mixed groups of nodes that have little.
+    pub fn plan(
+        &mut self,
+        hints: Vec<(Owner, NodeId, Hint)>,
+        accepted: &mut Accepted,
+    ) -> Result<Plan, StorageError> {
+        let mut by_node: BTreeMap<NodeId, (Vec<Owner>, Vec<Hint>)> = BTreeMap::new();
+        for (owner, node, hint) in hints {
+            let (owners, hints) = by_node.entry(node).or_default();
+            owners.push(owner);
+            hints.push(hint);
+        }
+        let mut plan = Plan::default();
+        let mut drafts = Vec::with_capacity(by_node.len());
+        for (node, (owners, hints)) in by_node {
+            let may_leave_holes =
+                |it: &Owner| accepted.fates.contains_key(it) || accepted.held.contains_key(it);
+            if owners.iter().any(may_leave_holes) {
+                plan.ended.extend(self.end_long_queue(node, accepted));
+            }
+            if !self.tails.contains_key(&node) {
+                plan.new_queues.push(node);
+            }
+            drafts.push(self.draft(node, owners, hints, accepted)?);
+        }
+        let jobs = match accepted.is_plain() {
+            true => self.mix(drafts),
+            // Its blocks are part of a transaction.
+            false => drafts.into_iter().map(Job::Block).collect(),
+        };
+        plan.blocks = self.encoding.encode(jobs)?;
+        for (job, block) in &plan.blocks {
+            let spacing = match job {
+                Job::Mixed(_) => Some(&mut self.sorting.spacing),
+                Job::Block(draft) | Job::Sorted(draft) => {
+                    let tail = self.tails.get_mut(&draft.node);
+                    let tail = tail.filter(|tail| tail.queue == block.queue);
+                    tail.map(|tail| &mut tail.spacing)
+                }
+            };
+            let spacers = spacing.map(|it| it.before(block.queue, &block.header));
+            plan.spacers.extend(spacers.into_iter().flatten());
+        }
+        Ok(plan)
+    }
+
+    /// Where several nodes have little, that is one mixed group; and some of what is in earlier
+    /// ones is sorted.
+    fn mix(&mut self, mut drafts: Vec<Draft>) -> Vec<Job> {
+        let is_little = |draft: &mut Draft| draft.bytes() < MIXED_BELOW_BYTES;
+        let mut runs: Vec<Draft> = drafts.extract_if(.., is_little).collect();
+        if runs.len() == 1 {
+            drafts.append(&mut runs);
+        }
+        let brought = runs.iter().map(Draft::bytes).sum();
+        let mut jobs = self.sort_some(brought);
+        if !runs.is_empty() {
+            let mixed = MixedDraft {
+                first: self.sorting.next,
+                runs,
+            };
+            self.sorting.next = Sequence(mixed.first.0 + mixed.hints());
+            jobs.push(Job::Mixed(mixed));
+        }
+        jobs.extend(drafts.into_iter().map(Job::Block));
+        jobs
+    }
+
+    /// Gives out the sequences of a node's hints.
+    fn draft(
+        &mut self,
+        node: NodeId,
+        owners: Vec<Owner>,
+        hints: Vec<Hint>,
+        accepted: &mut Accepted,
+    ) -> Result<Draft, StorageError> {
+        let mut tail = match self.tails.get(&node) {
+            Some(tail) => *tail,
+            None => self.new_tail(node),
+        };
+        let store = self.shared.store;
+        let ids = (tail.next.0..).map(|sequence| HintId {
+            store,
+            queue: tail.queue.queue,
+            sequence: Sequence(sequence),
+        });
+        let mut bytes_through = tail.bytes;
+        for ((owner, hint), id) in owners.iter().zip(&hints).zip(ids.clone()) {
+            let place = Place {
+                queue: tail.queue,
+                sequence: id.sequence,
+            };
+            bytes_through += hint.payload_bytes();
+            if let Some(fate) = accepted.fates.remove(owner) {
+                let mark = Mark {
+                    queue: tail.queue,
+                    sequence: id.sequence,
+                    bytes_through,
+                };
+                let hint = hint.clone();
+                self.leave_at_once(accepted, node, PeekedHint { mark, hint }, &fate)?;
+            }
+            if let Some(letter) = accepted.redriven.remove(owner) {
+                self.point_to(accepted, letter, place, hint.payload_bytes());
+            }
+            if let Some(hold) = accepted.held.remove(owner) {
+                let held = HeldHint {
+                    place,
+                    shard: hint.shard,
+                    payload_bytes: hint.payload_bytes(),
+                };
+                // Before anything is written: a reopen may find it although its group failed.
+                self.shared.registry.lock().held.identify(hold, held);
+            }
+        }
+        self.shared.in_flight.identify(owners.into_iter().zip(ids));
+        let draft = Draft {
+            node,
+            queue: tail.queue,
+            first: tail.next,
+            bytes_before: tail.bytes,
+            hints,
+            with_body: self.shared.recent.is_waited_for(node),
+        };
+        tail.next = Sequence(tail.next.0 + draft.hints.len() as u64);
+        tail.bytes = draft.bytes_through();
+        self.tails.insert(node, tail);
+        Ok(draft)
+    }
+
+    /// Lets the node's next hint begin a new queue if its last one can take none that leaves past
+    /// others. Returns that one.
+    fn end_long_queue(&mut self, node: NodeId, accepted: &Accepted) -> Option<Dirty> {
+        let tail = self.tails.get(&node)?;
+        let ranges = match accepted.cursors.get(&(node, tail.queue)) {
+            Some(cursor) => cursor.above.len(),
+            None => self.shared.registry.lock().ranges_of(node, tail.queue),
+        };
+        if ranges < RANGES_MAX {
+            return None;
+        }
+        let ended = self.tails.remove(&node);
+        ended.map(|tail| (node, tail.queue))
+    }
+
+    /// SLED.md rule 16: queue ids come from a counter of our own.
+    fn new_tail(&mut self, node: NodeId) -> Tail {
+        let queue = QueueRef {
+            node,
+            queue: QueueId(self.next_queue),
+        };
+        self.next_queue += 1;
+        let record = self.records.entry(node).or_default();
+        record.removed = false;
+        record.live.push(queue);
+        Tail {
+            queue,
+            next: Sequence(1),
+            bytes: 0,
+            spacing: Spacing::default(),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Giving the space of done hints back to the engine: by key range, in bounded groups, some time
+//! after the cursor passed.
+//!
+//! The last block of a queue stays until the queue is retired: it says where the queue's numbering
+//! goes on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Bound, Range},
+};
+
+use crate::{
+    store::{
+        engine::{blocks, engine::Engine},
+        format::{
+            keys::{Place, QueueRef},
+            node_record::NodeRecord,
+        },
+    },
+    types::{NodeId, Sequence},
+};
+
+/// Queues looked into by one step, so that writers do not wait while thousands are, as after an
+/// open.
+const QUEUES_PER_STEP: usize = 32;
+/// In so many full groups all queues are looked into, however many there are.
+const FULL_GROUPS_PER_ROUND: usize = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Blocks that end below this.
+    Below(Sequence),
+    /// Every key of the queue, which this node lists as retired.
+    Whole(NodeId, Letters),
+}
+
+/// What becomes of a retired queue's dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Letters {
+    /// They are there still, and so are what points to them.
+    Stay,
+    /// There are none, but perhaps what a crash left of one.
+    Go,
+}
+
+impl Letters {
+    /// What a node's record says of a queue.
+    pub fn of(record: Option<&NodeRecord>, queue: QueueRef) -> Letters {
+        match record.is_some_and(|record| record.dead.contains(&queue)) {
+            true => Letters::Stay,
+            false => Letters::Go,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Trimmer {
+    jobs: BTreeMap<QueueRef, Extent>,
+    /// The queue that was looked into last: the next one comes next, so that none waits for those
+    /// that move all the time.
+    last: Option<QueueRef>,
+    /// Blocks of dead letters that are none any more.
+    letters: BTreeSet<Place>,
+}
+
+/// What one step of trimming did.
+#[derive(Debug, Default)]
+pub struct Trimmed {
+    /// Bytes handed to the engine: a removal counts as its key and the value it removes.
+    pub bytes: usize,
+    /// Queues of which nothing is left, to be struck from the lists of these nodes.
+    pub gone: Vec<(NodeId, QueueRef)>,
+    /// It stopped since all is to be made durable first.
+    pub is_due: bool,
+}
+
+impl Trimmer {
+    pub fn has_work(&self) -> bool {
+        !self.jobs.is_empty() || !self.letters.is_empty()
+    }
+
+    /// Call it only when the cursor is durable: a crash must never bring back a cursor below what
+    /// was removed.
+    pub fn below(&mut self, queue: QueueRef, next: Sequence) {
+        let job = self.jobs.entry(queue).or_insert(Extent::Below(next));
+        if let Extent::Below(known) = job {
+            *known = next.max(*known);
+        }
+    }
+
+    /// Call it only when the queue is durably listed as retired.
+    pub fn whole(&mut self, node: NodeId, queue: QueueRef, letters: Letters) {
+        self.jobs.insert(queue, Extent::Whole(node, letters));
+    }
+
+    /// Call it once the record of the dead letter is gone; a crash before the block is gone leaves
+    /// what nobody looks at.
+    pub fn letter(&mut self, place: Place) {
+        self.letters.insert(place);
+    }
+
+    /// Queues that a group looks into, which may be a full one.
+    pub fn queues_of_group(&self, is_full: bool) -> usize {
+        let of_all = self.jobs.len() / FULL_GROUPS_PER_ROUND;
+        match is_full {
+            true => of_all.max(QUEUES_PER_STEP),
+            false => QUEUES_PER_STEP,
+        }
+    }
+
+    /// The job that is next in turn.
+    fn next_job(&self) -> Option<(QueueRef, Extent)> {
+        let behind = (
+            self.last.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        let next = self.jobs.range(behind).next();
+        let next = next.or_else(|| self.jobs.first_key_value());
+        next.map(|(queue, extent)| (*queue, *extent))
+    }
+
+    /// Removes what `budget` bytes allow, of so many queues.
+    pub fn step(
+        &mut self,
+        engine: &Engine,
+        budget: usize,
+        queues: usize,
+    ) -> Result<Trimmed, sled::Error> {
+        let mut trimmed = Trimmed::default();
+        while let Some(place) = self.letters.first() {
+            let range = place.block_keys();
+            match remove(engine, range, budget, &mut trimmed) {
+                Ok(Removed::Some) => return Ok(trimmed),
+                Ok(Removed::All) => {}
+                Err(error @ sled::Error::Corruption { .. }) => {
+                    tracing::error!(queue = place.queue.queue.0, sequence = place.sequence.0, %error, "trimming gave up on a damaged dead letter");
+                }
+                Err(error) => return Err(error),
+            }
+            self.letters.pop_first();
+        }
+        for _ in 0..queues {
+            let Some((queue, extent)) = self.next_job() else {
+                break;
+            };
+            let removed = match range_of(engine, queue, extent) {
+                Ok(Some(range)) => remove(engine, range, budget, &mut trimmed),
+                Ok(None) => Ok(Removed::All),
+                Err(error) => Err(error),
+            };
+            match removed {
+                Ok(Removed::Some) => return Ok(trimmed),
+                Ok(Removed::All) => {
+                    if let Extent::Whole(node, _) = extent {
+                        trimmed.gone.push((node, queue));
+                    }
+                }
+                // Space that cannot be read cannot be given back; that is no reason to stop the
+                // store.
+                Err(error @ sled::Error::Corruption { .. }) => {
+                    tracing::error!(queue = queue.queue.0, %error, "trimming gave up on a damaged queue");
+                }
+                Err(error) => return Err(error),
+            }
+            self.jobs.remove(&queue);
+            self.last = Some(queue);
+        }
+        Ok(trimmed)
+    }
+}
+
+/// How much of a job is done.
+enum Removed {
+    /// The budget is used up.
+    Some,
+    All,
+}
+
+fn remove(
+    engine: &Engine,
+    range: Range<Vec<u8>>,
+    budget: usize,
+    trimmed: &mut Trimmed,
+) -> Result<Removed, sled::Error> {
+    let mut keys = Vec::new();
+    let mut removed = Removed::All;
+    let mut bytes = trimmed.bytes;
+    for entry in engine.hints.range(range) {
+        let (key, value) = entry?;
+        let more = key.len() + value.len();
+        if bytes + more > budget {
+            removed = Removed::Some;
+            break;
+        }
+        bytes += more;
+        keys.push((value.is_empty(), key, more));
+    }
+    // Spacers go last: while there are many, sled merges no leaf that still has chunks in it.
+    keys.sort_by_key(|(is_spacer, ..)| *is_spacer);
+    for (_, key, bytes) in keys {
+        if engine.is_due()? {
+            trimmed.is_due = true;
+            return Ok(Removed::Some);
+        }
+        trimmed.bytes += bytes;
+        engine.hints.remove(key)?;
+    }
+    Ok(removed)
+}
+
+/// The keys to remove; `None` if there is nothing.
+fn range_of(
+    engine: &Engine,
+    queue: QueueRef,
+    extent: Extent,
+) -> Result<Option<Range<Vec<u8>>>, sled::Error> {
+    match extent {
+        Extent::Whole(_, Letters::Stay) => Ok(Some(
+            queue.cursor_key().to_vec()..queue.blocks_end_key().to_vec(),
+        )),
+        Extent::Whole(_, Letters::Go) => {
+            let mut after_end = queue.end_key().to_vec();
+            after_end.push(0);
+            Ok(Some(queue.cursor_key().to_vec()..after_end))
+        }
+        Extent::Below(next) => {
+            // The last block that starts at or below the cursor holds the cursor, or ends right
+            // below it and is kept.
+            let kept = blocks::last_start(&engine.hints, queue, next)?;
+            Ok(kept.map(|kept| {
+                let from = queue.chunk_key(Sequence(0), 0).to_vec();
+                from..queue.chunk_key(kept, 0).to_vec()
+            }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::QueueId;
+
+    fn queue(number: u64) -> QueueRef {
+        QueueRef {
+            node: NodeId(number),
+            queue: QueueId(number),
+        }
+    }
+
+    #[test]
+    fn no_queue_waits_for_those_that_move_all_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), Arc::default()).unwrap();
+        let mut trimmer = Trimmer::default();
+        trimmer.below(queue(9), Sequence(2));
+        for next in 2..6 {
+            // They come before it in the order of their keys.
+            for moving in 1..=3 {
+                trimmer.below(queue(moving), Sequence(next));
+            }
+            trimmer.step(&engine, 1000, 1).unwrap();
+        }
+        assert!(!trimmer.jobs.contains_key(&queue(9)));
+        assert_eq!(trimmer.jobs.len(), 3);
+    }
+
+    #[test]
+    fn full_groups_look_into_all_queues_in_a_bounded_number_of_them() {
+        let mut trimmer = Trimmer::default();
+        for number in 0..10_000 {
+            trimmer.below(queue(number), Sequence(2));
+        }
+        assert_eq!(trimmer.queues_of_group(false), QUEUES_PER_STEP);
+        let of_full_ones = trimmer.queues_of_group(true) * (FULL_GROUPS_PER_ROUND + 1);
+        assert!(of_full_ones >= 10_000);
+    }
+}

@@ -1,0 +1,453 @@
+//! Which transactions of a group come into effect, and writing them as one.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use sled::{IVec, Tree};
+
+use crate::{
+    error::StorageError,
+    store::{
+        bounds::GROUP_BYTES,
+        commit::committer::Committer,
+        engine::{
+            growth::DUE_BYTES,
+            rows::{RowMap, apply, read_row},
+        },
+        failpoints::{Safeguard, is_off, point},
+        format::{
+            block::Hint,
+            cursor::{Cursor, Leave},
+            dead_letter_count::LettersChange,
+            encoder::EncodedBlock,
+            keys::{Place, QueueRef},
+            node_record::NodeRecord,
+            node_status::Status,
+            peeked::{Mark, PeekedHint},
+            reasons::Fate,
+        },
+        pipeline::{
+            changes::TreeChanges,
+            entry::Part,
+            tickets::Owner,
+            transaction::{Ack, Draft, Refusal},
+        },
+        state::held_hints::HoldId,
+    },
+    types::{HintId, NodeId},
+};
+
+/// What sled may write for a key of ours: a leaf with as many chunks as fit.
+const LEAF_BYTES: u64 = 17 * 16 * 1024;
+
+/// What comes into effect of a group.
+#[derive(Default)]
+pub struct Judged {
+    pub hints: Vec<(Owner, NodeId, Hint)>,
+    pub accepted: Accepted,
+}
+
+/// Where queues will stand that something leaves with the group.
+type Cursors = HashMap<(NodeId, QueueRef), Cursor>;
+
+/// What the transactions of a group change, as one.
+#[derive(Default)]
+pub struct Accepted {
+    rows: HashMap<IVec, (Tree, RowMap)>,
+    pub cursors: Cursors,
+    /// What consumers acknowledge.
+    acked: Vec<(NodeId, Mark)>,
+    /// What is removed counts, too (SLED.md rule 2).
+    pub removed_bytes: usize,
+    /// Hints that leave undelivered.
+    pub departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+    /// Hints that leave undelivered in the group that stores them, by whom that concerns.
+    pub fates: HashMap<Owner, Fate>,
+    /// Of these: where they stood, once they have a sequence. They show when the group is
+    /// published, as other hints of it do.
+    pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
+    /// Records in our trees of hints and of losses.
+    pub hints: RowMap,
+    pub losses: RowMap,
+    /// The blocks of new dead letters; without its record such a block is nothing, so they need not
+    /// be part of any transaction.
+    pub letter_blocks: Vec<EncodedBlock>,
+    pub letters: HashMap<NodeId, LettersChange>,
+    /// Dead letters that are none any more, whose blocks are to be trimmed.
+    pub letters_gone: Vec<Place>,
+    /// Who holds new hints, by whom these concern.
+    pub held: HashMap<Owner, HoldId>,
+    /// Dead letters that become hints again, by whom that concerns.
+    pub redriven: HashMap<Owner, Place>,
+    /// Of these: where it stood, where it is now, and all places where it stood.
+    pub pointed: Vec<(Place, Place, Vec<Place>)>,
+    /// A node that is forgotten, with its status.
+    pub status_gone: Option<NodeId>,
+    /// Nodes whose record changes.
+    pub rewrites: BTreeSet<NodeId>,
+    /// How many transactions change anything, hints included.
+    pub changing: u64,
+}
+
+impl Accepted {
+    /// Takes a transaction into the group, or says why not.
+    ///
+    /// The transactions of a group come one after the other, each as if those before it were done.
+    /// What each has read is still so when it comes; so all could have run at that moment, in that
+    /// order.
+    pub fn add(&mut self, draft: &mut Draft, committer: &Committer) -> Result<(), Refusal> {
+        let changes_something = !draft.changes_nothing();
+        let changes = std::mem::take(&mut draft.changes);
+        let changes: Vec<_> = changes.into_iter().map(|it| (it.tree.name(), it)).collect();
+        if !self.holds(&changes).map_err(Refusal::Read)? {
+            return Err(Refusal::Conflict);
+        }
+        // A tree that was dropped fails this one, not the store.
+        for (_, it) in &changes {
+            if let (true, Some(key)) = (it.reads.is_empty(), it.writes.keys().next()) {
+                read_row(&it.tree, key).map_err(Refusal::Read)?;
+            }
+        }
+        let moved = self.moved(&draft.acks, committer)?;
+        self.removed_bytes += draft.removed_bytes;
+        self.cursors.extend(moved);
+        self.acked
+            .extend(draft.acks.iter().map(|ack| (ack.node, ack.last)));
+        for (name, changes) in changes {
+            let new = || (changes.tree, RowMap::new());
+            let (_, rows) = self.rows.entry(name).or_insert_with(new);
+            rows.extend(changes.writes);
+        }
+        self.changing += u64::from(changes_something);
+        Ok(())
+    }
+
+    /// Whether all that was read is still so, with what the group changes already.
+    fn holds(&self, changes: &[(IVec, TreeChanges)]) -> Result<bool, StorageError> {
+        if is_off(Safeguard::Validation) {
+            return Ok(true);
+        }
+        for (name, changes) in changes {
+            let written = self.rows.get(name).map(|(_, rows)| rows);
+            for (key, read) in &changes.reads {
+                let holds = match written.and_then(|rows| rows.get(key)) {
+                    Some(now) => now == read,
+                    None => read_row(&changes.tree, key)? == *read,
+                };
+                if !holds {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Where the cursors stand once what is acknowledged is gone. All of it must come next.
+    fn moved(&self, acks: &[Ack], committer: &Committer) -> Result<Cursors, Refusal> {
+        let mut moved = Cursors::new();
+        for ack in acks {
+            let at = (ack.node, ack.last.queue);
+            let queue = committer.shared.registry.lock().queue(at.0, at.1);
+            let queue = queue.filter(|queue| ack.last.sequence <= queue.watermark);
+            let known = moved.get(&at).or_else(|| self.cursors.get(&at));
+            let cursor = queue.map(|queue| known.cloned().unwrap_or(queue.cursor));
+            let Some(mut cursor) = cursor.filter(|cursor| cursor.next == ack.first) else {
+                return Err(Refusal::NotNext(HintId {
+                    store: committer.shared.store,
+                    queue: ack.last.queue.queue,
+                    sequence: ack.first,
+                }));
+            };
+            let Mark {
+                sequence,
+                bytes_through,
+                ..
+            } = ack.last;
+            cursor.advance(sequence, bytes_through, Leave::Delivered);
+            moved.insert(at, cursor);
+        }
+        Ok(moved)
+    }
+
+    /// Whether nothing in it is all or nothing: its blocks are plain inserts then.
+    ///
+    /// It follows from what is in it, field by field, since a plain group writes nothing of it.
+    pub fn is_plain(&self) -> bool {
+        let Accepted {
+            rows,
+            cursors,
+            acked,
+            // Counts what other fields hold.
+            removed_bytes: _,
+            departed,
+            fates,
+            stillborn,
+            hints,
+            losses,
+            letter_blocks,
+            letters,
+            letters_gone,
+            // In memory only, and a hint that is held may be of a plain group.
+            held: _,
+            redriven,
+            pointed,
+            status_gone,
+            rewrites,
+            // The hints of a transaction are not in here, and must not come apart.
+            changing,
+        } = self;
+        let leaves_nothing = acked.is_empty()
+            && departed.is_empty()
+            && fates.is_empty()
+            && stillborn.is_empty()
+            && redriven.is_empty()
+            && pointed.is_empty();
+        let changes_no_letters =
+            letter_blocks.is_empty() && letters.is_empty() && letters_gone.is_empty();
+        let has_no_records = rows.is_empty()
+            && cursors.is_empty()
+            && hints.is_empty()
+            && losses.is_empty()
+            && rewrites.is_empty()
+            && status_gone.is_none();
+        leaves_nothing && changes_no_letters && has_no_records && *changing == 0
+    }
+
+    /// Sets or removes a record in our tree of hints.
+    pub fn set(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        self.hints.insert(IVec::from(key), value.map(IVec::from));
+    }
+
+    pub fn letters(&mut self, node: NodeId) -> &mut LettersChange {
+        self.letters.entry(node).or_default()
+    }
+}
+
+impl Committer {
+    /// Finds out what of a group comes into effect: its hints, and the transactions that lose no
+    /// race.
+    pub fn judge(&mut self, parts: Vec<(usize, Part)>) -> Result<Judged, StorageError> {
+        let mut judged = Judged::default();
+        let shared = Arc::clone(&self.shared);
+        for (place, part) in parts {
+            let accepted = &mut judged.accepted;
+            let mut draft = match part {
+                Part::Hint {
+                    node, hint, held, ..
+                } => {
+                    accepted.held.extend(held.map(|held| ((place, 0), held)));
+                    judged.hints.push(((place, 0), node, hint));
+                    continue;
+                }
+                Part::Stillborn { node, hint, fate } => {
+                    accepted.fates.insert((place, 0), fate);
+                    judged.hints.push(((place, 0), node, hint));
+                    continue;
+                }
+                Part::Departure { node, hints, fate } => {
+                    let left = self.depart(accepted, node, hints, &fate)?;
+                    shared.in_flight.note_left(place, left);
+                    continue;
+                }
+                Part::Discard { node, letters } => {
+                    let left = self.discard(accepted, node, &letters)?;
+                    shared.in_flight.note_left(place, left);
+                    continue;
+                }
+                Part::Redrive { node, letter, hint } => {
+                    if self.redrive(accepted, node, letter)? {
+                        accepted.redriven.insert((place, 0), letter);
+                        judged.hints.push(((place, 0), node, hint));
+                    }
+                    continue;
+                }
+                Part::Transaction(draft) => draft,
+            };
+            if let Err(refusal) = judged.accepted.add(&mut draft, self) {
+                if matches!(refusal, Refusal::Conflict) {
+                    shared.counters.conflicts.fetch_add(1, Relaxed);
+                }
+                shared.in_flight.refuse(place, refusal);
+                continue;
+            }
+            let hints = draft.hints.into_iter().enumerate();
+            let owned = hints.map(|(index, (node, hint))| ((place, index), node, hint));
+            judged.hints.extend(owned);
+        }
+        Ok(judged)
+    }
+
+    /// Writes what a group changes that is all or nothing, and its blocks.
+    pub fn write_as_one(
+        &mut self,
+        blocks: Vec<EncodedBlock>,
+        mut accepted: Accepted,
+    ) -> Result<(), StorageError> {
+        point("transaction: accepted")?;
+        let engine = self.engine()?;
+        self.note_gone_letters(&mut accepted)?;
+        let losses = &mut accepted.losses;
+        let folded = self.journal.fold(&engine.losses, losses);
+        folded.map_err(|error| StorageError::new("read the loss journal", error))?;
+        for block in std::mem::take(&mut accepted.letter_blocks) {
+            self.write_block(block)?;
+            point("letter: block written")?;
+        }
+        let ours = self.records(blocks, &mut accepted)?;
+        let rows = accepted.rows.values().map(|(tree, rows)| (tree, rows));
+        let writes: Vec<(&Tree, &RowMap)> = [
+            (&engine.hints, &ours.hints),
+            (&engine.nodes, &ours.nodes),
+            (&engine.losses, &accepted.losses),
+        ]
+        .into_iter()
+        .chain(rows)
+        .collect();
+
+        // SLED.md rule 2.
+        let bytes = writes.iter().flat_map(|(_, rows)| rows.iter());
+        let bytes = bytes.map(|(key, value)| key.len() + value.as_ref().map_or(0, |it| it.len()));
+        let bytes = accepted.removed_bytes + bytes.sum::<usize>();
+        let failed = |error| StorageError::new("write a transaction", error);
+        let is_full = self.handed_bytes + bytes > GROUP_BYTES && self.handed_bytes > 0;
+        if is_full || engine.is_due_before_batch().map_err(failed)? {
+            self.commit()?;
+        }
+        let before = engine.unsynced_bytes().map_err(failed)?;
+        self.handed_bytes += bytes;
+        apply(&writes).map_err(failed)?;
+        point("transaction: applied")?;
+        let unsynced = engine.unsynced_bytes().map_err(failed)?;
+        let our_keys = ours.hints.len() + ours.nodes.len() + accepted.losses.len();
+        let of_ours = our_keys as u64 * LEAF_BYTES + bytes as u64;
+        let of_rows = unsynced.saturating_sub(before + of_ours);
+        let rows = accepted.rows.values().map(|(_, rows)| rows.len()).sum();
+        self.shared.inbox.note_rows(rows, of_rows as usize);
+        self.show(accepted);
+        // What comes behind it may have segments of it written over.
+        match unsynced > DUE_BYTES {
+            true => self.commit(),
+            false => Ok(()),
+        }
+    }
+
+    /// The records of ours that are part of the transaction: cursors, blocks, dead letters, and the
+    /// nodes that have some.
+    fn records(
+        &mut self,
+        blocks: Vec<EncodedBlock>,
+        accepted: &mut Accepted,
+    ) -> Result<Ours, StorageError> {
+        let mut hints = std::mem::take(&mut accepted.hints);
+        for ((_, at), cursor) in &accepted.cursors {
+            let value = cursor.encode(*at).into();
+            hints.insert(IVec::from(&at.cursor_key()), Some(value));
+        }
+        for block in blocks {
+            // A dead letter may be larger than a group: its chunks are durable before the
+            // transaction brings chunk 0.
+            let is_large = block.bytes() > GROUP_BYTES;
+            let mut writes = block.into_writes().peekable();
+            while let Some((key, value)) = writes.next() {
+                if is_large && writes.peek().is_some() {
+                    let engine = self.engine()?;
+                    self.insert(&engine.hints, &key, value)?;
+                } else {
+                    hints.insert(IVec::from(&key), Some(value));
+                }
+            }
+            if is_large {
+                self.commit()?;
+            }
+        }
+        let records = accepted.rewrites.iter().filter_map(|node| {
+            let value = self.records.get(node)?.encode(*node);
+            Some((IVec::from(&NodeRecord::key(*node)), Some(value.into())))
+        });
+        let status = accepted.status_gone.iter();
+        let status = status.map(|node| (IVec::from(&Status::key(*node)), None));
+        Ok(Ours {
+            hints,
+            nodes: records.chain(status).collect(),
+        })
+    }
+
+    /// Seen at once, as with any acknowledgement; what it lets be trimmed waits until it is
+    /// durable.
+    fn show(&mut self, accepted: Accepted) {
+        for (letter, now, stood) in accepted.pointed {
+            self.redriven.remove(&letter);
+            self.redriven.insert(now, stood);
+        }
+        for place in accepted.letters_gone {
+            self.redriven.remove(&place);
+            self.trimmer.letter(place);
+        }
+        self.dirty.extend(accepted.cursors.into_keys());
+        self.show_in_registry(accepted.acked, accepted.departed, accepted.letters);
+        self.shared.tell_departed();
+    }
+
+    fn show_in_registry(
+        &self,
+        acked: Vec<(NodeId, Mark)>,
+        departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+        letters: HashMap<NodeId, LettersChange>,
+    ) {
+        let mut registry = self.shared.registry.lock();
+        for (node, mark) in acked {
+            let Mark {
+                queue,
+                sequence,
+                bytes_through,
+            } = mark;
+            registry.advance(node, queue, sequence, bytes_through, Leave::Delivered);
+        }
+        for (node, hints, leave) in departed {
+            registry.leave(node, &hints, leave);
+        }
+        for (node, change) in letters {
+            // A node that gets its first hint with this group may get it as a dead letter.
+            change.apply(&mut registry.nodes.entry(node).or_default().letters);
+        }
+    }
+}
+
+/// Records of ours in a transaction.
+struct Ours {
+    hints: RowMap,
+    nodes: RowMap,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(fill: impl FnOnce(&mut Accepted)) -> Accepted {
+        let mut accepted = Accepted::default();
+        fill(&mut accepted);
+        accepted
+    }
+
+    #[test]
+    fn what_a_group_is_to_write_as_one_is_never_taken_for_nothing() {
+        let (node, queue) = (NodeId(1), crate::types::QueueId(1));
+        let place = Place::of(node, queue, crate::types::Sequence(1));
+        assert!(Accepted::default().is_plain());
+        assert!(!holding(|it| it.set(b"key", Some(vec![1]))).is_plain());
+        assert!(!holding(|it| it.set(b"key", None)).is_plain());
+        assert!(!holding(|it| it.letters_gone.push(place)).is_plain());
+        let cursor = ((node, place.queue), Cursor::start());
+        assert!(!holding(|it| it.cursors.extend([cursor])).is_plain());
+        let loss = (IVec::from(b"key"), None);
+        assert!(!holding(|it| it.losses.extend([loss])).is_plain());
+        assert!(!holding(|it| it.rewrites.extend([node])).is_plain());
+        assert!(!holding(|it| it.status_gone = Some(node)).is_plain());
+        // Nothing leaves, but what was claimed for it is to be given back.
+        let claimed = (node, Vec::new(), Leave::Lost);
+        assert!(!holding(|it| it.departed.push(claimed)).is_plain());
+        assert!(!holding(|it| it.changing = 1).is_plain(), "a transaction");
+    }
+}

@@ -1,0 +1,445 @@
+//! Reading sled's log past damage: what is intact in it, record by record, whether sled would find
+//! it or not.
+//!
+//! sled stops reading a segment at the first record that fails its checksum, wipes what stands
+//! behind one in the last segment, and opens nothing at all if a page that it needs is gone. But
+//! each record has a checksum of its own, so what stands behind a damaged one can be found again by
+//! looking for the next that passes. Keys and values come out in the order in which they were
+//! written, so of several values for a key the last is the newest. Removals are not told: whoever
+//! asks knows what is done with.
+//!
+//! The format is that of sled 0.34.7 (`pagecache/logger.rs`, `serialization.rs`, `node.rs`):
+//!
+//! ```text
+//! segment  header | messages | zeros, or what an earlier use left
+//! header   CRC32 ^ ffffffff u32 | lsn ^ 7fff… i64 | highest stable lsn ^ 7fff… i64
+//!          little endian
+//! message  CRC32 u32 LE | kind u8 | body length | segment number | page | body
+//!          numbers in 1 to 9 bytes, see `take_number`
+//!          the checksum covers the body, then kind to page, inverted
+//! node     next | merging child | merging u8 | prefix length u8 | lo | hi |
+//!          leaf 0 or index 1 u8 | entries | keys | values
+//! link     set 0 u8 | key | value; others are of no use here
+//!          byte strings after their length
+//! ```
+//! Keys in a node, and in a link to it, lack the prefix, which are the first bytes of the node's
+//! `lo`.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use crate::{error::StorageError, store::bounds::SEGMENT_BYTES};
+
+pub const SEGMENT_HEADER_BYTES: usize = 20;
+/// sled begins no message closer to a segment's end than this.
+const MESSAGE_HEADER_MAX: usize = 32;
+
+const CAP: u8 = 2;
+const NODE: u8 = 8;
+const LINK: u8 = 10;
+const KINDS: std::ops::RangeInclusive<u8> = 1..=11;
+
+/// A message whose checksum is right.
+pub struct Message<'a> {
+    pub at: usize,
+    pub end: usize,
+    kind: u8,
+    segment: u64,
+    page: u64,
+    body: &'a [u8],
+}
+
+/// A segment's place in the file and its number in the order of writing.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment {
+    pub offset: u64,
+    /// `None` if its header is damaged.
+    pub number: Option<u64>,
+    /// All of the log below this was on disk when the segment was begun, sled thinks.
+    pub highest_stable: u64,
+}
+
+/// Calls `each` with every key and value that is intact, oldest first. Stops at the first error
+/// that it returns.
+pub fn carve(
+    log: &Path,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let unread = |error: io::Error| StorageError::new("read the damaged log", error);
+    let file = File::open(log).map_err(unread)?;
+    let mut buffer = Vec::new();
+    // A link comes after the node that it belongs to, so segments are gone through in the order of
+    // their numbers.
+    let mut order = BTreeSet::new();
+    for segment in segments(&file).map_err(unread)? {
+        let number = match segment.number {
+            Some(number) => Some(number),
+            None => {
+                read_segment(&file, segment.offset, &mut buffer).map_err(unread)?;
+                // What an earlier use left has a lower number.
+                messages(&buffer, None).map(|found| found.segment).max()
+            }
+        };
+        if let Some(number) = number {
+            order.insert((number, segment.offset));
+        }
+    }
+    let mut prefixes = Prefixes::new();
+    for (number, offset) in order {
+        read_segment(&file, offset, &mut buffer).map_err(unread)?;
+        carve_segment(&buffer, number, &mut prefixes, &mut each)?;
+    }
+    Ok(())
+}
+
+/// By page, the bytes that its keys lack.
+pub type Prefixes = HashMap<u64, Vec<u8>>;
+
+/// Calls `each` with what is intact in one segment.
+pub fn carve_segment<E>(
+    segment: &[u8],
+    number: u64,
+    prefixes: &mut Prefixes,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    for message in messages(segment, Some(number)) {
+        match message.kind {
+            NODE => {
+                let Some(node) = Node::parse(message.body) else {
+                    continue;
+                };
+                for (key, value) in &node.entries {
+                    each(&[node.prefix, key].concat(), value)?;
+                }
+                prefixes.insert(message.page, node.prefix.to_vec());
+            }
+            LINK => {
+                if let (Some(prefix), Some((key, value))) =
+                    (prefixes.get(&message.page), set(message.body))
+                {
+                    each(&[prefix, key].concat(), value)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Every segment that the file has room for, in the order of the file.
+pub fn segments(file: &File) -> io::Result<Vec<Segment>> {
+    let length = file.metadata()?.len();
+    let mut found = Vec::new();
+    for offset in (0..length).step_by(SEGMENT_BYTES) {
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        let whole = length - offset >= SEGMENT_HEADER_BYTES as u64;
+        if whole {
+            file.read_exact_at(&mut header, offset)?;
+        }
+        let (number, highest_stable) = match parse_segment_header(&header) {
+            Some((lsn, stable)) => (Some(lsn / SEGMENT_BYTES as u64), stable),
+            None => (None, 0),
+        };
+        found.push(Segment {
+            offset,
+            number,
+            highest_stable,
+        });
+    }
+    Ok(found)
+}
+
+/// The log sequence number of the segment's first byte, and the highest that was stable when it was
+/// begun.
+fn parse_segment_header(header: &[u8; SEGMENT_HEADER_BYTES]) -> Option<(u64, u64)> {
+    let (crc, rest) = header.split_first_chunk::<4>()?;
+    if u32::from_le_bytes(*crc) ^ u32::MAX != crc32fast::hash(rest) {
+        return None;
+    }
+    let (lsn, rest) = rest.split_first_chunk::<8>()?;
+    let (stable, _) = rest.split_first_chunk::<8>()?;
+    let plain = |bytes: &[u8; 8]| u64::try_from(i64::from_le_bytes(*bytes) ^ i64::MAX);
+    let lsn = plain(lsn)
+        .ok()
+        .filter(|lsn| lsn.is_multiple_of(SEGMENT_BYTES as u64))?;
+    Some((lsn, plain(stable).unwrap_or(0)))
+}
+
+pub fn read_segment(file: &File, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.resize(SEGMENT_BYTES, 0);
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(())
+}
+
+/// The messages of a segment that pass their checksum, in order, whatever stands between them. Ends
+/// at the cap, which stands behind the last message of a full segment.
+pub fn messages(segment: &[u8], number: Option<u64>) -> impl Iterator<Item = Message<'_>> {
+    let mut at = SEGMENT_HEADER_BYTES;
+    let mut capped = false;
+    std::iter::from_fn(move || {
+        while !capped {
+            let rest = segment.get(at..)?;
+            if rest.len() < MESSAGE_HEADER_MAX {
+                return None;
+            }
+            if let Some(message) = message_at(segment, at, number) {
+                at = message.end;
+                capped = message.kind == CAP;
+                return Some(message);
+            }
+            at += 1;
+            // Nothing begins in zeros: the kind is the fifth byte of a message and no zero.
+            let kind_at = at + 4;
+            let zeros = segment.get(kind_at..)?.iter().position(|byte| *byte != 0)?;
+            at += zeros;
+        }
+        None
+    })
+}
+
+/// The message at this place, if its checksum is right and its segment is `number`, where that is
+/// given.
+pub fn message_at(segment: &[u8], at: usize, number: Option<u64>) -> Option<Message<'_>> {
+    let message = segment.get(at..)?;
+    let (crc, header) = message.split_first_chunk::<4>()?;
+    let (&kind, mut rest) = header.split_first()?;
+    if !KINDS.contains(&kind) {
+        return None;
+    }
+    let length = usize::try_from(take_number(&mut rest)?).ok()?;
+    let its_segment = take_number(&mut rest)?;
+    if number.is_some_and(|number| number != its_segment) {
+        return None;
+    }
+    let page = take_number(&mut rest)?;
+    let body = rest.get(..length)?;
+    let header = header.get(..header.len() - rest.len())?;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(body);
+    hasher.update(header);
+    if hasher.finalize() ^ u32::MAX != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    Some(Message {
+        at,
+        end: at + 4 + header.len() + length,
+        kind,
+        segment: its_segment,
+        page,
+        body,
+    })
+}
+
+/// A leaf: the prefix that its keys lack, and its entries.
+struct Node<'a> {
+    prefix: &'a [u8],
+    entries: Vec<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> Node<'a> {
+    /// `None` for an index, which holds no values, and for what is no node.
+    fn parse(mut body: &'a [u8]) -> Option<Node<'a>> {
+        let _next = take_number(&mut body)?;
+        let _merging_child = take_number(&mut body)?;
+        let (&[_merging, prefix_bytes], rest) = body.split_first_chunk::<2>()?;
+        body = rest;
+        let lo = take_bytes(&mut body)?;
+        let _hi = take_bytes(&mut body)?;
+        let (&kind, rest) = body.split_first()?;
+        body = rest;
+        if kind != 0 {
+            return None;
+        }
+        let entries = take_number(&mut body)?;
+        // Every key takes a byte at least.
+        let keys = (0..entries.min(body.len() as u64))
+            .map(|_| take_bytes(&mut body))
+            .collect::<Option<Vec<_>>>()?;
+        let values = keys
+            .iter()
+            .map(|_| take_bytes(&mut body))
+            .collect::<Option<Vec<_>>>()?;
+        Some(Node {
+            prefix: lo.get(..usize::from(prefix_bytes))?,
+            entries: keys.into_iter().zip(values).collect(),
+        })
+    }
+}
+
+/// Key and value of a link that sets one.
+fn set(mut body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (0, rest) = body.split_first().map(|(kind, rest)| (*kind, rest))? else {
+        return None;
+    };
+    body = rest;
+    Some((take_bytes(&mut body)?, take_bytes(&mut body)?))
+}
+
+/// A message with the right checksum, which no fuzzer finds by itself. Of numbers only small ones
+/// are of use here.
+#[cfg(feature = "testkit")]
+pub fn message(kind: u8, segment: u8, page: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let header = [&[kind, 251], length.as_slice(), &[segment, page]].concat();
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(body);
+    hasher.update(&header);
+    let crc = (hasher.finalize() ^ u32::MAX).to_le_bytes();
+    [crc.as_slice(), &header, body].concat()
+}
+
+fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(take_number(from)?).ok()?;
+    let (bytes, rest) = from.split_at_checked(length)?;
+    *from = rest;
+    Some(bytes)
+}
+
+/// Numbers up to 240 are one byte, up to 2,287 two, up to 67,823 three; larger ones a byte that
+/// tells their length, then that many bytes, little endian.
+fn take_number(from: &mut &[u8]) -> Option<u64> {
+    let (&first, rest) = from.split_first()?;
+    let (number, rest) = match first {
+        0..=240 => (u64::from(first), rest),
+        241..=248 => {
+            let (&second, rest) = rest.split_first()?;
+            (
+                240 + 256 * (u64::from(first) - 241) + u64::from(second),
+                rest,
+            )
+        }
+        249 => {
+            let (&[second, third], rest) = rest.split_first_chunk::<2>()?;
+            (2288 + 256 * u64::from(second) + u64::from(third), rest)
+        }
+        _ => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(first) - 247)?;
+            let number = bytes
+                .iter()
+                .rev()
+                .fold(0, |number, byte| number << 8 | u64::from(*byte));
+            (number, rest)
+        }
+    };
+    *from = rest;
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::*;
+    use crate::store::engine::{engine::Engine, torn_tail::Exposed};
+
+    type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn carved(log: &Path) -> Pairs {
+        let mut found = Pairs::new();
+        carve(log, |key, value| {
+            found.insert(key.to_vec(), value.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
+    /// A closed database whose log has several segments, and what is in it.
+    fn database(dir: &Path) -> Pairs {
+        let mut written = Pairs::new();
+        for life in 0..3_u64 {
+            let engine = Engine::open(&dir.join("db-dir"), Arc::default()).unwrap();
+            for number in 0..400_u64 {
+                let key = [&[7; 16], number.to_be_bytes().as_slice(), &[0; 3]].concat();
+                let length = (number * 37 % 16_000) as usize;
+                let value = [life, number].map(u64::to_be_bytes).concat();
+                let value = [value, vec![(number % 251) as u8; length]].concat();
+                engine.hints.insert(&key, value.clone()).unwrap();
+                written.insert(key, value);
+            }
+            engine.close().unwrap();
+        }
+        written
+    }
+
+    #[test]
+    fn everything_is_found_in_a_whole_log_in_its_newest_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = database(dir.path());
+        let log = dir.path().join("db-dir/db");
+        assert!(log.metadata().unwrap().len() > SEGMENT_BYTES as u64);
+        assert!(Exposed::find(&log).unwrap().is_whole);
+        let found = carved(&log);
+        let missing = written
+            .iter()
+            .filter(|(key, value)| found.get(*key) != Some(*value))
+            .count();
+        assert_eq!(missing, 0, "of {}", written.len());
+    }
+
+    #[test]
+    fn damage_costs_what_it_hits_and_nothing_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = database(dir.path());
+        let log = dir.path().join("db-dir/db");
+        let whole = std::fs::read(&log).unwrap();
+        let last_segment = whole.len().div_ceil(SEGMENT_BYTES) - 1;
+        for (offset, is_exposed) in [
+            (4, true),
+            (30_000, false),
+            (last_segment * SEGMENT_BYTES + 4, true),
+            (last_segment * SEGMENT_BYTES + 3_000, true),
+        ] {
+            let mut damaged = whole.clone();
+            damaged[offset] ^= 0x40;
+            std::fs::write(&log, &damaged).unwrap();
+            let found = carved(&log);
+            let missing = written.keys().filter(|key| !found.contains_key(*key));
+            // A node holds at most sixteen entries, and most stand in other messages too.
+            assert!(missing.count() <= 16, "byte {offset}");
+            let exposed = Exposed::find(&log).unwrap();
+            assert_eq!(exposed.is_whole, !is_exposed, "byte {offset}");
+
+            // What sled does to the log can be undone.
+            let kept = exposed.keep(&log).unwrap();
+            drop(Engine::open(log.parent().unwrap(), Arc::default()));
+            let _until_it_let_go = Engine::open(log.parent().unwrap(), Arc::default());
+            kept.put_back(&log).unwrap();
+            if is_exposed {
+                assert!(std::fs::read(&log).unwrap() == damaged, "byte {offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_sled_writes_them() {
+        let cases: [(&[u8], u64); 7] = [
+            (&[240], 240),
+            (&[241, 0], 240),
+            (&[248, 255], 2287),
+            (&[249, 255, 255], 67_823),
+            (&[250, 1, 2, 3], 0x03_0201),
+            (&[255, 1, 2, 3, 4, 5, 6, 7, 8], 0x0807_0605_0403_0201),
+            (&[251, 1, 0, 0, 0x80], 0x8000_0001),
+        ];
+        for (mut bytes, number) in cases {
+            assert_eq!(take_number(&mut bytes), Some(number));
+            assert!(bytes.is_empty());
+        }
+        assert_eq!(take_number(&mut [255, 1].as_slice()), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! The schema version of a store and the runner of the steps in `migrations/`.
+
+use crate::{
+    error::StorageError,
+    store::{
+        engine::{
+            engine::Engine,
+            meta::{self, MetaError},
+        },
+        failpoints::point,
+    },
+};
+
+#[path = "../../../migrations/0001_create.rs"]
+mod step_0001_create;
+#[path = "../../../migrations/0002_deliver.rs"]
+mod step_0002_deliver;
+#[path = "../../../migrations/0003_mix.rs"]
+mod step_0003_mix;
+
+type Step = fn(&sled::Db, store_id: [u8; 16]) -> sled::Result<()>;
+
+/// Step `n` brings a store from schema `n` to `n + 1`.
+const STEPS: [Step; 3] = [
+    step_0001_create::run,
+    step_0002_deliver::run,
+    step_0003_mix::run,
+];
+
+/// The newest schema this library reads and the one it writes.
+pub const SCHEMA_VERSION: u32 = STEPS.len() as u32;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("schema {found} is newer")]
+    Newer { found: u32 },
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Brings the store to the newest schema: for each step the data first, then flush and fsync, then
+/// the version, then flush and fsync again. A crash anywhere runs the step once more.
+///
+/// `served` says that this generation was open before: then it has a version, and if sled lost it
+/// (a damaged file may come back as an empty database) running step 1 would silently start over.
+pub fn migrate(engine: &Engine, served: bool, new_store_id: [u8; 16]) -> Result<(), SchemaError> {
+    let found = match meta::schema(engine)? {
+        Some(version) => version,
+        None if served || engine.holds_data().map_err(MetaError::from)? => {
+            return Err(SchemaError::Meta(MetaError::Damaged {
+                record: "schema",
+                detail: "it is missing although the store was in use".to_owned(),
+            }));
+        }
+        None => 0,
+    };
+    if found > SCHEMA_VERSION {
+        return Err(SchemaError::Newer { found });
+    }
+    for (version, step) in (1..).zip(STEPS).skip(found as usize) {
+        step(engine.db(), new_store_id)
+            .map_err(|error| StorageError::new("migrate the schema", error))?;
+        point("migrate: data written")?;
+        engine.commit()?;
+        point("migrate: data durable")?;
+        meta::set_schema(engine, version).map_err(MetaError::from)?;
+        point("migrate: version written")?;
+        engine.commit()?;
+        tracing::info!(from = version - 1, to = version, "schema migrated");
+    }
+    Ok(())
+}

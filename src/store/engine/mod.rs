@@ -1,0 +1,19 @@
+//! sled made trustworthy: every rule of SLED.md is kept here.
+
+pub mod anchor;
+pub mod blocks;
+pub mod conf;
+pub mod copy;
+pub mod engine;
+pub mod folder;
+pub mod growth;
+pub mod handing;
+pub mod leaf_padding;
+pub mod log_scan;
+pub mod log_search;
+pub mod meta;
+pub mod migrate;
+pub mod read_ahead;
+pub mod rows;
+pub mod torn_tail;
+pub mod unsynced;

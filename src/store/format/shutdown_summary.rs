@@ -1,0 +1,303 @@
+//! `CLEAN`: what a clean shutdown leaves, so that the next open notices if the disk gave back less
+//! than it was given.
+//!
+//! ```text
+//! "HHCLEAN3" | store id, 16 bytes | next queue id u64 | queues u32 | queues with dead letters u32
+//! a queue: node u64, queue u64, drained for node u64, next sequence u64,
+//!     payload bytes before it u64,
+//!          cursor u64, payload bytes below it u64, sealed u8 (0 no, 1 yes)
+//! a queue with dead letters: node u64, queue u64, kept for node u64, dead letters u64,
+//!     payload bytes of them u64,
+//!          first sequence u64, last sequence u64 (of what they stand between)
+//! CRC32C over all of the above u32
+//! ```
+//! All big endian. The first node is the one in the queue's keys. "HHCLEAN2" is the same without
+//! the store id. "HHCLEAN1" is that without the second count, without what a queue is drained for,
+//! and without dead letters; schema 1 wrote it, where a queue had the node in its keys and nothing
+//! was a dead letter.
+//!
+//! A summary that names another store tells nothing of this one: a directory may have been
+//! exchanged under the one that wrote it.
+
+use bytes::{Buf, BufMut};
+
+use crate::{
+    store::format::{
+        checksum::{DecodeError, seal, unseal},
+        dead_letter_count::LetterTally,
+        keys::QueueRef,
+    },
+    types::{Amount, NodeId, QueueId, Sequence, StoreId},
+};
+
+const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN3");
+const MAGIC_WITHOUT_STORE: u64 = u64::from_be_bytes(*b"HHCLEAN2");
+const MAGIC_OF_SCHEMA_1: u64 = u64::from_be_bytes(*b"HHCLEAN1");
+const QUEUE_BYTES: u64 = 57;
+const QUEUE_BYTES_OF_SCHEMA_1: u64 = 49;
+const LETTERS_BYTES: u64 = 56;
+
+/// All that a clean shutdown knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Whose it is; `None` where an older version wrote it.
+    pub store: Option<StoreId>,
+    /// No queue id from here on was given out. Queues that are gone leave no other trace of theirs.
+    pub next_queue: u64,
+    /// Every queue that was not done with, those of a node in its order. One that is found and not
+    /// named here was retired or removed.
+    pub queues: Vec<CleanQueue>,
+    /// Every queue that has dead letters, or what points to hints that were some.
+    pub letters: Vec<CleanLetters>,
+}
+
+/// Where a queue stood when the store was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanQueue {
+    pub queue: QueueRef,
+    /// The node that it is drained for.
+    pub node: NodeId,
+    /// The sequence that the next hint would have got.
+    pub next: Sequence,
+    /// Payload bytes of all hints the queue ever held.
+    pub bytes: u64,
+    /// The cursor.
+    pub cursor: Sequence,
+    /// Payload bytes of all hints below the cursor.
+    pub cursor_bytes: u64,
+    /// Whether it takes no new hints: an unclean stop may have lost sequences above `next`, so none
+    /// is given out again.
+    pub sealed: bool,
+}
+
+/// What a queue held of dead letters when the store was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanLetters {
+    pub queue: QueueRef,
+    /// The node that lists them.
+    pub node: NodeId,
+    pub tally: LetterTally,
+}
+
+impl Summary {
+    /// Whether it says that it is of another store.
+    pub fn is_of_another(&self, store: StoreId) -> bool {
+        self.store.is_some_and(|named| named != store)
+    }
+}
+
+impl CleanQueue {
+    /// A queue of a node without any hint yet.
+    pub fn begun(node: NodeId, queue: QueueRef) -> Self {
+        CleanQueue {
+            queue,
+            node,
+            next: Sequence(1),
+            bytes: 0,
+            cursor: Sequence(1),
+            cursor_bytes: 0,
+            sealed: false,
+        }
+    }
+}
+
+fn count(entries: usize) -> u32 {
+    u32::try_from(entries).unwrap_or(u32::MAX)
+}
+
+pub fn encode(summary: &Summary) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match summary.store {
+        Some(store) => {
+            bytes.put_u64(MAGIC);
+            bytes.put_slice(&store.0);
+        }
+        None => bytes.put_u64(MAGIC_WITHOUT_STORE),
+    }
+    bytes.put_u64(summary.next_queue);
+    bytes.put_u32(count(summary.queues.len()));
+    bytes.put_u32(count(summary.letters.len()));
+    for entry in &summary.queues {
+        bytes.put_u64(entry.queue.node.0);
+        bytes.put_u64(entry.queue.queue.0);
+        bytes.put_u64(entry.node.0);
+        bytes.put_u64(entry.next.0);
+        bytes.put_u64(entry.bytes);
+        bytes.put_u64(entry.cursor.0);
+        bytes.put_u64(entry.cursor_bytes);
+        bytes.put_u8(u8::from(entry.sealed));
+    }
+    for CleanLetters { queue, node, tally } in &summary.letters {
+        bytes.put_u64(queue.node.0);
+        bytes.put_u64(queue.queue.0);
+        bytes.put_u64(node.0);
+        bytes.put_u64(tally.amount.hints);
+        bytes.put_u64(tally.amount.bytes);
+        bytes.put_u64(tally.first.0);
+        bytes.put_u64(tally.last.0);
+    }
+    seal(&[], bytes)
+}
+
+pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
+    let mut bytes = unseal(&[], file)?;
+    let magic = bytes.try_get_u64()?;
+    let store = match magic {
+        MAGIC => Some(StoreId(bytes.try_get_u128()?.to_be_bytes())),
+        MAGIC_WITHOUT_STORE | MAGIC_OF_SCHEMA_1 => None,
+        _ => return Err(DecodeError::Invalid("it does not start with HHCLEAN")),
+    };
+    let is_schema_1 = magic == MAGIC_OF_SCHEMA_1;
+    let next_queue = bytes.try_get_u64()?;
+    let queues = bytes.try_get_u32()?;
+    let (letters, queue_bytes) = match is_schema_1 {
+        true => (0, QUEUE_BYTES_OF_SCHEMA_1),
+        false => (bytes.try_get_u32()?, QUEUE_BYTES),
+    };
+    let wanted = u64::from(queues) * queue_bytes + u64::from(letters) * LETTERS_BYTES;
+    if wanted != bytes.len() as u64 {
+        return Err(DecodeError::Invalid("its length does not fit its queues"));
+    }
+    let queues = (0..queues).map(|_| decode_queue(&mut bytes, is_schema_1));
+    let queues = queues.collect::<Result<_, _>>()?;
+    let letters = (0..letters).map(|_| decode_letters(&mut bytes));
+    Ok(Summary {
+        store,
+        next_queue,
+        queues,
+        letters: letters.collect::<Result<_, _>>()?,
+    })
+}
+
+fn decode_at(bytes: &mut &[u8]) -> Result<QueueRef, DecodeError> {
+    Ok(QueueRef {
+        node: NodeId(bytes.try_get_u64()?),
+        queue: QueueId(bytes.try_get_u64()?),
+    })
+}
+
+fn decode_queue(bytes: &mut &[u8], is_schema_1: bool) -> Result<CleanQueue, DecodeError> {
+    let queue = decode_at(bytes)?;
+    Ok(CleanQueue {
+        queue,
+        node: match is_schema_1 {
+            true => queue.node,
+            false => NodeId(bytes.try_get_u64()?),
+        },
+        next: Sequence(bytes.try_get_u64()?),
+        bytes: bytes.try_get_u64()?,
+        cursor: Sequence(bytes.try_get_u64()?),
+        cursor_bytes: bytes.try_get_u64()?,
+        sealed: match bytes.try_get_u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(DecodeError::Invalid("whether a queue is sealed is unknown")),
+        },
+    })
+}
+
+fn decode_letters(bytes: &mut &[u8]) -> Result<CleanLetters, DecodeError> {
+    Ok(CleanLetters {
+        queue: decode_at(bytes)?,
+        node: NodeId(bytes.try_get_u64()?),
+        tally: LetterTally {
+            amount: Amount {
+                hints: bytes.try_get_u64()?,
+                bytes: bytes.try_get_u64()?,
+            },
+            first: Sequence(bytes.try_get_u64()?),
+            last: Sequence(bytes.try_get_u64()?),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(node: u64, queue: u64) -> QueueRef {
+        QueueRef {
+            node: NodeId(node),
+            queue: QueueId(queue),
+        }
+    }
+
+    #[test]
+    fn a_summary_reads_back_and_any_flipped_bit_is_noticed() {
+        let queues = [1, 2].map(|id| CleanQueue {
+            queue: queue(id, id * 10),
+            node: NodeId(2),
+            next: Sequence(8),
+            bytes: 700,
+            cursor: Sequence(3),
+            cursor_bytes: 200,
+            sealed: id == 1,
+        });
+        let mut tally = LetterTally::none();
+        let one = Amount { hints: 1, bytes: 7 };
+        tally.add(Sequence(4), one);
+        tally.add(Sequence(2), one);
+        let letters = [tally, LetterTally::none()].map(|tally| CleanLetters {
+            queue: queue(1, 10),
+            node: NodeId(3),
+            tally,
+        });
+        // An older version names no store.
+        for store in [Some(StoreId([7; 16])), None] {
+            let summary = Summary {
+                store,
+                next_queue: 21,
+                queues: queues.to_vec(),
+                letters: letters.to_vec(),
+            };
+            let file = encode(&summary);
+            assert_eq!(decode(&file).unwrap(), summary);
+            for bit in 0..file.len() * 8 {
+                let mut flipped = file.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode(&flipped).is_err(), "bit {bit}");
+            }
+            for cut in 0..file.len() {
+                assert!(decode(&file[..cut]).is_err(), "cut {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_claims_more_than_it_holds_allocates_nothing() {
+        for (queues, letters) in [(u32::MAX, 0), (0, u32::MAX)] {
+            let mut bytes = Vec::new();
+            bytes.put_u64(MAGIC);
+            bytes.put_u128(7);
+            bytes.put_u64(1);
+            bytes.put_u32(queues);
+            bytes.put_u32(letters);
+            assert_eq!(
+                decode(&seal(&[], bytes)),
+                Err(DecodeError::Invalid("its length does not fit its queues"))
+            );
+        }
+    }
+
+    /// Found by fuzzing: any byte but 0 was taken for yes, so two files meant the same.
+    #[test]
+    fn a_queue_is_sealed_or_not_and_nothing_else() {
+        let sealed = CleanQueue {
+            sealed: true,
+            ..CleanQueue::begun(NodeId(1), queue(1, 1))
+        };
+        let summary = Summary {
+            store: None,
+            next_queue: 2,
+            queues: vec![sealed],
+            letters: Vec::new(),
+        };
+        let mut bytes = unseal(&[], &encode(&summary)).unwrap().to_vec();
+        assert_eq!(bytes.last(), Some(&1));
+        *bytes.last_mut().unwrap() = 2;
+        assert!(matches!(
+            decode(&seal(&[], bytes)),
+            Err(DecodeError::Invalid(_))
+        ));
+    }
+}

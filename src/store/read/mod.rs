@@ -1,0 +1,3 @@
+//! Reading hints.
+
+pub mod reader;

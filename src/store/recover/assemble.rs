@@ -1,0 +1,128 @@
+//! From what an open found on disk to what the threads of the store work with.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    config::Config,
+    store::{
+        commit::{
+            backoff::Healing,
+            committer::{Committer, Tail},
+            encode_pool::Encoding,
+            flush_pass::Sorting,
+            trim::{Letters, Trimmer},
+        },
+        engine::{engine::Engine, leaf_padding::Spacing},
+        format::keys::MIXED,
+        home::home::Home,
+        pipeline::{
+            entry::Dirty,
+            shared::{OnDurable, Shared, Space},
+        },
+        recover::recovery::Recovered,
+        state::{disk::DiskLimit, limits::Limits},
+    },
+    types::{NodeId, Sequence},
+};
+
+/// What the threads of a store need, given what was opened.
+pub fn assemble(
+    config: &Config,
+    engine: Engine,
+    mut recovered: Recovered,
+    home: Home,
+    on_durable: OnDurable,
+) -> (Arc<Shared>, Committer) {
+    tracing::info!(
+        database = %home.database().display(), store = %recovered.store,
+        nodes = recovered.registry.nodes.len(), "store opened"
+    );
+    recovered.registry.limit(Limits::of(config));
+    recovered.registry.quota.disk = DiskLimit::of(config);
+    let engine = Arc::new(engine);
+    let shared = Arc::new(Shared::new(
+        recovered.store,
+        Arc::clone(&engine),
+        std::mem::take(&mut recovered.registry),
+        on_durable,
+        matches!(home, Home::Owned { .. }),
+        Space {
+            dir: config.dir.clone(),
+            reserve_bytes: config.min_free_disk,
+        },
+    ));
+    let said = recovered.said.clone();
+    shared.holds.lock().reload(said, &recovered.records);
+    let (tails, trimmer, dirty) = take_over(&shared, &recovered);
+    let committer = Committer {
+        shared: Arc::clone(&shared),
+        engine: Some(engine),
+        config: Config {
+            // Once is enough: a reopen goes on with the identity it has.
+            reset_identity: false,
+            ..config.clone()
+        },
+        home,
+        encoding: Encoding::new(),
+        records: recovered.records,
+        tails,
+        next_queue: recovered.next_queue,
+        trimmer,
+        sorting: Sorting::new(recovered.mixed_next),
+        journal: recovered.journal,
+        buried: Vec::new(),
+        redriven: recovered.redriven,
+        dirty,
+        statuses: BTreeSet::new(),
+        handed_bytes: 0,
+        healing: Healing::default(),
+        searched: BTreeSet::new(),
+        lifetimes_are_noted: false,
+    };
+    (shared, committer)
+}
+
+pub type TakenOver = (HashMap<NodeId, Tail>, Trimmer, BTreeSet<Dirty>);
+
+/// Where new hints go, and what an earlier stop left to be trimmed or retired.
+pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
+    let mut trimmer = Trimmer::default();
+    for place in &recovered.letter_blocks {
+        trimmer.letter(*place);
+    }
+    trimmer.below(MIXED, recovered.mixed_next);
+    for (node, queue) in &recovered.retired {
+        // A node that was removed has no dead letters left, however far giving back their space had
+        // come.
+        let letters = Letters::of(recovered.records.get(node), *queue);
+        trimmer.whole(*node, *queue, letters);
+    }
+    let registry = shared.registry.lock();
+    let mut dirty = BTreeSet::new();
+    for (node, at) in &recovered.live {
+        let Some(queue) = registry.queue(*node, *at) else {
+            continue;
+        };
+        let redriven = recovered.redriven.keys().any(|now| now.queue == *at);
+        if redriven || (queue.sealed && queue.is_drained()) {
+            // Writing its cursor retires it, and looks after what points to it.
+            dirty.insert((*node, *at));
+        } else {
+            trimmer.below(*at, queue.cursor.next);
+        }
+    }
+    let last = registry.nodes.iter().filter_map(|(node, queues)| {
+        let queue = queues.queues.back().filter(|queue| !queue.sealed)?;
+        let tail = Tail {
+            queue: queue.at,
+            next: Sequence(queue.watermark.0 + 1),
+            bytes: queue.bytes,
+            spacing: Spacing::default(),
+        };
+        Some((*node, tail))
+    });
+    (last.collect(), trimmer, dirty)
+}

@@ -1,0 +1,273 @@
+//! What an open finds of dead letters.
+
+use sled::IVec;
+
+use crate::{
+    stats::Damage,
+    store::{
+        commit::{leave::one, loss_journal::Journal},
+        engine::{
+            blocks::{self, ReadError, last_letter_block},
+            engine::Engine,
+            rows::RowMap,
+        },
+        format::{
+            checksum::DecodeError,
+            dead_letter::{Dead, Letter},
+            dead_letter_count::{LetterTallies, LetterTally},
+            keys::{Key, Place, QueueRef},
+            loss::{Loss, LostRange},
+            node_record::NodeRecord,
+            reasons::{Burial, DeadReason, LossReason},
+            shutdown_summary::CleanLetters,
+        },
+        state::{
+            forwarding::{self, Redriven},
+            registry::Registry,
+        },
+    },
+    types::{Amount, NodeId, Sequence},
+};
+
+/// The dead letters of a node, and what is left of those that are none any more.
+#[derive(Debug, Default)]
+pub struct FoundLetters {
+    pub tallies: LetterTallies,
+    /// By where they are now, where hints stood that were dead letters and are not done with.
+    pub redriven: Redriven,
+    /// What points to a queue that is gone.
+    pub stale: Vec<Place>,
+    /// Blocks without a dead letter.
+    pub blocks: Vec<Place>,
+    /// Records that do not read, and what is left of the dead letters.
+    pub damaged: Vec<DamagedLetter>,
+    /// Queues that have any of this.
+    pub queues: Vec<QueueRef>,
+}
+
+/// A record that does not read.
+#[derive(Debug)]
+pub struct DamagedLetter {
+    pub place: Place,
+    pub why: DecodeError,
+    pub left: Left,
+}
+
+/// What is left of a dead letter whose record does not read.
+#[derive(Debug)]
+pub enum Left {
+    /// Its payload: it goes on as a dead letter, with this record.
+    Payload(Letter),
+    /// A block that does not read either: it is lost.
+    Nothing,
+    /// No block at all: it was sent on, or sled lost that, too. Nothing can be said to be lost.
+    NoBlock,
+}
+
+/// What an open writes for dead letters whose records do not read.
+#[derive(Debug, Default)]
+pub struct Mended {
+    full: Vec<MendedPart>,
+    last: MendedPart,
+}
+
+/// What is written as one of it.
+#[derive(Debug, Default)]
+pub struct MendedPart {
+    pub hints: RowMap,
+    pub losses: RowMap,
+}
+
+impl FoundLetters {
+    fn count(&mut self, place: Place, one: Amount) {
+        let tally = self.tallies.entry(place.queue);
+        tally
+            .or_insert_with(LetterTally::none)
+            .add(place.sequence, one);
+    }
+
+    /// What is not there of the dead letters that `CLEAN` says a queue had, and not told of one by
+    /// one either: sled lost it.
+    pub fn missing(&self, named: &CleanLetters) -> Option<CleanLetters> {
+        let there = self.tallies.get(&named.queue);
+        let there = there.map_or_else(Amount::default, |tally| tally.amount);
+        let is_told =
+            |it: &&DamagedLetter| it.place.queue == named.queue && matches!(it.left, Left::Nothing);
+        let told = self.damaged.iter().filter(is_told).count();
+        let mut missing = *named;
+        let amount = &mut missing.tally.amount;
+        *amount = amount.less(there);
+        amount.hints = amount.hints.saturating_sub(told as u64);
+        (amount.hints > 0).then_some(missing)
+    }
+}
+
+/// So many records are written as one, of some kilobytes each at most.
+const RECORDS_AS_ONE: usize = 100;
+
+impl Mended {
+    /// Where the next record is put.
+    fn part(&mut self) -> &mut MendedPart {
+        if self.last.hints.len() + self.last.losses.len() >= RECORDS_AS_ONE {
+            self.full.push(std::mem::take(&mut self.last));
+        }
+        &mut self.last
+    }
+
+    /// All of it, in the order of writing, each part as one: a record that goes and the loss that
+    /// tells why are never apart.
+    pub fn into_parts(self) -> impl Iterator<Item = MendedPart> {
+        self.full.into_iter().chain([self.last])
+    }
+
+    /// Records dead letters as lost that are not there. An open that dies before `CLEAN` is gone
+    /// may record them once more.
+    pub fn note_missing(
+        &mut self,
+        missing: CleanLetters,
+        journal: &mut Journal,
+        registry: &mut Registry,
+    ) {
+        let CleanLetters { queue, node, tally } = missing;
+        let place = LostRange {
+            queue: queue.queue,
+            first: tally.first,
+            last: tally.last,
+        };
+        let damaged = LossReason::Damaged;
+        let loss = Loss::new(node, None, Some(place), tally.amount, damaged);
+        journal.record(loss, &mut self.part().losses);
+        registry.note_damage(Damage {
+            node: queue.node,
+            queue: queue.queue,
+            what: format!(
+                "{} dead letters of it are gone that CLEAN counts",
+                tally.amount.hints
+            ),
+            lost: Some((tally.first, tally.last)),
+        });
+    }
+
+    pub fn take(
+        &mut self,
+        node: NodeId,
+        damaged: DamagedLetter,
+        journal: &mut Journal,
+        registry: &mut Registry,
+    ) {
+        let DamagedLetter { place, why, left } = damaged;
+        let (at, sequence) = (place.queue, place.sequence);
+        let part = self.part();
+        let (becomes, what, lost) = match left {
+            Left::Payload(letter) => (Some(letter.encode(place).into()), "it is one still", None),
+            Left::NoBlock => (None, "it has no payload", None),
+            Left::Nothing => {
+                let place = LostRange::one(at.queue, sequence);
+                // How large it was nobody knows.
+                let amount = Amount { hints: 1, bytes: 0 };
+                let loss = Loss::new(node, None, Some(place), amount, LossReason::Damaged);
+                journal.record(loss, &mut part.losses);
+                (
+                    None,
+                    "its payload does not read",
+                    Some((sequence, sequence)),
+                )
+            }
+        };
+        part.hints.insert(IVec::from(&place.letter_key()), becomes);
+        registry.note_damage(Damage {
+            node: at.node,
+            queue: at.queue,
+            what: format!("the record of dead letter {sequence}: {why}; {what}"),
+            lost,
+        });
+    }
+}
+
+/// Looks through the queues of a node, but for those that only wait to be trimmed with all that
+/// they hold.
+///
+/// One that is not listed for its dead letters may have some nevertheless, if the node's record was
+/// lost, and a block of one, if a crash came before its record.
+pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> {
+    let mut found = FoundLetters::default();
+    let unlisted = record.live.iter().filter(|at| !record.dead.contains(at));
+    for queue in record.dead.iter().chain(unlisted) {
+        let mut is_empty = true;
+        for entry in engine.hints.range(queue.letter_keys(Sequence(0))) {
+            let (key, value) = entry?;
+            let Some(Key::Letter(place)) = Key::parse(&key) else {
+                continue;
+            };
+            is_empty = false;
+            match Letter::decode(place, &value) {
+                Ok(Letter::Dead(dead)) => found.count(place, one(&dead)),
+                Ok(Letter::Redriven {
+                    node,
+                    queue,
+                    sequence,
+                    ..
+                }) => {
+                    let now = Place::of(node, queue, sequence);
+                    // In a queue that is gone it is done with, unless it is a dead letter again.
+                    let is_there = record.live.contains(&now.queue)
+                        || engine.hints.contains_key(now.letter_key())?;
+                    match is_there {
+                        true => forwarding::found(&mut found.redriven, place, now),
+                        false => found.stale.push(place),
+                    }
+                }
+                Err(why) => {
+                    let damaged = what_is_left(engine, place, why)?;
+                    if let Left::Payload(Letter::Dead(dead)) = &damaged.left {
+                        found.count(place, one(dead));
+                    }
+                    found.damaged.push(damaged);
+                }
+            }
+        }
+        let blocks = found.blocks.len();
+        find_blocks(engine, *queue, &mut found)?;
+        // One with such blocks is listed until they are gone, lest it look like a queue that lost
+        // its record.
+        if !is_empty || found.blocks.len() > blocks {
+            found.queues.push(*queue);
+        }
+    }
+    Ok(found)
+}
+
+/// A crash may have left a block of which the record is gone, or is not there yet.
+fn find_blocks(engine: &Engine, queue: QueueRef, found: &mut FoundLetters) -> sled::Result<()> {
+    let mut below = None;
+    while let Some(place) = last_letter_block(&engine.hints, queue, below)? {
+        let value = engine.hints.get(place.letter_key())?;
+        let letter = value.and_then(|value| Letter::decode(place, &value).ok());
+        let goes_on = |it: &DamagedLetter| it.place == place && matches!(it.left, Left::Payload(_));
+        if letter.and_then(Letter::dead).is_none() && !found.damaged.iter().any(goes_on) {
+            found.blocks.push(place);
+        }
+        below = Some(place.sequence);
+    }
+    Ok(())
+}
+
+fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> sled::Result<DamagedLetter> {
+    let left = match blocks::read_letter(&engine.hints, place) {
+        Ok(Some(hint)) => {
+            let burial = Burial {
+                reason: DeadReason::Rejected,
+                error: format!("the record of how it became a dead letter is damaged: {why}"),
+                attempts: 0,
+                first_failed_unix_ms: 0,
+                last_failed_unix_ms: 0,
+            };
+            let dead = Dead::new(hint.shard, hint.payload_bytes(), burial);
+            Left::Payload(Letter::Dead(dead))
+        }
+        Ok(None) => Left::NoBlock,
+        Err(ReadError::Damaged(_)) => Left::Nothing,
+        Err(ReadError::Engine(error)) => return Err(error),
+    };
+    Ok(DamagedLetter { place, why, left })
+}

@@ -1,0 +1,298 @@
+//! Sorting what an open finds in mixed groups: hints that a crash left in no block of their queue.
+//!
+//! It comes before all else that an open looks at, so that the rest of an open knows blocks of
+//! queues only. Whatever is in a block already, has left its queue, or is of a queue that is done
+//! with, is passed over; so it can die anywhere and be done again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    path::Path,
+};
+
+use sled::IVec;
+
+use crate::{
+    error::{OpenError, StorageError},
+    stats::Damage,
+    store::{
+        commit::flush::BLOCK_BYTES,
+        engine::{
+            blocks::{self, ReadError},
+            engine::{Engine, classify},
+            handing::Handing,
+            log_search,
+        },
+        failpoints::{Safeguard, is_off, point},
+        format::{
+            block::Hint,
+            cursor::Cursor,
+            encoder::Encoder,
+            keys::{MIXED, QueueRef},
+            node_record::NodeRecord,
+            node_status::Status,
+            run::Draft,
+        },
+    },
+    types::{NodeId, Sequence},
+};
+
+/// Numbers skipped after an unclean stop: those given out just before it may have left no trace
+/// that is found, but may have in the log.
+const NUMBERS_SKIPPED: u64 = 1 << 32;
+
+/// What was found.
+pub struct Found {
+    /// The number of the next hint in a mixed group; all below are done with.
+    pub next: Sequence,
+    /// What did not read.
+    pub damage: Vec<Damage>,
+}
+
+/// The mixed groups that are not done with.
+#[derive(Default)]
+struct Groups {
+    runs: BTreeMap<QueueRef, Vec<Draft>>,
+    /// The number of the last hint.
+    last: Option<Sequence>,
+    /// Numbers of hints that are missing between those that are there.
+    missing: Vec<RangeInclusive<u64>>,
+}
+
+/// Sorts all that mixed groups hold, durably. `is_clean` says that the store was shut down, so that
+/// nothing was lost.
+pub fn sort_found(engine: &Engine, path: &Path, is_clean: bool) -> Result<Found, OpenError> {
+    let failed = |error| classify(path, error, "read or write");
+    let mut damage = Vec::new();
+    let stored = engine.hints.get(MIXED.cursor_key()).map_err(failed)?;
+    let floor = match stored.map(|value| Cursor::decode(MIXED, &value)) {
+        Some(Ok(cursor)) => Some(cursor.next),
+        Some(Err(error)) => {
+            damage.push(damage_of(format!(
+                "the cursor of the mixed groups: {error}"
+            )));
+            None
+        }
+        None => Some(Sequence(1)),
+    };
+    let mut groups = Groups::read(engine, floor).map_err(failed)?;
+    if !groups.missing.is_empty() && !is_off(Safeguard::Carving) {
+        search_log(engine, path, floor)?;
+        groups = Groups::read(engine, floor).map_err(failed)?;
+    }
+    damage.extend(groups.missing.iter().map(|missing| {
+        let hints = missing.end() + 1 - missing.start();
+        damage_of(format!("mixed groups with {hints} hints do not read"))
+    }));
+    let floor = floor.unwrap_or(Sequence(1));
+    let is_unused = groups.last.is_none() && floor == Sequence(1);
+    if is_unused || (is_clean && groups.last.is_none()) {
+        return Ok(Found {
+            next: floor,
+            damage,
+        });
+    }
+    let mut writer = Writer::new(engine);
+    let retired = retired(engine).map_err(failed)?;
+    for (queue, runs) in groups.runs {
+        if !retired.contains(&queue) {
+            let stored = engine.hints.get(queue.cursor_key()).map_err(failed)?;
+            // One that is damaged is rebuilt later, from blocks.
+            let cursor = stored.and_then(|value| Cursor::decode(queue, &value).ok());
+            let cursor = cursor.unwrap_or_else(Cursor::start);
+            for draft in wanted(engine, queue, runs, &cursor).map_err(failed)? {
+                writer.write(&draft)?;
+            }
+        }
+    }
+    point("open: mixed groups sorted")?;
+    let last = groups.last.map_or(floor.0, |last| last.0 + 1);
+    let next = Sequence(floor.0.max(last).saturating_add(NUMBERS_SKIPPED));
+    let cursor = Cursor::rebuilt(next, 0).encode(MIXED);
+    let insert = engine.hints.insert(MIXED.cursor_key(), cursor);
+    insert.map_err(failed)?;
+    engine.commit()?;
+    Ok(Found { next, damage })
+}
+
+/// Of no node that can be told.
+fn damage_of(what: String) -> Damage {
+    Damage {
+        node: MIXED.node,
+        queue: MIXED.queue,
+        what,
+        lost: None,
+    }
+}
+
+impl Groups {
+    /// Reads those from `floor` on; without one, all that are there.
+    fn read(engine: &Engine, floor: Option<Sequence>) -> Result<Groups, sled::Error> {
+        let mut groups = Groups::default();
+        let mut expected = floor.map(|it| it.0);
+        for first in blocks::starts(&engine.hints, MIXED, floor.unwrap_or(Sequence(0))) {
+            let first = first?;
+            let (header, runs) = match blocks::read_mixed(&engine.hints, first) {
+                Ok(Some(group)) => group,
+                // The next one tells how many there were; behind the last one nobody knows.
+                Ok(None) | Err(ReadError::Damaged(_)) => {
+                    expected.get_or_insert(first.0);
+                    groups.last = groups.last.max(Some(first));
+                    continue;
+                }
+                Err(ReadError::Engine(error)) => return Err(error),
+            };
+            if let Some(expected) = expected.filter(|expected| *expected < first.0) {
+                groups.missing.push(expected..=first.0 - 1);
+            }
+            expected = Some(header.last().0.saturating_add(1));
+            groups.last = Some(header.last());
+            for run in runs {
+                groups.runs.entry(run.queue).or_default().push(run);
+            }
+        }
+        if let (Some(expected), Some(last)) = (expected, groups.last)
+            && expected <= last.0
+        {
+            groups.missing.push(expected..=last.0);
+        }
+        Ok(groups)
+    }
+}
+
+/// Stores again what is intact in the log of mixed groups that do not read.
+fn search_log(engine: &Engine, path: &Path, floor: Option<Sequence>) -> Result<(), OpenError> {
+    let is_wanted = |first, _chunk, _value: &[u8]| floor.is_none_or(|floor| first >= floor);
+    let reads = |first| matches!(blocks::read_mixed(&engine.hints, first), Ok(Some(_)));
+    let mut writer = Writer::new(engine);
+    let log = path.join("db");
+    log_search::find(&log, MIXED, &|| {}, is_wanted, reads, |key, value| {
+        writer.insert(key, value.into())
+    })?;
+    Ok(engine.commit()?)
+}
+
+/// Queues of which all is done with.
+fn retired(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
+    let mut retired = BTreeSet::new();
+    for entry in &engine.nodes {
+        let (key, value) = entry?;
+        if Status::node_of(&key).is_some() {
+            continue;
+        }
+        if let Ok(node) = key.as_ref().try_into().map(u64::from_be_bytes).map(NodeId)
+            && let Ok(record) = NodeRecord::decode(node, &value)
+        {
+            retired.extend(record.retired);
+        }
+    }
+    Ok(retired)
+}
+
+/// The hints of these runs that are pending and in no block.
+fn wanted(
+    engine: &Engine,
+    queue: QueueRef,
+    runs: Vec<Draft>,
+    cursor: &Cursor,
+) -> Result<Vec<Draft>, sled::Error> {
+    let mut blocks = InBlocks {
+        engine,
+        queue,
+        known: None,
+    };
+    let mut drafts: Vec<Draft> = Vec::new();
+    for run in runs {
+        let mut bytes_before = run.bytes_before;
+        for (sequence, hint) in (run.first.0..).map(Sequence).zip(run.hints) {
+            let before = bytes_before;
+            bytes_before += hint.payload.len() as u64;
+            if cursor.is_gone(sequence) || blocks.hold(sequence)? {
+                continue;
+            }
+            let fits = |draft: &&mut Draft| {
+                draft.last().0 + 1 == sequence.0 && draft.bytes() + hint.raw_bytes() <= BLOCK_BYTES
+            };
+            match drafts.last_mut().filter(fits) {
+                Some(draft) => draft.hints.push(hint),
+                None => drafts.push(new_draft(queue, sequence, before, hint)),
+            }
+        }
+    }
+    Ok(drafts)
+}
+
+fn new_draft(queue: QueueRef, first: Sequence, bytes_before: u64, hint: Hint) -> Draft {
+    Draft {
+        node: queue.node,
+        queue,
+        first,
+        bytes_before,
+        hints: vec![hint],
+        with_body: false,
+    }
+}
+
+/// Which hints of a queue are in blocks that read.
+struct InBlocks<'a> {
+    engine: &'a Engine,
+    queue: QueueRef,
+    /// Sequences of which all are, or none is.
+    known: Option<(RangeInclusive<u64>, bool)>,
+}
+
+impl InBlocks<'_> {
+    fn hold(&mut self, sequence: Sequence) -> Result<bool, sled::Error> {
+        if let Some((range, holds)) = &self.known
+            && range.contains(&sequence.0)
+        {
+            return Ok(*holds);
+        }
+        let (hints, queue) = (&self.engine.hints, self.queue);
+        let known = match blocks::read_covering(hints, queue, sequence) {
+            Ok(block) => (block.header.first.0..=block.header.last().0, true),
+            Err(ReadError::Engine(error)) => return Err(error),
+            Err(ReadError::Damaged(_)) => {
+                let above = Sequence(sequence.0.saturating_add(1));
+                let next = blocks::starts(hints, queue, above).next().transpose()?;
+                let until = next.map_or(u64::MAX, |next| next.0 - 1);
+                (sequence.0..=until, false)
+            }
+        };
+        let (_, holds) = self.known.insert(known);
+        Ok(*holds)
+    }
+}
+
+struct Writer<'a> {
+    engine: &'a Engine,
+    encoder: Encoder,
+    handing: Handing<'a>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Writer {
+            engine,
+            encoder: Encoder::new(),
+            handing: Handing::new(engine, "sort mixed groups"),
+        }
+    }
+
+    fn write(&mut self, draft: &Draft) -> Result<(), StorageError> {
+        let block = self
+            .encoder
+            .encode(draft.queue, draft.first, draft.bytes_before, &draft.hints);
+        block
+            .into_writes()
+            .try_for_each(|(key, value)| self.insert(&key, value))
+    }
+
+    fn insert(&mut self, key: &[u8], value: IVec) -> Result<(), StorageError> {
+        let hints = &self.engine.hints;
+        self.handing.put(hints, key, value).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Which node has which queue, where `CLEAN` says so: it has the last word, since sled may have
+//! lost what was written last, or brought back what was done with.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::{
+    stats::Damage,
+    store::{
+        format::{keys::QueueRef, node_record::NodeRecord, shutdown_summary::Summary},
+        state::registry::Registry,
+    },
+    types::NodeId,
+};
+
+/// Makes the records list what `CLEAN` names, and nothing else. Returns the nodes whose record is
+/// another now.
+pub fn list_as_named(
+    records: &mut HashMap<NodeId, NodeRecord>,
+    found: &BTreeSet<QueueRef>,
+    clean: &Summary,
+    registry: &mut Registry,
+) -> BTreeSet<NodeId> {
+    let mut live: BTreeMap<NodeId, Vec<QueueRef>> = BTreeMap::new();
+    let mut dead: BTreeMap<NodeId, Vec<QueueRef>> = BTreeMap::new();
+    for it in &clean.queues {
+        live.entry(it.node).or_default().push(it.queue);
+    }
+    for it in &clean.letters {
+        dead.entry(it.node).or_default().push(it.queue);
+    }
+    let mut rewritten = forget_the_rest(records, found, clean, registry);
+    let known: BTreeSet<NodeId> = records.keys().chain(live.keys()).copied().collect();
+    for node in known.into_iter().chain(dead.keys().copied()) {
+        let live = live.get(&node).map_or(&[][..], Vec::as_slice);
+        let dead = dead.get(&node).map_or(&[][..], Vec::as_slice);
+        let record = records.entry(node).or_default();
+        let missing: BTreeSet<QueueRef> = missing(&record.live, live)
+            .chain(missing(&record.dead, dead))
+            .collect();
+        if record.live == live && missing.is_empty() {
+            continue;
+        }
+        for at in missing {
+            registry.note_damage(Damage {
+                node,
+                queue: at.queue,
+                what: "the node's record did not list the queue; CLEAN says that it has it"
+                    .to_owned(),
+                lost: None,
+            });
+            if !live.contains(&at) && !record.retired.contains(&at) {
+                // But for the dead letters in it, it may not have been given back to the engine
+                // yet.
+                record.retired.push(at);
+            }
+        }
+        for at in crate::store::recover::ownership::missing(live, &record.live) {
+            registry.note_damage(Damage {
+                node,
+                queue: at.queue,
+                what: "the node listed a queue that it had no more; CLEAN says whose it is"
+                    .to_owned(),
+                lost: None,
+            });
+        }
+        record.live = live.to_vec();
+        record.dead = dead.to_vec();
+        record.removed = false;
+        rewritten.insert(node);
+    }
+    rewritten
+}
+
+/// What is named and not listed.
+fn missing(listed: &[QueueRef], named: &[QueueRef]) -> impl Iterator<Item = QueueRef> {
+    named.iter().filter(|at| !listed.contains(at)).copied()
+}
+
+/// Has what no node has any more given back to the engine: sled lost the records that retired it,
+/// or removed its node.
+fn forget_the_rest(
+    records: &mut HashMap<NodeId, NodeRecord>,
+    found: &BTreeSet<QueueRef>,
+    clean: &Summary,
+    registry: &mut Registry,
+) -> BTreeSet<NodeId> {
+    let live: BTreeSet<QueueRef> = clean.queues.iter().map(|it| it.queue).collect();
+    let dead: BTreeMap<QueueRef, NodeId> =
+        clean.letters.iter().map(|it| (it.queue, it.node)).collect();
+    let mut rewritten = BTreeSet::new();
+    let mut retired: BTreeSet<QueueRef> = BTreeSet::new();
+    let mut moved: Vec<(NodeId, QueueRef)> = Vec::new();
+    for (node, record) in records.iter_mut() {
+        let is_done = |at: &mut QueueRef| !live.contains(at);
+        let done: Vec<QueueRef> = record.live.extract_if(.., is_done).collect();
+        for at in done {
+            registry.note_damage(Damage {
+                node: *node,
+                queue: at.queue,
+                what: "the queue came back; CLEAN knows that it was done with".to_owned(),
+                lost: None,
+            });
+            record.retired.push(at);
+            rewritten.insert(*node);
+        }
+        let before = record.dead.len() + record.retired.len();
+        record.dead.retain(|at| dead.get(at) == Some(node));
+        record.retired.retain(|at| !live.contains(at));
+        retired.extend(&record.retired);
+        // Its dead letters are another's by now, so they must not go with it.
+        let is_anothers = |at: &mut QueueRef| dead.get(at).is_some_and(|it| it != node);
+        let theirs = record.retired.extract_if(.., is_anothers);
+        moved.extend(theirs.filter_map(|at| Some((*dead.get(&at)?, at))));
+        if record.dead.len() + record.retired.len() < before {
+            rewritten.insert(*node);
+        }
+    }
+    for (node, at) in moved {
+        let record = records.entry(node).or_default();
+        if !record.retired.contains(&at) {
+            record.retired.push(at);
+            rewritten.insert(node);
+        }
+    }
+    let is_named = |at: &QueueRef| live.contains(at) || dead.contains_key(at);
+    for at in found
+        .iter()
+        .filter(|at| !is_named(at) && !retired.contains(at))
+    {
+        let removed = NodeRecord {
+            removed: true,
+            ..NodeRecord::default()
+        };
+        records.entry(at.node).or_insert(removed).retired.push(*at);
+        rewritten.insert(at.node);
+    }
+    rewritten
+}

@@ -1,0 +1,148 @@
+//! Opening the engine guarded, bringing its schema up to date, and finding out what is in it.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use crate::{
+    config::Config,
+    error::{OpenError, StorageError, UnopenableReason},
+    store::{
+        commit::gone_letters,
+        engine::{
+            engine::{Engine, classify, panic_text, unopenable},
+            handing::Handing,
+            meta::{self, MetaError},
+            migrate::{self, SCHEMA_VERSION, SchemaError},
+            rows::RowMap,
+        },
+        failpoints::point,
+        format::{node_record::NodeRecord, shutdown_summary::Summary},
+        recover::{
+            dead_letters::MendedPart,
+            memtable::sort_found,
+            recovery::{Recovered, recover},
+        },
+    },
+    types::StoreId,
+};
+
+/// Opens the engine and finds out what is there; `served` says whether a store was open there
+/// before. SLED.md rule 10: a damaged file may make the engine panic, when it opens or at the first
+/// reads.
+pub fn guarded_open(
+    config: &Config,
+    path: &Path,
+    open: impl FnOnce() -> Result<Engine, OpenError>,
+    served: bool,
+    clean: Option<&Summary>,
+) -> Result<(Engine, Recovered), OpenError> {
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let engine = open()?;
+        match prepare(config, &engine, path, served, clean) {
+            Ok(recovered) => Ok((engine, recovered)),
+            Err(error) => {
+                // Guarded, as sled's drop may panic too; the first error is the one to tell.
+                let _ = engine.close();
+                Err(error)
+            }
+        }
+    }));
+    opened.unwrap_or_else(|panic| {
+        let reason = UnopenableReason::Panic(panic_text(panic.as_ref()));
+        Err(unopenable(path, reason))
+    })
+}
+
+fn prepare(
+    config: &Config,
+    engine: &Engine,
+    path: &Path,
+    served: bool,
+    clean: Option<&Summary>,
+) -> Result<Recovered, OpenError> {
+    point("open: engine open")?;
+    let new_id = random_store_id()?;
+    migrate::migrate(engine, served, new_id.0).map_err(|error| match error {
+        SchemaError::Newer { found } => OpenError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            supported: SCHEMA_VERSION,
+        },
+        SchemaError::Meta(error) => meta_failed(path, error),
+        SchemaError::Storage(error) => error.into(),
+    })?;
+    let clean = of_this_store(engine, clean);
+    if config.reset_identity {
+        meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
+    }
+    let mixed = sort_found(engine, path, clean.is_some())?;
+    let mut recovered = recover(engine, clean, mixed).map_err(|error| meta_failed(path, error))?;
+    point("open: recovered")?;
+    let failed = |error| classify(path, error, "write");
+    // The engine's own errors tell a store that is damaged.
+    let unwritten = |error: StorageError| match error.source.downcast_ref::<sled::Error>() {
+        Some(error) => failed(error.clone()),
+        None => error.into(),
+    };
+    let mut handing = Handing::new(engine, "write what an open found");
+    // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
+    meta::set_next_queue(engine, recovered.next_queue).map_err(failed)?;
+    // What CLEAN knew to be done with is so for good: the next open may come without one.
+    for node in &recovered.rewritten {
+        if let Some(record) = recovered.records.get(node) {
+            handing
+                .put(&engine.nodes, &NodeRecord::key(*node), record.encode(*node))
+                .map_err(unwritten)?;
+        }
+    }
+    for MendedPart { hints, losses } in std::mem::take(&mut recovered.mended).into_parts() {
+        let part = [(&engine.hints, &hints), (&engine.losses, &losses)];
+        handing.put_as_one(&part).map_err(unwritten)?;
+    }
+    let mut folded = RowMap::new();
+    let fold = recovered.journal.fold(&engine.losses, &mut folded);
+    fold.map_err(failed)?;
+    let folded = [(&engine.losses, &folded)];
+    handing.put_as_one(&folded).map_err(unwritten)?;
+    let unlisted = gone_letters::unlisted(engine, recovered.records.values());
+    for key in unlisted.map_err(failed)? {
+        handing.remove(&engine.losses, &key).map_err(unwritten)?;
+    }
+    for place in &recovered.stale {
+        handing
+            .remove(&engine.hints, &place.letter_key())
+            .map_err(unwritten)?;
+    }
+    handing.finish()?;
+    Ok(recovered)
+}
+
+/// A summary, unless it names another store: then this one was not closed cleanly.
+fn of_this_store<'a>(engine: &Engine, clean: Option<&'a Summary>) -> Option<&'a Summary> {
+    // A record that does not read is told of by whoever needs it.
+    let store = meta::store_id(engine).ok().flatten();
+    match (store, clean) {
+        (Some(store), Some(clean)) if clean.is_of_another(store) => {
+            tracing::error!(%store, "the CLEAN summary is of another store; opening as after an unclean stop");
+            None
+        }
+        _ => clean,
+    }
+}
+
+fn meta_failed(path: &Path, error: MetaError) -> OpenError {
+    match error {
+        MetaError::Damaged { record, detail } => {
+            unopenable(path, UnopenableReason::Damaged { record, detail })
+        }
+        MetaError::Engine(error) => classify(path, error, "read"),
+    }
+}
+
+fn random_store_id() -> Result<StoreId, StorageError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| StorageError::new("draw a random store id", error))?;
+    Ok(StoreId(id))
+}
