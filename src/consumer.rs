@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::Ordering::{Acquire, Release},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -14,11 +14,12 @@ use crate::{
     blocking::block_on,
     error::{HandoffError, ReplayStopped, TransactionError},
     payload::{Payload, decode},
+    peeked::PeekedPoints,
     replay::{judge_damage, lose},
-    service::HintedHandoff,
+    service::handoff::HintedHandoff,
     store::{Burial, DeadReason, LossReason, Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
     transaction::{Hints, refuse_nested},
-    types::{HintId, NodeId, ShardId, WriteId},
+    types::{HintId, NodeId},
 };
 
 /// How often a consumer that waits looks whether the store still serves.
@@ -63,25 +64,6 @@ pub struct Consumer<P: Payload> {
     handoff: HintedHandoff<P>,
     node: NodeId,
     reader: Reader,
-}
-
-/// A hint that a [`Consumer`] has peeked at.
-#[derive(Debug, Clone)]
-pub struct PeekedPoints<P> {
-    /// Its id.
-    pub id: HintId,
-    /// The shard it is for.
-    pub shard: ShardId,
-    /// When it was enqueued, by the wall clock.
-    pub enqueued: SystemTime,
-    /// If it was a dead letter and was sent on: the id that it had first.
-    pub redriven_from: Option<HintId>,
-    /// The write of a [`PointsWriter`](crate::PointsWriter) that it is a copy of, if it is.
-    pub write: Option<WriteId>,
-    /// The points.
-    pub points: P,
-    pub(crate) node: NodeId,
-    pub(crate) mark: Mark,
 }
 
 impl<P: Payload> HintedHandoff<P> {

@@ -21,6 +21,7 @@ mod fan_out;
 mod limits;
 mod links;
 mod payload;
+mod peeked;
 mod replay;
 mod service;
 mod shard_writer;
@@ -34,7 +35,7 @@ mod types;
 pub use config::{
     AnswerWhen, Config, MAX_ENTRY_BYTES_CEILING, OnNotStored, OnUnopenable, WhenFull, WriteOrdering,
 };
-pub use consumer::{Consumer, PeekedPoints};
+pub use consumer::Consumer;
 pub use error::{
     ConfigError, DatabaseProblem, DirectoryGone, DirectoryProblem, EnqueueError, FailedOutcome,
     HandoffError, Limit, LockKind, OpenError, ReplayStopped, ReplayTask, RuntimeProblem,
@@ -45,7 +46,8 @@ pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, Writ
 #[cfg(feature = "json")]
 pub use payload::Json;
 pub use payload::{EncodeError, Expiring, Payload, PayloadError, Postcard};
-pub use service::{Accepted, DeadLetter, DeadLetterContent, HintedHandoff, Redriven};
+pub use peeked::PeekedPoints;
+pub use service::{Accepted, DeadLetter, DeadLetterContent, Redriven, handoff::HintedHandoff};
 pub use shard_writer::{Batch, Pong, ShardWrite, ShardWriter, WriteError};
 pub use sled;
 pub use stats::{

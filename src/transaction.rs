@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     blocking::block_on,
-    consumer::PeekedPoints,
     error::{EnqueueError, StorageError, TransactionError},
     payload::Payload,
-    service::HintedHandoff,
+    peeked::PeekedPoints,
+    service::handoff::HintedHandoff,
     store::{
         Ack, Budget, Draft, Hint, Proposal, Refusal, Reservation, RowBatch, Rows, Tree, panic_text,
     },

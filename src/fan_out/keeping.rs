@@ -11,7 +11,7 @@ use super::{
 use crate::{
     payload::Payload,
     replay::with_causes,
-    service::no_answer,
+    service::handoff::no_answer,
     shard_writer::{ShardWriter, WriteError},
     store::{Burial, DeadReason, Fate, LossReason},
     types::{Amount, Durability},

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     blocking::block_on,
     payload::Payload,
-    service::{HintedHandoff, NoRoom},
+    service::{NoRoom, handoff::HintedHandoff},
     shard_writer::ShardWriter,
     types::{ConsistencyLevel, NodeId, ShardId},
 };

@@ -28,7 +28,7 @@ use crate::{
     admission::{HeldInLane, Turn},
     error::EnqueueError,
     payload::Payload,
-    service::HintedHandoff,
+    service::handoff::HintedHandoff,
     shard_writer::ShardWriter,
     store::Hint,
 };

@@ -17,12 +17,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{oldest::read_unclaimed, search::Search};
+use super::{keeper::Keeper, oldest::read_unclaimed, search::Search};
 use crate::{
     ageing::Ageing,
     error::HandoffError,
-    replay::lose,
-    store::{LossReason, PeekedHint, Reader, Store},
+    store::{PeekedHint, Reader, Store},
     types::NodeId,
 };
 
@@ -34,9 +33,7 @@ const CLOCK_LOOKS_APART: Duration = Duration::from_secs(1);
 
 /// The task's state.
 pub struct Housekeeper {
-    pub(super) store: Arc<Store>,
-    pub(super) ageing: Arc<Ageing>,
-    pub(super) runtime: Handle,
+    keeper: Keeper,
     search: Search,
     /// What was found of the clock is not on disk yet.
     unrecorded: bool,
@@ -47,11 +44,13 @@ pub struct Housekeeper {
 impl Housekeeper {
     pub fn new(store: &Arc<Store>, ageing: Arc<Ageing>, runtime: Handle) -> Self {
         Housekeeper {
-            store: Arc::clone(store),
             // That an earlier life is over is noted, too.
             unrecorded: !ageing.corrections().is_empty(),
-            ageing,
-            runtime,
+            keeper: Keeper {
+                store: Arc::clone(store),
+                ageing,
+                runtime,
+            },
             search: Search::default(),
             look_at_all: false,
         }
@@ -95,7 +94,7 @@ impl Housekeeper {
             }
             next = until.min(next + CLOCK_LOOKS_APART);
             // A bell that rings meanwhile does no more than end the wait.
-            if timeout_at(next, self.ageing.shorter.notified())
+            if timeout_at(next, self.keeper.ageing.shorter.notified())
                 .await
                 .is_ok()
             {
@@ -105,7 +104,7 @@ impl Housekeeper {
     }
 
     fn look_at_clock(&mut self) {
-        if let Some(ahead_ms) = self.ageing.look() {
+        if let Some(ahead_ms) = self.keeper.ageing.look() {
             tracing::warn!(
                 ahead_ms,
                 "the wall clock was set; what earlier lives stored does not expire for a while"
@@ -119,8 +118,8 @@ impl Housekeeper {
             return Ok(());
         }
         let (tell, told) = oneshot::channel();
-        let corrections = self.ageing.corrections();
-        self.store.set_corrections(corrections, |result| {
+        let corrections = self.keeper.ageing.corrections();
+        self.keeper.store.set_corrections(corrections, |result| {
             // Nobody listens if the service was told to stop; it is recorded then.
             let _ = tell.send(result);
         });
@@ -135,30 +134,30 @@ impl Housekeeper {
         if self.search.is_under_way() {
             return LOOKS_APART_MIN;
         }
-        let Some(shortest) = self.ageing.shortest() else {
+        let Some(shortest) = self.keeper.ageing.shortest() else {
             return LOOKS_APART_MAX;
         };
-        let until = |due: u64| Duration::from_millis(due.saturating_sub(self.ageing.now()));
-        let due = self.store.first_due().map(until);
-        let heads = self.store.heads().into_iter();
+        let until = |due: u64| Duration::from_millis(due.saturating_sub(self.keeper.ageing.now()));
+        let due = self.keeper.store.first_due().map(until);
+        let heads = self.keeper.store.heads().into_iter();
         let heads = heads.filter_map(|head| self.until_over(head.unix_ms?));
         heads.chain(due).chain([shortest]).min().unwrap_or(shortest)
     }
 
     /// How long until a hint is too old that was enqueued then, by the age that is too old for all.
     fn until_over(&self, unix_ms: u64) -> Option<Duration> {
-        let max_age = self.ageing.max_age()?;
-        let left = max_age.saturating_sub(self.ageing.since(unix_ms));
-        let quiet = self.ageing.quiet_for();
-        let waits = quiet.filter(|_| !self.ageing.is_own(unix_ms));
+        let max_age = self.keeper.ageing.max_age()?;
+        let left = max_age.saturating_sub(self.keeper.ageing.since(unix_ms));
+        let quiet = self.keeper.ageing.quiet_for();
+        let waits = quiet.filter(|_| !self.keeper.ageing.is_own(unix_ms));
         Some(left.max(waits.unwrap_or_default()))
     }
 
     /// Reads the heads that are not known or too old, and has those leave that are too old.
     async fn look(&mut self) -> Result<(), HandoffError> {
         self.record().await?;
-        for head in self.store.heads() {
-            let is_over = |unix_ms| self.ageing.is_over(unix_ms, None);
+        for head in self.keeper.store.heads() {
+            let is_over = |unix_ms| self.keeper.ageing.is_over(unix_ms, None);
             if self.look_at_all || head.unix_ms.is_none_or(is_over) {
                 self.visit(head.node).await?;
             }
@@ -166,7 +165,7 @@ impl Housekeeper {
         self.look_at_all = false;
         // Those with a lifetime of their own may be anywhere.
         let mut search = std::mem::take(&mut self.search);
-        search.go_on(self).await?;
+        search.go_on(&self.keeper).await?;
         self.search = search;
         Ok(())
     }
@@ -174,15 +173,18 @@ impl Housekeeper {
     async fn visit(&self, node: NodeId) -> Result<(), HandoffError> {
         let (mut from, mut reader) = (None, Reader::default());
         loop {
-            let read = read_unclaimed(&self.runtime, &self.store, node, from, reader).await?;
+            let read = read_unclaimed(&self.keeper.runtime, &self.keeper.store, node, from, reader)
+                .await?;
             let mut hints = read.1;
             reader = read.0;
             // Noted as it is found: the next look need not read for it.
             let is_old = |hint: &PeekedHint| {
-                let age = self.ageing.of_read(&self.store, hint);
+                let age = self.keeper.ageing.of_read(&self.keeper.store, hint);
                 if !age.is_over {
                     let place = hint.mark.place();
-                    self.store.note_read(node, place, age.enqueued_unix_ms);
+                    self.keeper
+                        .store
+                        .note_read(node, place, age.enqueued_unix_ms);
                 }
                 age.is_over
             };
@@ -192,37 +194,10 @@ impl Housekeeper {
                 return Ok(());
             };
             from = Some(last.mark.place().next());
-            self.expire(node, hints).await?;
+            self.keeper.expire(node, hints).await?;
             if young.is_some() {
                 return Ok(());
             }
         }
-    }
-
-    /// Has those leave that are nobody's; the others stay. Returns how many do.
-    pub(super) async fn expire(
-        &self,
-        node: NodeId,
-        mut hints: Vec<PeekedHint>,
-    ) -> Result<usize, HandoffError> {
-        let all = hints.len();
-        self.store.claim(node, &mut hints);
-        let stay = all - hints.len();
-        let places = (hints.first(), hints.last());
-        let (Some(first), Some(last)) = places else {
-            return Ok(stay);
-        };
-        let (queue, first, last) = (first.mark.queue, first.mark.sequence, last.mark.sequence);
-        let left = lose(&self.store, node, hints, LossReason::Expired).await?;
-        tracing::warn!(
-            node = node.0,
-            queue = queue.queue.0,
-            first_lost = first.0,
-            last_lost = last.0,
-            hints = left.hints,
-            bytes = left.bytes,
-            "hints that were too old are gone undelivered"
-        );
-        Ok(stay)
     }
 }

@@ -3,6 +3,7 @@
 //! That a hint finds room before it enters the pipeline is up to the service (`service/door.rs`).
 
 mod expiry;
+mod keeper;
 mod oldest;
 mod search;
 

@@ -6,7 +6,7 @@
 //! known when the next of its lifetimes ends. What was there at open is looked through once, if any
 //! hint ever had a lifetime.
 
-use super::{expiry::Housekeeper, oldest::read_unclaimed};
+use super::{keeper::Keeper, oldest::read_unclaimed};
 use crate::{
     error::HandoffError,
     store::{Due, PeekedHint, Place, Reader},
@@ -38,7 +38,7 @@ impl Search {
     }
 
     /// Goes on where it was, and looks for more to look through.
-    pub async fn go_on(&mut self, keeper: &Housekeeper) -> Result<(), HandoffError> {
+    pub async fn go_on(&mut self, keeper: &Keeper) -> Result<(), HandoffError> {
         let mut bytes = 0;
         for _ in 0..READS_A_LOOK {
             if bytes >= LOOK_BYTES {
@@ -57,7 +57,7 @@ impl Search {
 }
 
 impl Pass {
-    fn next(keeper: &Housekeeper) -> Option<Pass> {
+    fn next(keeper: &Keeper) -> Option<Pass> {
         let ageing = &keeper.ageing;
         // While the wall clock is not believed nothing can be said of what was there at open.
         let with_unknown = ageing.has_lifetimes() && ageing.quiet_for().is_none();
@@ -76,7 +76,7 @@ impl Pass {
 
     /// Reads on, and has those leave that are over. How many bytes that were, and whether they were
     /// the last of it.
-    async fn read(&mut self, keeper: &Housekeeper) -> Result<(u64, bool), HandoffError> {
+    async fn read(&mut self, keeper: &Keeper) -> Result<(u64, bool), HandoffError> {
         let (runtime, store, node) = (&keeper.runtime, &keeper.store, self.due.node);
         let reader = std::mem::take(&mut self.reader);
         let (reader, mut hints) =

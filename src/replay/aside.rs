@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use super::window::Position;
+use super::position::Position;
 use crate::{store::Place, types::ShardId};
 
 /// Pure data, a part of the [`Window`](super::window::Window).

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 
-use super::send::{Claim, Line};
+use super::{claim::Claim, line::Line};
 use crate::{
     error::HandoffError,
     store::{LossReason, PeekedHint, Store},

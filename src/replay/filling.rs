@@ -4,7 +4,8 @@
 use tokio::time::Instant;
 
 use super::{
-    round::{Interrupted, Round},
+    end::Interrupted,
+    round::Round,
     window::{Standing, Window},
 };
 use crate::{

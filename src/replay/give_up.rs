@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::send::{Claim, Landed, Outcome};
+use super::{
+    claim::Claim,
+    send::{Landed, Outcome},
+};
 use crate::{
     error::HandoffError,
     store::{Burial, LossReason},

@@ -8,10 +8,12 @@ use tokio::{
 };
 
 use super::{
+    claim::Claim,
+    end::Interrupted,
     give_up::{bury, lose},
     progress::with_causes,
-    round::{Interrupted, Round},
-    send::{Claim, Landed, Outcome},
+    round::Round,
+    send::{Landed, Outcome},
     window::Standing,
 };
 use crate::{

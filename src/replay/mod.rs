@@ -3,11 +3,17 @@
 
 mod aside;
 mod backoff;
+mod claim;
+mod end;
 mod expired;
 mod filling;
 mod give_up;
+mod host_code;
 mod landing;
+mod line;
+mod node_handle;
 mod node_processor;
+mod position;
 mod progress;
 mod pulse;
 mod rate;
@@ -17,23 +23,22 @@ mod round;
 mod scheduler;
 mod send;
 mod send_limits;
+mod settings;
 mod shard;
 mod supervision;
 mod window;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, OnceLock, atomic::AtomicBool},
-    time::Duration,
+    sync::{Arc, OnceLock},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
-    clock::Clock,
     config::Config,
     error::{HandoffError, ReplayStopped, ReplayTask, RuntimeProblem},
     events::Events,
@@ -44,13 +49,14 @@ use crate::{
     types::NodeId,
 };
 pub use expired::lose;
+pub use host_code::caught;
+use node_handle::{ManualNode, NodeHandle};
 use node_processor::NodeProcessor;
-pub use progress::Progress;
-pub use progress::with_causes;
+pub use progress::{Progress, with_causes};
 pub use pulse::Pulse;
 use reading::Reads;
-pub use send::caught;
 use send_limits::SendLimits;
+use settings::Settings;
 pub use supervision::Ended;
 use supervision::Supervision;
 
@@ -75,42 +81,6 @@ pub struct Replays {
     pulse: Arc<Pulse>,
     /// Told what becomes of nodes.
     events: Events,
-}
-
-/// A node whose hints the host takes itself.
-#[derive(Debug, Default)]
-pub struct ManualNode {
-    /// Rung when there are new hints; heard by the next who listens.
-    pub bell: Notify,
-    /// Whether somebody takes them.
-    pub is_taken: AtomicBool,
-}
-
-/// What others hold of a node's task.
-pub struct NodeHandle {
-    pub progress: Progress,
-    stop: CancellationToken,
-    ended: CancellationToken,
-}
-
-/// Settings of all processors.
-#[derive(Clone)]
-struct Settings {
-    retry_interval: Duration,
-    retry_max_interval: Duration,
-    rate_limit: u64,
-    batch_bytes: u64,
-    send_timeout: Duration,
-    max_in_flight: usize,
-    window_hints: usize,
-    window_bytes: u64,
-    max_attempts: u32,
-    shutdown_grace: Duration,
-    clock: Clock,
-    send_limits: Arc<SendLimits>,
-    /// Told of every send, if direct writes keep behind them.
-    admission: Option<Arc<Admission>>,
-    links: Arc<Links>,
 }
 
 /// Has the commit thread judge what a peek found damaged; the next peek goes on behind it.
@@ -338,6 +308,7 @@ mod tests {
     use super::*;
     use crate::{
         ageing::Ageing,
+        clock::Clock,
         shard_writer::{ShardWrite, WriteError},
     };
 

@@ -8,13 +8,16 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::{
-    NodeHandle, Settings,
     backoff::Backoff,
+    end::{End, Failing, Interrupted},
+    host_code::answered,
+    line::Line,
+    node_handle::NodeHandle,
     progress::with_causes,
     rate_limit::RateLimit,
     reading::Reads,
-    round::{End, Failing, Interrupted, Round},
-    send::{Line, answered},
+    round::Round,
+    settings::Settings,
     shard::Troubles,
 };
 use crate::{

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use super::send::caught;
+use super::host_code::caught;
 use crate::{
     error::{ReplayStopped, RuntimeProblem},
     events::{Event, Events},

@@ -1,146 +1,23 @@
 //! One send, in a task of its own: wait for the rate, claim, decode, call the host's writer.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    claim::{Claim, Load},
     expired::{self, Checked},
-    progress::Progress,
-    rate_limit::RateLimit,
-    round::Interrupted,
-    send_limits::SendLimits,
-    shard::Troubles,
+    host_code::answered,
+    line::Line,
 };
 use crate::{
-    admission::{Admission, Sending},
-    ageing::Ageing,
-    clock::Clock,
     error::HandoffError,
-    links::Link,
     payload::{Payload, PayloadError, decode},
     shard_writer::{Batch, ShardWrite, ShardWriter, WriteError},
-    store::{PeekedHint, Status, Store, panic_text},
-    types::{HintId, NodeId, QueueId, ShardId},
+    store::PeekedHint,
+    types::{HintId, ShardId},
 };
-
-/// What all sends to a node have in common.
-pub struct Line<W> {
-    pub node: NodeId,
-    pub store: Arc<Store>,
-    pub writer: Arc<W>,
-    pub limit: RateLimit,
-    /// What all nodes share.
-    pub send_limits: Arc<SendLimits>,
-    pub timeout: Duration,
-    pub clock: Clock,
-    /// How old hints are.
-    pub ageing: Arc<Ageing>,
-    /// Told of every send, if direct writes keep behind them.
-    pub admission: Option<Arc<Admission>>,
-    /// Told how the node answers.
-    pub link: Arc<Link>,
-}
-
-impl<W> Line<W> {
-    /// An attempt failed.
-    pub fn failed(&self, progress: &Progress, error: String) {
-        progress.failed(error, self.clock.unix_ms());
-    }
-
-    /// Has the store remember how it goes, over restarts.
-    pub fn note_status(&self, progress: &Progress, troubles: &Troubles) {
-        let heads = troubles.heads();
-        let seen = progress.seen();
-        let status = Status {
-            attempts: seen.attempts,
-            last_error: seen.last_error,
-            heads,
-        };
-        self.store.set_status(self.node, status);
-    }
-
-    /// Before a round begins, and before anything more is sent.
-    pub fn check_held(&self) -> Result<(), Interrupted> {
-        match self.store.hold(self.node).is_held() {
-            true => Err(Interrupted::Held),
-            false => Ok(()),
-        }
-    }
-}
-
-/// What one send is to carry.
-pub struct Load {
-    pub shard: ShardId,
-    pub hints: Vec<PeekedHint>,
-    pub retired_below: Option<QueueId>,
-    /// How often the store had been opened again when they were read.
-    pub reopens: u64,
-    /// The answer is waited for so many times as long as usual.
-    pub patience: u32,
-    /// Whether the node took nothing since a ping or a send failed.
-    pub in_doubt: bool,
-}
-
-/// Hints that nobody else may let leave until this is dropped.
-pub struct Claim {
-    pub store: Arc<Store>,
-    pub node: NodeId,
-    /// How often the store had been opened again when they were claimed.
-    reopens: u64,
-    pub hints: Vec<PeekedHint>,
-    /// No direct write goes past it, until it is acknowledged, or known not to be.
-    _sending: Option<Sending>,
-}
-
-impl Claim {
-    /// Claims those that are still there, up to the first that is held, and says how many of them
-    /// are in front of that.
-    fn of(line: &Line<impl Sized>, load: &mut Load) -> (Self, usize) {
-        let admission = line.admission.as_ref();
-        let mut claim = Claim {
-            store: Arc::clone(&line.store),
-            node: line.node,
-            reopens: 0,
-            hints: Vec::new(),
-            _sending: admission.map(|it| it.send(line.node, load.shard)),
-        };
-        let mut hints = std::mem::take(&mut load.hints);
-        let claimed = line.store.claim_in_order(line.node, load.shard, &mut hints);
-        claim.reopens = claimed.reopens;
-        claim.hints = hints;
-        (claim, claimed.in_front)
-    }
-
-    /// Gives all back but the first so many.
-    pub fn first(mut self, hints: usize) -> Self {
-        let others = self.hints.split_off(self.hints.len().min(hints));
-        drop(Claim {
-            store: Arc::clone(&self.store),
-            node: self.node,
-            reopens: self.reopens,
-            hints: others,
-            _sending: None,
-        });
-        self
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.hints.is_empty() {
-            self.store
-                .release_claimed(self.node, &self.hints, self.reopens);
-        }
-    }
-}
 
 /// How a task of the node's ended.
 pub struct Landed {
@@ -259,40 +136,4 @@ fn batches<P: Payload>(
         });
     }
     Ok(batches)
-}
-
-/// What the host's code answers, within so many times the limit. A panic in it, or no answer in
-/// time, is worth a retry.
-pub async fn answered<T>(
-    what: &'static str,
-    limit: Duration,
-    times: u32,
-    work: impl Future<Output = Result<T, WriteError>>,
-) -> Result<T, WriteError> {
-    match timeout(times * limit, caught(work)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => Err(WriteError::retry(format!("the {what} panicked: {panic}"))),
-        Err(_) => {
-            let limit = humantime::format_duration(limit);
-            let times = match times {
-                1 => String::new(),
-                _ => format!("{times} times "),
-            };
-            Err(WriteError::retry(format!(
-                "the {what} was not answered within {times}send_timeout = {limit}"
-            )))
-        }
-    }
-}
-
-/// The output, or the text of a panic.
-pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
-    let mut work = pin!(work);
-    std::future::poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic_text(panic.as_ref()))),
-        }
-    })
-    .await
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{backoff::Backoff, send::caught};
+use super::{backoff::Backoff, host_code::caught};
 use crate::{
     error::{ReplayStopped, ReplayTask},
     events::{Event, Events},

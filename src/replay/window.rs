@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::aside::Aside;
+use super::{aside::Aside, position::Position};
 use crate::{
     store::{PeekedHint, Place, QueueRef},
     types::{Amount, Sequence, ShardId},
@@ -29,13 +29,6 @@ pub struct Window {
     /// What the next hint would add, if there was no room for it.
     wanted: Option<Amount>,
     pub aside: Aside,
-}
-
-/// Where a hint stands among all of its node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    queue: usize,
-    sequence: Sequence,
 }
 
 /// What is known of a shard, by its sends.

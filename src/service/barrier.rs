@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::HintedHandoff;
+use super::handoff::HintedHandoff;
 use crate::{
     blocking::block_on,
     error::HandoffError,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::HintedHandoff;
+use super::handoff::HintedHandoff;
 use crate::{
     blocking::block_on,
     error::HandoffError,
@@ -82,7 +82,7 @@ fn time(unix_ms: u64) -> SystemTime {
 }
 
 /// A letter on its way back: told its new id, or that it was none any more.
-struct OnItsWay {
+struct Redriving {
     letter: HintId,
     told: oneshot::Receiver<Result<Option<HintId>, HandoffError>>,
 }
@@ -214,7 +214,7 @@ impl<P: Payload> HintedHandoff<P> {
         // First all of them, lest one that comes back as a dead letter is sent on again and again.
         let ids = self.ids_of_letters(node).await?;
         let mut done = Redriven::default();
-        let mut on_their_way: VecDeque<OnItsWay> = VecDeque::new();
+        let mut on_their_way: VecDeque<Redriving> = VecDeque::new();
         for id in ids {
             match self.send_on(node, id).await {
                 Ok(letter) => on_their_way.push_back(letter),
@@ -357,7 +357,7 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     /// Hands a dead letter in to become a hint again, with room for it in the pipeline.
-    async fn send_on(&self, node: NodeId, id: HintId) -> Result<OnItsWay, HandoffError> {
+    async fn send_on(&self, node: NodeId, id: HintId) -> Result<Redriving, HandoffError> {
         let (place, _, hint) = self.letter(node, id).await?;
         let permit = self.room(hint.payload.len()).await?;
         let ageing = &self.inner.ageing;
@@ -385,12 +385,12 @@ impl<P: Payload> HintedHandoff<P> {
             }
             let _ = tell.send(now);
         });
-        Ok(OnItsWay { letter: id, told })
+        Ok(Redriving { letter: id, told })
     }
 }
 
 impl Redriven {
-    async fn note(&mut self, on_its_way: OnItsWay) -> Result<(), HandoffError> {
+    async fn note(&mut self, on_its_way: Redriving) -> Result<(), HandoffError> {
         let told = on_its_way
             .told
             .await

@@ -19,12 +19,12 @@ pub struct Dropping {
 
 #[derive(Debug, Default)]
 struct Account {
-    all: Share,
-    by_node: BTreeMap<NodeId, Share>,
+    all: DropShare,
+    by_node: BTreeMap<NodeId, DropShare>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Share {
+struct DropShare {
     wanted: Amount,
     leaving: Amount,
 }
@@ -55,11 +55,11 @@ impl Dropping {
 }
 
 impl Account {
-    fn shares(&mut self, node: NodeId, change: impl Fn(&mut Share)) {
+    fn shares(&mut self, node: NodeId, change: impl Fn(&mut DropShare)) {
         change(&mut self.all);
         let share = self.by_node.entry(node).or_default();
         change(share);
-        if *share == Share::default() {
+        if *share == DropShare::default() {
             self.by_node.remove(&node);
         }
     }

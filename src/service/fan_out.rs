@@ -1,57 +1,25 @@
 //! What the fan-out needs of the service: ids for its writes, hints that are held or leave at once,
 //! and a shutdown that waits for it.
 
-use std::{
-    sync::Arc,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
-use super::{HintedHandoff, Inner, Told, no_answer};
+use super::{
+    handoff::{HintedHandoff, Inner, Told, no_answer},
+    writes_under_way::{FanOut, WRITES_KIB, WriteCounters},
+};
 use crate::{
     admission::HeldInLane,
-    error::{EnqueueError, HandoffError, ReplayStopped, StorageError},
+    error::{EnqueueError, HandoffError, ReplayStopped},
     payload::Payload,
     store::{Fate, Hint},
     types::{Durability, HintId, NodeId, WriteId},
 };
 
-/// Payload of fan-out writes that may be under way, in KiB, each of one at least: what hangs or
-/// waits for room must not fill the memory.
-const WRITES_KIB: u32 = 64 * 1024;
 /// Beyond the time that sends have to finish at a shutdown, for their hints to become durable.
 const WRITES_END_WITHIN: Duration = Duration::from_secs(5);
-
-/// The fan-out writes that are under way, and what names the next one.
-pub(super) struct FanOut {
-    /// Drawn at random at each open.
-    boot: u64,
-    counter: AtomicU64,
-    /// A shutdown waits for them.
-    tasks: TaskTracker,
-    /// Permits of a kilobyte of payload: bounds the memory of what is under way.
-    room: Arc<Semaphore>,
-    /// Tells them to make what hints they may have to make.
-    stop: CancellationToken,
-    pub counters: WriteCounters,
-}
-
-/// Counts of the fan-out writes made through this handle.
-#[derive(Debug, Default)]
-pub(crate) struct WriteCounters {
-    pub direct: AtomicU64,
-    pub hinted: AtomicU64,
-    pub backlogged: AtomicU64,
-    pub withdrawn: AtomicU64,
-    pub rejected: AtomicU64,
-    pub unstored: AtomicU64,
-}
 
 impl<P: Payload> HintedHandoff<P> {
     /// Hands in a hint that is held, and says when it is durable. For writes that began before a
@@ -168,22 +136,6 @@ pub enum NoRoom {
     ShutDown,
     /// Nothing ends, since the runtime does not run.
     Stopped(ReplayStopped),
-}
-
-impl FanOut {
-    pub fn new() -> Result<Self, StorageError> {
-        let boot = getrandom::u64()
-            .map_err(|error| StorageError::new("draw a random boot number", error))?;
-        Ok(FanOut {
-            // 0 stands for a hint without a write.
-            boot: boot.max(1),
-            counter: AtomicU64::new(1),
-            tasks: TaskTracker::new(),
-            room: Arc::new(Semaphore::new(WRITES_KIB as usize)),
-            stop: CancellationToken::new(),
-            counters: WriteCounters::default(),
-        })
-    }
 }
 
 impl Inner {

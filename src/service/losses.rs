@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::HintedHandoff;
+use super::handoff::HintedHandoff;
 use crate::{
     blocking::block_on,
     error::{HandoffError, ReplayStopped, StorageError},

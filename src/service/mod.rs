@@ -1,45 +1,42 @@
 //! The service: a store, the replay of every node, and the handle that the host holds.
 
+mod admitting;
 mod barrier;
 mod dead_letters;
 mod door;
 mod dropping;
 mod fan_out;
+pub(crate) mod handoff;
 mod losses;
 mod nodes;
 mod open;
 mod purge;
 mod shutdown;
 mod stats;
+mod writes_under_way;
+
+pub use handoff::HintedHandoff;
+use handoff::{Told, no_answer};
 
 use std::{
-    collections::BTreeMap,
-    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use bytes::Bytes;
 pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
 pub(crate) use fan_out::NoRoom;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
-
-use door::Door;
-use fan_out::FanOut;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot};
 
 use crate::{
-    admission::{Admission, OnItsWay, Place},
+    admission::{OnItsWay, Place},
     ageing::Ageing,
     blocking::block_on,
     clock::Clock,
     config::Config,
-    error::{EnqueueError, HandoffError, StorageError},
-    events::{Event, Events},
+    error::{EnqueueError, HandoffError},
+    events::Event,
     links::Links,
     payload::{EncodeError, Payload},
     replay::Replays,
@@ -50,64 +47,6 @@ use crate::{
 
 /// Payload bytes that may be in the pipeline at a time; more wait for room before they enter it.
 const UNCOMMITTED_BYTES: u32 = 32 * 1024 * 1024;
-
-/// A hinted handoff queue: keeps the writes that nodes missed and delivers them when the nodes are
-/// back.
-///
-/// Cloning is cheap; all clones are the same service. When the last one is dropped, and the last
-/// write of a [`PointsWriter`](crate::PointsWriter) has ended that was under way, the service stops
-/// as by [`shutdown`](HintedHandoff::shutdown), except that sends of replay are abandoned at once
-/// (they are sent again after the next open); nothing that was answered is lost. Prefer `shutdown`:
-/// it waits for those writes, within bounds.
-pub struct HintedHandoff<P: Payload> {
-    inner: Arc<Inner>,
-    /// Reopens of the store that a sync of this handle has told of.
-    reopens_told: AtomicU64,
-    payload: PhantomData<fn(P)>,
-}
-
-impl<P: Payload> Clone for HintedHandoff<P> {
-    fn clone(&self) -> Self {
-        HintedHandoff {
-            inner: Arc::clone(&self.inner),
-            reopens_told: AtomicU64::new(self.reopens_told.load(Relaxed)),
-            payload: PhantomData,
-        }
-    }
-}
-
-struct Inner {
-    store: Arc<Store>,
-    replays: Arc<Replays>,
-    /// With [`WriteOrdering::Strict`](crate::WriteOrdering::Strict) alone.
-    admission: Option<Arc<Admission>>,
-    /// How each node is reached, as far as that is known.
-    links: Arc<Links>,
-    config: Config,
-    runtime: tokio::runtime::Handle,
-    /// One permit a payload byte: bounds what waits for the disk.
-    room: Arc<Semaphore>,
-    /// One permit a transaction, all of them for one that runs alone.
-    turns: Arc<Semaphore>,
-    /// A permit for whoever changes the queues of nodes, since their tasks must not be started
-    /// meanwhile.
-    changes: Semaphore,
-    /// For which nodes' removal callers wait, and how many. Nothing else is taken while it is held.
-    waiting: Mutex<BTreeMap<NodeId, usize>>,
-    /// Rung when the housekeeping is to look at nodes that leave.
-    house: Arc<Notify>,
-    /// What bounds the queues, and what becomes of a hint that does not fit.
-    door: Door,
-    clock: Clock,
-    /// What hints are stamped by.
-    ageing: Arc<Ageing>,
-    events: Events,
-    /// Changes whenever hints may have left, or the store stopped or began to serve.
-    departures: watch::Sender<()>,
-    /// The tasks of fan-out writes.
-    fan_out: FanOut,
-    shutdown: OnceCell<Result<(), HandoffError>>,
-}
 
 /// What the answer to a hinted write means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +63,6 @@ enum HandedIn {
     Waiting(Told<HintId>),
 }
 
-/// What becomes of something that was handed in.
-pub(crate) type Told<T> = oneshot::Receiver<Result<T, EnqueueError>>;
-
 impl HandedIn {
     /// Waits until the configured durability is met.
     pub async fn answer(self) -> Result<Accepted, EnqueueError> {
@@ -137,12 +73,6 @@ impl HandedIn {
         let durable = told.await.unwrap_or_else(|_| Err(no_answer()));
         durable.map(Accepted::Durable)
     }
-}
-
-/// The commit thread died of a panic before it could say more.
-pub(crate) fn no_answer() -> EnqueueError {
-    let text = "the commit thread gave no answer";
-    EnqueueError::Unknown(StorageError::new("commit", text))
 }
 
 /// As it is stored: one that is too long to be is as good as for ever.
@@ -457,15 +387,5 @@ impl<P: Payload> HintedHandoff<P> {
     #[doc(hidden)]
     pub fn heal_disk(&self) {
         self.inject(crate::store::CommitFault::None);
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.replays.stop_all();
-        if let Err(error) = self.store.close() {
-            tracing::error!(%error, "the last handle was dropped and the store did not close cleanly");
-        }
-        self.events.close();
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{HintedHandoff, Inner};
+use super::handoff::{HintedHandoff, Inner};
 use crate::{
     blocking::block_on,
     error::{HandoffError, ReplayStopped, StorageError},
@@ -19,10 +19,10 @@ use crate::{
     types::{Amount, NodeId, Pause},
 };
 
-type Told<T> = oneshot::Receiver<Result<T, HandoffError>>;
+type NodeAnswer<T> = oneshot::Receiver<Result<T, HandoffError>>;
 
 /// A way to be told, and a place to hear it.
-fn channel<T: Send + 'static>() -> (impl FnOnce(Result<T, HandoffError>) + Send, Told<T>) {
+fn channel<T: Send + 'static>() -> (impl FnOnce(Result<T, HandoffError>) + Send, NodeAnswer<T>) {
     let (tell, told) = oneshot::channel();
     let tell = move |result| {
         // Nobody listens if the caller gave up; what was asked for is done all the same.
@@ -31,7 +31,7 @@ fn channel<T: Send + 'static>() -> (impl FnOnce(Result<T, HandoffError>) + Send,
     (tell, told)
 }
 
-async fn heard<T>(told: Told<T>) -> Result<T, HandoffError> {
+async fn heard<T>(told: NodeAnswer<T>) -> Result<T, HandoffError> {
     told.await.unwrap_or(Err(HandoffError::ShutDown))
 }
 
@@ -242,7 +242,7 @@ impl<P: Payload> HintedHandoff<P> {
         timeout: Duration,
     ) -> Result<(), HandoffError> {
         // Until it is dropped nobody else removes the node: the outcome is this caller's to hear.
-        let _waiting = Waiting::begin(&self.inner, node);
+        let _waiting = RemovalWait::begin(&self.inner, node);
         let (tell, told) = channel();
         self.inner.store.leave(node, true, tell);
         heard(told).await?;
@@ -581,19 +581,19 @@ impl Inner {
 }
 
 /// Somebody waits for a node's removal.
-struct Waiting<'a> {
+struct RemovalWait<'a> {
     inner: &'a Inner,
     node: NodeId,
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> RemovalWait<'a> {
     fn begin(inner: &'a Inner, node: NodeId) -> Self {
         *inner.waiting.lock().entry(node).or_default() += 1;
-        Waiting { inner, node }
+        RemovalWait { inner, node }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for RemovalWait<'_> {
     fn drop(&mut self) {
         let mut waiting = self.inner.waiting.lock();
         if let Some(others) = waiting.get_mut(&self.node) {

@@ -14,7 +14,11 @@ use tokio::{
 };
 
 use super::{
-    HintedHandoff, Inner, UNCOMMITTED_BYTES, door::Door, fan_out::FanOut, purge::keep_house,
+    UNCOMMITTED_BYTES,
+    door::Door,
+    handoff::{HintedHandoff, Inner},
+    purge::keep_house,
+    writes_under_way::FanOut,
 };
 use crate::{
     admission::Admission,

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
+use super::handoff::Inner;
 use crate::replay::Ended;
 
 /// How often it purges, and how long after an open it does for the first time: so long the host has

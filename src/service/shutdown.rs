@@ -4,7 +4,7 @@ use std::{sync::Arc, thread};
 
 use tokio::sync::oneshot;
 
-use super::Inner;
+use super::handoff::Inner;
 use crate::error::HandoffError;
 
 impl Inner {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::Duration
 
 use tokio::time::Instant;
 
-use super::HintedHandoff;
+use super::handoff::HintedHandoff;
 use crate::{
     payload::Payload,
     stats::{NodeState, NodeStats, Stats, WriteStats},

@@ -28,44 +28,51 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub use api::applied::AppliedHints;
-pub use api::applied_writes::AppliedWrites;
-pub use api::barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState};
-pub use api::limits::Due;
-pub use engine::engine::panic_text;
-pub use engine::meta::MEMBERS_MAX;
+pub use api::{
+    applied::AppliedHints,
+    applied_writes::AppliedWrites,
+    barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState},
+    limits::Due,
+};
 #[cfg(feature = "testkit")]
 pub use engine::migrate::SCHEMA_VERSION;
+pub use engine::{engine::panic_text, meta::MEMBERS_MAX};
 #[cfg(feature = "testkit")]
 pub use failpoints::{CommitFault, POINTS};
 pub use failpoints::{Safeguard, is_off};
-pub use format::block::Hint;
-pub use format::correction::Correction;
 #[cfg(feature = "testkit")]
 pub use format::cursor::Leave;
-pub use format::dead_letter::Dead;
-pub use format::keys::{Place, QueueRef};
-pub use format::loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode};
-pub use format::node_status::{HEADS_MAX, HeadStatus, Status};
-pub use format::peeked::{Mark, PeekedHint};
-pub use format::reasons::{Burial, DeadReason, Fate, LossReason};
+pub use format::{
+    block::Hint,
+    correction::Correction,
+    dead_letter::Dead,
+    keys::{Place, QueueRef},
+    loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
+    node_status::{HEADS_MAX, HeadStatus, Status},
+    peeked::{Mark, PeekedHint},
+    reasons::{Burial, DeadReason, Fate, LossReason},
+};
 pub use home::host_database::{database_config, make_durable, mend_database, open_database};
-pub use pipeline::changes::Budget;
-pub use pipeline::done::AppendDone;
-pub use pipeline::held::Held;
-pub use pipeline::node_request::{Members, Retained};
-pub use pipeline::overlay::{RowBatch, Rows};
-pub use pipeline::shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent};
-pub use pipeline::transaction::{Ack, Draft, Proposal, Refusal};
+pub use pipeline::{
+    changes::Budget,
+    done::AppendDone,
+    held::Held,
+    node_request::{Members, Retained},
+    overlay::{RowBatch, Rows},
+    shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
+    transaction::{Ack, Draft, Proposal, Refusal},
+};
 pub use read::reader::{Peek, PeekLimits, Reader};
 pub use recover::salvage::salvage;
 #[cfg(feature = "testkit")]
 pub use sled::IVec;
 pub use sled::{Db, Tree};
-pub use state::holds::{Hold, Parked};
-pub use state::limits::Full;
-pub use state::lock::Reservation;
-pub use state::registry::NodeQueues;
+pub use state::{
+    holds::{Hold, Parked},
+    limits::Full,
+    lock::Reservation,
+    registry::NodeQueues,
+};
 
 /// How records are read and written, for the fuzz targets.
 #[cfg(feature = "testkit")]
@@ -99,11 +106,13 @@ use crate::{
 };
 use commit::committer::Committer;
 use maintain::compact::thread::Rewriter;
-use pipeline::asked::Asked;
-use pipeline::done::ControlDone;
-use pipeline::entry::{Append, Control, Entry};
-use pipeline::shared::Shared;
-use pipeline::watchdog::StopSignal;
+use pipeline::{
+    asked::Asked,
+    done::ControlDone,
+    entry::{Append, Control, Entry},
+    shared::Shared,
+    watchdog::StopSignal,
+};
 use state::limits::Limits;
 
 /// One open store.

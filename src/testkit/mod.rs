@@ -15,6 +15,7 @@ mod row_oracle;
 mod scripted_writer;
 mod transactional;
 mod workload;
+mod write;
 
 pub use crate::{
     clock::WallClock,

@@ -2,30 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{event::Event, row_event::RowEvent, row_oracle::RowOracle};
+use super::{event::Event, row_event::RowEvent, row_oracle::RowOracle, write::Write};
 use crate::types::{HintId, NodeId, QueueId, ShardId};
-
-/// What became of a write.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Write {
-    pub node: NodeId,
-    shard: ShardId,
-    id: Option<HintId>,
-    pub answered: bool,
-    pub refused: bool,
-    /// It was handed in as one that leaves as a dead letter at once, so it must never come.
-    buried: bool,
-    /// It was found as one.
-    dead: bool,
-    /// In how many lives it was delivered.
-    pub deliveries: u32,
-    /// Its node was removed, or was about to be, after it was tried.
-    may_vanish: bool,
-    /// Its node was durably removed: it must not come any more.
-    must_not_come: bool,
-    /// Its delivery is durably acknowledged: it must not come again.
-    pub settled: bool,
-}
 
 /// Everything that was seen, and every rule that was broken.
 ///

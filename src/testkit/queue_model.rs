@@ -2,6 +2,7 @@
 //! answered.
 
 mod queue;
+mod settled;
 #[cfg(test)]
 mod tests;
 
@@ -13,16 +14,12 @@ use crate::{
     types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
 use queue::{Handed, Queue, Shown};
+pub use settled::{HintNumber, Settled};
 
 const EVERYTHING: PeekLimits = PeekLimits {
     hints: usize::MAX,
     payload_bytes: u64::MAX,
 };
-
-/// A hint in the model. Given out when it is handed in; the store's own id may come later, or
-/// never.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HintNumber(u64);
 
 /// The queues of a store, in memory.
 ///
@@ -71,19 +68,6 @@ pub struct QueueModel {
     stopped: bool,
     settled: Settled,
     violations: Vec<String>,
-}
-
-/// What unclean stops left open, and how it turned out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Settled {
-    /// Unclean stops that were settled by a check.
-    pub stops: u64,
-    /// Hints without an answer, or of unknown outcome, that were there afterwards.
-    pub found: u64,
-    /// Such hints that were not.
-    pub gone: u64,
-    /// Acknowledgements that were undone.
-    pub undone: u64,
 }
 
 #[derive(Debug, Default)]

@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    oracle::Write,
     row_event::{RowEvent, RowWrite},
-    transactional::MANUAL_NODE,
+    transactional::manual_node::MANUAL_NODE,
+    write::Write,
 };
 use crate::types::{HintId, NodeId};
 

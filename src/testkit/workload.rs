@@ -20,7 +20,7 @@ use super::event::{Event, tell};
 use crate::{
     config::Config,
     error::FailedOutcome,
-    service::{Accepted, HintedHandoff},
+    service::{Accepted, handoff::HintedHandoff},
     shard_writer::{ShardWrite, ShardWriter, WriteError},
     stats::Health,
     types::{NodeId, Pause, ShardId},

@@ -64,8 +64,11 @@ mod tests {
     use std::{sync::mpsc, thread, time::Duration};
 
     use super::*;
-    use crate::store::{Hint, Peek, PeekLimits, Reader};
-    use crate::{config::Config, types::ShardId};
+    use crate::{
+        config::Config,
+        store::{Hint, Peek, PeekLimits, Reader},
+        types::ShardId,
+    };
 
     const NODE: NodeId = NodeId(1);
 

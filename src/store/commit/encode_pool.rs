@@ -173,8 +173,10 @@ impl Helper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::format::{block::Hint, keys::QueueRef};
-    use crate::types::{NodeId, QueueId, Sequence, ShardId};
+    use crate::{
+        store::format::{block::Hint, keys::QueueRef},
+        types::{NodeId, QueueId, Sequence, ShardId},
+    };
 
     fn draft(node: u64, hints: usize, payload_bytes: usize) -> Draft {
         let hint = Hint {

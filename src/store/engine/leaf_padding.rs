@@ -93,11 +93,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::store::{
-        engine::engine::Engine,
-        format::{block::Hint, encoder::Encoder},
+    use crate::{
+        store::{
+            engine::engine::Engine,
+            format::{block::Hint, encoder::Encoder},
+        },
+        types::{NodeId, QueueId, ShardId},
     };
-    use crate::types::{NodeId, QueueId, ShardId};
 
     const QUEUE: QueueRef = QueueRef {
         node: NodeId(1),

@@ -97,8 +97,10 @@ fn open_all(stored: &[Stored]) -> Vec<Result<Block, DecodeError>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::format::{block::Hint, encoder::Encoder};
-    use crate::types::{NodeId, QueueId, ShardId};
+    use crate::{
+        store::format::{block::Hint, encoder::Encoder},
+        types::{NodeId, QueueId, ShardId},
+    };
 
     const QUEUE: QueueRef = QueueRef {
         node: NodeId(1),

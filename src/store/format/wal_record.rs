@@ -118,13 +118,12 @@ pub fn split_runs(mut raw: Bytes, header: &Header) -> Result<Vec<Draft>, DecodeE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::format::{
-        block::{Hint, body_of_chunk0},
-        encoder::Encoder,
-        keys::Shelf,
-    };
     use crate::{
-        store::format::keys::MIXED,
+        store::format::{
+            block::{Hint, body_of_chunk0},
+            encoder::Encoder,
+            keys::{MIXED, Shelf},
+        },
         types::{ShardId, WriteId},
     };
 

@@ -95,8 +95,10 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::format::{block::Hint, encoder::Encoder};
-    use crate::types::{QueueId, ShardId};
+    use crate::{
+        store::format::{block::Hint, encoder::Encoder},
+        types::{QueueId, ShardId},
+    };
 
     fn kept(node: u64, first: u64, payloads: &[&[u8]]) -> Kept {
         let hints: Vec<Hint> = payloads

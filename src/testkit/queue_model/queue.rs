@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{HintNumber, Settled};
+use super::settled::{HintNumber, Settled};
 use crate::{
     store::{Hint, PeekLimits, PeekedHint},
     types::{Amount, QueueId},

@@ -4,9 +4,9 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Failure, MANUAL_NODE, Session, rows, writing::Fate};
+use super::{Session, failure::Failure, manual_node::MANUAL_NODE, rows, writing::Fate};
 use crate::{
-    consumer::PeekedPoints,
+    peeked::PeekedPoints,
     stats::Health,
     testkit::{
         event::{Event, tell},

@@ -2,11 +2,12 @@
 //! plain hints, a consumer; it shuts down, opens again, and tells its parent.
 
 mod consuming;
+mod failure;
+pub(super) mod manual_node;
 mod rows;
 mod writing;
 
 use std::{
-    error::Error,
     process::ExitCode,
     sync::{
         Arc,
@@ -20,6 +21,7 @@ use std::{
 
 use bytes::Bytes;
 
+use self::{failure::Failure, manual_node::MANUAL_NODE};
 use super::{
     event::{Event, tell},
     row_event::RowEvent,
@@ -27,20 +29,14 @@ use super::{
 };
 use crate::{
     config::Config,
-    service::HintedHandoff,
+    service::handoff::HintedHandoff,
     stats::Health,
     store::{Db, database_config, open_database},
-    types::NodeId,
 };
 use rows::Tables;
 
-/// Nodes 1 to 3 are replayed; this one's hints are taken by hand.
-pub(super) const MANUAL_NODE: NodeId = NodeId(4);
-/// Tasks that write, each to a shard of its own, so that the order of its numbers is the order of
-/// the shard.
+/// Tasks that write, each to a shard of its own, so that the order of its numbers is the order of the shard.
 const WRITERS: u64 = 4;
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// How the host writes a row and its hint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

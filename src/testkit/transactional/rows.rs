@@ -1,6 +1,6 @@
 //! The host's rows: their bytes, and telling of all that are there.
 
-use super::Failure;
+use super::failure::Failure;
 use crate::{
     store::{Db, IVec, Tree},
     testkit::{

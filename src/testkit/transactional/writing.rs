@@ -6,7 +6,9 @@ use std::{panic::resume_unwind, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Failure, MANUAL_NODE, Manner, Session,
+    Manner, Session,
+    failure::Failure,
+    manual_node::MANUAL_NODE,
     rows::{self, BITS, COUNTER},
 };
 use crate::{
