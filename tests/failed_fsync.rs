@@ -4,7 +4,7 @@
 //!
 //! Method: a disk that fails for a while and works again (`FailingDisk`), then a power cut. Where
 //! there is no root this is skipped; what a store does then is tested on any disk by
-//! `storage_failure` and in `store/unsynced.rs`.
+//! `storage_failure` and in `store/engine/unsynced.rs`.
 
 mod common;
 mod hosting;

@@ -23,7 +23,7 @@ use crate::{
 pub const META_RECORDS: [&str; 3] = ["schema", "store", "next_queue"];
 
 const CHECKSUM_BYTES: usize = 4;
-/// Where a block's fields are, as `store/block.rs` spells them out.
+/// Where a block's fields are, as `store/format/block.rs` spells them out.
 const CHUNKS: std::ops::Range<usize> = 24..26;
 const STORED_BYTES: std::ops::Range<usize> = 26..30;
 const CRC: std::ops::Range<usize> = 42..46;
