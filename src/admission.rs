@@ -42,9 +42,9 @@ const SWEEP_AT_LEAST: usize = 1024;
 const LANES_MAX: usize = if cfg!(test) { 4096 } else { 65_536 };
 
 /// Whose lane.
-type Key = (NodeId, ShardId);
+type LaneKey = (NodeId, ShardId);
 /// Where a hint stands.
-type Position = (QueueId, Sequence);
+type QueuePosition = (QueueId, Sequence);
 
 /// The lanes of all shards.
 ///
@@ -52,16 +52,16 @@ type Position = (QueueId, Sequence);
 /// is held; the commit thread takes it when hints become durable.
 #[derive(Debug, Default)]
 pub struct Admission {
-    state: Mutex<State>,
+    state: Mutex<LanesState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LanesState {
     /// Those that somebody is in, and those that had a hint which may not be gone.
-    lanes: HashMap<Key, Lane>,
+    lanes: HashMap<LaneKey, WriteLane>,
     /// What was pending of a node when the store was opened, or when its lanes became too many:
     /// queues, and how far they got.
-    found: HashMap<NodeId, Vec<Position>>,
+    found: HashMap<NodeId, Vec<QueuePosition>>,
     /// Nodes whose list of queues is being changed.
     moving: BTreeSet<NodeId>,
     /// Reopens of the store after which it was last looked what there is; `None` before the first
@@ -72,7 +72,7 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct WriteLane {
     /// Somebody has the turn.
     is_taken: bool,
     /// Who gets it next.
@@ -82,17 +82,17 @@ struct Lane {
     /// Sends of replay under way.
     sends: usize,
     /// The last hint that is durable and not held, until it is known to be gone.
-    last: Option<Position>,
+    last: Option<QueuePosition>,
 }
 
-impl Lane {
+impl WriteLane {
     fn is_idle(&self) -> bool {
         !self.is_taken && self.in_pipeline == 0 && self.sends == 0 && self.last.is_none()
     }
 }
 
-impl State {
-    fn change<T>(&mut self, key: Key, change: impl FnOnce(&mut Lane) -> T) -> T {
+impl LanesState {
+    fn change<T>(&mut self, key: LaneKey, change: impl FnOnce(&mut WriteLane) -> T) -> T {
         let lane = self.lanes.entry(key).or_default();
         let changed = change(lane);
         if lane.is_idle() {
@@ -110,7 +110,7 @@ pub struct Place(oneshot::Receiver<Turn>);
 /// dropped.
 #[derive(Debug)]
 pub struct Turn {
-    key: Key,
+    key: LaneKey,
     /// `None` once it has passed on.
     admission: Option<Arc<Admission>>,
 }
@@ -118,14 +118,14 @@ pub struct Turn {
 /// A hint in the pipeline. Dropped without a word, it is not known to be stored.
 #[derive(Debug)]
 pub struct OnItsWay {
-    key: Key,
+    key: LaneKey,
     admission: Arc<Admission>,
 }
 
 /// A send of replay, with its acknowledgement, until it is dropped.
 #[derive(Debug)]
 pub struct Sending {
-    key: Key,
+    key: LaneKey,
     admission: Arc<Admission>,
 }
 
@@ -157,7 +157,7 @@ impl Admission {
         Place(told)
     }
 
-    fn turn(self: &Arc<Self>, key: Key) -> Turn {
+    fn turn(self: &Arc<Self>, key: LaneKey) -> Turn {
         Turn {
             key,
             admission: Some(Arc::clone(self)),
@@ -165,7 +165,7 @@ impl Admission {
     }
 
     /// Gives the turn of a lane to the next in line who is still there.
-    fn pass_on(self: &Arc<Self>, key: Key) {
+    fn pass_on(self: &Arc<Self>, key: LaneKey) {
         loop {
             let next = self.state.lock().change(key, |lane| {
                 let next = lane.line.pop_front();
@@ -243,7 +243,7 @@ impl Admission {
     }
 
     /// Whether nothing older is on its way to the node. Asked by whoever has the turn.
-    fn is_clear(&self, store: &Store, key: Key) -> bool {
+    fn is_clear(&self, store: &Store, key: LaneKey) -> bool {
         self.look(store);
         let (found_after, found, last) = {
             let state = self.state.lock();
@@ -264,7 +264,7 @@ impl Admission {
             return false;
         }
         if let Some(found) = found {
-            let is_gone = |(queue, end): &Position| store.is_gone_through(key.0, *queue, *end);
+            let is_gone = |(queue, end): &QueuePosition| store.is_gone_through(key.0, *queue, *end);
             if !found.iter().all(is_gone) {
                 return false;
             }
@@ -276,12 +276,12 @@ impl Admission {
         last.is_none_or(|last| self.is_gone(store, key, last))
     }
 
-    /// Whether a lane's last hint has left its queue, with all older ones of the lane; then it is
-    /// forgotten. Those in other queues are in what was found.
-    fn is_gone(&self, store: &Store, key: Key, last: Position) -> bool {
+    /// Whether a lane's last hint has left its queue, with all older ones of the lane; then it is forgotten. Those in other queues are in
+    /// what was found.
+    fn is_gone(&self, store: &Store, key: LaneKey, last: QueuePosition) -> bool {
         let is_gone = store.is_gone_in_order(key.0, last.0, last.1);
         if is_gone {
-            let forget = |lane: &mut Lane| lane.last = lane.last.filter(|it| *it != last);
+            let forget = |lane: &mut WriteLane| lane.last = lane.last.filter(|it| *it != last);
             self.state.lock().change(key, forget);
         }
         is_gone
@@ -336,13 +336,13 @@ impl Admission {
             left = left.saturating_sub(*lanes);
             is_needed
         });
-        let merged: HashMap<NodeId, &Vec<Position>> = nodes
+        let merged: HashMap<NodeId, &Vec<QueuePosition>> = nodes
             .filter_map(|(node, _)| Some((node, ends.get(&node)?)))
             .collect();
         state.lanes.retain(|(node, _), lane| {
             let ends = merged.get(node);
-            let is_within = |last: Position| {
-                let is_end_of = |end: &&Position| end.0 == last.0 && last.1 <= end.1;
+            let is_within = |last: QueuePosition| {
+                let is_end_of = |end: &&QueuePosition| end.0 == last.0 && last.1 <= end.1;
                 ends.is_some_and(|ends| ends.iter().find(is_end_of).is_some())
             };
             lane.last = lane.last.filter(|last| !is_within(*last));
@@ -357,7 +357,7 @@ impl Admission {
 }
 
 /// Makes what was found of a node's queues reach to this, too.
-fn reach(found: &mut Vec<Position>, end: Position) {
+fn reach(found: &mut Vec<QueuePosition>, end: QueuePosition) {
     match found.iter_mut().find(|known| known.0 == end.0) {
         Some(known) => known.1 = known.1.max(end.1),
         None => found.push(end),
@@ -365,7 +365,7 @@ fn reach(found: &mut Vec<Position>, end: Position) {
 }
 
 /// What is pending, by node: queues, and how far they got.
-fn ends_of_pending(store: &Store) -> HashMap<NodeId, Vec<Position>> {
+fn ends_of_pending(store: &Store) -> HashMap<NodeId, Vec<QueuePosition>> {
     let pending = store.nodes().into_iter().map(|(node, queues)| {
         let pending = queues.queues.iter().filter(|queue| !queue.is_drained());
         let ends = pending.map(|queue| (queue.at.queue, queue.watermark));

@@ -38,11 +38,11 @@ const SLOW_AFTER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Links {
     links: RwLock<HashMap<NodeId, Arc<Link>>>,
-    settings: Arc<Settings>,
+    settings: Arc<LinkSettings>,
 }
 
 #[derive(Debug)]
-struct Settings {
+struct LinkSettings {
     most: Amount,
     trial_every: Duration,
     slow_after: Duration,
@@ -57,12 +57,12 @@ struct Settings {
 #[derive(Debug)]
 pub struct Link {
     node: NodeId,
-    settings: Arc<Settings>,
-    state: Mutex<State>,
+    settings: Arc<LinkSettings>,
+    state: Mutex<LinkState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LinkState {
     /// Why it is closed, if it is.
     closed: Option<Closed>,
     /// When the node last answered: took something, or refused it.
@@ -100,7 +100,7 @@ impl Links {
     pub fn new(config: &Config, ageing: Arc<Ageing>, events: Events) -> Self {
         Links {
             links: RwLock::default(),
-            settings: Arc::new(Settings {
+            settings: Arc::new(LinkSettings {
                 most: Amount {
                     hints: config.max_outstanding as u64,
                     bytes: config.max_outstanding_bytes,
@@ -186,7 +186,7 @@ impl Link {
 
     fn begin_within(
         self: &Arc<Self>,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, LinkState>,
         bytes: u64,
     ) -> Result<Outstanding, Barred> {
         let (now, most) = (state.direct.outstanding, self.settings.most);
@@ -278,7 +278,7 @@ impl Link {
         self.close(self.state.lock(), || format!("the ping failed: {error}"));
     }
 
-    fn close(&self, mut state: MutexGuard<'_, State>, why: impl FnOnce() -> String) {
+    fn close(&self, mut state: MutexGuard<'_, LinkState>, why: impl FnOnce() -> String) {
         if state.closed.is_some() {
             return;
         }

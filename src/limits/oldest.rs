@@ -17,9 +17,8 @@ const READ: PeekLimits = PeekLimits {
     payload_bytes: 1024 * 1024,
 };
 
-/// What was read, with the reader; no hints if there are none that are nobody's, or none that
-/// reads.
-type Read = Result<(Reader, Vec<PeekedHint>), HandoffError>;
+/// What was read, with the reader; no hints if there are none that are nobody's, or none that reads.
+type OldestRead = Result<(Reader, Vec<PeekedHint>), HandoffError>;
 
 /// Reads, on a blocking thread, from the first hint on that nobody has claimed; others behind it
 /// may be claimed all the same.
@@ -29,7 +28,7 @@ pub async fn read_unclaimed(
     node: NodeId,
     from: Option<Place>,
     mut reader: Reader,
-) -> Read {
+) -> OldestRead {
     let mut judged = None;
     loop {
         let Some(head) = store.head(node, from) else {

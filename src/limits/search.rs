@@ -20,10 +20,10 @@ const AGAIN_MS: u64 = 5000;
 
 /// Where it is.
 #[derive(Default)]
-pub struct Search(Option<Pass>);
+pub struct Search(Option<SearchPass>);
 
 /// Through one stretch.
-struct Pass {
+struct SearchPass {
     due: Due,
     reader: Reader,
     next: Place,
@@ -44,7 +44,7 @@ impl Search {
             if bytes >= LOOK_BYTES {
                 return Ok(());
             }
-            let pass = self.0.take().or_else(|| Pass::next(keeper));
+            let pass = self.0.take().or_else(|| SearchPass::next(keeper));
             let Some(mut pass) = pass else {
                 return Ok(());
             };
@@ -56,13 +56,13 @@ impl Search {
     }
 }
 
-impl Pass {
-    fn next(keeper: &Keeper) -> Option<Pass> {
+impl SearchPass {
+    fn next(keeper: &Keeper) -> Option<SearchPass> {
         let ageing = &keeper.ageing;
         // While the wall clock is not believed nothing can be said of what was there at open.
         let with_unknown = ageing.has_lifetimes() && ageing.quiet_for().is_none();
         let due = keeper.store.next_due(ageing.now(), with_unknown)?;
-        Some(Pass {
+        Some(SearchPass {
             due,
             reader: Reader::default(),
             next: Place {

@@ -46,7 +46,7 @@ pub struct NodeProcessor<P, W> {
 }
 
 /// What to wait for after a round.
-struct Pause {
+struct RoundPause {
     /// At most so long.
     most: Option<Duration>,
     /// The bell ends it, but not before this.
@@ -107,7 +107,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 Ok(End::CaughtUp) => self.caught_up(),
                 Ok(End::Failing(failing)) => self.failing(failing),
                 Err(Interrupted::Reopened) => continue,
-                Err(Interrupted::Held) => Pause {
+                Err(Interrupted::Held) => RoundPause {
                     most: None,
                     hears_after: Some(Duration::ZERO),
                 },
@@ -122,7 +122,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                     let node = self.line.node.0;
                     tracing::debug!(node, %error, "nothing is replayed: the store does not serve");
                     handle.progress.waits();
-                    Pause {
+                    RoundPause {
                         most: Some(self.backoff.longest()),
                         hears_after: Some(Duration::ZERO),
                     }
@@ -184,7 +184,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         }
     }
 
-    fn caught_up(&mut self) -> Pause {
+    fn caught_up(&mut self) -> RoundPause {
         self.backoff.reset();
         self.troubles.clear();
         // Something may be in the hands of a limit, which keeps it if the store fails then, and
@@ -195,16 +195,15 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             false => self.handle.progress.well(NodeState::CaughtUp),
         }
         self.line.note_status(&self.handle.progress, &self.troubles);
-        Pause {
+        RoundPause {
             most: is_kept.then_some(self.settings.retry_interval),
             hears_after: Some(Duration::ZERO),
         }
     }
 
-    /// All shards with hints are left alone, and so is the node: without this each of them would
-    /// come back by itself, however many they are. A new hint may be for another shard, but one
-    /// that is not is not worth a round at once.
-    fn failing(&mut self, failing: Failing) -> Pause {
+    /// All shards with hints are left alone, and so is the node: without this each of them would come back by itself, however many
+    /// they are. A new hint may be for another shard, but one that is not is not worth a round at once.
+    fn failing(&mut self, failing: Failing) -> RoundPause {
         let mut most = Duration::ZERO;
         if failing.answered {
             self.backoff.reset();
@@ -234,7 +233,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         let answers = self.answered.is_some_and(|at| at.elapsed() < lately);
         let hears = failing.hears || (failing.is_storm && answers);
         let hears_after = hears.then_some(self.settings.retry_interval);
-        Pause {
+        RoundPause {
             most: Some(most),
             hears_after,
         }
@@ -250,7 +249,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         }
     }
 
-    fn unreachable(&mut self, error: &WriteError) -> Pause {
+    fn unreachable(&mut self, error: &WriteError) -> RoundPause {
         self.line.link.ping_failed(&with_causes(error));
         self.troubles.is_down();
         self.is_down(error);
@@ -258,7 +257,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
             WriteError::Retry { after, .. } => *after,
             _ => None,
         };
-        Pause {
+        RoundPause {
             most: Some(self.backoff.next(wish)),
             hears_after: None,
         }

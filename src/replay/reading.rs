@@ -29,7 +29,7 @@ const WINDOWS_BYTES: u64 = 32 * 1024 * 1024;
 /// What all nodes share.
 #[derive(Clone)]
 pub struct Reads {
-    queue: Arc<Queue>,
+    queue: Arc<ReadQueueLock>,
     /// Nodes that have a window, or are about to.
     sending: Arc<AtomicU64>,
 }
@@ -40,21 +40,21 @@ pub struct Reads {
 ///
 /// The lock is held to put in or take out, and nothing else is taken meanwhile.
 #[derive(Default)]
-struct Queue(Mutex<Waiting>);
+struct ReadQueueLock(Mutex<ReadQueue>);
 
 #[derive(Default)]
-struct Waiting {
+struct ReadQueue {
     reads: VecDeque<Box<dyn FnOnce() + Send>>,
     threads: usize,
 }
 
 /// A thread that is at the reads.
-struct Turn {
-    queue: Arc<Queue>,
+struct ReadTurn {
+    queue: Arc<ReadQueueLock>,
     is_over: bool,
 }
 
-impl Queue {
+impl ReadQueueLock {
     fn put(self: &Arc<Self>, read: Box<dyn FnOnce() + Send>) {
         let has_thread = {
             let mut waiting = self.0.lock();
@@ -64,7 +64,7 @@ impl Queue {
             has_thread
         };
         if has_thread {
-            let mut turn = Turn {
+            let mut turn = ReadTurn {
                 queue: Arc::clone(self),
                 is_over: false,
             };
@@ -73,7 +73,7 @@ impl Queue {
     }
 }
 
-impl Turn {
+impl ReadTurn {
     /// Does what waits longest. False if nothing does: then it is over.
     fn next(&mut self) -> bool {
         let next = {
@@ -93,7 +93,7 @@ impl Turn {
 }
 
 /// A runtime that shuts down drops what it has not begun. Nobody is left to wait then.
-impl Drop for Turn {
+impl Drop for ReadTurn {
     fn drop(&mut self) {
         if !self.is_over {
             let mut waiting = self.queue.0.lock();
@@ -180,7 +180,7 @@ mod tests {
 
     /// Puts in one that does `work`; told when it is done, or an error if it never is.
     fn put<T: Send + 'static>(
-        queue: &Arc<Queue>,
+        queue: &Arc<ReadQueueLock>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
         let (tell, told) = oneshot::channel();
@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_are_done_at_a_time_and_the_others_in_the_order_they_came() {
-        let queue = Arc::<Queue>::default();
+        let queue = Arc::<ReadQueueLock>::default();
         let begun = Arc::new(Barrier::new(3));
         let held: Vec<_> = (0..READS_AT_A_TIME)
             .map(|_| {
@@ -228,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_comes_while_the_last_thread_leaves_is_not_forgotten() {
-        let queue = Arc::<Queue>::default();
+        let queue = Arc::<ReadQueueLock>::default();
         for number in 0..2000 {
             let read = tokio::time::timeout(Duration::from_secs(10), put(&queue, move || number));
             assert_eq!(read.await.unwrap().unwrap(), number);
@@ -237,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_panics_takes_no_other_with_it() {
-        let queue = Arc::<Queue>::default();
+        let queue = Arc::<ReadQueueLock>::default();
         let bad: Vec<_> = (0..4)
             .map(|_| put(&queue, || resume_unwind(Box::new("by a test"))))
             .collect();
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_runtime_that_is_gone_leaves_nobody_waiting() {
-        let queue = Arc::<Queue>::default();
+        let queue = Arc::<ReadQueueLock>::default();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let handle = runtime.handle().clone();
         drop(runtime);

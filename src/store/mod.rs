@@ -36,7 +36,7 @@ pub use api::{
 };
 #[cfg(feature = "testkit")]
 pub use engine::migrate::SCHEMA_VERSION;
-pub use engine::{engine::panic_text, meta::MEMBERS_MAX};
+pub use engine::{generation::panic_text, meta::MEMBERS_MAX};
 #[cfg(feature = "testkit")]
 pub use failpoints::{CommitFault, POINTS};
 pub use failpoints::{Safeguard, is_off};

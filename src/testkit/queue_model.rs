@@ -13,7 +13,7 @@ use crate::{
     store::{Hint, NodeQueues, Peek, PeekLimits, PeekedHint, Reader, Store},
     types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
-use queue::{Handed, Queue, Shown};
+use queue::{Handed, ModelQueue, Shown};
 pub use settled::{HintNumber, Settled};
 
 const EVERYTHING: PeekLimits = PeekLimits {
@@ -57,7 +57,7 @@ const EVERYTHING: PeekLimits = PeekLimits {
 #[derive(Debug)]
 pub struct QueueModel {
     store: StoreId,
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: BTreeMap<NodeId, ModelNode>,
     /// Handed in and not answered.
     waiting: BTreeMap<HintNumber, NodeId>,
     /// Of all queues that ever were. In a queue a hint has the sequence that follows from its
@@ -71,10 +71,9 @@ pub struct QueueModel {
 }
 
 #[derive(Debug, Default)]
-struct Node {
-    /// In the order in which they are drained. What is handed in goes to the last, unless that is
-    /// sealed.
-    queues: Vec<Queue>,
+struct ModelNode {
+    /// In the order in which they are drained. What is handed in goes to the last, unless that is sealed.
+    queues: Vec<ModelQueue>,
     /// Something durable was there since it was last removed, so the store knows the node.
     is_known: bool,
     removal_unknown: bool,
@@ -119,7 +118,7 @@ impl QueueModel {
         let queues = &mut self.nodes.entry(node).or_default().queues;
         match queues.last_mut().filter(|queue| !queue.sealed) {
             Some(queue) => queue.hints.push_back(handed),
-            None => queues.push(Queue::new(handed)),
+            None => queues.push(ModelQueue::new(handed)),
         }
         number
     }
@@ -183,7 +182,7 @@ impl QueueModel {
             ));
         }
         for node in self.nodes.values_mut() {
-            node.queues.iter_mut().for_each(Queue::settle_cursor);
+            node.queues.iter_mut().for_each(ModelQueue::settle_cursor);
             // Drained, and nothing more will come: it is to be given up by now.
             node.queues.retain(|queue| !queue.is_done());
         }
@@ -263,7 +262,10 @@ impl QueueModel {
 
     /// What is durable and not acknowledged.
     pub fn pending(&self, node: NodeId) -> Amount {
-        self.nodes.get(&node).map(Node::pending).unwrap_or_default()
+        self.nodes
+            .get(&node)
+            .map(ModelNode::pending)
+            .unwrap_or_default()
     }
 
     /// Whether anything of the node was durable since it was last removed: if so the store knows
@@ -384,7 +386,12 @@ impl QueueModel {
             self.violation(format!("node {node} shows its queues in another order"));
         }
         // A queue that is drained and sealed may be given up before anybody sees it.
-        let dead_at_most = known.dead + known.queues.iter().map(Queue::dead_unknown).sum::<u64>();
+        let dead_at_most = known.dead
+            + known
+                .queues
+                .iter()
+                .map(ModelQueue::dead_unknown)
+                .sum::<u64>();
         for queue in &mut known.queues {
             let shown = shown.iter().find(|it| queue.id == Some(it.id));
             let seen = queue.see(shown, self.stopped, &mut self.settled, &mut known.dead);
@@ -435,14 +442,14 @@ impl QueueModel {
     }
 }
 
-impl Node {
+impl ModelNode {
     fn pending(&self) -> Amount {
-        let queues = self.queues.iter().map(Queue::pending);
+        let queues = self.queues.iter().map(ModelQueue::pending);
         queues.fold(Amount::default(), Amount::plus)
     }
 
     /// The queue that a hint stands in, and its sequence there.
-    fn find(&mut self, number: HintNumber) -> Option<(&mut Queue, u64)> {
+    fn find(&mut self, number: HintNumber) -> Option<(&mut ModelQueue, u64)> {
         self.queues.iter_mut().find_map(|queue| {
             let place = queue.hints.iter().position(|it| it.number == number)?;
             let sequence = queue.first + place as u64;

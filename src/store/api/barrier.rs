@@ -16,7 +16,7 @@ use crate::{
         Store,
         api::dead_letters::queues_with_letters_of_all,
         commit::loss_journal,
-        engine::{engine::Engine, meta},
+        engine::{generation::Engine, meta},
         format::{
             dead_letter::Letter,
             keys::{Key, Place, QueueRef},

@@ -10,7 +10,7 @@ use crate::{
         commit::{leave::letters_of, loss_journal},
         engine::{
             blocks::{self, ReadError},
-            engine::Engine,
+            generation::Engine,
         },
         format::{
             block::Hint,

@@ -24,7 +24,7 @@ use crate::{
             trim::Trimmer,
         },
         engine::{
-            engine::{Engine, panic_text},
+            generation::{Engine, panic_text},
             leaf_padding::Spacing,
         },
         failpoints::{Safeguard, is_off},
@@ -32,7 +32,7 @@ use crate::{
             dead_letter_count::LetterTally, keys::QueueRef, node_record::NodeRecord,
             shutdown_summary::CleanLetters,
         },
-        home::home::Home,
+        home::location::Home,
         pipeline::{
             entry::Dirty,
             shared::{Shared, StoreEvent},

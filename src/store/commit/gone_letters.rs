@@ -19,7 +19,7 @@ use crate::{
     error::StorageError,
     store::{
         commit::{committer::Committer, leave::failed, loss_journal, write_batch::Accepted},
-        engine::engine::Engine,
+        engine::generation::Engine,
         format::{
             checksum::{DecodeError, seal_record, unseal_record},
             keys::{Key, Place, QueueRef},

@@ -9,7 +9,7 @@ use crate::{
     error::StorageError,
     store::{
         commit::{committer::Committer, trim::Letters, write_batch::Accepted},
-        engine::engine::Engine,
+        engine::generation::Engine,
         failpoints::point,
         format::{
             cursor::Cursor,
@@ -121,8 +121,8 @@ impl Committer {
         hints: &[&PeekedHint],
         reason: LossReason,
     ) {
-        type Kind = (QueueId, ShardId, Option<(QueueId, Sequence)>);
-        let mut lost: BTreeMap<Kind, Loss> = BTreeMap::new();
+        type LeaveKind = (QueueId, ShardId, Option<(QueueId, Sequence)>);
+        let mut lost: BTreeMap<LeaveKind, Loss> = BTreeMap::new();
         for PeekedHint { mark, hint } in hints {
             let kind = (mark.queue.queue, hint.shard, hint.origin);
             let mut place = LostRange::one(mark.queue.queue, mark.sequence);

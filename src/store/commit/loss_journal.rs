@@ -11,10 +11,9 @@
 //! 04 <queue u64>   dead letters of a queue that are none any more: no part of the journal,
 //!                  see `gone_letters.rs`
 //! ```
-//! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it
-//! u32. An entry of copies that were not stored, which have no queue, has version 2. The order of
-//! the fields of [`OfQueue`], [`NotStored`], [`LostOfQueue`], [`NotStoredOfNode`] and [`Folded`],
-//! and of the variants of [`LossReason`], is part of the format.
+//! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it u32. An entry of copies that were not
+//! stored, which have no queue, has version 2. The order of the fields of [`OfQueue`], [`NotStoredRecord`], [`LostOfQueue`],
+//! [`NotStoredOfNode`] and [`Folded`], and of the variants of [`LossReason`], is part of the format.
 //!
 //! Entries are kept up to a number; beyond it the oldest is folded into a range of its queue, or a
 //! sum of its node, and into sums by reason, in the same step that adds the newest. The ranges and
@@ -77,7 +76,7 @@ struct OfQueue {
 
 /// An entry of copies that were not stored.
 #[derive(Serialize, Deserialize)]
-struct NotStored {
+struct NotStoredRecord {
     node: NodeId,
     shard: Option<ShardId>,
     amount: Amount,
@@ -86,7 +85,7 @@ struct NotStored {
 }
 
 /// What tells entries apart that do not grow into one.
-type Kind = (NodeId, Option<QueueId>, Option<ShardId>, LossReason);
+type LossKind = (NodeId, Option<QueueId>, Option<ShardId>, LossReason);
 
 /// The commit thread's view: it alone writes the journal.
 #[derive(Debug, Default)]
@@ -96,7 +95,7 @@ pub struct Journal {
     next: u64,
     /// Indexes of the entries that are kept, oldest first.
     kept: VecDeque<u64>,
-    open: BTreeMap<Kind, (u64, Loss)>,
+    open: BTreeMap<LossKind, (u64, Loss)>,
     folded: Folded,
     ranges: BTreeMap<QueueId, LostOfQueue>,
     not_stored: BTreeMap<NodeId, NotStoredOfNode>,
@@ -114,7 +113,7 @@ pub fn key(kind: u8, number: u64) -> [u8; 9] {
 const NOT_OURS: DecodeError = DecodeError::Invalid("its key is not of the loss journal");
 
 /// A record of the tree.
-enum Record {
+enum LossRecord {
     Folded(Folded),
     Entry(u64, Loss),
     Range(LostOfQueue),
@@ -122,20 +121,22 @@ enum Record {
     NodesForgotten(u64),
 }
 
-impl Record {
-    fn read(key: &[u8], value: &[u8]) -> Result<Record, DecodeError> {
+impl LossRecord {
+    fn read(key: &[u8], value: &[u8]) -> Result<LossRecord, DecodeError> {
         let (kind, number) = match *key {
             [kind] => (kind, None),
             [kind, ref number @ ..] => (kind, number.try_into().ok().map(u64::from_be_bytes)),
             [] => return Err(NOT_OURS),
         };
         Ok(match (kind, number) {
-            (FOLDED, None) if key.len() == 1 => Record::Folded(unseal_record(key, VERSION, value)?),
-            (ENTRY, Some(index)) => Record::Entry(index, read_entry(key, value)?),
-            (RANGE, Some(_)) => Record::Range(unseal_record(key, VERSION, value)?),
-            (NODE, Some(_)) => Record::Node(unseal_record(key, VERSION, value)?),
+            (FOLDED, None) if key.len() == 1 => {
+                LossRecord::Folded(unseal_record(key, VERSION, value)?)
+            }
+            (ENTRY, Some(index)) => LossRecord::Entry(index, read_entry(key, value)?),
+            (RANGE, Some(_)) => LossRecord::Range(unseal_record(key, VERSION, value)?),
+            (NODE, Some(_)) => LossRecord::Node(unseal_record(key, VERSION, value)?),
             (NODE, None) if key.len() == 1 => {
-                Record::NodesForgotten(unseal_record(key, VERSION, value)?)
+                LossRecord::NodesForgotten(unseal_record(key, VERSION, value)?)
             }
             _ => return Err(NOT_OURS),
         })
@@ -144,7 +145,7 @@ impl Record {
 
 fn read_entry(key: &[u8], value: &[u8]) -> Result<Loss, DecodeError> {
     if value.first() == Some(&VERSION_NOT_STORED) {
-        let it: NotStored = unseal_record(key, VERSION_NOT_STORED, value)?;
+        let it: NotStoredRecord = unseal_record(key, VERSION_NOT_STORED, value)?;
         return Ok(Loss {
             node: it.node,
             shard: it.shard,
@@ -193,7 +194,7 @@ fn encode_entry(key: &[u8], loss: &Loss) -> Vec<u8> {
             seal_record(key, VERSION, &entry)
         }
         None => {
-            let entry = NotStored {
+            let entry = NotStoredRecord {
                 node,
                 shard,
                 amount,
@@ -207,18 +208,18 @@ fn encode_entry(key: &[u8], loss: &Loss) -> Vec<u8> {
 
 /// Whether this is a record of the journal, whole.
 pub fn is_record(key: &[u8], value: &[u8]) -> bool {
-    Record::read(key, value).is_ok()
+    LossRecord::read(key, value).is_ok()
 }
 
 /// A record, encoded again.
 #[cfg(feature = "testkit")]
 pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    Ok(match Record::read(key, value)? {
-        Record::Folded(folded) => seal_record(key, VERSION, &folded),
-        Record::Entry(_, loss) => encode_entry(key, &loss),
-        Record::Range(range) => seal_record(key, VERSION, &range),
-        Record::Node(node) => seal_record(key, VERSION, &node),
-        Record::NodesForgotten(index) => seal_record(key, VERSION, &index),
+    Ok(match LossRecord::read(key, value)? {
+        LossRecord::Folded(folded) => seal_record(key, VERSION, &folded),
+        LossRecord::Entry(_, loss) => encode_entry(key, &loss),
+        LossRecord::Range(range) => seal_record(key, VERSION, &range),
+        LossRecord::Node(node) => seal_record(key, VERSION, &node),
+        LossRecord::NodesForgotten(index) => seal_record(key, VERSION, &index),
     })
 }
 
@@ -240,8 +241,8 @@ pub fn scan(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
     losses.by_reason = folded.by_reason;
     for record in tree.range(key(ENTRY, folded.below.max(since))..key(RANGE, 0)) {
         let (key, value) = record?;
-        match (index_of(&key), Record::read(&key, &value)) {
-            (_, Ok(Record::Entry(index, loss))) => {
+        match (index_of(&key), LossRecord::read(&key, &value)) {
+            (_, Ok(LossRecord::Entry(index, loss))) => {
                 let sum = losses.by_reason.entry(loss.reason).or_default();
                 *sum = sum.plus(loss.amount);
                 losses.next = index + 1;
@@ -266,11 +267,11 @@ fn scan_folded(tree: &sled::Tree, losses: &mut Losses) -> sled::Result<()> {
     let mut damaged = None;
     for record in tree.range(key(RANGE, 0)..key(GONE_LETTERS, 0)) {
         let (key, value) = record?;
-        match Record::read(&key, &value) {
-            Ok(Record::Range(range)) => losses.folded.push(range),
-            Ok(Record::Node(node)) => losses.not_stored.push(node),
+        match LossRecord::read(&key, &value) {
+            Ok(LossRecord::Range(range)) => losses.folded.push(range),
+            Ok(LossRecord::Node(node)) => losses.not_stored.push(node),
             // It is read below, after all that may be added to it.
-            Ok(Record::NodesForgotten(_)) => {}
+            Ok(LossRecord::NodesForgotten(_)) => {}
             _ if key.first() == Some(&NODE) => {
                 tracing::error!(key = ?key, "a sum of a node in the loss journal is damaged");
                 losses.not_stored_forgotten = Some(u64::MAX);
@@ -283,7 +284,7 @@ fn scan_folded(tree: &sled::Tree, losses: &mut Losses) -> sled::Result<()> {
     }
     losses.forgotten = damaged.max(read_folded(tree)?.forgotten);
     if let Some(value) = tree.get([NODE])?
-        && let Ok(Record::NodesForgotten(index)) = Record::read(&[NODE], &value)
+        && let Ok(LossRecord::NodesForgotten(index)) = LossRecord::read(&[NODE], &value)
     {
         losses.not_stored_forgotten = losses.not_stored_forgotten.max(Some(index));
     }
@@ -294,8 +295,8 @@ fn read_folded(tree: &sled::Tree) -> sled::Result<Folded> {
     let Some(value) = tree.get([FOLDED])? else {
         return Ok(Folded::default());
     };
-    match Record::read(&[FOLDED], &value) {
-        Ok(Record::Folded(folded)) => Ok(folded),
+    match LossRecord::read(&[FOLDED], &value) {
+        Ok(LossRecord::Folded(folded)) => Ok(folded),
         _ => {
             tracing::error!("the sums of the loss journal are damaged; they begin anew");
             Ok(Folded::default())
@@ -394,8 +395,8 @@ impl Journal {
             self.open.retain(|_, (open, _)| *open != index);
             writes.insert(IVec::from(&key), None);
             self.folded.below = index + 1;
-            let record = value.and_then(|value| Record::read(&key, &value).ok());
-            if let Some(Record::Entry(_, loss)) = record {
+            let record = value.and_then(|value| LossRecord::read(&key, &value).ok());
+            if let Some(LossRecord::Entry(_, loss)) = record {
                 self.fold_one(index, &loss, kept, writes);
             }
         }

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     store::{
-        engine::{blocks, engine::Engine},
+        engine::{blocks, generation::Engine},
         format::{
             keys::{Place, QueueRef},
             node_record::NodeRecord,
@@ -130,8 +130,8 @@ impl Trimmer {
         while let Some(place) = self.letters.first() {
             let range = place.block_keys();
             match remove(engine, range, budget, &mut trimmed) {
-                Ok(Removed::Some) => return Ok(trimmed),
-                Ok(Removed::All) => {}
+                Ok(TrimStep::Some) => return Ok(trimmed),
+                Ok(TrimStep::All) => {}
                 Err(error @ sled::Error::Corruption { .. }) => {
                     tracing::error!(queue = place.queue.queue.0, sequence = place.sequence.0, %error, "trimming gave up on a damaged dead letter");
                 }
@@ -145,12 +145,12 @@ impl Trimmer {
             };
             let removed = match range_of(engine, queue, extent) {
                 Ok(Some(range)) => remove(engine, range, budget, &mut trimmed),
-                Ok(None) => Ok(Removed::All),
+                Ok(None) => Ok(TrimStep::All),
                 Err(error) => Err(error),
             };
             match removed {
-                Ok(Removed::Some) => return Ok(trimmed),
-                Ok(Removed::All) => {
+                Ok(TrimStep::Some) => return Ok(trimmed),
+                Ok(TrimStep::All) => {
                     if let Extent::Whole(node, _) = extent {
                         trimmed.gone.push((node, queue));
                     }
@@ -170,7 +170,7 @@ impl Trimmer {
 }
 
 /// How much of a job is done.
-enum Removed {
+enum TrimStep {
     /// The budget is used up.
     Some,
     All,
@@ -181,15 +181,15 @@ fn remove(
     range: Range<Vec<u8>>,
     budget: usize,
     trimmed: &mut Trimmed,
-) -> Result<Removed, sled::Error> {
+) -> Result<TrimStep, sled::Error> {
     let mut keys = Vec::new();
-    let mut removed = Removed::All;
+    let mut removed = TrimStep::All;
     let mut bytes = trimmed.bytes;
     for entry in engine.hints.range(range) {
         let (key, value) = entry?;
         let more = key.len() + value.len();
         if bytes + more > budget {
-            removed = Removed::Some;
+            removed = TrimStep::Some;
             break;
         }
         bytes += more;
@@ -200,7 +200,7 @@ fn remove(
     for (_, key, bytes) in keys {
         if engine.is_due()? {
             trimmed.is_due = true;
-            return Ok(Removed::Some);
+            return Ok(TrimStep::Some);
         }
         trimmed.bytes += bytes;
         engine.hints.remove(key)?;

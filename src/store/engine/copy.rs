@@ -14,7 +14,7 @@ use crate::{
     error::StorageError,
     store::{
         bounds::GROUP_BYTES,
-        engine::engine::Engine,
+        engine::generation::Engine,
         failpoints::{Safeguard, is_off},
     },
 };

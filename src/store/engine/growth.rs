@@ -105,7 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::engine::engine::Engine;
+    use crate::store::engine::generation::Engine;
 
     const ROWS: u64 = 2400;
 

@@ -8,7 +8,7 @@ use crate::{
     store::{
         bounds::GROUP_BYTES,
         engine::{
-            engine::Engine,
+            generation::Engine,
             rows::{self, RowMap},
         },
     },

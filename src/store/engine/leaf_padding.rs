@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::{
         store::{
-            engine::engine::Engine,
+            engine::generation::Engine,
             format::{block::Hint, encoder::Encoder},
         },
         types::{NodeId, QueueId, ShardId},

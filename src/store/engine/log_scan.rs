@@ -110,7 +110,7 @@ pub fn carve_segment<E>(
     for message in messages(segment, Some(number)) {
         match message.kind {
             NODE => {
-                let Some(node) = Node::parse(message.body) else {
+                let Some(node) = TreeNode::parse(message.body) else {
                     continue;
                 };
                 for (key, value) in &node.entries {
@@ -245,14 +245,14 @@ pub fn message_at(segment: &[u8], at: usize, number: Option<u64>) -> Option<Mess
 }
 
 /// A leaf: the prefix that its keys lack, and its entries.
-struct Node<'a> {
+struct TreeNode<'a> {
     prefix: &'a [u8],
     entries: Vec<(&'a [u8], &'a [u8])>,
 }
 
-impl<'a> Node<'a> {
+impl<'a> TreeNode<'a> {
     /// `None` for an index, which holds no values, and for what is no node.
-    fn parse(mut body: &'a [u8]) -> Option<Node<'a>> {
+    fn parse(mut body: &'a [u8]) -> Option<TreeNode<'a>> {
         let _next = take_number(&mut body)?;
         let _merging_child = take_number(&mut body)?;
         let (&[_merging, prefix_bytes], rest) = body.split_first_chunk::<2>()?;
@@ -273,7 +273,7 @@ impl<'a> Node<'a> {
             .iter()
             .map(|_| take_bytes(&mut body))
             .collect::<Option<Vec<_>>>()?;
-        Some(Node {
+        Some(TreeNode {
             prefix: lo.get(..usize::from(prefix_bytes))?,
             entries: keys.into_iter().zip(values).collect(),
         })
@@ -344,7 +344,7 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
-    use crate::store::engine::{engine::Engine, torn_tail::Exposed};
+    use crate::store::engine::{generation::Engine, torn_tail::Exposed};
 
     type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 

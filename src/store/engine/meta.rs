@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     store::{
-        engine::engine::Engine,
+        engine::generation::Engine,
         format::{
             checksum::{DecodeError, seal, unseal},
             correction::Correction,

@@ -4,7 +4,7 @@ use crate::{
     error::StorageError,
     store::{
         engine::{
-            engine::Engine,
+            generation::Engine,
             meta::{self, MetaError},
         },
         failpoints::point,

@@ -10,7 +10,7 @@ use sled::{
     transaction::{TransactionError, Transactional},
 };
 
-use crate::{error::StorageError, store::engine::engine::panic_text};
+use crate::{error::StorageError, store::engine::generation::panic_text};
 
 /// Rows of one tree: by key, the value or that there is none.
 pub type RowMap = BTreeMap<IVec, Option<IVec>>;

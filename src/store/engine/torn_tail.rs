@@ -161,7 +161,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::engine::engine::Engine;
+    use crate::store::engine::generation::Engine;
 
     /// sled wipes a segment that was given up, also the last but one, in which the header of the
     /// last one says that the log is durable.

@@ -21,8 +21,8 @@ use crate::{
     store::{
         engine::{
             anchor::Anchor,
-            engine::sync_path,
             folder::{Folder, NEW, failed},
+            generation::sync_path,
         },
         failpoints::{Safeguard, is_off},
         format::{file_names::CLEAN, shutdown_summary},

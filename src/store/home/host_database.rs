@@ -25,8 +25,8 @@ use crate::{
         bounds::{CACHE_BYTES, SEGMENT_BYTES},
         engine::{
             anchor::Anchor,
-            engine::{is_of_sled, open_sled, sync_database},
             folder::{Folder, failed},
+            generation::{is_of_sled, open_sled, sync_database},
             torn_tail::Exposed,
             unsynced,
         },

@@ -1,5 +1,5 @@
 //! Where a store lives: a directory of its own, or the host's database.
 
 pub mod directory;
-pub mod home;
 pub mod host_database;
+pub mod location;

@@ -11,7 +11,7 @@ use crate::{
         commit::{committer::Committer, write_batch::Accepted},
         engine::{
             blocks::{self, ReadError},
-            engine::Engine,
+            generation::Engine,
             log_search,
         },
         failpoints::{Safeguard, is_off},
@@ -22,7 +22,7 @@ use crate::{
             loss::{Loss, LostRange},
             reasons::LossReason,
         },
-        home::home::Home,
+        home::location::Home,
         state::registry::Queue,
     },
     types::{NodeId, Sequence},

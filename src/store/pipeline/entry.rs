@@ -6,7 +6,7 @@ use crate::{
     error::EnqueueError,
     store::{
         bounds::{APPEND_OVERHEAD_BYTES, GROUP_BYTES},
-        engine::{copy::Copy, engine::Engine},
+        engine::{copy::Copy, generation::Engine},
         format::{
             block::Hint,
             keys::{Place, QueueRef},

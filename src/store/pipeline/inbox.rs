@@ -43,14 +43,14 @@ pub struct Work {
     pub ends: bool,
 }
 
-enum Request {
+enum ControlRequest {
     Entry(Entry),
     Control(Asked),
 }
 
 #[derive(Default)]
-struct State {
-    requests: VecDeque<Request>,
+struct InboxState {
+    requests: VecDeque<ControlRequest>,
     dirty: BTreeSet<Dirty>,
     statuses: BTreeSet<NodeId>,
     /// `Close` was handed in.
@@ -73,7 +73,7 @@ struct State {
     row_log_bytes: usize,
 }
 
-impl State {
+impl InboxState {
     /// Whether nothing comes in.
     fn is_closed(&self) -> bool {
         self.closed || self.shut || self.ends
@@ -82,7 +82,7 @@ impl State {
 
 #[derive(Default)]
 pub struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
     filled: Condvar,
 }
 
@@ -95,7 +95,7 @@ impl Inbox {
         if state.is_closed() {
             return Err(entry);
         }
-        state.requests.push_back(Request::Entry(entry));
+        state.requests.push_back(ControlRequest::Entry(entry));
         let suffices = state.requests.len() >= state.wanted;
         drop(state);
         if suffices {
@@ -116,7 +116,7 @@ impl Inbox {
             return Err(control);
         }
         state.closed = closes;
-        state.requests.push_back(Request::Control(control));
+        state.requests.push_back(ControlRequest::Control(control));
         drop(state);
         self.filled.notify_one();
         Ok(())
@@ -159,8 +159,8 @@ impl Inbox {
         let (mut entries, mut controls) = (Vec::new(), Vec::new());
         for request in mem::take(&mut state.requests) {
             match request {
-                Request::Entry(entry) => entries.push(entry),
-                Request::Control(control) => {
+                ControlRequest::Entry(entry) => entries.push(entry),
+                ControlRequest::Control(control) => {
                     state.ends |= control.is_close();
                     controls.push(control);
                 }
@@ -235,15 +235,15 @@ impl Inbox {
         let mut share = 0;
         while let Some(request) = state.requests.pop_front() {
             match request {
-                Request::Entry(entry) => {
+                ControlRequest::Entry(entry) => {
                     share += entry.share(state.row_log_bytes);
                     if share > APPEND_BYTES && !work.entries.is_empty() {
-                        state.requests.push_front(Request::Entry(entry));
+                        state.requests.push_front(ControlRequest::Entry(entry));
                         break;
                     }
                     work.entries.push(entry);
                 }
-                Request::Control(control) => {
+                ControlRequest::Control(control) => {
                     work.control = Some(control);
                     break;
                 }
@@ -252,7 +252,7 @@ impl Inbox {
         work
     }
 
-    fn await_returners(&self, state: &mut MutexGuard<'_, State>) {
+    fn await_returners(&self, state: &mut MutexGuard<'_, InboxState>) {
         let expected = mem::take(&mut state.expected);
         let missing = expected.saturating_sub(state.requests.len());
         if missing == 0 || state.closed || state.nudged {

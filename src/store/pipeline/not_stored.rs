@@ -32,7 +32,7 @@ struct Sums {
 }
 
 #[derive(Default)]
-struct State {
+struct Noted {
     /// Nobody has begun to write it.
     noted: Sums,
     /// It is being written, some with each group. Nothing is added, so its end comes.
@@ -44,7 +44,7 @@ struct State {
 /// One mutex guards all of it. No other lock is taken, and nobody is told, while it is held.
 #[derive(Default)]
 pub struct NotStored {
-    state: Mutex<State>,
+    state: Mutex<Noted>,
 }
 
 /// What a group takes along.

@@ -27,7 +27,7 @@ use crate::{
     error::{EnqueueError, HandoffError, StorageError},
     stats::{Health, StoreStats},
     store::{
-        engine::engine::Engine,
+        engine::generation::Engine,
         failpoints::Faults,
         format::{loss::Loss, reasons::Burial},
         pipeline::{asked::Refuse, inbox::Inbox, not_stored::NotStored, tickets::InFlight},

@@ -8,7 +8,7 @@ use sled::{IVec, transaction::Transactional};
 use crate::{
     error::{EnqueueError, StorageError, TransactionError, TreeProblem},
     store::{
-        engine::engine::{Engine, HINTS, LOSSES, META, NODES},
+        engine::generation::{Engine, HINTS, LOSSES, META, NODES},
         format::{block::Hint, peeked::Mark},
         pipeline::changes::{Budget, TreeChanges},
         state::lock::Reservation,

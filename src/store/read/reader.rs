@@ -12,7 +12,7 @@ use crate::{
     store::{
         engine::{
             blocks::{NO_BLOCK, ReadError},
-            engine::{Engine, panic_text},
+            generation::{Engine, panic_text},
             read_ahead,
         },
         format::{

@@ -15,9 +15,9 @@ use crate::{
             flush_pass::Sorting,
             trim::{Letters, Trimmer},
         },
-        engine::{engine::Engine, leaf_padding::Spacing},
+        engine::{generation::Engine, leaf_padding::Spacing},
         format::keys::MIXED,
-        home::home::Home,
+        home::location::Home,
         pipeline::{
             entry::Dirty,
             shared::{OnDurable, Shared, Space},

@@ -8,7 +8,7 @@ use crate::{
         commit::{leave::one, loss_journal::Journal},
         engine::{
             blocks::{self, ReadError, last_letter_block},
-            engine::Engine,
+            generation::Engine,
             rows::RowMap,
         },
         format::{

@@ -19,7 +19,7 @@ use crate::{
         commit::flush::BLOCK_BYTES,
         engine::{
             blocks::{self, ReadError},
-            engine::{Engine, classify},
+            generation::{Engine, classify},
             handing::Handing,
             log_search,
         },
@@ -92,7 +92,7 @@ pub fn sort_found(engine: &Engine, path: &Path, is_clean: bool) -> Result<Found,
             damage,
         });
     }
-    let mut writer = Writer::new(engine);
+    let mut writer = FlushWriter::new(engine);
     let retired = retired(engine).map_err(failed)?;
     for (queue, runs) in groups.runs {
         if !retired.contains(&queue) {
@@ -164,7 +164,7 @@ impl Groups {
 fn search_log(engine: &Engine, path: &Path, floor: Option<Sequence>) -> Result<(), OpenError> {
     let is_wanted = |first, _chunk, _value: &[u8]| floor.is_none_or(|floor| first >= floor);
     let reads = |first| matches!(blocks::read_mixed(&engine.hints, first), Ok(Some(_)));
-    let mut writer = Writer::new(engine);
+    let mut writer = FlushWriter::new(engine);
     let log = path.join("db");
     log_search::find(&log, MIXED, &|| {}, is_wanted, reads, |key, value| {
         writer.insert(key, value.into())
@@ -264,15 +264,15 @@ impl InBlocks<'_> {
     }
 }
 
-struct Writer<'a> {
+struct FlushWriter<'a> {
     engine: &'a Engine,
     encoder: Encoder,
     handing: Handing<'a>,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> FlushWriter<'a> {
     fn new(engine: &'a Engine) -> Self {
-        Writer {
+        FlushWriter {
             engine,
             encoder: Encoder::new(),
             handing: Handing::new(engine, "sort mixed groups"),

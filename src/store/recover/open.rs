@@ -9,7 +9,7 @@ use crate::{
     store::{
         commit::committer::Committer,
         engine::{
-            engine::{Engine, unopenable},
+            generation::{Engine, unopenable},
             torn_tail::Exposed,
             unsynced,
         },
@@ -17,8 +17,8 @@ use crate::{
         format::shutdown_summary::Summary,
         home::{
             directory::Directory,
-            home::Home,
             host_database::{HostDatabase, as_database_problem},
+            location::Home,
         },
         pipeline::shared::{OnDurable, Shared},
         recover::{

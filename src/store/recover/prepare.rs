@@ -11,7 +11,7 @@ use crate::{
     store::{
         commit::gone_letters,
         engine::{
-            engine::{Engine, classify, panic_text, unopenable},
+            generation::{Engine, classify, panic_text, unopenable},
             handing::Handing,
             meta::{self, MetaError},
             migrate::{self, SCHEMA_VERSION, SchemaError},

@@ -13,7 +13,7 @@ use crate::{
         commit::loss_journal::Journal,
         engine::{
             blocks::{self, ReadError},
-            engine::Engine,
+            generation::Engine,
             meta::{self, MetaError},
         },
         failpoints::{Safeguard, is_off},
@@ -357,7 +357,7 @@ fn next_queue(
 }
 
 /// Where a queue's blocks end.
-struct Tail {
+struct FoundTail {
     last: Sequence,
     bytes: u64,
     intact: bool,
@@ -457,14 +457,14 @@ fn load_cursor(
     }
 }
 
-/// Finds the last block. One that does not read is counted by what its header claims: what is
-/// claimed in excess is reported as lost, what is claimed too little is not there to be read.
-fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<Tail>, sled::Error> {
+/// Finds the last block. One that does not read is counted by what its header claims: what is claimed in excess is
+/// reported as lost, what is claimed too little is not there to be read.
+fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<FoundTail>, sled::Error> {
     let Some(first) = blocks::last_start(&engine.hints, at, Sequence(u64::MAX))? else {
         return Ok(None);
     };
     match blocks::read(&engine.hints, at, first) {
-        Ok(Some(block)) => Ok(Some(Tail {
+        Ok(Some(block)) => Ok(Some(FoundTail {
             last: block.header.last(),
             bytes: block.header.bytes_through(),
             intact: true,
@@ -477,7 +477,7 @@ fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<Tail>, sled::Error>
                 .and_then(|chunk0| {
                     crate::store::format::block::Header::parse(at, first, &chunk0).ok()
                 });
-            Ok(Some(Tail {
+            Ok(Some(FoundTail {
                 last: claimed.map_or(first, |header| header.last()),
                 bytes: claimed.map_or(0, |header| header.bytes_through()),
                 intact: false,

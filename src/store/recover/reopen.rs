@@ -27,7 +27,7 @@ use crate::{
             keys::QueueRef,
             shutdown_summary::{CleanQueue, Summary},
         },
-        home::home::Home,
+        home::location::Home,
         pipeline::shared::StoreEvent,
         recover::{
             assemble::take_over,

@@ -15,7 +15,7 @@ use crate::{
     store::{
         commit::{gone_letters::GoneLetters, loss_journal},
         engine::{
-            engine::{Engine, unopenable},
+            generation::{Engine, unopenable},
             handing::Handing,
             log_scan::carve,
             meta,
@@ -124,7 +124,7 @@ pub fn write(
     let wanted = known.wanted(clean);
     known.forget_letters(clean, &wanted);
     let engine = Engine::open(into, Arc::default())?;
-    let mut writer = Writer {
+    let mut writer = RepairWriter {
         engine: &engine,
         handing: Handing::new(&engine, "rebuild"),
         alive,
@@ -188,10 +188,9 @@ impl Known {
         }
     }
 
-    /// Letters of a node that was removed stand in the log still. `CLEAN` names all queues that
-    /// have any; without it, a record that is older than what it is asked about lists a queue as
-    /// live at least.
-    fn forget_letters(&mut self, clean: Option<&Summary>, wanted: &Wanted) {
+    /// Letters of a node that was removed stand in the log still. `CLEAN` names all queues that have any; without it, a record that is
+    /// older than what it is asked about lists a queue as live at least.
+    fn forget_letters(&mut self, clean: Option<&Summary>, wanted: &WantedBlocks) {
         let gone = &self.gone_letters;
         self.letters.retain(|place, (letter, _)| {
             let gone = gone.get(&place.queue.queue);
@@ -221,7 +220,7 @@ impl Known {
     }
 
     /// Which queues are not done with, and where their cursors stand.
-    fn wanted(&self, clean: Option<&Summary>) -> Wanted {
+    fn wanted(&self, clean: Option<&Summary>) -> WantedBlocks {
         let cursor = |queue: &QueueRef| {
             let cursor = self.cursors.get(queue);
             cursor.map_or(Sequence(0), |(cursor, _)| cursor.next)
@@ -231,7 +230,7 @@ impl Known {
         if let Some(clean) = clean {
             let named = clean.queues.iter();
             let named = named.map(|it| (it.queue, it.cursor.max(cursor(&it.queue))));
-            return Wanted {
+            return WantedBlocks {
                 queues: named.chain([mixed]).collect(),
                 without_clean: None,
             };
@@ -240,7 +239,7 @@ impl Known {
         // A node that went by another name is a tombstone, and does not say who got its queues:
         // that record may be damaged.
         let known = self.records.iter().filter(|(_, (it, _))| !it.removed);
-        Wanted {
+        WantedBlocks {
             queues: live
                 .map(|queue| (*queue, cursor(queue)))
                 .chain([mixed])
@@ -253,7 +252,7 @@ impl Known {
     }
 }
 
-struct Wanted {
+struct WantedBlocks {
     /// With the sequence below which all is done with.
     queues: HashMap<QueueRef, Sequence>,
     without_clean: Option<Doubt>,
@@ -267,7 +266,7 @@ struct Doubt {
     retired: BTreeSet<QueueRef>,
 }
 
-impl Wanted {
+impl WantedBlocks {
     /// The sequence from which on the queue's hints are wanted, `None` if none is.
     fn from(&self, queue: QueueRef) -> Option<Sequence> {
         let unknown = self.without_clean.as_ref().is_some_and(|doubt| {
@@ -280,14 +279,14 @@ impl Wanted {
     }
 }
 
-struct Writer<'a> {
+struct RepairWriter<'a> {
     engine: &'a Engine,
     handing: Handing<'a>,
     alive: &'a dyn Fn(),
 }
 
-impl Writer<'_> {
-    fn write(&mut self, log: &Path, known: &Known, wanted: &Wanted) -> Result<(), OpenError> {
+impl RepairWriter<'_> {
+    fn write(&mut self, log: &Path, known: &Known, wanted: &WantedBlocks) -> Result<(), OpenError> {
         for (key, value) in &known.meta {
             self.insert(&self.engine.meta, key, value)?;
         }

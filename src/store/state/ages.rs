@@ -16,11 +16,11 @@ const MARKS_MAX: usize = 64;
 /// The marks of a queue, in the order of their sequences.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ages {
-    marks: VecDeque<Mark>,
+    marks: VecDeque<AgeMark>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
+struct AgeMark {
     from: Sequence,
     /// The earliest enqueue time among the hints from here to the next mark, in milliseconds since
     /// 1970; never later than it was.
@@ -66,7 +66,7 @@ impl Ages {
         if self.marks.len() >= MARKS_MAX {
             self.thin();
         }
-        self.marks.push_back(Mark {
+        self.marks.push_back(AgeMark {
             from,
             unix_ms,
             due_unix_ms,
@@ -81,7 +81,7 @@ impl Ages {
             Some(known) => known.unix_ms = unix_ms,
             None => {
                 let before = behind.checked_sub(1).and_then(|it| self.marks.get(it));
-                let mark = Mark {
+                let mark = AgeMark {
                     from: at,
                     unix_ms,
                     due_unix_ms: before.map_or(0, |it| it.due_unix_ms),
@@ -138,7 +138,7 @@ impl Ages {
     /// stretch.
     pub fn end_at(&mut self, next: Sequence) {
         if self.marks.back().is_none_or(|last| last.from < next) {
-            self.marks.push_back(Mark {
+            self.marks.push_back(AgeMark {
                 from: next,
                 unix_ms: u64::MAX,
                 due_unix_ms: u64::MAX,
@@ -156,7 +156,7 @@ impl Ages {
         }
         match behind.checked_sub(1).and_then(|it| self.marks.get_mut(it)) {
             Some(mark) => mark.due_unix_ms = due_unix_ms,
-            None => self.marks.push_front(Mark {
+            None => self.marks.push_front(AgeMark {
                 from,
                 unix_ms,
                 due_unix_ms,
@@ -173,7 +173,7 @@ impl Ages {
     fn thin(&mut self) {
         let marks = self.marks.make_contiguous();
         let merged = marks.chunks(2).filter_map(|pair| {
-            Some(Mark {
+            Some(AgeMark {
                 from: pair.first()?.from,
                 unix_ms: pair.iter().map(|mark| mark.unix_ms).min()?,
                 due_unix_ms: pair.iter().map(|mark| mark.due_unix_ms).min()?,

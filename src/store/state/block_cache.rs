@@ -34,11 +34,11 @@ pub struct Kept {
 
 #[derive(Default)]
 pub struct Recent {
-    state: Mutex<State>,
+    state: Mutex<Cached>,
 }
 
 #[derive(Default)]
-struct State {
+struct Cached {
     /// Nodes whose reader has come to the end.
     waiting: HashSet<NodeId>,
     /// The oldest first.

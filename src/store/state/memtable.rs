@@ -21,11 +21,11 @@ use crate::{
 /// Hints that a reader is given at once.
 const HINTS_READ: usize = 64;
 /// What a hint takes besides its payload.
-const HINT_BYTES: usize = size_of::<Held>();
+const HINT_BYTES: usize = size_of::<MemtableHint>();
 
 /// A hint, and where it stands.
 #[derive(Debug, Clone)]
-struct Held {
+struct MemtableHint {
     sequence: Sequence,
     /// Payload bytes of the queue before it.
     bytes_before: u64,
@@ -34,17 +34,17 @@ struct Held {
 
 #[derive(Default)]
 pub struct Unsorted {
-    state: Mutex<State>,
+    state: Mutex<Contents>,
 }
 
 #[derive(Default)]
-struct State {
+struct Contents {
     /// In order, with gaps where blocks hold what is between.
-    queues: BTreeMap<QueueRef, VecDeque<Held>>,
+    queues: BTreeMap<QueueRef, VecDeque<MemtableHint>>,
     bytes: usize,
 }
 
-impl Held {
+impl MemtableHint {
     fn bytes(&self) -> usize {
         HINT_BYTES + self.hint.payload.len()
     }
@@ -71,22 +71,22 @@ impl Unsorted {
             hint.payload = Bytes::copy_from_slice(&hint.payload);
             let before = bytes_before;
             bytes_before += hint.payload.len() as u64;
-            Held {
+            MemtableHint {
                 sequence,
                 bytes_before: before,
                 hint,
             }
         });
-        let held: Vec<Held> = held.collect();
+        let held: Vec<MemtableHint> = held.collect();
         let mut state = self.state.lock();
-        state.bytes += held.iter().map(Held::bytes).sum::<usize>();
+        state.bytes += held.iter().map(MemtableHint::bytes).sum::<usize>();
         state.queues.entry(draft.queue).or_default().extend(held);
     }
 
     /// The queues that have hints here, each with the last of these.
     pub fn queues(&self) -> Vec<(QueueRef, Sequence)> {
         let state = self.state.lock();
-        let last = |held: &VecDeque<Held>| held.back().map(|it| it.sequence);
+        let last = |held: &VecDeque<MemtableHint>| held.back().map(|it| it.sequence);
         let queues = state.queues.iter();
         queues
             .filter_map(|(queue, held)| Some((*queue, last(held)?)))
@@ -142,7 +142,7 @@ impl Unsorted {
 
     /// Takes all away.
     pub fn clear(&self) {
-        *self.state.lock() = State::default();
+        *self.state.lock() = Contents::default();
     }
 
     /// Some hints from one on, if it is here.

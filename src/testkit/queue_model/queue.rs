@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct ModelQueue {
     /// Unknown until one of its hints is answered or shown.
     pub id: Option<QueueId>,
     pub sealed: bool,
@@ -41,10 +41,10 @@ pub(super) struct Shown {
     pub pending: Amount,
 }
 
-impl Queue {
+impl ModelQueue {
     /// One that starts with this hint.
     pub fn new(handed: Handed) -> Self {
-        Queue {
+        ModelQueue {
             id: None,
             sealed: false,
             first: 1,

@@ -60,7 +60,7 @@ impl Fate {
 }
 
 /// A transaction to be.
-struct Plan {
+struct WritingPlan {
     write: RowWrite,
     shard: ShardId,
     /// Of each number: the size of its rows, and its hint.
@@ -69,8 +69,8 @@ struct Plan {
     panics: bool,
 }
 
-impl Plan {
-    fn random(session: &Session, shard: ShardId, random: &mut fastrand::Rng) -> Plan {
+impl WritingPlan {
+    fn random(session: &Session, shard: ShardId, random: &mut fastrand::Rng) -> WritingPlan {
         let trees = random.u8(1..=3);
         let is_large = random.u8(..25) == 0;
         let count = match is_large {
@@ -96,7 +96,7 @@ impl Plan {
         }
         let is_whole = session.workload.manner != Manner::TwoSteps;
         let doomed = is_whole && random.u8(..100) < 15;
-        Plan {
+        WritingPlan {
             write: RowWrite {
                 first,
                 count,
@@ -186,7 +186,7 @@ impl Session {
         removable: &mut Vec<RowWrite>,
         random: &mut fastrand::Rng,
     ) -> Result<(), Failure> {
-        let mut plan = Plan::random(self, shard, random);
+        let mut plan = WritingPlan::random(self, shard, random);
         if self.workload.manner == Manner::TwoSteps {
             return self.write_in_two_steps(&plan, random).await;
         }
@@ -226,7 +226,7 @@ impl Session {
         }
     }
 
-    fn tell_of_plan(&self, plan: &Plan) -> std::io::Result<()> {
+    fn tell_of_plan(&self, plan: &WritingPlan) -> std::io::Result<()> {
         tell_of_rows(RowEvent::Began(plan.write))?;
         for (number, (_, node, _)) in plan.write.numbers().zip(&plan.rows) {
             tell(&Event::Tried {
@@ -240,7 +240,7 @@ impl Session {
 
     fn tell_of_commit(
         &self,
-        plan: &Plan,
+        plan: &WritingPlan,
         ids: Option<&[HintId]>,
         runs: u64,
     ) -> Result<(), Failure> {
@@ -346,7 +346,7 @@ impl Session {
     /// What a host without transactions does: a crash in between leaves rows without their hints.
     async fn write_in_two_steps(
         &self,
-        plan: &Plan,
+        plan: &WritingPlan,
         random: &mut fastrand::Rng,
     ) -> Result<(), Failure> {
         let sizes: Vec<usize> = plan.rows.iter().map(|(bytes, ..)| *bytes).collect();

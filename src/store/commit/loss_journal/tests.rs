@@ -40,7 +40,8 @@ fn tree() -> (tempfile::TempDir, sled::Tree) {
     let db = sled::open(dir.path()).unwrap();
     (
         dir,
-        db.open_tree(crate::store::engine::engine::LOSSES).unwrap(),
+        db.open_tree(crate::store::engine::generation::LOSSES)
+            .unwrap(),
     )
 }
 
@@ -302,7 +303,7 @@ fn a_record_that_claims_more_than_it_holds_is_refused_and_allocates_nothing() {
     bomb.extend([2, 1, 1]);
     let value = crate::store::format::checksum::seal(&[FOLDED], bomb);
     assert!(matches!(
-        Record::read(&[FOLDED], &value),
+        LossRecord::read(&[FOLDED], &value),
         Err(DecodeError::Postcard(_))
     ));
 }

@@ -12,10 +12,10 @@ use crate::{
         commit::committer::Committer,
         engine::{
             copy::{Copy, Pass},
-            engine::{Engine, panic_text},
+            generation::{Engine, panic_text},
         },
         failpoints::point,
-        home::home::Home,
+        home::location::Home,
     },
 };
 

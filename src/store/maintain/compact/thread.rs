@@ -20,7 +20,7 @@ use crate::{
         engine::{
             blocks::{self, ReadError},
             copy::{Copy, Pass},
-            engine::{Engine, panic_text},
+            generation::{Engine, panic_text},
         },
         failpoints::point,
         home::directory::Directory,
