@@ -276,8 +276,8 @@ impl Admission {
         last.is_none_or(|last| self.is_gone(store, key, last))
     }
 
-    /// Whether a lane's last hint has left its queue, with all older ones of the lane; then it is forgotten. Those in other queues are in
-    /// what was found.
+    /// Whether a lane's last hint has left its queue, with all older ones of the lane; then it is
+    /// forgotten. Those in other queues are in what was found.
     fn is_gone(&self, store: &Store, key: LaneKey, last: QueuePosition) -> bool {
         let is_gone = store.is_gone_in_order(key.0, last.0, last.1);
         if is_gone {

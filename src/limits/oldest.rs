@@ -17,7 +17,8 @@ const READ: PeekLimits = PeekLimits {
     payload_bytes: 1024 * 1024,
 };
 
-/// What was read, with the reader; no hints if there are none that are nobody's, or none that reads.
+/// What was read, with the reader; no hints if there are none that are nobody's, or none that
+/// reads.
 type OldestRead = Result<(Reader, Vec<PeekedHint>), HandoffError>;
 
 /// Reads, on a blocking thread, from the first hint on that nobody has claimed; others behind it

@@ -1,10 +1,10 @@
 //! Looking for hints whose own lifetime is over: they may stand anywhere in a queue, behind others
 //! that live longer.
 //!
-//! The marks of a queue's age say in which stretches of it there may be one (`store/state/ages.rs`). Such
-//! a stretch is looked through from its beginning to its end, some megabytes a look, and then it is
-//! known when the next of its lifetimes ends. What was there at open is looked through once, if any
-//! hint ever had a lifetime.
+//! The marks of a queue's age say in which stretches of it there may be one
+//! (`store/state/ages.rs`). Such a stretch is looked through from its beginning to its end, some
+//! megabytes a look, and then it is known when the next of its lifetimes ends. What was there at
+//! open is looked through once, if any hint ever had a lifetime.
 
 use super::{keeper::Keeper, oldest::read_unclaimed};
 use crate::{

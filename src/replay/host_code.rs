@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::{shard_writer::WriteError, store::panic_text};
 
-/// What the host's code answers, within so many times the limit. A panic in it, or no answer in time,
-/// is worth a retry.
+/// What the host's code answers, within so many times the limit. A panic in it, or no answer in
+/// time, is worth a retry.
 pub async fn answered<T>(
     what: &'static str,
     limit: Duration,

@@ -201,8 +201,9 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
         }
     }
 
-    /// All shards with hints are left alone, and so is the node: without this each of them would come back by itself, however many
-    /// they are. A new hint may be for another shard, but one that is not is not worth a round at once.
+    /// All shards with hints are left alone, and so is the node: without this each of them would
+    /// come back by itself, however many they are. A new hint may be for another shard, but one
+    /// that is not is not worth a round at once.
     fn failing(&mut self, failing: Failing) -> RoundPause {
         let mut most = Duration::ZERO;
         if failing.answered {

@@ -48,7 +48,8 @@ impl<P: Payload> HintedHandoff<P> {
         self.admit(vec![(node, amount)]).await
     }
 
-    /// Room for hints, each node once, all of them or none; waited for, or made, as the configuration says.
+    /// Room for hints, each node once, all of them or none; waited for, or made, as the
+    /// configuration says.
     pub(crate) async fn admit(
         &self,
         wanted: Vec<(NodeId, Amount)>,
@@ -163,7 +164,8 @@ impl<P: Payload> HintedHandoff<P> {
         (Instant::now(), Box::pin(tokio::time::sleep(length)))
     }
 
-    /// Has the oldest hints leave until there is room: never more than what is missing at that moment.
+    /// Has the oldest hints leave until there is room: never more than what is missing at that
+    /// moment.
     async fn admit_by_dropping(
         &self,
         wanted: &[(NodeId, Amount)],
@@ -173,7 +175,8 @@ impl<P: Payload> HintedHandoff<P> {
         if let Ok(reserved) = inner.store.reserve(wanted.to_vec()) {
             return Ok(reserved);
         }
-        // Dropped after what follows: nobody else looks while it counts as waiting and has its room already.
+        // Dropped after what follows: nobody else looks while it counts as waiting and has its room
+        // already.
         let mut _turn = None;
         let mut dropper = (door.dropping).begin(wanted, || door.room.notify_waiters());
         // Nodes all of whose hints are being sent.
@@ -185,7 +188,8 @@ impl<P: Payload> HintedHandoff<P> {
                 return Err(EnqueueError::ShutDown);
             }
             inner.store.check_serving()?;
-            // One at a time looks for what to drop; what is dropped is waited for by all of them together.
+            // One at a time looks for what to drop; what is dropped is waited for by all of them
+            // together.
             let looking = door.looking.acquire().await;
             _turn = Some(looking.map_err(|_| EnqueueError::ShutDown)?);
             let full = match inner.store.reserve(wanted.to_vec()) {
@@ -223,7 +227,8 @@ impl<P: Payload> HintedHandoff<P> {
                 _turn = None;
                 continue;
             }
-            // From the claim to the loss nothing is awaited: whoever gives up here leaves nothing claimed behind.
+            // From the claim to the loss nothing is awaited: whoever gives up here leaves nothing
+            // claimed behind.
             dropper.leaving(node, amount_of(&hints));
             _turn = None;
             let lost = lose(&inner.store, node, hints, LossReason::Quota).await;
@@ -232,7 +237,8 @@ impl<P: Payload> HintedHandoff<P> {
         }
     }
 
-    /// Claims as many of a node's oldest hints as are missing, fewer if there are not so many within one read.
+    /// Claims as many of a node's oldest hints as are missing, fewer if there are not so many
+    /// within one read.
     async fn claim_oldest(
         &self,
         node: NodeId,

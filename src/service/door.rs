@@ -23,7 +23,8 @@ pub(super) struct Door {
     /// One permit: for who looks for hints to drop.
     pub looking: Semaphore,
     pub dropping: Dropping,
-    /// Guards the reader of who looked last, for the next one to take out; held for no longer than that.
+    /// Guards the reader of who looked last, for the next one to take out; held for no longer than
+    /// that.
     pub reader: Mutex<Option<(NodeId, Reader)>>,
 }
 

@@ -27,12 +27,14 @@ use crate::{
     types::NodeId,
 };
 
-/// A hinted handoff queue: keeps the writes that nodes missed and delivers them when the nodes are back.
+/// A hinted handoff queue: keeps the writes that nodes missed and delivers them when the nodes are
+/// back.
 ///
-/// Cloning is cheap; all clones are the same service. When the last one is dropped, and the last write of a
-/// [`PointsWriter`](crate::PointsWriter) has ended that was under way, the service stops as by
-/// [`shutdown`](HintedHandoff::shutdown), except that sends of replay are abandoned at once (they are sent again after
-/// the next open); nothing that was answered is lost. Prefer `shutdown`: it waits for those writes, within bounds.
+/// Cloning is cheap; all clones are the same service. When the last one is dropped, and the last
+/// write of a [`PointsWriter`](crate::PointsWriter) has ended that was under way, the service stops
+/// as by [`shutdown`](HintedHandoff::shutdown), except that sends of replay are abandoned at once
+/// (they are sent again after the next open); nothing that was answered is lost. Prefer `shutdown`:
+/// it waits for those writes, within bounds.
 pub struct HintedHandoff<P: Payload> {
     pub(super) inner: Arc<Inner>,
     /// Reopens of the store that a sync of this handle has told of.
@@ -63,7 +65,8 @@ pub(super) struct Inner {
     pub(super) room: Arc<Semaphore>,
     /// One permit a transaction, all of them for one that runs alone.
     pub(super) turns: Arc<Semaphore>,
-    /// A permit for whoever changes the queues of nodes, since their tasks must not be started meanwhile.
+    /// A permit for whoever changes the queues of nodes, since their tasks must not be started
+    /// meanwhile.
     pub(super) changes: Semaphore,
     /// For which nodes' removal callers wait, and how many. Nothing else is taken while it is held.
     pub(super) waiting: Mutex<BTreeMap<NodeId, usize>>,

@@ -6,10 +6,11 @@ use std::time::Duration;
 pub const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// SLED.md rule 13: sled uses several times what it is told.
 pub const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits for them.
+/// SLED.md rule 2: at most this much is handed to sled between two fsyncs, also when nobody waits
+/// for them.
 pub const GROUP_BYTES: usize = 1024 * 1024;
 /// SLED.md rule 16: a handle dropped a moment ago may still hold the file's lock.
 pub const LINGERING_LOCK: Duration = Duration::from_secs(3);
-/// What a hint may cost beside itself, were it the first one of a new node: block header and key, the node's record, the
-/// next queue id.
+/// What a hint may cost beside itself, were it the first one of a new node: block header and key,
+/// the node's record, the next queue id.
 pub const APPEND_OVERHEAD_BYTES: usize = 256;

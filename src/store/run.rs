@@ -109,8 +109,8 @@ impl Committer {
     }
 
     /// While nothing is to be done: whether the disk still takes what is written. In a shared
-    /// database the host writes, and sled's own thread moves pages about and only logs what an fsync
-    /// of its says; so what is not on the disk there may come to more than it should, too.
+    /// database the host writes, and sled's own thread moves pages about and only logs what an
+    /// fsync of its says; so what is not on the disk there may come to more than it should, too.
     fn look(&mut self) -> Result<(), StorageError> {
         let engine = self.engine()?;
         let is_due = engine.is_due_before_batch();

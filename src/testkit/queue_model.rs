@@ -72,7 +72,8 @@ pub struct QueueModel {
 
 #[derive(Debug, Default)]
 struct ModelNode {
-    /// In the order in which they are drained. What is handed in goes to the last, unless that is sealed.
+    /// In the order in which they are drained. What is handed in goes to the last, unless that is
+    /// sealed.
     queues: Vec<ModelQueue>,
     /// Something durable was there since it was last removed, so the store knows the node.
     is_known: bool,

@@ -28,7 +28,8 @@ impl Store {
         self.ask(done, |done| Request::Pause { node, how, done });
     }
 
-    /// Pauses the replay of all nodes, or ends that pause. Nodes that are paused by themselves stay so.
+    /// Pauses the replay of all nodes, or ends that pause. Nodes that are paused by themselves stay
+    /// so.
     pub fn pause_all(
         &self,
         how: Option<Pause>,
@@ -38,8 +39,8 @@ impl Store {
         self.ask(done, |done| Request::Pause { node, how, done });
     }
 
-    /// Parks every node that is known and not among `members`, and no other. `now_unix_ms` is in the
-    /// time of this life.
+    /// Parks every node that is known and not among `members`, and no other. `now_unix_ms` is in
+    /// the time of this life.
     pub fn retain_nodes(
         &self,
         members: Members,
@@ -102,8 +103,8 @@ impl Store {
         self.shared.holds.lock().leaving.clone()
     }
 
-    /// Puts the queues of `from` among those of `to`, and forgets `from`. Tells how much was pending in them. No task may be at
-    /// work for either.
+    /// Puts the queues of `from` among those of `to`, and forgets `from`. Tells how much was
+    /// pending in them. No task may be at work for either.
     pub fn rename_node(
         &self,
         from: NodeId,
@@ -131,7 +132,8 @@ impl Store {
         self.ask(done, |done| Request::RemoveDrained(node, done));
     }
 
-    /// As [`remove_node`](Store::remove_node) if the node is parked since then still, else it is left as it is.
+    /// As [`remove_node`](Store::remove_node) if the node is parked since then still, else it is
+    /// left as it is.
     pub fn purge_node(
         &self,
         node: NodeId,

@@ -86,8 +86,9 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the outcome of what was
-    /// handed over is unknown; rule 10, a damaged file may make the engine panic.
+    /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the
+    /// outcome of what was handed over is unknown; rule 10, a damaged file may make the engine
+    /// panic.
     pub fn guarded<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, StorageError>,

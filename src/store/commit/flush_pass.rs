@@ -17,8 +17,8 @@ pub struct Sorting {
     pub pass: Option<Pass>,
     /// Where a pass ended in this group.
     pub ended: Option<Sequence>,
-    /// Queues of which nothing is left, but that mixed groups below this may still have hints of. As long as a node lists them as retired
-    /// an open knows that these are done with.
+    /// Queues of which nothing is left, but that mixed groups below this may still have hints of.
+    /// As long as a node lists them as retired an open knows that these are done with.
     pub gone: Vec<(Sequence, NodeId, QueueRef)>,
 }
 

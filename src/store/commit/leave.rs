@@ -1,5 +1,5 @@
-//! What a group does with hints that leave undelivered, and with dead letters: it works out the records, which `write_batch.rs` writes as
-//! one with all else of the group.
+//! What a group does with hints that leave undelivered, and with dead letters: it works out the
+//! records, which `write_batch.rs` writes as one with all else of the group.
 
 use std::collections::{BTreeMap, BTreeSet};
 

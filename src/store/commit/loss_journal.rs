@@ -11,9 +11,10 @@
 //! 04 <queue u64>   dead letters of a queue that are none any more: no part of the journal,
 //!                  see `gone_letters.rs`
 //! ```
-//! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it u32. An entry of copies that were not
-//! stored, which have no queue, has version 2. The order of the fields of [`OfQueue`], [`NotStoredRecord`], [`LostOfQueue`],
-//! [`NotStoredOfNode`] and [`Folded`], and of the variants of [`LossReason`], is part of the format.
+//! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it
+//! u32. An entry of copies that were not stored, which have no queue, has version 2. The order of
+//! the fields of [`OfQueue`], [`NotStoredRecord`], [`LostOfQueue`], [`NotStoredOfNode`] and
+//! [`Folded`], and of the variants of [`LossReason`], is part of the format.
 //!
 //! Entries are kept up to a number; beyond it the oldest is folded into a range of its queue, or a
 //! sum of its node, and into sums by reason, in the same step that adds the newest. The ranges and

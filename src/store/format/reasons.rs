@@ -22,7 +22,8 @@ pub enum LossReason {
     Discarded,
     /// They were dead letters, and there were too many.
     DeadLetterQuota,
-    /// Their node was not among those of [`retain_nodes`](crate::HintedHandoff::retain_nodes) for too long.
+    /// Their node was not among those of [`retain_nodes`](crate::HintedHandoff::retain_nodes) for
+    /// too long.
     Purged,
     /// They never were hints: copies of a write that could be neither sent nor stored.
     NotStored,

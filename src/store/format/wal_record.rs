@@ -1,10 +1,12 @@
 //! A mixed group: the few hints that a commit group has for each of many nodes, stored as one
 //! block.
 //!
-//! With a block of its own for each node's one hint or two, a group costs an insert a node, compresses badly, and has sled keep a page
-//! in memory for every dozen hints that wait. So such a group is one block at first, and its hints are held in memory for those who
-//! read them (`memtable.rs`). Once many have gathered they are sorted into blocks of their queues (`flush.rs`), larger ones by then;
-//! those that left meanwhile never are. An open sorts what a crash left (`memtable.rs`).
+//! With a block of its own for each node's one hint or two, a group costs an insert a node,
+//! compresses badly, and has sled keep a page in memory for every dozen hints that wait. So such a
+//! group is one block at first, and its hints are held in memory for those who read them
+//! (`memtable.rs`). Once many have gathered they are sorted into blocks of their queues
+//! (`flush.rs`), larger ones by then; those that left meanwhile never are. An open sorts what a
+//! crash left (`memtable.rs`).
 //!
 //! ```text
 //! header  as of any block, with bit 1 of its flags set,

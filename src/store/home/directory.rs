@@ -161,7 +161,8 @@ impl Directory {
         folder.sync()
     }
 
-    /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as none.
+    /// The summary of a clean shutdown, or `None` after any other stop. A damaged one counts as
+    /// none.
     pub fn clean_summary(
         &self,
         name: &str,
@@ -297,7 +298,8 @@ impl Directory {
     }
 }
 
-/// The summary of a clean shutdown in a file, `None` if there is none. A damaged one counts as none.
+/// The summary of a clean shutdown in a file, `None` if there is none. A damaged one counts as
+/// none.
 pub fn read_summary(
     folder: &Folder,
     name: &str,

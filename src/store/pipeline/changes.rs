@@ -48,8 +48,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Bytes that will be handed to the engine. As in trimming, a removal counts as its key and the value that it removes: sled
-    /// rewrites the pages around it.
+    /// Bytes that will be handed to the engine. As in trimming, a removal counts as its key and the
+    /// value that it removes: sled rewrites the pages around it.
     pub fn bytes(&self) -> usize {
         self.bytes.get()
     }

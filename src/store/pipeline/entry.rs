@@ -27,7 +27,8 @@ use crate::{
 
 /// Bytes of entries that a group takes: what is left of [`GROUP_BYTES`] is for cursors and trims.
 pub const APPEND_BYTES: usize = GROUP_BYTES - 192 * 1024;
-/// Beside payloads that are moved: a cursor with all that left out of order, and records of the loss journal.
+/// Beside payloads that are moved: a cursor with all that left out of order, and records of the
+/// loss journal.
 const DEPARTURE_SHARE: usize = 64 * 1024;
 /// The same of a hint that leaves with its group: the list of its queue is short (see `plan.rs`).
 const STILLBORN_SHARE: usize = 10 * 1024;
@@ -62,7 +63,8 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// What it takes of a group: bytes that it may hand to the engine, and something for each row that must be looked at.
+    /// What it takes of a group: bytes that it may hand to the engine, and something for each row
+    /// that must be looked at.
     pub fn share(&self, row_log_bytes: usize) -> usize {
         match self {
             Entry::Append(append) => append.hint.raw_bytes() + APPEND_OVERHEAD_BYTES,
@@ -227,7 +229,8 @@ pub enum Part {
 pub enum Control {
     /// Answered when all that came before is durable, acks too.
     Sync(ControlDone<()>),
-    /// The same, and the entries of the loss journal are closed: answered with the index of the next one.
+    /// The same, and the entries of the loss journal are closed: answered with the index of the
+    /// next one.
     CloseEntries(ControlDone<u64>),
     /// Pauses, renames, parks or removes nodes.
     Nodes(NodesRequest),
@@ -235,7 +238,8 @@ pub enum Control {
     JudgeDamage(NodeId, QueueRef, ControlDone<()>),
     /// Sort all hints that stand in mixed groups into blocks of their queues.
     Sort(ControlDone<()>),
-    /// Go on with this copy of the generation in use: answered with the old engine, or with none if the copy is too far behind.
+    /// Go on with this copy of the generation in use: answered with the old engine, or with none if
+    /// the copy is too far behind.
     Switch(Arc<Copy>, ControlDone<Option<Arc<Engine>>>),
     /// The last request: commit all, leave `CLEAN`, drop the engine.
     Close(ControlDone<()>),

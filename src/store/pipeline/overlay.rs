@@ -94,8 +94,9 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Rows to be written and removed as one, without having read anything: what a [`sled::Batch`] is for one tree, over any number
-/// of trees of a shared database. See [`HintedHandoff::apply`](crate::HintedHandoff::apply).
+/// Rows to be written and removed as one, without having read anything: what a [`sled::Batch`] is
+/// for one tree, over any number of trees of a shared database. See
+/// [`HintedHandoff::apply`](crate::HintedHandoff::apply).
 #[derive(Debug, Default)]
 pub struct RowBatch {
     changes: Vec<(IVec, TreeChanges)>,

@@ -457,8 +457,8 @@ fn load_cursor(
     }
 }
 
-/// Finds the last block. One that does not read is counted by what its header claims: what is claimed in excess is
-/// reported as lost, what is claimed too little is not there to be read.
+/// Finds the last block. One that does not read is counted by what its header claims: what is
+/// claimed in excess is reported as lost, what is claimed too little is not there to be read.
 fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<FoundTail>, sled::Error> {
     let Some(first) = blocks::last_start(&engine.hints, at, Sequence(u64::MAX))? else {
         return Ok(None);

@@ -38,7 +38,8 @@ use crate::{
     types::NodeId,
 };
 
-/// A store that fails again sooner than this was not well: its waits go on growing, so that it does not flap.
+/// A store that fails again sooner than this was not well: its waits go on growing, so that it does
+/// not flap.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
 /// How long an attempt waits for a rewrite under way. What the rewrite asks of the commit thread

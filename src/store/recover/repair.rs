@@ -1,8 +1,9 @@
 //! Writing a generation anew from what is intact in the log of a damaged one.
 //!
-//! The damaged one is only read, and moved aside whole once the new one has taken its place; a crash before that leaves it in
-//! use. What is written comes from the log record by record (see `log_scan.rs`); what is done with, and stands in the log still,
-//! is told by `CLEAN`, or else by the node records and cursors that are found.
+//! The damaged one is only read, and moved aside whole once the new one has taken its place; a
+//! crash before that leaves it in use. What is written comes from the log record by record (see
+//! `log_scan.rs`); what is done with, and stands in the log still, is told by `CLEAN`, or else by
+//! the node records and cursors that are found.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -188,8 +189,9 @@ impl Known {
         }
     }
 
-    /// Letters of a node that was removed stand in the log still. `CLEAN` names all queues that have any; without it, a record that is
-    /// older than what it is asked about lists a queue as live at least.
+    /// Letters of a node that was removed stand in the log still. `CLEAN` names all queues that
+    /// have any; without it, a record that is older than what it is asked about lists a queue as
+    /// live at least.
     fn forget_letters(&mut self, clean: Option<&Summary>, wanted: &WantedBlocks) {
         let gone = &self.gone_letters;
         self.letters.retain(|place, (letter, _)| {

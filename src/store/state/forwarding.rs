@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::store::format::keys::Place;
 
-/// By where they are now, where hints stood that were dead letters and are not done with: every place, the first one first.
+/// By where they are now, where hints stood that were dead letters and are not done with: every
+/// place, the first one first.
 pub type Redriven = HashMap<Place, Vec<Place>>;
 
 /// Adds what a record says that was found: `letter` is now `now`.

@@ -1,4 +1,5 @@
-//! The registry behind its lock, and room that was promised under it. Whoever makes room under the lock tells those who wait for room, right after it lets go of it.
+//! The registry behind its lock, and room that was promised under it. Whoever makes room under the
+//! lock tells those who wait for room, right after it lets go of it.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -108,7 +109,8 @@ impl Reservation {
         }
     }
 
-    /// Its hints are published under the lock of the account: they count as pending, and as nothing else.
+    /// Its hints are published under the lock of the account: they count as pending, and as nothing
+    /// else.
     pub(crate) fn settle(mut self, quota: &mut Quota) {
         if let Some((_, held)) = self.held.take() {
             quota.unreserve(&held);

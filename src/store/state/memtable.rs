@@ -1,8 +1,9 @@
 //! Hints of mixed groups that are in no block of their queue yet, for those who read them.
 //!
-//! One mutex guards all of it; nothing else is taken while it is held. The commit thread puts hints here once they are durable and
-//! before anybody hears of them, and takes them away once they stand in a block, or have left their queue. So a reader that looks here
-//! first and in the engine then finds every hint that is pending. What is here is bounded by `flush.rs`.
+//! One mutex guards all of it; nothing else is taken while it is held. The commit thread puts hints
+//! here once they are durable and before anybody hears of them, and takes them away once they stand
+//! in a block, or have left their queue. So a reader that looks here first and in the engine then
+//! finds every hint that is pending. What is here is bounded by `flush.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 

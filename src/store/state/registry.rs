@@ -1,7 +1,7 @@
 //! What is known of every node's queues in memory: cursors, watermarks, depth.
 //!
-//! One mutex guards it (see [`Shared`](crate::store::pipeline::shared::Shared)). The commit thread publishes what became durable, replay
-//! advances cursors, everybody reads.
+//! One mutex guards it (see [`Shared`](crate::store::pipeline::shared::Shared)). The commit thread
+//! publishes what became durable, replay advances cursors, everybody reads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

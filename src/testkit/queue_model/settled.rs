@@ -1,6 +1,7 @@
 //! What the model says of hints without an answer, and how it names them.
 
-/// A hint in the model. Given out when it is handed in; the store's own id may come later, or never.
+/// A hint in the model. Given out when it is handed in; the store's own id may come later, or
+/// never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HintNumber(pub(super) u64);
 

@@ -35,7 +35,8 @@ use crate::{
 };
 use rows::Tables;
 
-/// Tasks that write, each to a shard of its own, so that the order of its numbers is the order of the shard.
+/// Tasks that write, each to a shard of its own, so that the order of its numbers is the order of
+/// the shard.
 const WRITERS: u64 = 4;
 
 /// How the host writes a row and its hint.

@@ -1,10 +1,12 @@
 //! Giving space back: sled's log never shrinks (SLED.md rule 12), so a store whose log is mostly
 //! empty is written anew, into the next generation, while it goes on.
 //!
-//! This is the thread that does it. It looks now and then whether that is worth it (`when.rs`); makes the new generation a copy of
-//! the one in use, in passes (`copy.rs`), until little is left to bring over; has the commit thread bring over the rest, name
-//! the new one in `CURRENT` and go on with it (`switch.rs`); and removes the old one. Up to the moment at which `CURRENT` changes
-//! nothing depends on the copy: whatever is in the way, it is given up, and the store goes on with what it has.
+//! This is the thread that does it. It looks now and then whether that is worth it (`when.rs`);
+//! makes the new generation a copy of the one in use, in passes (`copy.rs`), until little is left
+//! to bring over; has the commit thread bring over the rest, name the new one in `CURRENT` and go
+//! on with it (`switch.rs`); and removes the old one. Up to the moment at which `CURRENT` changes
+//! nothing depends on the copy: whatever is in the way, it is given up, and the store goes on with
+//! what it has.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
