@@ -11,6 +11,7 @@ use crate::{
         engine::{
             blocks::{self, ReadError},
             generation::Engine,
+            table,
         },
         format::{
             block::Hint,
@@ -130,7 +131,7 @@ impl Store {
             let from = after.map_or(0, |id| id.sequence.0.saturating_add(1));
             letters_of(&engine, *queue, Sequence(from)).filter_map(Result::transpose)
         });
-        let found = found.take(max).collect::<sled::Result<_>>();
+        let found = found.take(max).collect::<table::Result<_>>();
         found.map_err(unread)
     }
 

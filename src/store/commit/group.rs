@@ -16,7 +16,7 @@ use crate::{
     store::{
         bounds::GROUP_BYTES,
         commit::{
-            committer::Committer,
+            committer::{Committer, closed},
             encode_pool::Job,
             plan::Plan,
             trim::Letters,
@@ -177,9 +177,10 @@ impl Committer {
         self.end_pass()?;
         self.write_statuses()?;
         self.trim(brought)?;
-        span.record("bytes", self.handed_bytes);
-        if self.handed_bytes > 0 && !is_off(Safeguard::GroupCommits) {
-            self.commit()?;
+        let writer = self.writer()?;
+        span.record("bytes", writer.handed_bytes());
+        if writer.handed_bytes() > 0 && !is_off(Safeguard::GroupCommits) {
+            writer.commit()?;
         }
         self.publish(new, moved, reserved);
         point("commit: published")
@@ -273,9 +274,8 @@ impl Committer {
         if nodes.is_empty() {
             return Ok(());
         }
-        let engine = self.engine()?;
-        self.handed_bytes += meta::set_next_queue(&engine, self.next_queue)
-            .map_err(|error| StorageError::new("write to the engine", error))?;
+        let next = self.next_queue;
+        meta::set_next_queue(self.writer()?, next)?;
         for node in nodes {
             point("append: queue counter written")?;
             self.write_record(*node)?;
@@ -291,10 +291,9 @@ impl Committer {
         if self.lifetimes_are_noted || !has_any() {
             return Ok(());
         }
-        let failed = |error| StorageError::new("write to the engine", error);
-        let engine = self.engine()?;
-        if !meta::has_lifetimes(&engine).map_err(failed)? {
-            self.handed_bytes += meta::set_lifetimes(&engine).map_err(failed)?;
+        let noted = meta::has_lifetimes(&*self.engine()?);
+        if !noted.map_err(|error| StorageError::new("read whether hints have lifetimes", error))? {
+            meta::set_lifetimes(self.writer()?)?;
         }
         self.lifetimes_are_noted = true;
         Ok(())
@@ -307,7 +306,7 @@ impl Committer {
         }
         let engine = self.engine()?;
         for key in keys {
-            self.insert(&engine.hints, key, Vec::new())?;
+            self.writer()?.put(&engine.hints, key, Vec::new())?;
         }
         point("append: spacers written")
     }
@@ -320,9 +319,9 @@ impl Committer {
         let mut writes = block.into_writes().peekable();
         while let Some((key, value)) = writes.next() {
             if alone && writes.peek().is_none() {
-                self.commit()?;
+                self.writer()?.commit()?;
             }
-            self.insert(&engine.hints, &key, value)?;
+            self.writer()?.put(&engine.hints, &key, value)?;
             point("append: chunk written")?;
         }
         point("append: block written")
@@ -333,7 +332,8 @@ impl Committer {
             return Ok(());
         };
         let engine = self.engine()?;
-        self.insert(&engine.nodes, &NodeRecord::key(node), value)
+        self.writer()?
+            .put(&engine.nodes, &NodeRecord::key(node), value)
     }
 
     fn write_statuses(&mut self) -> Result<(), StorageError> {
@@ -350,7 +350,8 @@ impl Committer {
             // A node that was removed has none.
             if let Some(status) = status {
                 written += status.len();
-                self.insert(&engine.nodes, &Status::key(node), status)?;
+                self.writer()?
+                    .put(&engine.nodes, &Status::key(node), status)?;
             }
         }
         Ok(())
@@ -383,7 +384,8 @@ impl Committer {
                 let bytes = hint.hint.payload_bytes();
                 queue.cursor.leave(hint.mark.sequence, bytes, *leave);
             }
-            self.insert(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
+            self.writer()?
+                .put(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
             point("ack: cursor written")?;
             self.forget_redriven(&queue)?;
             let retired = queue.sealed && queue.is_drained();
@@ -408,26 +410,15 @@ impl Committer {
         if !self.trimmer.has_work() {
             return Ok(());
         }
-        let rest = GROUP_BYTES.saturating_sub(self.handed_bytes + TRIM_MARGIN_BYTES);
-        let mut budget = rest.max(TRIMS_PER_BROUGHT * brought);
+        let writer = self.writer.as_mut().ok_or_else(closed)?;
+        let rest = GROUP_BYTES.saturating_sub(writer.handed_bytes() + TRIM_MARGIN_BYTES);
+        let budget = rest.max(TRIMS_PER_BROUGHT * brought);
         let queues = self.trimmer.queues_of_group(brought > GROUP_BYTES / 2);
-        let engine = self.engine()?;
-        loop {
-            let trimmed = self
-                .trimmer
-                .step(&engine, budget, queues)
-                .map_err(|error| StorageError::new("trim", error))?;
-            self.handed_bytes += trimmed.bytes;
-            budget = budget.saturating_sub(trimmed.bytes);
-            if trimmed.bytes > 0 {
-                point("trim: removed")?;
-            }
-            self.strike(trimmed.gone)?;
-            if !trimmed.is_due {
-                return Ok(());
-            }
-            self.commit()?;
+        let trimmed = self.trimmer.step(writer, budget, queues)?;
+        if trimmed.bytes > 0 {
+            point("trim: removed")?;
         }
+        self.strike(trimmed.gone)
     }
 
     fn publish(&mut self, new: NewHints, moved: Vec<Moved>, reserved: Vec<Reservation>) {

@@ -5,16 +5,14 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use sled::{IVec, Tree};
-
 use crate::{
     error::StorageError,
     store::{
         bounds::GROUP_BYTES,
         commit::committer::Committer,
         engine::{
-            growth::DUE_BYTES,
-            rows::{RowMap, apply, read_row},
+            rows::{RowMap, read_row},
+            table::{IVec, Table},
         },
         failpoints::{Safeguard, is_off, point},
         format::{
@@ -55,7 +53,7 @@ type Cursors = HashMap<(NodeId, QueueRef), Cursor>;
 /// What the transactions of a group change, as one.
 #[derive(Default)]
 pub struct Accepted {
-    rows: HashMap<IVec, (Tree, RowMap)>,
+    rows: HashMap<IVec, (Table, RowMap)>,
     pub cursors: Cursors,
     /// What consumers acknowledge.
     acked: Vec<(NodeId, Mark)>,
@@ -116,7 +114,7 @@ impl Accepted {
         self.acked
             .extend(draft.acks.iter().map(|ack| (ack.node, ack.last)));
         for (name, changes) in changes {
-            let new = || (changes.tree, RowMap::new());
+            let new = || (Table::of_host(changes.tree), RowMap::new());
             let (_, rows) = self.rows.entry(name).or_insert_with(new);
             rows.extend(changes.writes);
         }
@@ -297,7 +295,7 @@ impl Committer {
         }
         let ours = self.records(blocks, &mut accepted)?;
         let rows = accepted.rows.values().map(|(tree, rows)| (tree, rows));
-        let writes: Vec<(&Tree, &RowMap)> = [
+        let writes: Vec<(&Table, &RowMap)> = [
             (&engine.hints, &ours.hints),
             (&engine.nodes, &ours.nodes),
             (&engine.losses, &accepted.losses),
@@ -306,31 +304,15 @@ impl Committer {
         .chain(rows)
         .collect();
 
-        // SLED.md rule 2.
-        let bytes = writes.iter().flat_map(|(_, rows)| rows.iter());
-        let bytes = bytes.map(|(key, value)| key.len() + value.as_ref().map_or(0, |it| it.len()));
-        let bytes = accepted.removed_bytes + bytes.sum::<usize>();
-        let failed = |error| StorageError::new("write a transaction", error);
-        let is_full = self.handed_bytes + bytes > GROUP_BYTES && self.handed_bytes > 0;
-        if is_full || engine.is_due_before_batch().map_err(failed)? {
-            self.commit()?;
-        }
-        let before = engine.unsynced_bytes().map_err(failed)?;
-        self.handed_bytes += bytes;
-        apply(&writes).map_err(failed)?;
+        let written = self.writer()?.transact(&writes, accepted.removed_bytes)?;
         point("transaction: applied")?;
-        let unsynced = engine.unsynced_bytes().map_err(failed)?;
         let our_keys = ours.hints.len() + ours.nodes.len() + accepted.losses.len();
-        let of_ours = our_keys as u64 * LEAF_BYTES + bytes as u64;
-        let of_rows = unsynced.saturating_sub(before + of_ours);
+        let of_ours = our_keys as u64 * LEAF_BYTES + written.bytes as u64;
         let rows = accepted.rows.values().map(|(_, rows)| rows.len()).sum();
+        let of_rows = written.log_bytes.saturating_sub(of_ours);
         self.shared.inbox.note_rows(rows, of_rows as usize);
         self.show(accepted);
-        // What comes behind it may have segments of it written over.
-        match unsynced > DUE_BYTES {
-            true => self.commit(),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// The records of ours that are part of the transaction: cursors, blocks, dead letters, and the
@@ -353,13 +335,13 @@ impl Committer {
             while let Some((key, value)) = writes.next() {
                 if is_large && writes.peek().is_some() {
                     let engine = self.engine()?;
-                    self.insert(&engine.hints, &key, value)?;
+                    self.writer()?.put(&engine.hints, &key, value)?;
                 } else {
-                    hints.insert(IVec::from(&key), Some(value));
+                    hints.insert(IVec::from(&key), Some(value.into()));
                 }
             }
             if is_large {
-                self.commit()?;
+                self.writer()?.commit()?;
             }
         }
         let records = accepted.rewrites.iter().filter_map(|node| {

@@ -368,7 +368,7 @@ mod tests {
                 let length = (number * 37 % 16_000) as usize;
                 let value = [life, number].map(u64::to_be_bytes).concat();
                 let value = [value, vec![(number % 251) as u8; length]].concat();
-                engine.hints.insert(&key, value.clone()).unwrap();
+                engine.hints.0.insert(&key, value.clone()).unwrap();
                 written.insert(key, value);
             }
             engine.close().unwrap();

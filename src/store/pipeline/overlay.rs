@@ -9,10 +9,13 @@ use sled::{IVec, Tree};
 use crate::{
     error::TransactionError,
     store::{
-        engine::rows::{RowMap, read_row},
+        engine::{
+            rows::{RowMap, read_row},
+            table::same_database,
+        },
         pipeline::{
             changes::{Budget, TreeChanges, row_bytes},
-            transaction::{Draft, same_database},
+            transaction::Draft,
         },
     },
 };

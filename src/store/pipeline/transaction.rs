@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use sled::{IVec, transaction::Transactional};
-
 use crate::{
     error::{EnqueueError, StorageError, TransactionError, TreeProblem},
     store::{
-        engine::generation::{Engine, HINTS, LOSSES, META, NODES},
+        engine::{
+            generation::{Engine, HINTS, LOSSES, META, NODES},
+            table::IVec,
+        },
         format::{block::Hint, peeked::Mark},
         pipeline::changes::{Budget, TreeChanges},
         state::lock::Reservation,
@@ -139,12 +140,6 @@ pub enum Refusal {
     Enqueue(EnqueueError),
 }
 
-/// sled compares the directories of the two.
-pub fn same_database(one: &sled::Tree, other: &sled::Tree) -> bool {
-    let pair: [&sled::Tree; 2] = [one, other];
-    Transactional::<()>::make_overlay(pair.as_slice()).is_ok()
-}
-
 /// Checks that `trees` are the host's, in the database that holds our own.
 pub fn check_trees(engine: &Engine, trees: &[sled::Tree]) -> Result<(), TransactionError> {
     let failed = |name: &IVec, problem: TreeProblem| {
@@ -154,7 +149,7 @@ pub fn check_trees(engine: &Engine, trees: &[sled::Tree]) -> Result<(), Transact
     let mut seen = Vec::with_capacity(trees.len());
     for tree in trees {
         let name = tree.name();
-        if !same_database(&engine.meta, tree) {
+        if !engine.meta.is_beside(tree) {
             return failed(&name, TreeProblem::OtherDatabase);
         }
         if [META, NODES, HINTS, LOSSES]

@@ -10,7 +10,7 @@ use crate::{
     store::{
         commit::{
             backoff::Healing,
-            committer::{Committer, Tail},
+            committer::{Committer, Tail, group_writer},
             encode_pool::Encoding,
             flush_pass::Sorting,
             trim::{Letters, Trimmer},
@@ -31,7 +31,7 @@ use crate::{
 /// What the threads of a store need, given what was opened.
 pub fn assemble(
     config: &Config,
-    engine: Engine,
+    engine: Arc<Engine>,
     mut recovered: Recovered,
     home: Home,
     on_durable: OnDurable,
@@ -42,7 +42,6 @@ pub fn assemble(
     );
     recovered.registry.limit(Limits::of(config));
     recovered.registry.quota.disk = DiskLimit::of(config);
-    let engine = Arc::new(engine);
     let shared = Arc::new(Shared::new(
         recovered.store,
         Arc::clone(&engine),
@@ -59,7 +58,7 @@ pub fn assemble(
     let (tails, trimmer, dirty) = take_over(&shared, &recovered);
     let committer = Committer {
         shared: Arc::clone(&shared),
-        engine: Some(engine),
+        writer: Some(group_writer(engine, &shared, &home)),
         config: Config {
             // Once is enough: a reopen goes on with the identity it has.
             reset_identity: false,
@@ -77,7 +76,6 @@ pub fn assemble(
         redriven: recovered.redriven,
         dirty,
         statuses: BTreeSet::new(),
-        handed_bytes: 0,
         healing: Healing::default(),
         searched: BTreeSet::new(),
         lifetimes_are_noted: false,

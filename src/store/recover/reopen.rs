@@ -18,10 +18,10 @@ use crate::{
     store::{
         commit::{
             backoff::{ATTEMPTS_APART_MAX, Healing},
-            committer::Committer,
+            committer::{Committer, group_writer},
             flush_pass::Sorting,
         },
-        engine::{folder::Folder, unsynced},
+        engine::{folder::Folder, table::is_damage, unsynced},
         failpoints::{Safeguard, is_off},
         format::{
             keys::QueueRef,
@@ -120,14 +120,14 @@ impl Committer {
                 "it is being written anew",
             ));
         }
-        if let Some(engine) = &self.engine {
+        if let Ok(engine) = self.engine() {
             let fsyncs = &self.shared.counters.fsyncs_of_closed_engines;
             fsyncs.fetch_add(engine.fsyncs(), Relaxed);
         }
-        let unsynced = self.engine.as_ref().map(|engine| engine.unsynced());
+        let unsynced = self.engine().ok().map(|engine| engine.unsynced());
         if let Err(error) = self.let_go_of_engine() {
             // It had failed before; only one that is still held must not be opened a second time.
-            if self.engine.is_some() {
+            if self.writer.is_some() {
                 return Err(error);
             }
             tracing::warn!(error = %error, source = %error.source, "the failed engine did not close cleanly");
@@ -172,7 +172,6 @@ impl Committer {
             self.healing.rebuilt += 1;
             *self.shared.moved_aside.lock() = moved_aside;
         }
-        let engine = Arc::new(engine);
         let found = mem::take(&mut recovered.registry);
         carry_over(&mut self.shared.registry.lock(), found);
         let said = recovered.said.clone();
@@ -186,11 +185,10 @@ impl Committer {
         self.journal = recovered.journal;
         self.redriven = recovered.redriven;
         self.next_queue = recovered.next_queue;
-        self.handed_bytes = 0;
         // It may have dropped other blocks this time.
         self.searched.clear();
         self.lifetimes_are_noted = false;
-        self.engine = Some(Arc::clone(&engine));
+        self.writer = Some(group_writer(Arc::clone(&engine), &self.shared, &self.home));
         self.shared.counters.reopened.fetch_add(1, Relaxed);
         self.shared.heal(engine);
         if !self.shared.is_serving() {
@@ -205,13 +203,6 @@ impl Committer {
         self.shared.tell(StoreEvent::Reopened);
         Ok(())
     }
-}
-
-/// Whether the engine met a record that does not pass its checksum: opening it again would not
-/// help.
-fn is_damage(cause: &StorageError) -> bool {
-    let error = cause.source.downcast_ref::<sled::Error>();
-    matches!(error, Some(sled::Error::Corruption { .. }))
 }
 
 /// Queues as they were found; counts since open as they were, less what had left a queue and is in
