@@ -21,7 +21,7 @@ mod state;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -54,13 +54,14 @@ pub use format::{
 };
 pub use home::host_database::{database_config, make_durable, mend_database, open_database};
 pub use pipeline::{
+    batch::{Ack, HintKind, Leaving, NewHint, RowChanges, WriteBatch},
     changes::Budget,
     done::AppendDone,
     held::Held,
     node_request::{Members, Retained},
     overlay::{RowBatch, Rows},
     shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
-    transaction::{Ack, Draft, Proposal, Refusal},
+    ticket::{BatchDone, Refusal, Written},
 };
 pub use read::reader::{Peek, PeekLimits, Reader};
 pub use recover::salvage::salvage;
@@ -108,9 +109,10 @@ use commit::committer::Committer;
 use maintain::compact::thread::Rewriter;
 use pipeline::{
     asked::Asked,
+    control::Control,
     done::ControlDone,
-    entry::{Append, Control, Entry},
     shared::Shared,
+    ticket::{Entry, told_id},
     watchdog::StopSignal,
 };
 use state::limits::Limits;
@@ -250,20 +252,31 @@ impl Store {
 
     /// The same for a hint that room was reserved for.
     pub fn append_within(&self, reserved: Reservation, node: NodeId, hint: Hint, done: AppendDone) {
-        self.hand_in_checked(Entry::Append(Append {
-            node,
-            hint,
-            held: None,
-            answered: false,
-            reserved,
-            done,
-        }));
+        let batch = WriteBatch::of_hint(node, hint, HintKind::Pending);
+        self.hand_in_checked(Entry::new(batch, reserved, told_id(done)));
     }
 
-    /// Hands a transaction to the pipeline. `done` is called once, on the commit thread or on this
-    /// one; it must not block.
-    pub fn propose(&self, proposal: Proposal) {
-        self.hand_in_checked(Entry::Proposal(proposal));
+    /// Hands in what is to come into effect as one. `done` is called once, on the commit thread or
+    /// on this one, as soon as it is durable, or as it is seen by all; it must not block.
+    pub fn write(
+        &self,
+        batch: WriteBatch,
+        reserved: Reservation,
+        answer_early: bool,
+        done: BatchDone,
+    ) {
+        let (shared, only_asks) = (Arc::clone(&self.shared), batch.only_asks());
+        let counted: BatchDone = Box::new(move |outcome| {
+            if outcome.is_ok() && !only_asks {
+                shared.counters.transactions.fetch_add(1, Relaxed);
+            }
+            done(outcome);
+        });
+        let entry = Entry::new(batch, reserved, counted);
+        self.hand_in_checked(match answer_early {
+            true => entry.answered_early(),
+            false => entry,
+        });
     }
 
     fn hand_in_checked(&self, entry: Entry) {
@@ -283,7 +296,7 @@ impl Store {
     /// this store shares.
     pub fn check_trees(&self, trees: &[Tree]) -> Result<(), TransactionError> {
         let engine = self.shared.engine().map_err(EnqueueError::from)?;
-        pipeline::transaction::check_trees(&engine, trees)
+        pipeline::trees::check_trees(&engine, trees)
     }
 
     /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the
@@ -313,17 +326,13 @@ impl Store {
             refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Err(shortage.refusal());
         }
-        let append = Append {
-            node,
-            hint,
-            held: None,
-            answered: true,
-            reserved,
-            done,
+        let batch = WriteBatch {
+            is_promised: true,
+            ..WriteBatch::of_hint(node, hint, HintKind::Pending)
         };
         self.shared
             .inbox
-            .hand_in(Entry::Append(append))
+            .hand_in(Entry::new(batch, reserved, told_id(done)))
             .map_err(|_| self.why_closed().into())
     }
 

@@ -12,10 +12,7 @@ use crate::{
         commit::committer::Committer,
         failpoints::point,
         format::shutdown_summary,
-        pipeline::{
-            entry::{Control, Entry},
-            inbox::Work,
-        },
+        pipeline::{control::Control, inbox::Work, ticket::Entry},
     },
 };
 

@@ -33,7 +33,7 @@ use crate::{
         },
         home::location::Home,
         pipeline::{
-            entry::Dirty,
+            inbox::Dirty,
             shared::{Shared, StoreEvent},
         },
         state::forwarding::Redriven,

@@ -34,9 +34,10 @@ use crate::{
             run::Draft,
         },
         pipeline::{
-            entry::{Dirty, Entry, Part},
+            batch::WriteBatch,
+            inbox::Dirty,
             not_stored::Taken,
-            transaction::Refusal,
+            ticket::{Entry, Refusal},
         },
         state::{block_cache::Kept, lock::Reservation, registry::Queue},
     },
@@ -143,14 +144,15 @@ struct Moved {
 impl Committer {
     /// Commits `entries` with whatever cursors and trims wait.
     pub fn group(&mut self, entries: Vec<Entry>) -> Result<(), StorageError> {
-        let (parts, waiting): (Vec<_>, Vec<_>) = entries.into_iter().map(Entry::split).unzip();
+        let entries = entries.into_iter().map(|it| (it.batch, it.ticket));
+        let (batches, tickets): (Vec<_>, Vec<_>) = entries.unzip();
         // From here on the watchdog can answer whoever waits.
-        self.shared.in_flight.begin(waiting);
-        let parts = self.refuse_below_reserve(parts);
+        self.shared.tickets.begin(tickets);
+        let batches = self.refuse_below_reserve(batches);
         let Judged {
             hints,
             mut accepted,
-        } = self.judge(parts)?;
+        } = self.judge(batches)?;
         // These may use the disk reserve.
         let not_stored = self.shared.not_stored.take();
         for loss in not_stored.losses() {
@@ -159,7 +161,7 @@ impl Committer {
         let span = tracing::debug_span!(
             "commit_group",
             hints = hints.len(),
-            transactions = accepted.changing,
+            several = accepted.several,
             bytes = tracing::field::Empty
         );
         let _entered = span.enter();
@@ -172,7 +174,7 @@ impl Committer {
             not_stored,
             ..self.write(plan, accepted)?
         };
-        let reserved = self.shared.in_flight.answer_early();
+        let reserved = self.shared.tickets.answer_early();
         let moved = self.write_cursors(&new.stillborn)?;
         self.end_pass()?;
         self.write_statuses()?;
@@ -189,34 +191,22 @@ impl Committer {
     /// Refuses what the disk has no room for, but for hints whose callers were told that they are
     /// in, and for what makes room. Transactions that take hints by hand may use half of the
     /// reserve for what they make of them, lest draining comes to a stand.
-    fn refuse_below_reserve(&self, parts: Vec<Part>) -> Vec<(usize, Part)> {
-        let mut places: Vec<_> = parts.into_iter().enumerate().collect();
-        let makes_room = |part: &Part| match part {
-            Part::Hint { answered, .. } => *answered,
-            Part::Transaction(draft) => draft.only_removes(),
-            Part::Departure { .. } | Part::Discard { .. } => true,
-            Part::Redrive { .. } | Part::Stillborn { .. } => false,
-        };
-        if places.iter().all(|(_, part)| makes_room(part)) {
+    fn refuse_below_reserve(&self, batches: Vec<WriteBatch>) -> Vec<(usize, WriteBatch)> {
+        let mut places: Vec<_> = batches.into_iter().enumerate().collect();
+        let makes_room = |batch: &WriteBatch| batch.is_promised || batch.only_removes();
+        if places.iter().all(|(_, batch)| makes_room(batch)) {
             return places;
         }
         let Some(shortage) = self.shared.space.shortage() else {
             return places;
         };
-        let drains = |part: &Part| match part {
-            Part::Transaction(draft) => !draft.acks.is_empty() && draft.hints.is_empty(),
-            _ => false,
-        };
-        let goes_on = |part: &Part| makes_room(part) || (shortage.is_half() && drains(part));
+        let goes_on =
+            |batch: &WriteBatch| makes_room(batch) || (shortage.is_half() && batch.drains());
         let counter = &self.shared.counters.refused_for_space;
-        for (place, part) in places.extract_if(.., |(_, part)| !goes_on(part)) {
-            let hints = match part {
-                Part::Transaction(draft) => draft.hints.len() as u64,
-                _ => 1,
-            };
-            counter.fetch_add(hints, Relaxed);
+        for (place, batch) in places.extract_if(.., |(_, batch)| !goes_on(batch)) {
+            counter.fetch_add(batch.hints.len() as u64, Relaxed);
             let refusal = Refusal::Enqueue(shortage.refusal());
-            self.shared.in_flight.refuse(place, refusal);
+            self.shared.tickets.refuse(place, refusal);
         }
         places
     }
@@ -225,8 +215,6 @@ impl Committer {
         self.write_new_queues(&plan.new_queues)?;
         self.note_lifetimes(&plan)?;
         self.write_spacers(&plan.spacers)?;
-        let counter = &self.shared.counters.transactions;
-        counter.fetch_add(accepted.changing, Relaxed);
         let is_plain = accepted.is_plain();
         let letters = accepted.letters.iter();
         let letters = letters.map(|(node, change)| (*node, change.evicted));
@@ -429,7 +417,7 @@ impl Committer {
                 HandoffError::Storage(cause) => cause,
                 other => StorageError::new("commit", other),
             };
-            return self.shared.in_flight.take().fail(&cause);
+            return self.shared.tickets.take().fail(&cause);
         }
         for moved in &moved {
             match moved.retired {
@@ -454,7 +442,7 @@ impl Committer {
         } = new;
         self.dirty.extend(ended);
         // From here on it is a success, whatever befalls the store: all of it is durable.
-        let mut answers = self.shared.in_flight.take();
+        let mut answers = self.shared.tickets.take();
         // Before anybody hears of them.
         for kept in written.iter_mut().filter_map(|it| it.recent.take()) {
             self.shared.recent.keep(kept);

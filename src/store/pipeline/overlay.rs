@@ -14,8 +14,8 @@ use crate::{
             table::same_database,
         },
         pipeline::{
+            batch::RowChanges,
             changes::{Budget, TreeChanges, row_bytes},
-            transaction::Draft,
         },
     },
 };
@@ -172,8 +172,8 @@ impl RowBatch {
         Ok(self)
     }
 
-    pub(crate) fn into_draft(self) -> Draft {
+    pub(crate) fn into_changes(self) -> RowChanges {
         let changes = self.changes.into_iter().map(|(_, changes)| changes);
-        Draft::new(changes.collect(), Vec::new(), Vec::new(), &self.budget)
+        RowChanges::new(changes.collect(), &self.budget)
     }
 }

@@ -7,7 +7,7 @@
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread,
 //!   after a reopen, better, and the watchdog, when a thread comes back that hung.
 //! - `holds`: which nodes are not replayed, and why.
-//! - the inbox, `in_flight`, `recent`, `unsorted` and `not_stored` have their own.
+//! - the inbox, `tickets`, `recent`, `unsorted` and `not_stored` have their own.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ use crate::{
         engine::generation::Engine,
         failpoints::Faults,
         format::{loss::Loss, reasons::Burial},
-        pipeline::{asked::Refuse, inbox::Inbox, not_stored::NotStored, tickets::InFlight},
+        pipeline::{asked::Refuse, inbox::Inbox, not_stored::NotStored, ticket::Tickets},
         state::{
             block_cache::Recent, holds::Holds, lock::Guarded, memtable::Unsorted,
             registry::Registry,
@@ -87,7 +87,7 @@ pub struct Shared {
     /// Hints of mixed groups, the same.
     pub unsorted: Unsorted,
     engine: RwLock<Option<Arc<Engine>>>,
-    pub in_flight: InFlight,
+    pub tickets: Tickets,
     /// Refuses the request that the commit thread has taken out of the inbox; a lock of its own,
     /// which guards only this.
     pub in_hand: Mutex<Option<Refuse>>,
@@ -239,7 +239,7 @@ impl Shared {
             recent: Recent::default(),
             unsorted: Unsorted::default(),
             engine: RwLock::new(Some(engine)),
-            in_flight: InFlight::default(),
+            tickets: Tickets::default(),
             in_hand: Mutex::default(),
             not_stored: NotStored::default(),
             condition: Mutex::new(Condition {
@@ -406,7 +406,7 @@ impl Shared {
         if is_worse {
             self.tell(StoreEvent::Failed(cause.clone()));
         }
-        self.in_flight.take().fail(&cause);
+        self.tickets.take().fail(&cause);
         // One that mends itself records them when it serves again.
         if !matches!(self.health(), Health::Serving | Health::Failed(_)) {
             self.not_stored.end(&cause.into());

@@ -19,7 +19,7 @@ use crate::{
         format::keys::MIXED,
         home::location::Home,
         pipeline::{
-            entry::Dirty,
+            inbox::Dirty,
             shared::{OnDurable, Shared, Space},
         },
         recover::recovery::Recovered,
