@@ -53,16 +53,28 @@ pub fn assemble(
             reserve_bytes: config.min_free_disk,
         },
     ));
+    let committer = committer(config.clone(), &shared, home, engine, recovered);
+    (shared, committer)
+}
+
+/// The commit thread's state for what was opened, the first time or once more.
+pub fn committer(
+    config: Config,
+    shared: &Arc<Shared>,
+    home: Home,
+    engine: Arc<Engine>,
+    recovered: Recovered,
+) -> Committer {
     let said = recovered.said.clone();
     shared.holds.lock().reload(said, &recovered.records);
-    let (tails, trimmer, dirty) = take_over(&shared, &recovered);
-    let committer = Committer {
-        shared: Arc::clone(&shared),
-        writer: Some(group_writer(engine, &shared, &home)),
+    let (tails, trimmer, dirty) = take_over(shared, &recovered);
+    Committer {
+        shared: Arc::clone(shared),
+        writer: Some(group_writer(engine, shared, &home)),
         config: Config {
             // Once is enough: a reopen goes on with the identity it has.
             reset_identity: false,
-            ..config.clone()
+            ..config
         },
         home,
         encoding: Encoding::new(),
@@ -79,14 +91,13 @@ pub fn assemble(
         healing: Healing::default(),
         searched: BTreeSet::new(),
         lifetimes_are_noted: false,
-    };
-    (shared, committer)
+    }
 }
 
-pub type TakenOver = (HashMap<NodeId, Tail>, Trimmer, BTreeSet<Dirty>);
+type TakenOver = (HashMap<NodeId, Tail>, Trimmer, BTreeSet<Dirty>);
 
 /// Where new hints go, and what an earlier stop left to be trimmed or retired.
-pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
+fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
     let mut trimmer = Trimmer::default();
     for place in &recovered.letter_blocks {
         trimmer.letter(*place);

@@ -18,8 +18,7 @@ use crate::{
     store::{
         commit::{
             backoff::{ATTEMPTS_APART_MAX, Healing},
-            committer::{Committer, group_writer},
-            flush_pass::Sorting,
+            committer::Committer,
         },
         engine::{folder::Folder, table::is_damage, unsynced},
         failpoints::{Safeguard, is_off},
@@ -30,7 +29,7 @@ use crate::{
         home::location::Home,
         pipeline::shared::StoreEvent,
         recover::{
-            assemble::take_over,
+            assemble::committer,
             open::{Opened, reopen},
         },
         state::registry::Registry,
@@ -145,7 +144,7 @@ impl Committer {
         let Home::Owned {
             directory,
             generation: in_use,
-        } = &mut self.home
+        } = &self.home
         else {
             // A shared database never comes here: it is said to need the host (see `Shared::fail`).
             return Err(StorageError::new(
@@ -167,28 +166,24 @@ impl Committer {
             &|| self.shared.busy.start(),
         )
         .map_err(|error| StorageError::new("open the store again", error))?;
-        *in_use = generation;
+        let home = Home::Owned {
+            directory: Arc::clone(directory),
+            generation,
+        };
         if moved_aside.is_some() {
             self.healing.rebuilt += 1;
             *self.shared.moved_aside.lock() = moved_aside;
         }
         let found = mem::take(&mut recovered.registry);
         carry_over(&mut self.shared.registry.lock(), found);
-        let said = recovered.said.clone();
-        self.shared.holds.lock().reload(said, &recovered.records);
-        let (tails, trimmer, dirty) = take_over(&self.shared, &recovered);
-        (self.tails, self.trimmer, self.dirty) = (tails, trimmer, dirty);
         // All of it was sorted by the open.
         self.shared.unsorted.clear();
-        self.sorting = Sorting::new(recovered.mixed_next);
-        self.records = recovered.records;
-        self.journal = recovered.journal;
-        self.redriven = recovered.redriven;
-        self.next_queue = recovered.next_queue;
-        // It may have dropped other blocks this time.
-        self.searched.clear();
-        self.lifetimes_are_noted = false;
-        self.writer = Some(group_writer(Arc::clone(&engine), &self.shared, &self.home));
+        let (config, shared) = (self.config.clone(), Arc::clone(&self.shared));
+        *self = Committer {
+            healing: mem::take(&mut self.healing),
+            statuses: mem::take(&mut self.statuses),
+            ..committer(config, &shared, home, Arc::clone(&engine), recovered)
+        };
         self.shared.counters.reopened.fetch_add(1, Relaxed);
         self.shared.heal(engine);
         if !self.shared.is_serving() {
@@ -198,7 +193,6 @@ impl Committer {
         tracing::info!("the store was opened again and serves");
         let nodes = self.shared.registry.lock().nodes.keys().copied().collect();
         (self.shared.on_durable)(&nodes);
-        self.buried.clear();
         self.shared.tell_departed();
         self.shared.tell(StoreEvent::Reopened);
         Ok(())
