@@ -57,10 +57,10 @@ pub use pipeline::{
     batch::{Ack, HintKind, Leaving, NewHint, RowChanges, WriteBatch},
     changes::Budget,
     done::AppendDone,
+    events::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
     held::Held,
     node_request::{Members, Retained},
     overlay::{RowBatch, Rows},
-    shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
     ticket::{BatchDone, Refusal, Written},
 };
 pub use read::reader::{Peek, PeekLimits, Reader};
@@ -72,7 +72,7 @@ pub use state::{
     holds::{Hold, Parked},
     limits::Full,
     lock::Reservation,
-    registry::NodeQueues,
+    queue::NodeQueues,
 };
 
 /// How records are read and written, for the fuzz targets.

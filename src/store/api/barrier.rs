@@ -22,7 +22,7 @@ use crate::{
             keys::{Key, Place, QueueRef},
             loss::{Loss, LostOfQueue},
         },
-        state::registry::Queue,
+        state::queue::Queue,
     },
     types::{Amount, NodeId, QueueId, Sequence, StoreId},
 };

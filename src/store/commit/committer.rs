@@ -32,10 +32,7 @@ use crate::{
             shutdown_summary::CleanLetters,
         },
         home::location::Home,
-        pipeline::{
-            inbox::Dirty,
-            shared::{Shared, StoreEvent},
-        },
+        pipeline::{events::StoreEvent, inbox::Dirty, shared::Shared},
         state::forwarding::Redriven,
     },
     types::{NodeId, Sequence},

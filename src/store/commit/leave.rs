@@ -20,7 +20,7 @@ use crate::{
             peeked::{Mark, PeekedHint},
             reasons::{Burial, Fate, LossReason},
         },
-        pipeline::shared::StoreEvent,
+        pipeline::events::StoreEvent,
     },
     types::{Amount, HintId, NodeId, QueueId, Sequence, ShardId},
 };

@@ -15,7 +15,7 @@ use crate::{
             keys::{Place, QueueRef},
             loss::{Loss, LostRange},
         },
-        state::registry::Queue,
+        state::queue::Queue,
     },
     types::{Amount, NodeId, QueueId, Sequence},
 };

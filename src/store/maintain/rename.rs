@@ -21,7 +21,7 @@ use crate::{
         engine::{rows::RowMap, table::IVec},
         failpoints::point,
         format::{keys::QueueRef, node_record::NodeRecord, node_status::Status},
-        state::registry::NodeQueues,
+        state::queue::NodeQueues,
     },
     types::{Amount, NodeId},
 };

@@ -23,7 +23,7 @@ use crate::{
             reasons::LossReason,
         },
         home::location::Home,
-        state::registry::Queue,
+        state::queue::Queue,
     },
     types::{NodeId, Sequence},
 };

@@ -14,7 +14,7 @@ use crate::{
     stats::Health,
     store::{
         failpoints::{Safeguard, is_off},
-        pipeline::shared::{Busy, Shared},
+        pipeline::{busy::Busy, shared::Shared},
     },
 };
 

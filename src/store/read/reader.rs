@@ -21,7 +21,7 @@ use crate::{
             peeked::{Mark, PeekedHint},
         },
         pipeline::shared::Shared,
-        state::registry::Stretch,
+        state::queue::Stretch,
     },
     types::{NodeId, Sequence},
 };

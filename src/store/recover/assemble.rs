@@ -18,10 +18,7 @@ use crate::{
         engine::{generation::Engine, leaf_padding::Spacing},
         format::keys::MIXED,
         home::location::Home,
-        pipeline::{
-            inbox::Dirty,
-            shared::{OnDurable, Shared, Space},
-        },
+        pipeline::{events::OnDurable, inbox::Dirty, shared::Shared, space::Space},
         recover::recovery::Recovered,
         state::{disk::DiskLimit, limits::Limits},
     },

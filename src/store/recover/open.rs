@@ -20,7 +20,7 @@ use crate::{
             host_database::{HostDatabase, as_database_problem},
             location::Home,
         },
-        pipeline::shared::{OnDurable, Shared},
+        pipeline::{events::OnDurable, shared::Shared},
         recover::{
             assemble::assemble,
             prepare::guarded_open,

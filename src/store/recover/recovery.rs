@@ -33,7 +33,8 @@ use crate::{
         state::{
             forwarding::{self, Redriven},
             holds::SaidOfAll,
-            registry::{NodeQueues, Queue, Registry},
+            queue::{NodeQueues, Queue},
+            registry::Registry,
         },
     },
     types::{NodeId, QueueId, Sequence, StoreId},

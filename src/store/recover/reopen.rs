@@ -27,7 +27,7 @@ use crate::{
             shutdown_summary::{CleanQueue, Summary},
         },
         home::location::Home,
-        pipeline::shared::StoreEvent,
+        pipeline::events::StoreEvent,
         recover::{
             assemble::committer,
             open::{Opened, reopen},

@@ -30,7 +30,7 @@ use crate::{
         pipeline::{
             asked::Asked, control::Control, done::ControlDone, shared::Shared, watchdog::StopSignal,
         },
-        state::registry::Queue,
+        state::queue::Queue,
     },
     types::Sequence,
 };
