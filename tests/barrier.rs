@@ -20,7 +20,7 @@ use common::*;
 use copy::copy_of;
 use hinted_handoff::{
     Amount, Barrier, BarrierState, Config, HandoffError, LossReason, NodeId, QueueId, Sequence,
-    testkit::{PeekedHint, Store},
+    internals::{PeekedHint, Store},
 };
 use letters::*;
 use letters::{bury, letters, lose, redrive};

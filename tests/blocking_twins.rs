@@ -16,8 +16,9 @@ use bytes::Bytes;
 use common::config;
 use hinted_handoff::{
     ConsistencyLevel, DeadReason, HintedHandoff, NodeId, Pause, PointsWriter, RowBatch, Shard,
-    ShardId, database_config, open_database, testkit::ScriptedWriter,
+    ShardId, database_config, open_database,
 };
+use hinted_handoff_testkit::ScriptedWriter;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 const NODE: NodeId = NodeId(2);

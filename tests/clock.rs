@@ -14,10 +14,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use copy::copy_of;
 use frozen::{a_moment, freeze, pass, pass_in_steps, soon, until};
-use hinted_handoff::{
-    Config, HintedHandoff, NodeId, ShardId,
-    testkit::{ScriptedWriter, WallClock},
-};
+use hinted_handoff::{Config, HintedHandoff, NodeId, ShardId, internals::WallClock};
+use hinted_handoff_testkit::ScriptedWriter;
 
 type Handoff = HintedHandoff<Bytes>;
 

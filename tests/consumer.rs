@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hinted_handoff::{
     Consumer, EncodeError, HandoffError, HintedHandoff, NodeId, NodeState, Payload, PayloadError,
-    ShardId, TransactionError,
-    testkit::{CommitFault, ScriptedWriter},
+    ShardId, TransactionError, internals::CommitFault,
 };
+use hinted_handoff_testkit::ScriptedWriter;
 use hosting::{DOWN, Handoff, Host, MANUAL, SHARD, config, copy, points};
 
 async fn queue(host: &Host, hints: &[&'static str]) -> Consumer<Bytes> {

@@ -21,7 +21,7 @@ use std::{
 use common::*;
 use hinted_handoff::{
     Config, Health, HintId, NodeId, OpenError,
-    testkit::{CommitFault, Store},
+    internals::{CommitFault, Store},
 };
 use hosting::{Host, copy, races};
 
@@ -248,7 +248,7 @@ fn changed_payload(dir: &Path) -> Held {
         hints.insert(key, value).unwrap();
     });
     match peek(&open(dir), NODE) {
-        hinted_handoff::testkit::Peek::Damaged(_) => Ok(()),
+        hinted_handoff::internals::Peek::Damaged(_) => Ok(()),
         other => Err(format!("the store gave {other:?}")),
     }
 }
@@ -275,7 +275,7 @@ fn damaged_tail(dir: &Path) -> Held {
     let store = open(dir);
     let mut came = hints(&store, NODE).len();
     let last = hints(&store, NODE).pop().map(|it| it.mark);
-    let leave = hinted_handoff::testkit::Leave::Delivered;
+    let leave = hinted_handoff::internals::Leave::Delivered;
     store
         .ack(NodeId(NODE), last.ok_or("nothing came")?, leave)
         .unwrap();

@@ -19,10 +19,8 @@ use std::{
     time::Duration,
 };
 
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, CrashLoop, Ended, FailingDisk, Stop, Workload},
-};
+use hinted_handoff::Durability;
+use hinted_handoff_testkit::{Counts, CrashLoop, Ended, FailingDisk, Stop, Workload};
 use parking_lot::Mutex;
 
 const LIFE_MS_MAX: u64 = 1_500;

@@ -32,10 +32,8 @@ mod wire;
 use std::process::ExitCode;
 
 use figures::Figures;
-use hinted_handoff::{
-    AnswerWhen,
-    testkit::{Kill, PowerCut},
-};
+use hinted_handoff::AnswerWhen;
+use hinted_handoff_testkit::{Kill, PowerCut};
 use series::run;
 use settings::{Series, Stress};
 

@@ -10,10 +10,8 @@ mod crash;
 
 use std::process::ExitCode;
 
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, PowerCut},
-};
+use hinted_handoff::Durability;
+use hinted_handoff_testkit::{Counts, PowerCut};
 
 /// A safeguard switched off, and how it is then stressed.
 struct Control {

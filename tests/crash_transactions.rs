@@ -17,10 +17,8 @@ mod crash;
 use std::process::ExitCode;
 
 use crash::{Host, Series};
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, Kill, Manner, PowerCut},
-};
+use hinted_handoff::Durability;
+use hinted_handoff_testkit::{Counts, Kill, Manner, PowerCut};
 
 const KILLS_IN_CI: u64 = 50;
 

@@ -22,7 +22,7 @@ use std::{path::Path, time::Duration};
 
 use common::*;
 use copy::copy_of;
-use hinted_handoff::{Amount, Config, LossReason, NodeId, Sequence, testkit::Store};
+use hinted_handoff::{Amount, Config, LossReason, NodeId, Sequence, internals::Store};
 use letters::*;
 use letters::{burial, bury, letters, redrive};
 

@@ -12,7 +12,7 @@ use std::{
 
 use common::*;
 use hinted_handoff::{
-    Config, DirectoryProblem, LockKind, OnUnopenable, OpenError, UnopenableReason, testkit::Store,
+    Config, DirectoryProblem, LockKind, OnUnopenable, OpenError, UnopenableReason, internals::Store,
 };
 
 const NODE: u64 = 2;

@@ -24,9 +24,11 @@ use common::*;
 use copy::copy_of;
 use hinted_handoff::{
     Config, DirectoryGone, EnqueueError, FailedOutcome, HandoffError, Health, HintedHandoff,
-    NodeId, ShardId, salvage,
-    testkit::{CommitFault, Leave, Reply, ScriptedWriter, Store},
+    NodeId, ShardId,
+    internals::{CommitFault, Leave, Store},
+    salvage,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 const NODE: u64 = 2;
 const OTHER: u64 = 9;

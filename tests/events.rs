@@ -11,8 +11,9 @@ use bytes::Bytes;
 use common::config;
 use hinted_handoff::{
     Config, DeadReason, Event, HintedHandoff, LossReason, NodeId, NodeStats, Pause, ShardId,
-    testkit::{CommitFault, Reply, ScriptedWriter},
+    internals::CommitFault,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::{sync::broadcast::Receiver, time::timeout};
 
 const NODE: NodeId = NodeId(2);

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use frozen::{a_moment, freeze, pass, pass_in_steps, soon, until};
 use hinted_handoff::{
     Config, HintedHandoff, NodeId, NodeStats, ShardId,
-    testkit::{Peek, PeekLimits, Reader, Reply, ScriptedWriter, WallClock},
+    internals::{Peek, PeekLimits, Reader, WallClock},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 type Handoff = HintedHandoff<Bytes>;
 

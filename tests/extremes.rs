@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use hinted_handoff::{
     Amount, NodeId,
-    testkit::{Hint, Leave, Peek, PeekLimits, Reader},
+    internals::{Hint, Leave, Peek, PeekLimits, Reader},
 };
 
 const NODE: u64 = 2;

@@ -22,10 +22,11 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Config, FailedOutcome, Health, HintedHandoff, NodeId, database_config, make_durable,
-    open_database, sled,
-    testkit::{FailingDisk, Peek, Reader, ScriptedWriter, Stop, Store},
+    Config, FailedOutcome, Health, HintedHandoff, NodeId, database_config,
+    internals::{Peek, Reader, Store},
+    make_durable, open_database, sled,
 };
+use hinted_handoff_testkit::{FailingDisk, ScriptedWriter, Stop};
 use hosting::{DOWN, Host, MANUAL, SHARD};
 
 const NODE: u64 = 1;

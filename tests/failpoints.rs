@@ -25,10 +25,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, CrashLoop, Ended, Kill, Manner, POINTS},
-};
+use hinted_handoff::{Durability, internals::POINTS};
+use hinted_handoff_testkit::{Counts, CrashLoop, Ended, Kill, Manner};
 
 use crash::Host;
 

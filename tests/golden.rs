@@ -10,8 +10,8 @@ use common::*;
 use hinted_handoff::{
     AppliedHints, HandoffError, HintId, LossReason, NodeId, Pause, QueueId, Sequence, ShardId,
     StoreId, WriteId,
+    internals::{Correction, Hint, Leave, Members, QueueRef, Store, decoders},
     sled::{self, Transactional, transaction::ConflictableTransactionError},
-    testkit::{Correction, Hint, Leave, Members, QueueRef, Store, decoders},
 };
 
 const NODE: u64 = 258;

@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Accepted, HintedHandoff, NodeId, ShardId,
-    testkit::{CommitFault, ScriptedWriter, Status, Store},
+    internals::{CommitFault, Status, Store},
 };
+use hinted_handoff_testkit::ScriptedWriter;
 
 async fn fsyncs_for(tasks: u64, appends_each: u64) -> u64 {
     let dir = tempfile::tempdir().unwrap();

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use hinted_handoff::{
     Barrier, BarrierState, DeadLetter, HintId, HintedHandoff, Losses, NodeId, Pause, Redriven,
     ShardId,
-    testkit::{Reply, ScriptedWriter},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use serde::{Serialize, de::DeserializeOwned};
 
 const NODE: NodeId = NodeId(u64::MAX);

@@ -7,8 +7,9 @@ use std::{fs, path::Path, process::Command};
 
 use common::*;
 use hinted_handoff::{
-    Amount, BarrierState, HintId, LossReason, NodeId, QueueId, Sequence, salvage, sled,
-    testkit::{Place, QueueRef, Store},
+    Amount, BarrierState, HintId, LossReason, NodeId, QueueId, Sequence,
+    internals::{Place, QueueRef, Store},
+    salvage, sled,
 };
 
 const NODE: u64 = 2;

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use frozen::{a_moment, freeze, pass, until};
 use hinted_handoff::{
     Config, Expiring, HintedHandoff, LossReason, NodeId, NodeStats, Payload, Pong, Postcard,
-    ShardId, ShardWrite, ShardWriter, WriteError,
-    testkit::{Reply, ScriptedWriter, WallClock},
+    ShardId, ShardWrite, ShardWriter, WriteError, internals::WallClock,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 type Handoff = HintedHandoff<Expiring<Bytes>>;
 

@@ -21,9 +21,11 @@ use frozen::{a_moment, freeze, pass, until};
 use hinted_handoff::{
     Accepted, Config, ConsistencyLevel, Durability, EnqueueError, FailedOutcome, Health,
     HintedHandoff, Limit, NodeId, OwnerError, PointsWriteError, PointsWriter, Shard, ShardId,
-    TransactionError, WhenFull, database_config, open_database,
-    testkit::{CommitFault, Peek, PeekLimits, Reader, ScriptedWriter},
+    TransactionError, WhenFull, database_config,
+    internals::{CommitFault, Peek, PeekLimits, Reader},
+    open_database,
 };
+use hinted_handoff_testkit::ScriptedWriter;
 
 type Handoff = HintedHandoff<Bytes>;
 

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use common::*;
 use hinted_handoff::{
     Amount, Config, HintedHandoff, Limit, NodeId, ShardId, WhenFull, database_config,
+    internals::{Leave, Peek, PeekLimits, Place, QueueRef, Reader, Store},
     open_database,
-    testkit::{Leave, Peek, PeekLimits, Place, QueueRef, Reader, ScriptedWriter, Store},
 };
+use hinted_handoff_testkit::ScriptedWriter;
 
 const MIB: u64 = 1 << 20;
 /// With less than two of these written between two fsyncs sled writes over nothing that it needs

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use hinted_handoff::{
     Config, Durability, HintedHandoff, NodeId, ShardId, ShardWrite, ShardWriter, WriteError,
-    testkit::ScriptedWriter,
 };
+use hinted_handoff_testkit::ScriptedWriter;
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,

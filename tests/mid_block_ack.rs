@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use hinted_handoff::{Amount, NodeId, Sequence, testkit::Leave};
+use hinted_handoff::{Amount, NodeId, Sequence, internals::Leave};
 
 const NODE: u64 = 7;
 

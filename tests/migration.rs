@@ -16,8 +16,9 @@ use std::{
 
 use common::*;
 use hinted_handoff::{
-    LossReason, NodeId, OnUnopenable, QueueId, sled,
-    testkit::{Leave, Peek, QueueRef, Reader, SCHEMA_VERSION, Store, decoders},
+    LossReason, NodeId, OnUnopenable, QueueId,
+    internals::{Leave, Peek, QueueRef, Reader, SCHEMA_VERSION, Store, decoders},
+    sled,
 };
 
 const OF_SCHEMA_1: [&str; 2] = ["schema1_clean", "schema1_killed"];

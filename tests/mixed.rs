@@ -17,8 +17,9 @@ use bytes::Bytes;
 use common::*;
 use copy::copy_of;
 use hinted_handoff::{
-    Health, NodeId, database_config, open_database, salvage, sled,
-    testkit::{CommitFault, PeekedHint, Store},
+    Health, NodeId, database_config,
+    internals::{CommitFault, PeekedHint, Store},
+    open_database, salvage, sled,
 };
 
 const NODES: u64 = 40;

@@ -10,8 +10,9 @@ use common::{EVERYTHING, config};
 use hinted_handoff::{
     Config, ConsistencyLevel, Event, Health, HintedHandoff, NodeId, NodeState, NodeStats, Pause,
     PointsWriter, Shard, ShardId,
-    testkit::{CommitFault, Peek, Reader, Reply, ScriptedWriter},
+    internals::{CommitFault, Peek, Reader},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::timeout,

@@ -15,7 +15,7 @@ use common::{append, config, hint, hints, open, sync, try_append};
 use hinted_handoff::{
     Amount, BarrierLosses, BarrierState, Config, Event, HandoffError, Health, Loss, LossReason,
     NodeId, ShardId,
-    testkit::{CommitFault, Store},
+    internals::{CommitFault, Store},
 };
 use letters::{answer, barrier, deliver, note};
 

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::*;
-use hinted_handoff::{NodeId, Sequence, testkit::Leave};
+use hinted_handoff::{NodeId, Sequence, internals::Leave};
 
 const NODE: u64 = 4;
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use hinted_handoff::{Config, Health, testkit::Store};
+use hinted_handoff::{Config, Health, internals::Store};
 use rustix::process::{Pid, Signal, kill_process};
 
 const NAME: &str = "a_process_that_was_stopped_for_a_while_serves_on_and_fails_no_write";

@@ -15,8 +15,9 @@ use hinted_handoff::{
     ConsistencyLevel::{self, All, Any, One, Quorum},
     EnqueueError, HintedHandoff, NodeId, OwnerError, PointsWriteError, PointsWriter, Pong, Shard,
     ShardId, ShardWrite, ShardWriter, WriteError, WriteOrdering, WriteOutcome,
-    testkit::{CommitFault, Reply, ScriptedWriter},
+    internals::CommitFault,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::sync::mpsc;
 
 struct Cluster {

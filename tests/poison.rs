@@ -25,8 +25,9 @@ use bytes::Bytes;
 use hinted_handoff::{
     Amount, Config, DeadReason, Durability, EncodeError, HintedHandoff, NodeId, NodeState,
     NodeStats, Payload, PayloadError, ShardId, ShardWrite, ShardWriter, WriteError,
-    testkit::{CommitFault, Reply, ScriptedWriter, Seen},
+    internals::CommitFault,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter, Seen};
 use parking_lot::Mutex;
 use tracing::{Subscriber, field::Visit};
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};

@@ -11,8 +11,9 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use common::*;
 use hinted_handoff::{
-    DirectoryProblem, Health, NodeId, OpenError, salvage,
-    testkit::{Leave, Peek, Store},
+    DirectoryProblem, Health, NodeId, OpenError,
+    internals::{Leave, Peek, Store},
+    salvage,
 };
 
 const NODE: u64 = 2;
@@ -39,7 +40,7 @@ fn lost(store: &Store) -> Vec<(u64, u64)> {
 /// Takes everything, skipping what is damaged, and waiting while the store mends itself.
 fn drain(store: &Store) -> Vec<Vec<u8>> {
     let mut taken = Vec::new();
-    let mut reader = hinted_handoff::testkit::Reader::default();
+    let mut reader = hinted_handoff::internals::Reader::default();
     for _ in 0..2_000 {
         match store.peek(&mut reader, NodeId(NODE), EVERYTHING) {
             Ok(Peek::Empty) => return taken,

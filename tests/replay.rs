@@ -23,8 +23,8 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Amount, Config, HintedHandoff, NodeId, NodeState, NodeStats, ShardId, ShardWrite,
-    testkit::{Reply, ScriptedWriter, Seen},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter, Seen};
 
 const NODE: NodeId = NodeId(3);
 

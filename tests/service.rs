@@ -8,8 +8,8 @@ use bytes::Bytes;
 use hinted_handoff::{
     Accepted, Config, Durability, EnqueueError, FailedOutcome, HandoffError, Health, HintedHandoff,
     NodeId, OpenError, Sequence, ShardId,
-    testkit::{Reply, ScriptedWriter},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 const SHARD: ShardId = ShardId(1);
 const NODE: NodeId = NodeId(2);

@@ -14,10 +14,12 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Config, DatabaseProblem, DirectoryGone, EnqueueError, FailedOutcome, Health, HintedHandoff,
-    LockKind, OpenError, database_config, make_durable, mend_database, open_database, salvage,
+    LockKind, OpenError, database_config,
+    internals::CommitFault,
+    make_durable, mend_database, open_database, salvage,
     sled::{self, Db},
-    testkit::{CommitFault, ScriptedWriter},
 };
+use hinted_handoff_testkit::ScriptedWriter;
 use hosting::{Handoff, Host, MANUAL, SHARD, config, copy, open_db};
 
 async fn refused(db: &Db, config: Config) -> DatabaseProblem {

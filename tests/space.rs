@@ -23,8 +23,9 @@ use common::*;
 use copy::copy_files;
 use hinted_handoff::{
     Config, Health, HintedHandoff, LossReason, NodeId, OpenError, Pause, ShardId,
-    testkit::{CommitFault, Leave, Reply, ScriptedWriter, Status, Store},
+    internals::{CommitFault, Leave, Status, Store},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 const MIB: u64 = 1 << 20;
 /// What may be left on the disk after an outage, however large it was.

@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Config, EnqueueError, FailedOutcome, HandoffError, Health, HintedHandoff, NodeId, ShardId,
-    testkit::{CommitFault, Reply, ScriptedWriter, Store},
+    internals::{CommitFault, Store},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 const SHARD: ShardId = ShardId(1);
 const NODE: NodeId = NodeId(2);

@@ -10,7 +10,7 @@ mod common;
 use common::*;
 use hinted_handoff::{
     Amount, NodeId, OpenError, Sequence, UnopenableReason,
-    testkit::{Leave, Peek, SCHEMA_VERSION},
+    internals::{Leave, Peek, SCHEMA_VERSION},
 };
 
 const NODE: u64 = 2;
@@ -24,7 +24,7 @@ fn five_hints(dir: &std::path::Path) {
     store.close().unwrap();
 }
 
-fn lost(store: &hinted_handoff::testkit::Store) -> Vec<(u64, u64)> {
+fn lost(store: &hinted_handoff::internals::Store) -> Vec<(u64, u64)> {
     let damage = store.stats().damage;
     let ranges = damage.iter().filter_map(|damage| damage.lost);
     ranges.map(|(first, last)| (first.0, last.0)).collect()
@@ -290,7 +290,7 @@ fn a_damaged_identity_is_an_error_that_names_it_and_nothing_is_changed() {
         ("schema", None),
     ] {
         let before = change(key, value);
-        let error = hinted_handoff::testkit::Store::open(&config(dir.path()), Box::new(|_| {}));
+        let error = hinted_handoff::internals::Store::open(&config(dir.path()), Box::new(|_| {}));
         match error.err().unwrap() {
             OpenError::Unopenable {
                 reason: UnopenableReason::Damaged { record, .. },
@@ -324,7 +324,7 @@ fn a_store_of_a_newer_schema_is_refused_with_both_versions() {
             .insert("schema", sealed)
             .unwrap();
     });
-    let error = hinted_handoff::testkit::Store::open(&config(dir.path()), Box::new(|_| {}))
+    let error = hinted_handoff::internals::Store::open(&config(dir.path()), Box::new(|_| {}))
         .err()
         .unwrap();
     assert!(

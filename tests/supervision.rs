@@ -21,8 +21,8 @@ use hinted_handoff::{
     Accepted, BarrierState, Config, ConsistencyLevel, EnqueueError, Event, HandoffError, Health,
     HintedHandoff, NodeId, NodeState, OpenError, PointsWriteError, PointsWriter, ReplayStopped,
     ReplayTask, RuntimeProblem, Shard, ShardId, ShardWrite, ShardWriter, WhenFull, WriteError,
-    testkit::{Reply, ScriptedWriter},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::broadcast::error::TryRecvError,

@@ -10,9 +10,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use hinted_handoff::{
     Config, ConsistencyLevel, Durability, EnqueueError, HintedHandoff, NodeId, PointsWriteError,
-    PointsWriter, Shard, ShardId, WhenFull,
-    testkit::{Reply, ScriptedWriter, WallClock},
+    PointsWriter, Shard, ShardId, WhenFull, internals::WallClock,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::time::{Instant, timeout};
 
 const NODE: NodeId = NodeId(3);

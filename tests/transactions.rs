@@ -16,9 +16,9 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Abort, Config, Durability, EnqueueError, FailedOutcome, Health, HintedHandoff, NodeId,
-    RowBatch, TransactionError, TreeProblem,
-    testkit::{CommitFault, ScriptedWriter},
+    RowBatch, TransactionError, TreeProblem, internals::CommitFault,
 };
+use hinted_handoff_testkit::ScriptedWriter;
 use hosting::{DOWN, Host, MANUAL, SHARD, config, copy, number, open_db, races, text};
 
 #[derive(Debug, PartialEq, thiserror::Error)]

@@ -18,7 +18,7 @@ use std::{
 use common::{EVERYTHING, config, hint, hints, noise, open, payloads, sync};
 use hinted_handoff::{
     Amount, BarrierState, Config, EnqueueError, Health, HintId, LossReason, NodeId, Sequence,
-    testkit::{CommitFault, Dead, Fate, Hint, NodeQueues, Peek, Place, Reader, Store},
+    internals::{CommitFault, Dead, Fate, Hint, NodeQueues, Peek, Place, Reader, Store},
 };
 use letters::{append_undelivered, barrier, burial, bury, claimed, deliver, letter, letters};
 

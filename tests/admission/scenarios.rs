@@ -13,9 +13,11 @@ use hinted_handoff::{
     Config,
     ConsistencyLevel::{Any, One},
     Durability, EnqueueError, Health, HintedHandoff, NodeId, OwnerError, Pause, PointsWriteError,
-    ShardId, ShardWrite, WhenFull, WriteOrdering, WriteOutcome, database_config, open_database,
-    testkit::{CommitFault, Peek, PeekLimits, Reader, Reply, ScriptedWriter},
+    ShardId, ShardWrite, WhenFull, WriteOrdering, WriteOutcome, database_config,
+    internals::{CommitFault, Peek, PeekLimits, Reader},
+    open_database,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::runtime::Builder;
 
 use crate::common::clock::stepping;

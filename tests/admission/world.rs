@@ -15,8 +15,8 @@ use bytes::Bytes;
 use hinted_handoff::{
     Amount, Config, ConsistencyLevel, HandoffError, HintedHandoff, NodeId, NodeState,
     PointsWriteError, PointsWriter, Shard, ShardId, WriteOrdering, WriteOutcome,
-    testkit::{Reply, ScriptedWriter, Seen},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter, Seen};
 
 use crate::common::{self, clock::stepping};
 

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use hinted_handoff::{
     Barrier, BarrierState, Config, Durability, Event, HandoffError, Health, HintedHandoff,
     LossReason, NodeId, Sequence, ShardId, ShardWrite, ShardWriter, WriteError,
-    testkit::{CommitFault, Reply, ScriptedWriter, Store},
+    internals::{CommitFault, Store},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,

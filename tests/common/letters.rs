@@ -6,7 +6,7 @@ use std::{sync::mpsc, time::Duration};
 
 use hinted_handoff::{
     Amount, Barrier, DeadReason, EnqueueError, HandoffError, HintId, LossReason, NodeId, ShardId,
-    testkit::{Burial, Dead, Fate, Hint, PeekedHint, Place, Store},
+    internals::{Burial, Dead, Fate, Hint, PeekedHint, Place, Store},
 };
 
 /// Waits for what `ask` is told.

@@ -10,7 +10,7 @@ use std::{path::Path, sync::mpsc, time::Duration};
 use bytes::Bytes;
 use hinted_handoff::{
     Config, DeadReason, EnqueueError, HintId, LossReason, NodeId, ShardId,
-    testkit::{Burial, Held, Hint, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
+    internals::{Burial, Held, Hint, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
 };
 
 pub const EVERYTHING: PeekLimits = PeekLimits {

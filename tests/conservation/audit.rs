@@ -7,7 +7,7 @@ use std::{
 };
 
 use hinted_handoff::{
-    DeadReason, HintId, Loss, LossReason, NodeId, WhenFull, WriteId, testkit::Dead,
+    DeadReason, HintId, Loss, LossReason, NodeId, WhenFull, WriteId, internals::Dead,
 };
 use tokio::time::Instant;
 

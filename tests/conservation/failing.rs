@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hinted_handoff::{
-    Accepted, FailedOutcome, HandoffError, Health, NodeId, Pause, ShardId, testkit::CommitFault,
+    Accepted, FailedOutcome, HandoffError, Health, NodeId, Pause, ShardId, internals::CommitFault,
 };
 use tokio::time::advance;
 

@@ -14,7 +14,7 @@ use hinted_handoff::{
     AnswerWhen, Config,
     ConsistencyLevel::{All, Any, One, Quorum},
     LossReason, NodeId, NodeStats, PointsWriteError, PointsWriter, Shard, ShardId,
-    testkit::{CommitFault, WallClock},
+    internals::{CommitFault, WallClock},
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hinted_handoff::{
     Amount, HintId, LossReason, Losses, NodeId, WriteId,
-    testkit::{Peek, PeekLimits, PeekedHint, Reader, Store},
+    internals::{Peek, PeekLimits, PeekedHint, Reader, Store},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +245,7 @@ pub fn plus(one: Amount, other: Amount) -> Amount {
     }
 }
 
-pub fn id(store: &Store, place: hinted_handoff::testkit::Place) -> HintId {
+pub fn id(store: &Store, place: hinted_handoff::internals::Place) -> HintId {
     HintId {
         store: store.id(),
         queue: place.queue.queue,

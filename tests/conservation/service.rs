@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use hinted_handoff::{LossReason, Pause, testkit::WallClock};
+use hinted_handoff::{LossReason, Pause, internals::WallClock};
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
 

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path, sync::mpsc, time::Duration};
 
 use hinted_handoff::{
     Config, DeadReason, HandoffError, Health, HintId, LossReason, NodeId, ShardId, WriteId,
-    testkit::{Burial, CommitFault, Held, Hint, PeekedHint, Place, Store},
+    internals::{Burial, CommitFault, Held, Hint, PeekedHint, Place, Store},
 };
 use tempfile::TempDir;
 

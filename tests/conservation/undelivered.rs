@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use hinted_handoff::{
     Amount, HintId, LossReason, NodeId, ShardId,
-    testkit::{CommitFault, Fate, Hint},
+    internals::{CommitFault, Fate, Hint},
 };
 
 use super::{PATIENCE, Story, burial};

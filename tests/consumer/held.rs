@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hinted_handoff::{Consumer, ShardId, testkit::Held};
+use hinted_handoff::{Consumer, ShardId, internals::Held};
 use tokio::time::{sleep, timeout};
 
 use super::{Host, MANUAL, points};

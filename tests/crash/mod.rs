@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use hinted_handoff::{
-    Config, Durability,
-    testkit::{Counts, CrashLoop, Ended, Manner, PowerCut, Stop, TransactionalWorkload, Workload},
+use hinted_handoff::{Config, Durability};
+use hinted_handoff_testkit::{
+    Counts, CrashLoop, Ended, Manner, PowerCut, Stop, TransactionalWorkload, Workload,
 };
 
 /// Nothing told for so long is a hang. Generous: it only ever ends a run that is lost.

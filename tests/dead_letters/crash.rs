@@ -15,7 +15,7 @@ use std::{
 
 use hinted_handoff::{
     LossReason, NodeId,
-    testkit::{Dead, Fate, Place, Store},
+    internals::{Dead, Fate, Place, Store},
 };
 
 use super::{

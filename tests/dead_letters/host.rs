@@ -8,9 +8,9 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Amount, Config, DeadReason, Event, HandoffError, HintId, HintedHandoff, LossReason, NodeId,
-    QueueId, Sequence, ShardId, ShardWrite, ShardWriter, StoreId, WriteError,
-    testkit::{ScriptedWriter, WallClock},
+    QueueId, Sequence, ShardId, ShardWrite, ShardWriter, StoreId, WriteError, internals::WallClock,
 };
+use hinted_handoff_testkit::ScriptedWriter;
 use tokio::sync::mpsc;
 
 use super::{
@@ -278,7 +278,7 @@ async fn all_are_sent_on_in_order_and_each_keeps_the_id_that_it_had_first() {
 async fn one_that_does_not_decode_or_does_not_read_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let strange = hinted_handoff::testkit::Hint {
+    let strange = hinted_handoff::internals::Hint {
         format: 9,
         ..hint(1, "strange")
     };

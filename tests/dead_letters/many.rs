@@ -3,7 +3,7 @@
 use std::{sync::mpsc, time::Duration};
 
 use bytes::Bytes;
-use hinted_handoff::{Amount, HintId, HintedHandoff, StoreStats, testkit::CommitFault};
+use hinted_handoff::{Amount, HintId, HintedHandoff, StoreStats, internals::CommitFault};
 use tempfile::TempDir;
 
 use super::{

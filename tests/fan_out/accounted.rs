@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use hinted_handoff::{
-    AnswerWhen, Config,
-    ConsistencyLevel::One,
-    Durability, LossReason, PointsWriteError,
-    testkit::{CommitFault, Reply},
+    AnswerWhen, Config, ConsistencyLevel::One, Durability, LossReason, PointsWriteError,
+    internals::CommitFault,
 };
+use hinted_handoff_testkit::Reply;
 use tokio::time::Instant;
 
 use crate::{

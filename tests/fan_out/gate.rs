@@ -5,8 +5,9 @@ use std::time::Duration;
 use hinted_handoff::{
     ConsistencyLevel::{self, All, One},
     Event, Gate, NodeId, OwnerError, Pause, PointsWriteError,
-    testkit::{Hint, Reply},
+    internals::Hint,
 };
+use hinted_handoff_testkit::Reply;
 use tokio::time::Instant;
 
 use crate::world::{DOWN, HANG, UP, World, paused, stepping};

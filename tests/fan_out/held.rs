@@ -5,8 +5,8 @@ use std::time::Duration;
 use hinted_handoff::{
     ConsistencyLevel::{One, Quorum},
     Durability, WhenFull, WriteOrdering, WriteOutcome,
-    testkit::Reply,
 };
+use hinted_handoff_testkit::Reply;
 use tokio::time::Instant;
 
 use crate::world::{DOWN, HANG, UP, World, paused, points, shard, stepping};

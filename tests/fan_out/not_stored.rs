@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hinted_handoff::{
     BarrierState, ConsistencyLevel::Any, Durability, Event, LossReason, NodeId, OnNotStored, Pause,
-    PointsWriteError, ShardId, WhenFull, testkit::CommitFault,
+    PointsWriteError, ShardId, WhenFull, internals::CommitFault,
 };
 
 use crate::world::{DOWN, HANG, UP, World, paused, points, stepping};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use hinted_handoff::{
     ConsistencyLevel::{All, Any, One, Quorum},
     DeadReason, LossReason, NodeId, Pause, PointsWriteError, WriteOutcome,
-    testkit::Reply,
 };
+use hinted_handoff_testkit::Reply;
 
 use crate::world::{DOWN, HANG, REJECT, UP, World, paused, points, stepping};
 

@@ -13,8 +13,8 @@ use hinted_handoff::{
     ConsistencyLevel::{self, Quorum},
     Event, HintedHandoff, NodeId, NodeStats, PointsWriteError, PointsWriter, Shard, ShardId,
     WriteOutcome,
-    testkit::{Reply, ScriptedWriter, Seen},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter, Seen};
 use tokio::{
     runtime::Builder,
     sync::broadcast::{self, error::TryRecvError},

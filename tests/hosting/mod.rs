@@ -12,8 +12,8 @@ use hinted_handoff::{
     Accepted, Config, HintId, HintedHandoff, NodeId, PeekedPoints, ShardId, database_config,
     open_database,
     sled::{Db, Tree},
-    testkit::ScriptedWriter,
 };
+use hinted_handoff_testkit::ScriptedWriter;
 
 pub const SHARD: ShardId = ShardId(7);
 /// Its hints are taken by hand.

@@ -54,7 +54,7 @@ async fn a_full_store_drops_from_the_node_with_the_oldest_hint() {
         when_full: WhenFull::DropOldest,
         ..config(dir.path())
     };
-    let clock = hinted_handoff::testkit::WallClock::new(1_700_000_000_000);
+    let clock = hinted_handoff::internals::WallClock::new(1_700_000_000_000);
     let handoff = Handoff::open_by_clock(limited, clock, ScriptedWriter::down())
         .await
         .unwrap();

@@ -13,11 +13,9 @@ use bytes::Bytes;
 use hinted_handoff::{
     Amount, EnqueueError, FailedOutcome, HandoffError, Health, HintId, NodeId, Sequence, ShardId,
     WriteId,
-    testkit::{
-        CommitFault, Fate, Hint, HintNumber, Leave, Mark, PeekLimits, PeekedHint, QueueModel,
-        Reader, Store,
-    },
+    internals::{CommitFault, Fate, Hint, Leave, Mark, PeekLimits, PeekedHint, Reader, Store},
 };
+use hinted_handoff_testkit::{HintNumber, QueueModel};
 use proptest_state_machine::StateMachineTest;
 use tempfile::TempDir;
 

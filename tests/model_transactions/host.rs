@@ -10,10 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Config, Consumer, Durability, HintedHandoff, NodeId, database_config, open_database,
+    Amount, Config, Consumer, Durability, HintedHandoff, NodeId, database_config,
+    internals::CommitFault,
+    open_database,
     sled::{Db, IVec},
-    testkit::{CommitFault, ScriptedWriter},
 };
+use hinted_handoff_testkit::ScriptedWriter;
 use proptest_state_machine::StateMachineTest;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

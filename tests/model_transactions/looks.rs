@@ -7,10 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use hinted_handoff::{
-    Amount, DeadReason, Durability, HandoffError, HintId, NodeId, PeekedPoints,
-    testkit::{Reply, Seen},
-};
+use hinted_handoff::{Amount, DeadReason, Durability, HandoffError, HintId, NodeId, PeekedPoints};
+use hinted_handoff_testkit::{Reply, Seen};
 
 use crate::{
     history::Verdict,

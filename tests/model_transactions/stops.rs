@@ -13,10 +13,12 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Durability, FailedOutcome, Health, HintedHandoff, NodeId, OpenError, PeekedPoints, RowBatch,
-    ShardId, TransactionError, database_config, open_database,
+    ShardId, TransactionError, database_config,
+    internals::{CommitFault, Store},
+    open_database,
     sled::Db,
-    testkit::{CommitFault, Reply, Store},
 };
+use hinted_handoff_testkit::Reply;
 
 use crate::{
     copy::Copy,

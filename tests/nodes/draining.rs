@@ -2,10 +2,8 @@
 
 use std::{collections::BTreeSet, sync::mpsc, time::Duration};
 
-use hinted_handoff::{
-    HandoffError, NodeId, NodeState, Pause,
-    testkit::{Reply, ScriptedWriter},
-};
+use hinted_handoff::{HandoffError, NodeId, NodeState, Pause};
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 use crate::{
     common,
@@ -96,7 +94,7 @@ fn a_hint_that_slips_in_keeps_the_node() {
     let first = common::append(&store, NODE.0, "delivered");
     let last = common::hints(&store, NODE.0).pop().unwrap().mark;
     store
-        .ack(NODE, last, hinted_handoff::testkit::Leave::Delivered)
+        .ack(NODE, last, hinted_handoff::internals::Leave::Delivered)
         .unwrap();
     assert!(!store.has_pending(NODE));
     store.append(NODE, common::hint(1, "slips in"), Box::new(|_| {}));

@@ -5,8 +5,9 @@ use std::{fs, sync::Arc, time::Duration};
 use bytes::Bytes;
 use hinted_handoff::{
     Accepted, Config, HintId, HintedHandoff, NodeId, NodeState, NodeStats, ShardId,
-    testkit::{ScriptedWriter, Seen, WallClock},
+    internals::WallClock,
 };
+use hinted_handoff_testkit::{ScriptedWriter, Seen};
 
 use crate::common;
 

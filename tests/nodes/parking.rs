@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use hinted_handoff::{
-    HandoffError, NodeId, NodeState, Pause, Retained,
-    testkit::{Members, ScriptedWriter},
-};
+use hinted_handoff::{HandoffError, NodeId, NodeState, Pause, Retained, internals::Members};
+use hinted_handoff_testkit::ScriptedWriter;
 
 use crate::{
     common,

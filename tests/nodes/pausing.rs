@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hinted_handoff::{
     Accepted, Durability, HandoffError, Health, NodeId, NodeState, Pause, ShardId,
-    testkit::{CommitFault, Reply, ScriptedWriter},
+    internals::CommitFault,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 use crate::host::{Host, STOPS, Stop, a_while, texts, within};
 

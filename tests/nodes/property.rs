@@ -11,7 +11,7 @@ use std::{
 
 use hinted_handoff::{
     HandoffError, HintId, NodeId,
-    testkit::{Leave, Peek, PeekLimits, PeekedHint, Reader, Store},
+    internals::{Leave, Peek, PeekLimits, PeekedHint, Reader, Store},
 };
 
 use crate::common;

@@ -9,10 +9,8 @@ use std::{
     time::Duration,
 };
 
-use hinted_handoff::{
-    Amount, HandoffError, NodeId, NodeState, Pause,
-    testkit::{Reply, ScriptedWriter},
-};
+use hinted_handoff::{Amount, HandoffError, NodeId, NodeState, Pause};
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 use crate::{
     common,
@@ -378,7 +376,11 @@ fn a_queue_whose_new_node_lost_its_record_is_that_nodes_still_or_goes_back_to_th
         let first = common::hints(&store, node.0).remove(0);
         assert_eq!(first.hint.payload, "moved", "{stop:?}");
         store
-            .ack(node, first.mark, hinted_handoff::testkit::Leave::Delivered)
+            .ack(
+                node,
+                first.mark,
+                hinted_handoff::internals::Leave::Delivered,
+            )
             .unwrap();
         assert_eq!(common::payloads(&store, FROM.0), ["anew"], "{stop:?}");
         store.close().unwrap();

@@ -5,10 +5,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use hinted_handoff::{
-    Config, DeadReason, HintedHandoff,
-    testkit::{Reply, ScriptedWriter, WallClock},
-};
+use hinted_handoff::{Config, DeadReason, HintedHandoff, internals::WallClock};
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::time::Instant;
 
 use super::{NODE, config, open, queue_up, until};

@@ -10,8 +10,9 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Config, HintId, HintedHandoff, NodeState, Pause, ShardId, WhenFull,
-    testkit::{CommitFault, Held, Reply, ScriptedWriter},
+    internals::{CommitFault, Held},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio::time::sleep;
 
 use super::{NODE, config, open, texts, until, until_caught_up};

@@ -81,7 +81,7 @@ impl<'a> Handing<'a> {
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 

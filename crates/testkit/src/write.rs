@@ -1,6 +1,6 @@
 //! What became of a write.
 
-use crate::types::{HintId, NodeId, ShardId};
+use hinted_handoff::{HintId, NodeId, ShardId};
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy)]

@@ -8,10 +8,9 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::{
-    error::{EnqueueError, FailedOutcome},
-    store::{Hint, NodeQueues, Peek, PeekLimits, PeekedHint, Reader, Store},
-    types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
+use hinted_handoff::{
+    Amount, EnqueueError, FailedOutcome, HintId, NodeId, QueueId, Sequence, StoreId,
+    internals::{Hint, NodeQueues, Peek, PeekLimits, PeekedHint, Reader, Store},
 };
 use queue::{Handed, ModelQueue, Shown};
 pub use settled::{HintNumber, Settled};
@@ -446,7 +445,7 @@ impl QueueModel {
 impl ModelNode {
     fn pending(&self) -> Amount {
         let queues = self.queues.iter().map(ModelQueue::pending);
-        queues.fold(Amount::default(), Amount::plus)
+        queues.fold(Amount::default(), queue::plus)
     }
 
     /// The queue that a hint stands in, and its sequence there.

@@ -1,10 +1,20 @@
-//! For tests of this crate and of databases that embed it: the store by itself, a writer that does
-//! as it is told, and the switches that make storage fail.
+//! How hinted-handoff is tested, for databases that embed it: a crash loop that stops a child
+//! process by SIGKILL, by a power cut or by a failing disk, an oracle outside of it, a model of the
+//! queues in memory, workloads, and a writer that does as it is told.
 //!
-//! Behind the feature `testkit`, and not part of the stable interface.
+//! `examples/crash_test.rs` of hinted-handoff is a host that runs the loop on itself. The kit uses
+//! the `internals` of the library, so its version is that of the library.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 mod crash_loop;
-pub mod decoders;
 mod event;
 mod failing_disk;
 mod oracle;
@@ -17,14 +27,6 @@ mod transactional;
 mod workload;
 mod write;
 
-pub use crate::{
-    clock::WallClock,
-    store::{
-        AppendDone, Burial, CommitFault, Correction, Dead, Fate, Held, Hint, Hold, Leave, Mark,
-        Members, NodeQueues, OnDurable, POINTS, Parked, Peek, PeekLimits, PeekedHint, Place,
-        QueueRef, Reader, SCHEMA_VERSION, Status, Store,
-    },
-};
 pub use crash_loop::{CrashLoop, Ended, Kill, Stop};
 pub use event::{Event, NoEvent, tell};
 pub use failing_disk::FailingDisk;

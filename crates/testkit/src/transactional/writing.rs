@@ -12,16 +12,13 @@ use super::{
     rows::{self, BITS, COUNTER},
 };
 use crate::{
-    error::{EnqueueError, FailedOutcome, TransactionError},
-    service::Accepted,
-    store::{RowBatch, Rows},
-    testkit::{
-        event::{Event, tell},
-        row_event::{RowEvent, RowWrite},
-        workload::payload,
-    },
-    transaction::{Abort, Hints},
-    types::{HintId, NodeId, ShardId},
+    event::{Event, tell},
+    row_event::{RowEvent, RowWrite},
+    workload::payload,
+};
+use hinted_handoff::{
+    Abort, Accepted, EnqueueError, FailedOutcome, HintId, Hints, NodeId, RowBatch, Rows, ShardId,
+    TransactionError,
 };
 
 /// What all of a large transaction comes to: near 1 MiB, with room for keys and for what a hint

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::{config::Config, store::Leave, types::ShardId};
+use hinted_handoff::{Config, ShardId, internals::Leave};
 
 const NODE: NodeId = NodeId(1);
 
@@ -76,8 +76,8 @@ fn what_leaves_with_its_group_is_a_dead_letter_and_not_pending_and_else_that_is_
     let mut both = both();
     both.append("stays", "stays");
     let number = both.model.hand_in_undelivered(NODE, hint("leaves"));
-    let burial = crate::store::Burial {
-        reason: crate::store::DeadReason::Rejected,
+    let burial = hinted_handoff::internals::Burial {
+        reason: hinted_handoff::DeadReason::Rejected,
         error: String::new(),
         attempts: 1,
         first_failed_unix_ms: 1,
@@ -85,7 +85,7 @@ fn what_leaves_with_its_group_is_a_dead_letter_and_not_pending_and_else_that_is_
     };
     let (tell, told) = mpsc::channel();
     let done = Box::new(move |answer| tell.send(answer).unwrap());
-    let fate = crate::store::Fate::Dead(burial);
+    let fate = hinted_handoff::internals::Fate::Dead(burial);
     both.store
         .append_undelivered(NODE, hint("leaves"), fate, done);
     both.model.answered(number, &told.recv().unwrap());

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use super::settled::{HintNumber, Settled};
-use crate::{
-    store::{Hint, PeekLimits, PeekedHint},
-    types::{Amount, QueueId},
+use hinted_handoff::{
+    Amount, QueueId,
+    internals::{Hint, PeekLimits, PeekedHint},
 };
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl ModelQueue {
             hints: 1,
             bytes: handed.hint.payload.len() as u64,
         });
-        amounts.fold(Amount::default(), Amount::plus)
+        amounts.fold(Amount::default(), plus)
     }
 
     /// What is to be delivered from one sequence on, below another.
@@ -229,5 +229,12 @@ impl ModelQueue {
                 hints.len()
             )
         })
+    }
+}
+
+pub(super) fn plus(one: Amount, other: Amount) -> Amount {
+    Amount {
+        hints: one.hints.saturating_add(other.hints),
+        bytes: one.bytes.saturating_add(other.bytes),
     }
 }

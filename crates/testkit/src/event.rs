@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::row_event::RowEvent;
-use crate::types::{HintId, NodeId, ShardId};
+use hinted_handoff::{HintId, NodeId, ShardId};
 
 /// Something that happened in a life of the host under test.
 ///
@@ -240,7 +240,7 @@ fn parse(line: &str) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{QueueId, Sequence, StoreId};
+    use hinted_handoff::{QueueId, Sequence, StoreId};
 
     #[test]
     fn events_read_back_and_a_cut_line_is_none() {

@@ -17,13 +17,10 @@ use parking_lot::Mutex;
 use tokio::sync::RwLock;
 
 use super::event::{Event, tell};
-use crate::{
-    config::Config,
-    error::FailedOutcome,
-    service::{Accepted, handoff::HintedHandoff},
-    shard_writer::{ShardWrite, ShardWriter, WriteError},
-    stats::Health,
-    types::{NodeId, Pause, ShardId},
+use hinted_handoff::internals::with_causes;
+use hinted_handoff::{
+    Accepted, Config, FailedOutcome, Health, HintedHandoff, NodeId, Pause, ShardId, ShardWrite,
+    ShardWriter, WriteError,
 };
 
 /// What a child is told to do.
@@ -155,7 +152,7 @@ impl Node {
     }
 }
 
-impl ShardWriter<Bytes> for Arc<Node> {
+impl ShardWriter<Bytes> for Node {
     async fn write_shard(&self, write: ShardWrite<Bytes>) -> Result<(), WriteError> {
         let reopens = self.reopens();
         let (fails, delay) = {
@@ -229,7 +226,7 @@ pub(super) fn to_its_end(
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let said = crate::replay::with_causes(error.as_ref());
+            let said = with_causes(error.as_ref());
             eprintln!("{workload} ended early: {said}");
             ExitCode::FAILURE
         }

@@ -27,12 +27,7 @@ use super::{
     row_event::RowEvent,
     workload::{Node, to_its_end},
 };
-use crate::{
-    config::Config,
-    service::handoff::HintedHandoff,
-    stats::Health,
-    store::{Db, database_config, open_database},
-};
+use hinted_handoff::{Config, Health, HintedHandoff, database_config, open_database, sled::Db};
 use rows::Tables;
 
 /// Tasks that write, each to a shard of its own, so that the order of its numbers is the order of

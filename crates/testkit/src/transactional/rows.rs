@@ -2,12 +2,10 @@
 
 use super::failure::Failure;
 use crate::{
-    store::{Db, IVec, Tree},
-    testkit::{
-        event::{Event, tell},
-        row_event::RowEvent,
-    },
+    event::{Event, tell},
+    row_event::RowEvent,
 };
+use hinted_handoff::sled::{Db, IVec, Tree};
 
 pub const COUNTER: &str = "counter";
 /// What a row needs beside its filling.

@@ -4,11 +4,10 @@
 use tokio::sync::oneshot;
 
 use super::{Host, payload, read_payload};
-use crate::{
-    error::FailedOutcome,
-    store::{Burial, DeadReason, Fate, Hint},
-    testkit::event::{Event, tell},
-    types::{HintId, NodeId, ShardId},
+use crate::event::{Event, tell};
+use hinted_handoff::{
+    DeadReason, FailedOutcome, HintId, NodeId, ShardId,
+    internals::{Burial, Fate, Hint},
 };
 
 /// Largest payload: dead letters stay, and are copied whenever the store is written anew.
@@ -46,7 +45,7 @@ impl Host {
         };
         let (say, said) = oneshot::channel();
         let done = Box::new(move |answer| drop(say.send(answer)));
-        let store = self.handoff.store();
+        let store = self.handoff.store_below();
         store.append_undelivered(node, hint, Fate::Dead(burial), done);
         match said.await {
             Ok(Ok(id)) => tell(&Event::Answered {
@@ -62,7 +61,7 @@ impl Host {
 
     /// Every dead letter of every node, read.
     pub fn tell_dead_letters(&self) -> std::io::Result<()> {
-        let store = self.handoff.store();
+        let store = self.handoff.store_below();
         for (node, _) in store.nodes() {
             let letters = store.letters(node, None, usize::MAX);
             for (place, dead) in letters.map_err(std::io::Error::other)? {

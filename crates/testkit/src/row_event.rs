@@ -3,7 +3,7 @@
 
 use std::{fmt, str::SplitWhitespace};
 
-use crate::types::{HintId, NodeId};
+use hinted_handoff::{HintId, NodeId};
 
 /// A transaction of the host's, or a batch of plain rows, as it is told before it is tried.
 ///
@@ -197,10 +197,8 @@ impl fmt::Display for RowEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        testkit::Event,
-        types::{QueueId, Sequence, StoreId},
-    };
+    use crate::Event;
+    use hinted_handoff::{QueueId, Sequence, StoreId};
 
     #[test]
     fn events_of_rows_read_back_and_a_cut_line_is_none() {

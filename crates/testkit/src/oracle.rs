@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{event::Event, row_event::RowEvent, row_oracle::RowOracle, write::Write};
-use crate::types::{HintId, NodeId, QueueId, ShardId};
+use hinted_handoff::{HintId, NodeId, QueueId, ShardId};
 
 /// Everything that was seen, and every rule that was broken.
 ///

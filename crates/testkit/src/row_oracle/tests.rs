@@ -1,10 +1,8 @@
 //! Each rule of the rows is seen broken, and an honest life breaks none.
 
 use super::*;
-use crate::{
-    testkit::{Event, Oracle},
-    types::{QueueId, Sequence, ShardId, StoreId},
-};
+use crate::{Event, Oracle};
+use hinted_handoff::{QueueId, Sequence, ShardId, StoreId};
 
 const NODE: NodeId = NodeId(1);
 const SHARD: ShardId = ShardId(1);

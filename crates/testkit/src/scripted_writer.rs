@@ -9,10 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{
-    shard_writer::{Pong, ShardWrite, ShardWriter, WriteError},
-    types::{HintId, NodeId, ShardId},
-};
+use hinted_handoff::{HintId, NodeId, Pong, ShardId, ShardWrite, ShardWriter, WriteError};
 
 /// What to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

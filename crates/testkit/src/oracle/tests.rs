@@ -1,5 +1,5 @@
 use super::*;
-use crate::types::{Sequence, StoreId};
+use hinted_handoff::{Sequence, StoreId};
 
 fn id(sequence: u64) -> HintId {
     HintId {

@@ -6,16 +6,11 @@ use bytes::Bytes;
 
 use super::{Session, failure::Failure, manual_node::MANUAL_NODE, rows, writing::Fate};
 use crate::{
-    peeked::PeekedPoints,
-    stats::Health,
-    testkit::{
-        event::{Event, tell},
-        row_event::RowEvent,
-        workload::read_payload,
-    },
-    transaction::Abort,
-    types::Durability,
+    event::{Event, tell},
+    row_event::RowEvent,
+    workload::read_payload,
 };
+use hinted_handoff::{Abort, Durability, Health, PeekedPoints};
 
 impl Session {
     /// Consumes until the session stops or the store fails.

@@ -14,7 +14,7 @@ use super::{
     transactional::manual_node::MANUAL_NODE,
     write::Write,
 };
-use crate::types::{HintId, NodeId};
+use hinted_handoff::{HintId, NodeId};
 
 /// A transaction, or a batch of plain rows.
 #[derive(Debug, Clone, Copy)]
