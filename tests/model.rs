@@ -20,6 +20,8 @@ mod common;
 #[path = "model/copy.rs"]
 mod copy;
 mod crash;
+#[path = "model/failing.rs"]
+mod failing;
 #[path = "model/host.rs"]
 mod host;
 #[path = "model/operation.rs"]

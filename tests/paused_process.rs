@@ -6,7 +6,7 @@ mod common;
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::Duration,
@@ -55,8 +55,7 @@ fn a_process_that_was_stopped_for_a_while_serves_on_and_fails_no_write() {
         return commit_until_told(Path::new(&dir));
     }
     let dir = tempfile::tempdir().unwrap();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([NAME, "--exact", "--nocapture"])
+    let mut child = common::child_for(NAME)
         .env(STORE, dir.path().join("store"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -10,8 +10,7 @@ use tokio::time::advance;
 
 use crate::{
     audit::{NODES, Step},
-    copy::copy_of,
-    frozen::until,
+    common::{copy::copy_of, frozen::until},
     life::{Life, breathe, config},
     service::ServiceStory,
 };

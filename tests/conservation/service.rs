@@ -14,7 +14,7 @@ use crate::{
     Counts,
     audit::{NODES, Step},
     barriers::Marked,
-    frozen::{Frozen, freeze},
+    common::frozen::{Frozen, freeze},
     ledger::{Entry, Ledger, Whereabouts},
     life::{Handoff, Life, config},
     operating::Waiting,
