@@ -19,7 +19,7 @@ const NAME: &str = "a_process_that_was_stopped_for_a_while_serves_on_and_fails_n
 const STORE: &str = "HH_TEST_STORE";
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(3_500);
-const PAUSES: u32 = 3;
+const PAUSES: u32 = 2;
 
 /// Commits nearly all the time, until it is told to end; says how that went.
 fn commit_until_told(dir: &Path) {

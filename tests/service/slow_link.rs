@@ -20,7 +20,7 @@ use tokio::{
 
 const NODE: NodeId = NodeId(1);
 const SHARDS: u64 = 64;
-const HINTS: u64 = 100_000;
+const HINTS: u64 = 20_000;
 const HINT_BYTES: usize = 200;
 const LATENCY: Duration = Duration::from_millis(50);
 

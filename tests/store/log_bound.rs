@@ -70,7 +70,7 @@ async fn longest(nodes: u64, writers: u64, hint_bytes: usize, all_bytes: u64) ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_groups_give_back_what_is_delivered_as_fast_as_they_bring_more() {
     for (nodes, writers, hint_bytes) in [(1, 64, 64 << 10), (400, 64, 40_000), (4, 8, 6_000_000)] {
-        let longest = longest(nodes, writers, hint_bytes, 400 * MIB).await;
+        let longest = longest(nodes, writers, hint_bytes, 160 * MIB).await;
         assert!(longest < 256 * MIB, "{} MiB", longest / MIB);
     }
 }

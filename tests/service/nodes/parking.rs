@@ -12,11 +12,14 @@ const STAYS: NodeId = NodeId(2);
 const LEFT: NodeId = NodeId(3);
 const MANUAL: NodeId = NodeId(4);
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
+/// After so long it is purged here. A week in steps of a minute takes a minute of real time.
+const PURGE_AFTER: Duration = Duration::from_secs(43_200);
 
 /// Hints for two nodes and one whose hints are taken by hand.
 async fn three() -> Host {
     let host = Host::with(ScriptedWriter::down(), |config| {
         config.manual_nodes = [MANUAL].into();
+        config.purge_after = PURGE_AFTER;
         // Where time passes fast, a node that is down is not to be tried a million times.
         config.retry_interval = Duration::from_secs(60);
         config.retry_max_interval = Duration::from_secs(86_400);
@@ -88,7 +91,7 @@ async fn a_node_that_stays_away_is_purged_and_nobody_else_is() {
     let began = tokio::time::Instant::now();
     host.handoff.retain_nodes(&[STAYS]).await.unwrap();
     // Not so long from now on: while the store parked it the clock went by.
-    tokio::time::sleep_until(began + WEEK - Duration::from_secs(600)).await;
+    tokio::time::sleep_until(began + PURGE_AFTER - Duration::from_secs(600)).await;
     assert!(host.stats(LEFT).is_some(), "{:?}", host.handoff.stats());
     while host.stats(LEFT).is_some() {
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -96,9 +99,13 @@ async fn a_node_that_stays_away_is_purged_and_nobody_else_is() {
         // runs it stands still.
         let moment = || std::thread::sleep(Duration::from_millis(2));
         tokio::task::spawn_blocking(moment).await.unwrap();
-        assert!(began.elapsed() < 2 * WEEK, "{:?}", host.handoff.stats());
+        assert!(
+            began.elapsed() < 2 * PURGE_AFTER,
+            "{:?}",
+            host.handoff.stats()
+        );
     }
-    assert!(began.elapsed() >= WEEK - Duration::from_secs(1));
+    assert!(began.elapsed() >= PURGE_AFTER - Duration::from_secs(1));
     assert_eq!(host.pending(STAYS), 1);
     assert_eq!(host.pending(MANUAL), 1);
     // Another of this name begins anew.
@@ -148,7 +155,7 @@ async fn a_node_whose_time_was_over_before_the_open_is_purged_a_minute_after_it(
     let opened = tokio::time::Instant::now();
     while host.stats(LEFT).is_some() {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(opened.elapsed() < WEEK);
+        assert!(opened.elapsed() < PURGE_AFTER);
     }
     assert!(opened.elapsed() >= Duration::from_secs(59));
     // Its hints are taken by hand now, whatever was said of it before.
@@ -164,7 +171,7 @@ async fn nothing_is_purged_where_that_is_off() {
     .await;
     host.write(LEFT, 1, "waits").await;
     host.handoff.retain_nodes(&[]).await.unwrap();
-    tokio::time::sleep(8 * WEEK).await;
+    tokio::time::sleep(WEEK + PURGE_AFTER).await;
     assert_eq!(host.state(LEFT), NodeState::Parked);
     assert_eq!(host.pending(LEFT), 1);
     host.handoff.shutdown().await.unwrap();
@@ -221,7 +228,7 @@ async fn a_node_that_came_later_is_purged_when_its_own_time_is_over() {
         .retain_only_nodes(&[STAYS, LEFT])
         .await
         .unwrap();
-    tokio::time::sleep(WEEK * 2).await;
+    tokio::time::sleep(2 * PURGE_AFTER).await;
     let began = tokio::time::Instant::now();
     host.write(NodeId(5), 1, "waits").await;
     host.until("it is recorded", |it| {
@@ -233,9 +240,13 @@ async fn a_node_that_came_later_is_purged_when_its_own_time_is_over() {
         // As above.
         let moment = || std::thread::sleep(Duration::from_millis(2));
         tokio::task::spawn_blocking(moment).await.unwrap();
-        assert!(began.elapsed() < 2 * WEEK, "{:?}", host.handoff.stats());
+        assert!(
+            began.elapsed() < 2 * PURGE_AFTER,
+            "{:?}",
+            host.handoff.stats()
+        );
     }
-    assert!(began.elapsed() >= WEEK - Duration::from_secs(60));
+    assert!(began.elapsed() >= PURGE_AFTER - Duration::from_secs(60));
     assert_eq!((host.pending(STAYS), host.pending(LEFT)), (1, 1));
     host.handoff.shutdown().await.unwrap();
 }
