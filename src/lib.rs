@@ -18,6 +18,8 @@ mod consumer;
 mod error;
 mod events;
 mod fan_out;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod limits;
 mod links;
 mod payload;
@@ -27,8 +29,6 @@ mod service;
 mod shard_writer;
 mod stats;
 mod store;
-#[cfg(feature = "testkit")]
-pub mod testkit;
 mod transaction;
 mod types;
 

@@ -34,13 +34,13 @@ pub use api::{
     barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState},
     limits::Due,
 };
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub use engine::migrate::SCHEMA_VERSION;
 pub use engine::{generation::panic_text, meta::MEMBERS_MAX};
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub use failpoints::{CommitFault, POINTS};
 pub use failpoints::{Safeguard, is_off};
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub use format::cursor::Leave;
 pub use format::{
     block::Hint,
@@ -65,8 +65,6 @@ pub use pipeline::{
 };
 pub use read::reader::{Peek, PeekLimits, Reader};
 pub use recover::salvage::salvage;
-#[cfg(feature = "testkit")]
-pub use sled::IVec;
 pub use sled::{Db, Tree};
 pub use state::{
     holds::{Hold, Parked},
@@ -76,7 +74,7 @@ pub use state::{
 };
 
 /// How records are read and written, for the fuzz targets.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub(crate) mod formats {
     pub use super::{
         api::applied::{decode as decode_mark, encode as encode_mark},
@@ -245,7 +243,7 @@ impl Store {
     ///
     /// No limit is asked: see [`reserve`](Store::reserve) and
     /// [`append_within`](Store::append_within).
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(feature = "internals")]
     pub fn append(&self, node: NodeId, hint: Hint, done: AppendDone) {
         self.append_within(Reservation::default(), node, hint, done);
     }
@@ -302,7 +300,7 @@ impl Store {
     /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the
     /// store fails before. `done` is called as by [`append`](Store::append), unless this refuses
     /// the hint.
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(feature = "internals")]
     pub fn append_buffered(
         &self,
         node: NodeId,
@@ -560,7 +558,7 @@ impl Store {
     }
 
     /// Has the store written anew all the time, or no longer.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn rewrite_eagerly(&self, eager: bool) {
         self.shared.faults.on_rewrites(eager);
     }
@@ -582,14 +580,14 @@ impl Store {
 
     /// The most that the log grew by between two fsyncs, in bytes, since this was asked last or it
     /// was opened.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn take_most_between_fsyncs(&self) -> u64 {
         let engine = self.shared.engine();
         engine.map_or(0, |engine| engine.growth().take_most_bytes())
     }
 
     /// What the log has grown by since the last fsync, in bytes.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn unsynced_bytes(&self) -> u64 {
         let engine = self.shared.engine().ok();
         let bytes = engine.and_then(|engine| engine.unsynced_bytes().ok());
@@ -597,7 +595,7 @@ impl Store {
     }
 
     /// Makes the next commits fail in the given way.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn inject(&self, fault: CommitFault) {
         self.shared.faults.on_commit(fault);
     }

@@ -214,7 +214,7 @@ pub fn is_record(key: &[u8], value: &[u8]) -> bool {
 }
 
 /// A record, encoded again.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
     Ok(match LossRecord::read(key, value)? {
         LossRecord::Folded(folded) => seal_record(key, VERSION, &folded),

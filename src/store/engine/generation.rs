@@ -203,7 +203,7 @@ impl Engine {
         self.growth.bytes(&self.db)
     }
 
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn growth(&self) -> &Growth {
         &self.growth
     }

@@ -77,7 +77,7 @@ impl Growth {
     }
 
     /// The most that was between two fsyncs since this was asked last.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn take_most_bytes(&self) -> u64 {
         self.most_bytes.swap(0, Relaxed)
     }

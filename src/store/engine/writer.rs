@@ -205,7 +205,7 @@ impl Writer {
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(all(test, feature = "internals"))]
 mod tests {
     use super::*;
     use crate::store::bounds::SEGMENT_BYTES;

@@ -163,7 +163,7 @@ fn judge(engine: &Engine, queue: &Queue) -> Result<Option<Unread>, StorageError>
 }
 
 #[cfg(test)]
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 mod tests {
     use std::{sync::mpsc, thread, time::Duration};
 

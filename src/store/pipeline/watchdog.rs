@@ -110,7 +110,7 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
 mod tests {
     use std::time::Instant;
 
