@@ -42,7 +42,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// let db = open_database(&database_config(&config.dir))?;
 /// let sent = db.open_tree("sent")?;
 /// let handoff = HintedHandoff::open_in(&db, config, Nobody).await?;
-/// handoff.write_shard(ShardId(1), MAIL, &"to ada".to_owned()).await?;
+/// handoff.write_shard(MAIL, ShardId(1), &"to ada".to_owned()).await?;
 ///
 /// let mut mail = handoff.consumer(MAIL)?;
 /// mail.ready().await?;
@@ -223,8 +223,8 @@ impl<P: Payload> Consumer<P> {
     /// # const MAIL: NodeId = NodeId(1);
     /// # let config = Config { manual_nodes: [MAIL].into(), ..Config::new(dir.path().join("hints")) };
     /// # let handoff = HintedHandoff::open(config, Nobody).await?;
-    /// # handoff.write_shard(ShardId(1), MAIL, &"to nobody".to_owned()).await?;
-    /// # handoff.write_shard(ShardId(1), MAIL, &"to ada".to_owned()).await?;
+    /// # handoff.write_shard(MAIL, ShardId(1), &"to nobody".to_owned()).await?;
+    /// # handoff.write_shard(MAIL, ShardId(1), &"to ada".to_owned()).await?;
     /// let mut mail = handoff.consumer(MAIL)?;
     /// let letters = loop {
     ///     match mail.peek(10).await {

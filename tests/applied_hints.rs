@@ -265,7 +265,7 @@ async fn a_sender_says_which_queues_are_retired_for_good() {
     handoff.remove_node(NodeId(6)).await.unwrap();
     let points = Bytes::from_static(b"new");
     handoff
-        .write_shard(ShardId(1), NodeId(5), &points)
+        .write_shard(NodeId(5), ShardId(1), &points)
         .await
         .unwrap();
     let (second, retired_below) = delivered().await;

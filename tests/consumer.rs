@@ -229,11 +229,11 @@ async fn a_manual_node_is_never_replayed() {
             .await
             .unwrap();
         handoff
-            .write_shard(SHARD, MANUAL, &"by hand".into())
+            .write_shard(MANUAL, SHARD, &"by hand".into())
             .await
             .unwrap();
         handoff
-            .write_shard(SHARD, NodeId(3), &"replayed".into())
+            .write_shard(NodeId(3), SHARD, &"replayed".into())
             .await
             .unwrap();
         while writer.seen().is_empty() {
@@ -325,7 +325,7 @@ async fn a_damaged_hint_is_skipped_and_reported() {
     let handoff = open().await.unwrap();
     for hint in ["hint-1", "hint-2", "hint-3"] {
         handoff
-            .write_shard(SHARD, MANUAL, &hint.into())
+            .write_shard(MANUAL, SHARD, &hint.into())
             .await
             .unwrap();
     }

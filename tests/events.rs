@@ -61,7 +61,7 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
     let handoff = open(config, &writer).await;
     let mut events = handoff.events();
     handoff
-        .write_shard(SHARD, NODE, &Bytes::from_static(b"points"))
+        .write_shard(NODE, SHARD, &Bytes::from_static(b"points"))
         .await
         .unwrap();
     match next(&mut events).await {
@@ -82,7 +82,7 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
 
     for _ in 0..20 {
         let points = Bytes::from_static(b"more points");
-        handoff.write_shard(SHARD, NODE, &points).await.unwrap();
+        handoff.write_shard(NODE, SHARD, &points).await.unwrap();
     }
     assert!(rest(&mut events).is_empty());
     writer.follow(|_| Reply::Take);
@@ -110,7 +110,7 @@ async fn what_is_rejected_and_what_is_lost_is_told_of_once_it_is_durable() {
     let handoff = open(quick(dir.path()), &writer).await;
     let mut events = handoff.events();
     handoff
-        .write_shard(SHARD, NODE, &Bytes::from_static(b"poison"))
+        .write_shard(NODE, SHARD, &Bytes::from_static(b"poison"))
         .await
         .unwrap();
     let hint = loop {
@@ -156,7 +156,7 @@ async fn nothing_is_told_of_what_left_before_that_is_durable() {
         let handoff = open(quick(dir.path()), &writer).await;
         handoff.pause_all(Pause::UntilRestart).await.unwrap();
         let points = Bytes::from_static(b"points");
-        handoff.write_shard(SHARD, NODE, &points).await.unwrap();
+        handoff.write_shard(NODE, SHARD, &points).await.unwrap();
         let mut events = handoff.events();
         // The commit with which it leaves is the first that there is.
         handoff.inject(CommitFault::Fail);
@@ -182,7 +182,7 @@ async fn a_store_that_fails_and_mends_itself_tells_both() {
     let mut events = handoff.events();
     handoff.inject(CommitFault::Fail);
     let refused = handoff
-        .write_shard(SHARD, NODE, &Bytes::from_static(b"points"))
+        .write_shard(NODE, SHARD, &Bytes::from_static(b"points"))
         .await;
     assert!(refused.is_err());
     handoff.heal_disk();
@@ -204,7 +204,7 @@ async fn attempts_and_the_last_error_are_known_after_a_restart() {
     writer.follow(|_| Reply::Retry);
     let handoff = open(quick(dir.path()), &writer).await;
     handoff
-        .write_shard(SHARD, NODE, &Bytes::from_static(b"points"))
+        .write_shard(NODE, SHARD, &Bytes::from_static(b"points"))
         .await
         .unwrap();
     while handoff.stats().nodes[0].attempts < 3 {
@@ -247,7 +247,7 @@ async fn the_rate_of_delivery_says_when_a_node_will_have_caught_up() {
     handoff.pause_all(Pause::UntilRestart).await.unwrap();
     for number in 0..200 {
         handoff
-            .write_shard(SHARD, NODE, &Bytes::from(format!("{number}")))
+            .write_shard(NODE, SHARD, &Bytes::from(format!("{number}")))
             .await
             .unwrap();
     }

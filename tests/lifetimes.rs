@@ -77,7 +77,7 @@ fn points(text: &'static str, after: Option<Duration>) -> Expiring<Bytes> {
 }
 
 async fn write(handoff: &Handoff, text: &'static str, after: Option<Duration>) {
-    let written = handoff.write_shard(SHARD, NODE, &points(text, after)).await;
+    let written = handoff.write_shard(NODE, SHARD, &points(text, after)).await;
     written.unwrap();
 }
 
@@ -353,7 +353,7 @@ async fn a_hint_has_its_lifetime_whichever_call_made_it() {
         .unwrap();
     let row = |text: &str| Table(Postcard(Row(text.to_owned())));
     handoff
-        .write_shard(SHARD, NODE, &row("hint"))
+        .write_shard(NODE, SHARD, &row("hint"))
         .await
         .unwrap();
     let enqueue = |_: &mut [hinted_handoff::Rows<'_>],
@@ -371,7 +371,7 @@ async fn a_hint_has_its_lifetime_whichever_call_made_it() {
     written.await.unwrap();
     assert!(
         handoff
-            .write_shard(SHARD, NODE, &row("panic"))
+            .write_shard(NODE, SHARD, &row("panic"))
             .await
             .is_err()
     );

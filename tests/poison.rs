@@ -55,7 +55,7 @@ async fn queue_up(config: &Config, shards: impl IntoIterator<Item = u64>) {
     for (number, shard) in shards.into_iter().enumerate() {
         let points = Bytes::from(number.to_string());
         handoff
-            .write_shard(ShardId(shard), NODE, &points)
+            .write_shard(NODE, ShardId(shard), &points)
             .await
             .unwrap();
     }
@@ -277,7 +277,7 @@ async fn what_a_node_took_in_part_goes_on_behind_that_at_once() {
     });
     let points = Bytes::from_static(b"100");
     handoff
-        .write_shard(ShardId(0), NODE, &points)
+        .write_shard(NODE, ShardId(0), &points)
         .await
         .unwrap();
     let node = until(&handoff, |node| node.delivered.hints == 101).await;
@@ -396,7 +396,7 @@ async fn a_hint_whose_bytes_do_not_decode_is_buried_and_those_around_it_are_deli
     let handoff = open(&config, &Arc::new(ScriptedWriter::down())).await;
     let points = Bytes::from_static(b"\xff");
     handoff
-        .write_shard(ShardId(1), NODE, &points)
+        .write_shard(NODE, ShardId(1), &points)
         .await
         .unwrap();
     handoff.shutdown().await.unwrap();

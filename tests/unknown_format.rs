@@ -120,7 +120,7 @@ where
 
 async fn put<P: Payload>(handoff: &HintedHandoff<P>, shard: u64, points: P) {
     let shard = ShardId(shard);
-    handoff.write_shard(shard, NODE, &points).await.unwrap();
+    handoff.write_shard(NODE, shard, &points).await.unwrap();
 }
 
 /// Queues numbers for shards, as a host of that version, and leaves the store paused.

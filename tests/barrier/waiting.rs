@@ -50,7 +50,7 @@ async fn write(handoff: &HintedHandoff<Bytes>, count: usize) {
     for number in 0..count {
         let points = Bytes::from(format!("points {number}"));
         handoff
-            .write_shard(ShardId(1), NODE, &points)
+            .write_shard(NODE, ShardId(1), &points)
             .await
             .unwrap();
     }
@@ -204,7 +204,7 @@ async fn shutdown_and_failure_end_a_wait_with_a_typed_error() {
         if fails {
             handoff.inject(CommitFault::Fail);
             handoff
-                .write_shard(ShardId(1), NODE, &"fails".into())
+                .write_shard(NODE, ShardId(1), &"fails".into())
                 .await
                 .unwrap_err();
         } else {
@@ -374,7 +374,7 @@ async fn an_acknowledgement_that_a_failure_undoes_while_nobody_looks_is_not_told
     let points = Bytes::from_static(b"points");
     for node in (1..=LAST.0).chain([1]).map(NodeId) {
         handoff
-            .write_shard(ShardId(1), node, &points)
+            .write_shard(node, ShardId(1), &points)
             .await
             .unwrap();
     }

@@ -49,7 +49,7 @@ impl ServiceStory {
             let handoff = self.handoff();
             self.unknown.insert(number, entry);
             tokio::spawn(async move {
-                let written = handoff.write_shard(ShardId(shard), NodeId(node), &payload);
+                let written = handoff.write_shard(NodeId(node), ShardId(shard), &payload);
                 written.await
             });
         }
@@ -92,7 +92,7 @@ impl ServiceStory {
         let (number, entry, payload) = self.new_hint(node, shard);
         let handoff = self.handoff();
         let write = async move {
-            let written = handoff.write_shard(ShardId(shard), NodeId(node), &payload);
+            let written = handoff.write_shard(NodeId(node), ShardId(shard), &payload);
             written.await
         };
         match self.life.through(&self.nodes, write).await {

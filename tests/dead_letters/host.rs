@@ -41,7 +41,7 @@ pub async fn manual(dir: &Path) -> HintedHandoff<Bytes> {
 }
 
 async fn enqueue(handoff: &HintedHandoff<Bytes>, payload: impl Into<Bytes>) -> HintId {
-    let accepted = handoff.write_shard(ShardId(1), NODE, &payload.into()).await;
+    let accepted = handoff.write_shard(NODE, ShardId(1), &payload.into()).await;
     let Ok(hinted_handoff::Accepted::Durable(id)) = accepted else {
         panic!("{accepted:?}")
     };

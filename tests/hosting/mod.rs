@@ -85,7 +85,7 @@ impl Host {
         let points = Bytes::from_static(points.as_bytes());
         match self
             .handoff
-            .write_shard(SHARD, node, &points)
+            .write_shard(node, SHARD, &points)
             .await
             .unwrap()
         {

@@ -219,7 +219,7 @@ async fn a_node_whose_first_hint_becomes_durable_while_all_is_resumed_is_replaye
     host.handoff.pause_all(Pause::UntilRestart).await.unwrap();
     host.handoff.inject(CommitFault::Hang);
     let points = Bytes::from("first");
-    let written = host.handoff.write_shard(ShardId(1), NODE, &points).await;
+    let written = host.handoff.write_shard(NODE, ShardId(1), &points).await;
     assert_eq!(written.unwrap(), Accepted::Buffered);
     // The commit thread is in the hint's group by then, as a rule: else this shows nothing.
     a_while().await;
