@@ -20,3 +20,5 @@ mod pausing;
 mod property;
 #[path = "nodes/renaming.rs"]
 mod renaming;
+#[path = "nodes/starting.rs"]
+mod starting;

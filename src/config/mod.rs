@@ -2,6 +2,7 @@
 
 mod defaults;
 mod rules;
+mod sizes;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -18,9 +19,13 @@ pub const MAX_ENTRY_BYTES_CEILING: u64 = 64 * MIB;
 /// hint of this takes 40.
 const WINDOW_HINTS_CEILING: usize = 16_384;
 
-/// Settings of a hinted handoff. Durations are written as humantime does: `retry_interval = "1s"`.
+/// Settings of a hinted handoff. Durations are written as humantime does: `retry_interval = "1s"`;
+/// sizes with a unit, `max_disk_bytes = "1GiB"`, or as plain numbers of bytes.
 ///
 /// Unknown keys are an error, so that a typing mistake does not become a default.
+///
+/// Fields may come with any release: build it by [`Config::new`] and set fields, or by struct
+/// update, `Config { max_age, ..Config::new(dir) }`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,9 +33,10 @@ const WINDOW_HINTS_CEILING: usize = 16_384;
 /// let config: hinted_handoff::Config = toml::from_str(r#"
 ///     dir = "data/hints"
 ///     retry_interval = "500ms"
-///     retry_rate_limit = 1048576
+///     retry_rate_limit = "1MiB"
 /// "#)?;
 /// assert_eq!(config.retry_interval, Duration::from_millis(500));
+/// assert_eq!(config.retry_rate_limit, 1024 * 1024);
 /// assert_eq!(config.retry_max_interval, Duration::from_secs(60));
 /// # Ok::<(), toml::de::Error>(())
 /// ```
@@ -59,20 +65,20 @@ pub struct Config {
     /// Payload bytes a second that replay sends to one node; bursts of `batch_bytes` are allowed. A
     /// hint that is larger goes when a burst may, and what comes behind it waits for the rest. 0 is
     /// no limit. Default 0, maximum 4,294,967,295.
-    #[serde(default)]
+    #[serde(default, with = "sizes::retry_rate_limit")]
     pub retry_rate_limit: u64,
 
     /// The same over all nodes together. Default 0, maximum 4,294,967,295.
-    #[serde(default)]
+    #[serde(default, with = "sizes::retry_rate_limit_total")]
     pub retry_rate_limit_total: u64,
 
     /// The most payload bytes that one send of replay carries, all of one shard, unless a single
     /// hint is larger. Default 512,000, minimum 1, maximum 64 MiB.
-    #[serde(default = "defaults::batch_bytes")]
+    #[serde(default = "defaults::batch_bytes", with = "sizes::batch_bytes")]
     pub batch_bytes: u64,
 
     /// Largest hint, in bytes of the encoded points. Default 16 MiB, minimum 1, maximum 64 MiB.
-    #[serde(default = "defaults::max_entry_bytes")]
+    #[serde(default = "defaults::max_entry_bytes", with = "sizes::max_entry_bytes")]
     pub max_entry_bytes: u64,
 
     /// How long one direct write to a node may take. Default 10 s, minimum 1 ms, maximum 1 day.
@@ -92,7 +98,10 @@ pub struct Config {
     pub max_outstanding: usize,
 
     /// The same in payload bytes; one write is always let through. Default 8 MiB, minimum 1.
-    #[serde(default = "defaults::max_outstanding_bytes")]
+    #[serde(
+        default = "defaults::max_outstanding_bytes",
+        with = "sizes::max_outstanding_bytes"
+    )]
     pub max_outstanding_bytes: u64,
 
     /// When a write of a [`PointsWriter`](crate::PointsWriter) is answered. Default: `"level"`.
@@ -130,7 +139,10 @@ pub struct Config {
 
     /// Payload bytes in all these sends, in KiB rounded up; a send that is larger goes alone.
     /// Default 64 MiB, minimum 1.
-    #[serde(default = "defaults::max_bytes_in_flight")]
+    #[serde(
+        default = "defaults::max_bytes_in_flight",
+        with = "sizes::max_bytes_in_flight"
+    )]
     pub max_bytes_in_flight: u64,
 
     /// How many hints of a node replay holds in memory that were read and not taken yet. Shards
@@ -141,7 +153,7 @@ pub struct Config {
     /// The same in payload bytes; at least one hint is held, however large. While hints are sent to
     /// many nodes at once, all their windows share 32 MiB. Default 8 MiB, minimum 1, maximum 64
     /// MiB.
-    #[serde(default = "defaults::window_bytes")]
+    #[serde(default = "defaults::window_bytes", with = "sizes::window_bytes")]
     pub window_bytes: u64,
 
     /// A hint whose sends have failed this often becomes a dead letter; the last try is for it
@@ -157,7 +169,10 @@ pub struct Config {
     pub max_dead_letters: u64,
 
     /// The same in payload bytes; the newest is kept, however large. Default 256 MiB, minimum 1.
-    #[serde(default = "defaults::max_dead_letter_bytes")]
+    #[serde(
+        default = "defaults::max_dead_letter_bytes",
+        with = "sizes::max_dead_letter_bytes"
+    )]
     pub max_dead_letter_bytes: u64,
 
     /// How long a shutdown lets sends in flight finish before it abandons them; what is abandoned
@@ -176,7 +191,7 @@ pub struct Config {
     /// [`WhenFull::Block`] hints wait for it first. What a transaction makes of hints that it
     /// acknowledges may use half of it. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns
     /// the check off.
-    #[serde(default = "defaults::min_free_disk")]
+    #[serde(default = "defaults::min_free_disk", with = "sizes::min_free_disk")]
     pub min_free_disk: u64,
 
     /// Hints older than this leave undelivered, whether their node is up or down, and are counted
@@ -203,7 +218,11 @@ pub struct Config {
 
     /// Payload bytes that may be pending for one node. Default: none, minimum 1. A hint larger than
     /// this is always refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "sizes::max_bytes_per_node"
+    )]
     pub max_bytes_per_node: Option<u64>,
 
     /// Hints that may be pending for all nodes together. Default: none, minimum 1.
@@ -212,7 +231,11 @@ pub struct Config {
 
     /// Payload bytes that may be pending for all nodes together. Default: none, minimum 1. A hint
     /// larger than this is always refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "sizes::max_bytes"
+    )]
     pub max_bytes: Option<u64>,
 
     /// Bytes that the store may take on the disk. Near that a hint is refused, waits or has the
@@ -220,7 +243,11 @@ pub struct Config {
     /// left; delivery goes on. Space is kept for what gives space back. It does not count what was
     /// moved aside as damaged, nor the copy that is made of a log after a failed fsync. Not for a
     /// shared database, whose log is the host's. Default: none, minimum 256 MiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "sizes::max_disk_bytes"
+    )]
     pub max_disk_bytes: Option<u64>,
 
     /// What becomes of a hint that a limit has no room for. Default: `"reject"`.
@@ -256,6 +283,15 @@ pub struct Config {
     #[serde(default)]
     pub ordering: WriteOrdering,
 
+    /// Opens with all replay paused, as by
+    /// [`pause_all`](crate::HintedHandoff::pause_all) with
+    /// [`Pause::UntilRestart`](crate::Pause::UntilRestart) before anything is pinged or sent:
+    /// hints are accepted and wait until [`resume_all`](crate::HintedHandoff::resume_all). Nothing
+    /// of it is on disk. Where all replay is paused to last already, it stays so, beyond this life.
+    /// Nodes in [`manual_nodes`](Config::manual_nodes) are not concerned. Default: false.
+    #[serde(default)]
+    pub start_paused: bool,
+
     /// Gives the store a new [`StoreId`](crate::StoreId) at open. Needed once after the directory
     /// was restored from a backup, since receivers have seen its sequences before. Default: false.
     #[serde(default)]
@@ -271,6 +307,7 @@ pub struct Config {
 /// what is dropped frees no space on the disk; `Block` waits for that too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum WhenFull {
     /// It is refused with [`EnqueueError::QueueFull`](crate::EnqueueError::QueueFull), and what is
     /// pending stays.
@@ -290,6 +327,7 @@ pub enum WhenFull {
 /// When a write of a [`PointsWriter`](crate::PointsWriter) is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AnswerWhen {
     /// When its consistency level is reached. Copies that the level did not wait for are in memory
     /// until their owner answers or [`Config::hint_after`] is over; a crash loses those of that
@@ -308,6 +346,7 @@ pub enum AnswerWhen {
 /// hinted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OnNotStored {
     /// A success. The copy is in the loss journal
     /// ([`LossReason::NotStored`](crate::LossReason::NotStored)), in
@@ -322,6 +361,7 @@ pub enum OnNotStored {
 /// What to do with a store that cannot be opened. Neither choice deletes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OnUnopenable {
     /// Leave it where it is and return [`OpenError::Unopenable`](crate::OpenError::Unopenable).
     #[default]
@@ -334,6 +374,7 @@ pub enum OnUnopenable {
 /// (node, shard) wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum WriteOrdering {
     /// It is sent directly, past them: the node has the newest writes first and the missed ones
     /// later. For hosts whose writes can be applied in any order.
@@ -412,6 +453,7 @@ impl Config {
             purge_after: defaults::purge_after(),
             on_unopenable: OnUnopenable::default(),
             ordering: WriteOrdering::default(),
+            start_paused: false,
             reset_identity: false,
         }
     }
