@@ -348,6 +348,22 @@ pub enum HandoffError {
         /// Its version.
         found: u8,
     },
+    /// A barrier is not the one that was made: something of it was changed on its way or where it
+    /// was kept.
+    #[error(
+        "the barrier is damaged: its checksum is {found:08x}, its fields give {computed:08x}; make another one, and wait for that"
+    )]
+    BarrierDamaged {
+        /// Its checksum.
+        found: u32,
+        /// What its fields give.
+        computed: u32,
+    },
+    /// A barrier was to be made for no node at all.
+    #[error(
+        "a barrier was asked for without a node, and would say of none that all is delivered; name the nodes, those of stats() for all"
+    )]
+    NoNodes,
     /// A barrier names what this store has not given out yet: the store was restored from a backup
     /// that is older.
     #[error(

@@ -28,12 +28,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub use api::{
-    applied::AppliedHints,
-    applied_writes::AppliedWrites,
-    barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState},
-    limits::Due,
-};
+pub use api::{applied::AppliedHints, applied_writes::AppliedWrites, limits::Due};
 #[cfg(feature = "testkit")]
 pub use engine::migrate::SCHEMA_VERSION;
 pub use engine::{generation::panic_text, meta::MEMBERS_MAX};
@@ -43,6 +38,7 @@ pub use failpoints::{Safeguard, is_off};
 #[cfg(feature = "testkit")]
 pub use format::cursor::Leave;
 pub use format::{
+    barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState},
     block::Hint,
     correction::Correction,
     dead_letter::Dead,
