@@ -1,6 +1,7 @@
 //! Taking the hints of a node by hand, instead of having them replayed: a transactional queue.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::Ordering::{Acquire, Release},
@@ -84,6 +85,14 @@ impl<P: Payload> HintedHandoff<P> {
             node,
             reader: Reader::default(),
         })
+    }
+}
+
+impl<P: Payload> fmt::Debug for Consumer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,8 @@
         clippy::indexing_slicing
     )
 )]
+// What the testkit shows of the inside is for our own tests.
+#![cfg_attr(not(feature = "testkit"), warn(missing_debug_implementations))]
 
 mod admission;
 mod ageing;
@@ -20,6 +22,7 @@ mod events;
 mod fan_out;
 mod limits;
 mod links;
+mod millis;
 mod payload;
 mod peeked;
 mod replay;

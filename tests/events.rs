@@ -66,7 +66,9 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
         .unwrap();
     match next(&mut events).await {
         // With what the node said, below what is made of it.
-        Event::NodeDown { node: NODE, error } => {
+        Event::NodeDown {
+            node: NODE, error, ..
+        } => {
             assert!(error.contains("scripted: down"), "{error}")
         }
         other => panic!("{other:?}"),
@@ -88,11 +90,11 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
     writer.follow(|_| Reply::Take);
     assert!(matches!(
         next(&mut events).await,
-        Event::Replaying { node: NODE }
+        Event::Replaying { node: NODE, .. }
     ));
     assert!(matches!(
         next(&mut events).await,
-        Event::CaughtUp { node: NODE }
+        Event::CaughtUp { node: NODE, .. }
     ));
     let well = handoff.stats().nodes.remove(0);
     assert_eq!((well.attempts, well.last_error), (0, None));
@@ -121,6 +123,7 @@ async fn what_is_rejected_and_what_is_lost_is_told_of_once_it_is_durable() {
                 shard,
                 reason,
                 error,
+                ..
             } => {
                 assert_eq!((node, shard, reason), (NODE, SHARD, DeadReason::Rejected));
                 assert!(error.contains("field type conflict"), "{error}");

@@ -132,6 +132,7 @@ async fn a_full_node_refuses_and_says_how_full_it_is_while_others_go_on() {
         wanted,
         oldest_age,
         waited,
+        ..
     } = &full
     else {
         panic!("{full}");

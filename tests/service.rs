@@ -189,7 +189,8 @@ async fn bad_points_are_refused_by_name_and_cost_no_sequence() {
         large,
         EnqueueError::EntryTooLarge {
             bytes: 1001,
-            max: 1000
+            max: 1000,
+            ..
         }
     ));
     assert_eq!(large.outcome(), FailedOutcome::Refused);
@@ -281,7 +282,7 @@ async fn a_removed_node_is_forgotten_and_a_later_hint_starts_anew() {
     for unknown in [NODE, NodeId(77)] {
         assert!(matches!(
             handoff.remove_node(unknown).await,
-            Err(HandoffError::UnknownNode { node }) if node == unknown
+            Err(HandoffError::UnknownNode { node, .. }) if node == unknown
         ));
     }
 

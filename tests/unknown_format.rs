@@ -182,6 +182,7 @@ fn told(events: &mut Receiver<Event>) -> (Vec<u64>, bool) {
                 hint,
                 found: 2 | 3,
                 written: 1,
+                ..
             } => {
                 assert!(hint.sequence.0 > 0);
                 shards.push(shard.0);

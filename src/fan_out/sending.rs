@@ -14,9 +14,10 @@ use super::{
     write::{Heard, Tell, Write},
 };
 use crate::{
+    error::with_causes,
     links::Barred,
     payload::Payload,
-    replay::{caught, with_causes},
+    replay::caught,
     shard_writer::{Batch, ShardWrite, ShardWriter, WriteError},
     store::{Safeguard, is_off, panic_text},
 };

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     marker::PhantomData,
     sync::{
         Arc,
@@ -49,6 +50,15 @@ impl<P: Payload> Clone for HintedHandoff<P> {
             reopens_told: AtomicU64::new(self.reopens_told.load(Relaxed)),
             payload: PhantomData,
         }
+    }
+}
+
+impl<P: Payload> fmt::Debug for HintedHandoff<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HintedHandoff")
+            .field("dir", &self.inner.config.dir)
+            .field("store", &self.inner.store.id())
+            .finish_non_exhaustive()
     }
 }
 

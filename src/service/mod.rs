@@ -50,6 +50,7 @@ const UNCOMMITTED_BYTES: u32 = 32 * 1024 * 1024;
 
 /// What the answer to a hinted write means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Accepted {
     /// It is on disk ([`Durability::Sync`]).
     Durable(HintId),

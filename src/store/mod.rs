@@ -20,6 +20,7 @@ mod run;
 mod state;
 
 use std::{
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread::JoinHandle,
@@ -123,6 +124,14 @@ pub struct Store {
     limited: bool,
     /// Whether one of them is of the disk.
     bounds_disk: bool,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("id", &self.shared.store)
+            .finish_non_exhaustive()
+    }
 }
 
 struct Threads {

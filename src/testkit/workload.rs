@@ -229,7 +229,7 @@ pub(super) fn to_its_end(
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let said = crate::replay::with_causes(error.as_ref());
+            let said = crate::error::with_causes(error.as_ref());
             eprintln!("{workload} ended early: {said}");
             ExitCode::FAILURE
         }

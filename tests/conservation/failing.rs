@@ -98,7 +98,7 @@ impl ServiceStory {
         match self.life.through(&self.nodes, write).await {
             Ok(Accepted::Durable(id)) => panic!("{id} cannot be durable"),
             Err(error) if error.outcome() == FailedOutcome::Refused => {}
-            Ok(Accepted::Buffered) | Err(_) => drop(self.unknown.insert(number, entry)),
+            Ok(_) | Err(_) => drop(self.unknown.insert(number, entry)),
         }
         self.life.handoff.heal_disk();
         self.waiting.clear();

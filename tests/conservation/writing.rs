@@ -90,7 +90,7 @@ impl ServiceStory {
                     entry.id = id;
                     self.enter(number, entry);
                 }
-                Ok(Accepted::Buffered) => {
+                Ok(_) => {
                     buffered += 1;
                     self.unknown.insert(number, entry);
                 }

@@ -21,7 +21,7 @@ async fn undecodable(consumer: &mut Consumer<Number>) -> HintId {
 }
 
 fn is_not_next(result: Result<(), HandoffError>, id: HintId) -> bool {
-    matches!(result, Err(HandoffError::NotNext { node: MANUAL, hint }) if hint == id)
+    matches!(result, Err(HandoffError::NotNext { node: MANUAL, hint, .. }) if hint == id)
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ impl Host {
             .unwrap()
         {
             Accepted::Durable(id) => id,
-            Accepted::Buffered => panic!("it was to be durable"),
+            other => panic!("it was to be durable: {other:?}"),
         }
     }
 

@@ -81,7 +81,7 @@ impl Waiting {
                     let accepted = context.handoff.write_shard(node, shard, &payload).await?;
                     let hints = match accepted {
                         Accepted::Durable(id) => Some(vec![id]),
-                        Accepted::Buffered => None,
+                        _ => None,
                     };
                     Ok(Done { reads: None, hints })
                 })

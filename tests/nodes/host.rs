@@ -91,7 +91,7 @@ impl Host {
             .await;
         match accepted.unwrap() {
             Accepted::Durable(id) => id,
-            Accepted::Buffered => panic!("it is to be durable"),
+            other => panic!("it is to be durable: {other:?}"),
         }
     }
 

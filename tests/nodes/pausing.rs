@@ -186,7 +186,7 @@ async fn what_cannot_be_paused_is_said_by_name() {
     let unknown = host.handoff.pause(NODE, Pause::Lasting).await;
     assert!(matches!(
         unknown,
-        Err(HandoffError::UnknownNode { node: NODE })
+        Err(HandoffError::UnknownNode { node: NODE, .. })
     ));
     let unknown = host.handoff.resume(NODE).await;
     assert!(matches!(unknown, Err(HandoffError::UnknownNode { .. })));
