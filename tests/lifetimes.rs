@@ -32,20 +32,7 @@ struct Plain(Arc<ScriptedWriter>);
 
 impl ShardWriter<Expiring<Bytes>> for Plain {
     async fn write_shard(&self, write: ShardWrite<Expiring<Bytes>>) -> Result<(), WriteError> {
-        let batches = write.batches.into_iter().map(|it| hinted_handoff::Batch {
-            hint: it.hint,
-            redriven_from: it.redriven_from,
-            write: it.write,
-            points: it.points.points,
-        });
-        let batches = batches.collect();
-        let write = ShardWrite {
-            node: write.node,
-            shard: write.shard,
-            retired_below: write.retired_below,
-            batches,
-        };
-        self.0.write_shard(write).await
+        self.0.write_shard(write.map(|it| it.points)).await
     }
 
     async fn ping(&self, node: NodeId) -> Result<Pong, WriteError> {

@@ -101,6 +101,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
                 hint: None,
                 redriven_from: None,
                 write: self.hint.write,
+                enqueued: self.handoff.ageing().shown(self.hint.enqueued_unix_ms),
                 points,
             }],
         };
