@@ -239,7 +239,7 @@ impl<P: Payload> Consumer<P> {
     ///     match mail.peek(10).await {
     ///         Ok(letters) => break letters,
     ///         // It would be the next one for ever.
-    ///         Err(HandoffError::Undecodable { hint, source }) => {
+    ///         Err(HandoffError::Undecodable { hint, source, .. }) => {
     ///             mail.bury(hint, DeadReason::Undecodable, source.to_string()).await?;
     ///         }
     ///         Err(error) => return Err(error.into()),

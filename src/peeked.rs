@@ -7,7 +7,7 @@ use crate::{
     types::{HintId, NodeId, ShardId, WriteId},
 };
 
-/// A hint that a [`Consumer`] has peeked at.
+/// A hint that a [`Consumer`](crate::Consumer) has peeked at.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PeekedPoints<P> {
