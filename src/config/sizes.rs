@@ -36,6 +36,10 @@ fn unit(bytes: u64) -> Option<(u64, &'static str)> {
 fn write<S: Serializer>(bytes: u64, serializer: S) -> Result<S::Ok, S::Error> {
     match unit(bytes).filter(|_| serializer.is_human_readable()) {
         Some((count, unit)) => serializer.collect_str(&format_args!("{count}{unit}")),
+        // TOML has no such number.
+        None if serializer.is_human_readable() && i64::try_from(bytes).is_err() => {
+            serializer.collect_str(&bytes)
+        }
         None => bytes.serialize(serializer),
     }
 }
@@ -225,7 +229,7 @@ mod tests {
             (16 << 20, "\"16MiB\""),
             (512_000, "\"500KiB\""),
             (3 << 29, "\"1536MiB\""),
-            (u64::MAX, "18446744073709551615"),
+            (u64::MAX, "\"18446744073709551615\""),
         ] {
             assert_eq!(written(bytes), json);
         }

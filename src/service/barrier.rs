@@ -25,9 +25,9 @@ impl<P: Payload> HintedHandoff<P> {
     /// Dead letters are part of it if they stand behind the first hint of their queue that waits;
     /// older ones are not.
     ///
-    /// Nothing waits for a node that was never hinted, or was removed: it can be named, and the
-    /// barrier is [`Delivered`](BarrierState::Delivered) as far as this node goes, unless copies for
-    /// it are not stored from then on.
+    /// Nothing waits for a node that was never hinted, or was removed: it can be named, and as far
+    /// as it goes the barrier is [`Delivered`](BarrierState::Delivered), unless copies for it are
+    /// not stored from then on.
     ///
     /// # Errors
     /// [`HandoffError::NoNodes`] for an empty list, or why the store does not serve.
