@@ -71,7 +71,7 @@ async fn live(dir: &Path, life: u64) -> Result<(), Box<dyn Error>> {
             shard: SHARD,
         })?;
         let points = number.to_string();
-        if let Accepted::Durable(id) = handoff.write_shard(SHARD, NODE, &points).await? {
+        if let Accepted::Durable(id) = handoff.write_shard(NODE, SHARD, &points).await? {
             let id = Some(id);
             tell(&Event::Answered { number, id })?;
         }

@@ -1,6 +1,7 @@
 //! Taking the hints of a node by hand, instead of having them replayed: a transactional queue.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::Ordering::{Acquire, Release},
@@ -42,7 +43,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// let db = open_database(&database_config(&config.dir))?;
 /// let sent = db.open_tree("sent")?;
 /// let handoff = HintedHandoff::open_in(&db, config, Nobody).await?;
-/// handoff.write_shard(ShardId(1), MAIL, &"to ada".to_owned()).await?;
+/// handoff.write_shard(MAIL, ShardId(1), &"to ada".to_owned()).await?;
 ///
 /// let mut mail = handoff.consumer(MAIL)?;
 /// mail.ready().await?;
@@ -84,6 +85,14 @@ impl<P: Payload> HintedHandoff<P> {
             node,
             reader: Reader::default(),
         })
+    }
+}
+
+impl<P: Payload> fmt::Debug for Consumer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -223,14 +232,14 @@ impl<P: Payload> Consumer<P> {
     /// # const MAIL: NodeId = NodeId(1);
     /// # let config = Config { manual_nodes: [MAIL].into(), ..Config::new(dir.path().join("hints")) };
     /// # let handoff = HintedHandoff::open(config, Nobody).await?;
-    /// # handoff.write_shard(ShardId(1), MAIL, &"to nobody".to_owned()).await?;
-    /// # handoff.write_shard(ShardId(1), MAIL, &"to ada".to_owned()).await?;
+    /// # handoff.write_shard(MAIL, ShardId(1), &"to nobody".to_owned()).await?;
+    /// # handoff.write_shard(MAIL, ShardId(1), &"to ada".to_owned()).await?;
     /// let mut mail = handoff.consumer(MAIL)?;
     /// let letters = loop {
     ///     match mail.peek(10).await {
     ///         Ok(letters) => break letters,
     ///         // It would be the next one for ever.
-    ///         Err(HandoffError::Undecodable { hint, source }) => {
+    ///         Err(HandoffError::Undecodable { hint, source, .. }) => {
     ///             mail.bury(hint, DeadReason::Undecodable, source.to_string()).await?;
     ///         }
     ///         Err(error) => return Err(error.into()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::{
@@ -14,11 +15,16 @@ use crate::{
 /// Something happened that an operator may want to know at once. What it led to is in
 /// [`Stats`](crate::Stats), in the dead letters and in the loss journal, which miss nothing; this
 /// is to be told without asking.
-#[derive(Debug, Clone)]
+///
+/// Serialized as an object whose `event` is the name of the variant, with what it holds beside it:
+/// `{"event":"gate_opened","node":7}`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
     /// A node does not answer: its ping failed, or sends do and nothing says that it answers
     /// others. It is tried again after a while.
+    #[non_exhaustive]
     NodeDown {
         /// The node.
         node: NodeId,
@@ -27,6 +33,7 @@ pub enum Event {
     },
     /// Sends to some shards of a node fail, while it takes others or answers direct writes. They
     /// are tried again after a while.
+    #[non_exhaustive]
     NodeFailing {
         /// The node.
         node: NodeId,
@@ -34,6 +41,7 @@ pub enum Event {
         error: String,
     },
     /// Writes to a node are hinted at once from now on, since it does not answer.
+    #[non_exhaustive]
     GateClosed {
         /// The node.
         node: NodeId,
@@ -41,22 +49,26 @@ pub enum Event {
         why: String,
     },
     /// A node answers again, and writes are sent to it.
+    #[non_exhaustive]
     GateOpened {
         /// The node.
         node: NodeId,
     },
     /// Hints are being sent to a node.
+    #[non_exhaustive]
     Replaying {
         /// The node.
         node: NodeId,
     },
     /// Nothing waits for a node any more. A node that is up goes to and fro between this and
     /// [`Replaying`](Event::Replaying) with every hint that it gets.
+    #[non_exhaustive]
     CaughtUp {
         /// The node.
         node: NodeId,
     },
     /// A hint became a dead letter, durably: its node rejected it, for example.
+    #[non_exhaustive]
     Rejected {
         /// The node.
         node: NodeId,
@@ -72,6 +84,7 @@ pub enum Event {
     /// The next hint of a shard is of a format that this host does not read. It waits, with all
     /// behind it in the shard, until a build that reads it is here. Told once for a shard, until a
     /// hint of it is read again; after a restart anew.
+    #[non_exhaustive]
     UnknownFormat {
         /// The node.
         node: NodeId,
@@ -90,6 +103,7 @@ pub enum Event {
     /// Copies of a write for a node could be neither sent nor stored. Told at once; what the loss
     /// journal says of it ([`LossReason::NotStored`](crate::LossReason::NotStored)) is told of as
     /// [`Lost`](Event::Lost) when it is durable.
+    #[non_exhaustive]
     NotStored {
         /// The node.
         node: NodeId,
@@ -181,3 +195,6 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@
         clippy::indexing_slicing
     )
 )]
+// What the testkit shows of the inside is for our own tests.
+#![cfg_attr(not(feature = "testkit"), warn(missing_debug_implementations))]
 
 mod admission;
 mod ageing;
@@ -22,6 +24,7 @@ mod fan_out;
 pub mod internals;
 mod limits;
 mod links;
+mod millis;
 mod payload;
 mod peeked;
 mod replay;
@@ -47,8 +50,11 @@ pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, Writ
 pub use payload::Json;
 pub use payload::{EncodeError, Expiring, Payload, PayloadError, Postcard};
 pub use peeked::PeekedPoints;
-pub use service::{Accepted, DeadLetter, DeadLetterContent, Redriven, handoff::HintedHandoff};
-pub use shard_writer::{Batch, Pong, ShardWrite, ShardWriter, WriteError};
+pub use service::{
+    Accepted, DeadLetter, DeadLetterContent, Redriven,
+    handoff::{HintedHandoff, WeakHandoff},
+};
+pub use shard_writer::{Batch, BoxShardWriter, Pong, ShardWrite, ShardWriter, WriteError};
 pub use sled;
 pub use stats::{
     Damage, DirectStats, Gate, Health, NodeState, NodeStats, Stats, StoreStats, UnknownFormat,

@@ -9,6 +9,7 @@ use crate::{
 
 /// A hint that a [`Consumer`](crate::Consumer) has peeked at.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PeekedPoints<P> {
     /// Its id.
     pub id: HintId,

@@ -1,11 +1,14 @@
 //! What the host implements: how to reach a node.
 
+mod boxed;
+mod write;
+
 use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
-use crate::{
-    payload::Payload,
-    types::{HintId, NodeId, QueueId, ShardId, WriteId},
-};
+pub use boxed::BoxShardWriter;
+pub use write::{Batch, ShardWrite};
+
+use crate::{payload::Payload, types::NodeId};
 
 /// How the host reaches a node. One implementation serves direct writes and replay alike.
 ///
@@ -16,6 +19,9 @@ use crate::{
 /// Replay calls it for several shards of a node at once
 /// ([`Config::max_in_flight`](crate::Config::max_in_flight)), but never twice at a time for one
 /// shard of it.
+///
+/// A host that chooses among several at run time puts each into a [`BoxShardWriter`]. One that
+/// needs the handoff it is given to keeps a [`WeakHandoff`](crate::WeakHandoff).
 pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
     /// Is the node worth trying? Called before a replay round. An error says no, until the next
     /// one. The default asks nobody, and says yes.
@@ -36,6 +42,7 @@ pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
 
 /// What a [`ping`](ShardWriter::ping) found of a node that is worth trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pong {
     /// It answered. A node that does so and fails sends is [`Failing`](crate::NodeState::Failing),
     /// not down.
@@ -54,43 +61,6 @@ impl<P: Payload, W: ShardWriter<P>> ShardWriter<P> for Arc<W> {
         write: ShardWrite<P>,
     ) -> impl Future<Output = Result<(), WriteError>> + Send {
         W::write_shard(self, write)
-    }
-}
-
-/// One call of a [`ShardWriter`]: batches for one shard of one node, in order.
-#[derive(Debug, Clone)]
-pub struct ShardWrite<P> {
-    /// The destination.
-    pub node: NodeId,
-    /// The stream within it.
-    pub shard: ShardId,
-    /// When hints are replayed: all queues of their store below this one are done with for good, so
-    /// the node may forget what it knows of them (see [`AppliedHints`](crate::AppliedHints)).
-    /// `None` for a direct write.
-    pub retired_below: Option<QueueId>,
-    /// At least one batch; more than one only when hints are replayed.
-    pub batches: Vec<Batch<P>>,
-}
-
-/// The points of one client write.
-#[derive(Debug, Clone)]
-pub struct Batch<P> {
-    /// The hint's id when this is a replay; `None` when it is a direct write.
-    pub hint: Option<HintId>,
-    /// For a hint that was a dead letter and was sent on: the id that it had first.
-    pub redriven_from: Option<HintId>,
-    /// The write of a [`PointsWriter`](crate::PointsWriter) that it is a copy of: the same when it
-    /// is sent directly and when its hint is replayed, so that a node can refuse the second of the
-    /// two. `None` for a hint that was enqueued in another way.
-    pub write: Option<WriteId>,
-    /// The points themselves.
-    pub points: P,
-}
-
-impl<P> ShardWrite<P> {
-    /// Whether hints are being replayed (as opposed to a client's write sent directly).
-    pub fn is_replay(&self) -> bool {
-        self.batches.iter().any(|batch| batch.hint.is_some())
     }
 }
 

@@ -2,15 +2,20 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{ReplayStopped, StorageError},
+    millis,
     types::{Amount, NodeId, Pause, Sequence, ShardId, StoreId},
 };
 
 /// How the store is.
-#[derive(Debug, Clone)]
+///
+/// Serialized as an object whose `health` is the name of the variant, with what it holds beside
+/// it: `{"health":"failed","action":"fsync the log","error":"no space left"}`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "health", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Health {
     /// Reads and writes work, and so does replay.
@@ -46,7 +51,7 @@ pub enum Health {
 }
 
 /// What a node's replay is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NodeState {
@@ -81,7 +86,7 @@ pub enum NodeState {
 }
 
 /// Whether writes of a [`PointsWriter`](crate::PointsWriter) are sent to a node.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Gate {
@@ -94,6 +99,7 @@ pub enum Gate {
     /// It opens with whatever the node answers: to replay, to a direct write that was outstanding,
     /// or, where nothing is replayed to it, to one write each
     /// [`Config::retry_interval`](crate::Config::retry_interval).
+    #[non_exhaustive]
     Closed {
         /// Since when, by the wall clock, in milliseconds since 1970.
         since_unix_ms: u64,
@@ -103,7 +109,7 @@ pub enum Gate {
 }
 
 /// Direct writes to a node since open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DirectStats {
     /// Under way, with their payload bytes.
@@ -119,7 +125,7 @@ pub struct DirectStats {
 }
 
 /// One node's queue and its replay, and the direct writes to it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NodeStats {
     /// The node.
@@ -147,8 +153,8 @@ pub struct NodeStats {
     /// Hints acknowledged by it since open.
     pub delivered: Amount,
     /// Age of the oldest pending hint, by the wall clock, or a little more; `None` if there is
-    /// none, or for a moment after open, before it was read.
-    #[serde(with = "humantime_serde")]
+    /// none, or for a moment after open, before it was read. Serialized as `oldest_age_ms`.
+    #[serde(rename = "oldest_age_ms", with = "millis::option")]
     pub oldest_age: Option<Duration>,
     /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room.
     pub lost: Amount,
@@ -187,8 +193,9 @@ pub struct NodeStats {
     /// Hints a second that the node took lately, over some ten seconds.
     pub delivery_rate: f64,
     /// How long it will take at that rate until nothing waits; `None` unless it is being sent to
-    /// ([`NodeState::Replaying`]) and takes hints, or nothing waits.
-    #[serde(with = "humantime_serde")]
+    /// ([`NodeState::Replaying`]) and takes hints, or nothing waits. Serialized as
+    /// `caught_up_in_ms`.
+    #[serde(rename = "caught_up_in_ms", with = "millis::option")]
     pub caught_up_in: Option<Duration>,
     /// The shard of the oldest hint that waits, while that shard is left alone, after a failed send
     /// or for its format: nothing goes further beyond this hint than
@@ -203,7 +210,7 @@ pub struct NodeStats {
 /// Hints that this host does not read, since [`Payload::decode`](crate::Payload::decode) said
 /// [`UnknownFormat`](crate::PayloadError::UnknownFormat). They wait, with all behind them in their
 /// shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UnknownFormat {
     /// Shards whose next hint is one.
@@ -217,7 +224,7 @@ pub struct UnknownFormat {
 }
 
 /// The store below all queues.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StoreStats {
     /// Its identity.
@@ -258,7 +265,7 @@ pub struct StoreStats {
 
 /// Hints that the disk gave back damaged or not at all, or a bookkeeping record that had to be
 /// rebuilt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Damage {
     /// The node that the queue was first meant for. `u64::MAX`, with queue 0: where hints of many
@@ -273,7 +280,10 @@ pub struct Damage {
 }
 
 /// Everything at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+///
+/// Numbers carry their unit in their names when they are serialized: `_bytes`, `_ms` for
+/// milliseconds, `_unix_ms` for milliseconds since 1970. What has none is a count.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Ordered by node.
@@ -288,7 +298,7 @@ pub struct Stats {
 
 /// Counts of fan-out writes since open: of copies, each once what becomes of it is settled, which
 /// may be after the write was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WriteStats {
     /// Direct writes that an owner took.
@@ -306,3 +316,6 @@ pub struct WriteStats {
     /// Writes that no owner took and whose hint could not be stored either.
     pub unstored: u64,
 }
+
+#[cfg(test)]
+mod tests;

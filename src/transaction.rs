@@ -4,6 +4,7 @@
 use std::{
     cell::Cell,
     error::Error,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -33,6 +34,7 @@ const RUNS_MAX: u32 = 16;
 
 /// What a transaction came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Committed<T> {
     /// What the closure returned.
     pub value: T,
@@ -77,6 +79,15 @@ pub struct Hints<'a, P: Payload> {
     budget: &'a Budget,
     hints: Vec<NewHint>,
     acks: Vec<Ack>,
+}
+
+impl<P: Payload> fmt::Debug for Hints<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hints")
+            .field("enqueued", &self.hints.len())
+            .field("acknowledged", &self.acks.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<P: Payload> Hints<'_, P> {

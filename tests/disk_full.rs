@@ -93,7 +93,7 @@ impl Story {
     async fn write(&mut self) -> Result<(), EnqueueError> {
         self.next += 1;
         let points = payload(self.next);
-        self.handoff.write_shard(ShardId(1), NODE, &points).await?;
+        self.handoff.write_shard(NODE, ShardId(1), &points).await?;
         self.answered.insert(self.next);
         Ok(())
     }

@@ -291,7 +291,7 @@ async fn host_writes(dir: &Path) {
     say("ready");
     wait();
     let points = payload(0);
-    while host.handoff.write_shard(SHARD, DOWN, &points).await.is_ok() {}
+    while host.handoff.write_shard(DOWN, SHARD, &points).await.is_ok() {}
     assert!(matches!(host.handoff.health(), Health::ReopenRequired(_)));
     say("failed");
     wait();

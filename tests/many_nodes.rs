@@ -40,7 +40,7 @@ async fn a_thousand_nodes_are_found_again_and_delivered_to_without_a_thread_each
             for number in 0..HINTS_EACH {
                 let points = Bytes::from(format!("{node}/{number}"));
                 handoff
-                    .write_shard(ShardId(1), NodeId(node as u64), &points)
+                    .write_shard(NodeId(node as u64), ShardId(1), &points)
                     .await
                     .unwrap();
             }

@@ -190,7 +190,7 @@ impl Lane {
     async fn write(&self, handoff: &Handoff, to: To, bytes: u64) -> Outcome<()> {
         let hint = self.state.lock().ledger.awaits(to, bytes);
         let points = hint.payload(self.seed);
-        handoff.write_shard(to.1, to.0, &points).await?;
+        handoff.write_shard(to.0, to.1, &points).await?;
         self.sign(|counts| {
             counts.answered += 1;
             counts.answered_bytes += bytes;

@@ -21,7 +21,7 @@ const NODE: NodeId = NodeId(2);
 
 async fn write(handoff: &HintedHandoff<Bytes>, text: &'static str) -> Result<(), EnqueueError> {
     let points = Bytes::from_static(text.as_bytes());
-    let writing = handoff.write_shard(SHARD, NODE, &points);
+    let writing = handoff.write_shard(NODE, SHARD, &points);
     let answered = tokio::time::timeout(Duration::from_secs(30), writing).await;
     answered.expect("a write hangs").map(|_| ())
 }
@@ -473,7 +473,7 @@ async fn a_send_that_waits_for_its_rate_while_the_store_is_mended_keeps_no_hint_
         .unwrap();
     for shard in 1..=4 {
         let points = Bytes::from(format!("ten bytes{shard}"));
-        let written = handoff.write_shard(ShardId(shard), NODE, &points).await;
+        let written = handoff.write_shard(NODE, ShardId(shard), &points).await;
         written.unwrap();
     }
     writer.follow_pings(|_| Reply::Take);
@@ -483,7 +483,7 @@ async fn a_send_that_waits_for_its_rate_while_the_store_is_mended_keeps_no_hint_
         .unwrap();
     handoff.inject(CommitFault::Fail);
     let other = Bytes::from_static(b"fails");
-    let failed = handoff.write_shard(SHARD, NodeId(9), &other).await;
+    let failed = handoff.write_shard(NodeId(9), SHARD, &other).await;
     failed.unwrap_err();
     handoff.heal_disk();
     until(&handoff, |health| matches!(health, Health::Serving)).await;

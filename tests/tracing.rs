@@ -101,7 +101,7 @@ async fn a_state_change_is_logged_once_and_the_spans_say_what_moved() {
         .unwrap();
     let points = Bytes::from_static(b"twelve bytes");
     handoff
-        .write_shard(ShardId(1), NodeId(5), &points)
+        .write_shard(NodeId(5), ShardId(1), &points)
         .await
         .unwrap();
     let until = async |wished: &dyn Fn(NodeState, u64) -> bool| {
@@ -124,7 +124,7 @@ async fn a_state_change_is_logged_once_and_the_spans_say_what_moved() {
     // A node that is up flips between replaying and caught up with every hint: no news.
     for _ in 0..5 {
         handoff
-            .write_shard(ShardId(1), NodeId(5), &points)
+            .write_shard(NodeId(5), ShardId(1), &points)
             .await
             .unwrap();
     }

@@ -87,7 +87,7 @@ impl Target for Appender {
     async fn append(&self, entry: Bytes) -> Outcome<()> {
         let turn = self.turn.fetch_add(1, Relaxed);
         let node = NodeId(1 + turn % self.nodes);
-        self.handoff.write_shard(SHARD, node, &entry).await?;
+        self.handoff.write_shard(node, SHARD, &entry).await?;
         Ok(())
     }
 }

@@ -41,18 +41,8 @@ async fn by_hand(points: Bytes) {
     for node in 1..=OWNERS {
         let (tell, points) = (tell.clone(), points.clone());
         tokio::spawn(async move {
-            let batches = vec![Batch {
-                hint: None,
-                redriven_from: None,
-                write: None,
-                points,
-            }];
-            let write = ShardWrite {
-                node: NodeId(node),
-                shard: ShardId(7),
-                retired_below: None,
-                batches,
-            };
+            let batches = vec![Batch::new(points)];
+            let write = ShardWrite::new(NodeId(node), ShardId(7), batches);
             let answer = AtOnce.write_shard(write).await;
             let _ = tell.send(answer.is_ok()).await;
         });

@@ -165,7 +165,7 @@ async fn fill(handoff: &Handoff, dir: &Path, bytes: u64) -> Outcome<()> {
                 noise.fill(&mut entry);
                 let entry = Bytes::from(entry);
                 let shard = ShardId(100 + number % 8);
-                handoff.write_shard(shard, NodeId(1), &entry).await?;
+                handoff.write_shard(NodeId(1), shard, &entry).await?;
             }
             Outcome::Ok(())
         });
@@ -192,7 +192,7 @@ async fn write(
         let entry = entries.next();
         let begun = Instant::now();
         handoff
-            .write_shard(ShardId(shard), NodeId(1), &entry)
+            .write_shard(NodeId(1), ShardId(shard), &entry)
             .await?;
         writes.push((begun, begun.elapsed()));
         tokio::time::sleep(WRITES_APART).await;

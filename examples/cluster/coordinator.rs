@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 
 use crate::{
     protocol::{
-        Backlog, Batch, COORDINATOR, Connection, CoordinatorAnswer, CoordinatorRequest, Failure,
-        REPLICAS, ReplicaAnswer, ReplicaRequest, Status, replica_name, with_causes,
+        Backlog, COORDINATOR, Connection, CoordinatorAnswer, CoordinatorRequest, Failure, REPLICAS,
+        ReplicaAnswer, ReplicaRequest, Status, replica_name, with_causes,
     },
     server::{self, Service},
 };
@@ -58,15 +58,7 @@ impl ShardWriter<String> for Replicas {
     }
 
     async fn write_shard(&self, write: ShardWrite<String>) -> Result<(), WriteError> {
-        let batches = write.batches.into_iter().map(|batch| Batch {
-            hint: batch.hint,
-            lines: batch.points,
-        });
-        let request = ReplicaRequest::Write {
-            shard: write.shard,
-            batches: batches.collect(),
-        };
-        match self.call(write.node, &request).await? {
+        match self.call(write.node, &ReplicaRequest::Write(write)).await? {
             ReplicaAnswer::Written => Ok(()),
             ReplicaAnswer::Malformed(why) => Err(WriteError::reject(why)),
             other => Err(WriteError::retry(format!(

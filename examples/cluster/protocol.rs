@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hinted_handoff::{HintId, NodeId, ShardId};
+use hinted_handoff::{NodeId, ShardId, ShardWrite};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -38,20 +38,10 @@ pub trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ReplicaRequest {
     Ping,
-    /// Batches of one shard, in order.
-    Write {
-        shard: ShardId,
-        batches: Vec<Batch>,
-    },
+    /// What the library gave the coordinator's writer, as it is.
+    Write(ShardWrite<String>),
     /// All points, and all counters.
     Dump,
-}
-
-/// The lines of one client write; `hint` is set when it is replayed.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Batch {
-    pub hint: Option<HintId>,
-    pub lines: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -33,7 +33,7 @@ impl Service<ReplicaRequest> for Replica {
 fn answer(table: &Table, request: ReplicaRequest) -> Result<ReplicaAnswer, Failure> {
     Ok(match request {
         ReplicaRequest::Ping => ReplicaAnswer::Pong,
-        ReplicaRequest::Write { shard, batches } => match table.apply(shard, &batches) {
+        ReplicaRequest::Write(write) => match table.apply(&write) {
             Ok(()) => ReplicaAnswer::Written,
             Err(ApplyError::Malformed(why)) => ReplicaAnswer::Malformed(why.to_string()),
             Err(ApplyError::Storage(error)) => {

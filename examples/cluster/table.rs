@@ -1,26 +1,22 @@
-//! A replica's database: the points, and with them the highest sequence applied of every stream of
-//! hints.
+//! A replica's database: the points, and with them what was applied of every stream of hints.
 //!
-//! sled is used by the rules that the library's own store follows: one transaction at a time, then
-//! `flush`, then our own fsync, since sled's `flush` is none on Linux; values far below a blob's
-//! size; few and fixed trees.
+//! It is sled, opened with the library's settings; `AppliedHints` knows which hints are new, and
+//! makes each delivery durable before it is answered.
 
-use std::{fs::File, io, path::Path};
+use std::path::Path;
 
-use hinted_handoff::{HintId, ShardId};
-use parking_lot::Mutex;
-use sled::{
-    Transactional, Tree,
-    transaction::{ConflictableTransactionError, TransactionError, TransactionalTree},
+use hinted_handoff::{
+    AppliedHints, Batch, ShardWrite, database_config, open_database,
+    sled::{
+        self, Tree,
+        transaction::{ConflictableTransactionError, TransactionError, TransactionalTree},
+    },
 };
 
 use crate::{
     points::{Point, parse_lines},
-    protocol::{Batch, Counters, Failure},
+    protocol::{Counters, Failure},
 };
-
-const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Keys and values of one transaction; more must not be handed to sled between two fsyncs.
 const WRITE_BYTES_MAX: usize = 512 * 1024;
@@ -35,12 +31,9 @@ pub struct Table {
     db: sled::Db,
     /// `<series> 00 <timestamp, big endian, sign flipped>` to the fields.
     points: Tree,
-    /// `<store> <queue> <shard>` to the highest sequence applied.
-    applied: Tree,
     /// One key, so that the counts are as durable as what they count.
     counters: Tree,
-    /// sled's log, for the fsync that sled leaves out. Held from a transaction to its fsync.
-    log: Mutex<File>,
+    applied: AppliedHints,
 }
 
 /// Why a write was not applied.
@@ -51,98 +44,50 @@ pub enum ApplyError {
     Storage(Failure),
 }
 
+type Aborted = ConflictableTransactionError<ApplyError>;
+
 impl Table {
     pub fn open(dir: &Path) -> Result<Self, Failure> {
-        std::fs::create_dir_all(dir)?;
-        for entry in std::fs::read_dir(dir)? {
-            let path = entry?.path();
-            // A torn one, left behind by a crash, would make the open fail for ever.
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "generating")
-            {
-                std::fs::remove_file(path)?;
-            }
-        }
-        let db = sled::Config::new()
-            .path(dir)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(CACHE_BYTES)
-            .open()?;
-        let table = Table {
+        let db = open_database(&database_config(dir))?;
+        Ok(Table {
             points: db.open_tree("points")?,
-            applied: db.open_tree("applied")?,
             counters: db.open_tree("counters")?,
-            log: Mutex::new(File::open(dir.join("db"))?),
+            applied: AppliedHints::open(&db)?,
             db,
-        };
-        table.db.flush()?;
-        // sled syncs neither its configuration nor the directories that its files are named in.
-        for name in ["db", "conf", ".", ".."] {
-            File::open(dir.join(name))?.sync_all()?;
-        }
-        Ok(table)
+        })
     }
 
     /// Applies the batches of one shard in order, all or none, and returns when they are on disk.
     ///
-    /// A hint whose sequence is not above the highest one applied was delivered before and is
-    /// skipped. The mark moves in the transaction that upserts the points, so there is no moment to
-    /// crash in at which one is without the other.
-    pub fn apply(&self, shard: ShardId, batches: &[Batch]) -> Result<(), ApplyError> {
-        let mut parsed = Vec::new();
-        let mut bytes = 0;
-        for batch in batches {
-            bytes += batch.lines.len();
-            let points = parse_lines(&batch.lines).map_err(ApplyError::Malformed)?;
-            if points.is_empty()
-                || points
-                    .iter()
-                    .any(|point| point.line().len() > POINT_BYTES_MAX)
-            {
-                let why = format!("a batch is empty or has a line of over {POINT_BYTES_MAX} bytes");
-                return Err(ApplyError::Malformed(why.into()));
-            }
-            parsed.push((batch.hint, points));
-        }
+    /// A hint that was applied before is skipped. What is remembered of it is in the transaction
+    /// that upserts the points, so there is no moment to crash in at which one is without the
+    /// other.
+    pub fn apply(&self, write: &ShardWrite<String>) -> Result<(), ApplyError> {
+        let bytes: usize = write.batches.iter().map(|batch| batch.points.len()).sum();
         if bytes > WRITE_BYTES_MAX {
             let why = format!("a write of {bytes} bytes is over the maximum of {WRITE_BYTES_MAX}");
             return Err(ApplyError::Malformed(why.into()));
         }
-
-        let log = self.log.lock();
-        (&self.points, &self.applied, &self.counters)
-            .transaction(|(points, applied, counters)| {
+        let trees = [&self.points, &self.counters];
+        let applied = self
+            .applied
+            .apply_in_sled(&self.db, &trees, write, |trees, new| {
+                let [points, counters] = trees else {
+                    return Err(abort("two trees were named".into()));
+                };
                 let mut counts = read_counters(counters.get(COUNTERS)?).map_err(abort)?;
-                for (hint, batch) in &parsed {
-                    if let Some(hint) = hint {
-                        if !advance(applied, shard, hint)? {
-                            counts.redelivered += 1;
-                            continue;
-                        }
-                        counts.hints += 1;
-                        counts.hint_points += batch.len() as u64;
-                    } else {
-                        counts.direct += 1;
-                    }
-                    let redundant = upsert(points, batch)?;
-                    match hint {
-                        Some(_) => counts.redundant_hinted += redundant,
-                        None => counts.redundant_direct += redundant,
-                    }
+                counts.redelivered += (write.batches.len() - new.len()) as u64;
+                for batch in new {
+                    apply_batch(points, batch, &mut counts)?;
                 }
                 let counts = postcard::to_stdvec(&counts).map_err(|error| abort(error.into()))?;
                 counters.insert(COUNTERS, counts)?;
                 Ok(())
-            })
-            .map_err(|error| ApplyError::Storage(into_failure(error)))?;
-        self.sync(&log)
-            .map_err(|error| ApplyError::Storage(error.into()))
-    }
-
-    fn sync(&self, log: &File) -> io::Result<()> {
-        self.db.flush()?;
-        log.sync_data()
+            });
+        applied.map_err(|error| match error {
+            TransactionError::Abort(error) => error,
+            TransactionError::Storage(error) => ApplyError::Storage(error.into()),
+        })
     }
 
     pub fn counters(&self) -> Result<Counters, Failure> {
@@ -161,31 +106,37 @@ impl Table {
     }
 }
 
-/// Moves the mark of a hint's stream up to it; `false` if it is there or above already.
-fn advance(
-    applied: &TransactionalTree,
-    shard: ShardId,
-    hint: &HintId,
-) -> Result<bool, ConflictableTransactionError<Failure>> {
-    let mut key = hint.store.0.to_vec();
-    key.extend_from_slice(&hint.queue.0.to_be_bytes());
-    key.extend_from_slice(&shard.0.to_be_bytes());
-    // Big endian: the bytes compare as the numbers do.
-    let sequence = hint.sequence.0.to_be_bytes();
-    let highest = applied.get(&key)?;
-    if highest.is_some_and(|highest| highest.as_ref() >= sequence.as_slice()) {
-        return Ok(false);
+/// Applies the points of one client write, and counts what it was.
+fn apply_batch(
+    points: &TransactionalTree,
+    batch: &Batch<String>,
+    counts: &mut Counters,
+) -> Result<(), Aborted> {
+    let malformed = |why| ConflictableTransactionError::Abort(ApplyError::Malformed(why));
+    let parsed = parse_lines(&batch.points).map_err(malformed)?;
+    let is_too_long = |point: &Point| point.line().len() > POINT_BYTES_MAX;
+    if parsed.is_empty() || parsed.iter().any(is_too_long) {
+        let why = format!("a batch is empty or has a line of over {POINT_BYTES_MAX} bytes");
+        return Err(malformed(why.into()));
     }
-    applied.insert(key, sequence.as_slice())?;
-    Ok(true)
+    let redundant = upsert(points, &parsed)?;
+    match batch.hint {
+        Some(_) => {
+            counts.hints += 1;
+            counts.hint_points += parsed.len() as u64;
+            counts.redundant_hinted += redundant;
+        }
+        None => {
+            counts.direct += 1;
+            counts.redundant_direct += redundant;
+        }
+    }
+    Ok(())
 }
 
 /// The last write of a (series, timestamp) wins. Returns how many points were there already, fields
 /// and all.
-fn upsert(
-    points: &TransactionalTree,
-    batch: &[Point],
-) -> Result<u64, ConflictableTransactionError<Failure>> {
+fn upsert(points: &TransactionalTree, batch: &[Point]) -> Result<u64, Aborted> {
     let mut redundant = 0;
     for point in batch {
         let before = points.insert(encode_key(point), point.fields.as_str())?;
@@ -221,13 +172,7 @@ fn read_counters(bytes: Option<sled::IVec>) -> Result<Counters, Failure> {
     }
 }
 
-fn abort(failure: Failure) -> ConflictableTransactionError<Failure> {
-    ConflictableTransactionError::Abort(failure)
-}
-
-fn into_failure(error: TransactionError<Failure>) -> Failure {
-    match error {
-        TransactionError::Abort(failure) => failure,
-        TransactionError::Storage(error) => error.into(),
-    }
+/// The counters do not read, so nothing can be said of what is stored.
+fn abort(failure: Failure) -> Aborted {
+    ConflictableTransactionError::Abort(ApplyError::Storage(failure))
 }

@@ -198,7 +198,7 @@ impl Courier {
         };
         send(&mut connection, delivery).await?;
         let receipt: Receipt = receive(&mut connection).await?;
-        let last = delivery.transfers.last().map(|(hint, _)| *hint);
+        let last = delivery.batches.last().and_then(|batch| batch.hint);
         if last != Some(receipt) {
             return Err(format!("the receipt is for {receipt}, not for {last:?}").into());
         }
@@ -212,18 +212,7 @@ impl Courier {
 
 impl ShardWriter<Hint> for Courier {
     async fn write_shard(&self, write: ShardWrite<Hint>) -> Result<(), WriteError> {
-        let batches = write.batches.into_iter();
-        // Only direct writes have no id, and the bank makes none.
-        let transfers = batches.map(|batch| Some((batch.hint?, batch.points.0)));
-        let Some(transfers) = transfers.collect() else {
-            return Err(WriteError::reject("a transfer without an id"));
-        };
-        let delivery = Delivery {
-            shard: write.shard,
-            retired_below: write.retired_below,
-            transfers,
-        };
-        let delivered = self.deliver(&delivery).await;
+        let delivered = self.deliver(&write).await;
         delivered.map_err(WriteError::retry)
     }
 }

@@ -5,8 +5,8 @@ use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use hinted_handoff::{
-    Abort, AppliedHints, Config, HintedHandoff, Rows, ShardWrite, ShardWriter, TransactionError,
-    WriteError, database_config, open_database,
+    Abort, AppliedHints, Config, HintedHandoff, Postcard, Rows, ShardWrite, ShardWriter,
+    TransactionError, WriteError, database_config, open_database,
     sled::{Db, Tree},
 };
 use parking_lot::Mutex;
@@ -106,7 +106,8 @@ impl Branch {
     /// Ends when the bank hangs up. An error is one of the branch's own database.
     async fn converse(self: Arc<Self>, mut bank: UnixStream) -> Result<(), Failure> {
         while let Ok(delivery) = receive::<Delivery>(&mut bank).await {
-            let Some((last, _)) = delivery.transfers.last() else {
+            // Only direct writes have no id, and the bank makes none.
+            let Some(last) = delivery.batches.last().and_then(|batch| batch.hint) else {
                 return Ok(());
             };
             let counts = self.take(&delivery).await?;
@@ -114,7 +115,7 @@ impl Branch {
             tell("suppressed", counts.suppressed);
             let late = self.late();
             sleep(late).await;
-            if send(&mut bank, last).await.is_err() {
+            if send(&mut bank, &last).await.is_err() {
                 break;
             }
         }
@@ -131,27 +132,20 @@ impl Branch {
                 return Err(Abort::new("four trees were named"));
             };
             let mut now = Counts::default();
-            for (hint, transfer) in &delivery.transfers {
-                let id = transfer.id.to_be_bytes();
-                if journal.get(id)?.is_some() {
+            for batch in &delivery.batches {
+                if journal.get(batch.points.0.id.to_be_bytes())?.is_some() {
                     now.came_again += 1;
                 }
-                if !self.applied.apply_once(marks, *hint, delivery.shard)? {
-                    now.suppressed += 1;
-                    continue;
-                }
-                now.applied += 1;
-                journal.insert(id, &transfer.cents.to_be_bytes())?;
+            }
+            let new = self.applied.take_new(marks, delivery)?;
+            now.applied = new.len() as u64;
+            now.suppressed = delivery.batches.len() as u64 - now.applied;
+            for batch in new {
+                let Postcard(transfer) = &batch.points;
+                journal.insert(transfer.id.to_be_bytes(), &transfer.cents.to_be_bytes())?;
                 if !apply(accounts, transfer)? {
                     now.out_of_step += 1;
                 }
-            }
-            // Each crash of the bank begins a new queue, with a mark for each of its shards. They
-            // go with what comes after them.
-            if let (Some(below), Some((hint, _))) =
-                (delivery.retired_below, delivery.transfers.first())
-            {
-                self.applied.forget_retired(marks, hint.store, below)?;
             }
             let so_far = Counts::decode(counts.get(COUNTS)?.as_deref())?;
             counts.insert(COUNTS, postcard::to_stdvec(&so_far.plus(now))?)?;

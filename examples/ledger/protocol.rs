@@ -3,7 +3,7 @@
 
 use std::{error::Error, io};
 
-use hinted_handoff::{HintId, NodeId, Postcard, QueueId, ShardId};
+use hinted_handoff::{HintId, NodeId, Postcard, ShardWrite};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -36,14 +36,9 @@ pub struct Transfer {
     pub payee_after: i64,
 }
 
-/// All that a receiver must be told to apply each hint once.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Delivery {
-    pub shard: ShardId,
-    /// Queues of the bank's store below this one will never be heard of again.
-    pub retired_below: Option<QueueId>,
-    pub transfers: Vec<(HintId, Transfer)>,
-}
+/// What the library gave the bank's writer, as it is: all that a receiver must be told to apply
+/// each hint once.
+pub type Delivery = ShardWrite<Hint>;
 
 /// The last hint of the delivery: it and all before it are on the branch's disk.
 pub type Receipt = HintId;

@@ -1,13 +1,16 @@
 //! Settings, their defaults and their rules.
 
+mod choices;
 mod defaults;
 mod rules;
+mod sizes;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Durability, NodeId};
+pub use choices::{AnswerWhen, OnNotStored, OnUnopenable, WhenFull, WriteOrdering};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -18,9 +21,13 @@ pub const MAX_ENTRY_BYTES_CEILING: u64 = 64 * MIB;
 /// hint of this takes 40.
 const WINDOW_HINTS_CEILING: usize = 16_384;
 
-/// Settings of a hinted handoff. Durations are written as humantime does: `retry_interval = "1s"`.
+/// Settings of a hinted handoff. Durations are written as humantime does: `retry_interval = "1s"`;
+/// sizes with a unit, `max_disk_bytes = "1GiB"`, or as plain numbers of bytes.
 ///
 /// Unknown keys are an error, so that a typing mistake does not become a default.
+///
+/// Fields may come with any release: build it by [`Config::new`] and set fields, or by struct
+/// update, `Config { max_age, ..Config::new(dir) }`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,9 +35,10 @@ const WINDOW_HINTS_CEILING: usize = 16_384;
 /// let config: hinted_handoff::Config = toml::from_str(r#"
 ///     dir = "data/hints"
 ///     retry_interval = "500ms"
-///     retry_rate_limit = 1048576
+///     retry_rate_limit = "1MiB"
 /// "#)?;
 /// assert_eq!(config.retry_interval, Duration::from_millis(500));
+/// assert_eq!(config.retry_rate_limit, 1024 * 1024);
 /// assert_eq!(config.retry_max_interval, Duration::from_secs(60));
 /// # Ok::<(), toml::de::Error>(())
 /// ```
@@ -59,20 +67,20 @@ pub struct Config {
     /// Payload bytes a second that replay sends to one node; bursts of `batch_bytes` are allowed. A
     /// hint that is larger goes when a burst may, and what comes behind it waits for the rest. 0 is
     /// no limit. Default 0, maximum 4,294,967,295.
-    #[serde(default)]
+    #[serde(default, with = "sizes::retry_rate_limit")]
     pub retry_rate_limit: u64,
 
     /// The same over all nodes together. Default 0, maximum 4,294,967,295.
-    #[serde(default)]
+    #[serde(default, with = "sizes::retry_rate_limit_total")]
     pub retry_rate_limit_total: u64,
 
     /// The most payload bytes that one send of replay carries, all of one shard, unless a single
     /// hint is larger. Default 512,000, minimum 1, maximum 64 MiB.
-    #[serde(default = "defaults::batch_bytes")]
+    #[serde(default = "defaults::batch_bytes", with = "sizes::batch_bytes")]
     pub batch_bytes: u64,
 
     /// Largest hint, in bytes of the encoded points. Default 16 MiB, minimum 1, maximum 64 MiB.
-    #[serde(default = "defaults::max_entry_bytes")]
+    #[serde(default = "defaults::max_entry_bytes", with = "sizes::max_entry_bytes")]
     pub max_entry_bytes: u64,
 
     /// How long one direct write to a node may take. Default 10 s, minimum 1 ms, maximum 1 day.
@@ -92,7 +100,10 @@ pub struct Config {
     pub max_outstanding: usize,
 
     /// The same in payload bytes; one write is always let through. Default 8 MiB, minimum 1.
-    #[serde(default = "defaults::max_outstanding_bytes")]
+    #[serde(
+        default = "defaults::max_outstanding_bytes",
+        with = "sizes::max_outstanding_bytes"
+    )]
     pub max_outstanding_bytes: u64,
 
     /// When a write of a [`PointsWriter`](crate::PointsWriter) is answered. Default: `"level"`.
@@ -130,7 +141,10 @@ pub struct Config {
 
     /// Payload bytes in all these sends, in KiB rounded up; a send that is larger goes alone.
     /// Default 64 MiB, minimum 1.
-    #[serde(default = "defaults::max_bytes_in_flight")]
+    #[serde(
+        default = "defaults::max_bytes_in_flight",
+        with = "sizes::max_bytes_in_flight"
+    )]
     pub max_bytes_in_flight: u64,
 
     /// How many hints of a node replay holds in memory that were read and not taken yet. Shards
@@ -141,7 +155,7 @@ pub struct Config {
     /// The same in payload bytes; at least one hint is held, however large. While hints are sent to
     /// many nodes at once, all their windows share 32 MiB. Default 8 MiB, minimum 1, maximum 64
     /// MiB.
-    #[serde(default = "defaults::window_bytes")]
+    #[serde(default = "defaults::window_bytes", with = "sizes::window_bytes")]
     pub window_bytes: u64,
 
     /// A hint whose sends have failed this often becomes a dead letter; the last try is for it
@@ -157,7 +171,10 @@ pub struct Config {
     pub max_dead_letters: u64,
 
     /// The same in payload bytes; the newest is kept, however large. Default 256 MiB, minimum 1.
-    #[serde(default = "defaults::max_dead_letter_bytes")]
+    #[serde(
+        default = "defaults::max_dead_letter_bytes",
+        with = "sizes::max_dead_letter_bytes"
+    )]
     pub max_dead_letter_bytes: u64,
 
     /// How long a shutdown lets sends in flight finish before it abandons them; what is abandoned
@@ -176,7 +193,7 @@ pub struct Config {
     /// [`WhenFull::Block`] hints wait for it first. What a transaction makes of hints that it
     /// acknowledges may use half of it. Default 128 MiB, minimum 64 MiB (eight segments); 0 turns
     /// the check off.
-    #[serde(default = "defaults::min_free_disk")]
+    #[serde(default = "defaults::min_free_disk", with = "sizes::min_free_disk")]
     pub min_free_disk: u64,
 
     /// Hints older than this leave undelivered, whether their node is up or down, and are counted
@@ -203,7 +220,11 @@ pub struct Config {
 
     /// Payload bytes that may be pending for one node. Default: none, minimum 1. A hint larger than
     /// this is always refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "sizes::max_bytes_per_node"
+    )]
     pub max_bytes_per_node: Option<u64>,
 
     /// Hints that may be pending for all nodes together. Default: none, minimum 1.
@@ -212,7 +233,11 @@ pub struct Config {
 
     /// Payload bytes that may be pending for all nodes together. Default: none, minimum 1. A hint
     /// larger than this is always refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "sizes::max_bytes"
+    )]
     pub max_bytes: Option<u64>,
 
     /// Bytes that the store may take on the disk. Near that a hint is refused, waits or has the
@@ -220,7 +245,11 @@ pub struct Config {
     /// left; delivery goes on. Space is kept for what gives space back. It does not count what was
     /// moved aside as damaged, nor the copy that is made of a log after a failed fsync. Not for a
     /// shared database, whose log is the host's. Default: none, minimum 256 MiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "sizes::max_disk_bytes"
+    )]
     pub max_disk_bytes: Option<u64>,
 
     /// What becomes of a hint that a limit has no room for. Default: `"reject"`.
@@ -256,116 +285,19 @@ pub struct Config {
     #[serde(default)]
     pub ordering: WriteOrdering,
 
+    /// Opens with all replay paused, as by
+    /// [`pause_all`](crate::HintedHandoff::pause_all) with
+    /// [`Pause::UntilRestart`](crate::Pause::UntilRestart) before anything is pinged or sent:
+    /// hints are accepted and wait until [`resume_all`](crate::HintedHandoff::resume_all). Nothing
+    /// of it is on disk. Where all replay is paused to last already, it stays so, beyond this life.
+    /// Nodes in [`manual_nodes`](Config::manual_nodes) are not concerned. Default: false.
+    #[serde(default)]
+    pub start_paused: bool,
+
     /// Gives the store a new [`StoreId`](crate::StoreId) at open. Needed once after the directory
     /// was restored from a backup, since receivers have seen its sequences before. Default: false.
     #[serde(default)]
     pub reset_identity: bool,
-}
-
-/// What becomes of a hint that one of the limits `max_hints_per_node`, `max_bytes_per_node`,
-/// `max_hints`, `max_bytes` and `max_disk_bytes` has no room for.
-///
-/// A hint that is being sent is never taken to make room; one that a [`Consumer`](crate::Consumer)
-/// has peeked at may be, and is not the next one any more when it is acknowledged. With too little
-/// disk ([`Config::min_free_disk`]) hints are refused with `Reject` and `DropOldest` alike, since
-/// what is dropped frees no space on the disk; `Block` waits for that too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenFull {
-    /// It is refused with [`EnqueueError::QueueFull`](crate::EnqueueError::QueueFull), and what is
-    /// pending stays.
-    #[default]
-    Reject,
-    /// As many of the oldest hints leave undelivered as make room for it, and no more: of the same
-    /// node if its own limit is met, of the node with the oldest hint if a limit of the store is.
-    /// They are counted ([`NodeStats::dropped`](crate::NodeStats::dropped)) and gone durably before
-    /// the new hint enters. If all are being sent this is as `Reject`.
-    DropOldest,
-    /// The write waits, before it enters the pipeline, until hints have left; after
-    /// [`Config::block_timeout`] it is refused as by `Reject`. Others pass who find room: the wait
-    /// is no queue.
-    Block,
-}
-
-/// When a write of a [`PointsWriter`](crate::PointsWriter) is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AnswerWhen {
-    /// When its consistency level is reached. Copies that the level did not wait for are in memory
-    /// until their owner answers or [`Config::hint_after`] is over; a crash loses those of that
-    /// time, without a record.
-    #[default]
-    Level,
-    /// When its level is reached and every copy is accounted for: taken by its owner, or durably a
-    /// hint, a dead letter, or recorded as lost; with [`Durability::Buffered`] too. The process may
-    /// die at any moment, and no copy of an answered write is missing without a record. Costs the
-    /// wait for the slowest owner, at most `hint_after` and a commit. An error need not wait for
-    /// that.
-    Accounted,
-}
-
-/// What a write is whose level was reached, but one of whose copies could be neither sent nor
-/// hinted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnNotStored {
-    /// A success. The copy is in the loss journal
-    /// ([`LossReason::NotStored`](crate::LossReason::NotStored)), in
-    /// [`NodeStats`](crate::NodeStats), and told as an [`Event`](crate::Event).
-    #[default]
-    Report,
-    /// An error, [`PointsWriteError::NotStored`](crate::PointsWriteError::NotStored), beside the
-    /// record. So the answer waits until each copy is taken, hinted, or known to be neither.
-    Fail,
-}
-
-/// What to do with a store that cannot be opened. Neither choice deletes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnUnopenable {
-    /// Leave it where it is and return [`OpenError::Unopenable`](crate::OpenError::Unopenable).
-    #[default]
-    Fail,
-    /// Move it aside whole, log where to, and start with an empty store.
-    StartEmpty,
-}
-
-/// What a write of a [`PointsWriter`](crate::PointsWriter) does while older hints of the same
-/// (node, shard) wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WriteOrdering {
-    /// It is sent directly, past them: the node has the newest writes first and the missed ones
-    /// later. For hosts whose writes can be applied in any order.
-    #[default]
-    Bypass,
-    /// It is sent directly only if nothing of the (node, shard) waits or is being sent, and else
-    /// becomes a hint behind what waits: no newer write overtakes an older one.
-    ///
-    /// **In order** are the writes of all `PointsWriter`s of a handoff to a (node, shard): as their
-    /// futures were first polled, each receiver is sent the first copy of a write before that of
-    /// any later one. So are hints of `write_shard` and of transactions before writes that begin
-    /// after the call has returned. One direct write of a (node, shard) is under way at a time;
-    /// shards do not wait for each other. After open, all shards of a node count as backlogged
-    /// until what was found there is delivered, and again when a failed store has opened itself
-    /// again. While the store does not serve, nothing is sent directly, and a write is an error.
-    ///
-    /// **Not in order** is what the host must fence, best by a number of its own in the points (an
-    /// epoch or a counter a writer and shard) that the receiver keeps with its rows, refusing older
-    /// ones:
-    /// - A direct write that timed out, failed or panicked may have left already: it may arrive
-    ///   late, after newer writes, beside its hint. A host that closes the connection on each
-    ///   failure bounds that to what is on the wire.
-    /// - A hint comes again if its acknowledgement was lost (a crash, a storage error, a send whose
-    ///   reply was lost), and then newer direct writes may have come in between. `AppliedHints`
-    ///   refuses such repetitions by the hint's id.
-    /// - A direct write and a hint of `write_shard` or a transaction that are under way at the same
-    ///   time.
-    ///
-    /// **It costs** a reply's time for each direct write to the same (node, shard), and a failure
-    /// that takes long (`write_timeout`) holds up those behind it once. A transaction that enqueues
-    /// hints is answered when it is durable, with [`Buffered`](Durability::Buffered) too.
-    Strict,
 }
 
 impl Config {
@@ -412,6 +344,7 @@ impl Config {
             purge_after: defaults::purge_after(),
             on_unopenable: OnUnopenable::default(),
             ordering: WriteOrdering::default(),
+            start_paused: false,
             reset_identity: false,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, MAX_ENTRY_BYTES_CEILING, MIB, WINDOW_HINTS_CEILING};
+use super::{Config, MAX_ENTRY_BYTES_CEILING, MIB, WINDOW_HINTS_CEILING, sizes};
 use crate::error::ConfigError;
 
 /// The longest wait that can be set: every sum of a moment and a few of these is one that a clock
@@ -43,26 +43,26 @@ impl Config {
             (
                 "retry_rate_limit",
                 u32::try_from(self.retry_rate_limit).is_ok(),
-                self.retry_rate_limit.to_string(),
+                sizes::text(self.retry_rate_limit),
                 "at most 4294967295 bytes a second (0 for no limit)",
             ),
             (
                 "retry_rate_limit_total",
                 u32::try_from(self.retry_rate_limit_total).is_ok(),
-                self.retry_rate_limit_total.to_string(),
+                sizes::text(self.retry_rate_limit_total),
                 "at most 4294967295 bytes a second (0 for no limit)",
             ),
             (
                 "batch_bytes",
                 (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.batch_bytes),
-                self.batch_bytes.to_string(),
-                "between 1 and 67108864",
+                sizes::text(self.batch_bytes),
+                "between 1 and 64MiB",
             ),
             (
                 "max_entry_bytes",
                 (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.max_entry_bytes),
-                self.max_entry_bytes.to_string(),
-                "between 1 and 67108864",
+                sizes::text(self.max_entry_bytes),
+                "between 1 and 64MiB",
             ),
             (
                 "write_timeout",
@@ -85,7 +85,7 @@ impl Config {
             (
                 "max_outstanding_bytes",
                 self.max_outstanding_bytes > 0,
-                self.max_outstanding_bytes.to_string(),
+                sizes::text(self.max_outstanding_bytes),
                 "at least 1",
             ),
             (
@@ -109,7 +109,7 @@ impl Config {
             (
                 "max_bytes_in_flight",
                 self.max_bytes_in_flight >= 1,
-                self.max_bytes_in_flight.to_string(),
+                sizes::text(self.max_bytes_in_flight),
                 "at least 1",
             ),
             (
@@ -121,8 +121,8 @@ impl Config {
             (
                 "window_bytes",
                 (1..=MAX_ENTRY_BYTES_CEILING).contains(&self.window_bytes),
-                self.window_bytes.to_string(),
-                "between 1 and 67108864",
+                sizes::text(self.window_bytes),
+                "between 1 and 64MiB",
             ),
             (
                 "max_dead_letters",
@@ -133,7 +133,7 @@ impl Config {
             (
                 "max_dead_letter_bytes",
                 self.max_dead_letter_bytes > 0,
-                self.max_dead_letter_bytes.to_string(),
+                sizes::text(self.max_dead_letter_bytes),
                 "at least 1",
             ),
             (
@@ -151,8 +151,8 @@ impl Config {
             (
                 "min_free_disk",
                 self.min_free_disk == 0 || self.min_free_disk >= 64 * MIB,
-                self.min_free_disk.to_string(),
-                "0 (off) or at least 67108864",
+                sizes::text(self.min_free_disk),
+                "0 (off) or at least 64MiB",
             ),
             (
                 "purge_after",
@@ -205,8 +205,8 @@ impl Config {
             (
                 "max_disk_bytes",
                 self.max_disk_bytes.is_none_or(|bytes| bytes >= 256 * MIB),
-                self.max_disk_bytes.unwrap_or_default().to_string(),
-                "at least 268435456, or left out for no limit",
+                sizes::text(self.max_disk_bytes.unwrap_or_default()),
+                "at least 256MiB, or left out for no limit",
             ),
             (
                 "block_timeout",

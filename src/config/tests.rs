@@ -47,6 +47,7 @@ fn a_config_file_of_one_line_gives_the_documented_defaults() {
     assert_eq!(config.purge_after, Duration::from_secs(7 * 24 * 3600));
     assert_eq!(config.on_unopenable, OnUnopenable::Fail);
     assert_eq!(config.ordering, WriteOrdering::Bypass);
+    assert!(!config.start_paused);
     assert!(!config.reset_identity);
     assert_eq!(config.validate(), Ok(()));
 }
@@ -94,6 +95,7 @@ fn every_key_is_read_and_written_back_the_same() {
         purge_after = "2days"
         on_unopenable = "start_empty"
         ordering = "strict"
+        start_paused = true
         reset_identity = true
     "#;
     let config = parsed(text).unwrap();
@@ -105,6 +107,7 @@ fn every_key_is_read_and_written_back_the_same() {
     assert_eq!(config.max_age, Duration::from_secs(7 * 86_400));
     assert_eq!(config.max_hints, Some(5000));
     assert_eq!(config.when_full, WhenFull::DropOldest);
+    assert!(config.start_paused);
     let again = parsed(&toml::to_string(&config).unwrap()).unwrap();
     assert_eq!(again, config);
 }
@@ -115,6 +118,60 @@ fn an_unknown_key_and_a_missing_directory_are_errors() {
     assert!(typo.to_string().contains("retry_intervall"), "{typo}");
     assert!(parsed("retry_interval = \"1s\"").is_err());
     assert!(parsed("dir = \"d\"\nretry_interval = \"soon\"").is_err());
+}
+
+#[test]
+fn sizes_are_text_or_numbers_of_bytes_and_written_as_text() {
+    const SIZES: [&str; 12] = [
+        "retry_rate_limit",
+        "retry_rate_limit_total",
+        "batch_bytes",
+        "max_entry_bytes",
+        "max_outstanding_bytes",
+        "max_bytes_in_flight",
+        "window_bytes",
+        "max_dead_letter_bytes",
+        "min_free_disk",
+        "max_bytes_per_node",
+        "max_bytes",
+        "max_disk_bytes",
+    ];
+    for field in SIZES {
+        let as_text = parsed(&format!("dir = \"d\"\n{field} = \"1GiB\"")).unwrap();
+        let as_number = parsed(&format!("dir = \"d\"\n{field} = 1073741824")).unwrap();
+        assert_eq!(as_text, as_number);
+        assert_ne!(as_text, Config::new("d"), "{field}");
+        let table = toml::Table::try_from(as_text).unwrap();
+        assert_eq!(table[field].as_str(), Some("1GiB"), "{field}");
+        for bad in ["\"64 potatoes\"", "-1"] {
+            let error = parsed(&format!("dir = \"d\"\n{field} = {bad}")).unwrap_err();
+            let said = format!("config: {field} = {bad} is no size: give ");
+            assert!(error.to_string().contains(&said), "{error}");
+        }
+    }
+    let table = toml::Table::try_from(Config::new("d")).unwrap();
+    let of_bytes =
+        |(field, _): &(&String, _)| field.contains("bytes") || SIZES.contains(&&***field);
+    let missed: Vec<_> = table
+        .iter()
+        .filter(of_bytes)
+        .filter(|(field, _)| !SIZES.contains(&&***field))
+        .collect();
+    assert!(
+        missed.is_empty(),
+        "sizes that are plain numbers: {missed:?}"
+    );
+}
+
+#[test]
+fn a_size_out_of_range_is_told_with_units() {
+    let mut config = Config::new("d");
+    config.max_entry_bytes = 65 << 20;
+    let said = config.validate().unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "config: max_entry_bytes = 65MiB is out of range: between 1 and 64MiB"
+    );
 }
 
 #[test]

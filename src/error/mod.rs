@@ -3,12 +3,15 @@
 
 mod open;
 mod replay;
+mod storage;
 mod transaction;
 
-use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, UnopenableReason};
 pub use replay::{ReplayStopped, ReplayTask, RuntimeProblem};
+pub(crate) use storage::with_causes;
+pub use storage::{DirectoryGone, StorageError};
 pub use transaction::{TransactionError, TreeProblem};
 
 use crate::{
@@ -16,52 +19,10 @@ use crate::{
     types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
 
-/// A failure of the storage below: the disk, the file system or the engine.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("storage failed to {action}")]
-pub struct StorageError {
-    /// What the store was about to do.
-    pub action: &'static str,
-    /// What went wrong. Shared, since everybody who waits is told.
-    pub source: Arc<dyn Error + Send + Sync>,
-}
-
-impl StorageError {
-    pub(crate) fn new(
-        action: &'static str,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Self {
-        StorageError {
-            action,
-            source: Arc::from(source.into()),
-        }
-    }
-
-    /// Whether the directory of the store is gone.
-    pub(crate) fn is_directory_gone(&self) -> bool {
-        let within = match self.source.downcast_ref() {
-            Some(OpenError::Storage(within)) => Some(within),
-            _ => self.source.downcast_ref(),
-        };
-        self.source.is::<DirectoryGone>() || within.is_some_and(Self::is_directory_gone)
-    }
-}
-
-/// The directory of a store that is open is not where its path leads any more: the source of a
-/// [`StorageError`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{} is not the file that this store holds open: its directory was removed, moved or exchanged; put it back, shut this handle \
-     down, and open it again", file.display()
-)]
-pub struct DirectoryGone {
-    /// A file of the store's that is not there, or another one by now.
-    pub file: PathBuf,
-}
-
 /// A setting out of its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("config: {field} = {value} is out of range: {rule}")]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The name of the setting.
     pub field: &'static str,
@@ -94,6 +55,7 @@ pub enum EnqueueError {
     #[error(
         "refused: a hint of {bytes} bytes is over max_entry_bytes = {max}; split the write or raise the limit"
     )]
+    #[non_exhaustive]
     EntryTooLarge {
         /// Encoded size of the points.
         bytes: u64,
@@ -107,6 +69,7 @@ pub enum EnqueueError {
     #[error(
         "refused: {available_bytes} bytes are free on the store's disk, the reserve is {reserve_bytes}; free space or wait for replay"
     )]
+    #[non_exhaustive]
     DiskReserve {
         /// Free bytes on the store's file system.
         available_bytes: u64,
@@ -118,6 +81,7 @@ pub enum EnqueueError {
         "refused: {limit} = {max} has no room for {wanted} more, {pending} are pending{}{}; let the node be reached, raise the limit, or \
          choose when_full", oldest_text(*.oldest_age), waited_text(*.waited)
     )]
+    #[non_exhaustive]
     QueueFull {
         /// The node that it was for.
         node: NodeId,
@@ -138,6 +102,7 @@ pub enum EnqueueError {
     #[error(
         "refused: {wanted} hints or bytes at once are over {limit} = {max}; split the write or raise the limit"
     )]
+    #[non_exhaustive]
     OverLimit {
         /// The node that it was for.
         node: NodeId,
@@ -250,6 +215,7 @@ pub enum HandoffError {
     #[error(
         "shut down with {writes} writes under way, whose copies may be missing without a record"
     )]
+    #[non_exhaustive]
     WritesUnderWay {
         /// How many.
         writes: usize,
@@ -271,12 +237,14 @@ pub enum HandoffError {
     FailedMeanwhile,
     /// The node's hints are replayed, so nobody can take them by hand.
     #[error("node {node} is replayed; name it in Config::manual_nodes to take its hints by hand")]
+    #[non_exhaustive]
     Replayed {
         /// The node asked for.
         node: NodeId,
     },
     /// Somebody takes the node's hints already.
     #[error("node {node} has a consumer already; drop that first")]
+    #[non_exhaustive]
     Consumed {
         /// The node asked for.
         node: NodeId,
@@ -285,6 +253,7 @@ pub enum HandoffError {
     #[error(
         "hint {hint} does not decode; it is kept: run a version of the host that reads it, or make it a dead letter with Consumer::bury"
     )]
+    #[non_exhaustive]
     Undecodable {
         /// The hint.
         hint: HintId,
@@ -294,6 +263,7 @@ pub enum HandoffError {
     /// Only the next hint of a node can be made a dead letter by hand, and this is not it, or no
     /// longer. Nothing was changed.
     #[error("hint {hint} is not the next one of node {node}; peek again")]
+    #[non_exhaustive]
     NotNext {
         /// The node asked for.
         node: NodeId,
@@ -306,6 +276,7 @@ pub enum HandoffError {
     Refused(#[source] EnqueueError),
     /// The id was given out by another store, or by this one before its identity was reset.
     #[error("hint {hint} is not one of store {store}; ask the store that gave out its id")]
+    #[non_exhaustive]
     HintOfAnotherStore {
         /// The id asked for.
         hint: HintId,
@@ -316,6 +287,7 @@ pub enum HandoffError {
     #[error(
         "hint {hint} is no dead letter of node {node}; it may have been sent on or discarded meanwhile"
     )]
+    #[non_exhaustive]
     NoDeadLetter {
         /// The node asked for.
         node: NodeId,
@@ -326,6 +298,7 @@ pub enum HandoffError {
     #[error(
         "the payload of dead letter {hint} does not read; the disk damaged it: discard it, and repair what it was for"
     )]
+    #[non_exhaustive]
     DamagedLetter {
         /// The dead letter.
         hint: HintId,
@@ -334,6 +307,7 @@ pub enum HandoffError {
     #[error(
         "the barrier is one of store {barrier}, this is {store}; wait for it at the store that made it"
     )]
+    #[non_exhaustive]
     BarrierOfAnotherStore {
         /// The store that made it.
         barrier: StoreId,
@@ -344,16 +318,35 @@ pub enum HandoffError {
     #[error(
         "the barrier has version {found}, which this library does not know; wait for it with a newer one"
     )]
+    #[non_exhaustive]
     BarrierVersion {
         /// Its version.
         found: u8,
     },
+    /// A barrier is not the one that was made: something of it was changed on its way or where it
+    /// was kept.
+    #[error(
+        "the barrier is damaged: its checksum is {found:08x}, its fields give {computed:08x}; make another one, and wait for that"
+    )]
+    #[non_exhaustive]
+    BarrierDamaged {
+        /// Its checksum.
+        found: u32,
+        /// What its fields give.
+        computed: u32,
+    },
+    /// A barrier was to be made for no node at all.
+    #[error(
+        "a barrier was asked for without a node, and would say of none that all is delivered; name the nodes, those of stats() for all"
+    )]
+    NoNodes,
     /// A barrier names what this store has not given out yet: the store was restored from a backup
     /// that is older.
     #[error(
         "the barrier names hint {sequence} of queue {queue}, which this store has not given out: it was restored from an older backup; \
          write again what the barrier stood for"
     )]
+    #[non_exhaustive]
     BarrierAhead {
         /// The queue.
         queue: QueueId,
@@ -362,12 +355,14 @@ pub enum HandoffError {
     },
     /// The node was never hinted, or removed or renamed since.
     #[error("node {node} has no queue; nothing was ever hinted for it")]
+    #[non_exhaustive]
     UnknownNode {
         /// The node asked for.
         node: NodeId,
     },
     /// A node was to be merged into itself.
     #[error("node {node} was to be renamed to itself; name another one")]
+    #[non_exhaustive]
     SameNode {
         /// The node named twice.
         node: NodeId,
@@ -379,6 +374,7 @@ pub enum HandoffError {
          remove_node, or call it off with cancel_removal", pending.hints,
         pending.bytes
     )]
+    #[non_exhaustive]
     NotDrained {
         /// The node asked for.
         node: NodeId,
@@ -387,6 +383,7 @@ pub enum HandoffError {
     },
     /// The node was to be removed once nothing is pending, and that was called off.
     #[error("node {node} stays: its removal was called off by cancel_removal")]
+    #[non_exhaustive]
     RemovalCancelled {
         /// The node asked for.
         node: NodeId,
@@ -395,6 +392,7 @@ pub enum HandoffError {
     #[error(
         "{members} nodes are too many to be kept as a list of all, at most {max}; use retain_nodes, and say it again when one comes"
     )]
+    #[non_exhaustive]
     TooManyMembers {
         /// How many were named.
         members: usize,
@@ -405,6 +403,7 @@ pub enum HandoffError {
     #[error(
         "node {node} is in Config::manual_nodes: nothing is replayed to it, so there is nothing to pause"
     )]
+    #[non_exhaustive]
     TakenByHand {
         /// The node asked for.
         node: NodeId,
@@ -414,6 +413,7 @@ pub enum HandoffError {
     #[error(
         "node {node} would have {queues} queues, {max} at most; let some of its hints be delivered first"
     )]
+    #[non_exhaustive]
     TooManyQueues {
         /// The node that they would be put together for.
         node: NodeId,

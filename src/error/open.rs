@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{ConfigError, RuntimeProblem, StorageError};
+use super::{ConfigError, DirectoryGone, RuntimeProblem, StorageError};
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,7 @@ pub enum OpenError {
 
     /// The directory is not one that a store may be kept in.
     #[error("{} cannot hold a store: {problem}", path.display())]
+    #[non_exhaustive]
     Directory {
         /// The configured directory.
         path: PathBuf,
@@ -27,6 +28,7 @@ pub enum OpenError {
 
     /// The host's database is not one that a store can share.
     #[error("the database in {} cannot be shared: {problem}", path.display())]
+    #[non_exhaustive]
     Database {
         /// The database's directory.
         path: PathBuf,
@@ -36,6 +38,7 @@ pub enum OpenError {
 
     /// Somebody else has the store open.
     #[error("{} is locked: {kind}", path.display())]
+    #[non_exhaustive]
     Locked {
         /// The locked file.
         path: PathBuf,
@@ -48,6 +51,7 @@ pub enum OpenError {
         "the store at {} has schema {found}, this library reads up to {supported}; open it with a newer version of hinted-handoff",
         path.display()
     )]
+    #[non_exhaustive]
     NewerSchema {
         /// The store's directory.
         path: PathBuf,
@@ -65,6 +69,7 @@ pub enum OpenError {
          of what is intact in it",
         path.display()
     )]
+    #[non_exhaustive]
     Unopenable {
         /// The generation directory that does not open.
         path: PathBuf,
@@ -74,6 +79,7 @@ pub enum OpenError {
 
     /// The operating system refused something.
     #[error("could not {action} {}", path.display())]
+    #[non_exhaustive]
     Io {
         /// What was attempted.
         action: &'static str,
@@ -258,4 +264,15 @@ pub enum UnopenableReason {
         /// What is wrong with it.
         detail: String,
     },
+}
+
+impl StorageError {
+    /// Whether the directory of the store is gone.
+    pub(crate) fn is_directory_gone(&self) -> bool {
+        let within = match self.source.downcast_ref() {
+            Some(OpenError::Storage(within)) => Some(within),
+            _ => self.source.downcast_ref(),
+        };
+        self.source.is::<DirectoryGone>() || within.is_some_and(Self::is_directory_gone)
+    }
 }

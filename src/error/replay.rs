@@ -2,10 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-use crate::types::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::{millis, types::NodeId};
 
 /// Why replay, or a part of it, does not run. Hints are stored all the same.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+///
+/// Serialized as an object whose `cause` is the name of the variant, with what it holds beside it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReplayStopped {
     /// The runtime that the store was opened on was dropped or shut down. No other takes its place.
@@ -20,8 +25,10 @@ pub enum ReplayStopped {
         "the runtime that the store was opened on has run nothing for {}; drive it, and keep what \
          blocks its threads off them", humantime::format_duration(*.stalled)
     )]
+    #[non_exhaustive]
     RuntimeStalled {
         /// How long, at the least.
+        #[serde(rename = "stalled_ms", with = "millis")]
         stalled: Duration,
     },
     /// A task panicked, or ended without being told to. It is started again by itself.
@@ -29,18 +36,21 @@ pub enum ReplayStopped {
         "the task of {task} failed ({error}); it is started again after {}",
         humantime::format_duration(*.again_after)
     )]
+    #[non_exhaustive]
     TaskFailed {
         /// Which one.
         task: ReplayTask,
         /// What it said.
         error: String,
         /// How long it is left alone. Grows up to a minute while it fails again and again.
+        #[serde(rename = "again_after_ms", with = "millis")]
         again_after: Duration,
     },
 }
 
 /// A task of the service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReplayTask {
     /// The one that sends a node its hints.

@@ -22,6 +22,7 @@ pub enum TransactionError {
     NoTrees,
     /// A tree that cannot take part.
     #[error("refused: the tree {tree:?} cannot take part: {problem}")]
+    #[non_exhaustive]
     Tree {
         /// The tree's name.
         tree: String,
@@ -30,6 +31,7 @@ pub enum TransactionError {
     },
     /// A key, a value, or all of it together is too large to be committed as one.
     #[error("refused: {what}: {size} is over the limit of {max}; split the transaction")]
+    #[non_exhaustive]
     TransactionTooLarge {
         /// What is too large: a key, a value, all rows and hints (in bytes), or the rows that were
         /// read (in number).
@@ -48,6 +50,7 @@ pub enum TransactionError {
         "refused: rows that the transaction read were changed directly each of the {attempts} times it ran; change them by \
          transaction() or apply() only"
     )]
+    #[non_exhaustive]
     Contended {
         /// How often the closure was run.
         attempts: u32,
@@ -55,6 +58,7 @@ pub enum TransactionError {
     /// A hint to be acknowledged is not the next one of its queue: it was acknowledged before, or
     /// others before it were not.
     #[error("refused: hint {hint} is not the next one of its queue; peek again")]
+    #[non_exhaustive]
     NotNext {
         /// The first hint that was to be acknowledged.
         hint: HintId,

@@ -10,6 +10,7 @@ use crate::{
 
 /// A write that reached its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WriteOutcome {
     /// So many owners had taken it when it was answered; the others go on being written to or
     /// hinted.
@@ -78,6 +79,7 @@ pub enum PointsWriteError {
     #[error(
         "refused: {bytes} bytes of writes are under way, and nothing was sent; write more slowly"
     )]
+    #[non_exhaustive]
     TooManyWrites {
         /// Payload bytes of writes that may be under way, each with a kilobyte at least.
         bytes: u64,
@@ -87,6 +89,7 @@ pub enum PointsWriteError {
     ShutDown,
     /// The shard names no owner, or one twice.
     #[error("shard {shard} has {problem}; give each owner once")]
+    #[non_exhaustive]
     BadOwners {
         /// The shard.
         shard: ShardId,
@@ -102,6 +105,7 @@ pub enum PointsWriteError {
 /// How a write went, owner by owner, when it was answered, and the first thing that went wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("the first failure, of node {node}")]
+#[non_exhaustive]
 pub struct Tally {
     /// Owners that took it.
     pub written: usize,
@@ -156,6 +160,7 @@ pub enum OwnerError {
     TooManyOutstanding,
     /// It failed, and the hint could not be stored either.
     #[error("the node did not take it directly ({direct}) and its hint was not stored")]
+    #[non_exhaustive]
     NotHinted {
         /// What the node said.
         direct: Box<OwnerError>,

@@ -9,8 +9,8 @@ use super::{
     write::{Heard, Write},
 };
 use crate::{
+    error::with_causes,
     payload::Payload,
-    replay::with_causes,
     service::handoff::no_answer,
     shard_writer::{ShardWriter, WriteError},
     store::{Burial, DeadReason, Fate, LossReason},

@@ -8,7 +8,7 @@ mod replica;
 mod sending;
 mod write;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -45,6 +45,14 @@ impl<P: Payload, W> Clone for PointsWriter<P, W> {
             handoff: self.handoff.clone(),
             writer: Arc::clone(&self.writer),
         }
+    }
+}
+
+impl<P: Payload, W> fmt::Debug for PointsWriter<P, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PointsWriter")
+            .field("handoff", &self.handoff)
+            .finish_non_exhaustive()
     }
 }
 

@@ -14,9 +14,10 @@ use super::{
     write::{Heard, Tell, Write},
 };
 use crate::{
+    error::with_causes,
     links::Barred,
     payload::Payload,
-    replay::{caught, with_causes},
+    replay::caught,
     shard_writer::{Batch, ShardWrite, ShardWriter, WriteError},
     store::{Safeguard, is_off, panic_text},
 };
@@ -100,6 +101,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
                 hint: None,
                 redriven_from: None,
                 write: self.hint.write,
+                enqueued: self.handoff.ageing().shown(self.hint.enqueued_unix_ms),
                 points,
             }],
         };

@@ -1,7 +1,7 @@
 //! Serde types as payloads, in an encoding that describes itself.
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{EncodeError, Payload, PayloadError, only_format};
 
@@ -15,7 +15,7 @@ use super::{EncodeError, Payload, PayloadError, only_format};
 /// A value is refused if its JSON does not decode again: one with a float that is no number, or of
 /// more than 127 levels, for example. To know that, each encoding decodes what it wrote. Floats
 /// come back bit for bit; but JSON has only `null` for one that is no number, so such a one in an
-/// `Option` is `None` afterwards.
+/// `Option` is `None` afterwards. Serialized it is what `T` is.
 ///
 /// ```
 /// use hinted_handoff::{Json, Payload};
@@ -28,7 +28,7 @@ use super::{EncodeError, Payload, PayloadError, only_format};
 /// assert_eq!(back, points);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Json<T, const FORMAT: u16>(pub T);
 
 /// Said of a value that would be a hint that never decodes.

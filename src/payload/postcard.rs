@@ -1,7 +1,7 @@
 //! Serde types as payloads, in a compact encoding that does not describe itself.
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{EncodeError, Payload, PayloadError, only_format, said::said};
 
@@ -10,7 +10,7 @@ use super::{EncodeError, Payload, PayloadError, only_format, said::said};
 /// But for those that ask the bytes what they are, which postcard does not say: `serde_json::Value`
 /// and untagged or internally tagged enums encode and **never decode**, and `#[serde(flatten)]`
 /// does not encode. Such a type needs an encoding that describes itself: `Json`, with the feature
-/// `json`.
+/// `json`. Serialized it is what `T` is.
 ///
 /// ```
 /// use hinted_handoff::{Payload, Postcard};
@@ -21,7 +21,7 @@ use super::{EncodeError, Payload, PayloadError, only_format, said::said};
 /// assert_eq!(back, ("cpu".to_owned(), 0.5));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Postcard<T, const FORMAT: u16>(pub T);
 
 impl<T, const FORMAT: u16> Payload for Postcard<T, FORMAT>

@@ -11,12 +11,12 @@ use super::{
     claim::Claim,
     end::Interrupted,
     give_up::{bury, lose},
-    progress::with_causes,
     round::Round,
     send::{Landed, Outcome},
     window::Standing,
 };
 use crate::{
+    error::with_causes,
     events::Event,
     payload::{Payload, PayloadError},
     shard_writer::{ShardWriter, WriteError},

@@ -52,7 +52,7 @@ pub use expired::lose;
 pub use host_code::caught;
 use node_handle::{ManualNode, NodeHandle};
 use node_processor::NodeProcessor;
-pub use progress::{Progress, with_causes};
+pub use progress::Progress;
 pub use pulse::Pulse;
 use reading::Reads;
 use send_limits::SendLimits;

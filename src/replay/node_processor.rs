@@ -13,7 +13,6 @@ use super::{
     host_code::answered,
     line::Line,
     node_handle::NodeHandle,
-    progress::with_causes,
     rate_limit::RateLimit,
     reading::Reads,
     round::Round,
@@ -21,6 +20,7 @@ use super::{
     shard::Troubles,
 };
 use crate::{
+    error::with_causes,
     payload::Payload,
     shard_writer::{Pong, ShardWriter, WriteError},
     stats::{Health, NodeState},

@@ -1,10 +1,5 @@
 //! What a node's task is doing, for everybody else to see, and the bell that wakes it.
 
-use std::{
-    error::Error,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
-
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
@@ -196,19 +191,4 @@ impl Progress {
     pub fn tell(&self, event: Event) {
         self.events.tell(event);
     }
-}
-
-/// An error and all its causes in a line. They are the host's, and what panics in them is no text.
-pub fn with_causes(error: &dyn Error) -> String {
-    let text = || {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            text = format!("{text}: {cause}");
-            next = cause.source();
-        }
-        text
-    };
-    catch_unwind(AssertUnwindSafe(text))
-        .unwrap_or_else(|_| "an error whose text cannot be told: it panicked".to_owned())
 }

@@ -132,6 +132,7 @@ fn batches<P: Payload>(
             hint: Some(id),
             redriven_from: hint.redriven_from(store),
             write: hint.write,
+            enqueued: line.ageing.shown(hint.enqueued_unix_ms),
             points,
         });
     }

@@ -25,12 +25,18 @@ impl<P: Payload> HintedHandoff<P> {
     /// Dead letters are part of it if they stand behind the first hint of their queue that waits;
     /// older ones are not.
     ///
+    /// Nothing waits for a node that was never hinted, or was removed: it can be named, and as far
+    /// as it goes the barrier is [`Delivered`](BarrierState::Delivered), unless copies for it are
+    /// not stored from then on.
+    ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if one of the nodes has no queue, or why the store does not
-    /// serve.
+    /// [`HandoffError::NoNodes`] for an empty list, or why the store does not serve.
     ///
     /// [`Buffered`]: crate::Durability::Buffered
     pub async fn barrier(&self, nodes: &[NodeId]) -> Result<Barrier, HandoffError> {
+        if nodes.is_empty() {
+            return Err(HandoffError::NoNodes);
+        }
         let (tell, told) = oneshot::channel();
         let nodes = nodes.iter().copied().collect();
         self.inner.store.barrier(nodes, move |made| {
@@ -70,6 +76,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// again, so a barrier may wait for more than it did.
     ///
     /// # Errors
+    /// [`HandoffError::BarrierDamaged`] for one of which anything was changed;
     /// [`HandoffError::BarrierOfAnotherStore`], [`HandoffError::BarrierVersion`] or
     /// [`HandoffError::BarrierAhead`] for a barrier that this store cannot know; why the store does
     /// not serve, also if it stops serving meanwhile.
@@ -124,6 +131,7 @@ impl<P: Payload> HintedHandoff<P> {
 
     /// Waits until everything that waits for a node now is delivered: a
     /// [`barrier`](HintedHandoff::barrier) of it, and the [`wait`](HintedHandoff::wait) for that.
+    /// For a node that was never hinted that is at once.
     ///
     /// # Errors
     /// As these.

@@ -13,6 +13,7 @@ use super::handoff::HintedHandoff;
 use crate::{
     blocking::block_on,
     error::HandoffError,
+    millis,
     payload::{Payload, PayloadError, decode},
     store::{Dead, DeadReason, Hint, Place},
     types::{Amount, HintId, NodeId, ShardId},
@@ -43,9 +44,12 @@ pub struct DeadLetter {
     pub error: String,
     /// Sends that it was in and that failed.
     pub attempts: u32,
-    /// When the first of them failed, by the wall clock.
+    /// When the first of them failed, by the wall clock. Serialized as `first_failed_unix_ms`, in
+    /// milliseconds since 1970.
+    #[serde(rename = "first_failed_unix_ms", with = "millis::unix")]
     pub first_failed: SystemTime,
-    /// When the last one did.
+    /// When the last one did. Serialized as `last_failed_unix_ms`.
+    #[serde(rename = "last_failed_unix_ms", with = "millis::unix")]
     pub last_failed: SystemTime,
 }
 

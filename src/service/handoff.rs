@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     marker::PhantomData,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -33,8 +34,12 @@ use crate::{
 /// Cloning is cheap; all clones are the same service. When the last one is dropped, and the last
 /// write of a [`PointsWriter`](crate::PointsWriter) has ended that was under way, the service stops
 /// as by [`shutdown`](HintedHandoff::shutdown), except that sends of replay are abandoned at once
-/// (they are sent again after the next open); nothing that was answered is lost. Prefer `shutdown`:
+/// (they are sent again after the next open); nothing that was answered is lost. That closes the
+/// store, which waits for the last commit, on the thread that drops the handle. Prefer `shutdown`:
 /// it waits for those writes, within bounds.
+///
+/// A [`ShardWriter`](crate::ShardWriter) belongs to the service. One that keeps a handle of it
+/// keeps it alive for ever; let it keep a [`WeakHandoff`].
 pub struct HintedHandoff<P: Payload> {
     pub(super) inner: Arc<Inner>,
     /// Reopens of the store that a sync of this handle has told of.
@@ -49,6 +54,101 @@ impl<P: Payload> Clone for HintedHandoff<P> {
             reopens_told: AtomicU64::new(self.reopens_told.load(Relaxed)),
             payload: PhantomData,
         }
+    }
+}
+
+impl<P: Payload> fmt::Debug for HintedHandoff<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HintedHandoff")
+            .field("dir", &self.inner.config.dir)
+            .field("store", &self.inner.store.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Payload> HintedHandoff<P> {
+    /// A handle that does not keep the service alive.
+    pub fn downgrade(&self) -> WeakHandoff<P> {
+        WeakHandoff {
+            inner: Arc::downgrade(&self.inner),
+            payload: PhantomData,
+        }
+    }
+}
+
+/// A handle of a [`HintedHandoff`] that does not keep it alive: for a
+/// [`ShardWriter`](crate::ShardWriter) that writes hints itself, or looks at the service it belongs
+/// to. Made by [`downgrade`](HintedHandoff::downgrade).
+///
+/// ```
+/// # use hinted_handoff::*;
+/// use std::sync::{Arc, OnceLock};
+///
+/// /// Forwards to node 9 what node 2 took.
+/// #[derive(Default)]
+/// struct Forwards {
+///     own: OnceLock<WeakHandoff<String>>,
+/// }
+///
+/// impl ShardWriter<String> for Forwards {
+///     async fn write_shard(&self, write: ShardWrite<String>) -> Result<(), WriteError> {
+///         if write.node == NodeId(2) {
+///             let own = self.own.get().and_then(WeakHandoff::upgrade);
+///             let own = own.ok_or_else(|| WriteError::retry("it is being opened or closed"))?;
+///             for batch in &write.batches {
+///                 let hinted = own.write_shard(NodeId(9), write.shard, &batch.points).await;
+///                 hinted.map_err(WriteError::retry)?;
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let config = Config::new(dir.path().join("hints"));
+/// let writer = Arc::new(Forwards::default());
+/// let handoff = HintedHandoff::open(config, Arc::clone(&writer)).await?;
+/// writer.own.get_or_init(|| handoff.downgrade());
+/// # handoff.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct WeakHandoff<P: Payload> {
+    inner: Weak<Inner>,
+    payload: PhantomData<fn(P)>,
+}
+
+impl<P: Payload> WeakHandoff<P> {
+    /// The service, unless its last handle was dropped and no write of a
+    /// [`PointsWriter`](crate::PointsWriter) is under way: then it has stopped, or is about to. One
+    /// that was shut down is given as long as there is a handle of it.
+    ///
+    /// What this returns is a handle like any other. If it is the last one when it is dropped, the
+    /// service stops there; so keep it no longer than it is needed.
+    pub fn upgrade(&self) -> Option<HintedHandoff<P>> {
+        let inner = self.inner.upgrade()?;
+        Some(HintedHandoff {
+            reopens_told: AtomicU64::new(inner.store.reopens()),
+            inner,
+            payload: PhantomData,
+        })
+    }
+}
+
+impl<P: Payload> Clone for WeakHandoff<P> {
+    fn clone(&self) -> Self {
+        WeakHandoff {
+            inner: Weak::clone(&self.inner),
+            payload: PhantomData,
+        }
+    }
+}
+
+impl<P: Payload> fmt::Debug for WeakHandoff<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakHandoff").finish_non_exhaustive()
     }
 }
 

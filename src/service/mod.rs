@@ -50,6 +50,7 @@ const UNCOMMITTED_BYTES: u32 = 32 * 1024 * 1024;
 
 /// What the answer to a hinted write means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Accepted {
     /// It is on disk ([`Durability::Sync`]).
     Durable(HintId),
@@ -100,8 +101,8 @@ impl<P: Payload> HintedHandoff<P> {
     /// or its fate unknown.
     pub async fn write_shard(
         &self,
-        shard: ShardId,
         node: NodeId,
+        shard: ShardId,
         points: &P,
     ) -> Result<Accepted, EnqueueError> {
         let hint = self.encode(shard, points)?;
@@ -180,11 +181,11 @@ impl<P: Payload> HintedHandoff<P> {
     #[track_caller]
     pub fn write_shard_blocking(
         &self,
-        shard: ShardId,
         node: NodeId,
+        shard: ShardId,
         points: &P,
     ) -> Result<Accepted, EnqueueError> {
-        block_on(self.write_shard(shard, node, points))
+        block_on(self.write_shard(node, shard, points))
     }
 
     /// Checks points and makes a hint of them, which was enqueued now.
@@ -354,8 +355,8 @@ impl<P: Payload> HintedHandoff<P> {
     #[doc(hidden)]
     pub fn append_held(
         &self,
-        shard: ShardId,
         node: NodeId,
+        shard: ShardId,
         points: &P,
     ) -> Result<
         (

@@ -166,6 +166,9 @@ impl<P: Payload> HintedHandoff<P> {
         let woken = Arc::clone(&replays);
         let on_durable = move |nodes: &BTreeSet<NodeId>| woken.wake(nodes);
         let store = Arc::new(open(&config, Box::new(on_durable))?);
+        if config.start_paused {
+            store.begin_paused();
+        }
         let departures = watch::Sender::new(());
         let rung = departures.clone();
         store.on_departed(Box::new(move || rung.send_modify(|()| {})));

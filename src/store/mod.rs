@@ -20,6 +20,7 @@ mod run;
 mod state;
 
 use std::{
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::Relaxed, mpsc},
     thread::JoinHandle,
@@ -28,12 +29,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub use api::{
-    applied::AppliedHints,
-    applied_writes::AppliedWrites,
-    barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState},
-    limits::Due,
-};
+pub use api::{applied::AppliedHints, applied_writes::AppliedWrites, limits::Due};
 #[cfg(feature = "internals")]
 pub use engine::migrate::SCHEMA_VERSION;
 pub use engine::{generation::panic_text, meta::MEMBERS_MAX};
@@ -43,6 +39,7 @@ pub use failpoints::{Safeguard, is_off};
 #[cfg(feature = "internals")]
 pub use format::cursor::Leave;
 pub use format::{
+    barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState},
     block::Hint,
     correction::Correction,
     dead_letter::Dead,
@@ -127,6 +124,14 @@ pub struct Store {
     limited: bool,
     /// Whether one of them is of the disk.
     bounds_disk: bool,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("id", &self.shared.store)
+            .finish_non_exhaustive()
+    }
 }
 
 struct Threads {

@@ -56,6 +56,7 @@ pub struct WriteId {
 /// How many owners must have a write before it counts as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ConsistencyLevel {
     /// One owner, or a durable hint for one.
     Any,
@@ -84,6 +85,7 @@ impl ConsistencyLevel {
 /// caller is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Durability {
     /// The answer comes after fsync: the hint survives a crash of the process, of the operating
     /// system and, on Linux, a power cut on a device that honours flush.
@@ -125,6 +127,7 @@ impl Amount {
 /// How long a pause of replay lasts, unless it is ended before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Pause {
     /// Until the store is opened the next time. A store that failed and mended itself was not
     /// opened in this sense.

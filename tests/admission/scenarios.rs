@@ -426,7 +426,7 @@ async fn other_ways() {
             match node % 2 {
                 0 => drop(
                     handoff
-                        .write_shard(shard.id, NodeId(node), &points(node, 1))
+                        .write_shard(NodeId(node), shard.id, &points(node, 1))
                         .await
                         .unwrap(),
                 ),

@@ -83,12 +83,12 @@ impl Host {
         let points = Bytes::from_static(points.as_bytes());
         match self
             .handoff
-            .write_shard(SHARD, node, &points)
+            .write_shard(node, SHARD, &points)
             .await
             .unwrap()
         {
             Accepted::Durable(id) => id,
-            Accepted::Buffered => panic!("it was to be durable"),
+            other => panic!("it was to be durable: {other:?}"),
         }
     }
 

@@ -72,6 +72,7 @@ impl Marked {
             BarrierState::Waiting {
                 pending,
                 dead_letters,
+                ..
             } => assert_eq!(
                 (pending.hints, *dead_letters, 0),
                 wanted,

@@ -48,7 +48,7 @@ impl ServiceStory {
             let handoff = self.handoff();
             self.unknown.insert(number, entry);
             tokio::spawn(async move {
-                let written = handoff.write_shard(ShardId(shard), NodeId(node), &payload);
+                let written = handoff.write_shard(NodeId(node), ShardId(shard), &payload);
                 written.await
             });
         }
@@ -91,13 +91,13 @@ impl ServiceStory {
         let (number, entry, payload) = self.new_hint(node, shard);
         let handoff = self.handoff();
         let write = async move {
-            let written = handoff.write_shard(ShardId(shard), NodeId(node), &payload);
+            let written = handoff.write_shard(NodeId(node), ShardId(shard), &payload);
             written.await
         };
         match self.life.through(&self.nodes, write).await {
             Ok(Accepted::Durable(id)) => panic!("{id} cannot be durable"),
             Err(error) if error.outcome() == FailedOutcome::Refused => {}
-            Ok(Accepted::Buffered) | Err(_) => drop(self.unknown.insert(number, entry)),
+            Ok(_) | Err(_) => drop(self.unknown.insert(number, entry)),
         }
         self.life.handoff.heal_disk();
         self.waiting.clear();

@@ -44,7 +44,7 @@ impl ServiceStory {
                 assert!(was_known, "{node} is not known");
                 Some(done)
             }
-            Err(HandoffError::UnknownNode { node: unknown }) => {
+            Err(HandoffError::UnknownNode { node: unknown, .. }) => {
                 assert_eq!((unknown.0, was_known), (node, false));
                 None
             }
@@ -122,14 +122,11 @@ impl ServiceStory {
         }
     }
 
-    async fn barrier(&mut self, nodes: &[u64]) -> Option<Marked> {
-        let unknown = nodes.iter().find(|node| !self.knows(**node));
+    /// Nodes that were never hinted may be among them.
+    async fn barrier(&mut self, nodes: &[u64]) -> Marked {
         let ids: Vec<_> = nodes.iter().copied().map(NodeId).collect();
-        match (self.life.handoff.barrier(&ids).await, unknown) {
-            (Ok(barrier), None) => Some(Marked::new(barrier, &self.ledger)),
-            (Err(HandoffError::UnknownNode { .. }), Some(_)) => None,
-            (other, _) => panic!("{other:?}"),
-        }
+        let barrier = self.life.handoff.barrier(&ids).await.unwrap();
+        Marked::new(barrier, &self.ledger)
     }
 
     fn keep(&mut self, marked: Marked) {
@@ -143,20 +140,16 @@ impl ServiceStory {
 
     pub async fn mark_barrier(&mut self, node: u64) -> Step {
         let mut nodes = some_of(&mut self.random, &NODES);
-        nodes.retain(|it| self.knows(*it));
         nodes.insert(node);
         let nodes: Vec<u64> = nodes.into_iter().collect();
-        if let Some(marked) = self.barrier(&nodes).await {
-            self.keep(marked);
-        }
+        let marked = self.barrier(&nodes).await;
+        self.keep(marked);
         Step::default()
     }
 
     /// Waits for what is there; what is told then is so.
     pub async fn drain(&mut self, node: u64) -> Step {
-        let Some(marked) = self.barrier(&[node]).await else {
-            return Step::default();
-        };
+        let marked = self.barrier(&[node]).await;
         let (handoff, barrier) = (self.handoff(), marked.barrier.clone());
         let timeout = Duration::from_secs(self.random.u64(0..40));
         let waited = async move { handoff.wait(&barrier, timeout).await };

@@ -56,7 +56,7 @@ impl ServiceStory {
             let (number, entry, payload) = self.new_hint(node, shard);
             let handoff = self.handoff();
             let write = async move {
-                let written = handoff.write_shard(ShardId(shard), NodeId(node), &payload);
+                let written = handoff.write_shard(NodeId(node), ShardId(shard), &payload);
                 written.await
             };
             hints.push((number, entry));
@@ -90,7 +90,7 @@ impl ServiceStory {
                     entry.id = id;
                     self.enter(number, entry);
                 }
-                Ok(Accepted::Buffered) => {
+                Ok(_) => {
                     buffered += 1;
                     self.unknown.insert(number, entry);
                 }

@@ -14,9 +14,12 @@ use crate::common::{
 };
 use bytes::Bytes;
 use hinted_handoff::{
-    AppliedHints, HintId, HintedHandoff, NodeId, QueueId, Sequence, ShardId, ShardWrite,
-    ShardWriter, StoreId, TransactionError, WriteError,
-    sled::{self, Transactional, transaction::ConflictableTransactionError},
+    Abort, AppliedHints, Batch, HintId, HintedHandoff, NodeId, QueueId, Sequence, ShardId,
+    ShardWrite, ShardWriter, StoreId, TransactionError, WriteError,
+    sled::{
+        self, Transactional,
+        transaction::{ConflictableTransactionError, TransactionError as SledError},
+    },
 };
 
 const STORE: StoreId = StoreId([7; 16]);
@@ -213,6 +216,90 @@ async fn a_damaged_mark_is_an_error_and_no_new_hint() {
     receiver.close().await;
 }
 
+/// A delivery of hints 1 to `through` of a queue.
+fn delivery(queue: u64, through: u64, retired_below: u64) -> ShardWrite<Bytes> {
+    let batches = (1..=through).map(|sequence| {
+        let mut batch = Batch::new(Bytes::from(sequence.to_string()));
+        batch.hint = Some(hint(queue, sequence));
+        batch
+    });
+    let mut write = ShardWrite::new(NodeId(5), ShardId(1), batches.collect());
+    write.retired_below = Some(QueueId(retired_below));
+    write
+}
+
+fn texts(batches: &[&Batch<Bytes>]) -> Vec<String> {
+    let texts = batches
+        .iter()
+        .map(|it| String::from_utf8(it.points.to_vec()));
+    texts.map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn one_call_tells_what_of_a_delivery_is_new_and_forgets_what_is_retired() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::open(&dir.path().join("db")).await;
+    let take = async |write: &ShardWrite<Bytes>, fails: bool| {
+        let trees = [receiver.applied.tree()];
+        let taken = receiver.host.handoff.transaction(&trees, |rows, _| {
+            let new = texts(&receiver.applied.take_new(&mut rows[0], write)?);
+            match fails {
+                true => Err(Abort::new("the host gives up")),
+                false => Ok(new),
+            }
+        });
+        taken.await.map(|committed| committed.value)
+    };
+    let nothing = Vec::<String>::new();
+    take(&delivery(1, 2, 1), true).await.unwrap_err();
+    assert_eq!(take(&delivery(1, 2, 1), false).await.unwrap(), ["1", "2"]);
+    assert_eq!(take(&delivery(1, 2, 1), false).await.unwrap(), nothing);
+    assert_eq!(take(&delivery(1, 3, 1), false).await.unwrap(), ["3"]);
+    let marks = receiver.applied.tree().clone();
+    assert_eq!(marks.len(), 2, "a mark and the floor");
+    assert_eq!(take(&delivery(2, 1, 2), false).await.unwrap(), ["1"]);
+    assert_eq!(marks.len(), 2, "that of queue 1 is forgotten");
+    // It comes late, from before the first queue was retired.
+    assert_eq!(take(&delivery(1, 9, 1), false).await.unwrap(), nothing);
+    let direct = ShardWrite::new(NodeId(5), ShardId(1), vec![Batch::new("direct".into())]);
+    for _ in 0..2 {
+        assert_eq!(take(&direct, false).await.unwrap(), ["direct"]);
+    }
+    drop(marks);
+    receiver.close().await;
+}
+
+#[test]
+fn one_call_takes_a_delivery_into_a_database_that_no_store_shares() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = hosting::open_db(&dir.path().join("db"));
+    let (rows, applied) = (
+        db.open_tree("rows").unwrap(),
+        AppliedHints::open(&db).unwrap(),
+    );
+    let take = |write: &ShardWrite<Bytes>, fails: bool| {
+        applied.apply_in_sled(&db, &[&rows], write, |trees, new| {
+            for batch in new {
+                trees[0].insert(&batch.points[..], "applied")?;
+            }
+            match fails {
+                true => Err(ConflictableTransactionError::Abort("the host gives up")),
+                false => Ok(texts(new)),
+            }
+        })
+    };
+    let aborted = take(&delivery(1, 2, 1), true).unwrap_err();
+    assert_eq!(aborted, SledError::Abort("the host gives up"));
+    assert_eq!((rows.len(), applied.tree().len()), (0, 0));
+    assert_eq!(take(&delivery(1, 2, 1), false).unwrap(), ["1", "2"]);
+    assert_eq!(take(&delivery(1, 3, 1), false).unwrap(), ["3"]);
+    assert_eq!(rows.len(), 3);
+    assert_eq!(applied.tree().len(), 2, "a mark and the floor");
+    assert_eq!(take(&delivery(2, 1, 2), false).unwrap(), ["1"]);
+    assert_eq!(applied.tree().len(), 2, "that of queue 1 is forgotten");
+    assert!(take(&delivery(1, 9, 1), false).unwrap().is_empty());
+}
+
 /// A hint that came, and the queue below which all may be forgotten.
 type Got = (HintId, Option<QueueId>);
 
@@ -267,7 +354,7 @@ async fn a_sender_says_which_queues_are_retired_for_good() {
     handoff.remove_node(NodeId(6)).await.unwrap();
     let points = Bytes::from_static(b"new");
     handoff
-        .write_shard(ShardId(1), NodeId(5), &points)
+        .write_shard(NodeId(5), ShardId(1), &points)
         .await
         .unwrap();
     let (second, retired_below) = delivered().await;

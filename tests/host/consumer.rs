@@ -145,7 +145,7 @@ async fn nothing_is_consumed_twice_and_nothing_is_skipped() {
     let mut consumer = queue(&host, &["a", "b", "c", "d"]).await;
     let hints = consumer.peek(4).await.unwrap();
     let not_next = |acked: Result<(), TransactionError>| match acked {
-        Err(TransactionError::NotNext { hint }) => hint.sequence.0,
+        Err(TransactionError::NotNext { hint, .. }) => hint.sequence.0,
         other => panic!("{other:?}"),
     };
     assert_eq!(
@@ -192,7 +192,7 @@ async fn a_hint_of_another_store_cannot_be_acknowledged() {
     let mut consumer = queue(&host, &["a"]).await;
     let hints = queue(&other, &["a"]).await.peek(1).await.unwrap();
     let acked = consumer.ack(&hints).await;
-    assert!(matches!(acked, Err(TransactionError::NotNext { hint }) if hint == hints[0].id));
+    assert!(matches!(acked, Err(TransactionError::NotNext { hint, .. }) if hint == hints[0].id));
     assert_eq!((host.pending(MANUAL), other.pending(MANUAL)), (1, 1));
     drop(consumer);
     host.close().await;
@@ -205,13 +205,13 @@ async fn there_is_one_consumer_and_none_for_a_node_that_is_replayed() {
     let host = Host::open(&dir.path().join("db")).await;
     let replayed = host.handoff.consumer(DOWN).err();
     assert!(
-        matches!(replayed, Some(HandoffError::Replayed { node: DOWN })),
+        matches!(replayed, Some(HandoffError::Replayed { node: DOWN, .. })),
         "{replayed:?}"
     );
     let consumer = host.handoff.consumer(MANUAL).unwrap();
     let second = host.handoff.clone().consumer(MANUAL).err();
     assert!(
-        matches!(second, Some(HandoffError::Consumed { node: MANUAL })),
+        matches!(second, Some(HandoffError::Consumed { node: MANUAL, .. })),
         "{second:?}"
     );
     drop(consumer);
@@ -230,11 +230,11 @@ async fn a_manual_node_is_never_replayed() {
             .await
             .unwrap();
         handoff
-            .write_shard(SHARD, MANUAL, &"by hand".into())
+            .write_shard(MANUAL, SHARD, &"by hand".into())
             .await
             .unwrap();
         handoff
-            .write_shard(SHARD, NodeId(3), &"replayed".into())
+            .write_shard(NodeId(3), SHARD, &"replayed".into())
             .await
             .unwrap();
         while writer.seen().is_empty() {
@@ -326,7 +326,7 @@ async fn a_damaged_hint_is_skipped_and_reported() {
     let handoff = open().await.unwrap();
     for hint in ["hint-1", "hint-2", "hint-3"] {
         handoff
-            .write_shard(SHARD, MANUAL, &hint.into())
+            .write_shard(MANUAL, SHARD, &hint.into())
             .await
             .unwrap();
     }
@@ -452,7 +452,7 @@ async fn a_hint_of_an_unknown_format_is_an_error_that_says_so_and_stays_for_a_ho
     let handoff = handoff.unwrap();
     let mut consumer = handoff.consumer(MANUAL).unwrap();
     for _ in 0..2 {
-        let Err(HandoffError::Undecodable { hint, source }) = consumer.peek(10).await else {
+        let Err(HandoffError::Undecodable { hint, source, .. }) = consumer.peek(10).await else {
             panic!("it was read");
         };
         assert_eq!(hint.sequence.0, 1);
@@ -460,7 +460,7 @@ async fn a_hint_of_an_unknown_format_is_an_error_that_says_so_and_stays_for_a_ho
             *source,
             PayloadError::UnknownFormat {
                 found: 0,
-                written: 1
+                written: 1,
             }
         );
         assert!(is_unknown, "{source:?}");

@@ -90,7 +90,10 @@ fn rows_that_are_changed_directly_each_time_are_told_and_nothing_is_left_behind(
         });
     let is_it = matches!(
         contended,
-        Err(TransactionError::Contended { attempts: RUNS_MAX })
+        Err(TransactionError::Contended {
+            attempts: RUNS_MAX,
+            ..
+        })
     );
     assert!(is_it, "{contended:?}");
     assert_eq!(runs, u64::from(RUNS_MAX));

@@ -402,7 +402,7 @@ async fn a_storage_error_is_the_hosts_to_mend() {
     host.handoff.inject(CommitFault::Fail);
     let failed = host
         .handoff
-        .write_shard(hosting::SHARD, MANUAL, &"lost".into())
+        .write_shard(MANUAL, hosting::SHARD, &"lost".into())
         .await;
     assert!(failed.is_err());
     host.handoff.inject(CommitFault::None);
@@ -428,7 +428,7 @@ async fn a_database_is_taken_after_a_failed_fsync_only_if_its_log_was_copied() {
     host.hint(MANUAL, "durable").await;
     host.handoff.inject(CommitFault::FailFsync);
     let points = Bytes::from_static(b"unknown");
-    let unknown = host.handoff.write_shard(SHARD, MANUAL, &points).await;
+    let unknown = host.handoff.write_shard(MANUAL, SHARD, &points).await;
     assert!(matches!(unknown, Err(EnqueueError::Unknown(_))));
     assert!(matches!(host.handoff.health(), Health::ReopenRequired(_)));
     let held = mend_database(&path);

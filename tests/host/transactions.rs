@@ -243,7 +243,7 @@ async fn rows_that_somebody_changes_directly_each_time_are_told_as_contended() {
         Ok(())
     });
     match contended.await {
-        Err(TransactionError::Contended { attempts }) => assert_eq!(attempts, 16),
+        Err(TransactionError::Contended { attempts, .. }) => assert_eq!(attempts, 16),
         other => panic!("{other:?}"),
     }
     assert_eq!(host.pending(MANUAL), 0);
@@ -268,7 +268,7 @@ async fn the_answer_comes_when_it_is_durable_or_when_it_is_seen() {
         match durability {
             // However long that takes on a busy machine; the commit hangs all the while.
             Durability::Buffered => drop(writing.as_mut().await.unwrap()),
-            Durability::Sync => {
+            _ => {
                 let seen = async {
                     while host.row("ada").is_none() {
                         tokio::time::sleep(Duration::from_millis(1)).await;

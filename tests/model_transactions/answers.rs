@@ -120,7 +120,7 @@ impl Host {
                 self.expect_ids(last, done.hints.as_deref());
                 Some("committed")
             }
-            (Verdict::NotNext(expected), Err(TransactionError::NotNext { hint })) => {
+            (Verdict::NotNext(expected), Err(TransactionError::NotNext { hint, .. })) => {
                 (expected == hint).then_some("not next")
             }
             (Verdict::GivesUp(ending), Err(error)) => gave_up(*ending, error),

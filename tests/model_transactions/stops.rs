@@ -222,7 +222,7 @@ impl Host {
         let mut batch = RowBatch::new();
         batch.insert(&tree, "no", "").unwrap();
         self.expect_refused("apply", handoff.apply_blocking(batch));
-        let written = handoff.write_shard_blocking(ShardId(1), NodeId(1), &Bytes::from("no"));
+        let written = handoff.write_shard_blocking(NodeId(1), ShardId(1), &Bytes::from("no"));
         self.expect_refused("write", written.map(drop).map_err(TransactionError::from));
         let synced = handoff.sync_blocking();
         self.found

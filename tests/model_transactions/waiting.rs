@@ -78,10 +78,10 @@ impl Waiting {
                 };
                 Waiting::at_once(run, async move {
                     let (shard, node) = (ShardId(shard), NodeId(node));
-                    let accepted = context.handoff.write_shard(shard, node, &payload).await?;
+                    let accepted = context.handoff.write_shard(node, shard, &payload).await?;
                     let hints = match accepted {
                         Accepted::Durable(id) => Some(vec![id]),
-                        Accepted::Buffered => None,
+                        _ => None,
                     };
                     Ok(Done { reads: None, hints })
                 })

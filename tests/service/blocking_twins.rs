@@ -47,7 +47,7 @@ fn host(mut builder: Builder) -> (Runtime, Arc<Host>) {
     let handoff = HintedHandoff::open_in_blocking(&db, config, ScriptedWriter::down(), on).unwrap();
     for node in [NODE, MANUAL] {
         let points = Bytes::from_static(b"points");
-        handoff.write_shard_blocking(SHARD, node, &points).unwrap();
+        handoff.write_shard_blocking(node, SHARD, &points).unwrap();
     }
     let host = Host {
         writer: PointsWriter::new(handoff.clone(), ScriptedWriter::taking()),
@@ -88,7 +88,7 @@ fn twins() -> Vec<(&'static str, Call)> {
         }),
         ("write_shard_blocking", |host| {
             let points = Bytes::from_static(b"more");
-            let _ = host.handoff.write_shard_blocking(SHARD, NODE, &points);
+            let _ = host.handoff.write_shard_blocking(NODE, SHARD, &points);
         }),
         ("write_blocking", |host| {
             let shard = Shard {

@@ -48,7 +48,7 @@ async fn open_with(dir: &Path, clock: &WallClock, max_age: Duration) -> Handoff 
 
 async fn write(handoff: &Handoff, text: &'static str) {
     let points = Bytes::from_static(text.as_bytes());
-    let written = handoff.write_shard(ShardId(1), NODE, &points).await;
+    let written = handoff.write_shard(NODE, ShardId(1), &points).await;
     written.unwrap();
 }
 

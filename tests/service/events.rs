@@ -42,12 +42,14 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
     let handoff = start(config, &writer).await;
     let mut events = handoff.events();
     handoff
-        .write_shard(SHARD, NODE, &Bytes::from_static(b"points"))
+        .write_shard(NODE, SHARD, &Bytes::from_static(b"points"))
         .await
         .unwrap();
     match next(&mut events).await {
         // With what the node said, below what is made of it.
-        Event::NodeDown { node: NODE, error } => {
+        Event::NodeDown {
+            node: NODE, error, ..
+        } => {
             assert!(error.contains("scripted: down"), "{error}")
         }
         other => panic!("{other:?}"),
@@ -63,17 +65,17 @@ async fn a_node_that_goes_down_comes_back_and_catches_up_is_told_of() {
 
     for _ in 0..20 {
         let points = Bytes::from_static(b"more points");
-        handoff.write_shard(SHARD, NODE, &points).await.unwrap();
+        handoff.write_shard(NODE, SHARD, &points).await.unwrap();
     }
     assert!(rest(&mut events).is_empty());
     writer.follow(|_| Reply::Take);
     assert!(matches!(
         next(&mut events).await,
-        Event::Replaying { node: NODE }
+        Event::Replaying { node: NODE, .. }
     ));
     assert!(matches!(
         next(&mut events).await,
-        Event::CaughtUp { node: NODE }
+        Event::CaughtUp { node: NODE, .. }
     ));
     let well = handoff.stats().nodes.remove(0);
     assert_eq!((well.attempts, well.last_error), (0, None));
@@ -91,7 +93,7 @@ async fn what_is_rejected_and_what_is_lost_is_told_of_once_it_is_durable() {
     let handoff = start(quick(dir.path()), &writer).await;
     let mut events = handoff.events();
     handoff
-        .write_shard(SHARD, NODE, &Bytes::from_static(b"poison"))
+        .write_shard(NODE, SHARD, &Bytes::from_static(b"poison"))
         .await
         .unwrap();
     let hint = loop {
@@ -102,6 +104,7 @@ async fn what_is_rejected_and_what_is_lost_is_told_of_once_it_is_durable() {
                 shard,
                 reason,
                 error,
+                ..
             } => {
                 assert_eq!((node, shard, reason), (NODE, SHARD, DeadReason::Rejected));
                 assert!(error.contains("field type conflict"), "{error}");
@@ -137,7 +140,7 @@ async fn nothing_is_told_of_what_left_before_that_is_durable() {
         let handoff = start(quick(dir.path()), &writer).await;
         handoff.pause_all(Pause::UntilRestart).await.unwrap();
         let points = Bytes::from_static(b"points");
-        handoff.write_shard(SHARD, NODE, &points).await.unwrap();
+        handoff.write_shard(NODE, SHARD, &points).await.unwrap();
         let mut events = handoff.events();
         // The commit with which it leaves is the first that there is.
         handoff.inject(CommitFault::Fail);
@@ -163,7 +166,7 @@ async fn a_store_that_fails_and_mends_itself_tells_both() {
     let mut events = handoff.events();
     handoff.inject(CommitFault::Fail);
     let refused = handoff
-        .write_shard(SHARD, NODE, &Bytes::from_static(b"points"))
+        .write_shard(NODE, SHARD, &Bytes::from_static(b"points"))
         .await;
     assert!(refused.is_err());
     handoff.heal_disk();
@@ -185,7 +188,7 @@ async fn attempts_and_the_last_error_are_known_after_a_restart() {
     writer.follow(|_| Reply::Retry);
     let handoff = start(quick(dir.path()), &writer).await;
     handoff
-        .write_shard(SHARD, NODE, &Bytes::from_static(b"points"))
+        .write_shard(NODE, SHARD, &Bytes::from_static(b"points"))
         .await
         .unwrap();
     while handoff.stats().nodes[0].attempts < 3 {
@@ -228,7 +231,7 @@ async fn the_rate_of_delivery_says_when_a_node_will_have_caught_up() {
     handoff.pause_all(Pause::UntilRestart).await.unwrap();
     for number in 0..200 {
         handoff
-            .write_shard(SHARD, NODE, &Bytes::from(format!("{number}")))
+            .write_shard(NODE, SHARD, &Bytes::from(format!("{number}")))
             .await
             .unwrap();
     }

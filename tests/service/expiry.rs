@@ -43,7 +43,7 @@ async fn open(config: Config, clock: &WallClock) -> (Handoff, Arc<ScriptedWriter
 async fn write(handoff: &Handoff, text: &'static str) {
     let points = Bytes::from_static(text.as_bytes());
     handoff
-        .write_shard(ShardId(1), NODE, &points)
+        .write_shard(NODE, ShardId(1), &points)
         .await
         .unwrap();
 }
@@ -108,7 +108,7 @@ async fn a_long_backlog_that_is_too_old_leaves_whole_for_every_node() {
     for node in 1..=3 {
         let points = Bytes::from_static(b"young");
         handoff
-            .write_shard(ShardId(1), NodeId(node), &points)
+            .write_shard(NodeId(node), ShardId(1), &points)
             .await
             .unwrap();
     }

@@ -204,7 +204,7 @@ async fn fill(dir: &Path, mix: &Mix, shards: &[u64]) {
     for round in 0..mix.hints_a_shard {
         for shard in shards {
             let points = Bytes::from(round.to_be_bytes().to_vec());
-            let write = handoff.write_shard(ShardId(*shard), NODE, &points);
+            let write = handoff.write_shard(NODE, ShardId(*shard), &points);
             write.await.unwrap();
         }
     }

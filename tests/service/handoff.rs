@@ -23,7 +23,7 @@ async fn hints_survive_a_shutdown_and_are_delivered_after_the_next_open() {
     let down = Arc::new(ScriptedWriter::down());
     let handoff = start(common::config(dir.path()), &down).await;
     let accepted = handoff
-        .write_shard(SHARD, NODE, &payload("kept"))
+        .write_shard(NODE, SHARD, &payload("kept"))
         .await
         .unwrap();
     let Accepted::Durable(id) = accepted else {
@@ -65,7 +65,7 @@ async fn dropping_the_last_handle_loses_nothing_that_was_answered() {
             .unwrap();
         for number in 0..500 {
             handoff
-                .write_shard(SHARD, NODE, &payload(&number.to_string()))
+                .write_shard(NODE, SHARD, &payload(&number.to_string()))
                 .await
                 .unwrap();
         }
@@ -93,7 +93,7 @@ async fn threads_without_a_runtime_write_beside_tasks() {
                 for number in 0..25 {
                     let text = format!("thread {thread} {number}");
                     handoff
-                        .write_shard_blocking(SHARD, NODE, &payload(&text))
+                        .write_shard_blocking(NODE, SHARD, &payload(&text))
                         .unwrap();
                 }
                 handoff.sync_blocking().unwrap();
@@ -107,7 +107,7 @@ async fn threads_without_a_runtime_write_beside_tasks() {
                 for number in 0..25 {
                     let text = format!("task {task} {number}");
                     handoff
-                        .write_shard(SHARD, NODE, &payload(&text))
+                        .write_shard(NODE, SHARD, &payload(&text))
                         .await
                         .unwrap();
                 }
@@ -140,7 +140,7 @@ fn a_host_without_async_opens_writes_and_shuts_down() {
         HintedHandoff::open_blocking(config, Arc::clone(&taking), runtime.handle().clone())
             .unwrap();
     handoff
-        .write_shard_blocking(SHARD, NODE, &payload("from a thread"))
+        .write_shard_blocking(NODE, SHARD, &payload("from a thread"))
         .unwrap();
     runtime.block_on(within(taking.until_taken(1)));
     assert_eq!(
@@ -164,24 +164,25 @@ async fn bad_points_are_refused_by_name_and_cost_no_sequence() {
         .await
         .unwrap();
     let empty = handoff
-        .write_shard(SHARD, NODE, &Bytes::new())
+        .write_shard(NODE, SHARD, &Bytes::new())
         .await
         .unwrap_err();
     assert!(matches!(empty, EnqueueError::EmptyPoints));
     let large = handoff
-        .write_shard(SHARD, NODE, &Bytes::from(vec![1; 1001]))
+        .write_shard(NODE, SHARD, &Bytes::from(vec![1; 1001]))
         .await
         .unwrap_err();
     assert!(matches!(
         large,
         EnqueueError::EntryTooLarge {
             bytes: 1001,
-            max: 1000
+            max: 1000,
+            ..
         }
     ));
     assert_eq!(large.outcome(), FailedOutcome::Refused);
     let fits = handoff
-        .write_shard(SHARD, NODE, &Bytes::from(vec![1; 1000]))
+        .write_shard(NODE, SHARD, &Bytes::from(vec![1; 1000]))
         .await
         .unwrap();
     assert!(matches!(fits, Accepted::Durable(id) if id.sequence == Sequence(1)));
@@ -195,12 +196,12 @@ async fn a_hint_of_the_largest_size_goes_through() {
     let handoff = start(common::config(dir.path()), &taking).await;
     let large = Bytes::from(common::noise(16 << 20, 5));
     handoff
-        .write_shard(SHARD, NODE, &payload("before"))
+        .write_shard(NODE, SHARD, &payload("before"))
         .await
         .unwrap();
-    handoff.write_shard(SHARD, NODE, &large).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &large).await.unwrap();
     handoff
-        .write_shard(SHARD, NODE, &payload("behind"))
+        .write_shard(NODE, SHARD, &payload("behind"))
         .await
         .unwrap();
     within(taking.until_taken(3)).await;
@@ -220,7 +221,7 @@ async fn writes_after_shutdown_are_refused_and_shutdown_again_is_fine() {
     let (first, second) = tokio::join!(handoff.shutdown(), clone.shutdown());
     assert!(first.is_ok() && second.is_ok());
     let late = handoff
-        .write_shard(SHARD, NODE, &payload("late"))
+        .write_shard(NODE, SHARD, &payload("late"))
         .await
         .unwrap_err();
     assert!(matches!(late, EnqueueError::ShutDown));
@@ -252,7 +253,7 @@ async fn a_second_open_of_an_open_store_says_who_holds_which_lock() {
     );
     // The open that failed did no harm.
     handoff
-        .write_shard(SHARD, NODE, &payload("fine"))
+        .write_shard(NODE, SHARD, &payload("fine"))
         .await
         .unwrap();
     handoff.shutdown().await.unwrap();
@@ -264,7 +265,7 @@ async fn a_removed_node_is_forgotten_and_a_later_hint_starts_anew() {
     let writer = Arc::new(ScriptedWriter::down());
     let handoff = start(common::config(dir.path()), &writer).await;
     let Accepted::Durable(before) = handoff
-        .write_shard(SHARD, NODE, &payload("old"))
+        .write_shard(NODE, SHARD, &payload("old"))
         .await
         .unwrap()
     else {
@@ -276,7 +277,7 @@ async fn a_removed_node_is_forgotten_and_a_later_hint_starts_anew() {
     for unknown in [NODE, NodeId(77)] {
         assert!(matches!(
             handoff.remove_node(unknown).await,
-            Err(HandoffError::UnknownNode { node }) if node == unknown
+            Err(HandoffError::UnknownNode { node, .. }) if node == unknown
         ));
     }
 
@@ -285,7 +286,7 @@ async fn a_removed_node_is_forgotten_and_a_later_hint_starts_anew() {
     handoff.shutdown().await.unwrap();
     let handoff = start(common::config(dir.path()), &writer).await;
     let Accepted::Durable(after) = handoff
-        .write_shard(SHARD, NODE, &payload("new"))
+        .write_shard(NODE, SHARD, &payload("new"))
         .await
         .unwrap()
     else {
@@ -303,7 +304,7 @@ async fn hints_written_while_their_node_is_removed_are_delivered_or_discarded_ne
     let writer = Arc::new(ScriptedWriter::taking());
     let handoff = start(common::config(dir.path()), &writer).await;
     handoff
-        .write_shard(SHARD, NODE, &payload("first"))
+        .write_shard(NODE, SHARD, &payload("first"))
         .await
         .unwrap();
     for round in 0..300 {
@@ -314,7 +315,7 @@ async fn hints_written_while_their_node_is_removed_are_delivered_or_discarded_ne
             async move {
                 for _ in 0..=round % 6 {
                     handoff
-                        .write_shard(SHARD, NODE, &payload("beside"))
+                        .write_shard(NODE, SHARD, &payload("beside"))
                         .await
                         .unwrap();
                 }
@@ -343,7 +344,7 @@ async fn dropping_the_future_of_a_write_leaves_the_hint() {
     let writer = Arc::new(ScriptedWriter::taking());
     let handoff = start(common::config(dir.path()), &writer).await;
     let points = payload("nobody waits for it");
-    let mut write = Box::pin(handoff.write_shard(SHARD, NODE, &points));
+    let mut write = Box::pin(handoff.write_shard(NODE, SHARD, &points));
     // Polled once, so it is in the pipeline; then dropped.
     let polled = futures_poll_once(&mut write);
     assert!(polled.is_none() || matches!(polled, Some(Ok(_))));
@@ -370,7 +371,7 @@ async fn a_reset_identity_makes_another_store_of_the_same_hints() {
     )
     .await;
     let Accepted::Durable(before) = handoff
-        .write_shard(SHARD, NODE, &payload("x"))
+        .write_shard(NODE, SHARD, &payload("x"))
         .await
         .unwrap()
     else {

@@ -29,7 +29,7 @@ async fn dead_letters_barriers_and_losses_come_back_from_json_with_ids_as_text()
     for points in ["a", "b"] {
         let points = Bytes::from(points);
         handoff
-            .write_shard(ShardId(7), NODE, &points)
+            .write_shard(NODE, ShardId(7), &points)
             .await
             .unwrap();
     }

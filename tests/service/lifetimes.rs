@@ -33,20 +33,7 @@ struct Plain(Arc<ScriptedWriter>);
 
 impl ShardWriter<Expiring<Bytes>> for Plain {
     async fn write_shard(&self, write: ShardWrite<Expiring<Bytes>>) -> Result<(), WriteError> {
-        let batches = write.batches.into_iter().map(|it| hinted_handoff::Batch {
-            hint: it.hint,
-            redriven_from: it.redriven_from,
-            write: it.write,
-            points: it.points.points,
-        });
-        let batches = batches.collect();
-        let write = ShardWrite {
-            node: write.node,
-            shard: write.shard,
-            retired_below: write.retired_below,
-            batches,
-        };
-        self.0.write_shard(write).await
+        self.0.write_shard(write.map(|it| it.points)).await
     }
 
     async fn ping(&self, node: NodeId) -> Result<Pong, WriteError> {
@@ -78,7 +65,7 @@ fn points(text: &'static str, after: Option<Duration>) -> Expiring<Bytes> {
 }
 
 async fn write(handoff: &Handoff, text: &'static str, after: Option<Duration>) {
-    let written = handoff.write_shard(SHARD, NODE, &points(text, after)).await;
+    let written = handoff.write_shard(NODE, SHARD, &points(text, after)).await;
     written.unwrap();
 }
 
@@ -361,7 +348,7 @@ async fn a_hint_has_its_lifetime_whichever_call_made_it() {
         .unwrap();
     let row = |text: &str| Table(Postcard(Row(text.to_owned())));
     handoff
-        .write_shard(SHARD, NODE, &row("hint"))
+        .write_shard(NODE, SHARD, &row("hint"))
         .await
         .unwrap();
     let enqueue = |_: &mut [hinted_handoff::Rows<'_>],
@@ -379,7 +366,7 @@ async fn a_hint_has_its_lifetime_whichever_call_made_it() {
     written.await.unwrap();
     assert!(
         handoff
-            .write_shard(SHARD, NODE, &row("panic"))
+            .write_shard(NODE, SHARD, &row("panic"))
             .await
             .is_err()
     );

@@ -48,7 +48,7 @@ fn text(number: usize) -> Bytes {
 }
 
 async fn write(handoff: &Handoff, node: NodeId, number: usize) -> Result<Accepted, EnqueueError> {
-    handoff.write_shard(SHARD, node, &text(number)).await
+    handoff.write_shard(node, SHARD, &text(number)).await
 }
 
 async fn fill(handoff: &Handoff, node: NodeId, numbers: std::ops::Range<usize>) {
@@ -132,6 +132,7 @@ async fn a_full_node_refuses_and_says_how_full_it_is_while_others_go_on() {
         wanted,
         oldest_age,
         waited,
+        ..
     } = &full
     else {
         panic!("{full}");
@@ -190,7 +191,7 @@ async fn a_hint_larger_than_a_limit_is_refused_at_once_and_nothing_is_dropped_fo
         let handoff = open(limited).await;
         fill(&handoff, MANUAL, 0..1).await;
         let large = Bytes::from(vec![7; 101]);
-        let error = handoff.write_shard(SHARD, MANUAL, &large).await;
+        let error = handoff.write_shard(MANUAL, SHARD, &large).await;
         assert!(matches!(
             error,
             Err(EnqueueError::OverLimit {
@@ -318,7 +319,7 @@ async fn a_hint_that_is_not_stored_gives_its_room_back() {
     }
     // A write that was given up before its hint was in the pipeline.
     let points = text(7);
-    let given_up = handoff.write_shard(SHARD, MANUAL, &points);
+    let given_up = handoff.write_shard(MANUAL, SHARD, &points);
     drop(given_up);
     fill(&handoff, MANUAL, 8..9).await;
     handoff.shutdown().await.unwrap();

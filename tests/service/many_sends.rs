@@ -103,7 +103,7 @@ async fn fill(dir: &Path, nodes: u64, shards: u64) {
     let points = Bytes::from(vec![0; HINT_BYTES]);
     for shard in 0..shards {
         for node in 0..nodes {
-            let write = handoff.write_shard(ShardId(shard), NodeId(node), &points);
+            let write = handoff.write_shard(NodeId(node), ShardId(shard), &points);
             write.await.unwrap();
         }
     }

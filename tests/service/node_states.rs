@@ -28,7 +28,7 @@ type Handoff = HintedHandoff<Bytes>;
 
 async fn hint(handoff: &Handoff, shard: ShardId) {
     let points = Bytes::from_static(b"points");
-    handoff.write_shard(shard, NODE, &points).await.unwrap();
+    handoff.write_shard(NODE, shard, &points).await.unwrap();
 }
 
 fn told(events: &mut Receiver<Event>) -> Vec<Event> {
@@ -304,7 +304,7 @@ async fn events_end_when_a_store_that_failed_is_shut_down() {
     let events = handoff.events();
     handoff.inject(CommitFault::Fail);
     let points = Bytes::from_static(b"points");
-    assert!(handoff.write_shard(GOOD, NODE, &points).await.is_err());
+    assert!(handoff.write_shard(NODE, GOOD, &points).await.is_err());
     assert!(handoff.shutdown().await.is_err());
     let all = to_the_end(events).await;
     assert!(matches!(all.last(), Some(Event::ShutDown)), "{all:?}");

@@ -12,3 +12,5 @@ mod parking;
 mod pausing;
 mod property;
 mod renaming;
+#[path = "nodes/starting.rs"]
+mod starting;

@@ -103,7 +103,7 @@ async fn an_encoder_that_fails_or_panics_refuses_its_write_whatever_carries_it_a
         (Text("fails"), "no field 7"),
         (Text("panics"), "the encoder panicked: field 8 is gone"),
     ] {
-        let refused = handoff.write_shard(SHARD, NODE, &points).await;
+        let refused = handoff.write_shard(NODE, SHARD, &points).await;
         says(&refused.unwrap_err(), text);
 
         let committed = handoff.transaction(&[&rows], |rows, hints| {

@@ -244,7 +244,7 @@ async fn what_a_node_took_in_part_goes_on_behind_that_at_once() {
     });
     let points = Bytes::from_static(b"100");
     handoff
-        .write_shard(ShardId(0), NODE, &points)
+        .write_shard(NODE, ShardId(0), &points)
         .await
         .unwrap();
     let node = until_node(&handoff, NODE, |node| node.delivered.hints == 101).await;
@@ -363,7 +363,7 @@ async fn a_hint_whose_bytes_do_not_decode_is_buried_and_those_around_it_are_deli
     let handoff = start(&config, &Arc::new(ScriptedWriter::down())).await;
     let points = Bytes::from_static(b"\xff");
     handoff
-        .write_shard(ShardId(1), NODE, &points)
+        .write_shard(NODE, ShardId(1), &points)
         .await
         .unwrap();
     handoff.shutdown().await.unwrap();

@@ -82,7 +82,7 @@ async fn a_batch_is_bounded_by_its_bytes_and_a_larger_hint_goes_alone() {
     for bytes in [40, 40, 40, 250, 10] {
         let payload = Bytes::from(vec![b'x'; bytes]);
         handoff
-            .write_shard(ShardId(1), NODE, &payload)
+            .write_shard(NODE, ShardId(1), &payload)
             .await
             .unwrap();
     }
@@ -212,7 +212,7 @@ async fn the_rate_limit_holds_to_fractions_of_a_second_with_a_burst_of_a_batch()
     for _ in 0..20 {
         let payload = Bytes::from(vec![b'x'; 500]);
         handoff
-            .write_shard(ShardId(1), NODE, &payload)
+            .write_shard(NODE, ShardId(1), &payload)
             .await
             .unwrap();
     }
@@ -330,7 +330,7 @@ async fn a_new_hint_does_not_wait_for_a_shard_that_is_left_alone_for_an_hour() {
         let another = handoff.clone();
         let writing = tokio::task::spawn_blocking(move || {
             let points = Bytes::from_static(b"new");
-            let written = another.write_shard_blocking(ShardId(2), NODE, &points);
+            let written = another.write_shard_blocking(NODE, ShardId(2), &points);
             std::thread::sleep(Duration::from_millis(50));
             written
         });
@@ -361,7 +361,7 @@ async fn a_new_hint_wakes_its_node_at_once() {
     let handoff = start(&config, &writer).await;
     for number in 1..=5 {
         handoff
-            .write_shard(ShardId(1), NODE, &Bytes::from_static(b"x"))
+            .write_shard(NODE, ShardId(1), &Bytes::from_static(b"x"))
             .await
             .unwrap();
         let delivered = writer.until_taken(number);
@@ -385,11 +385,11 @@ async fn one_node_that_hangs_does_not_hold_up_another() {
     }));
     let handoff = start(&config, &writer).await;
     handoff
-        .write_shard(ShardId(1), NODE, &Bytes::from_static(b"hangs"))
+        .write_shard(NODE, ShardId(1), &Bytes::from_static(b"hangs"))
         .await
         .unwrap();
     handoff
-        .write_shard(ShardId(1), NodeId(4), &Bytes::from_static(b"goes"))
+        .write_shard(NodeId(4), ShardId(1), &Bytes::from_static(b"goes"))
         .await
         .unwrap();
     writer.until_taken(1).await;
@@ -422,7 +422,7 @@ async fn a_writer_that_panics_or_lies_stops_neither_other_nodes_nor_the_shutdown
     let handoff = start(&config(&dir), &writer).await;
     for node in [panics, pings_panic, never, at_once, well] {
         handoff
-            .write_shard(ShardId(1), NodeId(node), &Bytes::from(node.to_string()))
+            .write_shard(NodeId(node), ShardId(1), &Bytes::from(node.to_string()))
             .await
             .unwrap();
     }

@@ -44,7 +44,7 @@ async fn fill(dir: &Path) {
         points.resize(HINT_BYTES, 0);
         let shard = ShardId(number % SHARDS);
         handoff
-            .write_shard(shard, NODE, &Bytes::from(points))
+            .write_shard(NODE, shard, &Bytes::from(points))
             .await
             .unwrap();
     }

@@ -56,7 +56,7 @@ async fn fill(dir: &Path, hints: u64, bytes: usize) {
         let mut points = number.to_be_bytes().to_vec();
         points.resize(bytes, 0);
         let points = Bytes::from(points);
-        let write = handoff.write_shard(ShardId(1), NODE, &points);
+        let write = handoff.write_shard(NODE, ShardId(1), &points);
         write.await.unwrap();
     }
     handoff.sync().await.unwrap();

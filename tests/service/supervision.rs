@@ -62,7 +62,7 @@ fn without_runtime(dir: &Path, writer: &Arc<ScriptedWriter>, change: fn(&mut Con
     change(&mut config);
     let handoff = open_on(&runtime, config, writer);
     handoff
-        .write_shard_blocking(SHARD, NODE, &points())
+        .write_shard_blocking(NODE, SHARD, &points())
         .unwrap();
     drop(runtime);
     handoff
@@ -83,7 +83,7 @@ fn a_runtime_that_is_dropped_is_told_of_and_hints_go_on_being_stored() {
     assert_eq!(stopped.filter(is_told).count(), 1);
 
     for _ in 0..10 {
-        let stored = handoff.write_shard_blocking(SHARD, NODE, &points());
+        let stored = handoff.write_shard_blocking(NODE, SHARD, &points());
         assert!(matches!(stored, Ok(Accepted::Durable(_))), "{stored:?}");
     }
     handoff.sync_blocking().unwrap();
@@ -161,18 +161,18 @@ fn nobody_waits_for_room_that_nothing_can_make_without_a_runtime() {
         };
         let handoff = open_on(&runtime, config, &writer);
         handoff
-            .write_shard_blocking(SHARD, NODE, &points())
+            .write_shard_blocking(NODE, SHARD, &points())
             .unwrap();
         let waiting = (when_full == WhenFull::Block).then(|| {
             let handoff = handoff.clone();
-            std::thread::spawn(move || handoff.write_shard_blocking(SHARD, NODE, &points()))
+            std::thread::spawn(move || handoff.write_shard_blocking(NODE, SHARD, &points()))
         });
         if waiting.is_some() {
             // It waits by now, or else finds that there is no runtime: both must end.
             std::thread::sleep(Duration::from_millis(100));
         }
         drop(runtime);
-        let late = handoff.write_shard_blocking(SHARD, NODE, &points());
+        let late = handoff.write_shard_blocking(NODE, SHARD, &points());
         let waited = waiting.map(|waiting| waiting.join().unwrap());
         for refused in [Some(late), waited].into_iter().flatten() {
             assert!(
@@ -195,7 +195,7 @@ fn a_runtime_that_nobody_drives_is_told_of_and_goes_on_or_is_closed_all_the_same
     let handoff = runtime.block_on(opening).unwrap();
     let mut events = handoff.events();
     handoff
-        .write_shard_blocking(SHARD, NODE, &points())
+        .write_shard_blocking(NODE, SHARD, &points())
         .unwrap();
     // A wait by the clock of a runtime that stands still.
     let barrier = handoff.barrier_blocking(&[NODE]).unwrap();
@@ -335,7 +335,7 @@ async fn a_task_of_replay_that_panics_is_told_of_and_started_again_until_all_is_
     let dir = tempfile::tempdir().unwrap();
     let (handoff, writer) = bombed(dir.path(), 2, When::Dropped).await;
     let mut events = handoff.events();
-    handoff.write_shard(SHARD, NODE, &points()).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &points()).await.unwrap();
     let mut told = Vec::new();
     while !matches!(told.last(), Some(Event::ReplayStopped(_))) {
         told.push(events.recv().await.unwrap());
@@ -356,8 +356,8 @@ async fn a_task_of_replay_that_panics_is_told_of_and_started_again_until_all_is_
     );
     // Nobody else is concerned, and hints go on being stored.
     let other = NodeId(3);
-    handoff.write_shard(SHARD, NODE, &points()).await.unwrap();
-    handoff.write_shard(SHARD, other, &points()).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &points()).await.unwrap();
+    handoff.write_shard(other, SHARD, &points()).await.unwrap();
     let stats = handoff.stats();
     assert_eq!(stats.nodes[0].state, NodeState::Stopped);
     assert_eq!(stats.nodes[0].pending.hints, 2);
@@ -377,7 +377,7 @@ async fn a_node_whose_task_failed_can_be_removed_and_the_service_shut_down() {
     let dir = tempfile::tempdir().unwrap();
     let (handoff, _) = bombed(dir.path(), u64::MAX, When::Dropped).await;
     for node in [NODE, NodeId(3)] {
-        handoff.write_shard(SHARD, node, &points()).await.unwrap();
+        handoff.write_shard(node, SHARD, &points()).await.unwrap();
     }
     while !matches!(handoff.health(), Health::ReplayStopped(_)) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -392,7 +392,7 @@ async fn a_node_whose_task_failed_can_be_removed_and_the_service_shut_down() {
 async fn an_error_whose_text_panics_is_a_failed_send_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let (handoff, writer) = bombed(dir.path(), 1, When::Displayed).await;
-    handoff.write_shard(SHARD, NODE, &points()).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &points()).await.unwrap();
     let delivered = tokio::time::timeout(SOON, writer.inner.until_taken(1)).await;
     delivered.unwrap();
     assert!(matches!(handoff.health(), Health::Serving));
@@ -409,7 +409,7 @@ fn a_send_that_its_runtime_abandoned_is_made_again() {
     let runtime = multi_thread();
     let handoff = open_on(&runtime, config(dir.path()), &writer);
     handoff
-        .write_shard_blocking(SHARD, NODE, &points())
+        .write_shard_blocking(NODE, SHARD, &points())
         .unwrap();
     while writer.seen().is_empty() {
         std::thread::sleep(Duration::from_millis(5));

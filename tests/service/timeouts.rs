@@ -36,7 +36,7 @@ async fn a_ping_that_is_not_answered_fails_after_ten_seconds() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::taking().with_pings(|_| Reply::Hang));
     let handoff = start(common::config(dir.path()), &writer).await;
-    handoff.write_shard(SHARD, NODE, &POINTS).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &POINTS).await.unwrap();
     let (mut started, mut failed) = (None, None);
     while failed.is_none() {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -56,7 +56,7 @@ async fn a_send_that_is_not_answered_is_repeated_after_ten_seconds_and_a_short_w
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::new(|_| Reply::Hang));
     let handoff = start(common::config(dir.path()), &writer).await;
-    handoff.write_shard(SHARD, NODE, &POINTS).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &POINTS).await.unwrap();
     while writer.seen().len() < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -72,7 +72,7 @@ async fn a_node_that_is_down_is_left_alone_for_a_second_at_first_and_a_minute_at
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::down());
     let handoff = start(common::config(dir.path()), &writer).await;
-    handoff.write_shard(SHARD, NODE, &POINTS).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &POINTS).await.unwrap();
     while writer.pings().len() < 12 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -127,9 +127,9 @@ async fn a_write_waits_ten_seconds_for_room() {
         ..common::config(dir.path())
     };
     let handoff = start(config, &Arc::new(ScriptedWriter::down())).await;
-    handoff.write_shard(SHARD, NODE, &POINTS).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &POINTS).await.unwrap();
     let before = Instant::now();
-    let refused = handoff.write_shard(SHARD, NODE, &POINTS).await;
+    let refused = handoff.write_shard(NODE, SHARD, &POINTS).await;
     let took = seconds(before.elapsed());
     assert!((10.0..10.1).contains(&took), "{took}");
     assert!(
@@ -145,7 +145,7 @@ async fn a_shutdown_gives_what_is_being_sent_five_seconds() {
         let reply = Reply::Slow(Duration::from_millis(answers_after));
         let writer = Arc::new(ScriptedWriter::new(move |_| reply));
         let handoff = start(common::config(dir.path()), &writer).await;
-        handoff.write_shard(SHARD, NODE, &POINTS).await.unwrap();
+        handoff.write_shard(NODE, SHARD, &POINTS).await.unwrap();
         while writer.seen().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -166,7 +166,7 @@ async fn by_default_no_hint_is_ever_too_old_or_tried_too_often() {
     let config = common::config(dir.path());
     let opened = Handoff::open_by_clock(config, clock, Arc::clone(&writer)).await;
     let handoff = opened.unwrap();
-    handoff.write_shard(SHARD, NODE, &POINTS).await.unwrap();
+    handoff.write_shard(NODE, SHARD, &POINTS).await.unwrap();
     tokio::time::sleep(24 * HOUR).await;
     assert!(writer.seen().len() > 1_000);
     let stats = handoff.stats().nodes.remove(0);

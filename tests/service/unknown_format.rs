@@ -119,7 +119,7 @@ where
 
 async fn put<P: Payload>(handoff: &HintedHandoff<P>, shard: u64, points: P) {
     let shard = ShardId(shard);
-    handoff.write_shard(shard, NODE, &points).await.unwrap();
+    handoff.write_shard(NODE, shard, &points).await.unwrap();
 }
 
 /// Queues numbers for shards, as a host of that version, and leaves the store paused.
@@ -161,6 +161,7 @@ fn told(events: &mut Receiver<Event>) -> (Vec<u64>, bool) {
                 hint,
                 found: 2 | 3,
                 written: 1,
+                ..
             } => {
                 assert!(hint.sequence.0 > 0);
                 shards.push(shard.0);

@@ -21,7 +21,7 @@ fn try_open(config: &Config) -> Result<Store, OpenError> {
 
 fn problem(dir: &Path) -> DirectoryProblem {
     match try_open(&config(dir)).err().unwrap() {
-        OpenError::Directory { path, problem } => {
+        OpenError::Directory { path, problem, .. } => {
             assert_eq!(path, dir);
             problem
         }
@@ -84,7 +84,7 @@ fn a_file_a_symlink_a_strangers_and_a_writable_directory_are_refused() {
     assert_eq!(
         problem(&foreign),
         DirectoryProblem::Foreign {
-            entry: "photo.jpg".into()
+            entry: "photo.jpg".into(),
         }
     );
     // Other databases have files of the same names.

@@ -296,7 +296,7 @@ async fn nothing_is_sent_from_a_directory_that_is_gone() {
         .unwrap();
     let write = |text: &'static str| {
         let (handoff, points) = (handoff.clone(), Bytes::from_static(text.as_bytes()));
-        async move { handoff.write_shard(ShardId(1), NodeId(NODE), &points).await }
+        async move { handoff.write_shard(NodeId(NODE), ShardId(1), &points).await }
     };
     write("before").await.unwrap();
     fs::rename(&dir, root.path().join("moved")).unwrap();

@@ -27,7 +27,7 @@ async fn fsyncs_for(tasks: u64, appends_each: u64) -> u64 {
                 let payload = Bytes::from(vec![task as u8 + 1; 1800]);
                 // Sixty-four nodes: a group goes over all of them.
                 let accepted = handoff
-                    .write_shard(ShardId(1), NodeId(task), &payload)
+                    .write_shard(NodeId(task), ShardId(1), &payload)
                     .await;
                 assert!(matches!(accepted, Ok(Accepted::Durable(_))));
             }

@@ -39,7 +39,7 @@ async fn longest(nodes: u64, writers: u64, hint_bytes: usize, all_bytes: u64) ->
             let points = Bytes::from(noise(hint_bytes, number));
             let mut node = number;
             while written.fetch_add(hint_bytes as u64, Relaxed) < all_bytes {
-                let write = handoff.write_shard(ShardId(number), NodeId(node % nodes), &points);
+                let write = handoff.write_shard(NodeId(node % nodes), ShardId(number), &points);
                 write.await.unwrap();
                 node += writers;
                 if !node.is_multiple_of(16) {
@@ -239,7 +239,7 @@ async fn large_hints_that_come_at_once_do_not_exceed_the_bound_of_the_disk() {
             let points = Bytes::from(noise(4_000_000, number));
             let mut taken = 0;
             for _ in 0..2 {
-                let write = handoff.write_shard(ShardId(number), NodeId(1), &points);
+                let write = handoff.write_shard(NodeId(1), ShardId(number), &points);
                 taken += u64::from(write.await.is_ok());
                 most.fetch_max(bytes_on_disk(&dir), Relaxed);
             }
@@ -320,7 +320,7 @@ async fn a_bound_of_the_disk_has_the_oldest_dropped_where_that_is_chosen() {
         tokio::spawn(async move {
             let points = Bytes::from(noise(64_000, number));
             for _ in 0..350 {
-                let write = handoff.write_shard(ShardId(number), NodeId(1), &points);
+                let write = handoff.write_shard(NodeId(1), ShardId(number), &points);
                 write.await.unwrap();
             }
             most.fetch_max(bytes_on_disk(&dir), Relaxed);

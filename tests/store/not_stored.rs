@@ -233,10 +233,12 @@ fn a_barrier_that_was_made_before_tells_of_copies_for_its_nodes_and_one_made_aft
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     append(&store, NODE, "waits");
-    let unknown = barrier(&store, &[OTHER]);
-    assert!(matches!(unknown, Err(HandoffError::UnknownNode { .. })));
+    // One that was never hinted may be named.
+    let of_unknown = barrier(&store, &[OTHER]).unwrap();
+    assert_eq!(store.look_at(&of_unknown).unwrap(), BarrierState::Delivered);
     note(&store, OTHER, 1).unwrap();
     let made = barrier(&store, &[NODE]).unwrap();
+    assert_eq!(lost(&store, &of_unknown).0.not_stored, copies(1));
     // One that has only such copies may be named, too.
     let of_other = barrier(&store, &[OTHER]).unwrap();
     assert_eq!(
@@ -270,7 +272,7 @@ fn a_barrier_that_was_made_before_tells_of_copies_for_its_nodes_and_one_made_aft
     let refused = store.look_at(&old);
     assert!(matches!(
         refused,
-        Err(HandoffError::BarrierVersion { found: 1 })
+        Err(HandoffError::BarrierVersion { found: 1, .. })
     ));
     store.close().unwrap();
 }
@@ -312,6 +314,7 @@ async fn the_statistics_list_the_node_and_events_tell_of_it_at_once_and_again_wh
         node: NodeId(OTHER),
         shard: ShardId(4),
         copies: told,
+        ..
     } = told
     else {
         panic!("{told:?}");

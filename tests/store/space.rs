@@ -60,7 +60,7 @@ async fn trickle(handoff: HintedHandoff<Bytes>, shard: u64, stop: Arc<AtomicBool
         let points = numbered(shard, written, &noise(1_000, written));
         let node = NodeId(1 + shard % 2);
         handoff
-            .write_shard(ShardId(shard), node, &points)
+            .write_shard(node, ShardId(shard), &points)
             .await
             .unwrap();
         written += 1;
@@ -92,7 +92,7 @@ async fn a_drained_outage_gives_its_space_back_while_writes_and_replay_go_on() {
                 filled.fetch_add(points.len() as u64, Relaxed);
                 let node = NodeId(1 + shard % 2);
                 handoff
-                    .write_shard(ShardId(shard), node, &points)
+                    .write_shard(node, ShardId(shard), &points)
                     .await
                     .unwrap();
             }

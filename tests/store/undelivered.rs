@@ -189,6 +189,7 @@ fn several_among_ordinary_hints_of_a_group_leave_and_the_others_wait_in_order() 
         let BarrierState::Waiting {
             pending,
             dead_letters: 0,
+            ..
         } = store.look_at(&marked).unwrap()
         else {
             panic!("it waits for the older one");

@@ -61,6 +61,7 @@ pub enum Ended {
 }
 
 /// Runs lives of a host and keeps the oracle.
+#[derive(Debug)]
 pub struct CrashLoop<S> {
     stop: S,
     /// What was seen.

@@ -1,6 +1,7 @@
 //! A `ShardWriter` that does as it is told and remembers what it saw.
 
 use std::{
+    fmt,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
@@ -87,6 +88,12 @@ pub struct ScriptedWriter {
     seen: Mutex<Vec<Seen>>,
     pings: Mutex<Vec<(Instant, NodeId)>>,
     taken: watch::Sender<usize>,
+}
+
+impl fmt::Debug for ScriptedWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptedWriter").finish_non_exhaustive()
+    }
 }
 
 impl ScriptedWriter {

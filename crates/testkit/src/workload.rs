@@ -340,7 +340,7 @@ impl Host {
             if tell(&tried).is_err() {
                 return;
             }
-            let told = match handoff.write_shard(shard_id, node_id, &points).await {
+            let told = match handoff.write_shard(node_id, shard_id, &points).await {
                 Ok(Accepted::Durable(id)) => tell(&Event::Answered {
                     number,
                     id: Some(id),

@@ -13,7 +13,10 @@
 //! for all below it. A hint of a queue below the floor is a send that timed out and comes late: the
 //! sender has had an answer for it long ago.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut};
+use parking_lot::Mutex;
 use sled::{
     IVec, Tree,
     transaction::{TransactionalTree, UnabortableTransactionError},
@@ -71,9 +74,16 @@ const FORGOTTEN_AT_ONCE_IN_SLED: usize = 1000;
 /// assert!(!apply()?, "it came again");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// A receiver that has the whole [`ShardWrite`](crate::ShardWrite) needs one call for it:
+/// [`take_new`](AppliedHints::take_new) in a transaction, or
+/// [`apply_in_sled`](AppliedHints::apply_in_sled) in a database that no store shares.
 #[derive(Debug, Clone)]
 pub struct AppliedHints {
     tree: Tree,
+    /// Held by whoever takes a delivery into a database of sled's, until that is durable; nothing
+    /// else of ours is taken before it.
+    pub(super) turn: Arc<Mutex<()>>,
 }
 
 impl AppliedHints {
@@ -85,7 +95,10 @@ impl AppliedHints {
         let tree = db.open_tree(TREE);
         let tree =
             tree.map_err(|error| StorageError::new("open the tree of applied hints", error))?;
-        Ok(AppliedHints { tree })
+        Ok(AppliedHints {
+            tree,
+            turn: Arc::default(),
+        })
     }
 
     /// The tree of the marks, to be named in transactions.

@@ -8,8 +8,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     error::{HandoffError, StorageError},
     store::{
@@ -18,159 +16,53 @@ use crate::{
         commit::loss_journal,
         engine::{generation::Engine, meta},
         format::{
+            barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState},
             dead_letter::Letter,
             keys::{Key, Place, QueueRef},
-            loss::{Loss, LostOfQueue},
+            loss::Loss,
         },
         state::queue::Queue,
     },
-    types::{Amount, NodeId, QueueId, Sequence, StoreId},
+    types::{Amount, NodeId, QueueId},
 };
 
-const VERSION: u8 = 2;
 /// How often what points to a hint is read again because that was sent on meanwhile.
 const HOPS: usize = 8;
 
-/// A moment of some nodes' queues: all that was answered before it was made and had not left yet.
-///
-/// It is a value that a host can keep in its own tables or send over its API, in any format of
-/// serde's: some 60 bytes for each node, as most have one queue with anything in it. The store
-/// keeps nothing for it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Barrier {
-    /// Of its layout: 2.
-    pub version: u8,
-    /// The store that made it.
-    pub store: StoreId,
-    /// Losses of this index or above came after it.
-    pub losses_from: u64,
-    /// The nodes that it was made for, by the names that they had then: copies for these that are
-    /// not stored from then on are lost to it, too.
-    pub nodes: Vec<NodeId>,
-    /// What it stands for.
-    pub queues: Vec<BarrierQueue>,
+/// What waits of a queue.
+fn waiting(queue: &Queue) -> Option<BarrierQueue> {
+    (!queue.is_drained()).then_some(BarrierQueue {
+        node: queue.at.node,
+        queue: queue.at.queue,
+        from: queue.cursor.next,
+        through: queue.watermark,
+        bytes_through: queue.bytes,
+    })
 }
 
-/// Hints of one queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct BarrierQueue {
-    /// The node that the queue's hints were first meant for.
-    pub node: NodeId,
-    /// The queue.
-    pub queue: QueueId,
-    /// The first of them.
-    pub from: Sequence,
-    /// The last of them.
-    pub through: Sequence,
-    /// Payload bytes of the queue up to and including the last.
-    pub bytes_through: u64,
-}
-
-/// What has become of the hints of a barrier.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum BarrierState {
-    /// Every one was taken by its node, or was withdrawn, since every owner that answered refused
-    /// its write: it was not to be delivered.
-    Delivered,
-    /// None is lost so far, and some are not delivered.
-    Waiting {
-        /// So much waits to be sent. Where hints left out of order across the end of the barrier,
-        /// the bytes are an estimate.
-        pending: Amount,
-        /// So many are dead letters: they stay so until somebody sends them on or discards them.
-        dead_letters: u64,
-    },
-    /// Some are lost, or copies for its nodes were not stored since it was made. That is final,
-    /// whatever becomes of the rest.
-    Lost {
-        /// Which.
-        losses: BarrierLosses,
-        /// Of the rest, so much waits to be sent.
-        pending: Amount,
-        /// Of the rest, so many are dead letters.
-        dead_letters: u64,
-    },
-}
-
-/// What the loss journal says of a barrier's hints.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct BarrierLosses {
-    /// Entries with at least one of its hints, each with its index; others in their ranges may be
-    /// none of its. And entries of copies for its nodes that were not stored since it was made.
-    pub entries: Vec<(u64, Loss)>,
-    /// Ranges that the journal no longer has as entries, in which some of its hints may be.
-    pub folded: Vec<LostOfQueue>,
-    /// Copies for its nodes that were not stored and recorded since it was made, all together.
-    /// Where the journal no longer has the entries of a node, older copies for it count, too.
-    pub not_stored: Amount,
-    /// Whether the journal has forgotten, or cannot read, something that may have been its hints.
-    pub unknown: bool,
-}
-
-impl BarrierLosses {
-    fn is_none(&self) -> bool {
-        let none = Amount::default();
-        let is_empty = self.entries.is_empty() && self.folded.is_empty();
-        is_empty && self.not_stored == none && !self.unknown
+/// How much of a barrier's queue waits in the queue as it is now.
+fn pending_of(named: &BarrierQueue, queue: &Queue) -> Amount {
+    let cursor = &queue.cursor;
+    // An unclean stop may have brought back what had left before it was made.
+    let first = cursor.next.max(named.from);
+    if first > named.through {
+        return Amount::default();
     }
-}
-
-impl BarrierQueue {
-    fn at(&self) -> QueueRef {
-        QueueRef {
-            node: self.node,
-            queue: self.queue,
+    let mut pending = Amount {
+        hints: named.through.0 - first.0 + 1,
+        bytes: named.bytes_through.saturating_sub(cursor.bytes_below()),
+    };
+    for range in cursor.gone_from(first) {
+        if range.first > named.through {
+            break;
         }
+        let all = range.amount();
+        let hints = range.last.min(named.through).0 - range.first.max(first).0 + 1;
+        let bytes = u128::from(all.bytes) * u128::from(hints) / u128::from(all.hints.max(1));
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        pending = pending.less(Amount { hints, bytes });
     }
-
-    fn holds(&self, sequence: Sequence) -> bool {
-        (self.from..=self.through).contains(&sequence)
-    }
-
-    fn meets(&self, first: Sequence, last: Sequence) -> bool {
-        first <= self.through && last >= self.from
-    }
-
-    /// What waits of a queue.
-    fn of(queue: &Queue) -> Option<BarrierQueue> {
-        (!queue.is_drained()).then_some(BarrierQueue {
-            node: queue.at.node,
-            queue: queue.at.queue,
-            from: queue.cursor.next,
-            through: queue.watermark,
-            bytes_through: queue.bytes,
-        })
-    }
-
-    /// How much of it waits in the queue as it is now.
-    fn pending(&self, queue: &Queue) -> Amount {
-        let cursor = &queue.cursor;
-        // An unclean stop may have brought back what had left before it was made.
-        let first = cursor.next.max(self.from);
-        if first > self.through {
-            return Amount::default();
-        }
-        let mut pending = Amount {
-            hints: self.through.0 - first.0 + 1,
-            bytes: self.bytes_through.saturating_sub(cursor.bytes_below()),
-        };
-        for range in cursor.gone_from(first) {
-            if range.first > self.through {
-                break;
-            }
-            let all = range.amount();
-            let hints = range.last.min(self.through).0 - range.first.max(first).0 + 1;
-            let bytes = u128::from(all.bytes) * u128::from(hints) / u128::from(all.hints.max(1));
-            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-            pending = pending.less(Amount { hints, bytes });
-        }
-        pending
-    }
+    pending
 }
 
 /// What is not lost.
@@ -192,8 +84,8 @@ fn unread(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Handoff
 }
 
 impl Store {
-    /// Makes a barrier of all that waits for these nodes and was handed in before. `done` is told
-    /// it once all of that is durable.
+    /// Makes a barrier of all that waits for these nodes and was handed in before; nothing waits
+    /// for a node that is not known. `done` is told it once all of that is durable.
     pub fn barrier(
         &self,
         nodes: BTreeSet<NodeId>,
@@ -202,25 +94,14 @@ impl Store {
         let shared = std::sync::Arc::clone(&self.shared);
         // On the commit thread, which records all losses: none comes in between.
         self.close_entries(move |losses_from| {
-            let made = losses_from.and_then(|losses_from| {
+            let made = losses_from.map(|losses_from| {
                 let registry = shared.registry.lock();
                 let mut queues = Vec::new();
-                for node in &nodes {
-                    match registry.nodes.get(node) {
-                        Some(known) => {
-                            queues.extend(known.queues.iter().filter_map(BarrierQueue::of));
-                        }
-                        None if registry.not_stored.contains_key(node) => {}
-                        None => return Err(HandoffError::UnknownNode { node: *node }),
-                    }
+                for known in nodes.iter().filter_map(|node| registry.nodes.get(node)) {
+                    queues.extend(known.queues.iter().filter_map(waiting));
                 }
-                Ok(Barrier {
-                    version: VERSION,
-                    store: shared.store,
-                    losses_from,
-                    nodes: nodes.into_iter().collect(),
-                    queues,
-                })
+                let nodes = nodes.into_iter().collect();
+                Barrier::new(shared.store, losses_from, nodes, queues)
             });
             done(made);
         });
@@ -263,17 +144,7 @@ impl Store {
 
     /// The barrier's queues that are still there, whichever node they are drained for by now.
     fn waiting_of(&self, barrier: &Barrier) -> Result<HashMap<QueueId, Queue>, HandoffError> {
-        if barrier.version != VERSION {
-            return Err(HandoffError::BarrierVersion {
-                found: barrier.version,
-            });
-        }
-        if barrier.store != self.shared.store {
-            return Err(HandoffError::BarrierOfAnotherStore {
-                barrier: barrier.store,
-                store: self.shared.store,
-            });
-        }
+        barrier.check(self.shared.store)?;
         let wanted: BTreeSet<QueueId> = barrier.queues.iter().map(|it| it.queue).collect();
         let queues: HashMap<QueueId, Queue> = {
             let registry = self.shared.registry.lock();
@@ -304,7 +175,7 @@ impl Store {
         // A host may have stored anything.
         for named in barrier.queues.iter().filter(|it| it.from <= it.through) {
             let queue = queues.get(&named.queue);
-            let pending = queue.map(|queue| named.pending(queue));
+            let pending = queue.map(|queue| pending_of(named, queue));
             rest.pending = rest.pending.plus(pending.unwrap_or_default());
             if !has_letters(named.at()) {
                 continue;

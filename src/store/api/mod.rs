@@ -1,6 +1,7 @@
 //! The face: what the layers above call, a file a subject.
 
 pub mod applied;
+pub mod applied_delivery;
 pub mod applied_writes;
 pub mod barrier;
 pub mod clocks;

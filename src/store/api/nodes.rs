@@ -39,6 +39,12 @@ impl Store {
         self.ask(done, |done| Request::Pause { node, how, done });
     }
 
+    /// Pauses all replay for this life, unless it is paused to last. For before anything is sent.
+    pub fn begin_paused(&self) {
+        let mut holds = self.shared.holds.lock();
+        holds.all.get_or_insert(Pause::UntilRestart);
+    }
+
     /// Parks every node that is known and not among `members`, and no other. `now_unix_ms` is in
     /// the time of this life.
     pub fn retain_nodes(

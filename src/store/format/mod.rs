@@ -1,5 +1,6 @@
 //! The bytes on disk, and plain data: no sled, no input or output.
 
+pub mod barrier;
 pub mod block;
 pub mod checksum;
 pub mod correction;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     store::{format::correction::Correction, pipeline::done::ControlDone, state::holds::Parked},
     types::{Amount, NodeId, Pause},
 };
 
 /// What changed by saying who is in the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Retained {
     /// Nodes that are parked from now on.

@@ -22,7 +22,7 @@ async fn undecodable(consumer: &mut Consumer<Number>) -> HintId {
 }
 
 fn is_not_next(result: Result<(), HandoffError>, id: HintId) -> bool {
-    matches!(result, Err(HandoffError::NotNext { node: MANUAL, hint }) if hint == id)
+    matches!(result, Err(HandoffError::NotNext { node: MANUAL, hint, .. }) if hint == id)
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn a_hint_that_is_held_is_not_the_next_one() {
     let mut consumer = host.handoff.consumer(MANUAL).unwrap();
     let held = host
         .handoff
-        .append_held(SHARD, MANUAL, &Bytes::from_static(b"held"));
+        .append_held(MANUAL, SHARD, &Bytes::from_static(b"held"));
     let (held, told) = held.unwrap();
     let id = told.await.unwrap().unwrap();
     let refused = consumer.bury(id, DeadReason::Rejected, "too early").await;
@@ -177,7 +177,7 @@ async fn a_burial_that_the_store_fails_can_be_tried_again() {
     let config = config(&dir.path().join("own"));
     let handoff = Handoff::open(config, ScriptedWriter::down()).await.unwrap();
     let points = Bytes::from_static(b"poison");
-    handoff.write_shard(SHARD, MANUAL, &points).await.unwrap();
+    handoff.write_shard(MANUAL, SHARD, &points).await.unwrap();
     let mut consumer = handoff.consumer(MANUAL).unwrap();
     let hints = consumer.peek(1).await.unwrap();
     handoff.inject(CommitFault::Fail);

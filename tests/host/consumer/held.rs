@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn hold(host: &Host, points: &'static str) -> Held {
     let points = Bytes::from_static(points.as_bytes());
     // The consumer waits for any shard.
-    let held = host.handoff.append_held(ShardId(99), MANUAL, &points);
+    let held = host.handoff.append_held(MANUAL, ShardId(99), &points);
     let (held, told) = held.unwrap();
     told.await.unwrap().unwrap();
     held

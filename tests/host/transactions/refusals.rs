@@ -13,7 +13,7 @@ async fn what_cannot_be_is_a_typed_error_and_changes_nothing() {
     let problem = async |trees: &[&hinted_handoff::sled::Tree]| {
         let refused = host.handoff.transaction(trees, |rows, _| Ok(rows.len()));
         match refused.await {
-            Err(TransactionError::Tree { tree, problem }) => (tree, problem),
+            Err(TransactionError::Tree { tree, problem, .. }) => (tree, problem),
             other => panic!("{other:?}"),
         }
     };

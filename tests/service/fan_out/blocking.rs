@@ -74,7 +74,7 @@ async fn a_shutdown_says_that_it_could_not_wait_for_a_write() {
     let (handoff, release) = written(config).await;
     let closed = handoff.shutdown().await;
     assert!(
-        matches!(closed, Err(HandoffError::WritesUnderWay { writes: 1 })),
+        matches!(closed, Err(HandoffError::WritesUnderWay { writes: 1, .. })),
         "{closed:?}"
     );
     drop(release);

@@ -28,7 +28,10 @@ fn a_node_that_hangs_gets_few_writes_and_the_others_are_hinted_at_once() {
             .until("hinted", || world.node(3).enqueued.hints == 300)
             .await;
         let node = world.node(3);
-        let Gate::Closed { why, since_unix_ms } = node.gate else {
+        let Gate::Closed {
+            why, since_unix_ms, ..
+        } = node.gate
+        else {
             panic!("it is open");
         };
         assert!(why.contains("100ms") && since_unix_ms > 0, "{why}");
@@ -50,12 +53,13 @@ fn a_node_that_hangs_gets_few_writes_and_the_others_are_hinted_at_once() {
         // The node is back: replay finds out, and writes are sent again.
         world.answers(3, [UP, UP, UP]);
         world.until("open", || !is_closed(&world, 3)).await;
-        assert!(
-            world
-                .events()
-                .iter()
-                .any(|it| matches!(it, Event::GateOpened { node: NodeId(3) }))
-        );
+        assert!(world.events().iter().any(|it| matches!(
+            it,
+            Event::GateOpened {
+                node: NodeId(3),
+                ..
+            }
+        )));
         world.write(All, 1000).await.unwrap();
         world.until("delivered", || world.pending(3) == 0).await;
         assert_eq!(

@@ -84,7 +84,7 @@ fn later_hints_of_the_shard_wait_for_the_send_and_other_shards_do_not() {
         for (shard, number) in [(7, 2), (8, 3)] {
             let shard = hinted_handoff::ShardId(shard);
             let points = points(number);
-            let queued = world.handoff.write_shard(shard, node, &points);
+            let queued = world.handoff.write_shard(node, shard, &points);
             stepping(queued).await.unwrap();
         }
         world

@@ -26,7 +26,7 @@ fn copies_that_a_limit_keeps_out_are_in_the_loss_journal_and_told() {
         })
         .await;
         let (shard, points) = (ShardId(7), points(0));
-        let first = world.handoff.write_shard(shard, NodeId(3), &points);
+        let first = world.handoff.write_shard(NodeId(3), shard, &points);
         stepping(first).await.unwrap();
         let barrier = world.handoff.barrier(&[NodeId(3)]).await.unwrap();
         for number in 1..1000 {

@@ -123,7 +123,7 @@ impl World {
     /// is no room for any more.
     pub async fn fill_with(&self, node: u64) {
         let points = points(0);
-        let other = self.handoff.write_shard(ShardId(9), NodeId(node), &points);
+        let other = self.handoff.write_shard(NodeId(node), ShardId(9), &points);
         stepping(other).await.unwrap();
     }
 

@@ -114,7 +114,7 @@ async fn a_write_without_a_runtime_blocks_its_thread() {
         fill(&handoff, MANUAL, 0..1).await;
         let thread = std::thread::spawn({
             let handoff = handoff.clone();
-            move || handoff.write_shard_blocking(SHARD, MANUAL, &text(1))
+            move || handoff.write_shard_blocking(MANUAL, SHARD, &text(1))
         });
         if when_full == WhenFull::Block {
             a_moment().await;

@@ -40,7 +40,7 @@ async fn bytes_make_room_for_bytes() {
     let handoff = open(limited).await;
     fill(&handoff, MANUAL, 0..5).await;
     let large = Bytes::from(vec![7; 10]);
-    handoff.write_shard(SHARD, MANUAL, &large).await.unwrap();
+    handoff.write_shard(MANUAL, SHARD, &large).await.unwrap();
     // 3 and 4 take 8 bytes: 2 are left over, since 4 at a time leave.
     assert_eq!(waiting(&handoff, MANUAL).await, [text(3), text(4), large]);
     handoff.shutdown().await.unwrap();

@@ -29,7 +29,7 @@ async fn a_node_is_removed_once_all_is_delivered() {
     let again = host.handoff.drain_and_remove(NODE, LONG).await;
     assert!(matches!(
         again,
-        Err(HandoffError::UnknownNode { node: NODE })
+        Err(HandoffError::UnknownNode { node: NODE, .. })
     ));
     // Another of this name begins anew.
     host.write(NODE, 1, "c").await;
@@ -47,7 +47,7 @@ async fn a_removal_that_waits_hears_that_its_node_went_by_another_name() {
     let unknown = within(removal).await.unwrap();
     assert!(matches!(
         unknown,
-        Err(HandoffError::UnknownNode { node: NODE })
+        Err(HandoffError::UnknownNode { node: NODE, .. })
     ));
     assert_eq!(host.pending(NodeId(3)), 1);
 }
@@ -62,6 +62,7 @@ async fn a_node_that_is_not_drained_in_time_stays_and_is_replayed() {
         let Err(HandoffError::NotDrained {
             node: NODE,
             pending,
+            ..
         }) = left
         else {
             panic!("{left:?}");
@@ -190,7 +191,7 @@ async fn a_removal_that_is_called_off_tells_who_waits_and_is_forgotten_over_any_
         let unknown = host.handoff.cancel_removal(NODE).await;
         assert!(matches!(
             unknown,
-            Err(HandoffError::UnknownNode { node: NODE })
+            Err(HandoffError::UnknownNode { node: NODE, .. })
         ));
         host.write(NODE, 1, "a").await;
         host.handoff.cancel_removal(NODE).await.unwrap();
@@ -206,7 +207,7 @@ async fn a_removal_that_is_called_off_tells_who_waits_and_is_forgotten_over_any_
         for waiting in [one, other] {
             let told = within(waiting).await.unwrap();
             assert!(
-                matches!(told, Err(HandoffError::RemovalCancelled { node: NODE })),
+                matches!(told, Err(HandoffError::RemovalCancelled { node: NODE, .. })),
                 "{told:?}"
             );
         }

@@ -87,11 +87,11 @@ impl Host {
         let points = Bytes::copy_from_slice(text.as_bytes());
         let accepted = self
             .handoff
-            .write_shard(ShardId(shard), node, &points)
+            .write_shard(node, ShardId(shard), &points)
             .await;
         match accepted.unwrap() {
             Accepted::Durable(id) => id,
-            Accepted::Buffered => panic!("it is to be durable"),
+            other => panic!("it is to be durable: {other:?}"),
         }
     }
 

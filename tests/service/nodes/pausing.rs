@@ -188,7 +188,7 @@ async fn what_cannot_be_paused_is_said_by_name() {
     let unknown = host.handoff.pause(NODE, Pause::Lasting).await;
     assert!(matches!(
         unknown,
-        Err(HandoffError::UnknownNode { node: NODE })
+        Err(HandoffError::UnknownNode { node: NODE, .. })
     ));
     let unknown = host.handoff.resume(NODE).await;
     assert!(matches!(unknown, Err(HandoffError::UnknownNode { .. })));
@@ -221,7 +221,7 @@ async fn a_node_whose_first_hint_becomes_durable_while_all_is_resumed_is_replaye
     host.handoff.pause_all(Pause::UntilRestart).await.unwrap();
     host.handoff.inject(CommitFault::Hang);
     let points = Bytes::from("first");
-    let written = host.handoff.write_shard(ShardId(1), NODE, &points).await;
+    let written = host.handoff.write_shard(NODE, ShardId(1), &points).await;
     assert_eq!(written.unwrap(), Accepted::Buffered);
     // The commit thread is in the hint's group by then, as a rule: else this shows nothing.
     a_while().await;

@@ -251,18 +251,21 @@ async fn what_cannot_be_renamed_is_said_by_name_and_stays() {
     let unknown = host.handoff.rename_node(FROM, TO).await;
     assert!(matches!(
         unknown,
-        Err(HandoffError::UnknownNode { node: FROM })
+        Err(HandoffError::UnknownNode { node: FROM, .. })
     ));
     host.write(FROM, 1, "a").await;
     let same = host.handoff.rename_node(FROM, FROM).await;
-    assert!(matches!(same, Err(HandoffError::SameNode { node: FROM })));
+    assert!(matches!(
+        same,
+        Err(HandoffError::SameNode { node: FROM, .. })
+    ));
     let same = host.handoff.rename_node(TO, TO).await;
-    assert!(matches!(same, Err(HandoffError::SameNode { node: TO })));
+    assert!(matches!(same, Err(HandoffError::SameNode { node: TO, .. })));
 
     let consumer = host.handoff.consumer(manual).unwrap();
     for (from, to) in [(FROM, manual), (manual, FROM)] {
         let consumed = host.handoff.rename_node(from, to).await;
-        assert!(matches!(consumed, Err(HandoffError::Consumed { node }) if node == manual));
+        assert!(matches!(consumed, Err(HandoffError::Consumed { node, .. }) if node == manual));
     }
     drop(consumer);
     assert_eq!(host.pending(FROM), 1);

@@ -139,7 +139,7 @@ fn json_of_another_format_is_told_as_such_and_not_looked_at() {
         error,
         PayloadError::UnknownFormat {
             found: 8,
-            written: 7
+            written: 7,
         }
     ));
 }

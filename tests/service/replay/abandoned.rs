@@ -54,7 +54,7 @@ impl World {
         let handoff = HintedHandoff::open(config, writer).await.unwrap();
         let points = Bytes::from_static(b"points");
         handoff
-            .write_shard(ShardId(1), NODE, &points)
+            .write_shard(NODE, ShardId(1), &points)
             .await
             .unwrap();
         assert_eq!(timeout(PATIENCE, began.recv()).await.unwrap(), Some(NODE));

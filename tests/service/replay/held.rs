@@ -23,12 +23,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn write(handoff: &HintedHandoff<Bytes>, shard: u64, payload: &str) {
     let payload = Bytes::from(payload.to_owned());
     let shard = ShardId(shard);
-    handoff.write_shard(shard, NODE, &payload).await.unwrap();
+    handoff.write_shard(NODE, shard, &payload).await.unwrap();
 }
 
 async fn hold(handoff: &HintedHandoff<Bytes>, shard: u64, payload: &str) -> (Held, HintId) {
     let payload = Bytes::from(payload.to_owned());
-    let held = handoff.append_held(ShardId(shard), NODE, &payload);
+    let held = handoff.append_held(NODE, ShardId(shard), &payload);
     let (held, told) = held.unwrap();
     (held, told.await.unwrap().unwrap())
 }
@@ -207,7 +207,7 @@ async fn a_pause_a_reopen_and_a_shutdown_find_a_round_that_waits_behind_a_held_h
     sleep(HOUR).await;
     handoff.inject(CommitFault::Fail);
     let lost = Bytes::from_static(b"unknown");
-    let unknown = handoff.write_shard(ShardId(2), NODE, &lost).await;
+    let unknown = handoff.write_shard(NODE, ShardId(2), &lost).await;
     assert!(unknown.is_err());
     handoff.heal_disk();
     while handoff.sync().await.is_err() {
@@ -247,7 +247,7 @@ async fn limits_take_others_and_refuse_when_all_that_is_left_is_held() {
     assert_eq!((node.pending.hints, node.dropped.hints), (2, 2));
     let (second, _) = hold(handoff, 1, "past the limit").await;
     let points = Bytes::from_static(b"d");
-    let write = async || handoff.write_shard(ShardId(1), NODE, &points).await;
+    let write = async || handoff.write_shard(NODE, ShardId(1), &points).await;
     write().await.unwrap_err();
     drop(second);
     write().await.unwrap();
@@ -346,7 +346,7 @@ impl Story {
         let shard = self.random.u64(1..5);
         let payload = Bytes::from(number.to_string());
         let handoff = &self.world.handoff;
-        let (held, told) = handoff.append_held(ShardId(shard), NODE, &payload).unwrap();
+        let (held, told) = handoff.append_held(NODE, ShardId(shard), &payload).unwrap();
         match is_held {
             true => drop(self.held.insert(number, held)),
             // Let go of at any moment of its way.

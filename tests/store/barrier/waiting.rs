@@ -53,7 +53,7 @@ async fn write(handoff: &HintedHandoff<Bytes>, count: usize) {
     for number in 0..count {
         let points = Bytes::from(format!("points {number}"));
         handoff
-            .write_shard(ShardId(1), NODE, &points)
+            .write_shard(NODE, ShardId(1), &points)
             .await
             .unwrap();
     }
@@ -71,8 +71,10 @@ async fn buffered_answers_are_part_of_it_and_draining_waits_for_them() {
         panic!()
     };
     assert_eq!(pending.hints, 500);
-    let unknown = handoff.drain(NodeId(99), LONG).await.unwrap_err();
-    assert!(matches!(unknown, HandoffError::UnknownNode { .. }));
+    let never_hinted = handoff.drain(NodeId(99), LONG).await.unwrap();
+    assert_eq!(never_hinted, BarrierState::Delivered);
+    let of_none = handoff.barrier(&[]).await.unwrap_err();
+    assert!(matches!(of_none, HandoffError::NoNodes), "{of_none}");
     writer.follow(|_| Reply::Take);
     writer.follow_pings(|_| Reply::Take);
     let drained = handoff.drain(NODE, Duration::from_secs(60)).await.unwrap();
@@ -179,6 +181,7 @@ async fn whoever_waits_is_rung_when_the_last_hint_leaves() {
     for hint in hints(&store, 7) {
         let mut made = handoff.barrier(&[NODE]).await.unwrap();
         made.queues[0].through = hint.mark.sequence;
+        let made = made.seal_again();
         let waiting = {
             let handoff = handoff.clone();
             tokio::spawn(async move { handoff.wait(&made, LONG).await.unwrap() })
@@ -207,7 +210,7 @@ async fn shutdown_and_failure_end_a_wait_with_a_typed_error() {
         if fails {
             handoff.inject(CommitFault::Fail);
             handoff
-                .write_shard(ShardId(1), NODE, &"fails".into())
+                .write_shard(NODE, ShardId(1), &"fails".into())
                 .await
                 .unwrap_err();
         } else {
@@ -377,7 +380,7 @@ async fn an_acknowledgement_that_a_failure_undoes_while_nobody_looks_is_not_told
     let points = Bytes::from_static(b"points");
     for node in (1..=LAST.0).chain([1]).map(NodeId) {
         handoff
-            .write_shard(ShardId(1), node, &points)
+            .write_shard(node, ShardId(1), &points)
             .await
             .unwrap();
     }

@@ -42,7 +42,7 @@ pub async fn manual(dir: &Path) -> HintedHandoff<Bytes> {
 }
 
 async fn enqueue(handoff: &HintedHandoff<Bytes>, payload: impl Into<Bytes>) -> HintId {
-    let accepted = handoff.write_shard(ShardId(1), NODE, &payload.into()).await;
+    let accepted = handoff.write_shard(NODE, ShardId(1), &payload.into()).await;
     let Ok(hinted_handoff::Accepted::Durable(id)) = accepted else {
         panic!("{accepted:?}")
     };
@@ -171,7 +171,7 @@ async fn of_many_who_want_a_dead_letter_exactly_one_gets_it() {
         for redrive in redrives {
             match redrive.await.unwrap() {
                 Ok(_) => winners += 1,
-                Err(HandoffError::NoDeadLetter { node, hint }) => {
+                Err(HandoffError::NoDeadLetter { node, hint, .. }) => {
                     assert_eq!((node, hint), (NODE, id));
                     missed += 1;
                 }
@@ -222,7 +222,8 @@ async fn what_is_asked_for_wrongly_is_a_typed_error() {
             .await
             .unwrap_err()
     ));
-    let no_node = |error| matches!(error, HandoffError::UnknownNode { node } if node == unknown);
+    let no_node =
+        |error| matches!(error, HandoffError::UnknownNode { node, .. } if node == unknown);
     assert!(no_node(handoff.redrive(unknown, id).await.unwrap_err()));
     assert!(no_node(handoff.redrive_all(unknown).await.unwrap_err()));
     assert!(no_node(handoff.discard(unknown, &[id]).await.unwrap_err()));
@@ -304,7 +305,7 @@ async fn one_that_does_not_decode_or_does_not_read_is_told_apart() {
     assert!(content.points.is_err());
     assert_eq!((content.raw, content.format), ("strange".into(), 9));
     let error = handoff.dead_letter(NODE, damaged).await.unwrap_err();
-    assert!(matches!(error, HandoffError::DamagedLetter { hint } if hint == damaged));
+    assert!(matches!(error, HandoffError::DamagedLetter { hint, .. } if hint == damaged));
     let done = handoff.redrive_all(NODE).await.unwrap();
     assert_eq!((done.hints.len(), done.damaged), (1, vec![damaged]));
     assert_eq!(handoff.discard_all(NODE).await.unwrap().hints, 1);

@@ -322,7 +322,7 @@ impl Session {
             node,
             shard,
         })?;
-        match self.handoff.write_shard(shard, node, &points).await {
+        match self.handoff.write_shard(node, shard, &points).await {
             Ok(Accepted::Durable(id)) => {
                 let id = Some(id);
                 tell(&Event::Answered { number, id })?;
@@ -355,7 +355,7 @@ impl Session {
             done = done
                 && self
                     .handoff
-                    .write_shard(plan.shard, *node, hint)
+                    .write_shard(*node, plan.shard, hint)
                     .await
                     .is_ok();
         }
