@@ -9,7 +9,7 @@
     )
 )]
 // What the testkit shows of the inside is for our own tests.
-#![cfg_attr(not(feature = "testkit"), warn(missing_debug_implementations))]
+#![cfg_attr(not(feature = "internals"), warn(missing_debug_implementations))]
 
 mod admission;
 mod ageing;

@@ -7,7 +7,7 @@ pub mod decoders;
 
 pub use crate::{
     clock::WallClock,
-    replay::with_causes,
+    error::with_causes,
     store::{
         AppendDone, Burial, CommitFault, Correction, Dead, Fate, Held, Hint, Hold, Leave, Mark,
         Members, NodeQueues, OnDurable, POINTS, Parked, Peek, PeekLimits, PeekedHint, Place,

@@ -39,7 +39,7 @@ pub async fn queue_up(config: &Config, node: NodeId, shards: impl IntoIterator<I
     let handoff = start(config, &Arc::new(ScriptedWriter::down())).await;
     for (number, shard) in shards.into_iter().enumerate() {
         let points = Bytes::from(number.to_string());
-        let written = handoff.write_shard(ShardId(shard), node, &points).await;
+        let written = handoff.write_shard(node, ShardId(shard), &points).await;
         written.unwrap();
     }
     handoff.sync().await.unwrap();

@@ -5,7 +5,9 @@
 mod common;
 
 mod blocking_twins;
+mod boxed_writer;
 mod clock;
+mod enqueued;
 mod events;
 mod expiry;
 mod fairness;
@@ -26,3 +28,4 @@ mod slow_receiver;
 mod supervision;
 mod timeouts;
 mod unknown_format;
+mod weak_handle;

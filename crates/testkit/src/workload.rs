@@ -346,13 +346,13 @@ impl Host {
                     id: Some(id),
                 }),
                 // Durable after the next sync; some of these ask for one.
-                Ok(Accepted::Buffered) if random.u8(..100) < self.workload.syncs_percent => {
+                Ok(_) if random.u8(..100) < self.workload.syncs_percent => {
                     match handoff.sync().await {
                         Ok(()) => tell(&Event::Answered { number, id: None }),
                         Err(_) => Ok(()),
                     }
                 }
-                Ok(Accepted::Buffered) => Ok(()),
+                Ok(_) => Ok(()),
                 Err(error) if error.outcome() == FailedOutcome::Refused => {
                     tell(&Event::Refused { number })
                 }

@@ -1,11 +1,9 @@
 //! A service that opens with all replay paused.
 
-use hinted_handoff::{
-    Health, NodeId, NodeState, Pause,
-    testkit::{CommitFault, ScriptedWriter},
-};
+use hinted_handoff::{Health, NodeId, NodeState, Pause, internals::CommitFault};
+use hinted_handoff_testkit::ScriptedWriter;
 
-use crate::host::{Host, STOPS, a_while, texts};
+use super::host::{Host, STOPS, a_while, texts};
 
 const NODE: NodeId = NodeId(2);
 const OTHER: NodeId = NodeId(3);

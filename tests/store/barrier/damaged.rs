@@ -1,12 +1,13 @@
 //! A barrier of which anything was changed is refused, whichever byte of its form it was and
 //! whatever became of it.
 
-use hinted_handoff::{Barrier, BarrierState, HandoffError, Sequence, testkit::Store};
+use hinted_handoff::{Barrier, BarrierState, HandoffError, Sequence, internals::Store};
 
-use super::{
-    common::{hints, open},
-    fill,
+use super::fill;
+use crate::common::{
+    hints,
     letters::{barrier, deliver},
+    open,
 };
 
 /// Of a barrier that is delivered: whoever takes a changed one for it is told a wrong answer, and

@@ -100,7 +100,7 @@ impl Session {
     pub async fn is_durable_now(&self, random: &mut fastrand::Rng) -> bool {
         match self.workload.config.durability {
             Durability::Sync => true,
-            Durability::Buffered => {
+            _ => {
                 random.u8(..100) < self.workload.syncs_percent && self.handoff.sync().await.is_ok()
             }
         }

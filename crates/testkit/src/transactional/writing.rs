@@ -327,10 +327,10 @@ impl Session {
                 let id = Some(id);
                 tell(&Event::Answered { number, id })?;
             }
-            Ok(Accepted::Buffered) if self.is_durable_now(random).await => {
+            Ok(_) if self.is_durable_now(random).await => {
                 tell(&Event::Answered { number, id: None })?;
             }
-            Ok(Accepted::Buffered) => {}
+            Ok(_) => {}
             Err(error) => {
                 if Fate::of(error.into(), false)? == Fate::Refused {
                     tell(&Event::Refused { number })?;
