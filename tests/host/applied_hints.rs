@@ -18,7 +18,9 @@ use hinted_handoff::{
     ShardWrite, ShardWriter, StoreId, TransactionError, WriteError,
     sled::{
         self, Transactional,
-        transaction::{ConflictableTransactionError, TransactionError as SledError},
+        transaction::{
+            ConflictableTransactionError, TransactionError as SledError, TransactionalTree,
+        },
     },
 };
 
@@ -298,6 +300,17 @@ fn one_call_takes_a_delivery_into_a_database_that_no_store_shares() {
     assert_eq!(take(&delivery(2, 1, 2), false).unwrap(), ["1"]);
     assert_eq!(applied.tree().len(), 2, "that of queue 1 is forgotten");
     assert!(take(&delivery(1, 9, 1), false).unwrap().is_empty());
+    // What would be made durable is not what was written.
+    let other = hosting::open_db(&dir.path().join("other"));
+    let nothing =
+        |_: &[TransactionalTree], _: &[&Batch<Bytes>]| Ok::<(), ConflictableTransactionError>(());
+    let elsewhere = applied.apply_in_sled(&other, &[&rows], &delivery(3, 1, 1), nothing);
+    let is_refused = |it| matches!(it, Err(SledError::Storage(sled::Error::Unsupported(_))));
+    assert!(is_refused(elsewhere));
+    let of_other = other.open_tree("rows").unwrap();
+    let mixed = applied.apply_in_sled(&db, &[&of_other], &delivery(3, 1, 1), nothing);
+    assert!(is_refused(mixed));
+    assert_eq!(take(&delivery(3, 1, 1), false).unwrap(), ["1"]);
 }
 
 /// A hint that came, and the queue below which all may be forgotten.

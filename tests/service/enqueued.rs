@@ -99,10 +99,7 @@ async fn a_copy_says_when_its_write_came_in_directly_and_as_a_hint_of_a_later_li
         .unwrap_or_else(|error| error.duration());
     assert!(apart <= slack, "{direct:?} {hinted:?}");
     assert_eq!(hinted.len(), 1);
-    let writes: Vec<_> = {
-        let came = writer.came.lock().unwrap();
-        came.iter().map(|it| it.batches[0].write).collect()
-    };
-    assert_eq!(writes[0], writes[1]);
     handoff.shutdown().await.unwrap();
+    let came = writer.came.lock().unwrap();
+    assert_eq!(came[0].batches[0].write, came[1].batches[0].write);
 }

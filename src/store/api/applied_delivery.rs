@@ -15,7 +15,9 @@ use crate::{
     error::TransactionError,
     shard_writer::{Batch, ShardWrite},
     store::{
-        api::applied::AppliedHints, home::host_database::make_durable, pipeline::overlay::Rows,
+        api::applied::AppliedHints,
+        home::host_database::make_durable,
+        pipeline::{overlay::Rows, transaction::same_database},
     },
 };
 
@@ -112,9 +114,10 @@ impl AppliedHints {
     /// ```
     ///
     /// # Errors
-    /// `Abort` with what `work` gave up for: then nothing was changed. `Storage` with what sled or
-    /// the operating system says, and [`sled::Error::ReportableBug`] if a mark is damaged; after
-    /// that the outcome is unknown and the database must be opened again by
+    /// `Abort` with what `work` gave up for: then nothing was changed. [`sled::Error::Unsupported`]
+    /// if not all are of one database: then nothing was changed, either. `Storage` with what else
+    /// sled or the operating system says, and [`sled::Error::ReportableBug`] if a mark is damaged;
+    /// after that the outcome is unknown and the database must be opened again by
     /// [`open_database`](crate::open_database).
     pub fn apply_in_sled<P, T, E>(
         &self,
@@ -123,6 +126,10 @@ impl AppliedHints {
         write: &ShardWrite<P>,
         work: impl Fn(&[TransactionalTree], &[&Batch<P>]) -> ConflictableTransactionResult<T, E>,
     ) -> Result<T, SledError<E>> {
+        if !same_database(db, self.tree()) {
+            let text = "the marks are not in the database that was to be made durable".to_owned();
+            return Err(SledError::Storage(sled::Error::Unsupported(text)));
+        }
         let _turn = self.turn.lock();
         let all: Vec<&Tree> = [self.tree()]
             .into_iter()
