@@ -3,15 +3,15 @@
 //! anything was lost, invented, reordered or numbered twice.
 //!
 //! ```text
-//! cargo run --features testkit --example crash_test
+//! cargo run --example crash_test
 //! ```
 //!
 //! The program starts itself as a child, which is the database under test. It tells its parent of
 //! each write before it is handed in and after it was answered, and of each delivery, by lines on
-//! stdout (`testkit::tell`). What it told is true whenever it dies, and the parent keeps it outside
-//! of the store. To cut the power instead, put the store on a `testkit::PowerCut` and give that to
+//! stdout (`tell`). What it told is true whenever it dies, and the parent keeps it outside
+//! of the store. To cut the power instead, put the store on a `PowerCut` and give that to
 //! the loop in place of `Kill`; to stop at a named step, set `HH_FAILPOINT` for the child
-//! (`testkit::POINTS` names them).
+//! (`internals::POINTS` names them).
 
 use std::{
     error::Error,
@@ -22,8 +22,8 @@ use std::{
 
 use hinted_handoff::{
     Accepted, Config, HintedHandoff, NodeId, ShardId, ShardWrite, ShardWriter, WriteError,
-    testkit::{CrashLoop, Ended, Event, Kill, tell},
 };
+use hinted_handoff_testkit::{CrashLoop, Ended, Event, Kill, tell};
 
 const LIVES: u64 = 20;
 const NODE: NodeId = NodeId(2);

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering::Relaxed};
 
 /// What time it is.
@@ -13,7 +13,7 @@ pub enum Clock {
     #[default]
     System,
     /// As a test says.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     Scripted(WallClock),
 }
 
@@ -25,7 +25,7 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH);
                 since.map_or(0, |since| since.as_millis() as u64)
             }
-            #[cfg(feature = "testkit")]
+            #[cfg(feature = "internals")]
             Clock::Scripted(clock) => clock.unix_ms(),
         }
     }
@@ -35,7 +35,7 @@ impl Clock {
     pub fn running(&self) -> Duration {
         match self {
             Clock::System => running(),
-            #[cfg(feature = "testkit")]
+            #[cfg(feature = "internals")]
             Clock::Scripted(clock) => clock.started.elapsed(),
         }
     }
@@ -62,7 +62,7 @@ fn running() -> Duration {
 
 /// A wall clock for tests: it runs as tokio's clock does, which tests can stop and advance, and
 /// jumps when it is told to.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 #[derive(Debug, Clone)]
 pub struct WallClock {
     started: tokio::time::Instant,
@@ -70,7 +70,7 @@ pub struct WallClock {
     base_unix_ms: Arc<AtomicU64>,
 }
 
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 impl WallClock {
     /// A clock that shows this now. To be made and asked on the runtime whose clock it follows.
     pub fn new(unix_ms: u64) -> Self {

@@ -82,7 +82,7 @@
     )
 )]
 // What the testkit shows of the inside is for our own tests.
-#![cfg_attr(not(feature = "testkit"), warn(missing_debug_implementations))]
+#![cfg_attr(not(feature = "internals"), warn(missing_debug_implementations))]
 
 mod admission;
 mod ageing;
@@ -93,6 +93,8 @@ mod consumer;
 mod error;
 mod events;
 mod fan_out;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod limits;
 mod links;
 mod millis;
@@ -103,8 +105,6 @@ mod service;
 mod shard_writer;
 mod stats;
 mod store;
-#[cfg(feature = "testkit")]
-pub mod testkit;
 mod transaction;
 mod types;
 
@@ -157,6 +157,8 @@ mod guides {
     mod operating {}
     #[doc = include_str!("../docs/ordering.md")]
     mod ordering {}
+    #[doc = include_str!("../docs/sled.md")]
+    mod sled_rules {}
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
     #[doc = include_str!("../docs/transactions.md")]

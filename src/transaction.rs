@@ -18,7 +18,8 @@ use crate::{
     peeked::PeekedPoints,
     service::handoff::HintedHandoff,
     store::{
-        Ack, Budget, Draft, Hint, Proposal, Refusal, Reservation, RowBatch, Rows, Tree, panic_text,
+        Ack, Budget, Leaving, NewHint, Refusal, Reservation, RowBatch, RowChanges, Rows, Tree,
+        WriteBatch, Written, panic_text,
     },
     types::{Durability, HintId, NodeId, ShardId},
 };
@@ -76,7 +77,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for Abort {
 pub struct Hints<'a, P: Payload> {
     handoff: &'a HintedHandoff<P>,
     budget: &'a Budget,
-    hints: Vec<(NodeId, Hint)>,
+    hints: Vec<NewHint>,
     acks: Vec<Ack>,
 }
 
@@ -106,7 +107,7 @@ impl<P: Payload> Hints<'_, P> {
     ) -> Result<(), TransactionError> {
         let hint = self.handoff.encode(shard, points)?;
         self.budget.add_hint(hint.raw_bytes())?;
-        self.hints.push((node, hint));
+        self.hints.push(NewHint::pending(node, hint));
         Ok(())
     }
 
@@ -198,7 +199,7 @@ impl From<Refusal> for Lost {
 /// What one run of a closure would change, if what it read is still so.
 struct Ran<T> {
     outcome: Result<T, TransactionError>,
-    draft: Draft,
+    batch: WriteBatch,
 }
 
 /// What is begun in a closure might wait for those who wait for the closure.
@@ -312,13 +313,16 @@ impl<P: Payload> HintedHandoff<P> {
         if batch.is_empty() {
             return Ok(());
         }
-        let draft = batch.into_draft();
-        let trees: Vec<Tree> = draft.changes.iter().map(|it| it.tree.clone()).collect();
+        let rows = batch.into_changes();
+        let trees: Vec<Tree> = rows.trees.iter().map(|it| it.tree.clone()).collect();
         self.check(&trees)?;
         let turn = self.turns(1).await?;
         let ran = Ran {
             outcome: Ok(()),
-            draft,
+            batch: WriteBatch {
+                rows,
+                ..WriteBatch::default()
+            },
         };
         // It has read nothing that others could have changed.
         let committed = self.commit(ran, turn).await;
@@ -401,27 +405,35 @@ impl<P: Payload> HintedHandoff<P> {
         };
         let Hints { hints, acks, .. } = hints;
         let changes = rows.into_iter().map(Rows::into_changes).collect();
-        let draft = match outcome {
-            Ok(_) => Draft::new(changes, hints, acks, &budget),
-            Err(_) => Draft::of_reads(changes, &budget),
+        let batch = match outcome {
+            Ok(_) => WriteBatch {
+                hints,
+                leaves: acks.into_iter().map(Leaving::Acked).collect(),
+                rows: RowChanges::new(changes, &budget),
+                is_promised: false,
+            },
+            Err(_) => WriteBatch {
+                rows: RowChanges::of_reads(changes, &budget),
+                ..WriteBatch::default()
+            },
         };
-        Ran { outcome, draft }
+        Ran { outcome, batch }
     }
 
     /// Room for all hints of a run, together.
     ///
     /// Who waits for room, or drops hints for it, has no turn meanwhile: those who make room may
     /// need it. What the run read may have changed when it goes on; then it has lost a race.
-    async fn admit_draft(
+    async fn admit_batch(
         &self,
-        draft: &Draft,
+        batch: &WriteBatch,
         turn: OwnedSemaphorePermit,
     ) -> Result<(Reservation, OwnedSemaphorePermit), Lost> {
         let refused = |error: EnqueueError| Lost::Final(error.into());
-        if draft.hints.is_empty() || !self.has_door() {
+        if batch.hints.is_empty() || !self.has_door() {
             return Ok((Reservation::default(), turn));
         }
-        let wanted = draft.amounts();
+        let wanted = batch.amounts();
         if let Some(reserved) = self.admit_now(&wanted) {
             return Ok((reserved, turn));
         }
@@ -438,41 +450,37 @@ impl<P: Payload> HintedHandoff<P> {
         ran: Ran<T>,
         turn: OwnedSemaphorePermit,
     ) -> Result<Committed<T>, Lost> {
-        let Ran { outcome, draft } = ran;
-        if draft.reads() == 0
+        let Ran { outcome, batch } = ran;
+        if batch.rows.reads() == 0
             && let Err(error) = outcome
         {
             return Err(Lost::Final(error));
         }
-        let (reserved, turn) = self.admit_draft(&draft, turn).await?;
-        let room = self.room(draft.bytes + draft.read_bytes).await;
+        let (reserved, turn) = self.admit_batch(&batch, turn).await?;
+        let room = self.room(batch.bytes()).await;
         let room = room.map_err(|error| Lost::Final(error.into()))?;
-        let hints = draft.hints.iter();
+        let hints = batch.hints.iter();
         let on_their_way: Vec<_> = hints
-            .filter_map(|(node, hint)| self.on_its_way(*node, hint.shard))
+            .filter_map(|new| self.on_its_way(new.node, new.hint.shard))
             .collect();
         // Where hints stand is known only once they are durable: before that the store has not seen
         // their queue.
         let answer_early =
             self.config().durability == Durability::Buffered && on_their_way.is_empty();
         let (tell, told) = oneshot::channel();
-        let done = move |result: Result<Vec<HintId>, Refusal>| {
+        let done = move |result: Result<Written, Refusal>| {
             drop((turn, room));
-            if let Ok(ids) = &result {
-                let noted = on_their_way.into_iter().zip(ids);
+            if let Ok(written) = &result {
+                let noted = on_their_way.into_iter().zip(&written.ids);
                 noted.for_each(|(hint, id)| hint.durable(*id));
             }
             // Nobody listens if the caller gave up; the transaction stays.
             let _ = tell.send(result);
         };
-        self.store().propose(Proposal {
-            draft,
-            answer_early,
-            reserved,
-            done: Box::new(done),
-        });
+        self.store()
+            .write(batch, reserved, answer_early, Box::new(done));
         match told.await {
-            Ok(Ok(hints)) => match outcome {
+            Ok(Ok(Written { ids: hints, .. })) => match outcome {
                 Ok(value) => Ok(Committed { value, hints }),
                 Err(error) => Err(Lost::Final(error)),
             },

@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         // Whose time is the tasks' own, and whose tasks run at once.
         let round = move || match seed % 2 {
             0 => scenarios::on_threads(random::round(seed)),
-            _ => scenarios::paused(random::round(seed)),
+            _ => common::clock::paused(random::round(seed)),
         };
         let name = format!("round {number}, HH_SEED={seed} HH_CYCLES=1");
         judge(&name, broken(round));

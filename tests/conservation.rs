@@ -16,13 +16,10 @@ mod audit;
 #[path = "conservation/barriers.rs"]
 mod barriers;
 mod common;
-#[path = "common/copy.rs"]
-mod copy;
 #[path = "conservation/failing.rs"]
 mod failing;
 #[path = "conservation/fan_out.rs"]
 mod fan_out;
-mod frozen;
 #[path = "conservation/journal.rs"]
 mod journal;
 #[path = "conservation/ledger.rs"]
@@ -35,6 +32,8 @@ mod operating;
 mod receiver;
 #[path = "conservation/service.rs"]
 mod service;
+#[path = "crash/side_by_side.rs"]
+mod side_by_side;
 #[path = "conservation/story.rs"]
 mod story;
 #[path = "conservation/writing.rs"]
@@ -42,11 +41,14 @@ mod writing;
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     panic::{RefUnwindSafe, catch_unwind, resume_unwind},
+    sync::Mutex,
 };
 
 use fan_out::FanOutStory;
 use service::ServiceStory;
+use side_by_side::side_by_side;
 use story::Story;
 
 /// How often something happened.
@@ -72,20 +74,35 @@ fn seeds(others: u64) -> Vec<u64> {
 
 /// Tells stories, by default ten that are the same every time and some others, and prints what they
 /// came to. By default each of `kinds` must have happened in one of them.
-fn tell(of: &str, others: u64, kinds: &[&str], story: impl Fn(u64) -> Counts + RefUnwindSafe) {
+fn tell(
+    of: &str,
+    others: u64,
+    kinds: &[&str],
+    story: impl Fn(u64) -> Counts + RefUnwindSafe + Sync,
+) {
     let (seeds, steps) = (seeds(others), steps());
-    let mut counts = Counts::new();
-    for seed in &seeds {
-        match catch_unwind(|| story(*seed)) {
-            Ok(story) => story
-                .into_iter()
-                .for_each(|(what, count)| *counts.entry(what).or_default() += count),
+    let (counts, broken) = (Mutex::new(Counts::new()), Mutex::new(None));
+    side_by_side(seeds.len() as u64, |number| {
+        let seed = seeds[number as usize];
+        match catch_unwind(|| story(seed)) {
+            Ok(story) => {
+                let mut counts = counts.lock().unwrap();
+                for (what, count) in story {
+                    *counts.entry(what).or_default() += count;
+                }
+                ControlFlow::Continue(())
+            }
             Err(panic) => {
                 eprintln!("HH_SEED={seed} HH_STEPS={steps} does it again, of {of}");
-                resume_unwind(panic);
+                *broken.lock().unwrap() = Some(panic);
+                ControlFlow::Break(())
             }
         }
+    });
+    if let Some(panic) = broken.into_inner().unwrap() {
+        resume_unwind(panic);
     }
+    let counts = counts.into_inner().unwrap();
     let told = counts.iter().map(|(what, count)| format!("{count} {what}"));
     let (stories, told) = (seeds.len(), told.collect::<Vec<_>>().join(", "));
     println!("conservation: {stories} stories of {of}, {told}");

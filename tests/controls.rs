@@ -7,23 +7,26 @@
 
 mod common;
 mod crash;
-mod hosting;
 
 use std::{
     fs,
+    ops::ControlFlow,
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use common::*;
+use common::{copy::copy_files, hosting, *};
 use hinted_handoff::{
     Config, Health, HintId, NodeId, OpenError,
-    testkit::{CommitFault, Store},
+    internals::{CommitFault, Store},
 };
-use hosting::{Host, copy, races};
+use hosting::{Host, races};
 
 const NODE: u64 = 2;
 /// Longer than any scenario takes that works.
@@ -139,7 +142,7 @@ fn killed_after_the_answer(dir: &Path) -> Held {
     for number in 0..20 {
         append(&store, NODE, noise(500, number));
     }
-    copy(dir, &left);
+    copy_files(dir, &left);
     let found = hints(&open(&left), NODE).len();
     must(
         found == 20,
@@ -248,7 +251,7 @@ fn changed_payload(dir: &Path) -> Held {
         hints.insert(key, value).unwrap();
     });
     match peek(&open(dir), NODE) {
-        hinted_handoff::testkit::Peek::Damaged(_) => Ok(()),
+        hinted_handoff::internals::Peek::Damaged(_) => Ok(()),
         other => Err(format!("the store gave {other:?}")),
     }
 }
@@ -275,7 +278,7 @@ fn damaged_tail(dir: &Path) -> Held {
     let store = open(dir);
     let mut came = hints(&store, NODE).len();
     let last = hints(&store, NODE).pop().map(|it| it.mark);
-    let leave = hinted_handoff::testkit::Leave::Delivered;
+    let leave = hinted_handoff::internals::Leave::Delivered;
     store
         .ack(NodeId(NODE), last.ok_or("nothing came")?, leave)
         .unwrap();
@@ -294,7 +297,7 @@ fn lost_group(dir: &Path) -> Held {
     let before = dir.with_extension("before");
     let store = open(dir);
     append(&store, NODE, "kept");
-    copy(dir, &before);
+    copy_files(dir, &before);
     let given = append(&store, NODE, "answered, and then lost");
     let next = append(&open(&before), NODE, "after the loss");
     must(next != given, format!("{next} was given out twice"))
@@ -408,8 +411,9 @@ fn main() -> ExitCode {
     if let Some(code) = as_child() {
         return code;
     }
-    let (mut passed, mut failed) = (0, 0);
-    for scenario in SCENARIOS {
+    let passed = AtomicU64::new(0);
+    crash::side_by_side(SCENARIOS.len() as u64, |number| {
+        let scenario = &SCENARIOS[number as usize];
         let (with, without) = (holds(scenario, true), holds(scenario, false));
         println!(
             "{}: {}: {} with it, {} without",
@@ -418,10 +422,9 @@ fn main() -> ExitCode {
             if with { "held" } else { "BROKEN" },
             if without { "HELD" } else { "broken" },
         );
-        match with && !without {
-            true => passed += 1,
-            false => failed += 1,
-        }
-    }
-    crash::closing(passed, failed)
+        passed.fetch_add(u64::from(with && !without), Relaxed);
+        ControlFlow::Continue(())
+    });
+    let passed = passed.into_inner();
+    crash::closing(passed, SCENARIOS.len() as u64 - passed)
 }

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     if let Some(code) = child::as_child() {
         return code;
     }
-    let (cycles, seed) = (crash::cycles(500), crash::seed());
+    let (cycles, seed) = (crash::cycles(150), crash::seed());
     println!("corruption: {cycles} cycles, HH_SEED={seed}");
     println!("the verdict passed {} controls", verdict::check_itself());
     let dir = tempfile::tempdir().unwrap();

@@ -19,10 +19,8 @@ use std::{
     time::Duration,
 };
 
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, CrashLoop, Ended, FailingDisk, Stop, Workload},
-};
+use hinted_handoff::Durability;
+use hinted_handoff_testkit::{Counts, CrashLoop, Ended, FailingDisk, Stop, Workload};
 use parking_lot::Mutex;
 
 const LIFE_MS_MAX: u64 = 1_500;
@@ -167,16 +165,14 @@ fn main() -> ExitCode {
     if !sound {
         return crash::verdict(false);
     }
-    let seed = crash::seed();
-    println!("crash_failed_fsync, control without the copy of the log: HH_SEED={seed}");
-    for number in 0..CONTROL_SERIES {
-        if let Err(caught) = run(seed.wrapping_add(number), number, 3, "LogCopies") {
-            println!("control: caught in series {}: {caught}", number + 1);
-            return crash::closing(2, 0);
-        }
+    let control = |seed, number| run(seed, number, 3, "LogCopies");
+    match crash::caught(
+        "crash_failed_fsync",
+        "without the copy of the log",
+        CONTROL_SERIES,
+        control,
+    ) {
+        Some(_) => crash::closing(2, 0),
+        None => crash::closing(1, 1),
     }
-    println!(
-        "FAILED: control: nothing was wrong in {CONTROL_SERIES} series: the suite sees nothing"
-    );
-    crash::closing(1, 1)
 }

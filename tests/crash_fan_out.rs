@@ -32,10 +32,8 @@ mod wire;
 use std::process::ExitCode;
 
 use figures::Figures;
-use hinted_handoff::{
-    AnswerWhen,
-    testkit::{Kill, PowerCut},
-};
+use hinted_handoff::AnswerWhen;
+use hinted_handoff_testkit::{Kill, PowerCut};
 use series::run;
 use settings::{Series, Stress};
 
@@ -90,60 +88,37 @@ fn cut(series: Series) -> Result<Figures, String> {
     run(disk, &store, log, series)
 }
 
-/// Series after series until so many stops are made; says what was seen. False if anything is
-/// broken.
-fn repeat(what: &str, wanted: u64, live: impl Fn(Series) -> Result<Figures, String>) -> bool {
-    let (mut stops, mut stores, seed) = (0, 0, crash::seed());
-    println!("crash_fan_out: {wanted} {what}, HH_SEED={seed}");
-    let mut sum = Figures::default();
-    while stops < wanted {
-        let lives = LIVES.min(wanted - stops);
-        let seed = seed.wrapping_add(stores);
-        // A seed is the same series, whichever it is of how many.
-        match live(Series::by_turns(seed, seed, lives)) {
-            Ok(figures) => sum += figures,
-            Err(broken) => {
-                println!("FAILED: {broken}");
-                return false;
-            }
-        }
-        stops += lives;
-        stores += 1;
-    }
-    println!("crash_fan_out: {stops} {what}, {stores} stores, 0 missing: {sum:?}");
-    true
+/// Series until so many stops are made. A seed is the same series, whichever it is of how many.
+fn repeat(
+    what: &str,
+    wanted: u64,
+    live: impl Fn(Series) -> Result<Figures, String> + Sync,
+) -> bool {
+    let suite = format!("crash_fan_out by {what}");
+    let add = |sum: &mut Figures, seen| *sum += seen;
+    crash::repeat_until(&suite, wanted, LIVES, add, |seed, _, lives| {
+        live(Series::by_turns(seed, seed, lives))
+    })
 }
 
-/// Whether the suite sees what is wrong without the safeguard.
-fn catch(control: &Control) -> bool {
-    let (seed, name) = (crash::seed(), control.name);
-    println!("crash_fan_out, control {name}: HH_SEED={seed}");
-    for number in 0..CONTROL_SERIES {
-        let seed = seed.wrapping_add(number);
-        let broken = killed(Series {
+/// Whether the suite sees what is missing without the safeguard, and nothing else is wrong.
+fn is_caught(control: &Control) -> bool {
+    let series = |seed, _| {
+        killed(Series {
             switched_off: control.switched_off,
             answer: control.answer,
             stress: control.stress,
             ..Series::by_turns(seed, seed, LIVES)
-        });
-        if let Err(caught) = broken {
-            let missing = caught.lines().find(|line| line.contains("MISSING"));
-            let Some(missing) = missing else {
-                println!("FAILED: control {name}: {caught}");
-                return false;
-            };
-            println!(
-                "control {name}: caught in series {}: {}",
-                number + 1,
-                missing.trim()
-            );
-            return true;
+        })
+    };
+    let caught = crash::caught("crash_fan_out", control.name, CONTROL_SERIES, series);
+    match caught {
+        Some(broken) if !broken.contains("MISSING") => {
+            println!("FAILED: control {}: nothing is missing", control.name);
+            false
         }
+        caught => caught.is_some(),
     }
-    println!(
-        "FAILED: control {name}: nothing was missing in {CONTROL_SERIES} series of {LIVES} kills"
-    );
-    false
 }
 
 fn main() -> ExitCode {
@@ -162,6 +137,6 @@ fn main() -> ExitCode {
         Ok(cuts) => passed += u64::from(cuts),
         Err(code) => return code,
     }
-    let caught = CONTROLS.iter().filter(|control| catch(control)).count() as u64;
+    let caught = CONTROLS.iter().filter(|control| is_caught(control)).count() as u64;
     crash::closing(passed + caught, CONTROLS.len() as u64 - caught)
 }

@@ -10,7 +10,7 @@ mod crash;
 
 use std::process::ExitCode;
 
-use hinted_handoff::testkit::Kill;
+use hinted_handoff_testkit::Kill;
 
 fn main() -> ExitCode {
     if let Some(code) = crash::as_child() {

@@ -9,10 +9,8 @@ mod crash;
 
 use std::process::ExitCode;
 
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, Kill, PowerCut},
-};
+use hinted_handoff::Durability;
+use hinted_handoff_testkit::{Counts, Kill, PowerCut};
 
 fn series(seed: u64, lives: u64) -> crash::Series {
     crash::Series {

@@ -10,10 +10,8 @@ mod crash;
 
 use std::process::ExitCode;
 
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, PowerCut},
-};
+use hinted_handoff::Durability;
+use hinted_handoff_testkit::{Counts, PowerCut};
 
 /// A safeguard switched off, and how it is then stressed.
 struct Control {
@@ -104,7 +102,7 @@ fn main() -> ExitCode {
     };
     let (mut passed, mut failed) = (1, 0);
     for control in CONTROLS.iter().filter(is_wanted) {
-        match catch(control) {
+        match is_caught(control) {
             true => passed += 1,
             false => failed += 1,
         }
@@ -113,25 +111,15 @@ fn main() -> ExitCode {
 }
 
 /// Whether the suite sees what is wrong without the safeguard.
-fn catch(control: &Control) -> bool {
-    let (seed, name) = (crash::seed(), control.name);
-    println!("crash_power_cut, control {name}: HH_SEED={seed}");
-    for number in 0..control.series_max {
-        let switched_off = crash::Series {
+fn is_caught(control: &Control) -> bool {
+    let series = |seed, number| {
+        run(crash::Series {
             switched_off: control.switched_off,
             durability: control.durability,
             payload_bytes_max: control.payload_bytes_max,
             syncs_percent: control.syncs_percent,
-            ..crash::Series::by_turns(seed.wrapping_add(number), number, 5)
-        };
-        if let Err(caught) = run(switched_off) {
-            println!("control {name}: caught in series {}: {caught}", number + 1);
-            return true;
-        }
-    }
-    println!(
-        "FAILED: control {name}: nothing was wrong in {} series of 5 cuts: the suite sees nothing",
-        control.series_max
-    );
-    false
+            ..crash::Series::by_turns(seed, number, 5)
+        })
+    };
+    crash::caught("crash_power_cut", control.name, control.series_max, series).is_some()
 }

@@ -17,10 +17,8 @@ mod crash;
 use std::process::ExitCode;
 
 use crash::{Host, Series};
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, Kill, Manner, PowerCut},
-};
+use hinted_handoff::Durability;
+use hinted_handoff_testkit::{Counts, Kill, Manner, PowerCut};
 
 const KILLS_IN_CI: u64 = 50;
 
@@ -94,26 +92,23 @@ fn run(series: Series, by_power_cut: bool) -> Result<Counts, String> {
 }
 
 /// Whether the suite sees what is wrong.
-fn catch(control: &Control) -> bool {
-    let (seed, name) = (crash::seed(), control.name);
-    println!("crash_transactions, control {name}: HH_SEED={seed}");
-    for number in 0..control.series_max {
+fn is_caught(control: &Control) -> bool {
+    let wrong = |seed, number| {
         let wrong = Series {
             host: Host::Sharing(control.manner),
             switched_off: control.switched_off,
             durability: control.durability,
-            ..series(seed.wrapping_add(number), number, 5)
+            ..series(seed, number, 5)
         };
-        if let Err(caught) = run(wrong, control.by_power_cut) {
-            println!("control {name}: caught in series {}: {caught}", number + 1);
-            return true;
-        }
-    }
-    println!(
-        "FAILED: control {name}: nothing was wrong in {} series of 5 stops: the suite sees nothing",
-        control.series_max
+        run(wrong, control.by_power_cut)
+    };
+    let caught = crash::caught(
+        "crash_transactions",
+        control.name,
+        control.series_max,
+        wrong,
     );
-    false
+    caught.is_some()
 }
 
 fn main() -> ExitCode {
@@ -122,7 +117,7 @@ fn main() -> ExitCode {
     }
     let kills = crash::cycles(KILLS_IN_CI);
     let part = |suite, stops, lives, by_power_cut| {
-        crash::repeat_until(suite, stops, lives, |seed, number, lives| {
+        crash::repeat_until(suite, stops, lives, crash::add, |seed, number, lives| {
             run(series(seed, number, lives), by_power_cut)
         })
     };
@@ -142,7 +137,7 @@ fn main() -> ExitCode {
     };
     let controls = CONTROLS.iter().filter(is_wanted);
     let controls = controls.filter(|control| power_cuts || !control.by_power_cut);
-    outcomes.extend(controls.map(catch));
+    outcomes.extend(controls.map(is_caught));
     let passed = outcomes.iter().filter(|passed| **passed).count() as u64;
     crash::closing(passed, outcomes.len() as u64 - passed)
 }

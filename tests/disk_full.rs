@@ -16,10 +16,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use hinted_handoff::{
-    Config, EnqueueError, Health, HintedHandoff, NodeId, ShardId,
-    testkit::{Reply, ScriptedWriter},
-};
+use hinted_handoff::{Config, EnqueueError, Health, HintedHandoff, NodeId, ShardId};
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 const NODE: NodeId = NodeId(1);
 const HINT_BYTES: usize = 60_000;

@@ -7,7 +7,6 @@
 //! `storage_failure` and in `store/engine/unsynced.rs`.
 
 mod common;
-mod hosting;
 
 use std::{
     collections::BTreeSet,
@@ -21,12 +20,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use common::hosting::{DOWN, Host, MANUAL, SHARD};
 use hinted_handoff::{
-    Config, FailedOutcome, Health, HintedHandoff, NodeId, database_config, make_durable,
-    open_database, sled,
-    testkit::{FailingDisk, Peek, Reader, ScriptedWriter, Stop, Store},
+    Config, FailedOutcome, Health, HintedHandoff, NodeId, database_config,
+    internals::{Peek, Reader, Store},
+    make_durable, open_database, sled,
 };
-use hosting::{DOWN, Host, MANUAL, SHARD};
+use hinted_handoff_testkit::{FailingDisk, ScriptedWriter, Stop};
 
 const NODE: u64 = 1;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,14 +66,6 @@ fn append(store: &Store, numbers: std::ops::Range<u64>, answered: &mut BTreeSet<
         };
     }
     true
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Whatever keeps files of it open must let go within a moment.
@@ -129,7 +121,7 @@ fn fails_and_is_mended(
         "nothing failed"
     );
     disk.work_again().unwrap();
-    until("the store is not mended", || {
+    common::until("the store is not mended", || {
         matches!(store.health(), Health::Serving)
     });
 }
@@ -150,8 +142,7 @@ struct Child {
 
 impl Child {
     fn start(test: &str, role: &str, store: &Path) -> Child {
-        let mut process = process::Command::new(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture"])
+        let mut process = common::child_for(test)
             .env(ROLE, role)
             .env(STORE, store)
             .stdin(process::Stdio::piped())
@@ -260,7 +251,7 @@ fn what_a_shared_database_answers_after_a_failed_fsync_outlives_a_power_cut() {
             "writes" => runtime.block_on(host_writes(&dir)),
             _ => runtime.block_on(async {
                 let host = Host::open(&dir).await;
-                say(hosting::number(host.rows.get("row").unwrap()));
+                say(common::hosting::number(host.rows.get("row").unwrap()));
                 say("rows");
                 say(host.pending(MANUAL));
                 say("hints");
@@ -336,11 +327,11 @@ fn a_failed_fsync_that_no_commit_meets_is_found_out_and_mended() {
     other.write_all_at(&[0; 1 << 20], 64 << 20).unwrap();
     other.sync_data().unwrap_err();
     drop(other);
-    until("nobody notices", || {
+    common::until("nobody notices", || {
         !matches!(store.health(), Health::Serving)
     });
     disk.work_again().unwrap();
-    until("it is not mended", || {
+    common::until("it is not mended", || {
         matches!(store.health(), Health::Serving)
     });
     assert_ne!(fs::metadata(&log).unwrap().ino(), before, "the same file");
@@ -422,8 +413,7 @@ fn without_a_copy_of_the_log_what_is_answered_after_a_failed_fsync_is_lost() {
         "what_the_next_process_answers_after_a_failed_fsync_outlives_a_power_cut",
         "what_a_shared_database_answers_after_a_failed_fsync_outlives_a_power_cut",
     ] {
-        let output = process::Command::new(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture"])
+        let output = common::child_for(test)
             .env("HH_SWITCHED_OFF", "LogCopies")
             .env("RUST_BACKTRACE", "0")
             .output()

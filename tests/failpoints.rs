@@ -19,16 +19,16 @@ mod crash;
 use std::{
     fs::{self, File},
     io,
+    ops::ControlFlow,
     os::unix::fs::{DirBuilderExt, FileExt},
     path::Path,
     process::ExitCode,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-use hinted_handoff::{
-    Durability,
-    testkit::{Counts, CrashLoop, Ended, Kill, Manner, POINTS},
-};
+use hinted_handoff::{Durability, internals::POINTS};
+use hinted_handoff_testkit::{Counts, CrashLoop, Ended, Kill, Manner};
 
 use crash::Host;
 
@@ -173,37 +173,65 @@ fn main() -> ExitCode {
     let only = std::env::var("HH_POINT").ok();
     let points = POINTS.into_iter();
     let points = points.filter(|point| only.as_deref().is_none_or(|only| point.starts_with(only)));
-    let (mut sum, mut runs, mut failed, started) = (Counts::default(), 0, 0, Instant::now());
+    let started = Instant::now();
     let with_hosts = points.flat_map(|point| hosts(point).iter().map(move |host| (point, *host)));
-    for (point, host) in with_hosts {
-        let in_turn = times(host, point);
-        for action in ACTIONS {
-            let mut met = false;
-            let wanted = in_turn.into_iter().take(crash::cycles(1).min(3) as usize);
-            // What a life comes to is up to chance and to how busy the machine is, so a point that
-            // was not met is tried again.
-            for (try_nr, nth) in wanted.chain([in_turn[0]; 29]).enumerate() {
-                if try_nr > 0 && nth == in_turn[0] && met {
-                    break;
-                }
-                runs += 1;
-                match run(host, point, action, nth, seed.wrapping_add(runs), &mut sum) {
-                    Ok(it) => met |= it,
-                    Err(broken) => {
-                        failed += 1;
-                        println!("FAILED: {point}, {host:?}, {action}, time {nth}: {broken}");
-                    }
-                }
-            }
-            if !met {
-                failed += 1;
-                println!("FAILED: no life of {host:?} came to {point} ({action})");
-            }
-        }
-    }
+    let all: Vec<_> = with_hosts
+        .flat_map(|(point, host)| ACTIONS.map(|action| (point, host, action)))
+        .collect();
+    let done = Mutex::new(Done::default());
+    crash::side_by_side(all.len() as u64, |number| {
+        let (point, host, action) = all[number as usize];
+        stop_at(point, host, action, seed.wrapping_add(number << 8), &done);
+        ControlFlow::Continue(())
+    });
+    let Done { sum, runs, failed } = done.into_inner().unwrap();
     println!(
         "failpoints: {runs} runs in {:.0} s, {failed} failed: {sum:?}",
         started.elapsed().as_secs_f64()
     );
     crash::closing(runs - failed.min(runs), failed)
+}
+
+/// What became of all runs.
+#[derive(Default)]
+struct Done {
+    sum: Counts,
+    runs: u64,
+    failed: u64,
+}
+
+/// Runs until a life was stopped at the point. What a life comes to is up to chance and to how busy
+/// the machine is, so a point that was not met is tried again.
+fn stop_at(point: &str, host: Host, action: &str, seed: u64, done: &Mutex<Done>) {
+    let in_turn = times(host, point);
+    let wanted = in_turn.into_iter().take(crash::cycles(1).min(3) as usize);
+    let mut met = false;
+    for (try_nr, nth) in wanted.chain([in_turn[0]; 29]).enumerate() {
+        if try_nr > 0 && nth == in_turn[0] && met {
+            break;
+        }
+        let mut seen = Counts::default();
+        let ran = run(
+            host,
+            point,
+            action,
+            nth,
+            seed.wrapping_add(try_nr as u64),
+            &mut seen,
+        );
+        let mut done = done.lock().unwrap();
+        crash::add(&mut done.sum, seen);
+        done.runs += 1;
+        match ran {
+            Ok(it) => met |= it,
+            Err(broken) => {
+                done.failed += 1;
+                println!("FAILED: {point}, {host:?}, {action}, time {nth}: {broken}");
+            }
+        }
+    }
+    if !met {
+        done.lock().unwrap().failed += 1;
+        println!("FAILED: no life of {host:?} came to {point} ({action})");
+    }
 }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use hinted_handoff::{HintedHandoff, NodeId, ShardId, testkit::ScriptedWriter};
+use hinted_handoff::{HintedHandoff, NodeId, ShardId};
+use hinted_handoff_testkit::ScriptedWriter;
 
 const HINTS_EACH: usize = 3;
 

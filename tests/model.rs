@@ -20,6 +20,8 @@ mod common;
 #[path = "model/copy.rs"]
 mod copy;
 mod crash;
+#[path = "model/failing.rs"]
+mod failing;
 #[path = "model/host.rs"]
 mod host;
 #[path = "model/operation.rs"]
@@ -33,6 +35,6 @@ use host::{COUNTS, Model};
 use operation::OPERATIONS;
 
 fn main() -> ExitCode {
-    let ran = runner::run::<Model>("model", 256, OPERATIONS, &COUNTS);
+    let ran = runner::run::<Model>("model", 128, OPERATIONS, &COUNTS);
     crash::verdict(ran.is_some())
 }

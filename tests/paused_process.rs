@@ -6,20 +6,20 @@ mod common;
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use hinted_handoff::{Config, Health, testkit::Store};
+use hinted_handoff::{Config, Health, internals::Store};
 use rustix::process::{Pid, Signal, kill_process};
 
 const NAME: &str = "a_process_that_was_stopped_for_a_while_serves_on_and_fails_no_write";
 const STORE: &str = "HH_TEST_STORE";
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(3_500);
-const PAUSES: u32 = 3;
+const PAUSES: u32 = 2;
 
 /// Commits nearly all the time, until it is told to end; says how that went.
 fn commit_until_told(dir: &Path) {
@@ -55,8 +55,7 @@ fn a_process_that_was_stopped_for_a_while_serves_on_and_fails_no_write() {
         return commit_until_told(Path::new(&dir));
     }
     let dir = tempfile::tempdir().unwrap();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([NAME, "--exact", "--nocapture"])
+    let mut child = common::child_for(NAME)
         .env(STORE, dir.path().join("store"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

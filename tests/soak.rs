@@ -399,7 +399,7 @@ fn main() -> ExitCode {
     if std::env::var("HH_CONTROL").is_ok_and(|control| control == "naive") {
         return naive::control(crash::cycles(500));
     }
-    let length = Duration::from_secs(crash::cycles(120));
+    let length = Duration::from_secs(crash::cycles(30));
     let seed = crash::seed();
     println!("soak: {} s, HH_SEED={seed}", length.as_secs());
     let begun = Instant::now();

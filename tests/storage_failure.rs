@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Config, EnqueueError, FailedOutcome, HandoffError, Health, HintedHandoff, NodeId, ShardId,
-    testkit::{CommitFault, Reply, ScriptedWriter, Store},
+    internals::{CommitFault, Store},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 const SHARD: ShardId = ShardId(1);
 const NODE: NodeId = NodeId(2);
@@ -74,13 +75,7 @@ fn impatient(dir: &tempfile::TempDir) -> Config {
 }
 
 async fn until(handoff: &HintedHandoff<Bytes>, wished: impl Fn(&Health) -> bool) {
-    let waiting = async {
-        while !wished(&handoff.health()) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
-    waited.unwrap_or_else(|_| panic!("it stays {:?}", handoff.health()));
+    common::soon("its health", || wished(&handoff.health())).await;
 }
 
 #[tokio::test]

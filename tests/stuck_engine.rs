@@ -3,15 +3,15 @@
 //!
 //! In a process of its own, since all other tests would wait too.
 
-mod hosting;
+mod common;
 
 use std::{sync::mpsc, thread, time::Duration};
 
+use common::hosting::{DOWN, Host, SHARD, config, open_db};
 use hinted_handoff::{
     Config, EnqueueError, FailedOutcome, Health, TransactionError,
     sled::transaction::ConflictableTransactionError,
 };
-use hosting::{DOWN, Host, SHARD, config, open_db};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

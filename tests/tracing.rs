@@ -11,10 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use hinted_handoff::{
-    Config, HintedHandoff, NodeId, NodeState, ShardId,
-    testkit::{Reply, ScriptedWriter},
-};
+use hinted_handoff::{Config, HintedHandoff, NodeId, NodeState, ShardId};
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tracing::{Level, Subscriber, field::Visit, span};
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt, registry::LookupSpan};
 

@@ -12,7 +12,7 @@ use crate::{
     figures::Figures,
 };
 
-const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/Cargo.toml");
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/Cargo.toml");
 /// What the figures need; by hand it does more.
 const LOADS: [&str; 4] = ["line-protocol", "append-64", "draining-64", "drain"];
 

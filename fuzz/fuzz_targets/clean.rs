@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use hinted_handoff::testkit::decoders;
+use hinted_handoff::internals::decoders;
 use hinted_handoff_fuzz::raw_and_sealed;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

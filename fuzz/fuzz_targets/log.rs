@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use hinted_handoff::testkit::decoders;
+use hinted_handoff::internals::decoders;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let found = decoders::log(bytes);

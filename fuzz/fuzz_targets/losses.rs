@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use hinted_handoff::testkit::decoders;
+use hinted_handoff::internals::decoders;
 use hinted_handoff_fuzz::{is_written_again, raw_and_sealed};
 
 const KEYS: [&[u8]; 5] = [

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use hinted_handoff::testkit::decoders;
+use hinted_handoff::internals::decoders;
 use hinted_handoff_fuzz::raw_and_sealed;
 
 const KEY: [u8; 32] = [7; 32];

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use hinted_handoff::testkit::decoders::{self, META_RECORDS};
+use hinted_handoff::internals::decoders::{self, META_RECORDS};
 use hinted_handoff_fuzz::{OTHER, QUEUE, raw_and_sealed};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

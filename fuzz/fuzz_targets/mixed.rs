@@ -2,10 +2,7 @@
 
 #![no_main]
 
-use hinted_handoff::{
-    NodeId, QueueId, Sequence,
-    testkit::{QueueRef, decoders},
-};
+use hinted_handoff::{NodeId, QueueId, Sequence, internals::{QueueRef, decoders}};
 use hinted_handoff_fuzz::passes_the_checksum;
 
 const MIXED: QueueRef = QueueRef {

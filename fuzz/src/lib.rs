@@ -1,6 +1,6 @@
 //! What the targets share.
 
-use hinted_handoff::{NodeId, QueueId, testkit::QueueRef, testkit::decoders};
+use hinted_handoff::{NodeId, QueueId, internals::{QueueRef, decoders}};
 
 /// The queue of the golden files, which are the seeds.
 pub const QUEUE: QueueRef = QueueRef {

@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, UnopenableReason};
 pub use replay::{ReplayStopped, ReplayTask, RuntimeProblem};
-pub(crate) use storage::with_causes;
+pub use storage::with_causes;
 pub use storage::{DirectoryGone, StorageError};
 pub use transaction::{TransactionError, TreeProblem};
 

@@ -57,7 +57,7 @@ pub struct DirectoryGone {
 
 /// An error and all its causes in a line. They may be the host's, and what panics in them is no
 /// text.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let text = || {
         let mut text = error.to_string();
         let mut next = error.source();

@@ -337,21 +337,21 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     /// The store by itself, for tests that claim hints or look at what is pending.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn store_below(&self) -> Arc<Store> {
         Arc::clone(&self.inner.store)
     }
 
     /// Makes the next commits of the store fail.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn inject(&self, fault: crate::store::CommitFault) {
         self.inner.store.inject(fault);
     }
 
     /// Hands in a hint that is held, past limits and admission; told its id once it is durable.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn append_held(
         &self,
@@ -377,14 +377,14 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     /// Has the store written anew all the time, or no longer.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn rewrite_eagerly(&self, eager: bool) {
         self.inner.store.rewrite_eagerly(eager);
     }
 
     /// Makes the commits of the store work again.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn heal_disk(&self) {
         self.inject(crate::store::CommitFault::None);

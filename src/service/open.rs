@@ -133,7 +133,7 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     /// [`open`](HintedHandoff::open) with a wall clock that a test can set.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub async fn open_by_clock<W: ShardWriter<P>>(
         config: Config,

@@ -1,11 +1,11 @@
-//! Switches by which tests make the storage fail. They are off, and only tests and the `testkit`
-//! feature can reach them.
+//! Switches by which tests make the storage fail. They are off, and only what has the
+//! feature `internals` can reach them.
 
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 /// What the next commits do instead of their work.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CommitFault {
@@ -23,27 +23,27 @@ pub enum CommitFault {
 
 #[derive(Debug, Default)]
 pub struct Faults {
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     commit: AtomicU8,
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     rewrites: AtomicBool,
 }
 
 impl Faults {
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn on_commit(&self, fault: CommitFault) {
         self.commit.store(fault as u8, Relaxed);
     }
 
     /// Has the store written anew all the time, whatever is in it, or no longer.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn on_rewrites(&self, eager: bool) {
         self.rewrites.store(eager, Relaxed);
     }
 
     /// Whether the store is to be written anew all the time: a test says so, for this store or, by
     /// `HH_REWRITES=eager`, for all.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn rewrites_eagerly(&self) -> bool {
         static ALL: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
         let all = ALL.get_or_init(|| std::env::var("HH_REWRITES").is_ok_and(|it| it == "eager"));
@@ -51,14 +51,14 @@ impl Faults {
     }
 
     /// Only tests ask for it.
-    #[cfg(not(feature = "testkit"))]
+    #[cfg(not(feature = "internals"))]
     pub fn rewrites_eagerly(&self) -> bool {
         false
     }
 
     /// From how many bytes of hints in mixed groups on these are sorted: `usual`, or, for all
     /// stores, what `HH_SORT_FROM_BYTES` says.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn sorts_from(&self, usual: usize) -> usize {
         static ALL: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
         let bytes = || std::env::var("HH_SORT_FROM_BYTES").ok()?.parse().ok();
@@ -66,19 +66,19 @@ impl Faults {
     }
 
     /// Only tests change it.
-    #[cfg(not(feature = "testkit"))]
+    #[cfg(not(feature = "internals"))]
     pub fn sorts_from(&self, usual: usize) -> usize {
         usual
     }
 
-    /// Called after the fsync of a commit. Nothing without the feature `testkit`.
-    #[cfg(not(feature = "testkit"))]
+    /// Called after the fsync of a commit. Nothing without the feature `internals`.
+    #[cfg(not(feature = "internals"))]
     pub fn fsync(&self) -> std::io::Result<()> {
         Ok(())
     }
 
     /// Called after the fsync of a commit.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn fsync(&self) -> std::io::Result<()> {
         const EIO: i32 = 5;
         match self.commit.load(Relaxed) == CommitFault::FailFsync as u8 {
@@ -87,14 +87,14 @@ impl Faults {
         }
     }
 
-    /// Called where a commit would flush. Nothing without the feature `testkit`.
-    #[cfg(not(feature = "testkit"))]
+    /// Called where a commit would flush. Nothing without the feature `internals`.
+    #[cfg(not(feature = "internals"))]
     pub fn commit(&self) -> std::io::Result<()> {
         Ok(())
     }
 
     /// Called where a commit would flush. The panic is what a test asks for.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn commit(&self) -> std::io::Result<()> {
         const FAIL: u8 = CommitFault::Fail as u8;
         const PANIC: u8 = CommitFault::Panic as u8;
@@ -161,7 +161,7 @@ pub enum Safeguard {
 }
 
 /// Whether a control switched it off, by naming it in `HH_SWITCHED_OFF`.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub fn is_off(safeguard: Safeguard) -> bool {
     static OFF: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let off = OFF.get_or_init(|| std::env::var("HH_SWITCHED_OFF").unwrap_or_default());
@@ -169,14 +169,14 @@ pub fn is_off(safeguard: Safeguard) -> bool {
 }
 
 /// Only tests switch safeguards off.
-#[cfg(not(feature = "testkit"))]
+#[cfg(not(feature = "internals"))]
 #[inline(always)]
 pub fn is_off(_safeguard: Safeguard) -> bool {
     false
 }
 
 /// Every step at which a test can stop a store, in the order in which a store comes to them.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub const POINTS: [&str; 57] = [
     "open: locked",
     "open: attempt counted",
@@ -238,13 +238,13 @@ pub const POINTS: [&str; 57] = [
 ];
 
 /// How long a step stalls that is made to.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 const STALL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A step of the store. Does nothing, unless a test set `HH_FAILPOINT` to `<point>/<abort, error,
 /// panic or stall>/<n>`: then the `n`th time this process comes to the point it stops there in that
 /// way, or goes on after a second.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub fn point(name: &'static str) -> Result<(), crate::error::StorageError> {
     use std::sync::{OnceLock, atomic::AtomicU32};
     struct Armed {
@@ -287,7 +287,7 @@ pub fn point(name: &'static str) -> Result<(), crate::error::StorageError> {
 }
 
 /// A step of the store.
-#[cfg(not(feature = "testkit"))]
+#[cfg(not(feature = "internals"))]
 #[inline(always)]
 pub fn point(_name: &'static str) -> Result<(), crate::error::StorageError> {
     Ok(())

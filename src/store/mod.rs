@@ -22,7 +22,7 @@ mod state;
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -30,13 +30,13 @@ use std::{
 use parking_lot::Mutex;
 
 pub use api::{applied::AppliedHints, applied_writes::AppliedWrites, limits::Due};
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub use engine::migrate::SCHEMA_VERSION;
 pub use engine::{generation::panic_text, meta::MEMBERS_MAX};
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub use failpoints::{CommitFault, POINTS};
 pub use failpoints::{Safeguard, is_off};
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub use format::cursor::Leave;
 pub use format::{
     barrier::{Barrier, BarrierLosses, BarrierQueue, BarrierState},
@@ -51,28 +51,27 @@ pub use format::{
 };
 pub use home::host_database::{database_config, make_durable, mend_database, open_database};
 pub use pipeline::{
+    batch::{Ack, HintKind, Leaving, NewHint, RowChanges, WriteBatch},
     changes::Budget,
     done::AppendDone,
+    events::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
     held::Held,
     node_request::{Members, Retained},
     overlay::{RowBatch, Rows},
-    shared::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
-    transaction::{Ack, Draft, Proposal, Refusal},
+    ticket::{BatchDone, Refusal, Written},
 };
 pub use read::reader::{Peek, PeekLimits, Reader};
 pub use recover::salvage::salvage;
-#[cfg(feature = "testkit")]
-pub use sled::IVec;
 pub use sled::{Db, Tree};
 pub use state::{
     holds::{Hold, Parked},
     limits::Full,
     lock::Reservation,
-    registry::NodeQueues,
+    queue::NodeQueues,
 };
 
 /// How records are read and written, for the fuzz targets.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub(crate) mod formats {
     pub use super::{
         api::applied::{decode as decode_mark, encode as encode_mark},
@@ -105,9 +104,10 @@ use commit::committer::Committer;
 use maintain::compact::thread::Rewriter;
 use pipeline::{
     asked::Asked,
+    control::Control,
     done::ControlDone,
-    entry::{Append, Control, Entry},
     shared::Shared,
+    ticket::{Entry, told_id},
     watchdog::StopSignal,
 };
 use state::limits::Limits;
@@ -248,27 +248,38 @@ impl Store {
     ///
     /// No limit is asked: see [`reserve`](Store::reserve) and
     /// [`append_within`](Store::append_within).
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(feature = "internals")]
     pub fn append(&self, node: NodeId, hint: Hint, done: AppendDone) {
         self.append_within(Reservation::default(), node, hint, done);
     }
 
     /// The same for a hint that room was reserved for.
     pub fn append_within(&self, reserved: Reservation, node: NodeId, hint: Hint, done: AppendDone) {
-        self.hand_in_checked(Entry::Append(Append {
-            node,
-            hint,
-            held: None,
-            answered: false,
-            reserved,
-            done,
-        }));
+        let batch = WriteBatch::of_hint(node, hint, HintKind::Pending);
+        self.hand_in_checked(Entry::new(batch, reserved, told_id(done)));
     }
 
-    /// Hands a transaction to the pipeline. `done` is called once, on the commit thread or on this
-    /// one; it must not block.
-    pub fn propose(&self, proposal: Proposal) {
-        self.hand_in_checked(Entry::Proposal(proposal));
+    /// Hands in what is to come into effect as one. `done` is called once, on the commit thread or
+    /// on this one, as soon as it is durable, or as it is seen by all; it must not block.
+    pub fn write(
+        &self,
+        batch: WriteBatch,
+        reserved: Reservation,
+        answer_early: bool,
+        done: BatchDone,
+    ) {
+        let (shared, only_asks) = (Arc::clone(&self.shared), batch.only_asks());
+        let counted: BatchDone = Box::new(move |outcome| {
+            if outcome.is_ok() && !only_asks {
+                shared.counters.transactions.fetch_add(1, Relaxed);
+            }
+            done(outcome);
+        });
+        let entry = Entry::new(batch, reserved, counted);
+        self.hand_in_checked(match answer_early {
+            true => entry.answered_early(),
+            false => entry,
+        });
     }
 
     fn hand_in_checked(&self, entry: Entry) {
@@ -288,13 +299,13 @@ impl Store {
     /// this store shares.
     pub fn check_trees(&self, trees: &[Tree]) -> Result<(), TransactionError> {
         let engine = self.shared.engine().map_err(EnqueueError::from)?;
-        pipeline::transaction::check_trees(&engine, trees)
+        pipeline::trees::check_trees(&engine, trees)
     }
 
     /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the
     /// store fails before. `done` is called as by [`append`](Store::append), unless this refuses
     /// the hint.
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(feature = "internals")]
     pub fn append_buffered(
         &self,
         node: NodeId,
@@ -318,17 +329,13 @@ impl Store {
             refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Err(shortage.refusal());
         }
-        let append = Append {
-            node,
-            hint,
-            held: None,
-            answered: true,
-            reserved,
-            done,
+        let batch = WriteBatch {
+            is_promised: true,
+            ..WriteBatch::of_hint(node, hint, HintKind::Pending)
         };
         self.shared
             .inbox
-            .hand_in(Entry::Append(append))
+            .hand_in(Entry::new(batch, reserved, told_id(done)))
             .map_err(|_| self.why_closed().into())
     }
 
@@ -556,7 +563,7 @@ impl Store {
     }
 
     /// Has the store written anew all the time, or no longer.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn rewrite_eagerly(&self, eager: bool) {
         self.shared.faults.on_rewrites(eager);
     }
@@ -578,14 +585,14 @@ impl Store {
 
     /// The most that the log grew by between two fsyncs, in bytes, since this was asked last or it
     /// was opened.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn take_most_between_fsyncs(&self) -> u64 {
         let engine = self.shared.engine();
         engine.map_or(0, |engine| engine.growth().take_most_bytes())
     }
 
     /// What the log has grown by since the last fsync, in bytes.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn unsynced_bytes(&self) -> u64 {
         let engine = self.shared.engine().ok();
         let bytes = engine.and_then(|engine| engine.unsynced_bytes().ok());
@@ -593,7 +600,7 @@ impl Store {
     }
 
     /// Makes the next commits fail in the given way.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn inject(&self, fault: CommitFault) {
         self.shared.faults.on_commit(fault);
     }

@@ -12,10 +12,7 @@ use crate::{
         commit::committer::Committer,
         failpoints::point,
         format::shutdown_summary,
-        pipeline::{
-            entry::{Control, Entry},
-            inbox::Work,
-        },
+        pipeline::{control::Control, inbox::Work, ticket::Entry},
     },
 };
 
@@ -108,19 +105,10 @@ impl Committer {
         let _ = self.guarded(|committer| committer.group(entries));
     }
 
-    /// While nothing is to be done: whether the disk still takes what is written. In a shared
-    /// database the host writes, and sled's own thread moves pages about and only logs what an
-    /// fsync of its says; so what is not on the disk there may come to more than it should, too.
+    /// While nothing is to be done: whether the disk still takes what is written.
     fn look(&mut self) -> Result<(), StorageError> {
-        let engine = self.engine()?;
-        let is_due = engine.is_due_before_batch();
-        match is_due.map_err(|error| StorageError::new("look at the log", error))? {
-            true => self.commit(),
-            false => {
-                engine.fsync()?;
-                self.check_in_place()
-            }
-        }
+        self.writer()?.look()?;
+        self.check_in_place()
     }
 
     /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.

@@ -7,10 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use hinted_handoff::{
-    HintId, NodeId, QueueId, Sequence, ShardId, ShardWrite, StoreId, WriteId,
-    testkit::{Reply, Seen},
-};
+use hinted_handoff::{HintId, NodeId, QueueId, Sequence, ShardId, ShardWrite, StoreId, WriteId};
+use hinted_handoff_testkit::{Reply, Seen};
 use tokio::time::Instant;
 
 /// All receivers of a round.

@@ -13,8 +13,9 @@ use hinted_handoff::{
     AnswerWhen, Config,
     ConsistencyLevel::{self, All, Any, One, Quorum},
     Durability, Health, Shard, ShardWrite, WriteOrdering,
-    testkit::{CommitFault, Reply, ScriptedWriter},
+    internals::CommitFault,
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 use crate::{
     applied::Applied,

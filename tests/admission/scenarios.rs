@@ -8,18 +8,18 @@ use std::{
     time::Duration,
 };
 
+use crate::common::clock::{paused, stepping};
+use crate::world::{Answer, Calls, World, config, points, shard, taken, taken_by};
 use bytes::Bytes;
 use hinted_handoff::{
     Config,
     ConsistencyLevel::{Any, One},
     Durability, EnqueueError, Health, HintedHandoff, NodeId, OwnerError, Pause, PointsWriteError,
-    ShardId, ShardWrite, WhenFull, WriteOrdering, WriteOutcome, database_config, open_database,
-    testkit::{CommitFault, Peek, PeekLimits, Reader, Reply, ScriptedWriter},
+    ShardId, ShardWrite, WhenFull, WriteOrdering, WriteOutcome, database_config,
+    internals::{CommitFault, Peek, PeekLimits, Reader},
+    open_database,
 };
-use tokio::runtime::Builder;
-
-use crate::common::clock::stepping;
-use crate::world::{Answer, Calls, World, config, points, shard, taken, taken_by};
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 type Scenario = (&'static str, fn());
 
@@ -84,15 +84,8 @@ pub const SCENARIOS: [Scenario; 17] = [
     ),
 ];
 
-/// On tokio's clock, which jumps when nothing else is to be done.
-pub fn paused(story: impl Future<Output = ()>) {
-    let mut builder = Builder::new_current_thread();
-    let runtime = builder.enable_all().start_paused(true).build();
-    runtime.unwrap().block_on(story);
-}
-
 pub fn on_threads(story: impl Future<Output = ()>) {
-    let mut builder = Builder::new_multi_thread();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(4).enable_all().build();
     runtime.unwrap().block_on(story);
 }

@@ -15,9 +15,10 @@ use bytes::Bytes;
 use hinted_handoff::{
     Amount, Config, ConsistencyLevel, HandoffError, HintedHandoff, NodeId, NodeState,
     PointsWriteError, PointsWriter, Shard, ShardId, WriteOrdering, WriteOutcome,
-    testkit::{Reply, ScriptedWriter, Seen},
 };
+use hinted_handoff_testkit::{Reply, ScriptedWriter, Seen};
 
+pub use crate::common::service::shard;
 use crate::common::{self, clock::stepping};
 
 pub type Answer = Result<WriteOutcome, PointsWriteError>;
@@ -86,13 +87,6 @@ pub fn config(dir: &Path) -> Config {
         retry_interval: Duration::from_millis(1),
         retry_max_interval: Duration::from_millis(5),
         ..common::config(dir)
-    }
-}
-
-pub fn shard(id: u64, owners: &[u64]) -> Shard {
-    Shard {
-        id: ShardId(id),
-        owners: owners.iter().copied().map(NodeId).collect(),
     }
 }
 

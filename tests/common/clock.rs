@@ -20,3 +20,10 @@ pub async fn step() {
     std::thread::sleep(Duration::from_micros(100));
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
+
+/// Runs it on paused time.
+pub fn paused<T>(work: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(work)
+}

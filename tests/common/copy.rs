@@ -1,6 +1,6 @@
 //! Unclean stops without a second process.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
 /// The files of an open store as they are, as if its process had been killed.
 pub fn copy_of(dir: &Path) -> tempfile::TempDir {
@@ -9,15 +9,16 @@ pub fn copy_of(dir: &Path) -> tempfile::TempDir {
     copy
 }
 
+/// All files but a lock's, into a directory that is made if it is missing.
 pub fn copy_files(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    let mut private = fs::DirBuilder::new();
+    private.recursive(true).mode(0o700).create(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let into = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&into).unwrap();
-            copy_files(&entry.path(), &into);
-        } else if entry.file_name() != "LOCK" {
-            fs::copy(entry.path(), into).unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_files(&entry.path(), &into),
+            false if entry.file_name() == "LOCK" => {}
+            false => drop(fs::copy(entry.path(), into).unwrap()),
         }
     }
 }

@@ -1,29 +1,21 @@
 //! Dead letters and barriers at the store itself, where a test says when each hint leaves and how.
 
-#![allow(dead_code)]
-
-use std::{sync::mpsc, time::Duration};
-
+use bytes::Bytes;
 use hinted_handoff::{
     Amount, Barrier, DeadReason, EnqueueError, HandoffError, HintId, LossReason, NodeId, ShardId,
-    testkit::{Burial, Dead, Fate, Hint, PeekedHint, Place, Store},
+    internals::{Burial, Dead, Fate, Hint, PeekedHint, Place, Store},
 };
 
-/// Waits for what `ask` is told.
-pub fn answer<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
-    let (tell, told) = mpsc::channel();
-    // Nobody listens if the wait below gave up.
-    ask(Box::new(move |answer| drop(tell.send(answer))));
-    told.recv_timeout(Duration::from_secs(60)).unwrap()
-}
+use super::{hints, told};
 
+/// What failed, as a node might say it.
 pub fn burial(error: &str) -> Burial {
     Burial {
         reason: DeadReason::Rejected,
         error: error.to_owned(),
         attempts: 3,
-        first_failed_unix_ms: 1_700_000_000_000,
-        last_failed_unix_ms: 1_700_000_060_000,
+        first_failed_unix_ms: 1_700_000_000_001,
+        last_failed_unix_ms: 1_700_000_000_200,
     }
 }
 
@@ -35,7 +27,22 @@ pub fn claimed(store: &Store, node: u64, hint: &PeekedHint) -> PeekedHint {
 
 pub fn bury(store: &Store, node: u64, hint: &PeekedHint) -> Result<(), HandoffError> {
     let hint = claimed(store, node, hint);
-    answer(|done| store.bury(NodeId(node), hint, burial("no such measurement"), done))
+    told(|done| store.bury(NodeId(node), hint, burial("no such measurement"), done))
+}
+
+/// Claims the first of the hints that wait and have this sequence.
+pub fn claim(store: &Store, node: u64, sequence: u64) -> PeekedHint {
+    let mut waiting = hints(store, node).into_iter();
+    let hint = waiting.find(|it| it.mark.sequence.0 == sequence).unwrap();
+    claimed(store, node, &hint)
+}
+
+/// Makes a hint a dead letter, by its sequence.
+pub fn bury_at(store: &Store, node: u64, sequence: u64, error: &str) -> Place {
+    let hint = claim(store, node, sequence);
+    let place = hint.mark.place();
+    told(|done| store.bury(NodeId(node), hint, burial(error), done)).unwrap();
+    place
 }
 
 /// Stores a hint that leaves at once.
@@ -45,7 +52,7 @@ pub fn append_undelivered(
     hint: Hint,
     fate: Fate,
 ) -> Result<HintId, EnqueueError> {
-    answer(|done| store.append_undelivered(NodeId(node), hint, fate, done))
+    told(|done| store.append_undelivered(NodeId(node), hint, fate, done))
 }
 
 /// Notes that a copy of 10 bytes was not stored, and waits until that is recorded.
@@ -55,12 +62,19 @@ pub fn note(store: &Store, node: u64, shard: u64) -> Result<(), HandoffError> {
         bytes: 10,
     };
     let (node, shard) = (NodeId(node), ShardId(shard));
-    answer(|done| store.note_not_stored(node, shard, copies, done))
+    told(|done| store.note_not_stored(node, shard, copies, done))
 }
 
 pub fn lose(store: &Store, node: u64, hint: &PeekedHint, reason: LossReason) -> Amount {
     let hint = claimed(store, node, hint);
-    answer(|done| store.lose(NodeId(node), vec![hint], reason, done)).unwrap()
+    told(|done| store.lose(NodeId(node), vec![hint], reason, done)).unwrap()
+}
+
+/// Loses a hint, by its sequence.
+pub fn lose_at(store: &Store, node: u64, sequence: u64, reason: LossReason) {
+    let hint = claim(store, node, sequence);
+    let left = told(|done| store.lose(NodeId(node), vec![hint], reason, done));
+    assert_eq!(left.unwrap().hints, 1);
 }
 
 pub fn deliver(store: &Store, node: u64, hint: &PeekedHint) {
@@ -76,6 +90,13 @@ pub fn letter(store: &Store, node: u64, place: Place) -> (Dead, Hint) {
     let id = id_of(store, place);
     let (_, dead, hint) = store.letter(NodeId(node), id).unwrap().unwrap();
     (dead, hint)
+}
+
+/// The sequences of a node's dead letters with their payloads.
+pub fn letters_read(store: &Store, node: u64) -> Vec<(u64, Bytes)> {
+    let found = letters(store, node).into_iter();
+    let read = |(place, _): (Place, _)| (place.sequence.0, letter(store, node, place).1.payload);
+    found.map(read).collect()
 }
 
 pub fn id_of(store: &Store, place: Place) -> HintId {
@@ -102,18 +123,28 @@ pub fn as_new(store: &Store, node: u64, place: Place) -> Hint {
 
 pub fn redrive(store: &Store, node: u64, place: Place) -> Result<Option<HintId>, HandoffError> {
     let hint = as_new(store, node, place);
-    answer(|done| store.redrive(NodeId(node), place, hint, done))
+    told(|done| store.redrive(NodeId(node), place, hint, done))
+}
+
+/// Sends a dead letter on, and leaves it the time at which it was enqueued.
+pub fn redrive_as_it_is(store: &Store, node: u64, place: Place) -> HintId {
+    let hint = Hint {
+        enqueued_unix_ms: letter(store, node, place).1.enqueued_unix_ms,
+        ..as_new(store, node, place)
+    };
+    let sent = told(|done| store.redrive(NodeId(node), place, hint, done));
+    sent.unwrap().unwrap()
 }
 
 pub fn discard(store: &Store, node: u64, places: Vec<Place>) -> Amount {
-    answer(|done| store.discard(NodeId(node), places, done)).unwrap()
+    told(|done| store.discard(NodeId(node), places, done)).unwrap()
 }
 
 pub fn remove_node(store: &Store, node: u64) -> Amount {
-    answer(|done| store.remove_node(NodeId(node), done)).unwrap()
+    told(|done| store.remove_node(NodeId(node), done)).unwrap()
 }
 
 pub fn barrier(store: &Store, nodes: &[u64]) -> Result<Barrier, HandoffError> {
     let nodes = nodes.iter().copied().map(NodeId).collect();
-    answer(|done| store.barrier(nodes, done))
+    told(|done| store.barrier(nodes, done))
 }

@@ -4,13 +4,23 @@
 #![allow(dead_code)]
 
 pub mod clock;
+pub mod copy;
+pub mod frozen;
+pub mod hosting;
+pub mod letters;
+pub mod service;
 
-use std::{path::Path, sync::mpsc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Config, DeadReason, EnqueueError, HintId, LossReason, NodeId, ShardId,
-    testkit::{Burial, Held, Hint, Peek, PeekLimits, PeekedHint, Place, Reader, Store},
+    Config, EnqueueError, HintId, NodeId, ShardId,
+    internals::{Held, Hint, Peek, PeekLimits, PeekedHint, Reader, Store},
 };
 
 pub const EVERYTHING: PeekLimits = PeekLimits {
@@ -118,76 +128,75 @@ pub fn sync(store: &Store) {
     told(|done| store.sync(done)).unwrap();
 }
 
-/// Asks something, and waits for the answer.
-pub fn told<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
-    let (tell, told) = mpsc::channel();
-    ask(Box::new(move |answer| tell.send(answer).unwrap()));
-    told.recv_timeout(Duration::from_secs(20)).unwrap()
-}
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What failed, as a node might say it.
-pub fn burial(error: &str) -> Burial {
-    Burial {
-        reason: DeadReason::Rejected,
-        error: error.to_owned(),
-        attempts: 3,
-        first_failed_unix_ms: 1_700_000_000_001,
-        last_failed_unix_ms: 1_700_000_000_200,
+/// Blocks until it is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Claims one of the hints that are pending, by its sequence.
-pub fn claim(store: &Store, node: u64, sequence: u64) -> PeekedHint {
-    let mut claimed = hints(store, node);
-    claimed.retain(|it| it.mark.sequence.0 == sequence);
-    claimed.truncate(1);
-    store.claim(NodeId(node), &mut claimed);
-    claimed.pop().unwrap()
+/// Waits, in real time, until it is so.
+pub async fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
-/// Makes a hint a dead letter.
-pub fn bury(store: &Store, node: u64, sequence: u64, error: &str) -> Place {
-    let hint = claim(store, node, sequence);
-    let place = hint.mark.place();
-    told(|done| store.bury(NodeId(node), hint, burial(error), done)).unwrap();
-    place
+/// What must not hang.
+pub async fn within<T>(work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.expect("it hangs")
 }
 
-pub fn lose(store: &Store, node: u64, sequence: u64, reason: LossReason) {
-    let hint = claim(store, node, sequence);
-    let left = told(|done| store.lose(NodeId(node), vec![hint], reason, done));
-    assert_eq!(left.unwrap().hints, 1);
+/// This program once more, as a child that runs one test of it, `module::name`.
+pub fn child_for(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture"]);
+    command
 }
 
-/// Sends a dead letter on.
-pub fn redrive(store: &Store, node: u64, letter: Place) -> HintId {
-    let id = HintId {
-        store: store.id(),
-        queue: letter.queue.queue,
-        sequence: letter.sequence,
-    };
-    let (_, _, stored) = store.letter(NodeId(node), id).unwrap().unwrap();
-    let hint = Hint {
-        origin: Some(stored.origin.unwrap_or((id.queue, id.sequence))),
-        ..stored
-    };
-    let now = told(|done| store.redrive(NodeId(node), letter, hint, done));
-    now.unwrap().unwrap()
+/// A file of `tests/golden`.
+pub fn golden(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    folder.join(name)
 }
 
-/// The sequences of a node's dead letters with their payloads.
-pub fn letters(store: &Store, node: u64) -> Vec<(u64, Bytes)> {
-    let found = store.letters(NodeId(node), None, usize::MAX).unwrap();
-    let read = |(place, _): &(Place, _)| {
-        let id = HintId {
-            store: store.id(),
-            queue: place.queue.queue,
-            sequence: place.sequence,
-        };
-        let (_, _, hint) = store.letter(NodeId(node), id).unwrap().unwrap();
-        (place.sequence.0, hint.payload)
-    };
-    found.iter().map(read).collect()
+/// Bytes of all files below a directory. What goes while it is looked at counts no more.
+pub fn bytes_on_disk(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(it) if it.is_dir() => bytes_on_disk(&entry.path()),
+        Ok(it) => it.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+/// A payload that stands nowhere else on the disk.
+pub fn marked(number: u64) -> Vec<u8> {
+    [format!("hint-{number}-").into_bytes(), noise(40, number)].concat()
+}
+
+/// Sequences that the store says the disk lost, first and last.
+pub fn lost_ranges(store: &Store) -> Vec<(u64, u64)> {
+    let damage = store.stats().damage;
+    let ranges = damage.iter().filter_map(|damage| damage.lost);
+    ranges.map(|(first, last)| (first.0, last.0)).collect()
+}
+
+/// Asks something, and waits for the answer.
+pub fn told<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
+    let (tell, told) = mpsc::channel();
+    // Nobody listens if the wait below gave up.
+    ask(Box::new(move |answer| drop(tell.send(answer))));
+    told.recv_timeout(Duration::from_secs(60)).unwrap()
 }
 
 pub fn generation(dir: &Path) -> std::path::PathBuf {
@@ -275,12 +284,7 @@ pub fn chunk_keys(hints: &sled::Tree, node: u64) -> Vec<sled::IVec> {
 
 /// Bytes that do not compress, the same for the same seed.
 pub fn noise(bytes: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..bytes).map(|_| next()).collect()
+    let mut noise = vec![0; bytes];
+    fastrand::Rng::with_seed(seed).fill(&mut noise);
+    noise
 }

@@ -7,13 +7,14 @@ use std::{
 };
 
 use hinted_handoff::{
-    DeadReason, HintId, Loss, LossReason, NodeId, WhenFull, WriteId, testkit::Dead,
+    DeadReason, HintId, Loss, LossReason, NodeId, WhenFull, WriteId, internals::Dead,
 };
 use tokio::time::Instant;
 
 use crate::{
+    common::letters::id_of,
     journal::Told,
-    ledger::{Entry, Whereabouts, id, number, number_of, pending, plus},
+    ledger::{Entry, Whereabouts, number, number_of, pending, plus},
     life::{GRACE, LETTERS, LOOKS_APART, Life, PURGE_AFTER},
     receiver::{Heard, Taken},
     service::ServiceStory,
@@ -94,14 +95,14 @@ impl ServiceStory {
         let mut writes = BTreeMap::new();
         for node in NODES {
             for hint in pending(&store, node) {
-                let place = id(&store, hint.mark.place());
+                let place = id_of(&store, hint.mark.place());
                 writes.insert(number(&hint), hint.hint.write);
                 let other = there.insert(number(&hint), place);
                 assert_eq!(other, None, "{place} is there twice");
             }
             let listed = store.letters(NodeId(node), None, usize::MAX);
             for (place, dead) in listed.unwrap_or_default() {
-                let place = id(&store, place);
+                let place = id_of(&store, place);
                 let (_, _, hint) = store.letter(NodeId(node), place).unwrap().unwrap();
                 writes.insert(number_of(&hint.payload), hint.write);
                 letters.insert(number_of(&hint.payload), (place, dead));

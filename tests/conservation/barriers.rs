@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hinted_handoff::{Barrier, BarrierState, testkit::Store};
+use hinted_handoff::{Barrier, BarrierState, internals::Store};
 
 use crate::ledger::{Ledger, Whereabouts};
 

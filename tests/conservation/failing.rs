@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use hinted_handoff::{
-    Accepted, FailedOutcome, HandoffError, Health, NodeId, Pause, ShardId, testkit::CommitFault,
+    Accepted, FailedOutcome, HandoffError, Health, NodeId, Pause, ShardId, internals::CommitFault,
 };
 use tokio::time::advance;
 
 use crate::{
     audit::{NODES, Step},
-    copy::copy_of,
-    frozen::until,
+    common::{copy::copy_of, frozen::until},
     life::{Life, breathe, config},
     service::ServiceStory,
 };

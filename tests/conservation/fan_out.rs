@@ -14,7 +14,7 @@ use hinted_handoff::{
     AnswerWhen, Config,
     ConsistencyLevel::{All, Any, One, Quorum},
     LossReason, NodeId, NodeStats, PointsWriteError, PointsWriter, Shard, ShardId,
-    testkit::{CommitFault, WallClock},
+    internals::{CommitFault, WallClock},
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -22,8 +22,10 @@ use tokio::time::advance;
 
 use crate::{
     Counts,
-    copy::copy_of,
-    frozen::{Frozen, freeze},
+    common::{
+        copy::copy_of,
+        frozen::{Frozen, freeze},
+    },
     ledger::{number, number_of, pending},
     life::{Life, breathe, config},
     receiver::{Mood, Nodes},
@@ -275,7 +277,7 @@ impl FanOutStory {
             }
             let letters = store.letters(NodeId(node), None, usize::MAX);
             for (place, _) in letters.unwrap_or_default() {
-                let id = crate::ledger::id(&store, place);
+                let id = crate::common::letters::id_of(&store, place);
                 let (_, _, hint) = store.letter(NodeId(node), id).unwrap().unwrap();
                 found.dead.insert((node, number_of(&hint.payload)));
             }

@@ -3,7 +3,7 @@
 
 use hinted_handoff::{
     Amount, NodeId,
-    testkit::{Peek, PeekLimits, Reader, Store},
+    internals::{Peek, PeekLimits, Reader, Store},
 };
 
 use super::{NODES, Story};

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hinted_handoff::{
     Amount, HintId, LossReason, Losses, NodeId, WriteId,
-    testkit::{Peek, PeekLimits, PeekedHint, Reader, Store},
+    internals::{Peek, PeekLimits, PeekedHint, Reader, Store},
 };
+
+use crate::common::letters::id_of;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whereabouts {
@@ -169,7 +171,10 @@ impl Ledger {
         let letters = store
             .letters(NodeId(node), None, usize::MAX)
             .unwrap_or_default();
-        let found: BTreeSet<HintId> = letters.iter().map(|(place, _)| id(store, *place)).collect();
+        let found: BTreeSet<HintId> = letters
+            .iter()
+            .map(|(place, _)| id_of(store, *place))
+            .collect();
         let ids: BTreeSet<HintId> = wanted.iter().map(|it| self.hints[it].id).collect();
         assert_eq!(found, ids, "dead letters of {node}");
         for number in &wanted {
@@ -242,13 +247,5 @@ pub fn plus(one: Amount, other: Amount) -> Amount {
     Amount {
         hints: one.hints + other.hints,
         bytes: one.bytes + other.bytes,
-    }
-}
-
-pub fn id(store: &Store, place: hinted_handoff::testkit::Place) -> HintId {
-    HintId {
-        store: store.id(),
-        queue: place.queue.queue,
-        sequence: place.sequence,
     }
 }

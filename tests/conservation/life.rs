@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use hinted_handoff::{
     Config, Durability, HandoffError, HintedHandoff, WhenFull,
-    testkit::{Store, WallClock},
+    internals::{Store, WallClock},
 };
 use tokio::time::{Instant, advance};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hinted_handoff::{Amount, BarrierState, HandoffError, HintId, NodeId, Pause, testkit::Hold};
+use hinted_handoff::{Amount, BarrierState, HandoffError, HintId, NodeId, Pause, internals::Hold};
 use tokio::time::Instant;
 
 use crate::{

@@ -11,10 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use hinted_handoff::{
-    HintId, NodeId, Pong, ShardWrite, ShardWriter, WriteError, WriteId,
-    testkit::{Reply, ScriptedWriter},
-};
+use hinted_handoff::{HintId, NodeId, Pong, ShardWrite, ShardWriter, WriteError, WriteId};
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use parking_lot::Mutex;
 
 use crate::{Counts, ledger::number_of};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use hinted_handoff::{LossReason, Pause, testkit::WallClock};
+use hinted_handoff::{LossReason, Pause, internals::WallClock};
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
 
@@ -14,7 +14,7 @@ use crate::{
     Counts,
     audit::{NODES, Step},
     barriers::Marked,
-    frozen::{Frozen, freeze},
+    common::frozen::{Frozen, freeze},
     ledger::{Entry, Ledger, Whereabouts},
     life::{Handoff, Life, config},
     operating::Waiting,

@@ -8,16 +8,20 @@ mod undelivered;
 use std::{collections::BTreeMap, path::Path, sync::mpsc, time::Duration};
 
 use hinted_handoff::{
-    Config, DeadReason, HandoffError, Health, HintId, LossReason, NodeId, ShardId, WriteId,
-    testkit::{Burial, CommitFault, Held, Hint, PeekedHint, Place, Store},
+    Config, HandoffError, Health, HintId, LossReason, NodeId, ShardId, WriteId,
+    internals::{CommitFault, Held, Hint, PeekedHint, Place, Store},
 };
 use tempfile::TempDir;
 
 use crate::{
     barriers::Marked,
-    common::sync,
-    copy::copy_of,
-    ledger::{Entry, Ledger, Whereabouts, id, number, pending},
+    common::{
+        self,
+        copy::copy_of,
+        letters::{burial, id_of},
+        sync,
+    },
+    ledger::{Entry, Ledger, Whereabouts, number, pending},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,24 +43,13 @@ pub struct Story {
 
 fn config(dir: &Path) -> Config {
     Config {
-        min_free_disk: 0,
         max_dead_letters: LETTERS,
-        ..Config::new(dir)
+        ..common::config(dir)
     }
 }
 
 fn open(dir: &Path) -> Store {
     Store::open(&config(dir), Box::new(|_| {})).unwrap()
-}
-
-fn burial() -> Burial {
-    Burial {
-        reason: DeadReason::Rejected,
-        error: "no such field".to_owned(),
-        attempts: 1,
-        first_failed_unix_ms: 1,
-        last_failed_unix_ms: 2,
-    }
 }
 
 impl Story {
@@ -257,7 +250,9 @@ impl Story {
     fn bury(&mut self, node: u64) {
         for hint in self.claimed(node, 3) {
             let (number, letter) = (number(&hint), hint.clone());
-            let buried = self.told(|store, done| store.bury(NodeId(node), letter, burial(), done));
+            let buried = self.told(|store, done| {
+                store.bury(NodeId(node), letter, burial("no such field"), done)
+            });
             buried.unwrap();
             self.mark(&[hint], Whereabouts::Dead);
             self.count("buried", 1);
@@ -273,7 +268,7 @@ impl Story {
             .unwrap();
         let there: Vec<_> = letters
             .iter()
-            .map(|(place, _)| id(self.store(), *place))
+            .map(|(place, _)| id_of(self.store(), *place))
             .collect();
         let dead = self.ledger.all(node, Whereabouts::Dead);
         let gone: Vec<_> = dead

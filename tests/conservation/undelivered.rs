@@ -4,11 +4,14 @@ use std::sync::mpsc;
 
 use hinted_handoff::{
     Amount, HintId, LossReason, NodeId, ShardId,
-    testkit::{CommitFault, Fate, Hint},
+    internals::{CommitFault, Fate, Hint},
 };
 
-use super::{PATIENCE, Story, burial};
-use crate::ledger::{Whereabouts, id, number_of, plus};
+use super::{PATIENCE, Story};
+use crate::{
+    common::letters::{burial, id_of},
+    ledger::{Whereabouts, number_of, plus},
+};
 
 impl Story {
     /// Some leave with the group that stores them, beside others that stay.
@@ -30,7 +33,7 @@ impl Story {
     fn fate(&mut self) -> (Fate, Whereabouts) {
         let obsolete = LossReason::Obsolete;
         match self.random.bool() {
-            true => (Fate::Dead(burial()), Whereabouts::Dead),
+            true => (Fate::Dead(burial("no such field")), Whereabouts::Dead),
             false => (Fate::Lost(obsolete), Whereabouts::Journalled(obsolete)),
         }
     }
@@ -73,7 +76,7 @@ impl Story {
         self.store().inject(CommitFault::Fail);
         let (tell, told) = mpsc::channel();
         let done = move |result| tell.send(result).unwrap();
-        let fate = Fate::Dead(burial());
+        let fate = Fate::Dead(burial("no such field"));
         self.store()
             .append_undelivered(NodeId(node), hint, fate, Box::new(done));
         assert!(told.recv_timeout(PATIENCE).unwrap().is_err());
@@ -83,7 +86,7 @@ impl Story {
         let ids: Vec<_> = letters
             .unwrap_or_default()
             .iter()
-            .map(|(place, _)| id(self.store(), *place))
+            .map(|(place, _)| id_of(self.store(), *place))
             .collect();
         let found = ids.into_iter().find(|id| {
             let (_, _, hint) = self.store().letter(NodeId(node), *id).unwrap().unwrap();

@@ -13,7 +13,7 @@ use std::{
 
 use hinted_handoff::{
     Config, NodeId, OnUnopenable, OpenError,
-    testkit::{Leave, Peek, PeekLimits, Reader, Store},
+    internals::{Leave, Peek, PeekLimits, Reader, Store},
 };
 
 use crate::{

@@ -7,7 +7,7 @@ use std::{
 
 use hinted_handoff::{
     HintId,
-    testkit::{self, PeekedHint},
+    internals::{self, PeekedHint},
 };
 
 /// A hint's place in the store.
@@ -26,7 +26,7 @@ pub struct Hint {
 
 impl Hint {
     /// A hint as it was handed in and answered.
-    pub fn of_new(id: HintId, hint: &testkit::Hint) -> Hint {
+    pub fn of_new(id: HintId, hint: &internals::Hint) -> Hint {
         Hint {
             key: Key {
                 queue: id.queue.0,
@@ -37,7 +37,7 @@ impl Hint {
     }
 
     /// What any hint with this content has for a fingerprint, whatever its place.
-    pub fn fingerprint_of(hint: &testkit::Hint) -> u64 {
+    pub fn fingerprint_of(hint: &internals::Hint) -> u64 {
         let mut hasher = DefaultHasher::new();
         (hint.shard, hint.format, hint.enqueued_unix_ms).hash(&mut hasher);
         hint.payload.hash(&mut hasher);

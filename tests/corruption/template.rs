@@ -11,7 +11,7 @@ use std::{
 
 use hinted_handoff::{
     NodeId,
-    testkit::{Leave, Store},
+    internals::{Leave, Store},
 };
 
 use crate::{
@@ -233,7 +233,7 @@ impl Making {
         };
         for node in NODES {
             let pending = content.pending.entry(node).or_default();
-            while let hinted_handoff::testkit::Peek::Hints(found) = peek(&store, node) {
+            while let hinted_handoff::internals::Peek::Hints(found) = peek(&store, node) {
                 pending.extend(found.iter().map(Hint::of_peeked));
                 let last = found.last().unwrap().mark;
                 store.ack(NodeId(node), last, Leave::Delivered).unwrap();

@@ -3,17 +3,27 @@
 
 #![allow(dead_code)]
 
+mod side_by_side;
+
 use std::{
+    fmt::Debug,
     fs, io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use hinted_handoff::{
-    Config, Durability,
-    testkit::{Counts, CrashLoop, Ended, Manner, PowerCut, Stop, TransactionalWorkload, Workload},
+use hinted_handoff::{Config, Durability};
+use hinted_handoff_testkit::{
+    Counts, CrashLoop, Ended, Manner, PowerCut, Stop, TransactionalWorkload, Workload,
 };
+
+pub use side_by_side::side_by_side;
 
 /// Nothing told for so long is a hang. Generous: it only ever ends a run that is lost.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -245,42 +255,84 @@ pub fn add(sum: &mut Counts, counts: Counts) {
     sum.consumed += counts.consumed;
 }
 
-/// Runs series after series, each `lives` long, until `HH_CYCLES` stops (or as many as CI does) are
-/// made; says what was seen. `series` is given its seed, its number and its lives. False if
-/// anything is broken.
+/// Runs series, each `lives` long, until `HH_CYCLES` stops (or `usually` so many) are made; says
+/// what was seen. `series` is given its seed, its number and its lives. False if anything is
+/// broken.
 pub fn repeat(
     suite: &str,
-    in_ci: u64,
+    usually: u64,
     lives: u64,
-    series: impl FnMut(u64, u64, u64) -> Result<Counts, String>,
+    series: impl Fn(u64, u64, u64) -> Result<Counts, String> + Sync,
 ) -> bool {
-    repeat_until(suite, cycles(in_ci), lives, series)
+    repeat_until(suite, cycles(usually), lives, add, series)
 }
 
-/// [`repeat`] until `wanted` stops are made.
-pub fn repeat_until(
+/// [`repeat`] until `wanted` stops are made; `add` adds up what was seen.
+pub fn repeat_until<T: Default + Debug + Send>(
     suite: &str,
     wanted: u64,
     lives: u64,
-    mut series: impl FnMut(u64, u64, u64) -> Result<Counts, String>,
+    add: impl Fn(&mut T, T) + Sync,
+    series: impl Fn(u64, u64, u64) -> Result<T, String> + Sync,
 ) -> bool {
-    let (mut stops, seed) = (0, seed());
+    let (stores, seed) = (wanted.div_ceil(lives), seed());
     println!("{suite}: {wanted} stops, HH_SEED={seed}");
-    let (mut sum, mut stores) = (Counts::default(), 0);
-    while stops < wanted {
-        let lives = lives.min(wanted - stops);
-        match series(seed.wrapping_add(stores), stores, lives) {
-            Ok(counts) => add(&mut sum, counts),
+    let (sum, failed) = (Mutex::new(T::default()), AtomicBool::new(false));
+    side_by_side(stores, |number| {
+        let lives = lives.min(wanted - number * lives);
+        match series(seed.wrapping_add(number), number, lives) {
+            Ok(seen) => {
+                add(&mut sum.lock().unwrap(), seen);
+                ControlFlow::Continue(())
+            }
             Err(broken) => {
                 println!("FAILED: {broken}");
-                return false;
+                failed.store(true, Relaxed);
+                ControlFlow::Break(())
             }
         }
-        stops += lives;
-        stores += 1;
+    });
+    let (sum, sound) = (sum.into_inner().unwrap(), !failed.into_inner());
+    if sound {
+        println!("{suite}: {wanted} stops, {stores} stores, 0 violations: {sum:?}");
     }
-    println!("{suite}: {stops} stops, {stores} stores, 0 violations: {sum:?}");
-    true
+    sound
+}
+
+/// What is broken in one of `series_max` series of a control, which are given their seed and
+/// number. `None`, and said so, if the suite sees nothing.
+pub fn caught<T>(
+    suite: &str,
+    control: &str,
+    series_max: u64,
+    series: impl Fn(u64, u64) -> Result<T, String> + Sync,
+) -> Option<String> {
+    let seed = seed();
+    println!("{suite}, control {control}: HH_SEED={seed}");
+    let caught = Mutex::new(None);
+    side_by_side(series_max, |number| {
+        let Err(broken) = series(seed.wrapping_add(number), number) else {
+            return ControlFlow::Continue(());
+        };
+        *caught.lock().unwrap() = Some((number, broken));
+        ControlFlow::Break(())
+    });
+    match caught.into_inner().unwrap() {
+        Some((number, broken)) => {
+            println!(
+                "control {control}: caught in series {}: {broken}",
+                number + 1
+            );
+            Some(broken)
+        }
+        None => {
+            println!(
+                "FAILED: control {control}: nothing was wrong in {series_max} series: the suite \
+                 sees nothing"
+            );
+            None
+        }
+    }
 }
 
 /// The closing line of a suite, and its exit code.
@@ -310,9 +362,9 @@ pub fn can_cut_power(suite: &str) -> Result<bool, ExitCode> {
     Ok(false)
 }
 
-/// `HH_CYCLES`, or what CI does.
-pub fn cycles(in_ci: u64) -> u64 {
-    std::env::var("HH_CYCLES").map_or(in_ci, |text| text.parse().unwrap())
+/// `HH_CYCLES`, or what is usual.
+pub fn cycles(usually: u64) -> u64 {
+    std::env::var("HH_CYCLES").map_or(usually, |text| text.parse().unwrap())
 }
 
 /// `HH_SEED` runs a seed again.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hinted_handoff::testkit::Stop;
+use hinted_handoff_testkit::Stop;
 
 use crate::{
     coordinator::{NODES, Orders},

@@ -4,16 +4,16 @@ mod common;
 use std::{fmt::Write as _, fs, io::Write as _, path::Path, process::Command};
 
 use common::*;
-use hinted_handoff::{NodeId, testkit::{Leave, Peek, Reader}};
+use hinted_handoff::{NodeId, internals::{Leave, Peek, Reader}};
 
-fn burst(store: &hinted_handoff::testkit::Store, node: u64, numbers: std::ops::RangeInclusive<u64>) {
+fn burst(store: &hinted_handoff::internals::Store, node: u64, numbers: std::ops::RangeInclusive<u64>) {
     let hints = numbers.map(|it| hint(node * 10 + it % 3, format!("node={node} hint={it} {}", "x".repeat(it as usize * 7))));
     for result in try_append(store, node, hints.collect()) {
         result.unwrap();
     }
 }
 
-fn ack(store: &hinted_handoff::testkit::Store, node: u64, index: usize) {
+fn ack(store: &hinted_handoff::internals::Store, node: u64, index: usize) {
     let mark = hints(store, node)[index].mark;
     store.ack(NodeId(node), mark, Leave::Delivered).unwrap();
     sync(store);

@@ -4,7 +4,7 @@ mod common;
 use std::{fmt::Write as _, fs, io::Write as _, path::Path, process::Command};
 
 use common::*;
-use hinted_handoff::{LossReason, NodeId, testkit::{Leave, Peek, Reader}};
+use hinted_handoff::{LossReason, NodeId, internals::{Leave, Peek, Reader}};
 
 /// Bytes that do not compress.
 fn noise(bytes: usize, seed: u64) -> Vec<u8> {
@@ -13,14 +13,14 @@ fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     noise
 }
 
-fn burst(store: &hinted_handoff::testkit::Store, node: u64, numbers: std::ops::RangeInclusive<u64>) {
+fn burst(store: &hinted_handoff::internals::Store, node: u64, numbers: std::ops::RangeInclusive<u64>) {
     let hints = numbers.map(|it| hint(node * 10 + it % 3, format!("node={node} hint={it} {}", "x".repeat(it as usize * 7))));
     for result in try_append(store, node, hints.collect()) {
         result.unwrap();
     }
 }
 
-fn ack(store: &hinted_handoff::testkit::Store, node: u64, index: usize) {
+fn ack(store: &hinted_handoff::internals::Store, node: u64, index: usize) {
     let mark = hints(store, node)[index].mark;
     store.ack(NodeId(node), mark, Leave::Delivered).unwrap();
     sync(store);

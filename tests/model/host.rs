@@ -3,35 +3,28 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, mpsc},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, EnqueueError, FailedOutcome, HandoffError, Health, HintId, NodeId, Sequence, ShardId,
-    WriteId,
-    testkit::{
-        CommitFault, Fate, Hint, HintNumber, Leave, Mark, PeekLimits, PeekedHint, QueueModel,
-        Reader, Store,
-    },
+    Amount, EnqueueError, FailedOutcome, HandoffError, HintId, NodeId, Sequence, ShardId, WriteId,
+    internals::{CommitFault, Fate, Hint, Leave, Mark, PeekLimits, PeekedHint, Reader, Store},
 };
+use hinted_handoff_testkit::{HintNumber, QueueModel};
 use proptest_state_machine::StateMachineTest;
 use tempfile::TempDir;
 
 use crate::{
-    common::{burial, generation, open},
-    copy::Copy,
+    common::{generation, letters::burial, open},
     operation::{Failing, NODES, Operation, Payload, Plan},
-    runner::Counts,
+    runner::{Counts, Findings},
 };
 
 /// Whoever waits longer waits for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// What would be answered or shown before its fsync, is so by then.
-const TOO_EARLY: Duration = Duration::from_millis(2);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// As a node's task peeks.
 const BATCH: PeekLimits = PeekLimits {
     hints: 64,
@@ -44,19 +37,18 @@ pub struct Model;
 
 /// A store under test, and what is expected of it.
 pub struct Host {
-    root: TempDir,
-    dir: PathBuf,
-    store: Option<Store>,
+    pub root: TempDir,
+    pub dir: PathBuf,
+    pub store: Option<Store>,
     /// As a node's task does, each outlives what happens to the queue behind it.
     readers: BTreeMap<u64, Reader>,
-    model: QueueModel,
+    pub model: QueueModel,
     tell: mpsc::Sender<Told>,
     told: mpsc::Receiver<Told>,
     waiting: HashSet<HintNumber>,
     /// The storage was told to fail, so hints may be refused or of unknown outcome.
-    failing: bool,
-    broken: Vec<String>,
-    counts: BTreeMap<&'static str, u64>,
+    pub failing: bool,
+    pub found: Findings,
 }
 
 struct Told {
@@ -83,13 +75,12 @@ impl StateMachineTest for Model {
             told,
             waiting: HashSet::new(),
             failing: false,
-            broken: Vec::new(),
-            counts: BTreeMap::new(),
+            found: Findings::default(),
         }
     }
 
     fn apply(mut host: Host, _: &Plan, operation: Operation) -> Host {
-        host.count("operations", 1);
+        host.found.count("operations", 1);
         host.carry_out(&operation);
         host.check();
         host
@@ -97,10 +88,7 @@ impl StateMachineTest for Model {
 
     fn teardown(mut host: Host, _: Plan) {
         host.take_everything();
-        let mut counts = COUNTS.lock().unwrap();
-        for (what, count) in &host.counts {
-            *counts.entry(what).or_default() += count;
-        }
+        host.found.add_to(&COUNTS);
     }
 }
 
@@ -145,7 +133,7 @@ impl Host {
             Operation::AckAhead { node, by } => self.ack_ahead(*node, *by),
             Operation::Sync => {
                 let synced = self.sync();
-                self.expect(synced.is_ok(), || format!("sync: {synced:?}"));
+                self.found.expect_ok("sync", synced);
                 self.model.synced();
             }
             Operation::Remove { node } => self.remove(*node),
@@ -161,17 +149,7 @@ impl Host {
         }
     }
 
-    fn count(&mut self, what: &'static str, more: u64) {
-        *self.counts.entry(what).or_default() += more;
-    }
-
-    fn expect(&mut self, kept: bool, broken: impl FnOnce() -> String) {
-        if !kept {
-            self.broken.push(broken());
-        }
-    }
-
-    fn store(&self) -> &Store {
+    pub fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
 
@@ -181,16 +159,22 @@ impl Host {
         self.model.check(store);
         let stats = store.stats();
         let (damage, rebuilt) = (stats.damage, stats.moved_aside);
-        self.expect(damage.is_empty() && rebuilt.is_none(), || {
-            format!("damage: {damage:?}, moved aside: {rebuilt:?}")
-        });
-        let broken: Vec<_> = self.broken.iter().chain(self.model.violations()).collect();
+        self.found
+            .expect(damage.is_empty() && rebuilt.is_none(), || {
+                format!("damage: {damage:?}, moved aside: {rebuilt:?}")
+            });
+        let broken: Vec<_> = self
+            .found
+            .broken
+            .iter()
+            .chain(self.model.violations())
+            .collect();
         assert!(broken.is_empty(), "{broken:#?}");
     }
 
     fn hint(&mut self, node: u64, bytes: usize) -> Hint {
-        self.count("hints", 1);
-        let number = self.counts["hints"];
+        self.found.count("hints", 1);
+        let number = self.found.counts["hints"];
         Hint {
             shard: ShardId(node * 10 + number % 3),
             format: number as u16,
@@ -235,23 +219,23 @@ impl Host {
         self.model.answered(number, &answer);
         match answer.as_ref().map_err(EnqueueError::outcome) {
             Ok(_) => {}
-            Err(FailedOutcome::Refused) => self.count("refused", 1),
-            Err(FailedOutcome::Unknown) => self.count("unknown", 1),
+            Err(FailedOutcome::Refused) => self.found.count("refused", 1),
+            Err(FailedOutcome::Unknown) => self.found.count("unknown", 1),
         }
         if !self.failing && answer.is_err() {
-            self.broken.push(format!("{number:?}: {answer:?}"));
+            self.found.broken.push(format!("{number:?}: {answer:?}"));
         }
     }
 
     /// Takes in what the store has told by now.
-    fn hear(&mut self) {
+    pub fn hear(&mut self) {
         while let Ok(told) = self.told.try_recv() {
             self.heard(told);
         }
     }
 
     /// One burst, and all answers to it.
-    fn append(&mut self, node: u64, payloads: &[Payload]) -> Vec<Result<HintId, EnqueueError>> {
+    pub fn append(&mut self, node: u64, payloads: &[Payload]) -> Vec<Result<HintId, EnqueueError>> {
         let mut burst = HashSet::new();
         for payload in payloads {
             let hint = self.hint(node, payload.bytes);
@@ -279,14 +263,14 @@ impl Host {
         hint: Hint,
         done: impl FnOnce(Result<HintId, EnqueueError>) + Send + 'static,
     ) {
-        self.count("undelivered", 1);
+        self.found.count("undelivered", 1);
         let fate = Fate::Dead(burial("refused by one owner alone"));
         let node = NodeId(node);
         self.store()
             .append_undelivered(node, hint, fate, Box::new(done));
     }
 
-    fn buffer(&mut self, node: u64, payload: Payload) {
+    pub fn buffer(&mut self, node: u64, payload: Payload) {
         let hint = self.hint(node, payload.bytes);
         let (number, done) = self.hand_in(node, &hint, payload.leaves);
         if payload.leaves {
@@ -322,8 +306,8 @@ impl Host {
         let mark = last.mark;
         let mut expected = [Amount::default(); 3];
         expected[0] = self.model.ack(node, mark.queue.queue, mark.sequence);
-        self.count("acknowledged", left[0].hints);
-        self.expect(left == expected, || {
+        self.found.count("acknowledged", left[0].hints);
+        self.found.expect(left == expected, || {
             format!("{left:?} left with {mark:?}, expected {expected:?}")
         });
     }
@@ -344,12 +328,12 @@ impl Host {
         };
         let left = self.store().ack(NodeId(node), mark, Leave::Delivered);
         let left = left.unwrap();
-        self.expect(left == Amount::default(), || {
+        self.found.expect(left == Amount::default(), || {
             format!("{left:?} left with {mark:?}, which is not there")
         });
     }
 
-    fn sync(&mut self) -> Result<(), HandoffError> {
+    pub fn sync(&mut self) -> Result<(), HandoffError> {
         let (tell, told) = mpsc::channel();
         self.store().sync(move |result| drop(tell.send(result)));
         let result = told.recv_timeout(PATIENCE).expect("a sync hangs");
@@ -357,7 +341,7 @@ impl Host {
         result
     }
 
-    fn try_to_remove(&mut self, node: u64) -> Result<Amount, HandoffError> {
+    pub fn try_to_remove(&mut self, node: u64) -> Result<Amount, HandoffError> {
         let (tell, told) = mpsc::channel();
         let done = move |result| drop(tell.send(result));
         self.store().remove_node(NodeId(node), done);
@@ -370,13 +354,13 @@ impl Host {
         let removed = self.try_to_remove(node);
         let is_known = self.model.knows(NodeId(node));
         let expected = self.model.removed(NodeId(node));
-        self.count("discarded", expected.hints);
+        self.found.count("discarded", expected.hints);
         let kept = match &removed {
             Ok(amount) => *amount == expected,
             Err(HandoffError::UnknownNode { .. }) => !is_known,
             Err(_) => false,
         };
-        self.expect(kept, || {
+        self.found.expect(kept, || {
             format!("node {node}: {removed:?} were discarded, expected {expected:?}")
         });
     }
@@ -384,175 +368,26 @@ impl Host {
     fn reopen(&mut self, clean: bool) {
         let closed = self.store().close();
         self.hear();
-        self.expect(closed.is_ok(), || format!("close: {closed:?}"));
+        self.found.expect_ok("close", closed);
         self.model.closed();
         if clean {
-            self.count("clean stops", 1);
+            self.found.count("clean stops", 1);
         } else {
             fs::remove_file(generation(&self.dir).join("CLEAN")).unwrap();
-            self.count("unclean stops", 1);
+            self.found.count("unclean stops", 1);
             self.model.stopped_uncleanly();
         }
         self.open();
     }
 
     /// Drops what is left of the store before, and opens the one in `dir` as another process would.
-    fn open(&mut self) {
+    pub fn open(&mut self) {
         self.store = None;
         (self.tell, self.told) = mpsc::channel();
         self.waiting.clear();
         self.readers.clear();
         self.failing = false;
         self.store = Some(open(&self.dir));
-    }
-
-    /// See `copy.rs` for what makes the copy a crash.
-    fn crash(&mut self, in_flight: &[(u64, Payload)], removing: Option<u64>, log_percent: u8) {
-        self.store().inject(CommitFault::Hang);
-        for (node, payload) in in_flight {
-            self.buffer(*node, *payload);
-        }
-        if let Some(node) = removing.map(NodeId) {
-            self.store().remove_node(node, |_| {});
-            self.model.removal_unknown(node);
-        }
-        thread::sleep(TOO_EARLY);
-        self.hear();
-        self.model.check(self.store.as_ref().unwrap());
-        // From here on nobody listens.
-        let copy = Copy::of(&self.dir);
-        self.store().inject(CommitFault::None);
-        let mut copy = copy.unwrap();
-        self.count("crashes", 1);
-        let log = generation(Path::new("")).join("db");
-        if log_percent > 0 {
-            let (tell, told) = mpsc::channel();
-            self.store().sync(move |result| drop(tell.send(result)));
-            told.recv_timeout(PATIENCE).unwrap().unwrap();
-            let added = copy.add_tail(&self.dir, &log, log_percent).unwrap();
-            self.count("crashes within a write", u64::from(added));
-        }
-        self.store = None;
-        fs::remove_dir_all(&self.dir).unwrap();
-        self.dir = self
-            .root
-            .path()
-            .join(format!("store-{}", self.counts["crashes"]));
-        copy.write_to(&self.dir).unwrap();
-        self.model.stopped_uncleanly();
-        self.open();
-    }
-
-    /// The storage fails for a while; the store refuses all, and mends itself when it is well
-    /// again.
-    fn fail(&mut self, failing: &Failing) {
-        let reopened = self.store().stats().reopened;
-        self.failing = true;
-        self.store().inject(CommitFault::Fail);
-        match failing {
-            Failing::Append { node, payloads } => {
-                let answers = self.append(*node, payloads);
-                let stored = answers.iter().any(Result::is_ok);
-                self.expect(!stored, || format!("stored on a broken disk: {answers:?}"));
-            }
-            // With nothing to write it has no need of the disk.
-            Failing::Sync => {
-                if self.sync().is_ok() {
-                    self.model.synced();
-                }
-            }
-            Failing::Remove { node } => match self.try_to_remove(*node) {
-                Err(HandoffError::UnknownNode { .. }) => {}
-                Err(_) => self.model.removal_unknown(NodeId(*node)),
-                Ok(amount) => self
-                    .broken
-                    .push(format!("{amount:?} removed on a broken disk")),
-            },
-            Failing::Close => unreachable!("it has its own way on"),
-        }
-        if matches!(self.store().health(), Health::Failed(_)) {
-            self.expect_refusals();
-        }
-        self.store().inject(CommitFault::None);
-        // Answered when whatever was under way with a broken disk is over.
-        let started = Instant::now();
-        while self.sync().is_err() {
-            assert!(started.elapsed() < PATIENCE, "it does not mend itself");
-            thread::sleep(Duration::from_millis(2));
-        }
-        self.failing = false;
-        let stats = self.store().stats();
-        if stats.reopened > reopened {
-            self.count("mended", 1);
-            self.model.stopped_uncleanly();
-            self.model.check(self.store.as_ref().unwrap());
-        }
-        self.model.synced();
-    }
-
-    /// A store that does not serve says so to everybody, at once.
-    fn expect_refusals(&mut self) {
-        let one = Payload {
-            bytes: 1,
-            leaves: false,
-        };
-        let answers = self.append(*NODES.start(), &[one]);
-        let refused = answers.iter().all(|answer| {
-            let outcome = answer.as_ref().map_err(EnqueueError::outcome);
-            outcome == Err(FailedOutcome::Refused)
-        });
-        self.expect(refused, || format!("a failed store says {answers:?}"));
-        let synced = self.sync();
-        self.expect(synced.is_err(), || "a failed store syncs".to_owned());
-        let nodes = self.store().nodes();
-        let mut queues = nodes
-            .iter()
-            .flat_map(|(node, it)| it.queues.iter().map(|it| (*node, it.at)));
-        if let Some((node, queue)) = queues.next() {
-            let mark = Mark {
-                queue,
-                sequence: Sequence(1),
-                bytes_through: 1,
-            };
-            let acked = self.store().ack(node, mark, Leave::Delivered);
-            self.expect(acked.is_err(), || format!("a failed store acks: {acked:?}"));
-        }
-    }
-
-    fn fail_to_close(&mut self) {
-        self.failing = true;
-        self.store().inject(CommitFault::Fail);
-        let closed = self.store().close();
-        self.hear();
-        match closed {
-            // There was nothing to commit.
-            Ok(()) => self.model.closed(),
-            Err(_) => self.model.stopped_uncleanly(),
-        }
-        self.count("failed to close", u64::from(closed.is_err()));
-        self.open();
-    }
-
-    fn panic(&mut self, node: u64, payload: Payload) {
-        self.failing = true;
-        self.store().inject(CommitFault::Panic);
-        let answers = self.append(node, &[payload]);
-        let stored = answers.iter().any(Result::is_ok);
-        self.expect(!stored, || {
-            format!("stored by a commit that panicked: {answers:?}")
-        });
-        let health = self.store().health();
-        let told = matches!(health, Health::RestartRequired(_));
-        self.expect(told, || format!("after a panic: {health:?}"));
-        self.expect_refusals();
-        self.store().inject(CommitFault::None);
-        let closed = self.store().close();
-        self.expect(closed.is_err(), || {
-            "closed cleanly after a panic".to_owned()
-        });
-        self.count("panics", 1);
-        self.model.stopped_uncleanly();
-        self.open();
     }
 
     /// What is left comes to an end, all of it as it was handed in.
@@ -567,9 +402,9 @@ impl Host {
         self.reopen(true);
         self.check();
         let settled = self.model.settled();
-        self.count("stops settled", settled.stops);
-        self.count("unanswered and there", settled.found);
-        self.count("unanswered and gone", settled.gone);
-        self.count("acknowledgements undone", settled.undone);
+        self.found.count("stops settled", settled.stops);
+        self.found.count("unanswered and there", settled.found);
+        self.found.count("unanswered and gone", settled.gone);
+        self.found.count("acknowledgements undone", settled.undone);
     }
 }

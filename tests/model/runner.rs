@@ -27,6 +27,39 @@ const SHRINK_MS: u32 = 60_000;
 /// What was done and seen, over all cases that ended well.
 pub type Counts = Mutex<BTreeMap<&'static str, u64>>;
 
+/// What a case found.
+#[derive(Default)]
+pub struct Findings {
+    pub broken: Vec<String>,
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl Findings {
+    pub fn count(&mut self, what: &'static str, more: u64) {
+        *self.counts.entry(what).or_default() += more;
+    }
+
+    pub fn expect(&mut self, kept: bool, broken: impl FnOnce() -> String) {
+        if !kept {
+            self.broken.push(broken());
+        }
+    }
+
+    pub fn expect_ok<E: Debug>(&mut self, what: &str, result: Result<(), E>) {
+        if let Err(error) = result {
+            self.broken.push(format!("{what}: {error:?}"));
+        }
+    }
+
+    /// Adds what was counted to that of all cases.
+    pub fn add_to(&self, sum: &Counts) {
+        let mut sum = sum.lock().unwrap();
+        for (what, count) in &self.counts {
+            *sum.entry(what).or_default() += count;
+        }
+    }
+}
+
 /// Runs `HH_CYCLES` cases of a model, or as many as CI does, and says what was seen. Returns how
 /// many ran, `None` if one failed.
 pub fn run<M>(suite: &str, in_ci: u64, operations: Range<usize>, counts: &Counts) -> Option<u64>

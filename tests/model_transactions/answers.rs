@@ -40,7 +40,9 @@ impl Host {
     pub fn poll(&mut self, waiting: &mut Waiting) {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         for proposed in waiting.poll(&waker) {
-            self.broken.extend(proposed.run.broken.iter().cloned());
+            self.found
+                .broken
+                .extend(proposed.run.broken.iter().cloned());
             let judged = self.history.propose(&proposed.run);
             if judged.verdict == Verdict::Applied {
                 self.applied(&proposed.run);
@@ -98,20 +100,21 @@ impl Host {
 
     /// Holds an answer against what the model made of the runs.
     pub fn answered(&mut self, runs: &[Judged], answer: Answer) {
-        self.count("transactions", 1);
+        self.found.count("transactions", 1);
         if self.failing && self.failed(runs, &answer) {
             return;
         }
         let Some((last, lost)) = runs.split_last() else {
-            return self.broken.push(format!("{answer:?} without a run"));
+            return self.found.broken.push(format!("{answer:?} without a run"));
         };
-        self.count("run again", lost.len() as u64);
+        self.found.count("run again", lost.len() as u64);
         let needless = lost.iter().any(|run| run.verdict != Verdict::Conflict);
-        self.expect(!needless, || format!("run again needlessly: {lost:?}"));
+        self.found
+            .expect(!needless, || format!("run again needlessly: {lost:?}"));
         let told = match (&last.verdict, &answer) {
             (Verdict::Applied, Ok(done)) => {
                 let read_it = done.reads.as_ref().is_none_or(|it| *it == last.reads);
-                self.expect(read_it, || {
+                self.found.expect(read_it, || {
                     format!("{done:?} is not what the last run read")
                 });
                 self.expect_ids(last, done.hints.as_deref());
@@ -124,31 +127,36 @@ impl Host {
             _ => None,
         };
         match told {
-            Some(what) => self.count(what, 1),
-            None => self.broken.push(format!("{answer:?}, expected {last:?}")),
+            Some(what) => self.found.count(what, 1),
+            None => self
+                .found
+                .broken
+                .push(format!("{answer:?}, expected {last:?}")),
         }
     }
 
     fn expect_ids(&mut self, run: &Judged, ids: Option<&[HintId]>) {
         let Some(ids) = ids else { return };
-        self.count("hints", ids.len() as u64);
-        self.expect(ids.len() == run.hints.len(), || {
+        self.found.count("hints", ids.len() as u64);
+        self.found.expect(ids.len() == run.hints.len(), || {
             format!("{ids:?} for {run:?}")
         });
         for (hint, id) in run.hints.iter().zip(ids) {
             let learnt = self.history.learn(hint, *id);
-            self.expect_ok("ids", learnt);
+            self.found.expect_ok("ids", learnt);
         }
     }
 
     /// Whether this is what storage that fails, or a shutdown, makes of it.
     fn failed(&mut self, runs: &[Judged], answer: &Answer) -> bool {
         match answer {
-            Err(TransactionError::Enqueue(EnqueueError::Unknown(_))) => self.count("unknown", 1),
+            Err(TransactionError::Enqueue(EnqueueError::Unknown(_))) => {
+                self.found.count("unknown", 1)
+            }
             Err(TransactionError::Enqueue(
                 EnqueueError::StoreFailed(_) | EnqueueError::ShutDown,
             )) => {
-                self.count("refused", 1);
+                self.found.count("refused", 1);
                 // One that only asks is told so too if its group failed, and says nothing of those
                 // beside it.
                 let changes =

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Debug,
     path::PathBuf,
     sync::{Arc, LazyLock, Mutex, atomic::AtomicU64},
     time::Duration,
@@ -10,10 +9,12 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, Config, Consumer, Durability, HintedHandoff, NodeId, database_config, open_database,
+    Amount, Config, Consumer, Durability, HintedHandoff, NodeId, database_config,
+    internals::CommitFault,
+    open_database,
     sled::{Db, IVec},
-    testkit::{CommitFault, ScriptedWriter},
 };
+use hinted_handoff_testkit::ScriptedWriter;
 use proptest_state_machine::StateMachineTest;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -21,7 +22,7 @@ use tokio::runtime::Runtime;
 use crate::{
     history::History,
     operation::{MANUAL, Operation, Plan, Row, Step, TREES},
-    runner::Counts,
+    runner::{Counts, Findings},
     script::Context,
     valves::Valves,
     waiting::Waiting,
@@ -53,8 +54,7 @@ pub struct Host {
     pub failing: bool,
     /// Commits hang.
     pub hanging: bool,
-    pub broken: Vec<String>,
-    pub counts: BTreeMap<&'static str, u64>,
+    pub found: Findings,
 }
 
 /// All handles of an open database.
@@ -96,13 +96,12 @@ impl StateMachineTest for Model {
             went: BTreeMap::new(),
             failing: false,
             hanging: false,
-            broken: Vec::new(),
-            counts: BTreeMap::new(),
+            found: Findings::default(),
         }
     }
 
     fn apply(mut host: Host, _: &Plan, operation: Operation) -> Host {
-        host.count("operations", 1);
+        host.found.count("operations", 1);
         host.carry_out(&operation);
         host.check();
         host
@@ -110,10 +109,7 @@ impl StateMachineTest for Model {
 
     fn teardown(mut host: Host, _: Plan) {
         host.take_everything();
-        let mut counts = COUNTS.lock().unwrap();
-        for (what, count) in &host.counts {
-            *counts.entry(what).or_default() += count;
-        }
+        host.found.add_to(&COUNTS);
     }
 }
 
@@ -187,7 +183,7 @@ impl Host {
             }
             Operation::Abandon(requests) => {
                 drop(self.hand_in(requests));
-                self.count("abandoned", requests.len() as u64);
+                self.found.count("abandoned", requests.len() as u64);
                 self.sync();
             }
             Operation::Conflict {
@@ -201,7 +197,8 @@ impl Host {
                 script.steps.insert(after, Step::Pause);
                 script.steps.insert(0, Step::Get(*row));
                 script.steps.push(Step::Get(*row));
-                self.count("interferences", interferences.len() as u64);
+                self.found
+                    .count("interferences", interferences.len() as u64);
                 let interfering = Some((*row, interferences.clone()));
                 let context = self.context().clone();
                 self.drive(vec![Waiting::transaction(context, script, interfering)]);
@@ -224,22 +221,6 @@ impl Host {
                 log_percent,
             } => self.crash(in_flight, delivered.as_ref(), *log_percent),
             Operation::Fail { in_flight, panics } => self.fail(in_flight, *panics),
-        }
-    }
-
-    pub fn count(&mut self, what: &'static str, more: u64) {
-        *self.counts.entry(what).or_default() += more;
-    }
-
-    pub fn expect(&mut self, kept: bool, broken: impl FnOnce() -> String) {
-        if !kept {
-            self.broken.push(broken());
-        }
-    }
-
-    pub fn expect_ok<E: Debug>(&mut self, what: &str, result: Result<(), E>) {
-        if let Err(error) = result {
-            self.broken.push(format!("{what}: {error:?}"));
         }
     }
 

@@ -7,10 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use hinted_handoff::{
-    Amount, DeadReason, Durability, HandoffError, HintId, NodeId, PeekedPoints,
-    testkit::{Reply, Seen},
-};
+use hinted_handoff::{Amount, DeadReason, Durability, HandoffError, HintId, NodeId, PeekedPoints};
+use hinted_handoff_testkit::{Reply, Seen};
 
 use crate::{
     history::Verdict,
@@ -52,24 +50,27 @@ impl Host {
         let peeked = match consumer.peek_blocking(max) {
             Ok(peeked) => peeked,
             Err(error) => {
-                self.broken.push(format!("peek of node {node}: {error:?}"));
+                self.found
+                    .broken
+                    .push(format!("peek of node {node}: {error:?}"));
                 return Vec::new();
             }
         };
         let expected = self.next_hints(node, max);
         // With buffered answers some may not be durable yet.
         let lags = self.durability == Durability::Buffered && peeked.len() < expected.len();
-        self.expect(lags || peeked.len() == expected.len(), || {
-            let (peeked, expected) = (peeked.len(), expected.len());
-            format!("node {node} shows {peeked} hints, expected {expected}")
-        });
+        self.found
+            .expect(lags || peeked.len() == expected.len(), || {
+                let (peeked, expected) = (peeked.len(), expected.len());
+                format!("node {node} shows {peeked} hints, expected {expected}")
+            });
         for (hint, expected) in peeked.iter().zip(&expected) {
             let is_it = hint.points == expected.payload && hint.shard.0 == expected.shard;
-            self.expect(is_it, || {
+            self.found.expect(is_it, || {
                 format!("node {node} shows {}, expected {expected:?}", hint.id)
             });
             let learnt = self.history.learn(expected, hint.id);
-            self.expect_ok("a peek", learnt);
+            self.found.expect_ok("a peek", learnt);
             self.history.shown(expected);
         }
         peeked
@@ -105,7 +106,7 @@ impl Host {
     }
 
     pub fn acknowledged(&mut self, node: u64, amount: Amount) {
-        self.count("acknowledged", amount.hints);
+        self.found.count("acknowledged", amount.hints);
         add(&mut self.went.entry(node).or_default().delivered, amount);
     }
 
@@ -169,15 +170,18 @@ impl Host {
         let expected: Vec<Hint> = pending.iter().take(count).cloned().collect();
         let are_ids = sent.hints.len() == count;
         if expected.len() < count || count == 0 || !are_ids || !REPLAYED.contains(&node) {
-            return self.broken.push(format!("node {node} was sent {sent:?}"));
+            return self
+                .found
+                .broken
+                .push(format!("node {node} was sent {sent:?}"));
         }
         for ((hint, id), points) in expected.iter().zip(&sent.hints).zip(&sent.points) {
             let is_it = *points == hint.payload && sent.shard.0 == hint.shard;
-            self.expect(is_it, || {
+            self.found.expect(is_it, || {
                 format!("node {node} was sent {id}, expected {hint:?}")
             });
             let learnt = self.history.learn(hint, *id);
-            self.expect_ok("a send", learnt);
+            self.found.expect_ok("a send", learnt);
             self.history.shown(hint);
         }
         let went = self.went.entry(node).or_default();
@@ -186,11 +190,11 @@ impl Host {
             Reply::Obsolete => (Left::Obsolete, "obsolete", &mut went.lost),
             // Several are sent again in halves, until it is known which of them it was.
             Reply::Reject if count == 1 => (Left::Dead, "dead", &mut went.buried),
-            _ => return self.count("to be sent again", count as u64),
+            _ => return self.found.count("to be sent again", count as u64),
         };
         expected.iter().for_each(|it| add(sum, amount(&it.payload)));
         self.history.left(node, count, how);
-        self.count(what, count as u64);
+        self.found.count(what, count as u64);
         if self.hanging && how != Left::Delivered {
             // Nothing more of its shard is sent before that is durable.
             self.valves.lay_out(node, &[]);
@@ -199,9 +203,9 @@ impl Host {
 
     pub fn sync(&mut self) {
         let synced = self.handoff().sync_blocking();
-        self.expect_ok::<HandoffError>("sync", synced);
+        self.found.expect_ok::<HandoffError>("sync", synced);
         self.history.synced();
-        self.count("syncs", 1);
+        self.found.count("syncs", 1);
         self.check_losses();
     }
 
@@ -212,7 +216,7 @@ impl Host {
         let mut expected = self.history.now.lost.clone();
         expected.retain(|_, lost| lost.hints > 0);
         let shown = losses.by_reason;
-        self.expect(shown == expected, || {
+        self.found.expect(shown == expected, || {
             format!("{shown:?} is in the loss journal, expected {expected:?}")
         });
     }
@@ -232,10 +236,10 @@ impl Host {
             Err(HandoffError::UnknownNode { .. }) => !self.history.was_hinted(node),
             Err(_) => false,
         };
-        self.expect(is_it, || {
+        self.found.expect(is_it, || {
             format!("removing node {node}: {removed:?}, expected {pending:?}")
         });
-        self.count("discarded", pending.hints);
+        self.found.count("discarded", pending.hints);
         // What was sent before that.
         self.take_in_sent();
         self.history.removed(node);
@@ -256,19 +260,19 @@ impl Host {
         self.take_in_sent();
         self.check_letters();
         self.check_stats();
-        assert!(self.broken.is_empty(), "{:#?}", self.broken);
+        assert!(self.found.broken.is_empty(), "{:#?}", self.found.broken);
     }
 
     fn check_rows(&mut self) {
         let rows = match self.open().rows() {
             Ok(rows) => rows,
-            Err(broken) => return self.broken.push(broken),
+            Err(broken) => return self.found.broken.push(broken),
         };
         let expected = &self.history.now.rows;
         let all = rows.keys().chain(expected.keys());
         let differing = all.filter(|row| rows.get(*row) != expected.get(*row));
         let differing: Vec<_> = differing.copied().collect();
-        self.expect(differing.is_empty(), || {
+        self.found.expect(differing.is_empty(), || {
             format!("rows are not as expected: {differing:?}")
         });
     }
@@ -281,7 +285,7 @@ impl Host {
             let expected = self.history.now.node(node).letters.clone();
             let known = expected.iter().map(|hint| self.history.id(hint));
             let are_known = known.eq(ids.iter().copied().map(Some));
-            self.expect(are_known, || {
+            self.found.expect(are_known, || {
                 format!("node {node} has the dead letters {ids:?}, expected {expected:?}")
             });
             for (id, expected) in ids.into_iter().zip(expected) {
@@ -292,7 +296,7 @@ impl Host {
                     .as_ref()
                     .is_ok_and(|it| *it == expected.payload)
                     && (letter.shard.0, letter.reason) == (expected.shard, DeadReason::Rejected);
-                self.expect(is_it, || {
+                self.found.expect(is_it, || {
                     format!("node {node} has {content:?}, expected {expected:?}")
                 });
             }
@@ -315,7 +319,7 @@ impl Host {
         let store = &self.handoff().stats().store;
         let is_well = store.damage.is_empty() && store.reopened == 0;
         let is_it = store.store == self.history.store() && store.moved_aside.is_none();
-        self.expect(is_well && is_it, || format!("{store:?}"));
+        self.found.expect(is_well && is_it, || format!("{store:?}"));
         for node in *MANUAL.start()..=*REPLAYED.end() {
             let (pending, went) = self.by_stats(node);
             let mut expected = Amount::default();
@@ -333,7 +337,7 @@ impl Host {
             if self.durability == Durability::Buffered && pending.hints < expected.hints {
                 (expected, expected_went.enqueued) = (pending, went.enqueued);
             }
-            self.expect((pending, went) == (expected, expected_went), || {
+            self.found.expect((pending, went) == (expected, expected_went), || {
                 format!(
                     "node {node} has {pending:?}, {went:?}, expected {expected:?}, {expected_went:?}"
                 )

@@ -2,7 +2,8 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use hinted_handoff::{Durability, testkit::Reply};
+use hinted_handoff::Durability;
+use hinted_handoff_testkit::Reply;
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 

@@ -13,10 +13,12 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     Durability, FailedOutcome, Health, HintedHandoff, NodeId, OpenError, PeekedPoints, RowBatch,
-    ShardId, TransactionError, database_config, open_database,
+    ShardId, TransactionError, database_config,
+    internals::{CommitFault, Store},
+    open_database,
     sled::Db,
-    testkit::{CommitFault, Reply, Store},
 };
+use hinted_handoff_testkit::Reply;
 
 use crate::{
     copy::Copy,
@@ -34,7 +36,7 @@ impl Host {
     pub fn reopen(&mut self, in_flight: &[Request], database: bool) {
         let waiting = self.hand_in(in_flight);
         let closed = self.handoff().shutdown_blocking();
-        self.expect_ok("shutdown", closed);
+        self.found.expect_ok("shutdown", closed);
         // Those that must run again come too late.
         self.failing = true;
         self.drive(waiting);
@@ -45,11 +47,11 @@ impl Host {
         let db = match database {
             true => {
                 drop(db);
-                self.count("database reopened", 1);
+                self.found.count("database reopened", 1);
                 open_database(&database_config(&self.dir)).unwrap()
             }
             false => {
-                self.count("handoff reopened", 1);
+                self.found.count("handoff reopened", 1);
                 db
             }
         };
@@ -102,18 +104,19 @@ impl Host {
         self.handoff().inject(CommitFault::None);
         drop(waiting);
         let mut copy = copy.unwrap();
-        self.count("crashes", 1);
+        self.found.count("crashes", 1);
         if log_percent > 0 {
             self.handoff().sync_blocking().unwrap();
             let added = copy.add_tail(&self.dir, Path::new("db"), log_percent);
-            self.count("crashes within a write", u64::from(added.unwrap()));
+            self.found
+                .count("crashes within a write", u64::from(added.unwrap()));
         }
         let closed = self.handoff().shutdown_blocking();
-        self.expect_ok("shutdown", closed);
+        self.found.expect_ok("shutdown", closed);
         let (db, contents) = self.close();
         drop(db);
         fs::remove_dir_all(&self.dir).unwrap();
-        let number = self.counts["crashes"];
+        let number = self.found.counts["crashes"];
         self.dir = self.root.path().join(format!("database-{number}"));
         copy.write_to(&self.dir).unwrap();
         self.go_on(contents);
@@ -129,15 +132,18 @@ impl Host {
                 .is_some_and(|run| run.verdict == Verdict::Applied && !run.changes_nothing);
             match answer {
                 Ok(_) if changed && self.durability == Durability::Sync => {
-                    self.broken
+                    self.found
+                        .broken
                         .push(format!("{answer:?} before anything was durable"));
                 }
                 // A buffered hint is answered when it is handed in.
                 Ok(done) => {
                     let early = changed && done.hints.is_some();
-                    self.count("answered early", u64::from(early));
+                    self.found.count("answered early", u64::from(early));
                 }
-                Err(_) => self.expect(!changed, || format!("{answer:?} for {:?}", it.judged)),
+                Err(_) => self
+                    .found
+                    .expect(!changed, || format!("{answer:?} for {:?}", it.judged)),
             }
         }
     }
@@ -153,7 +159,8 @@ impl Host {
             let peeked = consumer.peek_blocking(usize::MAX).unwrap();
             let uncertain = |hint: &&PeekedPoints<Bytes>| self.history.is_uncertain(&hint.points);
             if let Some(hint) = peeked.iter().find(uncertain) {
-                self.broken
+                self.found
+                    .broken
                     .push(format!("{} is shown and not durable", hint.id));
             }
         }
@@ -185,13 +192,14 @@ impl Host {
             true => matches!(health, Health::RestartRequired(_)),
             false => matches!(health, Health::ReopenRequired(_)),
         };
-        self.expect(told, || format!("after a failure: {health:?}"));
+        self.found
+            .expect(told, || format!("after a failure: {health:?}"));
         self.expect_refusals();
         let closed = self.handoff().shutdown_blocking();
-        self.expect(closed.is_err(), || {
+        self.found.expect(closed.is_err(), || {
             "a failed store closes cleanly".to_owned()
         });
-        self.count(
+        self.found.count(
             if panics {
                 "panics of the engine"
             } else {
@@ -217,7 +225,8 @@ impl Host {
         let written = handoff.write_shard_blocking(NodeId(1), ShardId(1), &Bytes::from("no"));
         self.expect_refused("write", written.map(drop).map_err(TransactionError::from));
         let synced = handoff.sync_blocking();
-        self.expect(synced.is_err(), || "a failed store syncs".to_owned());
+        self.found
+            .expect(synced.is_err(), || "a failed store syncs".to_owned());
         for node in MANUAL {
             let peeked = self
                 .context()
@@ -240,7 +249,7 @@ impl Host {
         let writer = Arc::clone(&self.valves.writer);
         let again = HintedHandoff::<Bytes>::open_in_blocking(&db, config, writer, runtime);
         let locked = matches!(again, Err(OpenError::Locked { .. }));
-        self.expect(locked, || {
+        self.found.expect(locked, || {
             "a second one was opened in the same database".to_owned()
         });
     }
@@ -252,9 +261,10 @@ impl Host {
     ) {
         let answer = answer.map_err(Into::into);
         let outcome = answer.as_ref().map_err(TransactionError::outcome);
-        self.expect(outcome == Err(FailedOutcome::Refused), || {
-            format!("a failed store says to a {what}: {answer:?}")
-        });
+        self.found
+            .expect(outcome == Err(FailedOutcome::Refused), || {
+                format!("a failed store says to a {what}: {answer:?}")
+            });
     }
 
     /// Opens what a stop that was not clean left. Queues and cursors are looked at before anything
@@ -277,11 +287,13 @@ impl Host {
         match shown.and_then(|shown| self.history.resolve(&shown)) {
             Ok(resolved) => {
                 self.check_losses();
-                self.count("uncertain and there", resolved.there as u64);
-                self.count("uncertain and gone", resolved.gone as u64);
-                self.count("acknowledgements undone", resolved.undone as u64);
+                self.found
+                    .count("uncertain and there", resolved.there as u64);
+                self.found.count("uncertain and gone", resolved.gone as u64);
+                self.found
+                    .count("acknowledgements undone", resolved.undone as u64);
             }
-            Err(broken) => panic!("{broken}\n{:#?}", self.broken),
+            Err(broken) => panic!("{broken}\n{:#?}", self.found.broken),
         }
     }
 
@@ -296,7 +308,7 @@ impl Host {
             });
             shown.insert(node.0, hints.collect());
         }
-        self.expect_ok("close", store.close());
+        self.found.expect_ok("close", store.close());
         shown
     }
 

@@ -5,10 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use hinted_handoff::{
-    NodeId,
-    testkit::{Reply, ScriptedWriter, Seen},
-};
+use hinted_handoff::NodeId;
+use hinted_handoff_testkit::{Reply, ScriptedWriter, Seen};
 
 #[derive(Default)]
 struct Laid {

@@ -21,7 +21,7 @@ use crate::{
             keys::{Key, Place, QueueRef},
             loss::Loss,
         },
-        state::registry::Queue,
+        state::queue::Queue,
     },
     types::{Amount, NodeId, QueueId},
 };

@@ -11,6 +11,7 @@ use crate::{
         engine::{
             blocks::{self, ReadError},
             generation::Engine,
+            table,
         },
         format::{
             block::Hint,
@@ -22,10 +23,12 @@ use crate::{
             reasons::{Burial, Fate, LossReason},
         },
         pipeline::{
+            batch::{HintKind, Leaving, WriteBatch},
+            control::Control,
             done::AppendDone,
-            entry::{Control, Entry},
-            leaving::{Departure, Discard, Redrive, Stillborn},
+            ticket::{BatchDone, Entry, told, told_id},
         },
+        state::lock::Reservation,
     },
     types::{Amount, HintId, NodeId, Sequence},
 };
@@ -43,12 +46,8 @@ impl Store {
     /// It is told [`EnqueueError::DiskReserve`](crate::EnqueueError::DiskReserve) where any hint
     /// would be, or why the store does not serve.
     pub fn append_undelivered(&self, node: NodeId, hint: Hint, fate: Fate, done: AppendDone) {
-        self.hand_in_checked(Entry::Stillborn(Stillborn {
-            node,
-            hint,
-            fate,
-            done,
-        }));
+        let batch = WriteBatch::of_hint(node, hint, HintKind::Undelivered(fate));
+        self.hand_in_unlimited(batch, told_id(done));
     }
 
     /// Moves a claimed hint to the node's dead letters, and lets it leave its queue in the same
@@ -71,12 +70,7 @@ impl Store {
         burial: Burial,
         done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
     ) {
-        self.hand_in_checked(Entry::Departure(Departure {
-            node,
-            hints: vec![hint],
-            fate: Fate::Dead(burial),
-            done: Box::new(done),
-        }));
+        self.hand_in_leaving(Leaving::Hints(node, vec![hint], Fate::Dead(burial)), done);
     }
 
     /// Lets claimed hints leave undelivered, and records that in the loss journal in the same step.
@@ -91,12 +85,7 @@ impl Store {
         if matches!(reason, LossReason::Expired | LossReason::Quota) {
             self.shared.registry.lock().note_limited(node, &hints);
         }
-        self.hand_in_checked(Entry::Departure(Departure {
-            node,
-            hints,
-            fate: Fate::Lost(reason),
-            done: Box::new(done),
-        }));
+        self.hand_in_leaving(Leaving::Hints(node, hints, Fate::Lost(reason)), done);
     }
 
     /// What the loss journal holds from an index on.
@@ -130,7 +119,7 @@ impl Store {
             let from = after.map_or(0, |id| id.sequence.0.saturating_add(1));
             letters_of(&engine, *queue, Sequence(from)).filter_map(Result::transpose)
         });
-        let found = found.take(max).collect::<sled::Result<_>>();
+        let found = found.take(max).collect::<table::Result<_>>();
         found.map_err(unread)
     }
 
@@ -190,11 +179,7 @@ impl Store {
         letters: Vec<Place>,
         done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
     ) {
-        self.hand_in_checked(Entry::Discard(Discard {
-            node,
-            letters,
-            done: Box::new(done),
-        }));
+        self.hand_in_leaving(Leaving::Letters(node, letters), done);
     }
 
     /// Makes a dead letter the last hint of its node's queue. `done` is told its new id, or that it
@@ -206,12 +191,23 @@ impl Store {
         hint: Hint,
         done: impl FnOnce(Result<Option<HintId>, HandoffError>) + Send + 'static,
     ) {
-        self.hand_in_checked(Entry::Redrive(Redrive {
-            node,
-            letter,
-            hint,
-            done: Box::new(done),
-        }));
+        let batch = WriteBatch::of_hint(node, hint, HintKind::Redriven(letter));
+        let told = told(move |written| done(written.map(|it| it.ids.first().copied())));
+        self.hand_in_unlimited(batch, told);
+    }
+
+    fn hand_in_leaving(
+        &self,
+        leaving: Leaving,
+        done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
+    ) {
+        let told = told(move |written| done(written.map(|it| it.left)));
+        self.hand_in_unlimited(WriteBatch::of_leaving(leaving), told);
+    }
+
+    /// What needs no room below the limits.
+    fn hand_in_unlimited(&self, batch: WriteBatch, done: BatchDone) {
+        self.hand_in_checked(Entry::new(batch, Reservation::default(), done));
     }
 }
 

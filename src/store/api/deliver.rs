@@ -1,6 +1,6 @@
 //! Hints that a node took leave their queue: in memory at once, on disk with the next group.
 
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 use crate::store::format::peeked::Mark;
 use crate::{
     error::HandoffError,
@@ -24,7 +24,7 @@ impl Store {
         })
     }
 
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     /// Lets everything up to and including `mark` leave its queue, as [`deliver`](Store::deliver)
     /// does.
     pub fn ack(&self, node: NodeId, mark: Mark, leave: Leave) -> Result<Amount, HandoffError> {

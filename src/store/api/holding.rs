@@ -5,9 +5,10 @@ use crate::{
         Store,
         format::{block::Hint, keys::Place, peeked::PeekedHint},
         pipeline::{
+            batch::{HintKind, WriteBatch},
             done::AppendDone,
-            entry::{Append, Entry},
             held::Held,
+            ticket::{Entry, told_id},
         },
         state::lock::Reservation,
     },
@@ -34,14 +35,11 @@ impl Store {
         done: AppendDone,
     ) -> Held {
         let held = Held::begin(&self.shared);
-        self.hand_in_checked(Entry::Append(Append {
-            node,
-            hint,
-            held: Some(held.id()),
-            answered,
-            reserved,
-            done,
-        }));
+        let batch = WriteBatch {
+            is_promised: answered,
+            ..WriteBatch::of_hint(node, hint, HintKind::Held(held.id()))
+        };
+        self.hand_in_checked(Entry::new(batch, reserved, told_id(done)));
         held
     }
 

@@ -7,8 +7,8 @@ use crate::{
     store::{
         Store,
         pipeline::{
+            control::Control,
             done::ControlDone,
-            entry::Control,
             node_request::{Members, Request, Retained},
         },
         state::holds::{Hold, Parked},

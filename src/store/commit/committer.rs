@@ -11,32 +11,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sled::IVec;
-
 use crate::{
     config::Config,
     error::{HandoffError, StorageError},
     stats::Health,
     store::{
-        bounds::GROUP_BYTES,
         commit::{
             backoff::Healing, encode_pool::Encoding, flush_pass::Sorting, loss_journal::Journal,
             trim::Trimmer,
         },
         engine::{
+            anchor::Anchor,
             generation::{Engine, panic_text},
             leaf_padding::Spacing,
+            writer::{AroundCommit, Writer},
         },
-        failpoints::{Safeguard, is_off},
+        failpoints::Safeguard,
         format::{
             dead_letter_count::LetterTally, keys::QueueRef, node_record::NodeRecord,
             shutdown_summary::CleanLetters,
         },
         home::location::Home,
-        pipeline::{
-            entry::Dirty,
-            shared::{Shared, StoreEvent},
-        },
+        pipeline::{events::StoreEvent, inbox::Dirty, shared::Shared},
         state::forwarding::Redriven,
     },
     types::{NodeId, Sequence},
@@ -57,8 +53,8 @@ pub struct Tail {
 /// All that only the commit thread touches.
 pub struct Committer {
     pub shared: Arc<Shared>,
-    /// Taken out while it is reopened.
-    pub engine: Option<Arc<Engine>>,
+    /// Taken out while the store is opened again.
+    pub writer: Option<Writer>,
     pub config: Config,
     pub home: Home,
     pub encoding: Encoding,
@@ -76,8 +72,6 @@ pub struct Committer {
     pub dirty: BTreeSet<Dirty>,
     /// Nodes whose status changed and is not written yet.
     pub statuses: BTreeSet<NodeId>,
-    /// Bytes handed to sled since the last fsync.
-    pub handed_bytes: usize,
     pub healing: Healing,
     /// Queues whose missing blocks were looked for in the log itself, since it was opened.
     pub searched: BTreeSet<QueueRef>,
@@ -116,59 +110,19 @@ impl Committer {
     /// Something failed: whoever opens the log next, this process or another, must know whether all
     /// that reads of it is on the disk.
     fn look_at_log(&self) {
-        if let Some(Err(error)) = self.engine.as_ref().map(|engine| engine.fsync()) {
+        if let Some(Err(error)) = self.writer.as_ref().map(|writer| writer.engine().fsync()) {
             tracing::warn!(%error, source = %error.source, "what reads of the log may not be on the disk");
         }
     }
 
     /// The engine, which is there unless a reopen has failed.
     pub fn engine(&self) -> Result<Arc<Engine>, StorageError> {
-        let closed = || StorageError::new("commit", "the engine is closed");
-        self.engine.clone().ok_or_else(closed)
+        let writer = self.writer.as_ref().ok_or_else(closed)?;
+        Ok(Arc::clone(writer.engine()))
     }
 
-    /// Flushes and fsyncs what was handed over.
-    pub fn commit(&mut self) -> Result<(), StorageError> {
-        // The watchdog counts from one fsync to the next, so a large hint with many of them is not
-        // taken for a hang.
-        self.shared.busy.start();
-        self.engine()?.commit()?;
-        // Nobody is told that something is durable in a file which the next open will not find.
-        self.check_in_place()?;
-        let counters = &self.shared.counters;
-        counters.groups.fetch_add(1, Relaxed);
-        let handed = std::mem::take(&mut self.handed_bytes);
-        counters.engine_bytes.fetch_add(handed as u64, Relaxed);
-        Ok(())
-    }
-
-    /// Hands a key over. SLED.md rule 2: never more than a group's bytes between two fsyncs, nor
-    /// what makes the log grow by more than a part of a segment, whoever asks. Rule 4: a plain
-    /// insert, since a batch or a transaction would seal a buffer of its own.
-    pub fn insert(
-        &mut self,
-        tree: &sled::Tree,
-        key: &[u8],
-        value: impl Into<IVec>,
-    ) -> Result<(), StorageError> {
-        let value = value.into();
-        let bytes = key.len() + value.len();
-        self.make_room(bytes)?;
-        tree.insert(key, value)
-            .map_err(|error| StorageError::new("write to the engine", error))?;
-        Ok(())
-    }
-
-    /// To be called before a key is handed over that comes to so many bytes.
-    pub fn make_room(&mut self, bytes: usize) -> Result<(), StorageError> {
-        let is_due = self.engine()?.is_due();
-        let is_due = is_due.map_err(|error| StorageError::new("write to the engine", error))?;
-        let is_full = self.handed_bytes + bytes > GROUP_BYTES;
-        if (is_due || is_full) && !is_off(Safeguard::GroupCommits) {
-            self.commit()?;
-        }
-        self.handed_bytes += bytes;
-        Ok(())
+    pub fn writer(&mut self) -> Result<&mut Writer, StorageError> {
+        self.writer.as_mut().ok_or_else(closed)
     }
 
     /// Tells what was lost and buried, now that it is durable.
@@ -184,8 +138,9 @@ impl Committer {
         while self.has_unwritten() {
             self.group(Vec::new())?;
         }
-        if self.handed_bytes > 0 {
-            self.commit()?;
+        let writer = self.writer()?;
+        if writer.handed_bytes() > 0 {
+            writer.commit()?;
         }
         self.check_in_place()
     }
@@ -219,20 +174,56 @@ impl Committer {
     /// after a while.
     pub fn let_go_of_engine(&mut self) -> Result<(), StorageError> {
         drop(self.shared.take_engine());
-        let Some(mut engine) = self.engine.take() else {
+        let Some(writer) = self.writer.take() else {
             return Ok(());
         };
+        let mut engine = writer.into_engine();
         let started = Instant::now();
         loop {
             match Arc::try_unwrap(engine) {
                 Ok(sole) => return sole.close(),
                 Err(held) if started.elapsed() > READERS_TIMEOUT => {
-                    self.engine = Some(held);
+                    self.writer = Some(group_writer(held, &self.shared, &self.home));
                     return Err(StorageError::new("close", "a read is still under way"));
                 }
                 Err(held) => engine = held,
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+pub fn closed() -> StorageError {
+    StorageError::new("commit", "the engine is closed")
+}
+
+/// The commit thread's writer to an engine.
+pub fn group_writer(engine: Arc<Engine>, shared: &Arc<Shared>, home: &Home) -> Writer {
+    let around = AroundGroup {
+        shared: Arc::clone(shared),
+        anchors: [home.anchor().clone(), engine.anchor().clone()],
+    };
+    Writer::new(engine, "write to the engine", Safeguard::GroupCommits).around_commits(around)
+}
+
+struct AroundGroup {
+    shared: Arc<Shared>,
+    anchors: [Anchor; 2],
+}
+
+impl AroundCommit for AroundGroup {
+    /// The watchdog counts from one fsync to the next, so a large hint with many of them is not
+    /// taken for a hang.
+    fn before(&self) {
+        self.shared.busy.start();
+    }
+
+    /// Nobody is told that something is durable in a file which the next open will not find.
+    fn after(&self, bytes: usize) -> Result<(), StorageError> {
+        self.anchors.iter().try_for_each(Anchor::check)?;
+        let counters = &self.shared.counters;
+        counters.groups.fetch_add(1, Relaxed);
+        counters.engine_bytes.fetch_add(bytes as u64, Relaxed);
+        Ok(())
     }
 }

@@ -102,12 +102,14 @@ impl Committer {
             // Bound first, so that the lock is not held while sled works.
             let known = self.shared.registry.lock().find(at);
             if let Some(queue) = known {
-                self.insert(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
+                self.writer()?
+                    .put(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
             }
         }
         point("sort: blocks written")?;
         let cursor = Cursor::rebuilt(pass.upto, 0);
-        self.insert(&engine.hints, &MIXED.cursor_key(), cursor.encode(MIXED))?;
+        self.writer()?
+            .put(&engine.hints, &MIXED.cursor_key(), cursor.encode(MIXED))?;
         self.sorting.ended = Some(pass.upto);
         point("sort: cursor written")
     }

@@ -13,13 +13,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sled::IVec;
-
 use crate::{
     error::StorageError,
     store::{
         commit::{committer::Committer, leave::failed, loss_journal, write_batch::Accepted},
-        engine::generation::Engine,
+        engine::{
+            generation::Engine,
+            table::{self, IVec},
+        },
         format::{
             checksum::{DecodeError, seal_record, unseal_record},
             keys::{Key, Place, QueueRef},
@@ -162,7 +163,7 @@ impl Committer {
 pub fn unlisted<'a>(
     engine: &Engine,
     records: impl Iterator<Item = &'a NodeRecord>,
-) -> sled::Result<Vec<IVec>> {
+) -> table::Result<Vec<IVec>> {
     let listed = records.flat_map(|record| record.live.iter().chain(&record.dead));
     let listed: BTreeSet<QueueId> = listed.map(|at| at.queue).collect();
     let is_unlisted =
@@ -183,7 +184,7 @@ fn around(
     queue: QueueRef,
     sequence: Sequence,
     going: &BTreeSet<Sequence>,
-) -> sled::Result<(u64, u64)> {
+) -> table::Result<(u64, u64)> {
     let stays = |key: &[u8]| match Key::parse(key) {
         Some(Key::Letter(place)) if !going.contains(&place.sequence) => Some(place.sequence.0),
         _ => None,

@@ -9,38 +9,32 @@
 //! are one transaction of sled's: one a group (SLED.md rule 4), so that it costs little more than
 //! the group itself.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::{
-    error::{HandoffError, StorageError},
+    error::StorageError,
     store::{
         bounds::GROUP_BYTES,
         commit::{
-            committer::Committer,
+            committer::{Committer, closed},
             encode_pool::Job,
             plan::Plan,
-            trim::Letters,
+            publish::{Moved, NewHints, Stored},
             write_batch::{Accepted, Judged},
         },
         engine::meta,
         failpoints::{Safeguard, is_off, point},
         format::{
-            cursor::Leave,
-            encoder::EncodedBlock,
-            keys::{CHUNK_KEY_BYTES, Place, QueueRef},
-            node_record::NodeRecord,
-            node_status::Status,
-            peeked::PeekedHint,
-            run::Draft,
+            cursor::Leave, encoder::EncodedBlock, keys::CHUNK_KEY_BYTES, node_record::NodeRecord,
+            node_status::Status, peeked::PeekedHint,
         },
         pipeline::{
-            entry::{Dirty, Entry, Part},
-            not_stored::Taken,
-            transaction::Refusal,
+            batch::WriteBatch,
+            ticket::{Entry, Refusal},
         },
-        state::{block_cache::Kept, lock::Reservation, registry::Queue},
+        state::queue::Queue,
     },
-    types::{Amount, NodeId, Sequence},
+    types::{NodeId, Sequence},
 };
 
 /// Cursors beyond this wait for the next group.
@@ -54,103 +48,18 @@ const TRIMS_PER_BROUGHT: usize = 2;
 /// Left free by trims, for the records that go with them.
 const TRIM_MARGIN_BYTES: usize = 32 * 1024;
 
-/// What becomes visible once the group is durable.
-#[derive(Default)]
-struct NewHints {
-    written: Vec<Written>,
-    /// Those that stand in mixed groups.
-    unsorted: Vec<Draft>,
-    /// Those that left with the group that stored them.
-    stillborn: Vec<(NodeId, PeekedHint, Leave)>,
-    /// Dead letters that made room for others.
-    evicted: Vec<(NodeId, Amount)>,
-    /// Queues that took their last hint before. If they are drained by now, writing their cursors
-    /// once more retires them.
-    ended: Vec<Dirty>,
-    /// Copies that never were hints.
-    not_stored: Taken,
-}
-
-impl NewHints {
-    /// How much of it has left already.
-    fn stillborn_in(&self, of: &Written) -> u64 {
-        let has_left = |(_, hint, _): &&(NodeId, PeekedHint, Leave)| {
-            let Place { queue, sequence } = hint.mark.place();
-            queue == of.queue && (of.first..=of.watermark).contains(&sequence)
-        };
-        self.stillborn.iter().filter(has_left).count() as u64
-    }
-}
-
-/// Some of a queue.
-struct Written {
-    node: NodeId,
-    queue: QueueRef,
-    watermark: Sequence,
-    bytes_through: u64,
-    added: Amount,
-    first: Sequence,
-    oldest_unix_ms: u64,
-    due_unix_ms: u64,
-    recent: Option<Kept>,
-}
-
-impl Written {
-    fn of(draft: &Draft, recent: Option<Kept>) -> Written {
-        let bytes_through = draft.bytes_through();
-        Written {
-            node: draft.node,
-            queue: draft.queue,
-            watermark: draft.last(),
-            bytes_through,
-            added: draft.amount(),
-            first: draft.first,
-            oldest_unix_ms: draft.oldest_unix_ms(),
-            due_unix_ms: draft.due_unix_ms(),
-            recent,
-        }
-    }
-
-    /// The same of a block, whose body goes with it.
-    fn of_block(draft: &Draft, block: &mut EncodedBlock) -> Written {
-        let (node, queue, header) = (draft.node, block.queue, block.header);
-        tracing::debug!(
-            node = node.0,
-            queue = queue.queue.0,
-            first = header.first.0,
-            last = header.last().0,
-            bytes = block.bytes(),
-            "block"
-        );
-        let kept = block.body.take().map(|body| Kept {
-            node,
-            queue,
-            header,
-            body,
-        });
-        Written::of(draft, kept)
-    }
-}
-
-/// A cursor written in this group.
-struct Moved {
-    node: NodeId,
-    queue: QueueRef,
-    next: Sequence,
-    retired: bool,
-}
-
 impl Committer {
     /// Commits `entries` with whatever cursors and trims wait.
     pub fn group(&mut self, entries: Vec<Entry>) -> Result<(), StorageError> {
-        let (parts, waiting): (Vec<_>, Vec<_>) = entries.into_iter().map(Entry::split).unzip();
+        let entries = entries.into_iter().map(|it| (it.batch, it.ticket));
+        let (batches, tickets): (Vec<_>, Vec<_>) = entries.unzip();
         // From here on the watchdog can answer whoever waits.
-        self.shared.in_flight.begin(waiting);
-        let parts = self.refuse_below_reserve(parts);
+        self.shared.tickets.begin(tickets);
+        let batches = self.refuse_below_reserve(batches);
         let Judged {
             hints,
             mut accepted,
-        } = self.judge(parts)?;
+        } = self.judge(batches)?;
         // These may use the disk reserve.
         let not_stored = self.shared.not_stored.take();
         for loss in not_stored.losses() {
@@ -159,7 +68,7 @@ impl Committer {
         let span = tracing::debug_span!(
             "commit_group",
             hints = hints.len(),
-            transactions = accepted.changing,
+            several = accepted.several,
             bytes = tracing::field::Empty
         );
         let _entered = span.enter();
@@ -172,14 +81,15 @@ impl Committer {
             not_stored,
             ..self.write(plan, accepted)?
         };
-        let reserved = self.shared.in_flight.answer_early();
+        let reserved = self.shared.tickets.answer_early();
         let moved = self.write_cursors(&new.stillborn)?;
         self.end_pass()?;
         self.write_statuses()?;
         self.trim(brought)?;
-        span.record("bytes", self.handed_bytes);
-        if self.handed_bytes > 0 && !is_off(Safeguard::GroupCommits) {
-            self.commit()?;
+        let writer = self.writer()?;
+        span.record("bytes", writer.handed_bytes());
+        if writer.handed_bytes() > 0 && !is_off(Safeguard::GroupCommits) {
+            writer.commit()?;
         }
         self.publish(new, moved, reserved);
         point("commit: published")
@@ -188,34 +98,22 @@ impl Committer {
     /// Refuses what the disk has no room for, but for hints whose callers were told that they are
     /// in, and for what makes room. Transactions that take hints by hand may use half of the
     /// reserve for what they make of them, lest draining comes to a stand.
-    fn refuse_below_reserve(&self, parts: Vec<Part>) -> Vec<(usize, Part)> {
-        let mut places: Vec<_> = parts.into_iter().enumerate().collect();
-        let makes_room = |part: &Part| match part {
-            Part::Hint { answered, .. } => *answered,
-            Part::Transaction(draft) => draft.only_removes(),
-            Part::Departure { .. } | Part::Discard { .. } => true,
-            Part::Redrive { .. } | Part::Stillborn { .. } => false,
-        };
-        if places.iter().all(|(_, part)| makes_room(part)) {
+    fn refuse_below_reserve(&self, batches: Vec<WriteBatch>) -> Vec<(usize, WriteBatch)> {
+        let mut places: Vec<_> = batches.into_iter().enumerate().collect();
+        let makes_room = |batch: &WriteBatch| batch.is_promised || batch.only_removes();
+        if places.iter().all(|(_, batch)| makes_room(batch)) {
             return places;
         }
         let Some(shortage) = self.shared.space.shortage() else {
             return places;
         };
-        let drains = |part: &Part| match part {
-            Part::Transaction(draft) => !draft.acks.is_empty() && draft.hints.is_empty(),
-            _ => false,
-        };
-        let goes_on = |part: &Part| makes_room(part) || (shortage.is_half() && drains(part));
+        let goes_on =
+            |batch: &WriteBatch| makes_room(batch) || (shortage.is_half() && batch.drains());
         let counter = &self.shared.counters.refused_for_space;
-        for (place, part) in places.extract_if(.., |(_, part)| !goes_on(part)) {
-            let hints = match part {
-                Part::Transaction(draft) => draft.hints.len() as u64,
-                _ => 1,
-            };
-            counter.fetch_add(hints, Relaxed);
+        for (place, batch) in places.extract_if(.., |(_, batch)| !goes_on(batch)) {
+            counter.fetch_add(batch.hints.len() as u64, Relaxed);
             let refusal = Refusal::Enqueue(shortage.refusal());
-            self.shared.in_flight.refuse(place, refusal);
+            self.shared.tickets.refuse(place, refusal);
         }
         places
     }
@@ -224,8 +122,6 @@ impl Committer {
         self.write_new_queues(&plan.new_queues)?;
         self.note_lifetimes(&plan)?;
         self.write_spacers(&plan.spacers)?;
-        let counter = &self.shared.counters.transactions;
-        counter.fetch_add(accepted.changing, Relaxed);
         let is_plain = accepted.is_plain();
         let letters = accepted.letters.iter();
         let letters = letters.map(|(node, change)| (*node, change.evicted));
@@ -239,7 +135,7 @@ impl Committer {
         for (job, mut block) in plan.blocks {
             match job {
                 Job::Block(draft) => {
-                    new.written.push(Written::of_block(&draft, &mut block));
+                    new.written.push(Stored::of_block(&draft, &mut block));
                     match is_plain {
                         true => self.write_block(block)?,
                         false => as_one.push(block),
@@ -250,7 +146,7 @@ impl Committer {
                     tracing::debug!(runs, hints = draft.hints(), bytes, "mixed group");
                     self.write_block(block)?;
                     point("append: mixed group written")?;
-                    let written = draft.runs.iter().map(|run| Written::of(run, None));
+                    let written = draft.runs.iter().map(|run| Stored::of(run, None));
                     new.written.extend(written);
                     new.unsorted.extend(draft.runs);
                 }
@@ -273,9 +169,8 @@ impl Committer {
         if nodes.is_empty() {
             return Ok(());
         }
-        let engine = self.engine()?;
-        self.handed_bytes += meta::set_next_queue(&engine, self.next_queue)
-            .map_err(|error| StorageError::new("write to the engine", error))?;
+        let next = self.next_queue;
+        meta::set_next_queue(self.writer()?, next)?;
         for node in nodes {
             point("append: queue counter written")?;
             self.write_record(*node)?;
@@ -291,10 +186,9 @@ impl Committer {
         if self.lifetimes_are_noted || !has_any() {
             return Ok(());
         }
-        let failed = |error| StorageError::new("write to the engine", error);
-        let engine = self.engine()?;
-        if !meta::has_lifetimes(&engine).map_err(failed)? {
-            self.handed_bytes += meta::set_lifetimes(&engine).map_err(failed)?;
+        let noted = meta::has_lifetimes(&*self.engine()?);
+        if !noted.map_err(|error| StorageError::new("read whether hints have lifetimes", error))? {
+            meta::set_lifetimes(self.writer()?)?;
         }
         self.lifetimes_are_noted = true;
         Ok(())
@@ -307,7 +201,7 @@ impl Committer {
         }
         let engine = self.engine()?;
         for key in keys {
-            self.insert(&engine.hints, key, Vec::new())?;
+            self.writer()?.put(&engine.hints, key, Vec::new())?;
         }
         point("append: spacers written")
     }
@@ -320,9 +214,9 @@ impl Committer {
         let mut writes = block.into_writes().peekable();
         while let Some((key, value)) = writes.next() {
             if alone && writes.peek().is_none() {
-                self.commit()?;
+                self.writer()?.commit()?;
             }
-            self.insert(&engine.hints, &key, value)?;
+            self.writer()?.put(&engine.hints, &key, value)?;
             point("append: chunk written")?;
         }
         point("append: block written")
@@ -333,7 +227,8 @@ impl Committer {
             return Ok(());
         };
         let engine = self.engine()?;
-        self.insert(&engine.nodes, &NodeRecord::key(node), value)
+        self.writer()?
+            .put(&engine.nodes, &NodeRecord::key(node), value)
     }
 
     fn write_statuses(&mut self) -> Result<(), StorageError> {
@@ -350,7 +245,8 @@ impl Committer {
             // A node that was removed has none.
             if let Some(status) = status {
                 written += status.len();
-                self.insert(&engine.nodes, &Status::key(node), status)?;
+                self.writer()?
+                    .put(&engine.nodes, &Status::key(node), status)?;
             }
         }
         Ok(())
@@ -383,7 +279,8 @@ impl Committer {
                 let bytes = hint.hint.payload_bytes();
                 queue.cursor.leave(hint.mark.sequence, bytes, *leave);
             }
-            self.insert(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
+            self.writer()?
+                .put(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
             point("ack: cursor written")?;
             self.forget_redriven(&queue)?;
             let retired = queue.sealed && queue.is_drained();
@@ -408,110 +305,14 @@ impl Committer {
         if !self.trimmer.has_work() {
             return Ok(());
         }
-        let rest = GROUP_BYTES.saturating_sub(self.handed_bytes + TRIM_MARGIN_BYTES);
-        let mut budget = rest.max(TRIMS_PER_BROUGHT * brought);
+        let writer = self.writer.as_mut().ok_or_else(closed)?;
+        let rest = GROUP_BYTES.saturating_sub(writer.handed_bytes() + TRIM_MARGIN_BYTES);
+        let budget = rest.max(TRIMS_PER_BROUGHT * brought);
         let queues = self.trimmer.queues_of_group(brought > GROUP_BYTES / 2);
-        let engine = self.engine()?;
-        loop {
-            let trimmed = self
-                .trimmer
-                .step(&engine, budget, queues)
-                .map_err(|error| StorageError::new("trim", error))?;
-            self.handed_bytes += trimmed.bytes;
-            budget = budget.saturating_sub(trimmed.bytes);
-            if trimmed.bytes > 0 {
-                point("trim: removed")?;
-            }
-            self.strike(trimmed.gone)?;
-            if !trimmed.is_due {
-                return Ok(());
-            }
-            self.commit()?;
+        let trimmed = self.trimmer.step(writer, budget, queues)?;
+        if trimmed.bytes > 0 {
+            point("trim: removed")?;
         }
-    }
-
-    fn publish(&mut self, new: NewHints, moved: Vec<Moved>, reserved: Vec<Reservation>) {
-        // The watchdog may have given up on this group, or a read failed the store; in between
-        // nobody was told who had just begun to wait.
-        if let Err(error) = self.shared.check_serving() {
-            let cause = match error {
-                HandoffError::Storage(cause) => cause,
-                other => StorageError::new("commit", other),
-            };
-            return self.shared.in_flight.take().fail(&cause);
-        }
-        for moved in &moved {
-            match moved.retired {
-                true => {
-                    let record = self.records.get(&moved.node);
-                    let letters = Letters::of(record, moved.queue);
-                    self.trimmer.whole(moved.node, moved.queue, letters);
-                }
-                false => self.trimmer.below(moved.queue, moved.next),
-            }
-        }
-        self.give_sorted_back();
-        let left_at_once: Vec<u64> = new.written.iter().map(|it| new.stillborn_in(it)).collect();
-        let mut nodes = BTreeSet::new();
-        let NewHints {
-            mut written,
-            unsorted,
-            stillborn,
-            evicted,
-            ended,
-            not_stored,
-        } = new;
-        self.dirty.extend(ended);
-        // From here on it is a success, whatever befalls the store: all of it is durable.
-        let mut answers = self.shared.in_flight.take();
-        // Before anybody hears of them.
-        for kept in written.iter_mut().filter_map(|it| it.recent.take()) {
-            self.shared.recent.keep(kept);
-        }
-        unsorted
-            .into_iter()
-            .for_each(|run| self.shared.unsorted.put(run));
-        let counters = &self.shared.counters;
-        {
-            let mut registry = self.shared.registry.lock();
-            for reservation in reserved.into_iter().chain(answers.take_reserved()) {
-                reservation.settle(&mut registry.quota);
-            }
-            for (it, left_at_once) in written.into_iter().zip(left_at_once) {
-                registry.publish(it.node, it.queue, it.watermark, it.bytes_through, it.added);
-                let (oldest, due) = (it.oldest_unix_ms, it.due_unix_ms);
-                registry.note_stored(it.node, it.queue, it.first, oldest, due);
-                counters.enqueued_hints.fetch_add(it.added.hints, Relaxed);
-                counters.enqueued_bytes.fetch_add(it.added.bytes, Relaxed);
-                // What is held is nobody's to send: its bell rings when it is let go.
-                let held = registry.claim_held(it.node, it.queue, it.first..=it.watermark);
-                if held + left_at_once < it.added.hints {
-                    nodes.insert(it.node);
-                }
-            }
-            // Under the same lock, so nobody sees them pending.
-            for (node, hint, leave) in stillborn {
-                registry.leave(node, &[hint], leave);
-            }
-            for (node, evicted) in evicted {
-                if let Some(queues) = registry.nodes.get_mut(&node) {
-                    queues.letters_evicted = queues.letters_evicted.plus(evicted);
-                }
-            }
-            for moved in moved.iter().filter(|moved| moved.retired) {
-                registry.drop_queue(moved.node, moved.queue);
-            }
-        }
-        self.shared.inbox.expect_back(answers.len());
-        // Before the answers: whoever gives hints up goes on with them, and may be told of as
-        // caught up.
-        self.tell_what_left();
-        answers.succeed();
-        for done in self.shared.not_stored.are_durable(not_stored) {
-            done(Ok(()));
-        }
-        if !nodes.is_empty() {
-            (self.shared.on_durable)(&nodes);
-        }
+        self.strike(trimmed.gone)
     }
 }

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sled::IVec;
-
 use crate::{
     error::StorageError,
     store::{
         commit::{committer::Committer, trim::Letters, write_batch::Accepted},
-        engine::generation::Engine,
+        engine::{
+            generation::Engine,
+            table::{self, IVec},
+        },
         failpoints::point,
         format::{
             cursor::Cursor,
@@ -19,12 +20,12 @@ use crate::{
             peeked::{Mark, PeekedHint},
             reasons::{Burial, Fate, LossReason},
         },
-        pipeline::shared::StoreEvent,
+        pipeline::events::StoreEvent,
     },
     types::{Amount, HintId, NodeId, QueueId, Sequence, ShardId},
 };
 
-pub fn failed(error: sled::Error) -> StorageError {
+pub fn failed(error: table::Error) -> StorageError {
     StorageError::new("read a dead letter", error)
 }
 
@@ -212,7 +213,7 @@ impl Committer {
             }
             goes_on
         });
-        let letters: Vec<_> = letters.collect::<sled::Result<_>>().map_err(failed)?;
+        let letters: Vec<_> = letters.collect::<table::Result<_>>().map_err(failed)?;
         for (place, dead) in letters {
             self.discard_one(accepted, node, place, &dead, LossReason::DeadLetterQuota);
             accepted.letters(node).evict(one(&dead));
@@ -226,7 +227,7 @@ impl Committer {
         &self,
         accepted: &Accepted,
         node: NodeId,
-    ) -> Result<impl Iterator<Item = sled::Result<(Place, Dead)>>, StorageError> {
+    ) -> Result<impl Iterator<Item = table::Result<(Place, Dead)>>, StorageError> {
         let engine = self.engine()?;
         let queues = self.records.get(&node).map(|record| record.dead.clone());
         let mut queues = queues.unwrap_or_default();
@@ -348,7 +349,7 @@ impl Committer {
         let pending = self.record_forsaken(&mut accepted, node, &had.dead, reason)?;
         self.write_as_one(Vec::new(), accepted)?;
         point("drop: tombstone written")?;
-        self.commit()?;
+        self.writer()?.commit()?;
         point("drop: tombstone durable")?;
         self.tails.remove(&node);
         self.redriven.retain(|now, stood| {
@@ -423,7 +424,7 @@ pub fn letters_of(
     engine: &Engine,
     queue: QueueRef,
     from: Sequence,
-) -> impl Iterator<Item = sled::Result<Option<(Place, Dead)>>> + use<> {
+) -> impl Iterator<Item = table::Result<Option<(Place, Dead)>>> + use<> {
     engine.hints.range(queue.letter_keys(from)).map(|entry| {
         let (key, value) = entry?;
         Ok(read_letter(&key, &value).and_then(|(place, letter)| Some((place, letter.dead()?))))

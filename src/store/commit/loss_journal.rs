@@ -22,12 +22,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::{Deserialize, Serialize};
-use sled::IVec;
-
 use crate::{
     store::{
-        engine::rows::RowMap,
+        engine::{
+            rows::RowMap,
+            table::{self, IVec, Table},
+        },
         format::{
             checksum::{DecodeError, seal_record, unseal_record},
             loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
@@ -36,6 +36,7 @@ use crate::{
     },
     types::{Amount, NodeId, QueueId, Sequence, ShardId},
 };
+use serde::{Deserialize, Serialize};
 
 const VERSION: u8 = 1;
 /// Of an entry of copies that were not stored.
@@ -213,7 +214,7 @@ pub fn is_record(key: &[u8], value: &[u8]) -> bool {
 }
 
 /// A record, encoded again.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
     Ok(match LossRecord::read(key, value)? {
         LossRecord::Folded(folded) => seal_record(key, VERSION, &folded),
@@ -225,7 +226,7 @@ pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// Reads what there is from an index on. Damaged records are logged.
-pub fn read_since(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
+pub fn read_since(tree: &Table, since: u64) -> table::Result<Losses> {
     let mut losses = scan(tree, 0)?;
     losses.keep_since(since);
     Ok(losses)
@@ -236,7 +237,7 @@ pub fn read_since(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
 ///
 /// Folding goes on meanwhile, an entry and the range it becomes part of at once. Ranges are read
 /// after entries, and what is forgotten after both, so nothing slips through.
-pub fn scan(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
+pub fn scan(tree: &Table, since: u64) -> table::Result<Losses> {
     let mut losses = Losses::default();
     let folded = read_folded(tree)?;
     losses.by_reason = folded.by_reason;
@@ -264,7 +265,7 @@ pub fn scan(tree: &sled::Tree, since: u64) -> sled::Result<Losses> {
 }
 
 /// What was folded of queues and of nodes, and what of that is forgotten.
-fn scan_folded(tree: &sled::Tree, losses: &mut Losses) -> sled::Result<()> {
+fn scan_folded(tree: &Table, losses: &mut Losses) -> table::Result<()> {
     let mut damaged = None;
     for record in tree.range(key(RANGE, 0)..key(GONE_LETTERS, 0)) {
         let (key, value) = record?;
@@ -292,7 +293,7 @@ fn scan_folded(tree: &sled::Tree, losses: &mut Losses) -> sled::Result<()> {
     Ok(())
 }
 
-fn read_folded(tree: &sled::Tree) -> sled::Result<Folded> {
+fn read_folded(tree: &Table) -> table::Result<Folded> {
     let Some(value) = tree.get([FOLDED])? else {
         return Ok(Folded::default());
     };
@@ -312,7 +313,7 @@ fn index_of(key: &[u8]) -> Option<u64> {
 }
 
 impl Journal {
-    pub fn load(tree: &sled::Tree) -> sled::Result<Journal> {
+    pub fn load(tree: &Table) -> table::Result<Journal> {
         let losses = read_since(tree, 0)?;
         let ranges = losses.folded.into_iter().map(|it| (it.queue, it));
         let not_stored = losses.not_stored.into_iter().map(|it| (it.node, it));
@@ -376,11 +377,11 @@ impl Journal {
     }
 
     /// Folds what is over the bound: says what to write for that.
-    pub fn fold(&mut self, tree: &sled::Tree, writes: &mut RowMap) -> sled::Result<()> {
+    pub fn fold(&mut self, tree: &Table, writes: &mut RowMap) -> table::Result<()> {
         self.fold_to(KEPT, tree, writes)
     }
 
-    fn fold_to(&mut self, kept: usize, tree: &sled::Tree, writes: &mut RowMap) -> sled::Result<()> {
+    fn fold_to(&mut self, kept: usize, tree: &Table, writes: &mut RowMap) -> table::Result<()> {
         if self.kept.len() <= kept {
             return Ok(());
         }

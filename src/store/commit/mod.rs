@@ -10,6 +10,7 @@ pub mod group;
 pub mod leave;
 pub mod loss_journal;
 pub mod plan;
+pub mod publish;
 pub mod redrive;
 pub mod trim;
 pub mod write_batch;

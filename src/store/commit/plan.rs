@@ -20,7 +20,11 @@ use crate::{
             run::Draft,
             wal_record::MixedDraft,
         },
-        pipeline::{entry::Dirty, tickets::Owner},
+        pipeline::{
+            batch::{HintKind, NewHint},
+            inbox::Dirty,
+            ticket::Owner,
+        },
         state::held_hints::HeldHint,
     },
     types::{HintId, NodeId, QueueId, Sequence},
@@ -47,31 +51,39 @@ pub struct Plan {
     pub spacers: Vec<[u8; CHUNK_KEY_BYTES]>,
 }
 
+/// What a group brings for a node.
+#[derive(Default)]
+struct OfNode {
+    owners: Vec<(Owner, HintKind)>,
+    hints: Vec<Hint>,
+}
+
 impl Committer {
     /// Gives out sequences, and encodes a block a node, or mixed groups of nodes that have little.
     pub fn plan(
         &mut self,
-        hints: Vec<(Owner, NodeId, Hint)>,
+        hints: Vec<(Owner, NewHint)>,
         accepted: &mut Accepted,
     ) -> Result<Plan, StorageError> {
-        let mut by_node: BTreeMap<NodeId, (Vec<Owner>, Vec<Hint>)> = BTreeMap::new();
-        for (owner, node, hint) in hints {
-            let (owners, hints) = by_node.entry(node).or_default();
-            owners.push(owner);
-            hints.push(hint);
+        let mut by_node: BTreeMap<NodeId, OfNode> = BTreeMap::new();
+        for (owner, NewHint { node, hint, kind }) in hints {
+            let of_node = by_node.entry(node).or_default();
+            of_node.owners.push((owner, kind));
+            of_node.hints.push(hint);
         }
         let mut plan = Plan::default();
         let mut drafts = Vec::with_capacity(by_node.len());
-        for (node, (owners, hints)) in by_node {
-            let may_leave_holes =
-                |it: &Owner| accepted.fates.contains_key(it) || accepted.held.contains_key(it);
-            if owners.iter().any(may_leave_holes) {
+        for (node, of_node) in by_node {
+            let may_leave_a_hole = |(_, kind): &(Owner, HintKind)| {
+                matches!(kind, HintKind::Held(_) | HintKind::Undelivered(_))
+            };
+            if of_node.owners.iter().any(may_leave_a_hole) {
                 plan.ended.extend(self.end_long_queue(node, accepted));
             }
             if !self.tails.contains_key(&node) {
                 plan.new_queues.push(node);
             }
-            drafts.push(self.draft(node, owners, hints, accepted)?);
+            drafts.push(self.draft(node, of_node, accepted)?);
         }
         let jobs = match accepted.is_plain() {
             true => self.mix(drafts),
@@ -120,8 +132,7 @@ impl Committer {
     fn draft(
         &mut self,
         node: NodeId,
-        owners: Vec<Owner>,
-        hints: Vec<Hint>,
+        OfNode { owners, hints }: OfNode,
         accepted: &mut Accepted,
     ) -> Result<Draft, StorageError> {
         let mut tail = match self.tails.get(&node) {
@@ -135,35 +146,39 @@ impl Committer {
             sequence: Sequence(sequence),
         });
         let mut bytes_through = tail.bytes;
-        for ((owner, hint), id) in owners.iter().zip(&hints).zip(ids.clone()) {
+        for (((_, kind), hint), id) in owners.iter().zip(&hints).zip(ids.clone()) {
             let place = Place {
                 queue: tail.queue,
                 sequence: id.sequence,
             };
             bytes_through += hint.payload_bytes();
-            if let Some(fate) = accepted.fates.remove(owner) {
-                let mark = Mark {
-                    queue: tail.queue,
-                    sequence: id.sequence,
-                    bytes_through,
-                };
-                let hint = hint.clone();
-                self.leave_at_once(accepted, node, PeekedHint { mark, hint }, &fate)?;
-            }
-            if let Some(letter) = accepted.redriven.remove(owner) {
-                self.point_to(accepted, letter, place, hint.payload_bytes());
-            }
-            if let Some(hold) = accepted.held.remove(owner) {
-                let held = HeldHint {
-                    place,
-                    shard: hint.shard,
-                    payload_bytes: hint.payload_bytes(),
-                };
-                // Before anything is written: a reopen may find it although its group failed.
-                self.shared.registry.lock().held.identify(hold, held);
+            match kind {
+                HintKind::Pending => {}
+                HintKind::Held(hold) => {
+                    let held = HeldHint {
+                        place,
+                        shard: hint.shard,
+                        payload_bytes: hint.payload_bytes(),
+                    };
+                    // Before anything is written: a reopen may find it although its group failed.
+                    self.shared.registry.lock().held.identify(*hold, held);
+                }
+                HintKind::Undelivered(fate) => {
+                    let mark = Mark {
+                        queue: tail.queue,
+                        sequence: id.sequence,
+                        bytes_through,
+                    };
+                    let hint = hint.clone();
+                    self.leave_at_once(accepted, node, PeekedHint { mark, hint }, fate)?;
+                }
+                HintKind::Redriven(letter) => {
+                    self.point_to(accepted, *letter, place, hint.payload_bytes());
+                }
             }
         }
-        self.shared.in_flight.identify(owners.into_iter().zip(ids));
+        let owners = owners.into_iter().map(|(owner, _)| owner);
+        self.shared.tickets.identify(owners.zip(ids));
         let draft = Draft {
             node,
             queue: tail.queue,

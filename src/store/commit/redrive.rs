@@ -15,7 +15,7 @@ use crate::{
             keys::{Place, QueueRef},
             loss::{Loss, LostRange},
         },
-        state::registry::Queue,
+        state::queue::Queue,
     },
     types::{Amount, NodeId, QueueId, Sequence},
 };
@@ -91,9 +91,8 @@ impl Committer {
                 continue;
             }
             for place in stood {
-                let key = place.letter_key();
-                self.make_room(key.len())?;
-                engine.hints.remove(key).map_err(failed)?;
+                self.writer()?
+                    .remove(&engine.hints, &place.letter_key(), 0)?;
                 point("letter: pointer removed")?;
             }
         }

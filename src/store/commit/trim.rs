@@ -7,11 +7,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::{Bound, Range},
+    sync::Arc,
 };
 
 use crate::{
+    error::StorageError,
     store::{
-        engine::{blocks, generation::Engine},
+        engine::{
+            blocks,
+            generation::Engine,
+            table::{self, is_damage},
+            writer::Writer,
+        },
         format::{
             keys::{Place, QueueRef},
             node_record::NodeRecord,
@@ -70,8 +77,6 @@ pub struct Trimmed {
     pub bytes: usize,
     /// Queues of which nothing is left, to be struck from the lists of these nodes.
     pub gone: Vec<(NodeId, QueueRef)>,
-    /// It stopped since all is to be made durable first.
-    pub is_due: bool,
 }
 
 impl Trimmer {
@@ -122,17 +127,17 @@ impl Trimmer {
     /// Removes what `budget` bytes allow, of so many queues.
     pub fn step(
         &mut self,
-        engine: &Engine,
+        writer: &mut Writer,
         budget: usize,
         queues: usize,
-    ) -> Result<Trimmed, sled::Error> {
+    ) -> Result<Trimmed, StorageError> {
         let mut trimmed = Trimmed::default();
         while let Some(place) = self.letters.first() {
             let range = place.block_keys();
-            match remove(engine, range, budget, &mut trimmed) {
+            match remove(writer, range, budget, &mut trimmed) {
                 Ok(TrimStep::Some) => return Ok(trimmed),
                 Ok(TrimStep::All) => {}
-                Err(error @ sled::Error::Corruption { .. }) => {
+                Err(error) if is_damage(&error) => {
                     tracing::error!(queue = place.queue.queue.0, sequence = place.sequence.0, %error, "trimming gave up on a damaged dead letter");
                 }
                 Err(error) => return Err(error),
@@ -143,8 +148,8 @@ impl Trimmer {
             let Some((queue, extent)) = self.next_job() else {
                 break;
             };
-            let removed = match range_of(engine, queue, extent) {
-                Ok(Some(range)) => remove(engine, range, budget, &mut trimmed),
+            let removed = match range_of(writer.engine(), queue, extent).map_err(unread) {
+                Ok(Some(range)) => remove(writer, range, budget, &mut trimmed),
                 Ok(None) => Ok(TrimStep::All),
                 Err(error) => Err(error),
             };
@@ -157,7 +162,7 @@ impl Trimmer {
                 }
                 // Space that cannot be read cannot be given back; that is no reason to stop the
                 // store.
-                Err(error @ sled::Error::Corruption { .. }) => {
+                Err(error) if is_damage(&error) => {
                     tracing::error!(queue = queue.queue.0, %error, "trimming gave up on a damaged queue");
                 }
                 Err(error) => return Err(error),
@@ -176,34 +181,35 @@ enum TrimStep {
     All,
 }
 
+fn unread(error: table::Error) -> StorageError {
+    StorageError::new("trim", error)
+}
+
 fn remove(
-    engine: &Engine,
+    writer: &mut Writer,
     range: Range<Vec<u8>>,
     budget: usize,
     trimmed: &mut Trimmed,
-) -> Result<TrimStep, sled::Error> {
+) -> Result<TrimStep, StorageError> {
+    let engine = Arc::clone(writer.engine());
     let mut keys = Vec::new();
     let mut removed = TrimStep::All;
     let mut bytes = trimmed.bytes;
     for entry in engine.hints.range(range) {
-        let (key, value) = entry?;
+        let (key, value) = entry.map_err(unread)?;
         let more = key.len() + value.len();
         if bytes + more > budget {
             removed = TrimStep::Some;
             break;
         }
         bytes += more;
-        keys.push((value.is_empty(), key, more));
+        keys.push((key, value.len()));
     }
     // Spacers go last: while there are many, sled merges no leaf that still has chunks in it.
-    keys.sort_by_key(|(is_spacer, ..)| *is_spacer);
-    for (_, key, bytes) in keys {
-        if engine.is_due()? {
-            trimmed.is_due = true;
-            return Ok(TrimStep::Some);
-        }
-        trimmed.bytes += bytes;
-        engine.hints.remove(key)?;
+    keys.sort_by_key(|(_, value_bytes)| *value_bytes == 0);
+    for (key, value_bytes) in keys {
+        writer.remove(&engine.hints, &key, value_bytes)?;
+        trimmed.bytes += key.len() + value_bytes;
     }
     Ok(removed)
 }
@@ -213,7 +219,7 @@ fn range_of(
     engine: &Engine,
     queue: QueueRef,
     extent: Extent,
-) -> Result<Option<Range<Vec<u8>>>, sled::Error> {
+) -> table::Result<Option<Range<Vec<u8>>>> {
     match extent {
         Extent::Whole(_, Letters::Stay) => Ok(Some(
             queue.cursor_key().to_vec()..queue.blocks_end_key().to_vec(),
@@ -237,10 +243,8 @@ fn range_of(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::types::QueueId;
+    use crate::{store::failpoints::Safeguard, types::QueueId};
 
     fn queue(number: u64) -> QueueRef {
         QueueRef {
@@ -252,7 +256,8 @@ mod tests {
     #[test]
     fn no_queue_waits_for_those_that_move_all_the_time() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::open(dir.path(), Arc::default()).unwrap();
+        let engine = Arc::new(Engine::open(dir.path(), Arc::default()).unwrap());
+        let mut writer = Writer::new(engine, "trim", Safeguard::GroupCommits);
         let mut trimmer = Trimmer::default();
         trimmer.below(queue(9), Sequence(2));
         for next in 2..6 {
@@ -260,7 +265,7 @@ mod tests {
             for moving in 1..=3 {
                 trimmer.below(queue(moving), Sequence(next));
             }
-            trimmer.step(&engine, 1000, 1).unwrap();
+            trimmer.step(&mut writer, 1000, 1).unwrap();
         }
         assert!(!trimmer.jobs.contains_key(&queue(9)));
         assert_eq!(trimmer.jobs.len(), 3);

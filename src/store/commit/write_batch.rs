@@ -1,11 +1,9 @@
-//! Which transactions of a group come into effect, and writing them as one.
+//! Which batches of a group come into effect, and writing what of them must not come apart.
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
-
-use sled::{IVec, Tree};
 
 use crate::{
     error::StorageError,
@@ -13,12 +11,11 @@ use crate::{
         bounds::GROUP_BYTES,
         commit::committer::Committer,
         engine::{
-            growth::DUE_BYTES,
-            rows::{RowMap, apply, read_row},
+            rows::{RowMap, read_row},
+            table::{IVec, Table},
         },
         failpoints::{Safeguard, is_off, point},
         format::{
-            block::Hint,
             cursor::{Cursor, Leave},
             dead_letter_count::LettersChange,
             encoder::EncodedBlock,
@@ -26,17 +23,14 @@ use crate::{
             node_record::NodeRecord,
             node_status::Status,
             peeked::{Mark, PeekedHint},
-            reasons::Fate,
         },
         pipeline::{
+            batch::{Ack, HintKind, Leaving, NewHint, RowChanges, WriteBatch},
             changes::TreeChanges,
-            entry::Part,
-            tickets::Owner,
-            transaction::{Ack, Draft, Refusal},
+            ticket::{Owner, Refusal},
         },
-        state::held_hints::HoldId,
     },
-    types::{HintId, NodeId},
+    types::{Amount, HintId, NodeId},
 };
 
 /// What sled may write for a key of ours: a leaf with as many chunks as fit.
@@ -45,17 +39,17 @@ const LEAF_BYTES: u64 = 17 * 16 * 1024;
 /// What comes into effect of a group.
 #[derive(Default)]
 pub struct Judged {
-    pub hints: Vec<(Owner, NodeId, Hint)>,
+    pub hints: Vec<(Owner, NewHint)>,
     pub accepted: Accepted,
 }
 
 /// Where queues will stand that something leaves with the group.
 type Cursors = HashMap<(NodeId, QueueRef), Cursor>;
 
-/// What the transactions of a group change, as one.
+/// What a group changes as one.
 #[derive(Default)]
 pub struct Accepted {
-    rows: HashMap<IVec, (Tree, RowMap)>,
+    rows: HashMap<IVec, (Table, RowMap)>,
     pub cursors: Cursors,
     /// What consumers acknowledge.
     acked: Vec<(NodeId, Mark)>,
@@ -63,9 +57,7 @@ pub struct Accepted {
     pub removed_bytes: usize,
     /// Hints that leave undelivered.
     pub departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
-    /// Hints that leave undelivered in the group that stores them, by whom that concerns.
-    pub fates: HashMap<Owner, Fate>,
-    /// Of these: where they stood, once they have a sequence. They show when the group is
+    /// Hints that leave undelivered in the group that stores them. They show when the group is
     /// published, as other hints of it do.
     pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Records in our trees of hints and of losses.
@@ -77,50 +69,54 @@ pub struct Accepted {
     pub letters: HashMap<NodeId, LettersChange>,
     /// Dead letters that are none any more, whose blocks are to be trimmed.
     pub letters_gone: Vec<Place>,
-    /// Who holds new hints, by whom these concern.
-    pub held: HashMap<Owner, HoldId>,
-    /// Dead letters that become hints again, by whom that concerns.
-    pub redriven: HashMap<Owner, Place>,
-    /// Of these: where it stood, where it is now, and all places where it stood.
+    /// Dead letters that become hints again: where it stood, where it is now, and all places where
+    /// it stood.
     pub pointed: Vec<(Place, Place, Vec<Place>)>,
     /// A node that is forgotten, with its status.
     pub status_gone: Option<NodeId>,
     /// Nodes whose record changes.
     pub rewrites: BTreeSet<NodeId>,
-    /// How many transactions change anything, hints included.
-    pub changing: u64,
+    /// Batches of several parts, which must not come apart. Their hints are not in here.
+    pub several: u64,
 }
 
 impl Accepted {
-    /// Takes a transaction into the group, or says why not.
+    /// Takes the rows and acks of a batch into the group, or says why not.
     ///
-    /// The transactions of a group come one after the other, each as if those before it were done.
-    /// What each has read is still so when it comes; so all could have run at that moment, in that
+    /// The batches of a group come one after the other, each as if those before it were done. What
+    /// each has read is still so when it comes; so all could have run at that moment, in that
     /// order.
-    pub fn add(&mut self, draft: &mut Draft, committer: &Committer) -> Result<(), Refusal> {
-        let changes_something = !draft.changes_nothing();
-        let changes = std::mem::take(&mut draft.changes);
-        let changes: Vec<_> = changes.into_iter().map(|it| (it.tree.name(), it)).collect();
-        if !self.holds(&changes).map_err(Refusal::Read)? {
+    pub fn add(&mut self, batch: &mut WriteBatch, committer: &Committer) -> Result<(), Refusal> {
+        let RowChanges {
+            trees,
+            removed_bytes,
+            ..
+        } = std::mem::take(&mut batch.rows);
+        let trees: Vec<_> = trees.into_iter().map(|it| (it.tree.name(), it)).collect();
+        if !self.holds(&trees).map_err(Refusal::Read)? {
             return Err(Refusal::Conflict);
         }
         // A tree that was dropped fails this one, not the store.
-        for (_, it) in &changes {
+        for (_, it) in &trees {
             if let (true, Some(key)) = (it.reads.is_empty(), it.writes.keys().next()) {
                 read_row(&it.tree, key).map_err(Refusal::Read)?;
             }
         }
-        let moved = self.moved(&draft.acks, committer)?;
-        self.removed_bytes += draft.removed_bytes;
+        let acks = batch.leaves.iter().filter_map(|leaving| match leaving {
+            Leaving::Acked(ack) => Some(*ack),
+            _ => None,
+        });
+        let acks: Vec<Ack> = acks.collect();
+        let moved = self.moved(&acks, committer)?;
+        self.removed_bytes += removed_bytes;
         self.cursors.extend(moved);
         self.acked
-            .extend(draft.acks.iter().map(|ack| (ack.node, ack.last)));
-        for (name, changes) in changes {
-            let new = || (changes.tree, RowMap::new());
+            .extend(acks.iter().map(|ack| (ack.node, ack.last)));
+        for (name, changes) in trees {
+            let new = || (Table::of_host(changes.tree), RowMap::new());
             let (_, rows) = self.rows.entry(name).or_insert_with(new);
             rows.extend(changes.writes);
         }
-        self.changing += u64::from(changes_something);
         Ok(())
     }
 
@@ -182,28 +178,19 @@ impl Accepted {
             // Counts what other fields hold.
             removed_bytes: _,
             departed,
-            fates,
             stillborn,
             hints,
             losses,
             letter_blocks,
             letters,
             letters_gone,
-            // In memory only, and a hint that is held may be of a plain group.
-            held: _,
-            redriven,
             pointed,
             status_gone,
             rewrites,
-            // The hints of a transaction are not in here, and must not come apart.
-            changing,
+            several,
         } = self;
-        let leaves_nothing = acked.is_empty()
-            && departed.is_empty()
-            && fates.is_empty()
-            && stillborn.is_empty()
-            && redriven.is_empty()
-            && pointed.is_empty();
+        let leaves_nothing =
+            acked.is_empty() && departed.is_empty() && stillborn.is_empty() && pointed.is_empty();
         let changes_no_letters =
             letter_blocks.is_empty() && letters.is_empty() && letters_gone.is_empty();
         let has_no_records = rows.is_empty()
@@ -212,7 +199,7 @@ impl Accepted {
             && losses.is_empty()
             && rewrites.is_empty()
             && status_gone.is_none();
-        leaves_nothing && changes_no_letters && has_no_records && *changing == 0
+        leaves_nothing && changes_no_letters && has_no_records && *several == 0
     }
 
     /// Sets or removes a record in our tree of hints.
@@ -226,57 +213,54 @@ impl Accepted {
 }
 
 impl Committer {
-    /// Finds out what of a group comes into effect: its hints, and the transactions that lose no
-    /// race.
-    pub fn judge(&mut self, parts: Vec<(usize, Part)>) -> Result<Judged, StorageError> {
+    /// Finds out what of a group comes into effect: all but batches that lost a race.
+    pub fn judge(&mut self, batches: Vec<(usize, WriteBatch)>) -> Result<Judged, StorageError> {
         let mut judged = Judged::default();
         let shared = Arc::clone(&self.shared);
-        for (place, part) in parts {
-            let accepted = &mut judged.accepted;
-            let mut draft = match part {
-                Part::Hint {
-                    node, hint, held, ..
-                } => {
-                    accepted.held.extend(held.map(|held| ((place, 0), held)));
-                    judged.hints.push(((place, 0), node, hint));
-                    continue;
-                }
-                Part::Stillborn { node, hint, fate } => {
-                    accepted.fates.insert((place, 0), fate);
-                    judged.hints.push(((place, 0), node, hint));
-                    continue;
-                }
-                Part::Departure { node, hints, fate } => {
-                    let left = self.depart(accepted, node, hints, &fate)?;
-                    shared.in_flight.note_left(place, left);
-                    continue;
-                }
-                Part::Discard { node, letters } => {
-                    let left = self.discard(accepted, node, &letters)?;
-                    shared.in_flight.note_left(place, left);
-                    continue;
-                }
-                Part::Redrive { node, letter, hint } => {
-                    if self.redrive(accepted, node, letter)? {
-                        accepted.redriven.insert((place, 0), letter);
-                        judged.hints.push(((place, 0), node, hint));
-                    }
-                    continue;
-                }
-                Part::Transaction(draft) => draft,
-            };
-            if let Err(refusal) = judged.accepted.add(&mut draft, self) {
+        for (place, mut batch) in batches {
+            let is_several = batch.is_several();
+            if let Err(refusal) = judged.accepted.add(&mut batch, self) {
                 if matches!(refusal, Refusal::Conflict) {
                     shared.counters.conflicts.fetch_add(1, Relaxed);
                 }
-                shared.in_flight.refuse(place, refusal);
+                shared.tickets.refuse(place, refusal);
                 continue;
             }
-            let hints = draft.hints.into_iter().enumerate();
-            let owned = hints.map(|(index, (node, hint))| ((place, index), node, hint));
-            judged.hints.extend(owned);
+            judged.accepted.several += u64::from(is_several);
+            let left = self.let_leave(&mut judged.accepted, batch.leaves)?;
+            if left != Amount::default() {
+                shared.tickets.note_left(place, left);
+            }
+            for (index, new) in batch.hints.into_iter().enumerate() {
+                let is_there = match new.kind {
+                    HintKind::Redriven(letter) => {
+                        self.redrive(&mut judged.accepted, new.node, letter)?
+                    }
+                    _ => true,
+                };
+                if is_there {
+                    judged.hints.push(((place, index), new));
+                }
+            }
         }
         Ok(judged)
+    }
+
+    /// Returns what leaves: what is pending, or a dead letter, still.
+    fn let_leave(
+        &mut self,
+        accepted: &mut Accepted,
+        leaves: Vec<Leaving>,
+    ) -> Result<Amount, StorageError> {
+        let mut left = Amount::default();
+        for leaving in leaves {
+            left = left.plus(match leaving {
+                Leaving::Hints(node, hints, fate) => self.depart(accepted, node, hints, &fate)?,
+                Leaving::Letters(node, letters) => self.discard(accepted, node, &letters)?,
+                Leaving::Acked(_) => Amount::default(),
+            });
+        }
+        Ok(left)
     }
 
     /// Writes what a group changes that is all or nothing, and its blocks.
@@ -297,7 +281,7 @@ impl Committer {
         }
         let ours = self.records(blocks, &mut accepted)?;
         let rows = accepted.rows.values().map(|(tree, rows)| (tree, rows));
-        let writes: Vec<(&Tree, &RowMap)> = [
+        let writes: Vec<(&Table, &RowMap)> = [
             (&engine.hints, &ours.hints),
             (&engine.nodes, &ours.nodes),
             (&engine.losses, &accepted.losses),
@@ -306,31 +290,15 @@ impl Committer {
         .chain(rows)
         .collect();
 
-        // SLED.md rule 2.
-        let bytes = writes.iter().flat_map(|(_, rows)| rows.iter());
-        let bytes = bytes.map(|(key, value)| key.len() + value.as_ref().map_or(0, |it| it.len()));
-        let bytes = accepted.removed_bytes + bytes.sum::<usize>();
-        let failed = |error| StorageError::new("write a transaction", error);
-        let is_full = self.handed_bytes + bytes > GROUP_BYTES && self.handed_bytes > 0;
-        if is_full || engine.is_due_before_batch().map_err(failed)? {
-            self.commit()?;
-        }
-        let before = engine.unsynced_bytes().map_err(failed)?;
-        self.handed_bytes += bytes;
-        apply(&writes).map_err(failed)?;
+        let written = self.writer()?.transact(&writes, accepted.removed_bytes)?;
         point("transaction: applied")?;
-        let unsynced = engine.unsynced_bytes().map_err(failed)?;
         let our_keys = ours.hints.len() + ours.nodes.len() + accepted.losses.len();
-        let of_ours = our_keys as u64 * LEAF_BYTES + bytes as u64;
-        let of_rows = unsynced.saturating_sub(before + of_ours);
+        let of_ours = our_keys as u64 * LEAF_BYTES + written.bytes as u64;
         let rows = accepted.rows.values().map(|(_, rows)| rows.len()).sum();
+        let of_rows = written.log_bytes.saturating_sub(of_ours);
         self.shared.inbox.note_rows(rows, of_rows as usize);
         self.show(accepted);
-        // What comes behind it may have segments of it written over.
-        match unsynced > DUE_BYTES {
-            true => self.commit(),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// The records of ours that are part of the transaction: cursors, blocks, dead letters, and the
@@ -353,13 +321,13 @@ impl Committer {
             while let Some((key, value)) = writes.next() {
                 if is_large && writes.peek().is_some() {
                     let engine = self.engine()?;
-                    self.insert(&engine.hints, &key, value)?;
+                    self.writer()?.put(&engine.hints, &key, value)?;
                 } else {
-                    hints.insert(IVec::from(&key), Some(value));
+                    hints.insert(IVec::from(&key), Some(value.into()));
                 }
             }
             if is_large {
-                self.commit()?;
+                self.writer()?.commit()?;
             }
         }
         let records = accepted.rewrites.iter().filter_map(|node| {
@@ -448,6 +416,6 @@ mod tests {
         // Nothing leaves, but what was claimed for it is to be given back.
         let claimed = (node, Vec::new(), Leave::Lost);
         assert!(!holding(|it| it.departed.push(claimed)).is_plain());
-        assert!(!holding(|it| it.changing = 1).is_plain(), "a transaction");
+        assert!(!holding(|it| it.several = 1).is_plain(), "a transaction");
     }
 }

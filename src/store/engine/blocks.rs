@@ -1,18 +1,19 @@
 //! Reading blocks back from the hints tree.
 
-use bytes::Bytes;
-use sled::IVec;
-
 use crate::{
-    store::format::{
-        block::{self, Block, CHUNK_BYTES, Header, Hint},
-        checksum::DecodeError,
-        keys::{Key, MIXED, Place, QueueRef, Shelf},
-        run::Draft,
-        wal_record::split_runs,
+    store::{
+        engine::table::{self, IVec, Table},
+        format::{
+            block::{self, Block, CHUNK_BYTES, Header, Hint},
+            checksum::DecodeError,
+            keys::{Key, MIXED, Place, QueueRef, Shelf},
+            run::Draft,
+            wal_record::split_runs,
+        },
     },
     types::Sequence,
 };
+use bytes::Bytes;
 
 pub const NO_BLOCK: DecodeError = DecodeError::Invalid("no block holds the sequence");
 
@@ -20,29 +21,25 @@ pub const NO_BLOCK: DecodeError = DecodeError::Invalid("no block holds the seque
 pub enum ReadError {
     /// The engine failed; this says nothing about the block.
     #[error("the engine failed to read a block")]
-    Engine(#[from] sled::Error),
+    Engine(#[from] table::Error),
     /// There is no such block, or it is not what was written.
     #[error("a block is damaged: {0}")]
     Damaged(DecodeError),
 }
 
 /// Reads the block that starts at `first`; `None` if there is none.
-pub fn read(
-    hints: &sled::Tree,
-    queue: QueueRef,
-    first: Sequence,
-) -> Result<Option<Block>, ReadError> {
+pub fn read(hints: &Table, queue: QueueRef, first: Sequence) -> Result<Option<Block>, ReadError> {
     read_on(hints, Shelf::Queue, queue, first)
 }
 
 /// Reads the dead letter that stood at `place`; `None` if its block is not there.
-pub fn read_letter(hints: &sled::Tree, place: Place) -> Result<Option<Hint>, ReadError> {
+pub fn read_letter(hints: &Table, place: Place) -> Result<Option<Hint>, ReadError> {
     let block = read_on(hints, Shelf::Letters, place.queue, place.sequence)?;
     Ok(block.and_then(|mut block| block.hints.pop()))
 }
 
 fn read_on(
-    hints: &sled::Tree,
+    hints: &Table,
     shelf: Shelf,
     queue: QueueRef,
     first: Sequence,
@@ -54,7 +51,7 @@ fn read_on(
 
 /// Reads the mixed group that starts at `first`, `None` if there is none.
 pub fn read_mixed(
-    hints: &sled::Tree,
+    hints: &Table,
     first: Sequence,
 ) -> Result<Option<(Header, Vec<Draft>)>, ReadError> {
     let Some(stored) = fetch(hints, Shelf::Queue, MIXED, first)? else {
@@ -103,7 +100,7 @@ impl Stored {
 
 /// Takes a block out of the tree as it is.
 fn fetch(
-    hints: &sled::Tree,
+    hints: &Table,
     shelf: Shelf,
     queue: QueueRef,
     first: Sequence,
@@ -134,7 +131,7 @@ fn fetch(
 
 /// The block of a queue that starts at `first`, as it is stored; `None` if there is none.
 pub fn fetch_starting(
-    hints: &sled::Tree,
+    hints: &Table,
     queue: QueueRef,
     first: Sequence,
 ) -> Result<Option<Stored>, ReadError> {
@@ -143,7 +140,7 @@ pub fn fetch_starting(
 
 /// Reads the block that `sequence` stands in. A sequence in no block is damage: there are no gaps.
 pub fn read_covering(
-    hints: &sled::Tree,
+    hints: &Table,
     queue: QueueRef,
     sequence: Sequence,
 ) -> Result<Block, ReadError> {
@@ -153,7 +150,7 @@ pub fn read_covering(
 
 /// The same, as it is stored.
 pub fn fetch_covering(
-    hints: &sled::Tree,
+    hints: &Table,
     queue: QueueRef,
     sequence: Sequence,
 ) -> Result<Stored, ReadError> {
@@ -173,10 +170,10 @@ pub fn fetch_covering(
 /// The highest start of a block that is at most `upto`. Chunks without a chunk 0 are leftovers of a
 /// crash and no block.
 pub fn last_start(
-    hints: &sled::Tree,
+    hints: &Table,
     queue: QueueRef,
     upto: Sequence,
-) -> Result<Option<Sequence>, sled::Error> {
+) -> table::Result<Option<Sequence>> {
     let from = queue.chunk_key(Sequence(0), 0);
     let mut chunks = hints.range(from..=queue.chunk_key(upto, u16::MAX));
     while let Some(entry) = chunks.next_back() {
@@ -193,10 +190,10 @@ pub fn last_start(
 /// The highest of a queue's dead letters that has any chunk of a block, below a sequence. One seek,
 /// however large it is.
 pub fn last_letter_block(
-    hints: &sled::Tree,
+    hints: &Table,
     queue: QueueRef,
     below: Option<Sequence>,
-) -> Result<Option<Place>, sled::Error> {
+) -> table::Result<Option<Place>> {
     let from = queue.chunk_key_on(Shelf::Letters, Sequence(0), 0).to_vec();
     let to = match below {
         Some(below) => queue.chunk_key_on(Shelf::Letters, below, 0).to_vec(),
@@ -215,12 +212,12 @@ pub fn last_letter_block(
 
 /// The starts of the queue's blocks from `from` on, in order.
 pub fn starts(
-    hints: &sled::Tree,
+    hints: &Table,
     queue: QueueRef,
     from: Sequence,
-) -> impl Iterator<Item = Result<Sequence, sled::Error>> + use<> {
+) -> impl Iterator<Item = table::Result<Sequence>> + use<> {
     let (from, end) = (queue.chunk_key(from, 0), queue.blocks_end_key());
-    let chunks = hints.range::<&[u8], _>(from.as_slice()..end.as_slice());
+    let chunks = hints.range(from.as_slice()..end.as_slice());
     chunks.filter_map(|entry| match entry {
         Ok((key, _)) => match Key::parse(&key) {
             Some(Key::Chunk {

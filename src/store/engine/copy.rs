@@ -8,13 +8,15 @@
 
 use std::{cmp::Ordering, ops::Bound, sync::Arc};
 
-use sled::IVec;
-
 use crate::{
     error::StorageError,
     store::{
         bounds::GROUP_BYTES,
-        engine::generation::Engine,
+        engine::{
+            generation::Engine,
+            table::{self, IVec},
+            writer::Writer,
+        },
         failpoints::{Safeguard, is_off},
     },
 };
@@ -47,11 +49,15 @@ pub struct Changes {
     bytes: usize,
 }
 
-fn failed(error: sled::Error) -> StorageError {
-    StorageError::new("write the store anew", error)
+const ACTION: &str = "write the store anew";
+
+fn failed(error: table::Error) -> StorageError {
+    StorageError::new(ACTION, error)
 }
 
-fn next(entries: &mut sled::Iter) -> Result<Option<(IVec, IVec)>, StorageError> {
+fn next(
+    entries: &mut impl Iterator<Item = table::Result<(IVec, IVec)>>,
+) -> Result<Option<(IVec, IVec)>, StorageError> {
     entries.next().transpose().map_err(failed)
 }
 
@@ -62,7 +68,7 @@ impl Copy {
         in_use: &Engine,
         pass: &mut Pass,
     ) -> Result<Option<Changes>, StorageError> {
-        let trees = in_use.trees().into_iter().zip(self.engine.trees());
+        let trees = in_use.tables().into_iter().zip(self.engine.tables());
         let Some((theirs, ours)) = trees.into_iter().nth(pass.tree) else {
             return Ok(None);
         };
@@ -70,8 +76,8 @@ impl Copy {
             Some(key) => Bound::Excluded(key.clone()),
             None => Bound::Unbounded,
         };
-        let mut theirs = theirs.range::<IVec, _>((from.clone(), Bound::Unbounded));
-        let mut ours = ours.range::<IVec, _>((from, Bound::Unbounded));
+        let mut theirs = theirs.range((from.clone(), Bound::Unbounded));
+        let mut ours = ours.range((from, Bound::Unbounded));
         let (mut wanted, mut there) = (next(&mut theirs)?, next(&mut ours)?);
         let mut changes = Changes {
             tree: pass.tree,
@@ -119,28 +125,27 @@ impl Copy {
         Ok(Some(changes))
     }
 
-    /// Carries changes out, durably. SLED.md rule 4: plain inserts and removals, flushed before the
-    /// next come.
+    /// Carries changes out, durably.
     pub fn apply(&self, changes: Changes, pass: &mut Pass) -> Result<(), StorageError> {
-        let trees = self.engine.trees();
-        let Some(tree) = trees.get(changes.tree).filter(|_| !changes.rows.is_empty()) else {
+        let tables = self.engine.tables();
+        let Some(table) = tables
+            .get(changes.tree)
+            .filter(|_| !changes.rows.is_empty())
+        else {
             return Ok(());
         };
+        let engine = Arc::clone(&self.engine);
+        let mut writer = Writer::new(engine, ACTION, Safeguard::CopyCommits);
         for (key, value) in changes.rows {
-            let is_due = self.engine.is_due().map_err(failed)?;
-            if is_due && !is_off(Safeguard::CopyCommits) {
-                self.engine.commit()?;
-            }
             match value {
-                Some(value) => tree.insert(key, value),
-                None => tree.remove(key),
+                Some(value) => writer.put(table, &key, value)?,
+                None => writer.remove(table, &key, 0)?,
             }
-            .map_err(failed)?;
         }
         pass.bytes += changes.bytes;
         match is_off(Safeguard::CopyCommits) {
             true => Ok(()),
-            false => self.engine.commit(),
+            false => writer.commit(),
         }
     }
 }
@@ -166,7 +171,7 @@ mod tests {
     }
 
     fn all(engine: &Engine) -> Vec<Vec<(IVec, IVec)>> {
-        let trees = engine.trees().into_iter();
+        let trees = engine.tables().into_iter();
         trees
             .map(|tree| tree.iter().map(Result::unwrap).collect())
             .collect()
@@ -178,9 +183,9 @@ mod tests {
         let open = |name| Engine::open(&dir.path().join(name), Arc::default()).unwrap();
         let in_use = open("gen-000001");
         for number in 0..KEYS {
-            in_use.hints.insert(key(number), vec![1; 1000]).unwrap();
+            in_use.hints.0.insert(key(number), vec![1; 1000]).unwrap();
         }
-        in_use.nodes.insert("a", "node").unwrap();
+        in_use.nodes.0.insert("a", "node").unwrap();
         let copy = Copy {
             engine: Arc::new(open("gen-000002")),
             generation: "gen-000002".to_owned(),
@@ -191,12 +196,12 @@ mod tests {
         assert_eq!(pass(&copy, &in_use), 0, "nothing is brought over twice");
 
         for number in (0..KEYS).step_by(3) {
-            in_use.hints.remove(key(number)).unwrap();
+            in_use.hints.0.remove(key(number)).unwrap();
         }
-        in_use.hints.insert(key(7), vec![2; 1000]).unwrap();
-        in_use.hints.insert(key(KEYS + 1), vec![3; 1000]).unwrap();
-        in_use.nodes.remove("a").unwrap();
-        in_use.losses.insert("last", "of all").unwrap();
+        in_use.hints.0.insert(key(7), vec![2; 1000]).unwrap();
+        in_use.hints.0.insert(key(KEYS + 1), vec![3; 1000]).unwrap();
+        in_use.nodes.0.remove("a").unwrap();
+        in_use.losses.0.insert("last", "of all").unwrap();
         pass(&copy, &in_use);
         assert_eq!(all(&copy.engine), all(&in_use));
     }

@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use sled::Db;
+
 use crate::{
     error::{DirectoryGone, LockKind, OpenError, StorageError, UnopenableReason},
     store::{
@@ -22,6 +24,7 @@ use crate::{
             conf,
             folder::Folder,
             growth::Growth,
+            table::{self, Table},
             unsynced::{self, Witness},
         },
         failpoints::{Faults, Safeguard, is_off, point},
@@ -35,10 +38,10 @@ pub const HINTS: &str = "hh/hints";
 pub const LOSSES: &str = "hh/losses";
 
 pub struct Engine {
-    pub meta: sled::Tree,
-    pub nodes: sled::Tree,
-    pub hints: sled::Tree,
-    pub losses: sled::Tree,
+    pub meta: Table,
+    pub nodes: Table,
+    pub hints: Table,
+    pub losses: Table,
     db: sled::Db,
     folder: Folder,
     /// Whether an fsync failed: what reads of the log may not be on the disk.
@@ -80,6 +83,7 @@ impl Engine {
     pub fn of(db: sled::Db, dir: &Path, faults: Arc<Faults>) -> Result<Engine, OpenError> {
         let tree = |name: &str| {
             db.open_tree(name)
+                .map(Table)
                 .map_err(|error| classify(dir, error, "open a tree"))
         };
         // SLED.md rule 14: few trees, all of them fixed.
@@ -120,8 +124,8 @@ impl Engine {
         Ok(engine)
     }
 
-    /// All our trees, in an order of no meaning that is always the same.
-    pub fn trees(&self) -> [&sled::Tree; 4] {
+    /// All our tables, in an order of no meaning that is always the same.
+    pub fn tables(&self) -> [&Table; 4] {
         let Engine {
             meta,
             nodes,
@@ -149,7 +153,7 @@ impl Engine {
         &self.anchor
     }
 
-    pub fn db(&self) -> &sled::Db {
+    pub(super) fn db(&self) -> &sled::Db {
         &self.db
     }
 
@@ -158,7 +162,7 @@ impl Engine {
     /// SLED.md rule 1: flush, then an fsync of our own. Rule 5: a blocking flush on the caller's
     /// thread, never `flush_async`. Rule 4: with one flush a group, few buffers are ever
     /// outstanding.
-    pub fn commit(&self) -> Result<(), StorageError> {
+    pub(super) fn commit(&self) -> Result<(), StorageError> {
         point("commit: before flush")?;
         self.faults
             .commit()
@@ -179,12 +183,18 @@ impl Engine {
 
     /// To be asked before each key that is handed over: whether sled has written so much since the
     /// last fsync that all so far is to be made durable first (SLED.md rule 2).
-    pub fn is_due(&self) -> sled::Result<bool> {
+    /// For tests that make what is found.
+    #[cfg(test)]
+    pub fn commit_now(&self) {
+        self.commit().unwrap();
+    }
+
+    pub(super) fn is_due(&self) -> sled::Result<bool> {
         self.growth.is_due(&self.db)
     }
 
     /// The same before a batch or a transaction of sled's.
-    pub fn is_due_before_batch(&self) -> sled::Result<bool> {
+    pub(super) fn is_due_before_batch(&self) -> sled::Result<bool> {
         self.growth.is_due_before_batch(&self.db)
     }
 
@@ -193,7 +203,7 @@ impl Engine {
         self.growth.bytes(&self.db)
     }
 
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn growth(&self) -> &Growth {
         &self.growth
     }
@@ -225,8 +235,8 @@ impl Engine {
     }
 
     /// Whether any node or hint is stored.
-    pub fn holds_data(&self) -> sled::Result<bool> {
-        Ok(self.nodes.first()?.is_some() || self.hints.first()?.is_some())
+    pub fn holds_data(&self) -> table::Result<bool> {
+        Ok(!self.nodes.is_empty()? || !self.hints.is_empty()?)
     }
 
     /// Drops sled and waits for its last writes. SLED.md rule 15: its drop may panic.
@@ -250,6 +260,12 @@ impl Engine {
             StorageError::new("fsync the log", error)
         });
         closed.and(synced)
+    }
+
+    /// The same of one that nobody else holds any more.
+    pub fn close_shared(engine: Arc<Engine>) -> Result<(), StorageError> {
+        let held = || StorageError::new("close the engine", "it is still held");
+        Arc::into_inner(engine).ok_or_else(held)?.close()
     }
 }
 
@@ -319,6 +335,14 @@ pub fn classify(dir: &Path, error: sled::Error, action: &'static str) -> OpenErr
         }
         sled::Error::Unsupported(text) => unopenable(dir, UnopenableReason::Settings(text)),
         error => unopenable(dir, UnopenableReason::Engine(error.to_string())),
+    }
+}
+
+/// The same of what a writer said.
+pub fn classify_stored(dir: &Path, error: StorageError) -> OpenError {
+    match error.source.downcast_ref::<sled::Error>() {
+        Some(source) => classify(dir, source.clone(), error.action),
+        None => error.into(),
     }
 }
 

@@ -77,7 +77,7 @@ impl Growth {
     }
 
     /// The most that was between two fsyncs since this was asked last.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     pub fn take_most_bytes(&self) -> u64 {
         self.most_bytes.swap(0, Relaxed)
     }
@@ -132,7 +132,7 @@ mod tests {
     fn a_batch_writes_over_nothing_of_its_own_where_plain_inserts_do() {
         let (bytes, log) = written(|engine| {
             for (key, value) in rows() {
-                engine.hints.insert(key, value).unwrap();
+                engine.hints.0.insert(key, value).unwrap();
                 engine.db().flush().unwrap();
             }
         });
@@ -140,7 +140,7 @@ mod tests {
         let (bytes, log) = written(|engine| {
             let mut batch = sled::Batch::default();
             rows().for_each(|(key, value)| batch.insert(&key, value));
-            engine.hints.apply_batch(batch).unwrap();
+            engine.hints.0.apply_batch(batch).unwrap();
         });
         assert!(log >= bytes, "{log} of {bytes}");
         assert!(bytes > 4 * SEGMENT_BYTES as u64, "{bytes}");
@@ -158,7 +158,7 @@ mod tests {
                 engine.commit().unwrap();
                 assert_eq!(engine.unsynced_bytes().unwrap(), 0);
             }
-            engine.hints.insert(key, value).unwrap();
+            engine.hints.0.insert(key, value).unwrap();
             assert!(engine.unsynced_bytes().unwrap() < SEGMENT_BYTES as u64);
         }
         assert!(due > 15, "{due}");

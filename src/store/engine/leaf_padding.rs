@@ -131,11 +131,11 @@ mod tests {
             let block = encoder.encode(QUEUE, Sequence(first), 0, [&hint]);
             if spaced {
                 for key in spacing.before(QUEUE, &block.header) {
-                    engine.hints.insert(key, Vec::new()).unwrap();
+                    engine.hints.0.insert(key, Vec::new()).unwrap();
                 }
             }
             for (key, value) in block.into_writes() {
-                engine.hints.insert(key, value).unwrap();
+                engine.hints.0.insert(key, value).unwrap();
             }
             engine.commit().unwrap();
         }

@@ -291,7 +291,7 @@ fn set(mut body: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// A message with the right checksum, which no fuzzer finds by itself. Of numbers only small ones
 /// are of use here.
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 pub fn message(kind: u8, segment: u8, page: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
     let header = [&[kind, 251], length.as_slice(), &[segment, page]].concat();
@@ -368,7 +368,7 @@ mod tests {
                 let length = (number * 37 % 16_000) as usize;
                 let value = [life, number].map(u64::to_be_bytes).concat();
                 let value = [value, vec![(number % 251) as u8; length]].concat();
-                engine.hints.insert(&key, value.clone()).unwrap();
+                engine.hints.0.insert(&key, value.clone()).unwrap();
                 written.insert(key, value);
             }
             engine.close().unwrap();

@@ -4,11 +4,12 @@
 //! any hint ever had a lifetime of its own (nothing; absent: none had). Each is sealed with a
 //! checksum.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
+    error::StorageError,
     store::{
-        engine::generation::Engine,
+        engine::{generation::Engine, table, writer::Writer},
         format::{
             checksum::{DecodeError, seal, unseal},
             correction::Correction,
@@ -35,7 +36,7 @@ pub enum MetaError {
         detail: String,
     },
     #[error("the engine failed to read or write it")]
-    Engine(#[from] sled::Error),
+    Engine(#[from] table::Error),
 }
 
 fn get<const N: usize>(
@@ -63,27 +64,26 @@ pub fn is_record(key: &[u8], value: &[u8]) -> bool {
         && unseal(key, value).is_ok()
 }
 
-fn put(engine: &Engine, record: &str, value: Vec<u8>) -> sled::Result<usize> {
-    let value = seal(record.as_bytes(), value);
-    let bytes = record.len() + value.len();
-    engine.meta.insert(record, value)?;
-    Ok(bytes)
+fn put(writer: &mut Writer, record: &str, value: Vec<u8>) -> Result<(), StorageError> {
+    let engine = Arc::clone(writer.engine());
+    let key = record.as_bytes();
+    writer.put(&engine.meta, key, seal(key, value))
 }
 
 pub fn schema(engine: &Engine) -> Result<Option<u32>, MetaError> {
     Ok(get(engine, SCHEMA)?.map(u32::from_be_bytes))
 }
 
-pub fn set_schema(engine: &Engine, version: u32) -> sled::Result<usize> {
-    put(engine, SCHEMA, version.to_be_bytes().to_vec())
+pub fn set_schema(writer: &mut Writer, version: u32) -> Result<(), StorageError> {
+    put(writer, SCHEMA, version.to_be_bytes().to_vec())
 }
 
 pub fn store_id(engine: &Engine) -> Result<Option<StoreId>, MetaError> {
     Ok(get(engine, STORE)?.map(StoreId))
 }
 
-pub fn set_store_id(engine: &Engine, store: StoreId) -> sled::Result<usize> {
-    put(engine, STORE, store.0.to_vec())
+pub fn set_store_id(writer: &mut Writer, store: StoreId) -> Result<(), StorageError> {
+    put(writer, STORE, store.0.to_vec())
 }
 
 /// `Ok(None)` if the record is missing or damaged: the caller finds a safe value above every queue
@@ -96,9 +96,8 @@ pub fn next_queue(engine: &Engine) -> Result<Option<u64>, MetaError> {
     }
 }
 
-/// Returns the bytes handed to the engine.
-pub fn set_next_queue(engine: &Engine, next: u64) -> sled::Result<usize> {
-    put(engine, NEXT_QUEUE, next.to_be_bytes().to_vec())
+pub fn set_next_queue(writer: &mut Writer, next: u64) -> Result<(), StorageError> {
+    put(writer, NEXT_QUEUE, next.to_be_bytes().to_vec())
 }
 
 /// Whether all replay is paused, to last.
@@ -114,15 +113,15 @@ pub fn paused(engine: &Engine) -> Result<bool, MetaError> {
     }
 }
 
-/// Returns the bytes handed to the engine. Kept when it ends: a rebuild takes what the log has, and
+/// Kept when it ends: a rebuild takes what the log has, and
 /// would find an older one.
-pub fn set_paused(engine: &Engine, paused: bool) -> sled::Result<usize> {
-    put(engine, PAUSED, vec![u8::from(paused)])
+pub fn set_paused(writer: &mut Writer, paused: bool) -> Result<(), StorageError> {
+    put(writer, PAUSED, vec![u8::from(paused)])
 }
 
 /// Clocks that were wrong. A record that does not read is as none: hints may leave too early by it,
 /// but no store stays closed for that.
-pub fn corrections(engine: &Engine) -> sled::Result<Vec<Correction>> {
+pub fn corrections(engine: &Engine) -> table::Result<Vec<Correction>> {
     let Some(value) = engine.meta.get(CLOCK)? else {
         return Ok(Vec::new());
     };
@@ -134,14 +133,16 @@ pub fn corrections(engine: &Engine) -> sled::Result<Vec<Correction>> {
     }))
 }
 
-/// Returns the bytes handed to the engine.
-pub fn set_corrections(engine: &Engine, corrections: &[Correction]) -> sled::Result<usize> {
-    put(engine, CLOCK, Correction::encode_all(corrections))
+pub fn set_corrections(
+    writer: &mut Writer,
+    corrections: &[Correction],
+) -> Result<(), StorageError> {
+    put(writer, CLOCK, Correction::encode_all(corrections))
 }
 
 /// Who is in the cluster, if that was said. A record that does not read is as none: nobody is held
 /// back by what may not have been said.
-pub fn members(engine: &Engine) -> sled::Result<Option<BTreeSet<NodeId>>> {
+pub fn members(engine: &Engine) -> table::Result<Option<BTreeSet<NodeId>>> {
     let Some(value) = engine.meta.get(MEMBERS)? else {
         return Ok(None);
     };
@@ -167,23 +168,25 @@ fn decode_members(bytes: &[u8]) -> Result<Option<BTreeSet<NodeId>>, DecodeError>
     Ok(Some(nodes.collect()))
 }
 
-/// Returns the bytes handed to the engine. Kept when it is not said any more: a rebuild takes what
+/// Kept when it is not said any more: a rebuild takes what
 /// the log has, and would find an older one.
-pub fn set_members(engine: &Engine, members: Option<&BTreeSet<NodeId>>) -> sled::Result<usize> {
+pub fn set_members(
+    writer: &mut Writer,
+    members: Option<&BTreeSet<NodeId>>,
+) -> Result<(), StorageError> {
     let mut value = vec![u8::from(members.is_some())];
     let nodes = members.into_iter().flatten();
     nodes.for_each(|node| value.extend(node.0.to_be_bytes()));
-    put(engine, MEMBERS, value)
+    put(writer, MEMBERS, value)
 }
 
 /// Whether any hint ever had a lifetime of its own.
-pub fn has_lifetimes(engine: &Engine) -> sled::Result<bool> {
+pub fn has_lifetimes(engine: &Engine) -> table::Result<bool> {
     engine.meta.contains_key(LIFETIMES)
 }
 
-/// Returns the bytes handed to the engine.
-pub fn set_lifetimes(engine: &Engine) -> sled::Result<usize> {
-    put(engine, LIFETIMES, Vec::new())
+pub fn set_lifetimes(writer: &mut Writer) -> Result<(), StorageError> {
+    put(writer, LIFETIMES, Vec::new())
 }
 
 #[cfg(test)]

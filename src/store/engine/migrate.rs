@@ -1,13 +1,16 @@
 //! The schema version of a store and the runner of the steps in `migrations/`.
 
+use std::sync::Arc;
+
 use crate::{
     error::StorageError,
     store::{
         engine::{
             generation::Engine,
             meta::{self, MetaError},
+            writer::Writer,
         },
-        failpoints::point,
+        failpoints::{Safeguard, point},
     },
 };
 
@@ -45,7 +48,11 @@ pub enum SchemaError {
 ///
 /// `served` says that this generation was open before: then it has a version, and if sled lost it
 /// (a damaged file may come back as an empty database) running step 1 would silently start over.
-pub fn migrate(engine: &Engine, served: bool, new_store_id: [u8; 16]) -> Result<(), SchemaError> {
+pub fn migrate(
+    engine: &Arc<Engine>,
+    served: bool,
+    new_store_id: [u8; 16],
+) -> Result<(), SchemaError> {
     let found = match meta::schema(engine)? {
         Some(version) => version,
         None if served || engine.holds_data().map_err(MetaError::from)? => {
@@ -59,15 +66,20 @@ pub fn migrate(engine: &Engine, served: bool, new_store_id: [u8; 16]) -> Result<
     if found > SCHEMA_VERSION {
         return Err(SchemaError::Newer { found });
     }
+    let mut writer = Writer::new(
+        Arc::clone(engine),
+        "migrate the schema",
+        Safeguard::GroupCommits,
+    );
     for (version, step) in (1..).zip(STEPS).skip(found as usize) {
         step(engine.db(), new_store_id)
             .map_err(|error| StorageError::new("migrate the schema", error))?;
         point("migrate: data written")?;
-        engine.commit()?;
+        writer.commit()?;
         point("migrate: data durable")?;
-        meta::set_schema(engine, version).map_err(MetaError::from)?;
+        meta::set_schema(&mut writer, version)?;
         point("migrate: version written")?;
-        engine.commit()?;
+        writer.commit()?;
         tracing::info!(from = version - 1, to = version, "schema migrated");
     }
     Ok(())

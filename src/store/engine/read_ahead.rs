@@ -7,7 +7,10 @@ use std::{collections::VecDeque, ops::RangeInclusive, panic::resume_unwind, thre
 
 use crate::{
     store::{
-        engine::blocks::{self, ReadError, Stored},
+        engine::{
+            blocks::{self, ReadError, Stored},
+            table::Table,
+        },
         format::{block::Block, checksum::DecodeError, keys::QueueRef},
     },
     types::Sequence,
@@ -26,7 +29,7 @@ const TWO_FROM_BYTES: u64 = 256 * 1024;
 /// As [`read_covering`](blocks::read_covering), for the first block; before any other that does not
 /// read it ends.
 pub fn read(
-    hints: &sled::Tree,
+    hints: &Table,
     queue: QueueRef,
     sequences: RangeInclusive<Sequence>,
     most_hints: usize,
@@ -111,7 +114,7 @@ mod tests {
 
     /// Blocks of ten hints: three of them come to less than is read at once, and two to enough for
     /// a second thread.
-    fn filled() -> (tempfile::TempDir, sled::Tree) {
+    fn filled() -> (tempfile::TempDir, Table) {
         let dir = tempfile::tempdir().unwrap();
         let db = sled::open(dir.path()).unwrap();
         let mut encoder = Encoder::new();
@@ -132,12 +135,12 @@ mod tests {
                 db.insert(key, value).unwrap();
             }
         }
-        (dir, (*db).clone())
+        (dir, Table((*db).clone()))
     }
 
     /// Where the blocks that are read begin; each is whole.
     fn read_from(
-        tree: &sled::Tree,
+        tree: &Table,
         sequences: RangeInclusive<Sequence>,
         hints: usize,
         bytes: u64,
@@ -177,16 +180,16 @@ mod tests {
         let damage = |first| {
             let mut chunk0 = tree.get(key(first)).unwrap().unwrap().to_vec();
             *chunk0.last_mut().unwrap() ^= 1;
-            tree.insert(key(first), chunk0).unwrap().unwrap()
+            tree.0.insert(key(first), chunk0).unwrap().unwrap()
         };
         for (damaged, left) in [(21, [1, 11].as_slice()), (11, &[1])] {
             let whole = damage(damaged);
             let read = |sequences| read_from(&tree, sequences, usize::MAX, u64::MAX);
             assert_eq!(read(ALL).unwrap(), left);
             assert_eq!(read(Sequence(damaged)..=Sequence(80)), None);
-            tree.insert(key(damaged), whole).unwrap();
+            tree.0.insert(key(damaged), whole).unwrap();
         }
-        tree.remove(key(21)).unwrap();
+        tree.0.remove(key(21)).unwrap();
         let read = |sequences| read_from(&tree, sequences, usize::MAX, u64::MAX);
         assert_eq!(read(ALL).unwrap(), [1, 11], "one is not there");
         assert_eq!(read(Sequence(25)..=Sequence(80)), None);

@@ -6,11 +6,17 @@ use std::{
 };
 
 use sled::{
-    IVec, Tree,
+    Tree,
     transaction::{TransactionError, Transactional},
 };
 
-use crate::{error::StorageError, store::engine::generation::panic_text};
+use crate::{
+    error::StorageError,
+    store::engine::{
+        generation::panic_text,
+        table::{self, IVec, Table},
+    },
+};
 
 /// Rows of one tree: by key, the value or that there is none.
 pub type RowMap = BTreeMap<IVec, Option<IVec>>;
@@ -26,9 +32,9 @@ pub fn read_row(tree: &Tree, key: &[u8]) -> Result<Option<IVec>, StorageError> {
 }
 
 /// Writes to several trees as one, and nothing if there is nothing.
-pub fn apply(writes: &[(&Tree, &RowMap)]) -> sled::Result<()> {
+pub(super) fn apply(writes: &[(&Table, &RowMap)]) -> table::Result<()> {
     let writes: Vec<_> = writes.iter().filter(|(_, rows)| !rows.is_empty()).collect();
-    let trees: Vec<&Tree> = writes.iter().map(|(tree, _)| *tree).collect();
+    let trees: Vec<&Tree> = writes.iter().map(|(table, _)| &table.0).collect();
     if trees.is_empty() {
         return Ok(());
     }

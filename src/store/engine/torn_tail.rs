@@ -175,7 +175,7 @@ mod tests {
             let engine = open();
             for number in 0..200_u64 {
                 let value = vec![life; 12_000];
-                engine.hints.insert(number.to_be_bytes(), value).unwrap();
+                engine.hints.0.insert(number.to_be_bytes(), value).unwrap();
             }
             engine.close().unwrap();
             // What is free is wiped by the next open.

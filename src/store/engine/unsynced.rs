@@ -289,8 +289,7 @@ mod tests {
 
     /// Writes to the log while the disk fails. The kernel finds that out by itself, and has told no
     /// open file of it.
-    #[cfg(feature = "testkit")]
-    fn lose_pages(disk: &crate::testkit::FailingDisk, dir: &Path) {
+    fn lose_pages(disk: &hinted_handoff_testkit::FailingDisk, dir: &Path) {
         use std::io::Write;
 
         disk.fail().unwrap();
@@ -300,10 +299,10 @@ mod tests {
         disk.work_again().unwrap();
     }
 
-    #[cfg(feature = "testkit")]
-    fn database_on_a_failing_disk() -> Option<(tempfile::TempDir, crate::testkit::FailingDisk)> {
+    fn database_on_a_failing_disk()
+    -> Option<(tempfile::TempDir, hinted_handoff_testkit::FailingDisk)> {
         let dir = database();
-        match crate::testkit::FailingDisk::new(dir.path(), 64) {
+        match hinted_handoff_testkit::FailingDisk::new(dir.path(), 64) {
             Ok(disk) => {
                 for name in ["db", "conf"] {
                     fs::copy(dir.path().join(name), disk.path().join(name)).unwrap();
@@ -322,7 +321,6 @@ mod tests {
 
     /// The process was killed before it could fsync, or leave a marker.
     #[test]
-    #[cfg(feature = "testkit")]
     fn a_log_with_pages_that_were_lost_unheard_is_copied() {
         let Some((_dir, disk)) = database_on_a_failing_disk() else {
             return;
@@ -341,7 +339,6 @@ mod tests {
 
     /// sled asks itself, and does not tell.
     #[test]
-    #[cfg(feature = "testkit")]
     fn a_witness_hears_of_all_that_failed_since_it_came() {
         let Some((_dir, disk)) = database_on_a_failing_disk() else {
             return;

@@ -168,7 +168,7 @@ impl Barrier {
     }
 
     /// With a checksum of the fields that a test has set.
-    #[cfg(feature = "testkit")]
+    #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub fn seal_again(self) -> Barrier {
         self.sealed()

@@ -1,7 +1,6 @@
 //! Making blocks: hints become a body, the body is compressed, header and body are cut into chunks.
 
 use bytes::{BufMut, Bytes};
-use sled::IVec;
 use zstd::zstd_safe::CParameter;
 
 use crate::{
@@ -34,7 +33,7 @@ pub struct EncodedBlock {
     pub queue: QueueRef,
     pub header: Header,
     shelf: Shelf,
-    chunks: Vec<IVec>,
+    chunks: Vec<Box<[u8]>>,
     /// What was compressed, if it is to be read soon.
     pub body: Option<Bytes>,
 }
@@ -50,7 +49,7 @@ impl EncodedBlock {
 
     /// Keys and values in the order of writing: from the last chunk down, so that chunk 0, which
     /// makes the block valid, comes last.
-    pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], IVec)> {
+    pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], Box<[u8]>)> {
         let (shelf, queue, first) = (self.shelf, self.queue, self.header.first);
         let numbered = (0..=u16::MAX).zip(self.chunks);
         let mut writes: Vec<_> = numbered
@@ -199,7 +198,7 @@ impl Encoder {
             room.put_slice(&head);
             room.put_u32(header.crc);
         }
-        let chunks = stored.chunks(chunk_bytes()).map(IVec::from).collect();
+        let chunks = stored.chunks(chunk_bytes()).map(Box::from).collect();
         let block = EncodedBlock {
             queue,
             header,

@@ -59,10 +59,8 @@ impl Committer {
     }
 
     fn write_corrections(&mut self, corrections: &[Correction]) -> Result<(), StorageError> {
-        let engine = self.engine()?;
-        self.handed_bytes += meta::set_corrections(&engine, corrections)
-            .map_err(|error| StorageError::new("write to the engine", error))?;
-        self.commit()
+        meta::set_corrections(self.writer()?, corrections)?;
+        self.writer()?.commit()
     }
 
     /// Whether the node was hinted, and not removed since.
@@ -84,7 +82,7 @@ impl Committer {
             record.paused = lasts;
             self.write_record(node)?;
             point("pause: record written")?;
-            self.commit()?;
+            self.writer()?.commit()?;
             point("pause: durable")?;
         }
         self.shared.holds.lock().pause(node, how);
@@ -96,11 +94,9 @@ impl Committer {
         let before = self.shared.holds.lock().all;
         let lasts = how == Some(Pause::Lasting);
         if (before == Some(Pause::Lasting)) != lasts {
-            let engine = self.engine()?;
-            self.handed_bytes += meta::set_paused(&engine, lasts)
-                .map_err(|error| StorageError::new("write to the engine", error))?;
+            meta::set_paused(self.writer()?, lasts)?;
             point("pause: all written")?;
-            self.commit()?;
+            self.writer()?.commit()?;
             point("pause: all durable")?;
         }
         self.shared.holds.lock().all = how;
@@ -120,7 +116,7 @@ impl Committer {
         if record.leaves != leaves {
             record.leaves = leaves;
             self.write_record(node)?;
-            self.commit()?;
+            self.writer()?.commit()?;
             tracing::info!(
                 node = node.0,
                 leaves,
@@ -140,11 +136,9 @@ impl Committer {
     fn set_members(&mut self, members: Option<BTreeSet<NodeId>>) -> Result<(), StorageError> {
         let before = self.shared.holds.lock().members.clone();
         if before != members {
-            let engine = self.engine()?;
-            self.handed_bytes += meta::set_members(&engine, members.as_ref())
-                .map_err(|error| StorageError::new("write to the engine", error))?;
+            meta::set_members(self.writer()?, members.as_ref())?;
             point("members: written")?;
-            self.commit()?;
+            self.writer()?.commit()?;
             point("members: durable")?;
             self.shared.holds.lock().members = members;
         }
@@ -196,7 +190,7 @@ impl Committer {
             point("park: record written")?;
         }
         if !changes.is_empty() {
-            self.commit()?;
+            self.writer()?.commit()?;
             point("park: durable")?;
         }
         let mut holds = shared.holds.lock();

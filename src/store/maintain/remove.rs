@@ -2,9 +2,7 @@
 
 use crate::{
     error::{HandoffError, StorageError},
-    store::{
-        commit::committer::Committer, format::reasons::LossReason, state::registry::NodeQueues,
-    },
+    store::{commit::committer::Committer, format::reasons::LossReason, state::queue::NodeQueues},
     types::{Amount, NodeId},
 };
 

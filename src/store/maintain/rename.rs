@@ -5,9 +5,8 @@
 //! are given out in that order.
 //!
 //! Nothing is copied. A queue keeps its keys, which name the node that its hints were first meant
-//! for, its ids and its order; what changes is who lists it. Both records change in one batch of
-//! sled's (SLED.md rule 4: the only one of its group, with nothing else unflushed), so a crash
-//! leaves all as it was or all as it is to be.
+//! for, its ids and its order; what changes is who lists it. Both records change in one
+//! transaction, so a crash leaves all as it was or all as it is to be.
 //!
 //! Only the last queue of a node takes new hints, and after this the last one may be another node's
 //! by its keys. So all of them are sealed, and the next hint starts a new queue, under an id that
@@ -19,9 +18,10 @@ use crate::{
     error::{HandoffError, StorageError},
     store::{
         commit::{committer::Committer, trim::Letters},
+        engine::{rows::RowMap, table::IVec},
         failpoints::point,
         format::{keys::QueueRef, node_record::NodeRecord, node_status::Status},
-        state::registry::NodeQueues,
+        state::queue::NodeQueues,
     },
     types::{Amount, NodeId},
 };
@@ -42,8 +42,7 @@ impl Committer {
         if !self.knows(from) {
             return Ok(Err(HandoffError::UnknownNode { node: from }));
         }
-        // Cursors that moved are listed by their node. And nothing may be unflushed when a batch is
-        // handed over.
+        // Cursors that moved are listed by their node.
         self.settle()?;
         let drained = self.drained(&[from, to]);
         let old = |node| self.records.get(&node).cloned().unwrap_or_default();
@@ -57,7 +56,7 @@ impl Committer {
             }));
         }
         self.write_both((from, &tombstone), (to, &merged))?;
-        self.commit()?;
+        self.writer()?.commit()?;
         point("rename: durable")?;
 
         let is_new = !self.knows(to);
@@ -94,16 +93,14 @@ impl Committer {
         from: (NodeId, &NodeRecord),
         to: (NodeId, &NodeRecord),
     ) -> Result<(), StorageError> {
-        let mut batch = sled::Batch::default();
-        for (node, record) in [from, to] {
-            let (key, value) = (NodeRecord::key(node), record.encode(node));
-            self.handed_bytes += key.len() + value.len();
-            batch.insert(&key, value);
-        }
-        batch.remove(&Status::key(from.0));
+        let records = [from, to].map(|(node, record)| {
+            let key = IVec::from(&NodeRecord::key(node));
+            (key, Some(record.encode(node).into()))
+        });
+        let mut rows = RowMap::from(records);
+        rows.insert(IVec::from(&Status::key(from.0)), None);
         let engine = self.engine()?;
-        let applied = engine.nodes.apply_batch(batch);
-        applied.map_err(|error| StorageError::new("rename a node", error))?;
+        self.writer()?.transact(&[(&engine.nodes, &rows)], 0)?;
         point("rename: records written")
     }
 

@@ -12,7 +12,7 @@ use crate::{
         engine::{
             blocks::{self, ReadError},
             generation::Engine,
-            log_search,
+            log_search, table,
         },
         failpoints::{Safeguard, is_off},
         format::{
@@ -23,7 +23,7 @@ use crate::{
             reasons::LossReason,
         },
         home::location::Home,
-        state::registry::Queue,
+        state::queue::Queue,
     },
     types::{NodeId, Sequence},
 };
@@ -109,9 +109,9 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         let alive = || shared.busy.start();
         log_search::find(&log, queue.at, &alive, is_wanted, reads, |key, value| {
-            self.insert(&engine.hints, key, value.to_vec())
+            self.writer()?.put(&engine.hints, key, value.to_vec())
         })?;
-        self.commit()
+        self.writer()?.commit()
     }
 }
 
@@ -134,7 +134,7 @@ fn may_be_wanted(queue: &Queue, first: Sequence, chunk: u16, value: &[u8]) -> bo
 /// What does not read ends where the next block that does begins, or at the watermark: the range
 /// follows from its neighbours, never from what is damaged.
 fn judge(engine: &Engine, queue: &Queue) -> Result<Option<Unread>, StorageError> {
-    let failed = |error: sled::Error| StorageError::new("read a damaged block", error);
+    let failed = |error: table::Error| StorageError::new("read a damaged block", error);
     for _ in 0..2 {
         match blocks::read_covering(&engine.hints, queue.at, queue.cursor.next) {
             Ok(_) => return Ok(None),
@@ -163,7 +163,7 @@ fn judge(engine: &Engine, queue: &Queue) -> Result<Option<Unread>, StorageError>
 }
 
 #[cfg(test)]
-#[cfg(feature = "testkit")]
+#[cfg(feature = "internals")]
 mod tests {
     use std::{sync::mpsc, thread, time::Duration};
 
@@ -206,8 +206,8 @@ mod tests {
     fn drop_block(store: &Store, place: Place) {
         let engine = store.shared.engine().unwrap();
         let key = place.queue.chunk_key(place.sequence, 0);
-        assert!(engine.hints.remove(key).unwrap().is_some());
-        engine.commit().unwrap();
+        assert!(engine.hints.remove(key));
+        engine.commit_now();
     }
 
     fn judge_now(store: &Store, queue: QueueRef) {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::{
     error::HandoffError,
-    store::pipeline::{done::ControlDone, entry::Control},
+    store::pipeline::{control::Control, done::ControlDone},
 };
 
 /// Tells whoever waits for a request that it may not be done; nothing once that was answered.

@@ -39,7 +39,9 @@ pub struct TreeChanges {
 #[derive(Debug, Default)]
 pub struct Budget {
     bytes: Cell<usize>,
-    /// Of these, bytes of values that are removed.
+    /// Of these, rows that are written and removed.
+    row_bytes: Cell<usize>,
+    /// Of these, values that are removed.
     removed_bytes: Cell<usize>,
     reads: Cell<usize>,
     read_bytes: Cell<usize>,
@@ -48,10 +50,10 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Bytes that will be handed to the engine. As in trimming, a removal counts as its key and the
-    /// value that it removes: sled rewrites the pages around it.
-    pub fn bytes(&self) -> usize {
-        self.bytes.get()
+    /// Bytes that will be handed to the engine for rows. As in trimming, a removal counts as its key
+    /// and the value that it removes: sled rewrites the pages around it.
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes.get()
     }
 
     pub fn removed_bytes(&self) -> usize {
@@ -117,7 +119,9 @@ impl Budget {
             _ => 0,
         };
         let before = before.map_or(0, |before| row_bytes(key, before));
-        self.replace(before, row_bytes(key, value) + removed)?;
+        let bytes = row_bytes(key, value) + removed;
+        self.replace(before, bytes)?;
+        self.row_bytes.set(self.row_bytes.get() - before + bytes);
         self.removed_bytes.set(self.removed_bytes.get() + removed);
         Ok(())
     }

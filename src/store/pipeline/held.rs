@@ -22,8 +22,12 @@ use crate::{
             peeked::{Mark, PeekedHint},
             reasons::Fate,
         },
-        pipeline::{entry::Entry, leaving::Departure, shared::Shared},
-        state::held_hints::HoldId,
+        pipeline::{
+            batch::{Leaving, WriteBatch},
+            shared::Shared,
+            ticket::{Entry, told},
+        },
+        state::{held_hints::HoldId, lock::Reservation},
     },
     types::Amount,
 };
@@ -92,20 +96,18 @@ impl Held {
             // Of one hint alone nobody asks for it.
             bytes_through: 0,
         };
-        let departure = Entry::Departure(Departure {
-            node,
-            hints: vec![PeekedHint { mark, hint }],
-            fate,
-            done: Box::new(move |left| {
-                drop(self);
-                done(left);
-            }),
+        let leaving = Leaving::Hints(node, vec![PeekedHint { mark, hint }], fate);
+        let told = told(move |written| {
+            drop(self);
+            done(written.map(|it| it.left));
         });
+        let batch = WriteBatch::of_leaving(leaving);
+        let entry = Entry::new(batch, Reservation::default(), told);
         if let Err(error) = shared.check_serving() {
-            return departure.refuse(error.into());
+            return entry.refuse(error.into());
         }
-        if let Err(departure) = shared.inbox.hand_in(departure) {
-            departure.refuse(HandoffError::ShutDown.into());
+        if let Err(entry) = shared.inbox.hand_in(entry) {
+            entry.refuse(HandoffError::ShutDown.into());
         }
     }
 

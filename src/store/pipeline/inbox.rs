@@ -12,9 +12,9 @@ use std::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::{
-    store::pipeline::{
-        asked::Asked,
-        entry::{APPEND_BYTES, Dirty, Entry},
+    store::{
+        format::keys::QueueRef,
+        pipeline::{asked::Asked, batch::APPEND_BYTES, ticket::Entry},
     },
     types::NodeId,
 };
@@ -30,6 +30,9 @@ const ACK_DELAY: Duration = Duration::from_millis(5);
 const RETURN_DELAY: Duration = Duration::from_micros(100);
 /// Groups that do not wait for returners, after a wait that most of them let pass.
 const GROUPS_WITHOUT_RETURNERS: u32 = 32;
+
+/// A queue whose cursor moved: the node it is drained for, and the queue.
+pub type Dirty = (NodeId, QueueRef);
 
 /// What a turn of the commit thread works on.
 #[derive(Default)]
@@ -236,7 +239,7 @@ impl Inbox {
         while let Some(request) = state.requests.pop_front() {
             match request {
                 ControlRequest::Entry(entry) => {
-                    share += entry.share(state.row_log_bytes);
+                    share += entry.batch.share(state.row_log_bytes);
                     if share > APPEND_BYTES && !work.entries.is_empty() {
                         state.requests.push_front(ControlRequest::Entry(entry));
                         break;
@@ -292,29 +295,27 @@ mod tests {
     use crate::{
         store::{
             format::block::Hint,
-            pipeline::entry::{Append, Control},
+            pipeline::{
+                batch::{HintKind, WriteBatch},
+                control::Control,
+            },
             state::lock::Reservation,
         },
         types::ShardId,
     };
 
     fn append(bytes: usize) -> Entry {
-        Entry::Append(Append {
-            node: NodeId(1),
-            hint: Hint {
-                shard: ShardId(1),
-                format: 0,
-                enqueued_unix_ms: 0,
-                payload: vec![0; bytes].into(),
-                origin: None,
-                write: None,
-                lifetime_ms: None,
-            },
-            held: None,
-            answered: false,
-            reserved: Reservation::default(),
-            done: Box::new(|_| {}),
-        })
+        let hint = Hint {
+            shard: ShardId(1),
+            format: 0,
+            enqueued_unix_ms: 0,
+            payload: vec![0; bytes].into(),
+            origin: None,
+            write: None,
+            lifetime_ms: None,
+        };
+        let batch = WriteBatch::of_hint(NodeId(1), hint, HintKind::Pending);
+        Entry::new(batch, Reservation::default(), Box::new(|_| {}))
     }
 
     #[test]

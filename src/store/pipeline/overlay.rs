@@ -9,10 +9,13 @@ use sled::{IVec, Tree};
 use crate::{
     error::TransactionError,
     store::{
-        engine::rows::{RowMap, read_row},
+        engine::{
+            rows::{RowMap, read_row},
+            table::same_database,
+        },
         pipeline::{
+            batch::RowChanges,
             changes::{Budget, TreeChanges, row_bytes},
-            transaction::{Draft, same_database},
         },
     },
 };
@@ -169,8 +172,8 @@ impl RowBatch {
         Ok(self)
     }
 
-    pub(crate) fn into_draft(self) -> Draft {
+    pub(crate) fn into_changes(self) -> RowChanges {
         let changes = self.changes.into_iter().map(|(_, changes)| changes);
-        Draft::new(changes.collect(), Vec::new(), Vec::new(), &self.budget)
+        RowChanges::new(changes.collect(), &self.budget)
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     stats::Health,
     store::{
         failpoints::{Safeguard, is_off},
-        pipeline::shared::{Busy, Shared},
+        pipeline::{busy::Busy, shared::Shared},
     },
 };
 
@@ -110,7 +110,7 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
     }
 }
 
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
 mod tests {
     use std::time::Instant;
 

@@ -13,7 +13,7 @@ use crate::{
         engine::{
             blocks::{NO_BLOCK, ReadError},
             generation::{Engine, panic_text},
-            read_ahead,
+            read_ahead, table,
         },
         format::{
             block::{Block, Hint},
@@ -21,7 +21,7 @@ use crate::{
             peeked::{Mark, PeekedHint},
         },
         pipeline::shared::Shared,
-        state::registry::Stretch,
+        state::queue::Stretch,
     },
     types::{NodeId, Sequence},
 };
@@ -100,7 +100,7 @@ impl Reader {
         engine: &Engine,
         stretch: &Stretch,
         limits: PeekLimits,
-    ) -> Result<Peek, sled::Error> {
+    ) -> Result<Peek, table::Error> {
         let (queue, watermark) = (stretch.at, stretch.watermark);
         let mut gone = stretch.gone.iter().peekable();
         let mut peeked: Vec<PeekedHint> = Vec::new();

@@ -10,7 +10,7 @@ use crate::{
     store::{
         commit::{
             backoff::Healing,
-            committer::{Committer, Tail},
+            committer::{Committer, Tail, group_writer},
             encode_pool::Encoding,
             flush_pass::Sorting,
             trim::{Letters, Trimmer},
@@ -18,10 +18,7 @@ use crate::{
         engine::{generation::Engine, leaf_padding::Spacing},
         format::keys::MIXED,
         home::location::Home,
-        pipeline::{
-            entry::Dirty,
-            shared::{OnDurable, Shared, Space},
-        },
+        pipeline::{events::OnDurable, inbox::Dirty, shared::Shared, space::Space},
         recover::recovery::Recovered,
         state::{disk::DiskLimit, limits::Limits},
     },
@@ -31,7 +28,7 @@ use crate::{
 /// What the threads of a store need, given what was opened.
 pub fn assemble(
     config: &Config,
-    engine: Engine,
+    engine: Arc<Engine>,
     mut recovered: Recovered,
     home: Home,
     on_durable: OnDurable,
@@ -42,7 +39,6 @@ pub fn assemble(
     );
     recovered.registry.limit(Limits::of(config));
     recovered.registry.quota.disk = DiskLimit::of(config);
-    let engine = Arc::new(engine);
     let shared = Arc::new(Shared::new(
         recovered.store,
         Arc::clone(&engine),
@@ -54,16 +50,28 @@ pub fn assemble(
             reserve_bytes: config.min_free_disk,
         },
     ));
+    let committer = committer(config.clone(), &shared, home, engine, recovered);
+    (shared, committer)
+}
+
+/// The commit thread's state for what was opened, the first time or once more.
+pub fn committer(
+    config: Config,
+    shared: &Arc<Shared>,
+    home: Home,
+    engine: Arc<Engine>,
+    recovered: Recovered,
+) -> Committer {
     let said = recovered.said.clone();
     shared.holds.lock().reload(said, &recovered.records);
-    let (tails, trimmer, dirty) = take_over(&shared, &recovered);
-    let committer = Committer {
-        shared: Arc::clone(&shared),
-        engine: Some(engine),
+    let (tails, trimmer, dirty) = take_over(shared, &recovered);
+    Committer {
+        shared: Arc::clone(shared),
+        writer: Some(group_writer(engine, shared, &home)),
         config: Config {
             // Once is enough: a reopen goes on with the identity it has.
             reset_identity: false,
-            ..config.clone()
+            ..config
         },
         home,
         encoding: Encoding::new(),
@@ -77,18 +85,16 @@ pub fn assemble(
         redriven: recovered.redriven,
         dirty,
         statuses: BTreeSet::new(),
-        handed_bytes: 0,
         healing: Healing::default(),
         searched: BTreeSet::new(),
         lifetimes_are_noted: false,
-    };
-    (shared, committer)
+    }
 }
 
-pub type TakenOver = (HashMap<NodeId, Tail>, Trimmer, BTreeSet<Dirty>);
+type TakenOver = (HashMap<NodeId, Tail>, Trimmer, BTreeSet<Dirty>);
 
 /// Where new hints go, and what an earlier stop left to be trimmed or retired.
-pub fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
+fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
     let mut trimmer = Trimmer::default();
     for place in &recovered.letter_blocks {
         trimmer.letter(*place);

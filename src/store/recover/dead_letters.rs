@@ -1,7 +1,5 @@
 //! What an open finds of dead letters.
 
-use sled::IVec;
-
 use crate::{
     stats::Damage,
     store::{
@@ -10,6 +8,7 @@ use crate::{
             blocks::{self, ReadError, last_letter_block},
             generation::Engine,
             rows::RowMap,
+            table::{self, IVec},
         },
         format::{
             checksum::DecodeError,
@@ -189,7 +188,7 @@ impl Mended {
 ///
 /// One that is not listed for its dead letters may have some nevertheless, if the node's record was
 /// lost, and a block of one, if a crash came before its record.
-pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> {
+pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters> {
     let mut found = FoundLetters::default();
     let unlisted = record.live.iter().filter(|at| !record.dead.contains(at));
     for queue in record.dead.iter().chain(unlisted) {
@@ -238,7 +237,7 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> sled::Result<FoundLetters> 
 }
 
 /// A crash may have left a block of which the record is gone, or is not there yet.
-fn find_blocks(engine: &Engine, queue: QueueRef, found: &mut FoundLetters) -> sled::Result<()> {
+fn find_blocks(engine: &Engine, queue: QueueRef, found: &mut FoundLetters) -> table::Result<()> {
     let mut below = None;
     while let Some(place) = last_letter_block(&engine.hints, queue, below)? {
         let value = engine.hints.get(place.letter_key())?;
@@ -252,7 +251,7 @@ fn find_blocks(engine: &Engine, queue: QueueRef, found: &mut FoundLetters) -> sl
     Ok(())
 }
 
-fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> sled::Result<DamagedLetter> {
+fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> table::Result<DamagedLetter> {
     let left = match blocks::read_letter(&engine.hints, place) {
         Ok(Some(hint)) => {
             let burial = Burial {

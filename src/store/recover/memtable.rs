@@ -8,9 +8,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     path::Path,
+    sync::Arc,
 };
-
-use sled::IVec;
 
 use crate::{
     error::{OpenError, StorageError},
@@ -20,8 +19,9 @@ use crate::{
         engine::{
             blocks::{self, ReadError},
             generation::{Engine, classify},
-            handing::Handing,
             log_search,
+            table::{self, IVec},
+            writer::Writer,
         },
         failpoints::{Safeguard, is_off, point},
         format::{
@@ -61,7 +61,7 @@ struct Groups {
 
 /// Sorts all that mixed groups hold, durably. `is_clean` says that the store was shut down, so that
 /// nothing was lost.
-pub fn sort_found(engine: &Engine, path: &Path, is_clean: bool) -> Result<Found, OpenError> {
+pub fn sort_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<Found, OpenError> {
     let failed = |error| classify(path, error, "read or write");
     let mut damage = Vec::new();
     let stored = engine.hints.get(MIXED.cursor_key()).map_err(failed)?;
@@ -109,9 +109,8 @@ pub fn sort_found(engine: &Engine, path: &Path, is_clean: bool) -> Result<Found,
     let last = groups.last.map_or(floor.0, |last| last.0 + 1);
     let next = Sequence(floor.0.max(last).saturating_add(NUMBERS_SKIPPED));
     let cursor = Cursor::rebuilt(next, 0).encode(MIXED);
-    let insert = engine.hints.insert(MIXED.cursor_key(), cursor);
-    insert.map_err(failed)?;
-    engine.commit()?;
+    writer.insert(&MIXED.cursor_key(), cursor.into())?;
+    writer.writer.commit()?;
     Ok(Found { next, damage })
 }
 
@@ -127,7 +126,7 @@ fn damage_of(what: String) -> Damage {
 
 impl Groups {
     /// Reads those from `floor` on; without one, all that are there.
-    fn read(engine: &Engine, floor: Option<Sequence>) -> Result<Groups, sled::Error> {
+    fn read(engine: &Engine, floor: Option<Sequence>) -> Result<Groups, table::Error> {
         let mut groups = Groups::default();
         let mut expected = floor.map(|it| it.0);
         for first in blocks::starts(&engine.hints, MIXED, floor.unwrap_or(Sequence(0))) {
@@ -161,7 +160,7 @@ impl Groups {
 }
 
 /// Stores again what is intact in the log of mixed groups that do not read.
-fn search_log(engine: &Engine, path: &Path, floor: Option<Sequence>) -> Result<(), OpenError> {
+fn search_log(engine: &Arc<Engine>, path: &Path, floor: Option<Sequence>) -> Result<(), OpenError> {
     let is_wanted = |first, _chunk, _value: &[u8]| floor.is_none_or(|floor| first >= floor);
     let reads = |first| matches!(blocks::read_mixed(&engine.hints, first), Ok(Some(_)));
     let mut writer = FlushWriter::new(engine);
@@ -169,13 +168,13 @@ fn search_log(engine: &Engine, path: &Path, floor: Option<Sequence>) -> Result<(
     log_search::find(&log, MIXED, &|| {}, is_wanted, reads, |key, value| {
         writer.insert(key, value.into())
     })?;
-    Ok(engine.commit()?)
+    Ok(writer.writer.commit()?)
 }
 
 /// Queues of which all is done with.
-fn retired(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
+fn retired(engine: &Engine) -> Result<BTreeSet<QueueRef>, table::Error> {
     let mut retired = BTreeSet::new();
-    for entry in &engine.nodes {
+    for entry in engine.nodes.iter() {
         let (key, value) = entry?;
         if Status::node_of(&key).is_some() {
             continue;
@@ -195,7 +194,7 @@ fn wanted(
     queue: QueueRef,
     runs: Vec<Draft>,
     cursor: &Cursor,
-) -> Result<Vec<Draft>, sled::Error> {
+) -> Result<Vec<Draft>, table::Error> {
     let mut blocks = InBlocks {
         engine,
         queue,
@@ -242,7 +241,7 @@ struct InBlocks<'a> {
 }
 
 impl InBlocks<'_> {
-    fn hold(&mut self, sequence: Sequence) -> Result<bool, sled::Error> {
+    fn hold(&mut self, sequence: Sequence) -> Result<bool, table::Error> {
         if let Some((range, holds)) = &self.known
             && range.contains(&sequence.0)
         {
@@ -264,18 +263,17 @@ impl InBlocks<'_> {
     }
 }
 
-struct FlushWriter<'a> {
-    engine: &'a Engine,
+struct FlushWriter {
     encoder: Encoder,
-    handing: Handing<'a>,
+    writer: Writer,
 }
 
-impl<'a> FlushWriter<'a> {
-    fn new(engine: &'a Engine) -> Self {
+impl FlushWriter {
+    fn new(engine: &Arc<Engine>) -> Self {
+        let engine = Arc::clone(engine);
         FlushWriter {
-            engine,
             encoder: Encoder::new(),
-            handing: Handing::new(engine, "sort mixed groups"),
+            writer: Writer::new(engine, "sort mixed groups", Safeguard::GroupCommits),
         }
     }
 
@@ -285,12 +283,12 @@ impl<'a> FlushWriter<'a> {
             .encode(draft.queue, draft.first, draft.bytes_before, &draft.hints);
         block
             .into_writes()
-            .try_for_each(|(key, value)| self.insert(&key, value))
+            .try_for_each(|(key, value)| self.insert(&key, value.into()))
     }
 
     fn insert(&mut self, key: &[u8], value: IVec) -> Result<(), StorageError> {
-        let hints = &self.engine.hints;
-        self.handing.put(hints, key, value).map(drop)
+        let engine = Arc::clone(self.writer.engine());
+        self.writer.put(&engine.hints, key, value)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     store::{
         commit::committer::Committer,
         engine::{
-            generation::{Engine, unopenable},
+            generation::{Db, Engine, unopenable},
             torn_tail::Exposed,
             unsynced,
         },
@@ -20,7 +20,7 @@ use crate::{
             host_database::{HostDatabase, as_database_problem},
             location::Home,
         },
-        pipeline::shared::{OnDurable, Shared},
+        pipeline::{events::OnDurable, shared::Shared},
         recover::{
             assemble::assemble,
             prepare::guarded_open,
@@ -57,7 +57,7 @@ impl Origin {
 }
 
 pub struct Opened {
-    pub engine: Engine,
+    pub engine: Arc<Engine>,
     pub recovered: Recovered,
     pub generation: String,
     pub moved_aside: Option<PathBuf>,
@@ -135,7 +135,7 @@ pub fn open(config: &Config, on_durable: OnDurable) -> Result<(Arc<Shared>, Comm
 
 /// Opens the store in the host's database, whose directory `config.dir` names.
 pub fn open_in(
-    db: &sled::Db,
+    db: &Db,
     config: &Config,
     on_durable: OnDurable,
 ) -> Result<(Arc<Shared>, Committer), OpenError> {

@@ -3,6 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Arc,
 };
 
 use crate::{
@@ -11,13 +12,13 @@ use crate::{
     store::{
         commit::gone_letters,
         engine::{
-            generation::{Engine, classify, panic_text, unopenable},
-            handing::Handing,
+            generation::{Engine, classify, classify_stored, panic_text, unopenable},
             meta::{self, MetaError},
             migrate::{self, SCHEMA_VERSION, SchemaError},
             rows::RowMap,
+            writer::Writer,
         },
-        failpoints::point,
+        failpoints::{Safeguard, point},
         format::{node_record::NodeRecord, shutdown_summary::Summary},
         recover::{
             dead_letters::MendedPart,
@@ -37,14 +38,14 @@ pub fn guarded_open(
     open: impl FnOnce() -> Result<Engine, OpenError>,
     served: bool,
     clean: Option<&Summary>,
-) -> Result<(Engine, Recovered), OpenError> {
+) -> Result<(Arc<Engine>, Recovered), OpenError> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let engine = open()?;
+        let engine = Arc::new(open()?);
         match prepare(config, &engine, path, served, clean) {
             Ok(recovered) => Ok((engine, recovered)),
             Err(error) => {
                 // Guarded, as sled's drop may panic too; the first error is the one to tell.
-                let _ = engine.close();
+                let _ = Engine::close_shared(engine);
                 Err(error)
             }
         }
@@ -57,7 +58,7 @@ pub fn guarded_open(
 
 fn prepare(
     config: &Config,
-    engine: &Engine,
+    engine: &Arc<Engine>,
     path: &Path,
     served: bool,
     clean: Option<&Summary>,
@@ -74,48 +75,48 @@ fn prepare(
         SchemaError::Storage(error) => error.into(),
     })?;
     let clean = of_this_store(engine, clean);
+    let failed = |error| classify(path, error, "write");
+    let unwritten = |error| classify_stored(path, error);
+    let mut writer = Writer::new(
+        Arc::clone(engine),
+        "write what an open found",
+        Safeguard::GroupCommits,
+    );
     if config.reset_identity {
-        meta::set_store_id(engine, new_id).map_err(|error| classify(path, error, "write"))?;
+        meta::set_store_id(&mut writer, new_id).map_err(unwritten)?;
     }
     let mixed = sort_found(engine, path, clean.is_some())?;
     let mut recovered = recover(engine, clean, mixed).map_err(|error| meta_failed(path, error))?;
     point("open: recovered")?;
-    let failed = |error| classify(path, error, "write");
-    // The engine's own errors tell a store that is damaged.
-    let unwritten = |error: StorageError| match error.source.downcast_ref::<sled::Error>() {
-        Some(error) => failed(error.clone()),
-        None => error.into(),
-    };
-    let mut handing = Handing::new(engine, "write what an open found");
     // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
-    meta::set_next_queue(engine, recovered.next_queue).map_err(failed)?;
+    meta::set_next_queue(&mut writer, recovered.next_queue).map_err(unwritten)?;
     // What CLEAN knew to be done with is so for good: the next open may come without one.
     for node in &recovered.rewritten {
         if let Some(record) = recovered.records.get(node) {
-            handing
+            writer
                 .put(&engine.nodes, &NodeRecord::key(*node), record.encode(*node))
                 .map_err(unwritten)?;
         }
     }
     for MendedPart { hints, losses } in std::mem::take(&mut recovered.mended).into_parts() {
         let part = [(&engine.hints, &hints), (&engine.losses, &losses)];
-        handing.put_as_one(&part).map_err(unwritten)?;
+        writer.transact(&part, 0).map_err(unwritten)?;
     }
     let mut folded = RowMap::new();
     let fold = recovered.journal.fold(&engine.losses, &mut folded);
     fold.map_err(failed)?;
     let folded = [(&engine.losses, &folded)];
-    handing.put_as_one(&folded).map_err(unwritten)?;
+    writer.transact(&folded, 0).map_err(unwritten)?;
     let unlisted = gone_letters::unlisted(engine, recovered.records.values());
     for key in unlisted.map_err(failed)? {
-        handing.remove(&engine.losses, &key).map_err(unwritten)?;
+        writer.remove(&engine.losses, &key, 0).map_err(unwritten)?;
     }
     for place in &recovered.stale {
-        handing
-            .remove(&engine.hints, &place.letter_key())
+        writer
+            .remove(&engine.hints, &place.letter_key(), 0)
             .map_err(unwritten)?;
     }
-    handing.finish()?;
+    writer.commit()?;
     Ok(recovered)
 }
 

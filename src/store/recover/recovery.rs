@@ -15,6 +15,7 @@ use crate::{
             blocks::{self, ReadError},
             generation::Engine,
             meta::{self, MetaError},
+            table,
         },
         failpoints::{Safeguard, is_off},
         format::{
@@ -32,7 +33,8 @@ use crate::{
         state::{
             forwarding::{self, Redriven},
             holds::SaidOfAll,
-            registry::{NodeQueues, Queue, Registry},
+            queue::{NodeQueues, Queue},
+            registry::Registry,
         },
     },
     types::{NodeId, QueueId, Sequence, StoreId},
@@ -164,9 +166,9 @@ pub fn recover(
 fn load_records(
     engine: &Engine,
     registry: &mut Registry,
-) -> Result<HashMap<NodeId, NodeRecord>, sled::Error> {
+) -> Result<HashMap<NodeId, NodeRecord>, table::Error> {
     let mut records = HashMap::new();
-    for entry in &engine.nodes {
+    for entry in engine.nodes.iter() {
         let (key, value) = entry?;
         if Status::node_of(&key).is_some() {
             continue;
@@ -192,14 +194,14 @@ fn load_records(
 }
 
 /// What is damaged or missing was worth little.
-fn load_status(engine: &Engine, node: NodeId) -> Result<Status, sled::Error> {
+fn load_status(engine: &Engine, node: NodeId) -> Result<Status, table::Error> {
     let value = engine.nodes.get(Status::key(node))?;
     let status = value.and_then(|value| Status::decode(node, &value).ok());
     Ok(status.unwrap_or_default())
 }
 
 /// Every queue that has a key: one seek a queue, no scan.
-fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, sled::Error> {
+fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, table::Error> {
     let mut found = BTreeSet::new();
     let mut from = Vec::new();
     while let Some(entry) = engine.hints.range(from.as_slice()..).next() {
@@ -368,7 +370,7 @@ fn load_queue(
     at: QueueRef,
     clean: Option<&CleanQueue>,
     registry: &mut Registry,
-) -> Result<Queue, sled::Error> {
+) -> Result<Queue, table::Error> {
     let mut note = |what: String| {
         registry.note_damage(Damage {
             node: at.node,
@@ -427,7 +429,7 @@ fn load_cursor(
     engine: &Engine,
     at: QueueRef,
     clean: Option<&CleanQueue>,
-) -> Result<Result<Cursor, (Cursor, String)>, sled::Error> {
+) -> Result<Result<Cursor, (Cursor, String)>, table::Error> {
     let stored = engine.hints.get(at.cursor_key())?;
     let why = match stored.as_deref().map(|value| Cursor::decode(at, value)) {
         Some(Ok(cursor)) => return Ok(Ok(cursor)),
@@ -459,7 +461,7 @@ fn load_cursor(
 
 /// Finds the last block. One that does not read is counted by what its header claims: what is
 /// claimed in excess is reported as lost, what is claimed too little is not there to be read.
-fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<FoundTail>, sled::Error> {
+fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<FoundTail>, table::Error> {
     let Some(first) = blocks::last_start(&engine.hints, at, Sequence(u64::MAX))? else {
         return Ok(None);
     };

@@ -19,18 +19,17 @@ use crate::{
         commit::{
             backoff::{ATTEMPTS_APART_MAX, Healing},
             committer::Committer,
-            flush_pass::Sorting,
         },
-        engine::{folder::Folder, unsynced},
+        engine::{folder::Folder, table::is_damage, unsynced},
         failpoints::{Safeguard, is_off},
         format::{
             keys::QueueRef,
             shutdown_summary::{CleanQueue, Summary},
         },
         home::location::Home,
-        pipeline::shared::StoreEvent,
+        pipeline::events::StoreEvent,
         recover::{
-            assemble::take_over,
+            assemble::committer,
             open::{Opened, reopen},
         },
         state::registry::Registry,
@@ -120,14 +119,14 @@ impl Committer {
                 "it is being written anew",
             ));
         }
-        if let Some(engine) = &self.engine {
+        if let Ok(engine) = self.engine() {
             let fsyncs = &self.shared.counters.fsyncs_of_closed_engines;
             fsyncs.fetch_add(engine.fsyncs(), Relaxed);
         }
-        let unsynced = self.engine.as_ref().map(|engine| engine.unsynced());
+        let unsynced = self.engine().ok().map(|engine| engine.unsynced());
         if let Err(error) = self.let_go_of_engine() {
             // It had failed before; only one that is still held must not be opened a second time.
-            if self.engine.is_some() {
+            if self.writer.is_some() {
                 return Err(error);
             }
             tracing::warn!(error = %error, source = %error.source, "the failed engine did not close cleanly");
@@ -145,7 +144,7 @@ impl Committer {
         let Home::Owned {
             directory,
             generation: in_use,
-        } = &mut self.home
+        } = &self.home
         else {
             // A shared database never comes here: it is said to need the host (see `Shared::fail`).
             return Err(StorageError::new(
@@ -167,30 +166,24 @@ impl Committer {
             &|| self.shared.busy.start(),
         )
         .map_err(|error| StorageError::new("open the store again", error))?;
-        *in_use = generation;
+        let home = Home::Owned {
+            directory: Arc::clone(directory),
+            generation,
+        };
         if moved_aside.is_some() {
             self.healing.rebuilt += 1;
             *self.shared.moved_aside.lock() = moved_aside;
         }
-        let engine = Arc::new(engine);
         let found = mem::take(&mut recovered.registry);
         carry_over(&mut self.shared.registry.lock(), found);
-        let said = recovered.said.clone();
-        self.shared.holds.lock().reload(said, &recovered.records);
-        let (tails, trimmer, dirty) = take_over(&self.shared, &recovered);
-        (self.tails, self.trimmer, self.dirty) = (tails, trimmer, dirty);
         // All of it was sorted by the open.
         self.shared.unsorted.clear();
-        self.sorting = Sorting::new(recovered.mixed_next);
-        self.records = recovered.records;
-        self.journal = recovered.journal;
-        self.redriven = recovered.redriven;
-        self.next_queue = recovered.next_queue;
-        self.handed_bytes = 0;
-        // It may have dropped other blocks this time.
-        self.searched.clear();
-        self.lifetimes_are_noted = false;
-        self.engine = Some(Arc::clone(&engine));
+        let (config, shared) = (self.config.clone(), Arc::clone(&self.shared));
+        *self = Committer {
+            healing: mem::take(&mut self.healing),
+            statuses: mem::take(&mut self.statuses),
+            ..committer(config, &shared, home, Arc::clone(&engine), recovered)
+        };
         self.shared.counters.reopened.fetch_add(1, Relaxed);
         self.shared.heal(engine);
         if !self.shared.is_serving() {
@@ -200,18 +193,10 @@ impl Committer {
         tracing::info!("the store was opened again and serves");
         let nodes = self.shared.registry.lock().nodes.keys().copied().collect();
         (self.shared.on_durable)(&nodes);
-        self.buried.clear();
         self.shared.tell_departed();
         self.shared.tell(StoreEvent::Reopened);
         Ok(())
     }
-}
-
-/// Whether the engine met a record that does not pass its checksum: opening it again would not
-/// help.
-fn is_damage(cause: &StorageError) -> bool {
-    let error = cause.source.downcast_ref::<sled::Error>();
-    matches!(error, Some(sled::Error::Corruption { .. }))
 }
 
 /// Queues as they were found; counts since open as they were, less what had left a queue and is in

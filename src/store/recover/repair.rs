@@ -17,11 +17,12 @@ use crate::{
         commit::{gone_letters::GoneLetters, loss_journal},
         engine::{
             generation::{Engine, unopenable},
-            handing::Handing,
             log_scan::carve,
             meta,
+            table::Table,
+            writer::Writer,
         },
-        failpoints::point,
+        failpoints::{Safeguard, point},
         format::{
             block::Header,
             cursor::Cursor,
@@ -124,16 +125,17 @@ pub fn write(
     }
     let wanted = known.wanted(clean);
     known.forget_letters(clean, &wanted);
-    let engine = Engine::open(into, Arc::default())?;
-    let mut writer = RepairWriter {
+    let engine = Arc::new(Engine::open(into, Arc::default())?);
+    let mut repair = RepairWriter {
+        writer: Writer::new(Arc::clone(&engine), "rebuild", Safeguard::GroupCommits),
         engine: &engine,
-        handing: Handing::new(&engine, "rebuild"),
         alive,
     };
-    let written = writer.write(&log, &known, &wanted);
-    let closed = written.and_then(|()| Ok(engine.commit()?));
-    engine.close()?;
-    closed
+    let written = repair.write(&log, &known, &wanted);
+    let committed = written.and_then(|()| Ok(repair.writer.commit()?));
+    drop(repair);
+    Engine::close_shared(engine)?;
+    committed
 }
 
 /// Whether a summary names another store than a log.
@@ -283,7 +285,7 @@ impl WantedBlocks {
 
 struct RepairWriter<'a> {
     engine: &'a Engine,
-    handing: Handing<'a>,
+    writer: Writer,
     alive: &'a dyn Fn(),
 }
 
@@ -348,10 +350,8 @@ impl RepairWriter<'_> {
         self.insert(&self.engine.hints, key, value)
     }
 
-    fn insert(&mut self, tree: &sled::Tree, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
-        if self.handing.put(tree, key, value)? {
-            (self.alive)();
-        }
-        Ok(())
+    fn insert(&mut self, table: &Table, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        (self.alive)();
+        self.writer.put(table, key, value)
     }
 }

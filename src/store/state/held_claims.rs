@@ -10,7 +10,8 @@ use crate::{
         },
         state::{
             held_hints::{HeldHint, HoldId},
-            registry::{NodeQueues, Queue, Registry, Stretch},
+            queue::{NodeQueues, Queue, Stretch},
+            registry::Registry,
         },
     },
     types::{Amount, NodeId, Sequence, ShardId},

@@ -10,4 +10,5 @@ pub mod holds;
 pub mod limits;
 pub mod lock;
 pub mod memtable;
+pub mod queue;
 pub mod registry;

@@ -1,4 +1,6 @@
-use crate::store::commit::loss_journal::*;
+use std::sync::Arc;
+
+use crate::store::{commit::loss_journal::*, engine::generation::Engine};
 
 fn loss(queue: u64, shard: u64, sequence: u64) -> Loss {
     Loss {
@@ -26,26 +28,22 @@ fn copies(node: u64, shard: Option<u64>, copies: u64) -> Loss {
     Loss::new(node, shard, None, amount, LossReason::NotStored)
 }
 
-fn write(tree: &sled::Tree, writes: RowMap) {
+fn write(tree: &Table, writes: RowMap) {
     for (key, value) in writes {
         match value {
-            Some(value) => tree.insert(key, value).unwrap(),
-            None => tree.remove(key).unwrap(),
-        };
+            Some(value) => tree.insert(key, value),
+            None => drop(tree.remove(key)),
+        }
     }
 }
 
-fn tree() -> (tempfile::TempDir, sled::Tree) {
+fn tree() -> (tempfile::TempDir, Table) {
     let dir = tempfile::tempdir().unwrap();
-    let db = sled::open(dir.path()).unwrap();
-    (
-        dir,
-        db.open_tree(crate::store::engine::generation::LOSSES)
-            .unwrap(),
-    )
+    let engine = Engine::open(dir.path(), Arc::default()).unwrap();
+    (dir, engine.losses.clone())
 }
 
-fn record(journal: &mut Journal, tree: &sled::Tree, loss: Loss, kept: usize) {
+fn record(journal: &mut Journal, tree: &Table, loss: Loss, kept: usize) {
     let mut writes = RowMap::new();
     journal.record(loss, &mut writes);
     journal.fold_to(kept, tree, &mut writes).unwrap();
@@ -213,7 +211,7 @@ fn nodes_beyond_the_bound_are_forgotten_the_oldest_first_and_that_is_told() {
     assert_eq!(losses.total().hints, 12);
     assert_eq!(read_since(&tree, 4).unwrap().not_stored_forgotten, None);
     // What is damaged may have been of any node, at any time.
-    tree.insert(key(NODE, 93), b"damaged").unwrap();
+    tree.insert(key(NODE, 93), b"damaged");
     let damaged = read_since(&tree, 8).unwrap();
     assert_eq!(damaged.not_stored_forgotten, Some(u64::MAX));
 }
@@ -227,11 +225,11 @@ fn a_damaged_record_is_left_out_and_the_rest_is_there() {
     }
     let mut value = tree.get(key(ENTRY, 1)).unwrap().unwrap().to_vec();
     value[5] ^= 1;
-    tree.insert(key(ENTRY, 1), value).unwrap();
+    tree.insert(key(ENTRY, 1), value);
     let losses = read_since(&tree, 0).unwrap();
     assert_eq!((losses.entries.len(), losses.unreadable), (2, vec![1]));
     // Its index is not given out again, even if it is the last one.
-    tree.insert(key(ENTRY, 2), b"damaged").unwrap();
+    tree.insert(key(ENTRY, 2), b"damaged");
     assert_eq!(Journal::load(&tree).unwrap().close_entries(), 3);
 }
 

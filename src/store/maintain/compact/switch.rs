@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::{HandoffError, StorageError},
     store::{
-        commit::committer::Committer,
+        commit::committer::{Committer, group_writer},
         engine::{
             copy::{Copy, Pass},
             generation::{Engine, panic_text},
@@ -97,7 +97,11 @@ impl Committer {
         counters.rewritten.fetch_add(1, Relaxed);
         // It is another log.
         self.searched.clear();
-        self.engine = Some(Arc::clone(&copy.engine));
+        self.writer = Some(group_writer(
+            Arc::clone(&copy.engine),
+            &self.shared,
+            &self.home,
+        ));
         self.shared.swap_engine(Arc::clone(&copy.engine));
         Ok(old)
     }

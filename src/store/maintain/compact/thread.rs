@@ -28,9 +28,9 @@ use crate::{
         home::directory::Directory,
         maintain::compact::when::{LIVE_BYTES_MAX, Look, Pace},
         pipeline::{
-            asked::Asked, done::ControlDone, entry::Control, shared::Shared, watchdog::StopSignal,
+            asked::Asked, control::Control, done::ControlDone, shared::Shared, watchdog::StopSignal,
         },
-        state::registry::Queue,
+        state::queue::Queue,
     },
     types::Sequence,
 };

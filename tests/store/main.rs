@@ -1,0 +1,24 @@
+//! The store by itself: what it writes, keeps, finds again and gives back.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../crash/side_by_side.rs"]
+mod side_by_side;
+
+mod barrier;
+mod dead_letters;
+mod directory;
+mod directory_gone;
+mod extremes;
+mod golden;
+mod group_commit;
+mod log_bound;
+mod mid_block_ack;
+mod migration;
+mod mixed;
+mod not_stored;
+mod numbering;
+mod rebuild;
+mod space;
+mod store_damage;
+mod undelivered;
