@@ -22,6 +22,39 @@ use crate::{payload::Payload, types::NodeId};
 ///
 /// A host that chooses among several at run time puts each into a [`BoxShardWriter`]. One that
 /// needs the handoff it is given to keeps a [`WeakHandoff`](crate::WeakHandoff).
+///
+/// ```
+/// use hinted_handoff::{NodeId, Pong, ShardWrite, ShardWriter, WriteError};
+/// # struct Client;
+/// # enum Answer { Done, Busy, BadRequest(String), NoSuchShard }
+/// # impl Client {
+/// #     async fn post(&self, _: NodeId, _: &ShardWrite<String>) -> std::io::Result<Answer> {
+/// #         Ok(Answer::Done)
+/// #     }
+/// #     async fn get_health(&self, _: NodeId) -> std::io::Result<()> { Ok(()) }
+/// # }
+///
+/// struct Cluster {
+///     client: Client, // your connections
+/// }
+///
+/// impl ShardWriter<String> for Cluster {
+///     async fn ping(&self, node: NodeId) -> Result<Pong, WriteError> {
+///         self.client.get_health(node).await.map_err(WriteError::retry)?;
+///         Ok(Pong::Answered)
+///     }
+///
+///     async fn write_shard(&self, write: ShardWrite<String>) -> Result<(), WriteError> {
+///         let answer = self.client.post(write.node, &write).await;
+///         match answer.map_err(WriteError::retry)? {
+///             Answer::Done => Ok(()),
+///             Answer::Busy => Err(WriteError::retry("the node is busy")),
+///             Answer::BadRequest(why) => Err(WriteError::reject(why)), // a dead letter
+///             Answer::NoSuchShard => Err(WriteError::obsolete("the shard was dropped")),
+///         }
+///     }
+/// }
+/// ```
 pub trait ShardWriter<P: Payload>: Send + Sync + 'static {
     /// Is the node worth trying? Called before a replay round. An error says no, until the next
     /// one. The default asks nobody, and says yes.

@@ -34,6 +34,39 @@ pub struct Shard {
 }
 
 /// Writes to all owners of a shard, and hints for those that miss it.
+///
+/// ```
+/// # use hinted_handoff::*;
+/// use std::sync::Arc;
+///
+/// struct Cluster;
+///
+/// impl ShardWriter<String> for Cluster {
+///     async fn write_shard(&self, write: ShardWrite<String>) -> Result<(), WriteError> {
+///         match write.node {
+///             NodeId(3) => Err(WriteError::retry("connection refused")),
+///             _ => Ok(()),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let mut config = Config::new(dir.path().join("hints"));
+/// config.answer = AnswerWhen::Accounted; // wait until the missed copy is a durable hint
+/// let cluster = Arc::new(Cluster);
+/// let handoff = HintedHandoff::open(config, Arc::clone(&cluster)).await?;
+/// let writer = PointsWriter::new(handoff.clone(), cluster);
+///
+/// let shard = Shard { id: ShardId(7), owners: vec![NodeId(1), NodeId(2), NodeId(3)] };
+/// writer.write(&shard, ConsistencyLevel::Quorum, "cpu v=1".to_owned()).await?;
+/// let missed = handoff.stats().nodes.into_iter().find(|it| it.node == NodeId(3));
+/// assert_eq!(missed.map(|it| it.pending.hints), Some(1));
+/// # handoff.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct PointsWriter<P: Payload, W> {
     handoff: HintedHandoff<P>,
     writer: Arc<W>,

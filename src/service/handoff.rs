@@ -40,6 +40,32 @@ use crate::{
 ///
 /// A [`ShardWriter`](crate::ShardWriter) belongs to the service. One that keeps a handle of it
 /// keeps it alive for ever; let it keep a [`WeakHandoff`].
+///
+/// ```
+/// # use hinted_handoff::*;
+/// struct Away;
+///
+/// impl ShardWriter<String> for Away {
+///     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> {
+///         Err(WriteError::retry("connection refused"))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let config = Config::new(dir.path().join("hints"));
+/// let handoff = HintedHandoff::open(config.clone(), Away).await?;
+/// let hint = handoff.write_shard(NodeId(2), ShardId(7), &"cpu v=1".to_owned()).await?;
+/// assert!(matches!(hint, Accepted::Durable(_)));
+/// handoff.shutdown().await?;
+///
+/// let again = HintedHandoff::<String>::open(config, Away).await?;
+/// assert_eq!(again.stats().nodes[0].pending.hints, 1);
+/// # again.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct HintedHandoff<P: Payload> {
     pub(super) inner: Arc<Inner>,
     /// Reopens of the store that a sync of this handle has told of.

@@ -35,14 +35,23 @@ const EVERYTHING: PeekLimits = PeekLimits {
 /// panics.
 ///
 /// ```
-/// use hinted_handoff::{Config, NodeId, ShardId, testkit::{Hint, QueueModel, Store}};
+/// use hinted_handoff::{Config, NodeId, ShardId, internals::{Hint, Store}};
+/// use hinted_handoff_testkit::QueueModel;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// let config = Config { min_free_disk: 0, ..Config::new(dir.path().join("hints")) };
 /// let store = Store::open(&config, Box::new(|_| {}))?;
 /// let mut model = QueueModel::new(store.id());
-/// let hint = Hint { shard: ShardId(7), format: 1, enqueued_unix_ms: 0, payload: "points".into(), origin: None, write: None, lifetime_ms: None };
+/// let hint = Hint {
+///     shard: ShardId(7),
+///     format: 1,
+///     enqueued_unix_ms: 0,
+///     payload: "points".into(),
+///     origin: None,
+///     write: None,
+///     lifetime_ms: None,
+/// };
 ///
 /// let number = model.hand_in(NodeId(2), hint.clone());
 /// let (tell, told) = std::sync::mpsc::channel();

@@ -19,6 +19,36 @@ const VERSION: u8 = 3;
 /// It is a value that a host can keep in its own tables or send over its API, in any format of
 /// serde's: some 60 bytes for each node, as most have one queue with anything in it. The store
 /// keeps nothing for it. It has a checksum, and one of which anything was changed is refused.
+///
+/// ```
+/// # use hinted_handoff::*;
+/// use std::time::Duration;
+/// # struct Cluster;
+/// # impl ShardWriter<String> for Cluster {
+/// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> { Ok(()) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let mut config = Config::new(dir.path().join("hints"));
+/// config.start_paused = true;
+/// let handoff = HintedHandoff::open(config, Cluster).await?;
+/// handoff.write_shard(NodeId(2), ShardId(7), &"cpu v=1".to_owned()).await?;
+///
+/// let barrier = handoff.barrier(&[NodeId(2)]).await?;
+/// let kept = postcard::to_stdvec(&barrier)?; // in a table of the host's, or sent to a client
+///
+/// let barrier: Barrier = postcard::from_bytes(&kept)?;
+/// let state = handoff.wait(&barrier, Duration::ZERO).await?; // only looks
+/// assert!(matches!(state, BarrierState::Waiting { pending, .. } if pending.hints == 1));
+///
+/// handoff.resume_all().await?;
+/// let state = handoff.wait(&barrier, Duration::from_secs(10)).await?;
+/// assert_eq!(state, BarrierState::Delivered);
+/// # handoff.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
