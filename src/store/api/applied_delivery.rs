@@ -15,9 +15,8 @@ use crate::{
     error::TransactionError,
     shard_writer::{Batch, ShardWrite},
     store::{
-        api::applied::AppliedHints,
-        home::host_database::make_durable,
-        pipeline::{overlay::Rows, transaction::same_database},
+        api::applied::AppliedHints, engine::table::same_database,
+        home::host_database::make_durable, pipeline::overlay::Rows,
     },
 };
 

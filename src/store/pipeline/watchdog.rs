@@ -163,6 +163,10 @@ mod tests {
         let cause = StorageError::new("commit", "a test says so");
         store.shared.fail(Health::Failed(cause));
         until(&store, |it| matches!(it, Health::RestartRequired(_)));
+        // A reopen that began before would succeed; beside a real rewrite it could not have begun.
+        while store.shared.busy.turn().is_some() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         store.inject(CommitFault::None);
         std::thread::sleep(config.commit_timeout);
         assert!(matches!(store.health(), Health::RestartRequired(_)));
