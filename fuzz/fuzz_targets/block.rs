@@ -4,7 +4,13 @@
 
 #![no_main]
 
-use hinted_handoff::{MAX_ENTRY_BYTES_CEILING, QueueId, Sequence, internals::{QueueRef, decoders::{self, Block}}};
+use hinted_handoff::{
+    MAX_ENTRY_BYTES_CEILING, QueueId, Sequence,
+    internals::{
+        QueueRef,
+        decoders::{self, Block},
+    },
+};
 use hinted_handoff_fuzz::{QUEUE, passes_the_checksum};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

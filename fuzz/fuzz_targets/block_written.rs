@@ -3,7 +3,10 @@
 
 #![no_main]
 
-use hinted_handoff::{NodeId, QueueId, Sequence, ShardId, WriteId, internals::{Hint, QueueRef, decoders}};
+use hinted_handoff::{
+    NodeId, QueueId, Sequence, ShardId, WriteId,
+    internals::{Hint, QueueRef, decoders},
+};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 
 /// As in the store: all that one commit group takes.

@@ -3,7 +3,10 @@
 
 #![no_main]
 
-use hinted_handoff::{Sequence, internals::{Place, decoders}};
+use hinted_handoff::{
+    Sequence,
+    internals::{Place, decoders},
+};
 use hinted_handoff_fuzz::{QUEUE, is_written_again, raw_and_sealed};
 
 const PLACE: Place = Place {

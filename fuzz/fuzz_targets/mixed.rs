@@ -2,7 +2,10 @@
 
 #![no_main]
 
-use hinted_handoff::{NodeId, QueueId, Sequence, internals::{QueueRef, decoders}};
+use hinted_handoff::{
+    NodeId, QueueId, Sequence,
+    internals::{QueueRef, decoders},
+};
 use hinted_handoff_fuzz::passes_the_checksum;
 
 const MIXED: QueueRef = QueueRef {

@@ -1,6 +1,9 @@
 //! What the targets share.
 
-use hinted_handoff::{NodeId, QueueId, internals::{QueueRef, decoders}};
+use hinted_handoff::{
+    NodeId, QueueId,
+    internals::{QueueRef, decoders},
+};
 
 /// The queue of the golden files, which are the seeds.
 pub const QUEUE: QueueRef = QueueRef {
