@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     error::StorageError,
     store::{
-        commit::{committer::Committer, leave::failed, loss_journal, write_batch::Accepted},
+        commit::{committer::Committer, dead_letters::failed, loss_journal, write_batch::Accepted},
         engine::{
             generation::Engine,
             table::{self, IVec},

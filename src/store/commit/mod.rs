@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod committer;
+pub mod dead_letters;
 pub mod encode_pool;
 pub mod flush;
 pub mod flush_pass;

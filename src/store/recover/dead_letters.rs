@@ -3,7 +3,7 @@
 use crate::{
     stats::Damage,
     store::{
-        commit::{leave::one, loss_journal::Journal},
+        commit::{dead_letters::one, loss_journal::Journal},
         engine::{
             blocks::{self, ReadError, last_letter_block},
             generation::Engine,
