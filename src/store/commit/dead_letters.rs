@@ -12,6 +12,7 @@ use crate::{
         },
         format::{
             dead_letter::{Dead, Letter},
+            dead_letter_count::{LetterTally, sum},
             keys::{Key, Place, QueueRef},
             loss::{Loss, LostRange},
             peeked::PeekedHint,
@@ -48,7 +49,9 @@ impl Committer {
         self.note_letter(accepted, place)?;
         let block = self.encoding.own.encode_letter(place, &hint.hint);
         accepted.letter_blocks.push(block);
-        accepted.letters(node).add(place, more);
+        let tallies = accepted.letters(node, self);
+        let tally = tallies.entry(place.queue).or_insert_with(LetterTally::none);
+        tally.add(place.sequence, more);
         self.buried.push(StoreEvent::Buried {
             node,
             hint: HintId {
@@ -77,10 +80,7 @@ impl Committer {
     ) -> Result<(), StorageError> {
         let max_hints = self.config.max_dead_letters;
         let max_bytes = self.config.max_dead_letter_bytes;
-        let mut there = self.shared.registry.lock().letters(node);
-        if let Some(changed) = accepted.letters.get(&node) {
-            there = changed.of(there);
-        }
+        let mut there = sum(accepted.letters(node, self));
         let over = |there: Amount| {
             let wanted = there.plus(more);
             wanted.hints > max_hints || wanted.bytes > max_bytes
@@ -98,7 +98,8 @@ impl Committer {
         let letters: Vec<_> = letters.collect::<table::Result<_>>().map_err(failed)?;
         for (place, dead) in letters {
             self.discard_one(accepted, node, place, &dead, LossReason::DeadLetterQuota);
-            accepted.letters(node).evict(one(&dead));
+            let evicted = accepted.evicted.entry(node).or_default();
+            *evicted = evicted.plus(one(&dead));
         }
         Ok(())
     }
@@ -187,7 +188,9 @@ impl Committer {
     ) {
         accepted.set(&place.letter_key(), None);
         accepted.removed_bytes += Letter::Dead(dead.clone()).encode(place).len();
-        accepted.letters(node).take(place, one(dead));
+        if let Some(tally) = accepted.letters(node, self).get_mut(&place.queue) {
+            tally.amount = tally.amount.less(one(dead));
+        }
         accepted.letters_gone.push(place);
     }
 

@@ -9,7 +9,10 @@
 //! are one transaction of sled's: one a group (SLED.md rule 4), so that it costs little more than
 //! the group itself.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use crate::{
     error::{HandoffError, StorageError},
@@ -64,7 +67,7 @@ struct NewHints {
     /// Those that left with the group that stored them.
     stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Dead letters that made room for others.
-    evicted: Vec<(NodeId, Amount)>,
+    evicted: HashMap<NodeId, Amount>,
     /// Queues that took their last hint before. If they are drained by now, writing their cursors
     /// once more retires them.
     ended: Vec<Dirty>,
@@ -216,11 +219,9 @@ impl Committer {
         self.note_lifetimes(&plan)?;
         self.write_spacers(&plan.spacers)?;
         let is_plain = accepted.is_plain();
-        let letters = accepted.letters.iter();
-        let letters = letters.map(|(node, change)| (*node, change.evicted));
         let mut new = NewHints {
             stillborn: std::mem::take(&mut accepted.stillborn),
-            evicted: letters.collect(),
+            evicted: std::mem::take(&mut accepted.evicted),
             ended: plan.ended,
             ..NewHints::default()
         };
