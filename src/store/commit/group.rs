@@ -22,7 +22,6 @@ use crate::{
             committer::{Committer, closed},
             encode_pool::Job,
             plan::Plan,
-            trim::Letters,
             write_batch::{Accepted, Judged},
         },
         engine::meta,
@@ -403,7 +402,7 @@ impl Committer {
         let rest = GROUP_BYTES.saturating_sub(writer.handed_bytes() + TRIM_MARGIN_BYTES);
         let budget = rest.max(TRIMS_PER_BROUGHT * brought);
         let queues = self.trimmer.queues_of_group(brought > GROUP_BYTES / 2);
-        let trimmed = self.trimmer.step(writer, budget, queues)?;
+        let trimmed = self.trimmer.step(writer, budget, queues, &self.records)?;
         if trimmed.bytes > 0 {
             point("trim: removed")?;
         }
@@ -422,11 +421,7 @@ impl Committer {
         }
         for moved in &moved {
             match moved.retired {
-                true => {
-                    let record = self.records.get(&moved.node);
-                    let letters = Letters::of(record, moved.queue);
-                    self.trimmer.whole(moved.node, moved.queue, letters);
-                }
+                true => self.trimmer.whole(moved.node, moved.queue),
                 false => self.trimmer.below(moved.queue, moved.next),
             }
         }

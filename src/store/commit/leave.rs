@@ -9,7 +9,6 @@ use crate::{
         commit::{
             committer::Committer,
             dead_letters::{failed, letters_of},
-            trim::Letters,
             write_batch::Accepted,
         },
         failpoints::point,
@@ -168,7 +167,7 @@ impl Committer {
             !queues.contains(&now.queue) && !stood.is_empty()
         });
         for queue in queues {
-            self.trimmer.whole(node, queue, Letters::Go);
+            self.trimmer.whole(node, queue);
         }
         self.shared.registry.lock().remove(node);
         self.shared.tell_departed();
