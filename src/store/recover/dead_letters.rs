@@ -1,5 +1,7 @@
 //! What an open finds of dead letters.
 
+use std::collections::BTreeSet;
+
 use crate::{
     stats::Damage,
     store::{
@@ -55,8 +57,8 @@ pub struct DamagedLetter {
 /// What is left of a dead letter whose record does not read.
 #[derive(Debug)]
 pub enum Left {
-    /// Its payload: it goes on as a dead letter, with this record.
-    Payload(Letter),
+    /// Its payload: it goes on as a dead letter, like this.
+    Payload(Dead),
     /// A block that does not read either: it is lost.
     Nothing,
     /// No block at all: it was sent on, or sled lost that, too. Nothing can be said to be lost.
@@ -158,7 +160,10 @@ impl Mended {
         let (at, sequence) = (place.queue, place.sequence);
         let part = self.part();
         let (becomes, what, lost) = match left {
-            Left::Payload(letter) => (Some(letter.encode(place).into()), "it is one still", None),
+            Left::Payload(dead) => {
+                let record = Letter::Dead(dead).encode(place);
+                (Some(record.into()), "it is one still", None)
+            }
             Left::NoBlock => (None, "it has no payload", None),
             Left::Nothing => {
                 let place = LostRange::one(at.queue, sequence);
@@ -192,7 +197,7 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
     let mut found = FoundLetters::default();
     let unlisted = record.live.iter().filter(|at| !record.dead.contains(at));
     for queue in record.dead.iter().chain(unlisted) {
-        let mut is_empty = true;
+        let (mut is_empty, mut dead_ones) = (true, BTreeSet::new());
         for entry in engine.hints.range(queue.letter_keys(Sequence(0))) {
             let (key, value) = entry?;
             let Some(Key::Letter(place)) = Key::parse(&key) else {
@@ -200,7 +205,10 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
             };
             is_empty = false;
             match Letter::decode(place, &value) {
-                Ok(Letter::Dead(dead)) => found.count(place, one(&dead)),
+                Ok(Letter::Dead(dead)) => {
+                    found.count(place, one(&dead));
+                    dead_ones.insert(place.sequence);
+                }
                 Ok(Letter::Redriven {
                     node,
                     queue,
@@ -218,15 +226,23 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
                 }
                 Err(why) => {
                     let damaged = what_is_left(engine, place, why)?;
-                    if let Left::Payload(Letter::Dead(dead)) = &damaged.left {
+                    if let Left::Payload(dead) = &damaged.left {
                         found.count(place, one(dead));
+                        dead_ones.insert(place.sequence);
                     }
                     found.damaged.push(damaged);
                 }
             }
         }
         let blocks = found.blocks.len();
-        find_blocks(engine, *queue, &mut found)?;
+        let mut below = None;
+        while let Some(place) = last_letter_block(&engine.hints, *queue, below)? {
+            // A crash may have left one of which the record is gone, or is not there yet.
+            if !dead_ones.contains(&place.sequence) {
+                found.blocks.push(place);
+            }
+            below = Some(place.sequence);
+        }
         // One with such blocks is listed until they are gone, lest it look like a queue that lost
         // its record.
         if !is_empty || found.blocks.len() > blocks {
@@ -234,21 +250,6 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
         }
     }
     Ok(found)
-}
-
-/// A crash may have left a block of which the record is gone, or is not there yet.
-fn find_blocks(engine: &Engine, queue: QueueRef, found: &mut FoundLetters) -> table::Result<()> {
-    let mut below = None;
-    while let Some(place) = last_letter_block(&engine.hints, queue, below)? {
-        let value = engine.hints.get(place.letter_key())?;
-        let letter = value.and_then(|value| Letter::decode(place, &value).ok());
-        let goes_on = |it: &DamagedLetter| it.place == place && matches!(it.left, Left::Payload(_));
-        if letter.and_then(Letter::dead).is_none() && !found.damaged.iter().any(goes_on) {
-            found.blocks.push(place);
-        }
-        below = Some(place.sequence);
-    }
-    Ok(())
 }
 
 fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> table::Result<DamagedLetter> {
@@ -262,7 +263,7 @@ fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> table::Resul
                 last_failed_unix_ms: 0,
             };
             let dead = Dead::new(hint.shard, hint.payload_bytes(), burial);
-            Left::Payload(Letter::Dead(dead))
+            Left::Payload(dead)
         }
         Ok(None) => Left::NoBlock,
         Err(ReadError::Damaged(_)) => Left::Nothing,
