@@ -13,6 +13,7 @@ use crate::{
         format::{
             dead_letter::{Dead, Letter},
             dead_letter_count::{LetterTally, sum},
+            gone_letters::GoneLetters,
             keys::{Key, Place, QueueRef},
             loss::{Loss, LostRange},
             peeked::PeekedHint,
@@ -20,7 +21,7 @@ use crate::{
         },
         pipeline::shared::StoreEvent,
     },
-    types::{Amount, HintId, NodeId, Sequence},
+    types::{Amount, HintId, NodeId, QueueId, Sequence},
 };
 
 pub fn failed(error: table::Error) -> StorageError {
@@ -42,16 +43,16 @@ impl Committer {
             bytes: payload_bytes,
         };
         self.make_room_for_letter(accepted, node, more)?;
-        let dead = Dead::new(hint.hint.shard, payload_bytes, burial.clone());
+        let tally = accepted.letters(node, self).entry(place.queue);
+        let tally = tally.or_insert_with(LetterTally::none);
+        tally.add(place.sequence, more);
+        let number = tally.take_number();
+        let dead = Dead::new(number, hint.hint.shard, payload_bytes, burial.clone());
         let burial = dead.burial.clone();
         let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
-        self.note_letter(accepted, place)?;
         let block = self.encoding.own.encode_letter(place, &hint.hint);
         accepted.letter_blocks.push(block);
-        let tallies = accepted.letters(node, self);
-        let tally = tallies.entry(place.queue).or_insert_with(LetterTally::none);
-        tally.add(place.sequence, more);
         self.buried.push(StoreEvent::Buried {
             node,
             hint: HintId {
@@ -191,7 +192,28 @@ impl Committer {
         if let Some(tally) = accepted.letters(node, self).get_mut(&place.queue) {
             tally.amount = tally.amount.less(one(dead));
         }
-        accepted.letters_gone.push(place);
+        accepted.letters_gone.push((place, dead.number));
+    }
+
+    /// Records the dead letters that are none any more once the group is written. A record that
+    /// does not read begins anew.
+    pub fn note_gone_letters(&self, accepted: &mut Accepted) -> Result<(), StorageError> {
+        let engine = self.engine()?;
+        let mut queues: BTreeMap<QueueId, Vec<u64>> = BTreeMap::new();
+        for (place, number) in &accepted.letters_gone {
+            let going = queues.entry(place.queue.queue).or_default();
+            going.push(*number);
+        }
+        for (queue, going) in queues {
+            let key = GoneLetters::key(queue);
+            let stored = engine.losses.get(key).map_err(failed)?;
+            let gone = stored.and_then(|value| GoneLetters::decode(queue, &value).ok());
+            let mut gone = gone.unwrap_or_default();
+            going.into_iter().for_each(|number| gone.insert(number));
+            let value = gone.encode(queue).into();
+            accepted.losses.insert(IVec::from(&key), Some(value));
+        }
+        Ok(())
     }
 
     /// A dead letter of a node as it is at this point of the group.

@@ -70,8 +70,8 @@ pub struct Accepted {
     pub letters: HashMap<NodeId, LetterTallies>,
     /// Dead letters that make room for newer ones.
     pub evicted: HashMap<NodeId, Amount>,
-    /// Dead letters that are none any more, whose blocks are to be trimmed.
-    pub letters_gone: Vec<Place>,
+    /// Dead letters that are none any more, whose blocks are to be trimmed, with their numbers.
+    pub letters_gone: Vec<(Place, u64)>,
     /// Dead letters that become hints again: where it stood, where it is now, and all places where
     /// it stood.
     pub pointed: Vec<(Place, Place, Vec<Place>)>,
@@ -364,7 +364,7 @@ impl Committer {
             self.redriven.remove(&letter);
             self.redriven.insert(now, stood);
         }
-        for place in accepted.letters_gone {
+        for (place, _) in accepted.letters_gone {
             self.redriven.remove(&place);
             self.trimmer.letter(place);
         }
@@ -421,7 +421,7 @@ mod tests {
         assert!(Accepted::default().is_plain());
         assert!(!holding(|it| it.set(b"key", Some(vec![1]))).is_plain());
         assert!(!holding(|it| it.set(b"key", None)).is_plain());
-        assert!(!holding(|it| it.letters_gone.push(place)).is_plain());
+        assert!(!holding(|it| it.letters_gone.push((place, 1))).is_plain());
         let cursor = ((node, place.queue), Cursor::start());
         assert!(!holding(|it| it.cursors.extend([cursor])).is_plain());
         let loss = (IVec::from(b"key"), None);

@@ -17,6 +17,8 @@ pub struct LetterTally {
     pub first: Sequence,
     /// None of them stands behind this.
     pub last: Sequence,
+    /// The number of the next one. `CLEAN` does not say it: it is above all that are found or gone.
+    pub next_number: u64,
 }
 
 impl LetterTally {
@@ -26,7 +28,15 @@ impl LetterTally {
             amount: Amount::default(),
             first: Sequence(u64::MAX),
             last: Sequence(0),
+            next_number: 1,
         }
+    }
+
+    /// A number for a new one.
+    pub fn take_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        number
     }
 
     /// One more.

@@ -16,6 +16,7 @@ use crate::{
             checksum::DecodeError,
             dead_letter::{Dead, Letter},
             dead_letter_count::{LetterTallies, LetterTally},
+            gone_letters::GoneLetters,
             keys::{Key, Place, QueueRef},
             loss::{Loss, LostRange},
             node_record::NodeRecord,
@@ -27,7 +28,7 @@ use crate::{
             registry::Registry,
         },
     },
-    types::{Amount, NodeId, Sequence},
+    types::{Amount, NodeId, QueueId, Sequence},
 };
 
 /// The dead letters of a node, and what is left of those that are none any more.
@@ -80,11 +81,32 @@ pub struct MendedPart {
 }
 
 impl FoundLetters {
-    fn count(&mut self, place: Place, one: Amount) {
+    fn count(&mut self, place: Place, dead: &Dead) {
         let tally = self.tallies.entry(place.queue);
-        tally
-            .or_insert_with(LetterTally::none)
-            .add(place.sequence, one);
+        let tally = tally.or_insert_with(LetterTally::none);
+        tally.add(place.sequence, one(dead));
+        tally.next_number = tally.next_number.max(dead.number.saturating_add(1));
+    }
+
+    /// Finds out how far the numbers of a queue's dead letters went, and gives new ones to those
+    /// whose own was lost.
+    fn complete_numbers(&mut self, engine: &Engine, queue: QueueRef) -> table::Result<()> {
+        let stored = engine.losses.get(GoneLetters::key(queue.queue))?;
+        let gone = stored.and_then(|value| GoneLetters::decode(queue.queue, &value).ok());
+        if let Some(gone) = gone {
+            let tally = self.tallies.entry(queue);
+            let tally = tally.or_insert_with(LetterTally::none);
+            tally.next_number = tally.next_number.max(gone.next());
+        }
+        let Some(tally) = self.tallies.get_mut(&queue) else {
+            return Ok(());
+        };
+        for damaged in self.damaged.iter_mut().filter(|it| it.place.queue == queue) {
+            if let Left::Payload(dead) = &mut damaged.left {
+                dead.number = tally.take_number();
+            }
+        }
+        Ok(())
     }
 
     /// What is not there of the dead letters that `CLEAN` says a queue had, and not told of one by
@@ -206,7 +228,7 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
             is_empty = false;
             match Letter::decode(place, &value) {
                 Ok(Letter::Dead(dead)) => {
-                    found.count(place, one(&dead));
+                    found.count(place, &dead);
                     dead_ones.insert(place.sequence);
                 }
                 Ok(Letter::Redriven {
@@ -227,13 +249,14 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
                 Err(why) => {
                     let damaged = what_is_left(engine, place, why)?;
                     if let Left::Payload(dead) = &damaged.left {
-                        found.count(place, one(dead));
+                        found.count(place, dead);
                         dead_ones.insert(place.sequence);
                     }
                     found.damaged.push(damaged);
                 }
             }
         }
+        found.complete_numbers(engine, *queue)?;
         let blocks = found.blocks.len();
         let mut below = None;
         while let Some(place) = last_letter_block(&engine.hints, *queue, below)? {
@@ -252,6 +275,21 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
     Ok(found)
 }
 
+/// The keys of what is known of queues that no node lists any more: none of their dead letters comes
+/// back with a rebuild.
+pub fn unlisted<'a>(
+    engine: &Engine,
+    records: impl Iterator<Item = &'a NodeRecord>,
+) -> table::Result<Vec<IVec>> {
+    let listed = records.flat_map(|record| record.live.iter().chain(&record.dead));
+    let listed: BTreeSet<QueueId> = listed.map(|at| at.queue).collect();
+    let is_unlisted =
+        |key: &IVec| GoneLetters::queue_of(key).is_some_and(|queue| !listed.contains(&queue));
+    let keys = engine.losses.range(GoneLetters::key(QueueId(0))..).keys();
+    keys.filter(|key| key.as_ref().map_or(true, is_unlisted))
+        .collect()
+}
+
 fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> table::Result<DamagedLetter> {
     let left = match blocks::read_letter(&engine.hints, place) {
         Ok(Some(hint)) => {
@@ -262,7 +300,7 @@ fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> table::Resul
                 first_failed_unix_ms: 0,
                 last_failed_unix_ms: 0,
             };
-            let dead = Dead::new(hint.shard, hint.payload_bytes(), burial);
+            let dead = Dead::new(0, hint.shard, hint.payload_bytes(), burial);
             Left::Payload(dead)
         }
         Ok(None) => Left::NoBlock,
