@@ -8,7 +8,7 @@ schema3_lifetimes.txt: the same of hints with lifetimes; schema3_clock.txt: two 
 schema3_members.txt: who is in the cluster, and the record of a node that is paused and leaves; and
 applied.txt: what a receiver remembers of hint 258.
 
-Written from the layouts in src/store/{keys,block,mixed,cursor,node_record,clean,meta,applied,letter,losses,departure}.rs, without using
+Written from the layouts in src/store/{keys,block,mixed,cursor,node_record,clean,meta,applied,dead_letter,gone_letters,losses,departure}.rs, without using
 their code.
 """
 import struct
@@ -139,15 +139,20 @@ def node_record2(queues, state=0, flags=0, parked_since=0):
     return key, sealed(key, value + b"".join(struct.pack(">QQB", NODE, queue, life) for queue, life in queues))
 
 
-def letter(sequence, fields):
+def letter(sequence, version, fields):
     key = struct.pack(">QQBQ", NODE, QUEUE, 3, sequence)
-    return key, sealed(key, b"\1" + fields)
+    return key, sealed(key, bytes([version]) + fields)
 
 
-def dead(payload, reason, error, attempts, first_failed, last_failed):
+def dead(number_of_it, payload, reason, error, attempts, first_failed, last_failed):
     error = error.encode()
     burial = numbers(reason, len(error)) + error + numbers(attempts, first_failed, last_failed)
-    return numbers(0, SHARD, len(payload)) + burial
+    return numbers(number_of_it, SHARD, len(payload)) + burial
+
+
+def gone_letters(ranges):
+    key = struct.pack(">BQ", 4, QUEUE)
+    return key, sealed(key, b"\1" + number(len(ranges)) + b"".join(numbers(*it) for it in ranges))
 
 
 def loss(index, shard, first, last, hints, byte_count, reason, origin=NONE):
@@ -178,9 +183,10 @@ records2 |= {
     "hh/hints block 9": block2(1, 9, before[9], PAYLOADS2[8], (QUEUE, 6)),
     "hh/hints cursor": cursor3(2, gone, ranges),
     "hh/hints letter block 4": block2(2, 4, 0, PAYLOADS2[3]),
-    "hh/hints letter 4": letter(4, dead(PAYLOADS2[3], REJECTED, "no such field: \u00fc", 3, TIME + 1, TIME + 200)),
-    "hh/hints letter 6": letter(6, numbers(1, NODE, QUEUE, 9, size[6])),
+    "hh/hints letter 4": letter(4, 2, dead(1, PAYLOADS2[3], REJECTED, "no such field: \u00fc", 3, TIME + 1, TIME + 200)),
+    "hh/hints letter 6": letter(6, 1, numbers(1, NODE, QUEUE, 9, size[6])),
     "hh/nodes record": node_record2([(QUEUE, 0), (QUEUE, 2)]),
+    "hh/losses gone letters": gone_letters([(2, 2)]),
     "hh/losses entry": loss(0, some(SHARD), 8, 8, 1, size[8], EXPIRED),
     "hh/meta schema": meta("schema", struct.pack(">I", 2)),
     "hh/meta next queue": meta("next_queue", struct.pack(">Q", 2)),

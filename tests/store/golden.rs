@@ -97,7 +97,7 @@ fn the_store_writes_the_documented_bytes() {
     let clean = fs::read(generation(dir.path()).join("CLEAN")).unwrap();
     behind_its_back(dir.path(), |db| {
         let mut documented = records("schema2.txt");
-        assert_eq!(documented.len(), 17);
+        assert_eq!(documented.len(), 18);
         let schema = records("schema3_mixed.txt").remove("hh/meta schema");
         documented.insert("hh/meta schema".to_owned(), schema.unwrap());
         for (name, (key, value)) in documented {

@@ -7,7 +7,7 @@ use crate::{
     error::{HandoffError, StorageError},
     store::{
         Store,
-        commit::{leave::letters_of, loss_journal},
+        commit::{dead_letters::letters_of, loss_journal},
         engine::{
             blocks::{self, ReadError},
             generation::Engine,

@@ -123,11 +123,9 @@ impl Committer {
         self.note_lifetimes(&plan)?;
         self.write_spacers(&plan.spacers)?;
         let is_plain = accepted.is_plain();
-        let letters = accepted.letters.iter();
-        let letters = letters.map(|(node, change)| (*node, change.evicted));
         let mut new = NewHints {
             stillborn: std::mem::take(&mut accepted.stillborn),
-            evicted: letters.collect(),
+            evicted: std::mem::take(&mut accepted.evicted),
             ended: plan.ended,
             ..NewHints::default()
         };
@@ -309,7 +307,7 @@ impl Committer {
         let rest = GROUP_BYTES.saturating_sub(writer.handed_bytes() + TRIM_MARGIN_BYTES);
         let budget = rest.max(TRIMS_PER_BROUGHT * brought);
         let queues = self.trimmer.queues_of_group(brought > GROUP_BYTES / 2);
-        let trimmed = self.trimmer.step(writer, budget, queues)?;
+        let trimmed = self.trimmer.step(writer, budget, queues, &self.records)?;
         if trimmed.bytes > 0 {
             point("trim: removed")?;
         }

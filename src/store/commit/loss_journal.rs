@@ -30,6 +30,7 @@ use crate::{
         },
         format::{
             checksum::{DecodeError, seal_record, unseal_record},
+            gone_letters::GONE_LETTERS,
             loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
             reasons::LossReason,
         },
@@ -45,8 +46,6 @@ const FOLDED: u8 = 0;
 const ENTRY: u8 = 1;
 const RANGE: u8 = 2;
 const NODE: u8 = 3;
-/// See `gone_letters.rs`.
-pub const GONE_LETTERS: u8 = 4;
 
 /// Entries, ranges of queues, and sums of nodes, that are kept.
 const KEPT: usize = 10_000;
@@ -105,7 +104,7 @@ pub struct Journal {
     not_stored_forgotten: Option<u64>,
 }
 
-pub fn key(kind: u8, number: u64) -> [u8; 9] {
+fn key(kind: u8, number: u64) -> [u8; 9] {
     let mut key = [kind; 9];
     let (_, rest) = key.split_at_mut(1);
     rest.copy_from_slice(&number.to_be_bytes());

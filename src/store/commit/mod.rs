@@ -2,10 +2,10 @@
 
 pub mod backoff;
 pub mod committer;
+pub mod dead_letters;
 pub mod encode_pool;
 pub mod flush;
 pub mod flush_pass;
-pub mod gone_letters;
 pub mod group;
 pub mod leave;
 pub mod loss_journal;

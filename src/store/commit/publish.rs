@@ -1,11 +1,14 @@
 //! What a durable group shows: hints that wait, answers, bells.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use crate::{
     error::{HandoffError, StorageError},
     store::{
-        commit::{committer::Committer, trim::Letters},
+        commit::committer::Committer,
         format::{
             cursor::Leave,
             encoder::EncodedBlock,
@@ -28,7 +31,7 @@ pub struct NewHints {
     /// Those that left with the group that stored them.
     pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Dead letters that made room for others.
-    pub evicted: Vec<(NodeId, Amount)>,
+    pub evicted: HashMap<NodeId, Amount>,
     /// Queues that took their last hint before. If they are drained by now, writing their cursors
     /// once more retires them.
     pub ended: Vec<Dirty>,
@@ -118,11 +121,7 @@ impl Committer {
         }
         for moved in &moved {
             match moved.retired {
-                true => {
-                    let record = self.records.get(&moved.node);
-                    let letters = Letters::of(record, moved.queue);
-                    self.trimmer.whole(moved.node, moved.queue, letters);
-                }
+                true => self.trimmer.whole(moved.node, moved.queue),
                 false => self.trimmer.below(moved.queue, moved.next),
             }
         }

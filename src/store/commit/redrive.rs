@@ -8,7 +8,7 @@
 use crate::{
     error::StorageError,
     store::{
-        commit::{committer::Committer, leave::failed, write_batch::Accepted},
+        commit::{committer::Committer, dead_letters::failed, write_batch::Accepted},
         failpoints::point,
         format::{
             dead_letter::Letter,

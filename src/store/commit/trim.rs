@@ -5,7 +5,7 @@
 //! goes on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::{Bound, Range},
     sync::Arc,
 };
@@ -37,27 +37,9 @@ const FULL_GROUPS_PER_ROUND: usize = 64;
 enum Extent {
     /// Blocks that end below this.
     Below(Sequence),
-    /// Every key of the queue, which this node lists as retired.
-    Whole(NodeId, Letters),
-}
-
-/// What becomes of a retired queue's dead letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Letters {
-    /// They are there still, and so are what points to them.
-    Stay,
-    /// There are none, but perhaps what a crash left of one.
-    Go,
-}
-
-impl Letters {
-    /// What a node's record says of a queue.
-    pub fn of(record: Option<&NodeRecord>, queue: QueueRef) -> Letters {
-        match record.is_some_and(|record| record.dead.contains(&queue)) {
-            true => Letters::Stay,
-            false => Letters::Go,
-        }
-    }
+    /// Every key of the queue, which this node lists as retired, but for its dead letters if the
+    /// node lists these too.
+    Whole(NodeId),
 }
 
 #[derive(Debug, Default)]
@@ -94,8 +76,8 @@ impl Trimmer {
     }
 
     /// Call it only when the queue is durably listed as retired.
-    pub fn whole(&mut self, node: NodeId, queue: QueueRef, letters: Letters) {
-        self.jobs.insert(queue, Extent::Whole(node, letters));
+    pub fn whole(&mut self, node: NodeId, queue: QueueRef) {
+        self.jobs.insert(queue, Extent::Whole(node));
     }
 
     /// Call it once the record of the dead letter is gone; a crash before the block is gone leaves
@@ -130,6 +112,7 @@ impl Trimmer {
         writer: &mut Writer,
         budget: usize,
         queues: usize,
+        records: &HashMap<NodeId, NodeRecord>,
     ) -> Result<Trimmed, StorageError> {
         let mut trimmed = Trimmed::default();
         while let Some(place) = self.letters.first() {
@@ -148,7 +131,7 @@ impl Trimmer {
             let Some((queue, extent)) = self.next_job() else {
                 break;
             };
-            let removed = match range_of(writer.engine(), queue, extent).map_err(unread) {
+            let removed = match range_of(writer.engine(), queue, extent, records).map_err(unread) {
                 Ok(Some(range)) => remove(writer, range, budget, &mut trimmed),
                 Ok(None) => Ok(TrimStep::All),
                 Err(error) => Err(error),
@@ -156,7 +139,7 @@ impl Trimmer {
             match removed {
                 Ok(TrimStep::Some) => return Ok(trimmed),
                 Ok(TrimStep::All) => {
-                    if let Extent::Whole(node, _) = extent {
+                    if let Extent::Whole(node) = extent {
                         trimmed.gone.push((node, queue));
                     }
                 }
@@ -219,15 +202,17 @@ fn range_of(
     engine: &Engine,
     queue: QueueRef,
     extent: Extent,
+    records: &HashMap<NodeId, NodeRecord>,
 ) -> table::Result<Option<Range<Vec<u8>>>> {
     match extent {
-        Extent::Whole(_, Letters::Stay) => Ok(Some(
-            queue.cursor_key().to_vec()..queue.blocks_end_key().to_vec(),
-        )),
-        Extent::Whole(_, Letters::Go) => {
-            let mut after_end = queue.end_key().to_vec();
-            after_end.push(0);
-            Ok(Some(queue.cursor_key().to_vec()..after_end))
+        Extent::Whole(node) => {
+            let record = records.get(&node);
+            let end = match record.is_some_and(|record| record.dead.contains(&queue)) {
+                true => queue.blocks_end_key().to_vec(),
+                // With what a crash may have left of a dead letter.
+                false => [queue.end_key().as_slice(), &[0]].concat(),
+            };
+            Ok(Some(queue.cursor_key().to_vec()..end))
         }
         Extent::Below(next) => {
             // The last block that starts at or below the cursor holds the cursor, or ends right
@@ -258,14 +243,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let engine = Arc::new(Engine::open(dir.path(), Arc::default()).unwrap());
         let mut writer = Writer::new(engine, "trim", Safeguard::GroupCommits);
-        let mut trimmer = Trimmer::default();
+        let (mut trimmer, records) = (Trimmer::default(), HashMap::new());
         trimmer.below(queue(9), Sequence(2));
         for next in 2..6 {
             // They come before it in the order of their keys.
             for moving in 1..=3 {
                 trimmer.below(queue(moving), Sequence(next));
             }
-            trimmer.step(&mut writer, 1000, 1).unwrap();
+            trimmer.step(&mut writer, 1000, 1, &records).unwrap();
         }
         assert!(!trimmer.jobs.contains_key(&queue(9)));
         assert_eq!(trimmer.jobs.len(), 3);

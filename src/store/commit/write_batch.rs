@@ -17,7 +17,7 @@ use crate::{
         failpoints::{Safeguard, is_off, point},
         format::{
             cursor::{Cursor, Leave},
-            dead_letter_count::LettersChange,
+            dead_letter_count::LetterTallies,
             encoder::EncodedBlock,
             keys::{Place, QueueRef},
             node_record::NodeRecord,
@@ -66,9 +66,12 @@ pub struct Accepted {
     /// The blocks of new dead letters; without its record such a block is nothing, so they need not
     /// be part of any transaction.
     pub letter_blocks: Vec<EncodedBlock>,
-    pub letters: HashMap<NodeId, LettersChange>,
-    /// Dead letters that are none any more, whose blocks are to be trimmed.
-    pub letters_gone: Vec<Place>,
+    /// What nodes will have of dead letters.
+    pub letters: HashMap<NodeId, LetterTallies>,
+    /// Dead letters that make room for newer ones.
+    pub evicted: HashMap<NodeId, Amount>,
+    /// Dead letters that are none any more, whose blocks are to be trimmed, with their numbers.
+    pub letters_gone: Vec<(Place, u64)>,
     /// Dead letters that become hints again: where it stood, where it is now, and all places where
     /// it stood.
     pub pointed: Vec<(Place, Place, Vec<Place>)>,
@@ -183,6 +186,8 @@ impl Accepted {
             losses,
             letter_blocks,
             letters,
+            // What goes is in the letters.
+            evicted: _,
             letters_gone,
             pointed,
             status_gone,
@@ -207,8 +212,18 @@ impl Accepted {
         self.hints.insert(IVec::from(key), value.map(IVec::from));
     }
 
-    pub fn letters(&mut self, node: NodeId) -> &mut LettersChange {
-        self.letters.entry(node).or_default()
+    /// The dead letters that a node will have, to be changed.
+    pub fn letters(&mut self, node: NodeId, committer: &Committer) -> &mut LetterTallies {
+        let registry = &committer.shared.registry;
+        let known = || {
+            registry
+                .lock()
+                .nodes
+                .get(&node)
+                .map(|it| it.letters.clone())
+        };
+        let letters = self.letters.entry(node);
+        letters.or_insert_with(|| known().unwrap_or_default())
     }
 }
 
@@ -349,7 +364,7 @@ impl Committer {
             self.redriven.remove(&letter);
             self.redriven.insert(now, stood);
         }
-        for place in accepted.letters_gone {
+        for (place, _) in accepted.letters_gone {
             self.redriven.remove(&place);
             self.trimmer.letter(place);
         }
@@ -362,7 +377,7 @@ impl Committer {
         &self,
         acked: Vec<(NodeId, Mark)>,
         departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
-        letters: HashMap<NodeId, LettersChange>,
+        letters: HashMap<NodeId, LetterTallies>,
     ) {
         let mut registry = self.shared.registry.lock();
         for (node, mark) in acked {
@@ -376,9 +391,9 @@ impl Committer {
         for (node, hints, leave) in departed {
             registry.leave(node, &hints, leave);
         }
-        for (node, change) in letters {
+        for (node, letters) in letters {
             // A node that gets its first hint with this group may get it as a dead letter.
-            change.apply(&mut registry.nodes.entry(node).or_default().letters);
+            registry.nodes.entry(node).or_default().letters = letters;
         }
     }
 }
@@ -406,7 +421,7 @@ mod tests {
         assert!(Accepted::default().is_plain());
         assert!(!holding(|it| it.set(b"key", Some(vec![1]))).is_plain());
         assert!(!holding(|it| it.set(b"key", None)).is_plain());
-        assert!(!holding(|it| it.letters_gone.push(place)).is_plain());
+        assert!(!holding(|it| it.letters_gone.push((place, 1))).is_plain());
         let cursor = ((node, place.queue), Cursor::start());
         assert!(!holding(|it| it.cursors.extend([cursor])).is_plain());
         let loss = (IVec::from(b"key"), None);

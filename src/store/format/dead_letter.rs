@@ -1,9 +1,10 @@
 //! What is known of a hint that is, or was, a dead letter. Its payload stands beside it, in a block
 //! of its own (`block.rs`).
 //!
-//! Value under the key of `keys.rs`: version u8 = 1, the fields of [`Letter`] in postcard's
-//! encoding, CRC32C over key and all before it u32. The order of fields and variants is part of the
-//! format.
+//! Value under the key of `keys.rs`: version u8 = 2 and the fields of [`Dead`], or, of one that was
+//! sent on, version u8 = 1 and the fields of [`Letter`], in postcard's encoding; CRC32C over key
+//! and all before it u32. The order of fields and variants is part of the format. A dead letter of
+//! version 1 is read still; its number is its sequence.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
+const VERSION_OF_DEAD: u8 = 2;
 /// What is kept of an error: the host may say any amount, and no value may be large (SLED.md rule
 /// 3).
 const ERROR_BYTES_MAX: usize = 4096;
@@ -37,6 +39,10 @@ pub enum Letter {
 /// A dead letter, but for its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dead {
+    /// Dead letters of its queue are numbered as they come, those that are none any more included;
+    /// see `gone_letters.rs`.
+    #[serde(skip)]
+    pub number: u64,
     /// The shard it is for.
     pub shard: ShardId,
     /// Bytes that it counts for.
@@ -46,12 +52,13 @@ pub struct Dead {
 }
 
 impl Dead {
-    pub(crate) fn new(shard: ShardId, payload_bytes: u64, mut burial: Burial) -> Dead {
+    pub(crate) fn new(number: u64, shard: ShardId, payload_bytes: u64, mut burial: Burial) -> Dead {
         let error = &mut burial.error;
         let mut ends = (0..=ERROR_BYTES_MAX.min(error.len())).rev();
         let end = ends.find(|end| error.is_char_boundary(*end));
         error.truncate(end.unwrap_or(0));
         Dead {
+            number,
             shard,
             payload_bytes,
             burial,
@@ -61,11 +68,24 @@ impl Dead {
 
 impl Letter {
     pub fn encode(&self, place: Place) -> Vec<u8> {
-        seal_record(&place.letter_key(), VERSION, self)
+        let key = place.letter_key();
+        match self {
+            Letter::Dead(dead) => seal_record(&key, VERSION_OF_DEAD, &(dead.number, dead)),
+            Letter::Redriven { .. } => seal_record(&key, VERSION, self),
+        }
     }
 
     pub fn decode(place: Place, value: &[u8]) -> Result<Letter, DecodeError> {
-        unseal_record(&place.letter_key(), VERSION, value)
+        let key = place.letter_key();
+        let (number, dead) = match unseal_record(&key, VERSION_OF_DEAD, value) {
+            Ok(numbered) => numbered,
+            Err(DecodeError::Version(VERSION)) => match unseal_record(&key, VERSION, value)? {
+                Letter::Dead(dead) => (place.sequence.0, dead),
+                redriven => return Ok(redriven),
+            },
+            Err(error) => return Err(error),
+        };
+        Ok(Letter::Dead(Dead { number, ..dead }))
     }
 
     /// How it is a dead letter, if it is one.
@@ -98,7 +118,7 @@ mod tests {
             first_failed_unix_ms: 1_700_000_000_000,
             last_failed_unix_ms: u64::MAX,
         };
-        Letter::Dead(Dead::new(ShardId(u64::MAX), 1 << 40, burial))
+        Letter::Dead(Dead::new(1 << 50, ShardId(u64::MAX), 1 << 40, burial))
     }
 
     #[test]
@@ -132,7 +152,7 @@ mod tests {
         let unknown_reason = [VERSION, 0, 1, 1, 3, 0, 0, 0, 0];
         let no_text = [VERSION, 0, 1, 1, 0, 1, 0xff, 0, 0, 0];
         let too_long = [VERSION, 1, 1, 1, 1, 1, 0];
-        let newer = [VERSION + 1, 1, 1, 1];
+        let newer = [VERSION_OF_DEAD + 1, 1, 1, 1];
         let refused: [&[u8]; 7] = [
             &endless,
             &unknown_variant,
@@ -148,6 +168,10 @@ mod tests {
         }
         let right = seal(&key, vec![VERSION, 1, 1, 1, 1, 1]);
         assert!(Letter::decode(PLACE, &right).is_ok());
+        // As it was before dead letters had numbers.
+        let unnumbered = seal(&key, vec![VERSION, 0, 1, 1, 0, 0, 7, 0, 0]);
+        let dead = Letter::decode(PLACE, &unnumbered).unwrap().dead().unwrap();
+        assert_eq!((dead.number, dead.burial.attempts), (300, 7));
     }
 
     #[test]

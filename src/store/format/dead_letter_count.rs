@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    store::format::keys::{Place, QueueRef},
+    store::format::keys::QueueRef,
     types::{Amount, Sequence},
 };
 
@@ -17,6 +17,8 @@ pub struct LetterTally {
     pub first: Sequence,
     /// None of them stands behind this.
     pub last: Sequence,
+    /// The number of the next one. `CLEAN` does not say it: it is above all that are found or gone.
+    pub next_number: u64,
 }
 
 impl LetterTally {
@@ -26,7 +28,15 @@ impl LetterTally {
             amount: Amount::default(),
             first: Sequence(u64::MAX),
             last: Sequence(0),
+            next_number: 1,
         }
+    }
+
+    /// A number for a new one.
+    pub fn take_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        number
     }
 
     /// One more.
@@ -44,56 +54,4 @@ pub type LetterTallies = BTreeMap<QueueRef, LetterTally>;
 pub fn sum(tallies: &LetterTallies) -> Amount {
     let amounts = tallies.values().map(|tally| tally.amount);
     amounts.fold(Amount::default(), Amount::plus)
-}
-
-/// How the dead letters of a node change with a group.
-#[derive(Debug, Clone, Default)]
-pub struct LettersChange {
-    more: LetterTallies,
-    less: BTreeMap<QueueRef, Amount>,
-    /// Of these, what made room for newer ones.
-    pub evicted: Amount,
-}
-
-impl LettersChange {
-    /// One is buried.
-    pub fn add(&mut self, place: Place, one: Amount) {
-        let more = self.more.entry(place.queue);
-        more.or_insert_with(LetterTally::none)
-            .add(place.sequence, one);
-    }
-
-    /// One is none any more.
-    pub fn take(&mut self, place: Place, one: Amount) {
-        let less = self.less.entry(place.queue).or_default();
-        *less = less.plus(one);
-    }
-
-    /// One that is none any more had to make room.
-    pub fn evict(&mut self, one: Amount) {
-        self.evicted = self.evicted.plus(one);
-    }
-
-    /// What becomes of what a node has in all.
-    pub fn of(&self, amount: Amount) -> Amount {
-        let less = self.less.values().copied();
-        amount
-            .plus(sum(&self.more))
-            .less(less.fold(Amount::default(), Amount::plus))
-    }
-
-    /// What becomes of what it has by queue.
-    pub fn apply(self, tallies: &mut LetterTallies) {
-        for (queue, more) in self.more {
-            let tally = tallies.entry(queue).or_insert_with(LetterTally::none);
-            tally.amount = tally.amount.plus(more.amount);
-            tally.first = tally.first.min(more.first);
-            tally.last = tally.last.max(more.last);
-        }
-        for (queue, less) in self.less {
-            if let Some(tally) = tallies.get_mut(&queue) {
-                tally.amount = tally.amount.less(less);
-            }
-        }
-    }
 }

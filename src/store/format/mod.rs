@@ -9,6 +9,7 @@ pub mod dead_letter;
 pub mod dead_letter_count;
 pub mod encoder;
 pub mod file_names;
+pub mod gone_letters;
 pub mod keys;
 pub mod loss;
 pub mod node_record;

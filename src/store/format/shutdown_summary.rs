@@ -207,6 +207,7 @@ fn decode_letters(bytes: &mut &[u8]) -> Result<CleanLetters, DecodeError> {
             },
             first: Sequence(bytes.try_get_u64()?),
             last: Sequence(bytes.try_get_u64()?),
+            ..LetterTally::none()
         },
     })
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use crate::{
     error::{HandoffError, StorageError},
     store::{
-        commit::{committer::Committer, trim::Letters},
+        commit::committer::Committer,
         engine::{rows::RowMap, table::IVec},
         failpoints::point,
         format::{keys::QueueRef, node_record::NodeRecord, node_status::Status},
@@ -61,7 +61,7 @@ impl Committer {
 
         let is_new = !self.knows(to);
         for queue in &merged.retired {
-            self.trimmer.whole(to, *queue, Letters::Stay);
+            self.trimmer.whole(to, *queue);
         }
         self.records.insert(from, tombstone);
         self.records.insert(to, merged);

@@ -13,7 +13,7 @@ use crate::{
             committer::{Committer, Tail, group_writer},
             encode_pool::Encoding,
             flush_pass::Sorting,
-            trim::{Letters, Trimmer},
+            trim::Trimmer,
         },
         engine::{generation::Engine, leaf_padding::Spacing},
         format::keys::MIXED,
@@ -101,10 +101,7 @@ fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
     }
     trimmer.below(MIXED, recovered.mixed_next);
     for (node, queue) in &recovered.retired {
-        // A node that was removed has no dead letters left, however far giving back their space had
-        // come.
-        let letters = Letters::of(recovered.records.get(node), *queue);
-        trimmer.whole(*node, *queue, letters);
+        trimmer.whole(*node, *queue);
     }
     let registry = shared.registry.lock();
     let mut dirty = BTreeSet::new();

@@ -1,9 +1,11 @@
 //! What an open finds of dead letters.
 
+use std::collections::BTreeSet;
+
 use crate::{
     stats::Damage,
     store::{
-        commit::{leave::one, loss_journal::Journal},
+        commit::{dead_letters::one, loss_journal::Journal},
         engine::{
             blocks::{self, ReadError, last_letter_block},
             generation::Engine,
@@ -14,6 +16,7 @@ use crate::{
             checksum::DecodeError,
             dead_letter::{Dead, Letter},
             dead_letter_count::{LetterTallies, LetterTally},
+            gone_letters::GoneLetters,
             keys::{Key, Place, QueueRef},
             loss::{Loss, LostRange},
             node_record::NodeRecord,
@@ -25,7 +28,7 @@ use crate::{
             registry::Registry,
         },
     },
-    types::{Amount, NodeId, Sequence},
+    types::{Amount, NodeId, QueueId, Sequence},
 };
 
 /// The dead letters of a node, and what is left of those that are none any more.
@@ -55,8 +58,8 @@ pub struct DamagedLetter {
 /// What is left of a dead letter whose record does not read.
 #[derive(Debug)]
 pub enum Left {
-    /// Its payload: it goes on as a dead letter, with this record.
-    Payload(Letter),
+    /// Its payload: it goes on as a dead letter, like this.
+    Payload(Dead),
     /// A block that does not read either: it is lost.
     Nothing,
     /// No block at all: it was sent on, or sled lost that, too. Nothing can be said to be lost.
@@ -78,11 +81,32 @@ pub struct MendedPart {
 }
 
 impl FoundLetters {
-    fn count(&mut self, place: Place, one: Amount) {
+    fn count(&mut self, place: Place, dead: &Dead) {
         let tally = self.tallies.entry(place.queue);
-        tally
-            .or_insert_with(LetterTally::none)
-            .add(place.sequence, one);
+        let tally = tally.or_insert_with(LetterTally::none);
+        tally.add(place.sequence, one(dead));
+        tally.next_number = tally.next_number.max(dead.number.saturating_add(1));
+    }
+
+    /// Finds out how far the numbers of a queue's dead letters went, and gives new ones to those
+    /// whose own was lost.
+    fn complete_numbers(&mut self, engine: &Engine, queue: QueueRef) -> table::Result<()> {
+        let stored = engine.losses.get(GoneLetters::key(queue.queue))?;
+        let gone = stored.and_then(|value| GoneLetters::decode(queue.queue, &value).ok());
+        if let Some(gone) = gone {
+            let tally = self.tallies.entry(queue);
+            let tally = tally.or_insert_with(LetterTally::none);
+            tally.next_number = tally.next_number.max(gone.next());
+        }
+        let Some(tally) = self.tallies.get_mut(&queue) else {
+            return Ok(());
+        };
+        for damaged in self.damaged.iter_mut().filter(|it| it.place.queue == queue) {
+            if let Left::Payload(dead) = &mut damaged.left {
+                dead.number = tally.take_number();
+            }
+        }
+        Ok(())
     }
 
     /// What is not there of the dead letters that `CLEAN` says a queue had, and not told of one by
@@ -158,7 +182,10 @@ impl Mended {
         let (at, sequence) = (place.queue, place.sequence);
         let part = self.part();
         let (becomes, what, lost) = match left {
-            Left::Payload(letter) => (Some(letter.encode(place).into()), "it is one still", None),
+            Left::Payload(dead) => {
+                let record = Letter::Dead(dead).encode(place);
+                (Some(record.into()), "it is one still", None)
+            }
             Left::NoBlock => (None, "it has no payload", None),
             Left::Nothing => {
                 let place = LostRange::one(at.queue, sequence);
@@ -192,7 +219,7 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
     let mut found = FoundLetters::default();
     let unlisted = record.live.iter().filter(|at| !record.dead.contains(at));
     for queue in record.dead.iter().chain(unlisted) {
-        let mut is_empty = true;
+        let (mut is_empty, mut dead_ones) = (true, BTreeSet::new());
         for entry in engine.hints.range(queue.letter_keys(Sequence(0))) {
             let (key, value) = entry?;
             let Some(Key::Letter(place)) = Key::parse(&key) else {
@@ -200,7 +227,10 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
             };
             is_empty = false;
             match Letter::decode(place, &value) {
-                Ok(Letter::Dead(dead)) => found.count(place, one(&dead)),
+                Ok(Letter::Dead(dead)) => {
+                    found.count(place, &dead);
+                    dead_ones.insert(place.sequence);
+                }
                 Ok(Letter::Redriven {
                     node,
                     queue,
@@ -218,15 +248,24 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
                 }
                 Err(why) => {
                     let damaged = what_is_left(engine, place, why)?;
-                    if let Left::Payload(Letter::Dead(dead)) = &damaged.left {
-                        found.count(place, one(dead));
+                    if let Left::Payload(dead) = &damaged.left {
+                        found.count(place, dead);
+                        dead_ones.insert(place.sequence);
                     }
                     found.damaged.push(damaged);
                 }
             }
         }
+        found.complete_numbers(engine, *queue)?;
         let blocks = found.blocks.len();
-        find_blocks(engine, *queue, &mut found)?;
+        let mut below = None;
+        while let Some(place) = last_letter_block(&engine.hints, *queue, below)? {
+            // A crash may have left one of which the record is gone, or is not there yet.
+            if !dead_ones.contains(&place.sequence) {
+                found.blocks.push(place);
+            }
+            below = Some(place.sequence);
+        }
         // One with such blocks is listed until they are gone, lest it look like a queue that lost
         // its record.
         if !is_empty || found.blocks.len() > blocks {
@@ -236,19 +275,19 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
     Ok(found)
 }
 
-/// A crash may have left a block of which the record is gone, or is not there yet.
-fn find_blocks(engine: &Engine, queue: QueueRef, found: &mut FoundLetters) -> table::Result<()> {
-    let mut below = None;
-    while let Some(place) = last_letter_block(&engine.hints, queue, below)? {
-        let value = engine.hints.get(place.letter_key())?;
-        let letter = value.and_then(|value| Letter::decode(place, &value).ok());
-        let goes_on = |it: &DamagedLetter| it.place == place && matches!(it.left, Left::Payload(_));
-        if letter.and_then(Letter::dead).is_none() && !found.damaged.iter().any(goes_on) {
-            found.blocks.push(place);
-        }
-        below = Some(place.sequence);
-    }
-    Ok(())
+/// The keys of what is known of queues that no node lists any more: none of their dead letters comes
+/// back with a rebuild.
+pub fn unlisted<'a>(
+    engine: &Engine,
+    records: impl Iterator<Item = &'a NodeRecord>,
+) -> table::Result<Vec<IVec>> {
+    let listed = records.flat_map(|record| record.live.iter().chain(&record.dead));
+    let listed: BTreeSet<QueueId> = listed.map(|at| at.queue).collect();
+    let is_unlisted =
+        |key: &IVec| GoneLetters::queue_of(key).is_some_and(|queue| !listed.contains(&queue));
+    let keys = engine.losses.range(GoneLetters::key(QueueId(0))..).keys();
+    keys.filter(|key| key.as_ref().map_or(true, is_unlisted))
+        .collect()
 }
 
 fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> table::Result<DamagedLetter> {
@@ -261,8 +300,8 @@ fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> table::Resul
                 first_failed_unix_ms: 0,
                 last_failed_unix_ms: 0,
             };
-            let dead = Dead::new(hint.shard, hint.payload_bytes(), burial);
-            Left::Payload(Letter::Dead(dead))
+            let dead = Dead::new(0, hint.shard, hint.payload_bytes(), burial);
+            Left::Payload(dead)
         }
         Ok(None) => Left::NoBlock,
         Err(ReadError::Damaged(_)) => Left::Nothing,

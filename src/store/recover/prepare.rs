@@ -10,7 +10,6 @@ use crate::{
     config::Config,
     error::{OpenError, StorageError, UnopenableReason},
     store::{
-        commit::gone_letters,
         engine::{
             generation::{Engine, classify, classify_stored, panic_text, unopenable},
             meta::{self, MetaError},
@@ -21,7 +20,7 @@ use crate::{
         failpoints::{Safeguard, point},
         format::{node_record::NodeRecord, shutdown_summary::Summary},
         recover::{
-            dead_letters::MendedPart,
+            dead_letters::{MendedPart, unlisted},
             memtable::sort_found,
             recovery::{Recovered, recover},
         },
@@ -107,7 +106,7 @@ fn prepare(
     fold.map_err(failed)?;
     let folded = [(&engine.losses, &folded)];
     writer.transact(&folded, 0).map_err(unwritten)?;
-    let unlisted = gone_letters::unlisted(engine, recovered.records.values());
+    let unlisted = unlisted(engine, recovered.records.values());
     for key in unlisted.map_err(failed)? {
         writer.remove(&engine.losses, &key, 0).map_err(unwritten)?;
     }

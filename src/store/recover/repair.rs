@@ -14,7 +14,7 @@ use std::{
 use crate::{
     error::{OpenError, StorageError, UnopenableReason},
     store::{
-        commit::{gone_letters::GoneLetters, loss_journal},
+        commit::loss_journal,
         engine::{
             generation::{Engine, unopenable},
             log_scan::carve,
@@ -27,6 +27,7 @@ use crate::{
             block::Header,
             cursor::Cursor,
             dead_letter::Letter,
+            gone_letters::GoneLetters,
             keys::{Key, MIXED, Place, QueueRef},
             node_record::NodeRecord,
             shutdown_summary::Summary,
@@ -196,11 +197,13 @@ impl Known {
     /// live at least.
     fn forget_letters(&mut self, clean: Option<&Summary>, wanted: &WantedBlocks) {
         let gone = &self.gone_letters;
-        self.letters.retain(|place, (letter, _)| {
-            let gone = gone.get(&place.queue.queue);
+        self.letters.retain(|place, (letter, _)| match letter {
+            Letter::Dead(dead) => {
+                let gone = gone.get(&place.queue.queue);
+                !gone.is_some_and(|gone| gone.holds(dead.number))
+            }
             // What points to where it was sent on stays.
-            let is_gone = gone.is_some_and(|gone| gone.holds(place.sequence));
-            !is_gone || matches!(letter, Letter::Redriven { .. })
+            Letter::Redriven { .. } => true,
         });
         if let Some(clean) = clean {
             let named: BTreeSet<QueueRef> = clean.letters.iter().map(|it| it.queue).collect();

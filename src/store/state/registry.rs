@@ -75,12 +75,6 @@ impl Registry {
         }
     }
 
-    /// The dead letters of a node.
-    pub fn letters(&self, node: NodeId) -> Amount {
-        let queues = self.nodes.get(&node);
-        queues.map_or_else(Amount::default, NodeQueues::letters)
-    }
-
     pub fn queue(&self, node: NodeId, at: QueueRef) -> Option<Queue> {
         let queues = &self.nodes.get(&node)?.queues;
         queues.iter().find(|queue| queue.at == at).cloned()

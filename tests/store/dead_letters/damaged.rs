@@ -19,7 +19,7 @@ const QUEUE: QueueRef = QueueRef {
     queue: QueueId(1),
 };
 const BLOCK: u8 = 2;
-const RECORD: u8 = 3;
+pub const RECORD: u8 = 3;
 
 pub fn id(store: &Store, sequence: u64) -> HintId {
     HintId {
@@ -29,7 +29,7 @@ pub fn id(store: &Store, sequence: u64) -> HintId {
     }
 }
 
-fn key(kind: u8, sequence: u64) -> Vec<u8> {
+pub fn key(kind: u8, sequence: u64) -> Vec<u8> {
     let numbers = [NODE.to_be_bytes(), 1_u64.to_be_bytes()].concat();
     let chunk: &[u8] = if kind == BLOCK { &[0, 0] } else { &[] };
     [numbers.as_slice(), &[kind], &sequence.to_be_bytes(), chunk].concat()
@@ -82,7 +82,7 @@ pub fn keys(dir: &Path) -> [usize; 4] {
     counts
 }
 
-fn flip(hints: &sled::Tree, key: &[u8]) {
+pub fn flip(hints: &sled::Tree, key: &[u8]) {
     let mut value = hints.get(key).unwrap().unwrap().to_vec();
     let last = value.len() - 1;
     value[last] ^= 0x10;

@@ -3,9 +3,15 @@
 
 use std::{fs, path::Path};
 
-use hinted_handoff::{LossReason, NodeId, internals::Store, salvage};
+use hinted_handoff::{
+    LossReason, NodeId,
+    internals::{Place, Store},
+    salvage,
+};
 
-use super::damaged::{NODE, deliver_all, filled, id, keys, pending, stop_uncleanly};
+use super::damaged::{
+    NODE, RECORD, deliver_all, filled, flip, id, key, keys, pending, stop_uncleanly,
+};
 use crate::common::{
     letters::{burial, bury_at, letters_read, lose_at, redrive_as_it_is},
     *,
@@ -162,4 +168,64 @@ fn salvage_keeps_dead_letters_and_the_loss_journal() {
         salvage(&from, &into).unwrap();
         check_kept(&open(&into));
     }
+}
+
+fn buried(dir: &Path, sequences: &[u64]) -> Vec<Place> {
+    let store = open(dir);
+    for number in 1..=6 {
+        append(&store, NODE, marked(number));
+    }
+    let places = sequences.iter();
+    let places = places.map(|it| bury_at(&store, NODE, *it, "rejected"));
+    let places = places.collect();
+    store.close().unwrap();
+    places
+}
+
+fn discard(store: &Store, place: Place) {
+    told(|done| store.discard(NodeId(NODE), vec![place], done)).unwrap();
+}
+
+fn kept_by_a_rebuild(dir: &Path) -> Vec<u64> {
+    destroy_log(dir);
+    let store = open(dir);
+    assert!(store.stats().moved_aside.is_some());
+    letters_read(&store, NODE)
+        .iter()
+        .map(|(at, _)| *at)
+        .collect()
+}
+
+/// What went is known by numbers, so none of them is given out again.
+#[test]
+fn a_rebuild_keeps_dead_letters_that_came_after_others_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = buried(dir.path(), &[2, 3]);
+    let store = open(dir.path());
+    discard(&store, places[1]);
+    store.close().unwrap();
+    // In a life that knows of it from the disk alone.
+    let store = open(dir.path());
+    bury_at(&store, NODE, 4, "rejected");
+    store.close().unwrap();
+    assert_eq!(kept_by_a_rebuild(dir.path()), [2, 4]);
+}
+
+#[test]
+fn a_rebuild_keeps_a_dead_letter_whose_record_was_damaged_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = buried(dir.path(), &[2, 3, 5]);
+    changed_for_good(dir.path(), |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        for sequence in [2, 5] {
+            flip(&hints, &key(RECORD, sequence));
+        }
+    });
+    let store = open(dir.path());
+    assert_eq!(store.stats().damage.len(), 2);
+    // They had numbers of their own, and got others.
+    discard(&store, places[1]);
+    discard(&store, places[2]);
+    store.close().unwrap();
+    assert_eq!(kept_by_a_rebuild(dir.path()), [2]);
 }
