@@ -12,7 +12,7 @@ use crate::{
         },
         format::{
             dead_letter::{Dead, Letter},
-            dead_letter_count::{LetterTally, sum},
+            dead_letter_count::{LetterTallies, LetterTally, sum},
             gone_letters::GoneLetters,
             keys::{Key, Place, QueueRef},
             loss::{Loss, LostRange},
@@ -26,6 +26,22 @@ use crate::{
 
 pub fn failed(error: table::Error) -> StorageError {
     StorageError::new("read a dead letter", error)
+}
+
+impl Accepted {
+    /// The dead letters that a node will have, to be changed.
+    fn letters(&mut self, node: NodeId, committer: &Committer) -> &mut LetterTallies {
+        let registry = &committer.shared.registry;
+        let known = || {
+            registry
+                .lock()
+                .nodes
+                .get(&node)
+                .map(|it| it.letters.clone())
+        };
+        let letters = self.letters.entry(node);
+        letters.or_insert_with(|| known().unwrap_or_default())
+    }
 }
 
 impl Committer {

@@ -211,20 +211,6 @@ impl Accepted {
     pub fn set(&mut self, key: &[u8], value: Option<Vec<u8>>) {
         self.hints.insert(IVec::from(key), value.map(IVec::from));
     }
-
-    /// The dead letters that a node will have, to be changed.
-    pub fn letters(&mut self, node: NodeId, committer: &Committer) -> &mut LetterTallies {
-        let registry = &committer.shared.registry;
-        let known = || {
-            registry
-                .lock()
-                .nodes
-                .get(&node)
-                .map(|it| it.letters.clone())
-        };
-        let letters = self.letters.entry(node);
-        letters.or_insert_with(|| known().unwrap_or_default())
-    }
 }
 
 impl Committer {
