@@ -142,17 +142,16 @@ impl Ageing {
     /// When a hint with this stamp was enqueued, in the time of this life. What is yet to come by
     /// all readings counts from when it was first seen, or from now.
     pub fn enqueued(&self, stamp: u64, first_seen: Option<u64>) -> u64 {
-        let now = self.now();
-        if self.is_own(stamp) {
-            return stamp;
+        self.moment().enqueued(stamp, first_seen)
+    }
+
+    /// The clocks as they are now, to read many stamps by.
+    pub fn moment(&self) -> Moment<'_> {
+        Moment {
+            ageing: self,
+            now: self.now(),
+            ahead_ms: self.wall.lock().ahead_ms,
         }
-        let ahead_ms = self.wall.lock().ahead_ms;
-        let corrected = self.corrections.iter().filter_map(|it| it.corrected(stamp));
-        let readings = corrected.chain([stamp]);
-        // Whatever clock it was stamped by: this life's own, or the wall clock as it is now.
-        let readings = readings.flat_map(|it| [it, it.saturating_add_signed(-ahead_ms)]);
-        let latest = readings.filter(|it| *it <= now).max();
-        latest.unwrap_or_else(|| first_seen.map_or(now, |seen| seen.min(now)))
     }
 
     /// Whether a hint is too old that was enqueued then and has such a lifetime. While the wall
@@ -248,11 +247,40 @@ impl Ageing {
         is_known && self.since(then) >= limit
     }
 
-    /// The moment of this stamp as the wall clock shows it, in milliseconds since 1970.
+    /// When a hint with this stamp was enqueued, as the wall clock shows it.
+    pub fn shown(&self, stamp: u64) -> SystemTime {
+        self.moment().shown(stamp)
+    }
+}
+
+/// The clocks at one moment. Reading them for each hint of a send is a part of what replay costs.
+pub struct Moment<'a> {
+    ageing: &'a Ageing,
+    /// In the time of this life.
+    now: u64,
+    /// By how much the wall clock is ahead of that.
+    ahead_ms: i64,
+}
+
+impl Moment<'_> {
+    fn enqueued(&self, stamp: u64, first_seen: Option<u64>) -> u64 {
+        if (self.ageing.opened_unix_ms..=self.now).contains(&stamp) {
+            return stamp;
+        }
+        let corrections = self.ageing.corrections.iter();
+        let readings = corrections
+            .filter_map(|it| it.corrected(stamp))
+            .chain([stamp]);
+        // Whatever clock it was stamped by: this life's own, or the wall clock as it is now.
+        let readings = readings.flat_map(|it| [it, it.saturating_add_signed(-self.ahead_ms)]);
+        let latest = readings.filter(|it| *it <= self.now).max();
+        latest.unwrap_or_else(|| first_seen.map_or(self.now, |seen| seen.min(self.now)))
+    }
+
+    /// As the wall clock shows it, in milliseconds since 1970.
     pub fn shown_unix_ms(&self, stamp: u64) -> u64 {
         let enqueued = self.enqueued(stamp, None);
-        let ahead_ms = self.wall.lock().ahead_ms;
-        enqueued.saturating_add_signed(ahead_ms)
+        enqueued.saturating_add_signed(self.ahead_ms)
     }
 
     /// The same as a time.

@@ -115,7 +115,7 @@ fn batches<P: Payload>(
     line: &Line<impl Sized>,
     hints: &[PeekedHint],
 ) -> Result<Vec<Batch<P>>, PayloadError> {
-    let store = line.store.id();
+    let (store, moment) = (line.store.id(), line.ageing.moment());
     let mut batches = Vec::with_capacity(hints.len());
     for PeekedHint { mark, hint } in hints {
         let points = match decode(hint.format, &hint.payload) {
@@ -132,7 +132,7 @@ fn batches<P: Payload>(
             hint: Some(id),
             redriven_from: hint.redriven_from(store),
             write: hint.write,
-            enqueued: line.ageing.shown(hint.enqueued_unix_ms),
+            enqueued: moment.shown(hint.enqueued_unix_ms),
             points,
         });
     }

@@ -51,7 +51,8 @@ impl<P: Payload> HintedHandoff<P> {
                 node,
                 state,
                 paused,
-                parked_since_unix_ms: parked.map(|Parked(since)| inner.ageing.shown_unix_ms(since)),
+                parked_since_unix_ms: parked
+                    .map(|Parked(since)| inner.ageing.moment().shown_unix_ms(since)),
                 leaving: leaving.contains(&node),
                 gate,
                 direct,
