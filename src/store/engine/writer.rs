@@ -208,17 +208,64 @@ impl Writer {
 #[cfg(all(test, feature = "internals"))]
 mod tests {
     use super::*;
-    use crate::store::bounds::SEGMENT_BYTES;
+    use crate::store::{bounds::SEGMENT_BYTES, failpoints::CommitFault};
+
+    fn writer() -> (tempfile::TempDir, Arc<Engine>, Writer) {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Engine::open(dir.path(), Arc::default()).unwrap());
+        let writer = Writer::new(Arc::clone(&engine), "write", Safeguard::GroupCommits);
+        (dir, engine, writer)
+    }
+
+    fn row(key: u8) -> RowMap {
+        [(IVec::from(&[key]), Some(IVec::from(b"a row")))].into()
+    }
+
+    #[test]
+    fn of_two_transactions_the_first_is_durable_before_the_second_is_begun() {
+        let (_dir, engine, mut writer) = writer();
+        let before = engine.fsyncs();
+        let transact = |writer: &mut Writer, key| {
+            writer.transact(&[(&engine.hints, &row(key))], 0).unwrap();
+            engine.fsyncs() - before
+        };
+        assert_eq!(transact(&mut writer, 1), 0);
+        assert_eq!(transact(&mut writer, 2), 1);
+        writer.commit().unwrap();
+        assert_eq!(
+            transact(&mut writer, 3),
+            2,
+            "one after a commit needs no other"
+        );
+    }
+
+    #[test]
+    fn nothing_is_written_after_a_commit_that_failed() {
+        let (_dir, engine, mut writer) = writer();
+        writer
+            .put(&engine.hints, &[1], b"before".as_slice())
+            .unwrap();
+        engine.faults.on_commit(CommitFault::Fail);
+        writer.commit().unwrap_err();
+        engine.faults.on_commit(CommitFault::None);
+        writer
+            .put(&engine.hints, &[2], b"after".as_slice())
+            .unwrap_err();
+        writer.remove(&engine.hints, &[1], 6).unwrap_err();
+        writer.transact(&[(&engine.hints, &row(3))], 0).unwrap_err();
+        writer.look().unwrap_err();
+        writer.commit().unwrap_err();
+        let keys: Vec<_> = engine.hints.iter().map(|it| it.unwrap().0).collect();
+        assert_eq!(keys, [[1]]);
+    }
 
     /// sled writes whole leaves, many times what is handed over. Without asking it that is 8.9 MB
     /// here.
     #[test]
     fn rows_that_come_in_no_order_are_made_durable_long_before_a_segment_is_full() {
         const ROWS: u64 = 3000;
-        let dir = tempfile::tempdir().unwrap();
-        let engine = Arc::new(Engine::open(dir.path(), Arc::default()).unwrap());
+        let (_dir, engine, mut writer) = writer();
         engine.growth().take_most_bytes();
-        let mut writer = Writer::new(Arc::clone(&engine), "write a row", Safeguard::GroupCommits);
         for number in (0..ROWS).map(|number| number * 7 % ROWS) {
             let row = vec![number as u8; 12_000];
             writer

@@ -230,3 +230,110 @@ impl WriteBatch {
         self.hints.len() + self.leaves.len() + self.rows.writes() > 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::{format::keys::QueueRef, pipeline::overlay::RowBatch},
+        types::{QueueId, ShardId},
+    };
+
+    const NODE: NodeId = NodeId(1);
+
+    fn hint() -> NewHint {
+        let hint = Hint {
+            shard: ShardId(1),
+            format: 0,
+            enqueued_unix_ms: 0,
+            payload: vec![7; 100].into(),
+            origin: None,
+            write: None,
+            lifetime_ms: None,
+        };
+        NewHint::pending(NODE, hint)
+    }
+
+    fn ack() -> Leaving {
+        let queue = QueueRef {
+            node: NODE,
+            queue: QueueId(1),
+        };
+        Leaving::Acked(Ack {
+            node: NODE,
+            first: Sequence(1),
+            last: Mark {
+                queue,
+                sequence: Sequence(1),
+                bytes_through: 100,
+            },
+        })
+    }
+
+    /// So many rows that are written, and so many that are removed.
+    fn rows(written: u8, removed: u8) -> RowChanges {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::open(dir.path()).unwrap();
+        let mut batch = RowBatch::new();
+        for key in 0..written {
+            batch.insert(&db, [key], "a row").unwrap();
+        }
+        for key in 0..removed {
+            batch.remove(&db, [written + key]).unwrap();
+        }
+        batch.into_changes()
+    }
+
+    fn batch(hints: usize, acks: usize, (written, removed): (u8, u8)) -> WriteBatch {
+        WriteBatch {
+            hints: (0..hints).map(|_| hint()).collect(),
+            leaves: (0..acks).map(|_| ack()).collect(),
+            rows: rows(written, removed),
+            is_promised: false,
+        }
+    }
+
+    #[test]
+    fn what_has_several_parts_of_whatever_kind_must_not_come_apart() {
+        for one in [
+            batch(0, 0, (0, 0)),
+            batch(1, 0, (0, 0)),
+            batch(0, 1, (0, 0)),
+            batch(0, 0, (1, 0)),
+            batch(0, 0, (0, 1)),
+        ] {
+            assert!(!one.is_several(), "{one:?}");
+        }
+        for several in [
+            batch(2, 0, (0, 0)),
+            batch(0, 2, (0, 0)),
+            batch(0, 0, (1, 1)),
+            batch(1, 1, (0, 0)),
+            batch(1, 0, (1, 0)),
+            batch(0, 1, (0, 1)),
+        ] {
+            assert!(several.is_several(), "{several:?}");
+        }
+    }
+
+    #[test]
+    fn what_it_does_for_the_disk_follows_from_what_is_in_it() {
+        let does = |it: WriteBatch| (it.only_removes(), it.drains(), it.only_asks());
+        assert_eq!(does(batch(0, 0, (0, 0))), (true, false, true));
+        assert_eq!(does(batch(1, 0, (0, 0))), (false, false, false));
+        assert_eq!(does(batch(0, 1, (0, 0))), (true, true, false));
+        assert_eq!(does(batch(0, 1, (1, 0))), (false, true, false));
+        assert_eq!(does(batch(1, 1, (0, 0))), (false, false, false));
+        assert_eq!(does(batch(0, 0, (0, 2))), (true, false, false));
+        assert_eq!(does(batch(0, 0, (1, 1))), (false, false, false));
+    }
+
+    #[test]
+    fn each_part_takes_its_share_of_a_group_once() {
+        let share = |hints, acks, rows| batch(hints, acks, rows).share(0);
+        let (of_hint, of_ack) = (share(1, 0, (0, 0)), share(0, 1, (0, 0)));
+        let of_row = share(0, 0, (1, 0));
+        assert!(of_hint > 100 && of_ack >= CURSOR_BYTES && of_row == 1 + 5);
+        assert_eq!(share(2, 1, (3, 0)), 2 * of_hint + of_ack + 3 * of_row);
+    }
+}
