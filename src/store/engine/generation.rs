@@ -183,12 +183,6 @@ impl Engine {
 
     /// To be asked before each key that is handed over: whether sled has written so much since the
     /// last fsync that all so far is to be made durable first (SLED.md rule 2).
-    /// For tests that make what is found.
-    #[cfg(test)]
-    pub fn commit_now(&self) {
-        self.commit().unwrap();
-    }
-
     pub(super) fn is_due(&self) -> sled::Result<bool> {
         self.growth.is_due(&self.db)
     }
@@ -403,4 +397,12 @@ pub fn sync_path(path: &Path) -> Result<(), OpenError> {
             path: path.to_owned(),
             source,
         })
+}
+
+/// For tests that make what is found.
+#[cfg(test)]
+impl Engine {
+    pub fn commit_now(&self) {
+        self.commit().unwrap();
+    }
 }
