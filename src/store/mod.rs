@@ -22,7 +22,7 @@ mod state;
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
+    sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -50,15 +50,16 @@ pub use format::{
     reasons::{Burial, DeadReason, Fate, LossReason},
 };
 pub use home::host_database::{database_config, make_durable, mend_database, open_database};
+#[cfg(feature = "internals")]
+pub use pipeline::done::AppendDone;
 pub use pipeline::{
-    batch::{Ack, HintKind, Leaving, NewHint, RowChanges, WriteBatch},
+    batch::{Ack, Leaving, NewHint, RowChanges, WriteBatch},
     changes::Budget,
-    done::AppendDone,
     events::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
     held::Held,
     node_request::{Members, Retained},
     overlay::{RowBatch, Rows},
-    ticket::{BatchDone, Refusal, Written},
+    ticket::{Refusal, Written},
 };
 pub use read::reader::{Peek, PeekLimits, Reader};
 pub use recover::salvage::salvage;
@@ -96,19 +97,14 @@ pub(crate) mod formats {
 
 use crate::{
     config::Config,
-    error::{EnqueueError, HandoffError, OpenError, StorageError, TransactionError},
+    error::{HandoffError, OpenError, StorageError},
     stats::{Health, StoreStats},
-    types::{Amount, NodeId, QueueId, Sequence, StoreId},
+    types::StoreId,
 };
 use commit::committer::Committer;
 use maintain::compact::thread::Rewriter;
 use pipeline::{
-    asked::Asked,
-    control::Control,
-    done::ControlDone,
-    shared::Shared,
-    ticket::{Entry, told_id},
-    watchdog::StopSignal,
+    asked::Asked, control::Control, done::ControlDone, shared::Shared, watchdog::StopSignal,
 };
 use state::limits::Limits;
 
@@ -243,214 +239,12 @@ impl Store {
         self.shared.store
     }
 
-    /// Hands a hint to the pipeline. `done` is called once, with its id as soon as it is durable,
-    /// on the commit thread or on this one; it must not block.
-    ///
-    /// No limit is asked: see [`reserve`](Store::reserve) and
-    /// [`append_within`](Store::append_within).
-    #[cfg(feature = "internals")]
-    pub fn append(&self, node: NodeId, hint: Hint, done: AppendDone) {
-        self.append_within(Reservation::default(), node, hint, done);
-    }
-
-    /// The same for a hint that room was reserved for.
-    pub fn append_within(&self, reserved: Reservation, node: NodeId, hint: Hint, done: AppendDone) {
-        let batch = WriteBatch::of_hint(node, hint, HintKind::Pending);
-        self.hand_in_checked(Entry::new(batch, reserved, told_id(done)));
-    }
-
-    /// Hands in what is to come into effect as one. `done` is called once, on the commit thread or
-    /// on this one, as soon as it is durable, or as it is seen by all; it must not block.
-    pub fn write(
-        &self,
-        batch: WriteBatch,
-        reserved: Reservation,
-        answer_early: bool,
-        done: BatchDone,
-    ) {
-        let (shared, only_asks) = (Arc::clone(&self.shared), batch.only_asks());
-        let counted: BatchDone = Box::new(move |outcome| {
-            if outcome.is_ok() && !only_asks {
-                shared.counters.transactions.fetch_add(1, Relaxed);
-            }
-            done(outcome);
-        });
-        let entry = Entry::new(batch, reserved, counted);
-        self.hand_in_checked(match answer_early {
-            true => entry.answered_early(),
-            false => entry,
-        });
-    }
-
-    fn hand_in_checked(&self, entry: Entry) {
-        match self.shared.check_serving() {
-            Ok(()) => self.hand_in(entry),
-            Err(error) => entry.refuse(error.into()),
-        }
-    }
-
-    fn hand_in(&self, entry: Entry) {
-        if let Err(entry) = self.shared.inbox.hand_in(entry) {
-            entry.refuse(self.why_closed().into());
-        }
-    }
-
-    /// Checks that `trees` can take part in a transaction: the host's own, in the database that
-    /// this store shares.
-    pub fn check_trees(&self, trees: &[Tree]) -> Result<(), TransactionError> {
-        let engine = self.shared.engine().map_err(EnqueueError::from)?;
-        pipeline::trees::check_trees(&engine, trees)
-    }
-
-    /// Hands a hint to the pipeline and returns: it will be durable with its group, unless the
-    /// store fails before. `done` is called as by [`append`](Store::append), unless this refuses
-    /// the hint.
-    #[cfg(feature = "internals")]
-    pub fn append_buffered(
-        &self,
-        node: NodeId,
-        hint: Hint,
-        done: AppendDone,
-    ) -> Result<(), EnqueueError> {
-        self.append_buffered_within(Reservation::default(), node, hint, done)
-    }
-
-    /// The same for a hint that room was reserved for.
-    pub fn append_buffered_within(
-        &self,
-        reserved: Reservation,
-        node: NodeId,
-        hint: Hint,
-        done: AppendDone,
-    ) -> Result<(), EnqueueError> {
-        self.shared.check_serving()?;
-        if let Some(shortage) = self.shared.space.shortage() {
-            let refused = &self.shared.counters.refused_for_space;
-            refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            return Err(shortage.refusal());
-        }
-        let batch = WriteBatch {
-            is_promised: true,
-            ..WriteBatch::of_hint(node, hint, HintKind::Pending)
-        };
-        self.shared
-            .inbox
-            .hand_in(Entry::new(batch, reserved, told_id(done)))
-            .map_err(|_| self.why_closed().into())
-    }
-
-    /// Why the inbox takes nothing more.
-    fn why_closed(&self) -> HandoffError {
-        let serving = self.shared.check_serving();
-        serving.err().unwrap_or(HandoffError::ShutDown)
-    }
-
-    /// Whether anything durable waits for the node; reads nothing.
-    pub fn has_pending(&self, node: NodeId) -> bool {
-        let registry = self.shared.registry.lock();
-        let queues = registry.nodes.get(&node);
-        queues.is_some_and(NodeQueues::has_pending)
-    }
-
-    /// Whether a hint that became durable has left its queue, in whatever way, and every older one
-    /// of its shard there; one of a node that was removed has. Where a limit took it, this may be
-    /// said late, but not too early.
-    pub fn is_gone_in_order(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
-        let registry = self.shared.registry.lock();
-        registry.is_gone_in_order(node, queue, sequence)
-    }
-
-    /// Whether every hint of a queue up to this one has.
-    pub fn is_gone_through(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
-        let registry = self.shared.registry.lock();
-        registry.is_gone_through(node, queue, sequence)
-    }
-
-    /// What is durable and waits for the node; reads nothing.
-    pub fn pending(&self, node: NodeId) -> Amount {
-        let registry = self.shared.registry.lock();
-        let queues = registry.nodes.get(&node);
-        queues.map(NodeQueues::pending).unwrap_or_default()
-    }
-
-    /// Whether the node has queues, or had some and was not removed.
-    pub fn knows(&self, node: NodeId) -> bool {
-        self.shared.registry.lock().nodes.contains_key(&node)
-    }
-
-    /// All queues below this one are retired, durably and for good; `None` if there is no queue.
-    pub fn retired_below(&self) -> Option<QueueId> {
-        self.shared.registry.lock().lowest_queue()
-    }
-
-    /// What is at the head of the node's queue, as far as it is durable, and up to the first hint
-    /// that is held: for those who take hints in order.
-    pub fn peek(
-        &self,
-        reader: &mut Reader,
-        node: NodeId,
-        limits: PeekLimits,
-    ) -> Result<Peek, HandoffError> {
-        let stretch = self.shared.registry.lock().stretch_in_order(node);
-        reader.peek(&self.shared, node, stretch, limits)
-    }
-
-    /// What is pending from a place on: in the queue that this names, or, with nothing left to read
-    /// there, in the ones behind it. What is held is pending, too.
-    pub fn peek_from(
-        &self,
-        reader: &mut Reader,
-        node: NodeId,
-        from: Option<Place>,
-        limits: PeekLimits,
-    ) -> Result<Peek, HandoffError> {
-        let stretch = {
-            let registry = self.shared.registry.lock();
-            let queues = registry.nodes.get(&node);
-            queues.and_then(|it| it.stretch(from))
-        };
-        reader.peek(&self.shared, node, stretch, limits)
-    }
-
-    /// Claims those hints that are pending and nobody else's, and keeps only them in the list:
-    /// until they are released, delivered, or buried or lost, no limit takes them. Returns how
-    /// often the store was opened again before this claim; the next time forgets it.
-    pub fn claim(&self, node: NodeId, hints: &mut Vec<PeekedHint>) -> u64 {
-        let mut registry = self.shared.registry.lock();
-        registry.claim(node, hints);
-        registry.reopens
-    }
-
-    /// Gives hints back that were claimed when the store had been opened again so often, unless it
-    /// was since: then what is claimed is somebody else's.
-    pub fn release_claimed(&self, node: NodeId, hints: &[PeekedHint], reopens: u64) {
-        let mut registry = self.shared.registry.lock();
-        if registry.reopens == reopens {
-            registry.release(node, hints);
-        }
-    }
-
-    /// Gives hints back that were claimed; they stay where they are.
-    pub fn release(&self, node: NodeId, hints: &[PeekedHint]) {
-        self.shared.registry.lock().release(node, hints);
-    }
-
-    /// Asks the commit thread to judge what a peek found damaged, and to skip it if it is.
-    pub fn judge_damage(
-        &self,
-        node: NodeId,
-        queue: QueueRef,
-        done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
-    ) {
-        self.control(done, |done| Control::JudgeDamage(node, queue, done));
-    }
-
     /// Tells when everything handed in so far is durable, acks too.
     pub fn sync(&self, done: impl FnOnce(Result<(), HandoffError>) + Send + 'static) {
         self.control(done, Control::Sync);
     }
 
-    fn control<T: Send + 'static>(
+    pub(in crate::store) fn control<T: Send + 'static>(
         &self,
         done: impl FnOnce(Result<T, HandoffError>) + Send + 'static,
         request: impl FnOnce(ControlDone<T>) -> Control,
@@ -461,38 +255,6 @@ impl Store {
         if let Err(refused) = self.shared.inbox.control(Asked::new(done, request)) {
             refused.refuse(self.why_closed());
         }
-    }
-
-    /// Remembers how delivery to a node goes, over restarts too: it is durable with the next group.
-    /// A node without queues has none.
-    pub fn set_status(&self, node: NodeId, status: Status) {
-        let mut registry = self.shared.registry.lock();
-        let Some(queues) = registry.nodes.get_mut(&node) else {
-            return;
-        };
-        if queues.status != status {
-            queues.status = status;
-            drop(registry);
-            self.shared.inbox.mark_status(node);
-        }
-    }
-
-    /// How delivery to a node went lately.
-    pub fn status(&self, node: NodeId) -> Status {
-        let registry = self.shared.registry.lock();
-        let queues = registry.nodes.get(&node);
-        queues
-            .map(|queues| queues.status.clone())
-            .unwrap_or_default()
-    }
-
-    /// Depth and counters of every node that has queues.
-    pub fn nodes(&self) -> Vec<(NodeId, NodeQueues)> {
-        let registry = self.shared.registry.lock();
-        let nodes = registry.nodes.iter();
-        nodes
-            .map(|(node, queues)| (*node, queues.clone()))
-            .collect()
     }
 
     /// How often the store failed and was opened again. Counted before it serves again.
@@ -562,12 +324,6 @@ impl Store {
         result
     }
 
-    /// Has the store written anew all the time, or no longer.
-    #[cfg(feature = "internals")]
-    pub fn rewrite_eagerly(&self, eager: bool) {
-        self.shared.faults.on_rewrites(eager);
-    }
-
     /// Waits until the directory is left as it is, but not for one that hangs: that keeps the
     /// directory's lock.
     fn await_rewriter(&self, rewriter: JoinHandle<()>) {
@@ -581,28 +337,6 @@ impl Store {
         }
         // What panics inside was caught there.
         let _ = rewriter.join();
-    }
-
-    /// The most that the log grew by between two fsyncs, in bytes, since this was asked last or it
-    /// was opened.
-    #[cfg(feature = "internals")]
-    pub fn take_most_between_fsyncs(&self) -> u64 {
-        let engine = self.shared.engine();
-        engine.map_or(0, |engine| engine.growth().take_most_bytes())
-    }
-
-    /// What the log has grown by since the last fsync, in bytes.
-    #[cfg(feature = "internals")]
-    pub fn unsynced_bytes(&self) -> u64 {
-        let engine = self.shared.engine().ok();
-        let bytes = engine.and_then(|engine| engine.unsynced_bytes().ok());
-        bytes.unwrap_or(0)
-    }
-
-    /// Makes the next commits fail in the given way.
-    #[cfg(feature = "internals")]
-    pub fn inject(&self, fault: CommitFault) {
-        self.shared.faults.on_commit(fault);
     }
 }
 
