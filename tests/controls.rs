@@ -21,7 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{copy::copy_files, hosting, *};
+use common::{
+    copy::{copy_files, copy_of},
+    hosting, *,
+};
 use hinted_handoff::{
     Config, Health, HintId, NodeId, OpenError,
     internals::{CommitFault, Store},
@@ -57,9 +60,19 @@ const SCENARIOS: &[Scenario] = &[
         run: large_hint,
     },
     Scenario {
-        safeguard: "TornSnapshots",
+        safeguard: "TornSnapshots,StaleSnapshots",
         promise: "a snapshot torn by a power cut is no obstacle",
         run: torn_snapshot,
+    },
+    Scenario {
+        safeguard: "StaleSnapshots",
+        promise: "a snapshot that tells of more than the log has is no obstacle",
+        run: |dir| stale_snapshot(dir, 20),
+    },
+    Scenario {
+        safeguard: "StaleSnapshots",
+        promise: "a snapshot that is ahead of the log by segments is no obstacle",
+        run: |dir| stale_snapshot(dir, 500_000),
     },
     Scenario {
         safeguard: "Anchors",
@@ -184,6 +197,41 @@ fn torn_snapshot(dir: &Path) -> Held {
     .unwrap();
     match Store::open(&config(dir), Box::new(|_| {})) {
         Ok(store) => must(hints(&store, NODE).len() == 3, "hints are missing"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// sled's snapshot is on the disk, and of the log that it was made from only what had been there
+/// before.
+fn stale_snapshot(dir: &Path, payload_bytes: usize) -> Held {
+    const HINTS: u64 = 20;
+    let store = open(dir);
+    let fill = || {
+        for number in 0..HINTS {
+            append(&store, NODE, noise(payload_bytes, number));
+        }
+    };
+    fill();
+    let durable = copy_of(dir);
+    fill();
+    let found = copy_of(dir);
+    behind_its_back(found.path(), |_| {});
+    let files = fs::read_dir(generation(found.path())).unwrap();
+    for file in files.map(Result::unwrap) {
+        let name = file.file_name();
+        if name.to_string_lossy().starts_with("snap.") {
+            fs::copy(file.path(), generation(durable.path()).join(name)).unwrap();
+        }
+    }
+    match Store::open(&config(durable.path()), Box::new(|_| {})) {
+        Ok(store) => {
+            let found = hints(&store, NODE).len() as u64;
+            let damage = store.stats().damage;
+            must(
+                found == HINTS && damage.len() == 1,
+                format!("{found} of {HINTS} hints are there, told: {damage:?}"),
+            )
+        }
         Err(error) => Err(error.to_string()),
     }
 }

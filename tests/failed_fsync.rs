@@ -279,7 +279,8 @@ fn what_a_shared_database_answers_after_a_failed_fsync_outlives_a_power_cut() {
     let hints = child.until("hints").pop().unwrap();
     child.kill();
     println!("{answered} answered, {row} in the row, {hints} hints");
-    assert!(row >= answered && hints == row);
+    assert!(row >= answered, "answered and lost, of {answered}");
+    assert_eq!(hints, row, "hints of a row");
 }
 
 /// Counts until that fails, and goes on when the disk works again; says how far it came.

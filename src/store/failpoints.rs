@@ -128,6 +128,8 @@ pub enum Safeguard {
     Chunks,
     /// Removing torn snapshots (rule 6).
     TornSnapshots,
+    /// Opening without a snapshot that tells of more than the log has (rule 17).
+    StaleSnapshots,
     /// Fsyncs of directories (rule 7).
     DirectoryFsync,
     /// Looking whether the files that are open are those that their paths lead to.

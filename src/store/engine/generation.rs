@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -24,6 +24,7 @@ use crate::{
             conf,
             folder::Folder,
             growth::Growth,
+            snapshots,
             table::{self, Table},
             unsynced::{self, Witness},
         },
@@ -266,7 +267,7 @@ impl Engine {
 /// Opens sled in `dir`, which `config` names, with what it needs before and after an unclean stop.
 /// The witness is to be asked once whoever fsyncs the log has opened it, too.
 pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<(sled::Db, Witness), OpenError> {
-    remove_torn_snapshots(dir)?;
+    snapshots::remove_torn(dir)?;
     conf::make_whole(dir, config)?;
     let started = Instant::now();
     loop {
@@ -359,30 +360,6 @@ fn make_private_dir(dir: &Path) -> Result<(), OpenError> {
         }),
         _ => Ok(()),
     }
-}
-
-/// SLED.md rule 6: a torn `snap.*.generating` makes every later open fail; it is never needed.
-fn remove_torn_snapshots(dir: &Path) -> Result<(), OpenError> {
-    if is_off(Safeguard::TornSnapshots) {
-        return Ok(());
-    }
-    let failed = |action, path: PathBuf| {
-        move |source| OpenError::Io {
-            action,
-            path,
-            source,
-        }
-    };
-    for entry in fs::read_dir(dir).map_err(failed("list", dir.to_owned()))? {
-        let entry = entry.map_err(failed("list", dir.to_owned()))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            tracing::warn!(file = %name, "removing a torn snapshot left by an unclean stop");
-            fs::remove_file(entry.path()).map_err(failed("remove", entry.path()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Fsyncs a file or a directory.

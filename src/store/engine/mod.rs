@@ -14,6 +14,7 @@ pub mod meta;
 pub mod migrate;
 pub mod read_ahead;
 pub mod rows;
+pub mod snapshots;
 pub mod table;
 pub mod torn_tail;
 pub mod unsynced;

@@ -27,6 +27,7 @@ use crate::{
             anchor::Anchor,
             folder::{Folder, failed},
             generation::{is_of_sled, open_sled, sync_database},
+            snapshots,
             torn_tail::Exposed,
             unsynced,
         },
@@ -80,11 +81,11 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     unsynced::mend(&path, false, &|| {})?;
     let log = path.join("db");
     let open = || open_sled(&path, config);
-    let opened = match Exposed::find(&log) {
+    let opened = snapshots::or_without(&path, || match Exposed::find(&log) {
         Ok(exposed) if !exposed.is_whole => exposed.while_opening(&log, open),
         _ => open(),
-    };
-    let (db, witness) = opened.map_err(|error| as_database_problem(&path, error))?;
+    });
+    let ((db, witness), _) = opened.map_err(|error| as_database_problem(&path, error))?;
     // What was kept of a database that is closed: what it would hear was seen to above.
     LOGS.lock()
         .retain(|_, kept| kept.path != path || kept.anchor.check().is_err());

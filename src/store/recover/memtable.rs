@@ -115,7 +115,7 @@ pub fn sort_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<F
 }
 
 /// Of no node that can be told.
-fn damage_of(what: String) -> Damage {
+pub fn damage_of(what: String) -> Damage {
     Damage {
         node: MIXED.node,
         queue: MIXED.queue,

@@ -10,6 +10,7 @@ use crate::{
         commit::committer::Committer,
         engine::{
             generation::{Db, Engine, unopenable},
+            snapshots,
             torn_tail::Exposed,
             unsynced,
         },
@@ -23,6 +24,7 @@ use crate::{
         pipeline::{events::OnDurable, shared::Shared},
         recover::{
             assemble::assemble,
+            memtable,
             prepare::guarded_open,
             recovery::Recovered,
             repair::{self, Rebuilt},
@@ -216,7 +218,27 @@ fn open_or_replace(
     Ok(opened)
 }
 
+/// Opens a generation, and once more without sled's snapshot if that is in the way.
 fn open_generation(
+    config: &Config,
+    directory: &Directory,
+    generation: String,
+    origin: Origin,
+    faults: Arc<Faults>,
+) -> Result<Opened, OpenError> {
+    let path = directory.generation(&generation);
+    let (mut opened, was_ahead) = snapshots::or_without(&path, || {
+        let (generation, faults) = (generation.clone(), Arc::clone(&faults));
+        open_found(config, directory, generation, origin, faults)
+    })?;
+    if was_ahead {
+        let damage = memtable::damage_of(snapshots::AHEAD.to_owned());
+        opened.recovered.registry.note_damage(damage);
+    }
+    Ok(opened)
+}
+
+fn open_found(
     config: &Config,
     directory: &Directory,
     generation: String,
