@@ -1,4 +1,4 @@
-//! Step 3: mixed groups.
+//! Step 3: WAL records.
 //!
 //! From here on `hh/hints` may have blocks that hold the hints of many queues, under keys of their
 //! own (node u64::MAX, queue 0). Nothing that schema 2 wrote changes; but whoever knows only that

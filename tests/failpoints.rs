@@ -1,5 +1,5 @@
 //! Abort, error and panic at every step of opening, migrating, appending, acknowledging, dropping,
-//! pausing, parking, renaming, trimming, sorting, committing and closing.
+//! pausing, parking, renaming, trimming, flushing, committing and closing.
 //!
 //! Goal and rules as in `crash_kill`. Method: for each point and each way to stop there a store is
 //! made, one life is killed (so that there is a sealed queue to retire), the next comes to the

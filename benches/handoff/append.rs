@@ -74,7 +74,7 @@ fn load(key: &'static str) -> Load {
             reference: Side::RawDrained,
             ..ordinary
         },
-        // Long enough that what is left to be sorted at the end is little of what came.
+        // Long enough that what is left to be flushed at the end is little of what came.
         "append_1000_nodes" => Load {
             side: Side::Ours(1000),
             reference: Side::Ours(1),

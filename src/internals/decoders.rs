@@ -11,8 +11,8 @@ use bytes::Bytes;
 use super::{Hint, Place, QueueRef};
 use crate::{
     store::formats::{
-        CHUNK_BYTES, Cursor, EncodedBlock, Encoder, Header, Letter, MIXED, MixedDraft, NodeRecord,
-        Prefixes, Shelf, body_of_chunk0, carve_segment, checksum, decode_clean, decode_mark,
+        CHUNK_BYTES, Cursor, EncodedBlock, Encoder, Header, Letter, NodeRecord, Prefixes, Shelf,
+        WAL, WalDraft, body_of_chunk0, carve_segment, checksum, decode_clean, decode_mark,
         decode_meta, encode_clean, encode_loss_again, encode_mark, message, seal, split_hints,
         split_runs, verify,
     },
@@ -164,15 +164,15 @@ pub fn block<C: AsRef<[u8]>>(
     })
 }
 
-/// A mixed group from the values of its keys in order, encoded again.
+/// A WAL record from the values of its keys in order, encoded again.
 ///
 /// # Errors
 /// Why it was refused.
-pub fn mixed<C: AsRef<[u8]>>(first: Sequence, chunks: &[C]) -> Result<Vec<Vec<u8>>, String> {
-    let (header, raw) = verified(MIXED, first, chunks)?;
+pub fn wal_record<C: AsRef<[u8]>>(first: Sequence, chunks: &[C]) -> Result<Vec<Vec<u8>>, String> {
+    let (header, raw) = verified(WAL, first, chunks)?;
     let runs = split_runs(raw, &header).map_err(text)?;
-    let draft = MixedDraft { first, runs };
-    Ok(values(Encoder::new().encode_mixed(&draft)))
+    let draft = WalDraft { first, runs };
+    Ok(values(Encoder::new().encode_wal(&draft)))
 }
 
 /// What a block says of itself, and its body.

@@ -56,18 +56,18 @@ impl Faults {
         false
     }
 
-    /// From how many bytes of hints in mixed groups on these are sorted: `usual`, or, for all
-    /// stores, what `HH_SORT_FROM_BYTES` says.
+    /// From how many bytes of hints in WAL records on these are flushed: `usual`, or, for all
+    /// stores, what `HH_FLUSH_FROM_BYTES` says.
     #[cfg(feature = "internals")]
-    pub fn sorts_from(&self, usual: usize) -> usize {
+    pub fn flushes_from(&self, usual: usize) -> usize {
         static ALL: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
-        let bytes = || std::env::var("HH_SORT_FROM_BYTES").ok()?.parse().ok();
+        let bytes = || std::env::var("HH_FLUSH_FROM_BYTES").ok()?.parse().ok();
         ALL.get_or_init(bytes).unwrap_or(usual)
     }
 
     /// Only tests change it.
     #[cfg(not(feature = "internals"))]
-    pub fn sorts_from(&self, usual: usize) -> usize {
+    pub fn flushes_from(&self, usual: usize) -> usize {
         usual
     }
 
@@ -186,7 +186,7 @@ pub const POINTS: [&str; 57] = [
     "migrate: data written",
     "migrate: data durable",
     "migrate: version written",
-    "open: mixed groups sorted",
+    "open: WAL records flushed",
     "open: recovered",
     "rebuild: written",
     "rebuild: complete",
@@ -203,13 +203,13 @@ pub const POINTS: [&str; 57] = [
     "append: spacers written",
     "append: chunk written",
     "append: block written",
-    "append: mixed group written",
-    "sort: block written",
+    "append: WAL record written",
+    "flush: block written",
     "ack: cursor written",
     "letter: pointer removed",
     "ack: queue retired",
-    "sort: blocks written",
-    "sort: cursor written",
+    "flush: blocks written",
+    "flush: cursor written",
     "drop: tombstone written",
     "drop: tombstone durable",
     "pause: record written",

@@ -87,10 +87,10 @@ pub(crate) mod formats {
             cursor::Cursor,
             dead_letter::Letter,
             encoder::{EncodedBlock, Encoder},
-            keys::{MIXED, Shelf},
+            keys::{Shelf, WAL},
             node_record::NodeRecord,
             shutdown_summary::{decode as decode_clean, encode as encode_clean},
-            wal_record::{MixedDraft, split_runs},
+            wal_record::{WalDraft, split_runs},
         },
     };
 }

@@ -67,7 +67,7 @@ impl Committer {
                 Some(Control::JudgeDamage(node, at, done)) => {
                     done(self.guarded(|committer| committer.judge_damage(node, at)));
                 }
-                Some(Control::Sort(done)) => done(self.guarded(Self::sort_all)),
+                Some(Control::Flush(done)) => done(self.guarded(Self::flush_memtable)),
                 Some(Control::Switch(copy, done)) => done(self.switch(&copy)),
                 Some(Control::Close(done)) => return done(self.close()),
             }
@@ -86,7 +86,7 @@ impl Committer {
 
     /// Whether anything is to be done that nobody waits for.
     fn has_work(&self) -> bool {
-        self.trimmer.has_work() || self.sorting.has_work() || self.has_unwritten()
+        self.trimmer.has_work() || self.flushing.has_work() || self.has_unwritten()
     }
 
     /// Whether a group would write anything that waits for company.
@@ -114,7 +114,7 @@ impl Committer {
     /// Leaves everything durable and `CLEAN` behind, and lets the engine and the lock go.
     fn close(mut self) -> Result<(), HandoffError> {
         let settled = self.guarded(|committer| {
-            committer.sort_all()?;
+            committer.flush_memtable()?;
             committer.settle()
         });
         self.shared.busy.start();

@@ -173,8 +173,8 @@ pub fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
     ]);
     command.env("RUST_BACKTRACE", "0");
     if life % 2 == 1 {
-        // By turns hints of mixed groups are sorted all the time, and left for the next open.
-        command.env("HH_SORT_FROM_BYTES", "16384");
+        // By turns hints of WAL records are flushed all the time, and left for the next open.
+        command.env("HH_FLUSH_FROM_BYTES", "16384");
     }
     if series.rewrites {
         command.env("HH_REWRITES", "eager");

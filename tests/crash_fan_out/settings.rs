@@ -113,7 +113,7 @@ impl Series {
         command.args(orders.to_arguments());
         command.env("RUST_BACKTRACE", "0");
         if life % 2 == 1 {
-            command.env("HH_SORT_FROM_BYTES", "16384");
+            command.env("HH_FLUSH_FROM_BYTES", "16384");
         }
         if self.rewrites {
             command.env("HH_REWRITES", "eager");

@@ -8,7 +8,7 @@ schema3_lifetimes.txt: the same of hints with lifetimes; schema3_clock.txt: two 
 schema3_members.txt: who is in the cluster, and the record of a node that is paused and leaves; and
 applied.txt: what a receiver remembers of hint 258.
 
-Written from the layouts in src/store/{keys,block,mixed,cursor,node_record,clean,meta,applied,dead_letter,gone_letters,losses,departure}.rs, without using
+Written from the layouts in src/store/{keys,block,wal,cursor,node_record,clean,meta,applied,dead_letter,gone_letters,losses,departure}.rs, without using
 their code.
 """
 import struct
@@ -227,7 +227,7 @@ for sequence in (2, 4):
 write("schema2_spacers.txt", spacers)
 
 
-def mixed_group(first, runs):
+def wal_record(first, runs):
     """Runs of one hint: node, queue, sequence, bytes before, payload."""
     key = struct.pack(">QQBQH", 2**64 - 1, 0, 1, first, 0)
     body = b"".join(struct.pack(">QQQQI", *run, 1) + hint(payload) for *run, payload in runs)
@@ -236,15 +236,15 @@ def mixed_group(first, runs):
 
 
 mixed_cursor_key = struct.pack(">QQB", 2**64 - 1, 0, 0)
-mixed = {
+wal = {
     "hh/meta schema": meta("schema", struct.pack(">I", 3)),
-    "hh/hints mixed group": mixed_group(7, [(NODE, QUEUE, 1, 0, b"v=1"), (259, 2, 5, 70, b"v=2")]),
-    "hh/hints mixed cursor": (
+    "hh/hints WAL record": wal_record(7, [(NODE, QUEUE, 1, 0, b"v=1"), (259, 2, 5, 70, b"v=2")]),
+    "hh/hints WAL cursor": (
         mixed_cursor_key,
         sealed(mixed_cursor_key, struct.pack(">BBHQ8Q", 3, 0, 0, 7, 6, 0, 0, 0, 0, 0, 0, 0)),
     ),
 }
-write("schema3_mixed.txt", mixed)
+write("schema3_mixed.txt", wal)
 
 
 # Flag 4: behind the origin, where there is one, stands the id of the write, boot and counter; 0 and 0 where there is none.
@@ -274,7 +274,7 @@ writes = {
     "more two hints, one of a write": block_of(
         NODE, QUEUE, 1, 4, 4, 90, 2, hint_of_write(b"v=4", (0, 0)) + hint_of_write(b"v=5", WRITES[1])
     ),
-    "more mixed group": block_of(2**64 - 1, 0, 1, 6, 7, 0, 2, run),
+    "more WAL record": block_of(2**64 - 1, 0, 1, 6, 7, 0, 2, run),
 }
 write("schema3_writes.txt", writes)
 
@@ -296,7 +296,7 @@ write(
             NODE, QUEUE, 1, 8, 4, 90, 2, hint_with(b"v=4", NONE) + hint_with(b"v=5", 0)
         ),
         "more all that a hint can have": block_of(NODE, QUEUE, 1, 13, 4, 90, 1, hint_with(b"v=4", 5, all_fields)),
-        "more mixed group": block_of(2**64 - 1, 0, 1, 10, 7, 0, 2, run),
+        "more WAL record": block_of(2**64 - 1, 0, 1, 10, 7, 0, 2, run),
     },
 )
 clocks = struct.pack(">QQqQQq", 0, 9, 1_600_000_000_000, 1_699_999_997_500, NONE, -2500)

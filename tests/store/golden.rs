@@ -342,17 +342,17 @@ fn a_compressed_block_of_the_first_release_still_reads() {
 }
 
 #[test]
-fn a_mixed_group_is_the_documented_bytes_and_is_sorted_at_open() {
+fn a_wal_record_is_the_documented_bytes_and_is_flushed_at_open() {
     let documented = records("schema3_mixed.txt");
-    let (group_key, group) = &documented["hh/hints mixed group"];
-    let again = decoders::mixed(Sequence(7), &[group]).unwrap();
+    let (group_key, group) = &documented["hh/hints WAL record"];
+    let again = decoders::wal_record(Sequence(7), &[group]).unwrap();
     assert_eq!(again, std::slice::from_ref(group));
-    let mixed = QueueRef {
+    let wal = QueueRef {
         node: NodeId(u64::MAX),
         queue: QueueId(0),
     };
-    let (cursor_key, cursor) = &documented["hh/hints mixed cursor"];
-    assert_eq!(decoders::cursor(mixed, cursor).as_ref(), Ok(cursor));
+    let (cursor_key, cursor) = &documented["hh/hints WAL cursor"];
+    assert_eq!(decoders::cursor(wal, cursor).as_ref(), Ok(cursor));
 
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).close().unwrap();
@@ -437,9 +437,9 @@ fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
     assert_eq!((block.bytes_before, block.bytes_through), (90, 96));
     let again = decoders::encode_block(queue, Sequence(4), 90, &block.hints);
     assert_eq!(again, std::slice::from_ref(both));
-    let (group_key, group) = &more["more mixed group"];
+    let (group_key, group) = &more["more WAL record"];
     assert_eq!(
-        decoders::mixed(Sequence(7), &[group]).unwrap(),
+        decoders::wal_record(Sequence(7), &[group]).unwrap(),
         std::slice::from_ref(group)
     );
 
@@ -476,8 +476,8 @@ fn lifetimes_are_the_documented_bytes_wherever_a_hint_stands() {
 
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).close().unwrap();
-    let (group_key, group) = &documented["more mixed group"];
-    let again = decoders::mixed(Sequence(7), &[group]).unwrap();
+    let (group_key, group) = &documented["more WAL record"];
+    let again = decoders::wal_record(Sequence(7), &[group]).unwrap();
     assert_eq!(again, std::slice::from_ref(group));
     behind_its_back(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();

@@ -91,7 +91,7 @@ fn damage_under_the_snapshot_is_met_by_a_read_and_the_store_rebuilds_itself() {
     assert!(met_by_a_read, "it was noticed at open each time");
 }
 
-/// What becomes mixed groups.
+/// What becomes WAL records.
 fn append_at_once(store: &Store, nodes: std::ops::Range<u64>) {
     let (tell, told) = std::sync::mpsc::channel();
     for node in nodes.clone() {

@@ -17,7 +17,7 @@ use crate::{
     stats::Health,
     store::{
         commit::{
-            backoff::Healing, encode_pool::Encoding, flush_pass::Sorting, loss_journal::Journal,
+            backoff::Healing, encode_pool::Encoding, flush_pass::Flushing, loss_journal::Journal,
             trim::Trimmer,
         },
         engine::{
@@ -62,7 +62,7 @@ pub struct Committer {
     pub tails: HashMap<NodeId, Tail>,
     pub next_queue: u64,
     pub trimmer: Trimmer,
-    pub sorting: Sorting,
+    pub flushing: Flushing,
     pub journal: Journal,
     /// Hints that became dead letters, to be told of once that is durable.
     pub buried: Vec<StoreEvent>,

@@ -15,7 +15,7 @@ use crate::{
     store::format::{
         encoder::{EncodedBlock, Encoder},
         run::Draft,
-        wal_record::MixedDraft,
+        wal_record::WalDraft,
     },
 };
 
@@ -28,9 +28,9 @@ pub enum Job {
     /// New hints of a queue.
     Block(Draft),
     /// New hints of many queues.
-    Mixed(MixedDraft),
-    /// Hints that stand in mixed groups.
-    Sorted(Draft),
+    Wal(WalDraft),
+    /// Hints that stand in WAL records.
+    Flushed(Draft),
 }
 
 impl Job {
@@ -38,8 +38,8 @@ impl Job {
     pub fn has_lifetimes(&self) -> bool {
         let has_any = |draft: &Draft| draft.due_unix_ms() != u64::MAX;
         match self {
-            Job::Block(draft) | Job::Sorted(draft) => has_any(draft),
-            Job::Mixed(draft) => draft.runs.iter().any(has_any),
+            Job::Block(draft) | Job::Flushed(draft) => has_any(draft),
+            Job::Wal(draft) => draft.runs.iter().any(has_any),
         }
     }
 }
@@ -60,8 +60,8 @@ struct Helper {
 impl Job {
     fn bytes(&self) -> usize {
         match self {
-            Job::Block(draft) | Job::Sorted(draft) => draft.bytes(),
-            Job::Mixed(draft) => draft.bytes(),
+            Job::Block(draft) | Job::Flushed(draft) => draft.bytes(),
+            Job::Wal(draft) => draft.bytes(),
         }
     }
 
@@ -72,9 +72,9 @@ impl Job {
         }
         match self {
             Job::Block(draft) => draft.split_off(bytes).map(Job::Block),
-            Job::Mixed(draft) => draft.split_off(bytes).map(Job::Mixed),
+            Job::Wal(draft) => draft.split_off(bytes).map(Job::Wal),
             // These are as large as is good to read.
-            Job::Sorted(_) => None,
+            Job::Flushed(_) => None,
         }
     }
 }
@@ -138,8 +138,8 @@ fn second_half(jobs: &mut Vec<Job>, half: usize) -> Vec<Job> {
 fn encode_all(encoder: &mut Encoder, jobs: Vec<Job>) -> Blocks {
     let blocks = jobs.into_iter().map(|job| {
         let block = match &job {
-            Job::Mixed(draft) => encoder.encode_mixed(draft),
-            Job::Block(it) | Job::Sorted(it) => {
+            Job::Wal(draft) => encoder.encode_wal(draft),
+            Job::Block(it) | Job::Flushed(it) => {
                 let mut block = encoder.encode(it.queue, it.first, it.bytes_before, &it.hints);
                 if it.with_body {
                     block.body = encoder.body(&block.header);

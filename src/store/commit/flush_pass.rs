@@ -1,4 +1,4 @@
-//! How far the hints of mixed groups are sorted.
+//! How far the hints of WAL records are flushed.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use crate::{
     types::{NodeId, Sequence},
 };
 
-/// What the commit thread knows of mixed groups.
-pub struct Sorting {
+/// What the commit thread knows of WAL records.
+pub struct Flushing {
     /// The number of the next hint in one.
     pub next: Sequence,
     /// Below it all are done with, durably.
@@ -17,30 +17,30 @@ pub struct Sorting {
     pub pass: Option<Pass>,
     /// Where a pass ended in this group.
     pub ended: Option<Sequence>,
-    /// Queues of which nothing is left, but that mixed groups below this may still have hints of.
+    /// Queues of which nothing is left, but that WAL records below this may still have hints of.
     /// As long as a node lists them as retired an open knows that these are done with.
     pub gone: Vec<(Sequence, NodeId, QueueRef)>,
 }
 
 pub struct Pass {
-    /// All mixed groups below it are done with at the end.
+    /// All WAL records below it are done with at the end.
     pub upto: Sequence,
-    /// What is to be sorted still; taken from the end.
+    /// What is to be flushed still; taken from the end.
     pub shares: Vec<Share>,
     /// Queues in which something was passed over.
     pub passed_over: BTreeSet<QueueRef>,
 }
 
-/// What a pass sorts of a queue.
+/// What a pass flushes of a queue.
 pub struct Share {
     pub queue: QueueRef,
     pub from: Sequence,
     pub through: Sequence,
 }
 
-impl Sorting {
+impl Flushing {
     pub fn new(next: Sequence) -> Self {
-        Sorting {
+        Flushing {
             next,
             floor: next,
             spacing: Spacing::default(),

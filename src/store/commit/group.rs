@@ -139,19 +139,19 @@ impl Committer {
                         false => as_one.push(block),
                     }
                 }
-                Job::Mixed(draft) => {
+                Job::Wal(draft) => {
                     let (runs, bytes) = (draft.runs.len(), block.bytes());
-                    tracing::debug!(runs, hints = draft.hints(), bytes, "mixed group");
+                    tracing::debug!(runs, hints = draft.hints(), bytes, "WAL record");
                     self.write_block(block)?;
-                    point("append: mixed group written")?;
+                    point("append: WAL record written")?;
                     let written = draft.runs.iter().map(|run| Stored::of(run, None));
                     new.written.extend(written);
-                    new.unsorted.extend(draft.runs);
+                    new.memtable.extend(draft.runs);
                 }
-                Job::Sorted(draft) => {
+                Job::Flushed(draft) => {
                     self.write_block(block)?;
-                    point("sort: block written")?;
-                    self.shared.unsorted.forget(draft.queue, draft.last());
+                    point("flush: block written")?;
+                    self.shared.memtable.forget(draft.queue, draft.last());
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What a group's hints become: sequences, blocks of their queues or mixed groups, and the spacers
+//! What a group's hints become: sequences, blocks of their queues or WAL records, and the spacers
 //! before these.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::{
             keys::{CHUNK_KEY_BYTES, Place, QueueRef},
             peeked::{Mark, PeekedHint},
             run::Draft,
-            wal_record::MixedDraft,
+            wal_record::WalDraft,
         },
         pipeline::{
             batch::{HintKind, NewHint},
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Hints of a node that take more than this are a block of their own.
-const MIXED_BELOW_BYTES: usize = 16 * 1024;
+const WAL_BELOW_BYTES: usize = 16 * 1024;
 
 /// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). What
 /// a node takes beyond a bound is left out there; hints that leave with the group that stores them,
@@ -59,7 +59,7 @@ struct OfNode {
 }
 
 impl Committer {
-    /// Gives out sequences, and encodes a block a node, or mixed groups of nodes that have little.
+    /// Gives out sequences, and encodes a block a node, or WAL records of nodes that have little.
     pub fn plan(
         &mut self,
         hints: Vec<(Owner, NewHint)>,
@@ -93,8 +93,8 @@ impl Committer {
         plan.blocks = self.encoding.encode(jobs)?;
         for (job, block) in &plan.blocks {
             let spacing = match job {
-                Job::Mixed(_) => Some(&mut self.sorting.spacing),
-                Job::Block(draft) | Job::Sorted(draft) => {
+                Job::Wal(_) => Some(&mut self.flushing.spacing),
+                Job::Block(draft) | Job::Flushed(draft) => {
                     let tail = self.tails.get_mut(&draft.node);
                     let tail = tail.filter(|tail| tail.queue == block.queue);
                     tail.map(|tail| &mut tail.spacing)
@@ -106,23 +106,23 @@ impl Committer {
         Ok(plan)
     }
 
-    /// Where several nodes have little, that is one mixed group; and some of what is in earlier
+    /// Where several nodes have little, that is one WAL record; and some of what is in earlier
     /// ones is sorted.
     fn mix(&mut self, mut drafts: Vec<Draft>) -> Vec<Job> {
-        let is_little = |draft: &mut Draft| draft.bytes() < MIXED_BELOW_BYTES;
+        let is_little = |draft: &mut Draft| draft.bytes() < WAL_BELOW_BYTES;
         let mut runs: Vec<Draft> = drafts.extract_if(.., is_little).collect();
         if runs.len() == 1 {
             drafts.append(&mut runs);
         }
         let brought = runs.iter().map(Draft::bytes).sum();
-        let mut jobs = self.sort_some(brought);
+        let mut jobs = self.flush_some(brought);
         if !runs.is_empty() {
-            let mixed = MixedDraft {
-                first: self.sorting.next,
+            let wal = WalDraft {
+                first: self.flushing.next,
                 runs,
             };
-            self.sorting.next = Sequence(mixed.first.0 + mixed.hints());
-            jobs.push(Job::Mixed(mixed));
+            self.flushing.next = Sequence(wal.first.0 + wal.hints());
+            jobs.push(Job::Wal(wal));
         }
         jobs.extend(drafts.into_iter().map(Job::Block));
         jobs

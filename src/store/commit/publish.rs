@@ -26,8 +26,8 @@ use crate::{
 #[derive(Default)]
 pub struct NewHints {
     pub written: Vec<Stored>,
-    /// Those that stand in mixed groups.
-    pub unsorted: Vec<Draft>,
+    /// Those that stand in WAL records.
+    pub memtable: Vec<Draft>,
     /// Those that left with the group that stored them.
     pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Dead letters that made room for others.
@@ -125,12 +125,12 @@ impl Committer {
                 false => self.trimmer.below(moved.queue, moved.next),
             }
         }
-        self.give_sorted_back();
+        self.give_flushed_back();
         let left_at_once: Vec<u64> = new.written.iter().map(|it| new.stillborn_in(it)).collect();
         let mut nodes = BTreeSet::new();
         let NewHints {
             mut written,
-            unsorted,
+            memtable,
             stillborn,
             evicted,
             ended,
@@ -143,9 +143,9 @@ impl Committer {
         for kept in written.iter_mut().filter_map(|it| it.recent.take()) {
             self.shared.recent.keep(kept);
         }
-        unsorted
+        memtable
             .into_iter()
-            .for_each(|run| self.shared.unsorted.put(run));
+            .for_each(|run| self.shared.memtable.put(run));
         let counters = &self.shared.counters;
         {
             let mut registry = self.shared.registry.lock();

@@ -6,7 +6,7 @@ use crate::{
         format::{
             block::{self, Block, CHUNK_BYTES, Header, Hint},
             checksum::DecodeError,
-            keys::{Key, MIXED, Place, QueueRef, Shelf},
+            keys::{Key, Place, QueueRef, Shelf, WAL},
             run::Draft,
             wal_record::split_runs,
         },
@@ -49,12 +49,12 @@ fn read_on(
     block.map_err(ReadError::Damaged)
 }
 
-/// Reads the mixed group that starts at `first`, `None` if there is none.
-pub fn read_mixed(
+/// Reads the WAL record that starts at `first`, `None` if there is none.
+pub fn read_wal_record(
     hints: &Table,
     first: Sequence,
 ) -> Result<Option<(Header, Vec<Draft>)>, ReadError> {
-    let Some(stored) = fetch(hints, Shelf::Queue, MIXED, first)? else {
+    let Some(stored) = fetch(hints, Shelf::Queue, WAL, first)? else {
         return Ok(None);
     };
     let raw = stored.verify().map_err(ReadError::Damaged)?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8
-//!         (bit 0: with origins; bit 1: mixed, see `wal_record.rs`; bit 2: with write ids; bit 3: with lifetimes)
+//!         (bit 0: with origins; bit 1: a WAL record, see `wal_record.rs`; bit 2: with write ids; bit 3: with lifetimes)
 //!         queue u64 | first sequence u64 | hints u32 | chunks u16
 //!         stored body bytes u32 | raw body bytes u32
 //!         payload bytes of the queue before this block u64
@@ -28,7 +28,7 @@ use crate::{
         failpoints::{Safeguard, is_off},
         format::{
             checksum::{DecodeError, checksum},
-            keys::{MIXED, QueueRef, Shelf},
+            keys::{QueueRef, Shelf, WAL},
         },
     },
     types::{HintId, QueueId, Sequence, ShardId, StoreId, WriteId},
@@ -208,7 +208,7 @@ impl Header {
             return Err(DecodeError::Invalid("its header length is not 46"));
         }
         let (codec, flags) = (bytes.try_get_u8()?, bytes.try_get_u8()?);
-        let known = match queue == MIXED {
+        let known = match queue == WAL {
             true => flags & !(WITH_WRITES | WITH_LIFETIMES) == WITH_RUNS,
             false => flags & !(WITH_ORIGINS | WITH_WRITES | WITH_LIFETIMES) == 0,
         };

@@ -10,8 +10,8 @@ use crate::{
             WITH_ORIGINS, WITH_RUNS, WITH_WRITES, chunk_bytes,
         },
         checksum::checksum,
-        keys::{CHUNK_KEY_BYTES, MIXED, Place, QueueRef, Shelf},
-        wal_record::{MixedDraft, put_run},
+        keys::{CHUNK_KEY_BYTES, Place, QueueRef, Shelf, WAL},
+        wal_record::{WalDraft, put_run},
     },
     types::{QueueId, Sequence},
 };
@@ -102,10 +102,10 @@ impl Encoder {
         self.encode_on(Shelf::Letters, place.queue, place.sequence, 0, [hint])
     }
 
-    /// A mixed group.
-    pub fn encode_mixed(&mut self, draft: &MixedDraft) -> EncodedBlock {
+    /// A WAL record.
+    pub fn encode_wal(&mut self, draft: &WalDraft) -> EncodedBlock {
         self.begin();
-        // Not origins: a group that brings a dead letter back is not mixed.
+        // Not origins: a group that brings a dead letter back is no WAL record.
         let all = draft.runs.iter().flat_map(|run| &run.hints);
         let flags = WITH_RUNS | (fields_of(all) & (WITH_WRITES | WITH_LIFETIMES));
         for run in &draft.runs {
@@ -113,7 +113,7 @@ impl Encoder {
             run.hints.iter().for_each(|hint| self.put(hint, flags));
         }
         let hints = draft.hints() as u32;
-        self.finish(Shelf::Queue, MIXED, draft.first, 0, hints, flags)
+        self.finish(Shelf::Queue, WAL, draft.first, 0, hints, flags)
     }
 
     fn encode_on<'a>(

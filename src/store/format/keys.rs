@@ -65,8 +65,8 @@ pub enum Shelf {
     Letters,
 }
 
-/// Where mixed groups stand: queue ids begin at 1, so it is no node's, and behind all of them.
-pub const MIXED: QueueRef = QueueRef {
+/// Where WAL records stand: queue ids begin at 1, so it is no node's, and behind all of them.
+pub const WAL: QueueRef = QueueRef {
     node: NodeId(u64::MAX),
     queue: QueueId(0),
 };

@@ -1,22 +1,22 @@
-//! A mixed group: the few hints that a commit group has for each of many nodes, stored as one
+//! A WAL record: the few hints that a commit group has for each of many nodes, stored as one
 //! block.
 //!
 //! With a block of its own for each node's one hint or two, a group costs an insert a node,
 //! compresses badly, and has sled keep a page in memory for every dozen hints that wait. So such a
 //! group is one block at first, and its hints are held in memory for those who read them
-//! (`memtable.rs`). Once many have gathered they are sorted into blocks of their queues
-//! (`flush.rs`), larger ones by then; those that left meanwhile never are. An open sorts what a
+//! (`memtable.rs`). Once many have gathered they are flushed into blocks of their queues
+//! (`flush.rs`), larger ones by then; those that left meanwhile never are. An open flushes what a
 //! crash left (`memtable.rs`).
 //!
 //! ```text
 //! header  as of any block, with bit 1 of its flags set,
 //!         bits 2 and 3 if its hints have write ids or lifetimes;
-//!         its queue is 0, its sequences count the hints of all mixed groups
+//!         its queue is 0, its sequences count the hints of all WAL records
 //! body    a run: node u64 | queue u64 | first sequence u64 |
 //!         payload bytes of the queue before it u64 | hints u32
 //!         followed by its hints as in the body of any block, without origins
 //! ```
-//! It stands where a queue of its own would, [`MIXED`], which no node lists. The cursor there says
+//! It stands where a queue of its own would, [`WAL`], which no node lists. The cursor there says
 //! below which all hints are in blocks of their queues, or have left these; its counts mean
 //! nothing.
 
@@ -34,15 +34,15 @@ use crate::{
 
 const RUN_BYTES: usize = 36;
 
-/// A mixed group to be.
+/// A WAL record to be.
 #[derive(Debug)]
-pub struct MixedDraft {
-    /// The sequence of its first hint among those of all mixed groups.
+pub struct WalDraft {
+    /// The sequence of its first hint among those of all WAL records.
     pub first: Sequence,
     pub runs: Vec<Draft>,
 }
 
-impl MixedDraft {
+impl WalDraft {
     /// Bytes that it takes in a body, at most.
     pub fn bytes(&self) -> usize {
         self.runs.iter().map(|run| RUN_BYTES + run.bytes()).sum()
@@ -53,7 +53,7 @@ impl MixedDraft {
     }
 
     /// Cuts off what is over so many bytes, but for one run at least.
-    pub fn split_off(&mut self, bytes: usize) -> Option<MixedDraft> {
+    pub fn split_off(&mut self, bytes: usize) -> Option<WalDraft> {
         let mut before = 0;
         let over = self.runs.iter().position(|run| {
             before += RUN_BYTES + run.bytes();
@@ -63,7 +63,7 @@ impl MixedDraft {
         if runs.is_empty() {
             return None;
         }
-        Some(MixedDraft {
+        Some(WalDraft {
             first: Sequence(self.first.0 + self.hints()),
             runs,
         })
@@ -79,7 +79,7 @@ pub fn put_run(out: &mut Vec<u8>, run: &Draft) {
     out.put_u32(run.hints.len() as u32);
 }
 
-/// Takes the body of a mixed group apart that was verified and is not compressed any more.
+/// Takes the body of a WAL record apart that was verified and is not compressed any more.
 pub fn split_runs(mut raw: Bytes, header: &Header) -> Result<Vec<Draft>, DecodeError> {
     let mut runs = Vec::new();
     let (flags, mut hints) = (header.flags & (WITH_WRITES | WITH_LIFETIMES), 0_u64);
@@ -124,7 +124,7 @@ mod tests {
         store::format::{
             block::{Hint, body_of_chunk0},
             encoder::Encoder,
-            keys::{MIXED, Shelf},
+            keys::{Shelf, WAL},
         },
         types::{ShardId, WriteId},
     };
@@ -153,9 +153,9 @@ mod tests {
         }
     }
 
-    fn group() -> MixedDraft {
+    fn group() -> WalDraft {
         let long = [b'x'; 900];
-        MixedDraft {
+        WalDraft {
             first: Sequence(40),
             runs: vec![
                 run(1, 9, &[b"a", &long]),
@@ -166,19 +166,19 @@ mod tests {
     }
 
     /// Chunk 0, which is all of it.
-    fn encoded(group: &MixedDraft) -> Vec<u8> {
-        let block = Encoder::new().encode_mixed(group);
+    fn encoded(group: &WalDraft) -> Vec<u8> {
+        let block = Encoder::new().encode_wal(group);
         let mut chunks: Vec<_> = block.into_writes().collect();
         assert_eq!(chunks.len(), 1);
         let (key, value) = chunks.remove(0);
-        assert_eq!(key, MIXED.chunk_key(group.first, 0));
+        assert_eq!(key, WAL.chunk_key(group.first, 0));
         value.to_vec()
     }
 
     fn decoded(first: Sequence, value: &[u8]) -> Result<Vec<Draft>, DecodeError> {
-        let header = Header::parse(MIXED, first, value)?;
+        let header = Header::parse(WAL, first, value)?;
         let body = body_of_chunk0(value);
-        split_runs(block::verify(Shelf::Queue, MIXED, &header, body)?, &header)
+        split_runs(block::verify(Shelf::Queue, WAL, &header, body)?, &header)
     }
 
     fn told(runs: &[Draft]) -> Vec<String> {
@@ -189,7 +189,7 @@ mod tests {
     fn runs_come_back_as_they_went_in() {
         let group = group();
         let value = encoded(&group);
-        let header = Header::parse(MIXED, group.first, &value).unwrap();
+        let header = Header::parse(WAL, group.first, &value).unwrap();
         assert_eq!(
             (header.hints, header.last().0),
             (group.hints() as u32, group.first.0 + 5)
@@ -213,7 +213,7 @@ mod tests {
         assert!(value.len() > plain, "{} {plain}", value.len());
         let no_header = group.runs.len() as u32 * 36 + 6 * 39;
         let payload: u64 = group.runs.iter().map(|run| run.amount().bytes).sum();
-        let header = Header::parse(MIXED, group.first, &value).unwrap();
+        let header = Header::parse(WAL, group.first, &value).unwrap();
         assert_eq!(u64::from(header.raw_bytes), u64::from(no_header) + payload);
         assert!(
             group.bytes() >= header.raw_bytes as usize,
@@ -253,16 +253,16 @@ mod tests {
         // Nor is it taken for a block of a queue, nor a block of a queue for it.
         let other = run(1, 9, &[b"a"]);
         assert!(Header::parse(other.queue, group.first, &value).is_err());
-        let block = Encoder::new().encode(MIXED, Sequence(1), 0, &other.hints);
+        let block = Encoder::new().encode(WAL, Sequence(1), 0, &other.hints);
         let (_, value) = block.into_writes().next().unwrap();
-        assert!(Header::parse(MIXED, Sequence(1), &value).is_err());
+        assert!(Header::parse(WAL, Sequence(1), &value).is_err());
     }
 
     proptest::proptest! {
         /// A checksum that is right says nothing of who wrote it.
         #[test]
         fn no_body_brings_it_down(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), hints in 0_u32..20) {
-            let header = Header::in_memory(MIXED, Sequence(1), hints, 0);
+            let header = Header::in_memory(WAL, Sequence(1), hints, 0);
             let _ = split_runs(body.into(), &header);
         }
     }

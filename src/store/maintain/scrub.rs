@@ -42,8 +42,8 @@ struct Unread {
 impl Committer {
     /// Skips what really does not read, and says which range that is.
     pub fn judge_damage(&mut self, node: NodeId, at: QueueRef) -> Result<(), StorageError> {
-        // What stands in mixed groups is not to be taken for missing.
-        self.sort_all()?;
+        // What stands in WAL records is not to be taken for missing.
+        self.flush_memtable()?;
         let Some(queue) = self.shared.registry.lock().queue(node, at) else {
             return Ok(());
         };

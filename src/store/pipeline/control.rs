@@ -21,8 +21,8 @@ pub enum Control {
     Nodes(NodesRequest),
     /// Somebody could not read the hint at the cursor of this queue of this node.
     JudgeDamage(NodeId, QueueRef, ControlDone<()>),
-    /// Sort all hints that stand in mixed groups into blocks of their queues.
-    Sort(ControlDone<()>),
+    /// Flush all hints that stand in WAL records into blocks of their queues.
+    Flush(ControlDone<()>),
     /// Go on with this copy of the generation in use: answered with the old engine, or with none if
     /// the copy is too far behind.
     Switch(Arc<Copy>, ControlDone<Option<Arc<Engine>>>),

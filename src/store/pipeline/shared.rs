@@ -7,7 +7,7 @@
 //! - `condition`: whether the store serves. Anybody may make it worse; only the commit thread,
 //!   after a reopen, better, and the watchdog, when a thread comes back that hung.
 //! - `holds`: which nodes are not replayed, and why.
-//! - the inbox, `tickets`, `recent`, `unsorted` and `not_stored` have their own.
+//! - the inbox, `tickets`, `recent`, `memtable` and `not_stored` have their own.
 
 use std::{
     path::PathBuf,
@@ -35,7 +35,7 @@ use crate::{
             ticket::Tickets,
         },
         state::{
-            block_cache::Recent, holds::Holds, lock::Guarded, memtable::Unsorted,
+            block_cache::Recent, holds::Holds, lock::Guarded, memtable::Memtable,
             registry::Registry,
         },
     },
@@ -49,8 +49,8 @@ pub struct Shared {
     pub holds: Mutex<Holds>,
     /// Blocks just written, with a lock of its own.
     pub recent: Recent,
-    /// Hints of mixed groups, the same.
-    pub unsorted: Unsorted,
+    /// Hints of WAL records, the same.
+    pub memtable: Memtable,
     pub(super) engine: RwLock<Option<Arc<Engine>>>,
     pub tickets: Tickets,
     /// Refuses the request that the commit thread has taken out of the inbox; a lock of its own,
@@ -121,7 +121,7 @@ impl Shared {
             registry: Arc::new(Guarded::new(registry)),
             holds: Mutex::default(),
             recent: Recent::default(),
-            unsorted: Unsorted::default(),
+            memtable: Memtable::default(),
             engine: RwLock::new(Some(engine)),
             tickets: Tickets::default(),
             in_hand: Mutex::default(),

@@ -186,7 +186,7 @@ impl Reader {
             kept = Some(block).filter(holds);
         }
         let held = kept.or_else(|| shared.recent.take(queue, sequence));
-        let held = held.or_else(|| shared.unsorted.read(queue, sequence));
+        let held = held.or_else(|| shared.memtable.read(queue, sequence));
         let block = match held {
             Some(block) => block,
             None => {

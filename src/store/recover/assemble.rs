@@ -12,11 +12,11 @@ use crate::{
             backoff::Healing,
             committer::{Committer, Tail, group_writer},
             encode_pool::Encoding,
-            flush_pass::Sorting,
+            flush_pass::Flushing,
             trim::Trimmer,
         },
         engine::{generation::Engine, leaf_padding::Spacing},
-        format::keys::MIXED,
+        format::keys::WAL,
         home::location::Home,
         pipeline::{events::OnDurable, inbox::Dirty, shared::Shared, space::Space},
         recover::recovery::Recovered,
@@ -79,7 +79,7 @@ pub fn committer(
         tails,
         next_queue: recovered.next_queue,
         trimmer,
-        sorting: Sorting::new(recovered.mixed_next),
+        flushing: Flushing::new(recovered.wal_next),
         journal: recovered.journal,
         buried: Vec::new(),
         redriven: recovered.redriven,
@@ -99,7 +99,7 @@ fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
     for place in &recovered.letter_blocks {
         trimmer.letter(*place);
     }
-    trimmer.below(MIXED, recovered.mixed_next);
+    trimmer.below(WAL, recovered.wal_next);
     for (node, queue) in &recovered.retired {
         trimmer.whole(*node, *queue);
     }

@@ -1,4 +1,4 @@
-//! Sorting what an open finds in mixed groups: hints that a crash left in no block of their queue.
+//! Flushing what an open finds in WAL records: hints that a crash left in no block of their queue.
 //!
 //! It comes before all else that an open looks at, so that the rest of an open knows blocks of
 //! queues only. Whatever is in a block already, has left its queue, or is of a queue that is done
@@ -28,7 +28,7 @@ use crate::{
             block::Hint,
             cursor::Cursor,
             encoder::Encoder,
-            keys::{MIXED, QueueRef},
+            keys::{QueueRef, WAL},
             node_record::NodeRecord,
             node_status::Status,
             run::Draft,
@@ -43,13 +43,13 @@ const NUMBERS_SKIPPED: u64 = 1 << 32;
 
 /// What was found.
 pub struct Found {
-    /// The number of the next hint in a mixed group; all below are done with.
+    /// The number of the next hint in a WAL record; all below are done with.
     pub next: Sequence,
     /// What did not read.
     pub damage: Vec<Damage>,
 }
 
-/// The mixed groups that are not done with.
+/// The WAL records that are not done with.
 #[derive(Default)]
 struct Groups {
     runs: BTreeMap<QueueRef, Vec<Draft>>,
@@ -59,18 +59,16 @@ struct Groups {
     missing: Vec<RangeInclusive<u64>>,
 }
 
-/// Sorts all that mixed groups hold, durably. `is_clean` says that the store was shut down, so that
+/// Flushes all that WAL records hold, durably. `is_clean` says that the store was shut down, so that
 /// nothing was lost.
-pub fn sort_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<Found, OpenError> {
+pub fn flush_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<Found, OpenError> {
     let failed = |error| classify(path, error, "read or write");
     let mut damage = Vec::new();
-    let stored = engine.hints.get(MIXED.cursor_key()).map_err(failed)?;
-    let floor = match stored.map(|value| Cursor::decode(MIXED, &value)) {
+    let stored = engine.hints.get(WAL.cursor_key()).map_err(failed)?;
+    let floor = match stored.map(|value| Cursor::decode(WAL, &value)) {
         Some(Ok(cursor)) => Some(cursor.next),
         Some(Err(error)) => {
-            damage.push(damage_of(format!(
-                "the cursor of the mixed groups: {error}"
-            )));
+            damage.push(damage_of(format!("the cursor of the WAL records: {error}")));
             None
         }
         None => Some(Sequence(1)),
@@ -82,7 +80,7 @@ pub fn sort_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<F
     }
     damage.extend(groups.missing.iter().map(|missing| {
         let hints = missing.end() + 1 - missing.start();
-        damage_of(format!("mixed groups with {hints} hints do not read"))
+        damage_of(format!("WAL records with {hints} hints do not read"))
     }));
     let floor = floor.unwrap_or(Sequence(1));
     let is_unused = groups.last.is_none() && floor == Sequence(1);
@@ -105,11 +103,11 @@ pub fn sort_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<F
             }
         }
     }
-    point("open: mixed groups sorted")?;
+    point("open: WAL records flushed")?;
     let last = groups.last.map_or(floor.0, |last| last.0 + 1);
     let next = Sequence(floor.0.max(last).saturating_add(NUMBERS_SKIPPED));
-    let cursor = Cursor::rebuilt(next, 0).encode(MIXED);
-    writer.insert(&MIXED.cursor_key(), cursor.into())?;
+    let cursor = Cursor::rebuilt(next, 0).encode(WAL);
+    writer.insert(&WAL.cursor_key(), cursor.into())?;
     writer.writer.commit()?;
     Ok(Found { next, damage })
 }
@@ -117,8 +115,8 @@ pub fn sort_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<F
 /// Of no node that can be told.
 pub fn damage_of(what: String) -> Damage {
     Damage {
-        node: MIXED.node,
-        queue: MIXED.queue,
+        node: WAL.node,
+        queue: WAL.queue,
         what,
         lost: None,
     }
@@ -129,9 +127,9 @@ impl Groups {
     fn read(engine: &Engine, floor: Option<Sequence>) -> Result<Groups, table::Error> {
         let mut groups = Groups::default();
         let mut expected = floor.map(|it| it.0);
-        for first in blocks::starts(&engine.hints, MIXED, floor.unwrap_or(Sequence(0))) {
+        for first in blocks::starts(&engine.hints, WAL, floor.unwrap_or(Sequence(0))) {
             let first = first?;
-            let (header, runs) = match blocks::read_mixed(&engine.hints, first) {
+            let (header, runs) = match blocks::read_wal_record(&engine.hints, first) {
                 Ok(Some(group)) => group,
                 // The next one tells how many there were; behind the last one nobody knows.
                 Ok(None) | Err(ReadError::Damaged(_)) => {
@@ -159,13 +157,13 @@ impl Groups {
     }
 }
 
-/// Stores again what is intact in the log of mixed groups that do not read.
+/// Stores again what is intact in the log of WAL records that do not read.
 fn search_log(engine: &Arc<Engine>, path: &Path, floor: Option<Sequence>) -> Result<(), OpenError> {
     let is_wanted = |first, _chunk, _value: &[u8]| floor.is_none_or(|floor| first >= floor);
-    let reads = |first| matches!(blocks::read_mixed(&engine.hints, first), Ok(Some(_)));
+    let reads = |first| matches!(blocks::read_wal_record(&engine.hints, first), Ok(Some(_)));
     let mut writer = FlushWriter::new(engine);
     let log = path.join("db");
-    log_search::find(&log, MIXED, &|| {}, is_wanted, reads, |key, value| {
+    log_search::find(&log, WAL, &|| {}, is_wanted, reads, |key, value| {
         writer.insert(key, value.into())
     })?;
     Ok(writer.writer.commit()?)
@@ -273,7 +271,7 @@ impl FlushWriter {
         let engine = Arc::clone(engine);
         FlushWriter {
             encoder: Encoder::new(),
-            writer: Writer::new(engine, "sort mixed groups", Safeguard::GroupCommits),
+            writer: Writer::new(engine, "flush WAL records", Safeguard::GroupCommits),
         }
     }
 

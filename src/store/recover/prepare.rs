@@ -21,7 +21,7 @@ use crate::{
         format::{node_record::NodeRecord, shutdown_summary::Summary},
         recover::{
             dead_letters::{MendedPart, unlisted},
-            memtable::sort_found,
+            memtable::flush_found,
             recovery::{Recovered, recover},
         },
     },
@@ -84,8 +84,8 @@ fn prepare(
     if config.reset_identity {
         meta::set_store_id(&mut writer, new_id).map_err(unwritten)?;
     }
-    let mixed = sort_found(engine, path, clean.is_some())?;
-    let mut recovered = recover(engine, clean, mixed).map_err(|error| meta_failed(path, error))?;
+    let wal = flush_found(engine, path, clean.is_some())?;
+    let mut recovered = recover(engine, clean, wal).map_err(|error| meta_failed(path, error))?;
     point("open: recovered")?;
     // Ids skipped after an unclean stop are skipped for good before any of them can be given out.
     meta::set_next_queue(&mut writer, recovered.next_queue).map_err(unwritten)?;

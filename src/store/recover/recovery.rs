@@ -20,7 +20,7 @@ use crate::{
         failpoints::{Safeguard, is_off},
         format::{
             cursor::{Cursor, Leave},
-            keys::{Key, MIXED, Place, QueueRef},
+            keys::{Key, Place, QueueRef, WAL},
             node_record::NodeRecord,
             node_status::Status,
             shutdown_summary::{CleanQueue, Summary},
@@ -56,8 +56,8 @@ pub struct Recovered {
     pub live: Vec<(NodeId, QueueRef)>,
     /// Queues whose keys wait to be trimmed whole.
     pub retired: Vec<(NodeId, QueueRef)>,
-    /// The number of the next hint in a mixed group.
-    pub mixed_next: Sequence,
+    /// The number of the next hint in a WAL record.
+    pub wal_next: Sequence,
     pub journal: Journal,
     /// By where they are now, where hints stood that were dead letters and are not done with.
     pub redriven: Redriven,
@@ -72,7 +72,7 @@ pub struct Recovered {
 pub fn recover(
     engine: &Engine,
     clean: Option<&Summary>,
-    mixed: Found,
+    wal: Found,
 ) -> Result<Recovered, MetaError> {
     let store = meta::store_id(engine)?.ok_or(MetaError::Damaged {
         record: "store",
@@ -80,7 +80,7 @@ pub fn recover(
     })?;
     let mut registry = Registry::default();
     let note = |damage| registry.note_damage(damage);
-    mixed.damage.into_iter().for_each(note);
+    wal.damage.into_iter().for_each(note);
     let mut records = load_records(engine, &mut registry)?;
     let summary: BTreeMap<QueueRef, &CleanQueue> = clean
         .into_iter()
@@ -154,7 +154,7 @@ pub fn recover(
         registry,
         live,
         retired,
-        mixed_next: mixed.next,
+        wal_next: wal.next,
         journal,
         redriven,
         stale,
@@ -208,8 +208,8 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, table::Error> {
         let (key, _) = entry?;
         match Key::parse(&key) {
             Some(key) => {
-                // All that mixed groups hold was sorted before.
-                if key.queue() != MIXED {
+                // All that WAL records hold was flushed before.
+                if key.queue() != WAL {
                     found.insert(key.queue());
                 }
                 from = key.queue().end_key().to_vec();

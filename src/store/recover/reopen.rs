@@ -177,7 +177,7 @@ impl Committer {
         let found = mem::take(&mut recovered.registry);
         carry_over(&mut self.shared.registry.lock(), found);
         // All of it was sorted by the open.
-        self.shared.unsorted.clear();
+        self.shared.memtable.clear();
         let (config, shared) = (self.config.clone(), Arc::clone(&self.shared));
         *self = Committer {
             healing: mem::take(&mut self.healing),

@@ -28,7 +28,7 @@ use crate::{
             cursor::Cursor,
             dead_letter::Letter,
             gone_letters::GoneLetters,
-            keys::{Key, MIXED, Place, QueueRef},
+            keys::{Key, Place, QueueRef, WAL},
             node_record::NodeRecord,
             shutdown_summary::Summary,
         },
@@ -233,12 +233,12 @@ impl Known {
             cursor.map_or(Sequence(0), |(cursor, _)| cursor.next)
         };
         // No node lists these.
-        let mixed = (MIXED, cursor(&MIXED));
+        let wal = (WAL, cursor(&WAL));
         if let Some(clean) = clean {
             let named = clean.queues.iter();
             let named = named.map(|it| (it.queue, it.cursor.max(cursor(&it.queue))));
             return WantedBlocks {
-                queues: named.chain([mixed]).collect(),
+                queues: named.chain([wal]).collect(),
                 without_clean: None,
             };
         }
@@ -249,7 +249,7 @@ impl Known {
         WantedBlocks {
             queues: live
                 .map(|queue| (*queue, cursor(queue)))
-                .chain([mixed])
+                .chain([wal])
                 .collect(),
             without_clean: Some(Doubt {
                 nodes_that_know: known.map(|(node, _)| *node).collect(),

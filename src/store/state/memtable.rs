@@ -1,4 +1,4 @@
-//! Hints of mixed groups that are in no block of their queue yet, for those who read them.
+//! Hints of WAL records that are in no block of their queue yet, for those who read them.
 //!
 //! One mutex guards all of it; nothing else is taken while it is held. The commit thread puts hints
 //! here once they are durable and before anybody hears of them, and takes them away once they stand
@@ -34,7 +34,7 @@ struct MemtableHint {
 }
 
 #[derive(Default)]
-pub struct Unsorted {
+pub struct Memtable {
     state: Mutex<Contents>,
 }
 
@@ -51,7 +51,7 @@ impl MemtableHint {
     }
 }
 
-impl Unsorted {
+impl Memtable {
     /// Memory that is taken, about.
     pub fn bytes(&self) -> usize {
         self.state.lock().bytes
@@ -195,20 +195,20 @@ mod tests {
         }
     }
 
-    fn filled() -> Unsorted {
-        let unsorted = Unsorted::default();
-        unsorted.put(draft(5, 3));
-        unsorted.put(draft(8, 2));
+    fn filled() -> Memtable {
+        let memtable = Memtable::default();
+        memtable.put(draft(5, 3));
+        memtable.put(draft(8, 2));
         // What is between is in a block.
-        unsorted.put(draft(20, 100));
-        unsorted
+        memtable.put(draft(20, 100));
+        memtable
     }
 
     #[test]
     fn a_reader_is_given_what_follows_up_to_the_next_gap() {
-        let unsorted = filled();
+        let memtable = filled();
         for (sequence, hints) in [(5, 5), (7, 3), (9, 1), (20, 64), (84, 36)] {
-            let block = unsorted.read(QUEUE, Sequence(sequence)).unwrap();
+            let block = memtable.read(QUEUE, Sequence(sequence)).unwrap();
             assert_eq!(block.header.first, Sequence(sequence));
             assert_eq!(block.header.last(), Sequence(sequence + hints - 1));
             assert_eq!(block.header.bytes_before, (sequence - 1) * 100);
@@ -216,15 +216,15 @@ mod tests {
             assert_eq!(block.hints[0].payload[0], sequence as u8);
         }
         for nowhere in [4, 10, 19, 120] {
-            assert!(unsorted.read(QUEUE, Sequence(nowhere)).is_none());
+            assert!(memtable.read(QUEUE, Sequence(nowhere)).is_none());
         }
     }
 
     #[test]
-    fn what_is_to_be_sorted_is_cut_at_gaps_at_the_end_of_a_pass_and_when_it_is_large() {
-        let unsorted = filled();
+    fn what_is_to_be_flushed_is_cut_at_gaps_at_the_end_of_a_pass_and_when_it_is_large() {
+        let memtable = filled();
         let next = |from, through, bytes| {
-            let draft = unsorted.next(QUEUE, Sequence(from), Sequence(through), bytes)?;
+            let draft = memtable.next(QUEUE, Sequence(from), Sequence(through), bytes)?;
             Some((draft.first.0, draft.last().0, draft.bytes_before))
         };
         let large = usize::MAX;
@@ -240,15 +240,15 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_not_there_and_takes_nothing() {
-        let unsorted = filled();
-        assert_eq!(unsorted.queues(), [(QUEUE, Sequence(119))]);
-        assert_eq!(unsorted.bytes(), 105 * (100 + HINT_BYTES));
-        assert!(!unsorted.forget(QUEUE, Sequence(4)));
-        assert!(unsorted.forget(QUEUE, Sequence(8)));
-        assert!(unsorted.read(QUEUE, Sequence(8)).is_none());
-        assert!(unsorted.read(QUEUE, Sequence(9)).is_some());
-        assert!(unsorted.forget(QUEUE, Sequence(u64::MAX)));
-        assert!(unsorted.is_empty() && unsorted.bytes() == 0);
-        assert!(!unsorted.forget(QUEUE, Sequence(u64::MAX)));
+        let memtable = filled();
+        assert_eq!(memtable.queues(), [(QUEUE, Sequence(119))]);
+        assert_eq!(memtable.bytes(), 105 * (100 + HINT_BYTES));
+        assert!(!memtable.forget(QUEUE, Sequence(4)));
+        assert!(memtable.forget(QUEUE, Sequence(8)));
+        assert!(memtable.read(QUEUE, Sequence(8)).is_none());
+        assert!(memtable.read(QUEUE, Sequence(9)).is_some());
+        assert!(memtable.forget(QUEUE, Sequence(u64::MAX)));
+        assert!(memtable.is_empty() && memtable.bytes() == 0);
+        assert!(!memtable.forget(QUEUE, Sequence(u64::MAX)));
     }
 }

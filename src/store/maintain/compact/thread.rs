@@ -227,7 +227,7 @@ impl Rewriter {
             nodes.flat_map(|it| it.queues.iter().cloned()).collect()
         };
         // Then they are all in blocks, and can be read in the copy.
-        if self.ask(Control::Sort)?.is_none() {
+        if self.ask(Control::Flush)?.is_none() {
             return Ok(Rewritten::InDoubt);
         }
         self.copied_bytes = self.pass(copy)? as u64;

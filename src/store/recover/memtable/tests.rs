@@ -1,5 +1,5 @@
 use crate::{
-    store::{engine::table, format::wal_record::MixedDraft, recover::memtable::*},
+    store::{engine::table, format::wal_record::WalDraft, recover::memtable::*},
     types::{QueueId, ShardId},
 };
 
@@ -33,11 +33,11 @@ fn run(node: u64, sequences: RangeInclusive<u64>) -> Draft {
 }
 
 fn put_group(engine: &Engine, first: u64, runs: Vec<Draft>) {
-    let draft = MixedDraft {
+    let draft = WalDraft {
         first: Sequence(first),
         runs,
     };
-    for (key, value) in Encoder::new().encode_mixed(&draft).into_writes() {
+    for (key, value) in Encoder::new().encode_wal(&draft).into_writes() {
         engine.hints.insert(key, value);
     }
 }
@@ -73,7 +73,7 @@ fn open() -> (tempfile::TempDir, Arc<Engine>) {
 }
 
 #[test]
-fn what_is_pending_is_sorted_and_nothing_else_however_often_it_dies() {
+fn what_is_pending_is_flushed_and_nothing_else_however_often_it_dies() {
     let (dir, engine) = open();
     put_group(
         &engine,
@@ -101,8 +101,8 @@ fn what_is_pending_is_sorted_and_nothing_else_however_often_it_dies() {
     engine.nodes.insert(key, value);
     engine.commit_now();
 
-    let sorted = || {
-        let found = sort_found(&engine, dir.path(), false).unwrap();
+    let flushed = || {
+        let found = flush_found(&engine, dir.path(), false).unwrap();
         assert!(found.damage.is_empty(), "{:?}", found.damage);
         assert_eq!(blocks_of(&engine, 1), [(1, 3)]);
         assert_eq!(blocks_of(&engine, 2), [(3, 4), (6, 7), (8, 8)]);
@@ -110,15 +110,15 @@ fn what_is_pending_is_sorted_and_nothing_else_however_often_it_dies() {
         assert_eq!(blocks_of(&engine, 4), []);
         found.next.0
     };
-    let next = sorted();
+    let next = flushed();
     assert_eq!(next, 14 + NUMBERS_SKIPPED);
     // Died before the cursor was written: once more, and nothing changes.
-    engine.hints.remove(MIXED.cursor_key());
-    assert_eq!(sorted(), next);
+    engine.hints.remove(WAL.cursor_key());
+    assert_eq!(flushed(), next);
     // Now all of it is done with.
     put_block(&engine, &run(5, 1..=1));
     engine.hints.remove(queue(1).chunk_key(Sequence(1), 0));
-    let found = sort_found(&engine, dir.path(), true).unwrap();
+    let found = flush_found(&engine, dir.path(), true).unwrap();
     assert_eq!((found.next.0, blocks_of(&engine, 1)), (next, vec![]));
 }
 
@@ -129,13 +129,13 @@ fn a_group_that_is_missing_or_damaged_is_looked_for_in_the_log() {
         put_group(&engine, 1, vec![run(1, 1..=2), run(2, 1..=1)]);
         put_group(&engine, 4, vec![run(1, 3..=3)]);
         engine.commit_now();
-        let key = MIXED.chunk_key(Sequence(1), 0);
+        let key = WAL.chunk_key(Sequence(1), 0);
         match is_missing {
             true => drop(engine.hints.remove(key)),
             false => engine.hints.insert(key, vec![9; 50]),
         };
         engine.commit_now();
-        let found = sort_found(&engine, dir.path(), false).unwrap();
+        let found = flush_found(&engine, dir.path(), false).unwrap();
         assert!(found.damage.is_empty(), "{:?}", found.damage);
         assert_eq!(blocks_of(&engine, 1), [(1, 3)]);
         assert_eq!(blocks_of(&engine, 2), [(1, 1)]);
@@ -143,23 +143,23 @@ fn a_group_that_is_missing_or_damaged_is_looked_for_in_the_log() {
 }
 
 #[test]
-fn what_does_not_read_is_told_and_the_rest_is_sorted() {
+fn what_does_not_read_is_told_and_the_rest_is_flushed() {
     let (dir, engine) = open();
     let garbage = |first| {
-        let key = MIXED.chunk_key(Sequence(first), 0);
+        let key = WAL.chunk_key(Sequence(first), 0);
         engine.hints.insert(key, vec![9; 50]);
     };
     garbage(1);
     put_group(&engine, 4, vec![run(1, 3..=3)]);
     garbage(5);
     engine.commit_now();
-    let found = sort_found(&engine, dir.path(), false).unwrap();
+    let found = flush_found(&engine, dir.path(), false).unwrap();
     let told: Vec<_> = found.damage.iter().map(|it| it.what.as_str()).collect();
     assert_eq!(
         told,
         [
-            "mixed groups with 3 hints do not read",
-            "mixed groups with 1 hints do not read"
+            "WAL records with 3 hints do not read",
+            "WAL records with 1 hints do not read"
         ]
     );
     assert_eq!(blocks_of(&engine, 1), [(3, 3)]);
@@ -169,7 +169,7 @@ fn what_does_not_read_is_told_and_the_rest_is_sorted() {
 fn a_store_that_never_had_any_is_left_as_it_is() {
     let (dir, engine) = open();
     for is_clean in [true, false] {
-        let found = sort_found(&engine, dir.path(), is_clean).unwrap();
+        let found = flush_found(&engine, dir.path(), is_clean).unwrap();
         assert_eq!(found.next, Sequence(1));
         assert!(engine.hints.is_empty().unwrap());
     }

@@ -1,4 +1,4 @@
-//! Hints for many nodes at once are one block at first, are read from memory, and are sorted into
+//! Hints for many nodes at once are one block at first, are read from memory, and are flushed into
 //! blocks of their queues later: none is lost on the way, none comes twice, and what left meanwhile
 //! never comes back.
 
@@ -67,16 +67,16 @@ fn deliver_all(store: &Store) {
     }
 }
 
-/// Keys of first chunks in a closed store: those of mixed groups, and those of blocks of queues.
+/// Keys of first chunks in a closed store: those of WAL records, and those of blocks of queues.
 fn blocks(dir: &Path) -> (usize, usize) {
     behind_its_back(dir, |db| {
         let hints = db.open_tree("hh/hints").unwrap();
         let keys = hints.iter().keys().map(Result::unwrap);
         let first_chunks =
             keys.filter(|key| key.len() == 27 && key[16] == 1 && key[25..] == [0, 0]);
-        let (mixed, of_queues): (Vec<sled::IVec>, Vec<_>) =
+        let (wal, of_queues): (Vec<sled::IVec>, Vec<_>) =
             first_chunks.partition(|key| key.starts_with(&u64::MAX.to_be_bytes()));
-        (mixed.len(), of_queues.len())
+        (wal.len(), of_queues.len())
     })
 }
 
@@ -92,8 +92,8 @@ fn hints_of_many_nodes_are_one_block_and_each_node_reads_its_own() {
     append_rounds(&store, 0..5, 300);
     assert_pending(&store, 0..5, 300);
     let killed = copy_of(dir.path());
-    let (mixed, of_queues) = blocks(killed.path());
-    assert_few(mixed, 5);
+    let (wal, of_queues) = blocks(killed.path());
+    assert_few(wal, 5);
     assert!(of_queues <= 5, "{of_queues}");
 
     // A crash leaves them to the next open.
@@ -121,12 +121,12 @@ fn hints_of_many_nodes_are_one_block_and_each_node_reads_its_own() {
     append(&store, 1, "x");
     append(&store, 1, "x");
     store.close().unwrap();
-    let (mixed, _) = blocks(dir.path());
-    assert!(mixed <= 1, "all but the last are gone, {mixed} are there");
+    let (wal, _) = blocks(dir.path());
+    assert!(wal <= 1, "all but the last are gone, {wal} are there");
 }
 
 #[test]
-fn when_many_have_gathered_they_are_sorted_while_others_come() {
+fn when_many_have_gathered_they_are_flushed_while_others_come() {
     const BYTES: usize = 8_000;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
@@ -138,13 +138,13 @@ fn when_many_have_gathered_they_are_sorted_while_others_come() {
     assert_pending(&open(killed.path()), 0..100, BYTES);
     store.close().unwrap();
     let (_, of_queues) = blocks(dir.path());
-    // Not one for each of the hints, nor was any sorted twice.
+    // Not one for each of the hints, nor was any flushed twice.
     assert!(of_queues < 100 * NODES as usize / 4, "{of_queues}");
     assert_pending(&open(dir.path()), 0..100, BYTES);
 }
 
 #[test]
-fn what_was_delivered_meanwhile_is_never_sorted() {
+fn what_was_delivered_meanwhile_is_never_flushed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     append_rounds(&store, 0..5, 300);
@@ -159,7 +159,7 @@ fn what_was_delivered_meanwhile_is_never_sorted() {
 }
 
 #[test]
-fn a_node_that_is_removed_stays_so_though_a_mixed_group_has_hints_of_it() {
+fn a_node_that_is_removed_stays_so_though_a_wal_record_has_hints_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     append_rounds(&store, 0..5, 300);
@@ -183,12 +183,12 @@ fn a_node_that_is_removed_stays_so_though_a_mixed_group_has_hints_of_it() {
 }
 
 /// Where the log is not searched, what does not read is lost, and where that ends is told by the
-/// next block that does: nothing of what stands in mixed groups must be lost with it.
+/// next block that does: nothing of what stands in WAL records must be lost with it.
 #[test]
-fn what_is_not_sorted_yet_is_not_taken_for_missing() {
+fn what_is_not_flushed_yet_is_not_taken_for_missing() {
     let dir = tempfile::tempdir().unwrap();
-    let child = child_for("mixed::child")
-        .env("HH_MIXED_IN", dir.path())
+    let child = child_for("wal::child")
+        .env("HH_WAL_IN", dir.path())
         .env("HH_SWITCHED_OFF", "Carving")
         .output()
         .unwrap();
@@ -199,7 +199,7 @@ fn what_is_not_sorted_yet_is_not_taken_for_missing() {
 /// Not a test by itself: the process in which the log is not searched.
 #[test]
 fn child() {
-    let Ok(dir) = std::env::var("HH_MIXED_IN") else {
+    let Ok(dir) = std::env::var("HH_WAL_IN") else {
         return;
     };
     let path = Path::new(&dir).join("db");
@@ -221,7 +221,7 @@ fn child() {
 }
 
 #[test]
-fn a_salvage_has_what_stands_in_mixed_groups() {
+fn a_salvage_has_what_stands_in_wal_records() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     append_rounds(&store, 0..3, 300);
@@ -232,7 +232,7 @@ fn a_salvage_has_what_stands_in_mixed_groups() {
 }
 
 #[test]
-fn a_store_is_written_anew_with_what_stands_in_mixed_groups() {
+fn a_store_is_written_anew_with_what_stands_in_wal_records() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     append_rounds(&store, 0..3, 300);
@@ -268,7 +268,7 @@ fn a_store_that_failed_and_was_opened_again_has_each_once() {
     let (_, of_queues) = blocks(dir.path());
     assert!(
         of_queues <= NODES as usize + 7,
-        "some were sorted twice: {of_queues}"
+        "some were flushed twice: {of_queues}"
     );
 }
 
@@ -286,7 +286,7 @@ fn where_a_pass_ends_the_cursor_of_every_queue_is_behind_what_it_passed_over() {
     for (node, hints) in &taken {
         store.deliver(NodeId(*node), hints).unwrap();
     }
-    // All is sorted before damage is judged, and there is none. From then on no group gets through.
+    // All is flushed before damage is judged, and there is none. From then on no group gets through.
     let (tell, told) = mpsc::channel();
     let failing = Arc::clone(&store);
     store.judge_damage(NodeId(1), queue, move |judged| {

@@ -1,4 +1,4 @@
-//! A mixed group from any bytes: what reads encodes to one that reads the same.
+//! A WAL record from any bytes: what reads encodes to one that reads the same.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use hinted_handoff::{
 };
 use hinted_handoff_fuzz::passes_the_checksum;
 
-const MIXED: QueueRef = QueueRef {
+const WAL: QueueRef = QueueRef {
     node: NodeId(u64::MAX),
     queue: QueueId(0),
 };
@@ -20,14 +20,14 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Refused or not, what was to be checked was checked.
     let _ = read(first, bytes);
     let mut sealed = bytes.to_vec();
-    decoders::seal_block_again(MIXED, first, &mut sealed);
+    decoders::seal_block_again(WAL, first, &mut sealed);
     passes_the_checksum(read(first, &sealed));
 });
 
 fn read(first: Sequence, bytes: &[u8]) -> Result<(), String> {
-    let again = decoders::mixed(first, &decoders::cut(bytes))?;
-    assert_eq!(decoders::mixed(first, &again)?, again);
+    let again = decoders::wal_record(first, &decoders::cut(bytes))?;
+    assert_eq!(decoders::wal_record(first, &again)?, again);
     let other_first = Sequence(first.0 ^ 1);
-    assert!(decoders::mixed(other_first, &decoders::cut(bytes)).is_err());
+    assert!(decoders::wal_record(other_first, &decoders::cut(bytes)).is_err());
     Ok(())
 }
