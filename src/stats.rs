@@ -243,8 +243,8 @@ pub struct StoreStats {
     pub engine_bytes: u64,
     /// Times it failed and was opened again by itself since open.
     pub reopened: u64,
-    /// Times it was written anew since open, to give disk space back.
-    pub rewritten: u64,
+    /// Times it was compacted since open, to give disk space back.
+    pub compactions: u64,
     /// Length of the engine's log in bytes, which is nearly all that the store takes on the disk; 0
     /// while it is closed.
     pub log_bytes: u64,

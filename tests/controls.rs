@@ -352,11 +352,11 @@ fn lost_group(dir: &Path) -> Held {
 }
 
 fn killed_with_a_new_generation(dir: &Path) -> Held {
-    let mut child = itself("write anew", dir)
-        .env("HH_FAILPOINT", "rewrite: named/abort/1")
+    let mut child = itself("compact", dir)
+        .env("HH_FAILPOINT", "compact: named/abort/1")
         .spawn()
         .unwrap();
-    must(!wait(&mut child)?, "it was not written anew")?;
+    must(!wait(&mut child)?, "it was not compacted")?;
     let store = Store::open(&config(dir), Box::new(|_| {})).map_err(|it| it.to_string())?;
     let found = hints(&store, NODE).len();
     must(
@@ -365,12 +365,12 @@ fn killed_with_a_new_generation(dir: &Path) -> Held {
     )
 }
 
-fn writes_itself_anew(dir: &Path) -> Held {
+fn compacts_itself(dir: &Path) -> Held {
     let store = open(dir);
     for number in 0..20 {
         append(&store, NODE, noise(500, number));
     }
-    store.rewrite_eagerly(true);
+    store.compact_eagerly(true);
     loop {
         thread::sleep(Duration::from_millis(10));
     }
@@ -430,7 +430,7 @@ fn as_child() -> Option<ExitCode> {
     let known = SCENARIOS.iter().find(|it| it.promise == name);
     let run = match known {
         Some(scenario) => scenario.run,
-        None if name == "write anew" => writes_itself_anew,
+        None if name == "compact" => compacts_itself,
         None => refuses_to_open,
     };
     if word != "child" {

@@ -99,7 +99,7 @@ fn run(seed: u64, number: u64, lives: u64, switched_off: &str) -> Result<Counts,
         child.env("RUST_BACKTRACE", "0");
         child.env("HH_SWITCHED_OFF", switched_off);
         if !number.is_multiple_of(3) {
-            child.env("HH_REWRITES", "eager");
+            child.env("HH_COMPACTION", "eager");
         }
         let after = Duration::from_millis(random.u64(LIFE_MS_MAX / 2..LIFE_MS_MAX));
         let over = AtomicBool::new(last);

@@ -23,7 +23,7 @@ fn series(seed: u64, lives: u64) -> crash::Series {
         switched_off: "",
         removals_percent: 10,
         while_opening_percent: 80,
-        rewrites: true,
+        compacts: true,
         life_ms_max: 150,
     }
 }

@@ -7,7 +7,7 @@
 //! delivers all that is left. An abort ends the process. An error fails the store, which mends
 //! itself. A panic of the engine is final for the process. A point that no life comes to fails the
 //! suite. For the steps of a rebuild the first life ends well, and then a segment's header is
-//! damaged; for those of a rewrite all lives rewrite all the time. `HH_POINT` runs only the points
+//! damaged; for those of a compaction all lives compact all the time. `HH_POINT` runs only the points
 //! whose names begin so.
 //!
 //! The points of transactions, and those of committing, appending, acknowledging and closing again,
@@ -94,7 +94,7 @@ fn run(
         syncs_percent: if operates { 5 } else { 60 },
         switched_off: "",
         while_opening_percent: 0,
-        rewrites: point.starts_with("rewrite"),
+        compacts: point.starts_with("compact: "),
         removals_percent: if point.starts_with("drop") { 40 } else { 3 },
         life_ms_max: 0,
     };

@@ -100,7 +100,7 @@ pub async fn run(settings: &Settings, place: &Place) -> Outcome<()> {
     }
     settle(&handoff).await?;
     let left = allocated_bytes(&dir)?;
-    let rewritten = handoff.stats().store.rewritten;
+    let compactions = handoff.stats().store.compactions;
     handoff.shutdown().await?;
 
     let seconds = |it: Duration| format!("{:.1}", it.as_secs_f64());
@@ -113,7 +113,7 @@ pub async fn run(settings: &Settings, place: &Place) -> Outcome<()> {
     row("drained after, s", seconds(drained), "");
     row("space given back after, s", seconds(given_back), "");
     row("left on disk, MiB", mib(Some(left)), "64");
-    row("times written anew", rewritten.to_string(), "");
+    row("compactions", compactions.to_string(), "");
     let spans = [
         ("while it drains", Duration::ZERO..drained),
         ("while space is given back", drained..given_back),

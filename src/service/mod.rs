@@ -376,11 +376,11 @@ impl<P: Payload> HintedHandoff<P> {
         Ok((held, told))
     }
 
-    /// Has the store written anew all the time, or no longer.
+    /// Has the store compacted all the time, or no longer.
     #[cfg(feature = "internals")]
     #[doc(hidden)]
-    pub fn rewrite_eagerly(&self, eager: bool) {
-        self.inner.store.rewrite_eagerly(eager);
+    pub fn compact_eagerly(&self, eager: bool) {
+        self.inner.store.compact_eagerly(eager);
     }
 
     /// Makes the commits of the store work again.

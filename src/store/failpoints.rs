@@ -26,7 +26,7 @@ pub struct Faults {
     #[cfg(feature = "internals")]
     commit: AtomicU8,
     #[cfg(feature = "internals")]
-    rewrites: AtomicBool,
+    compacts: AtomicBool,
 }
 
 impl Faults {
@@ -35,24 +35,24 @@ impl Faults {
         self.commit.store(fault as u8, Relaxed);
     }
 
-    /// Has the store written anew all the time, whatever is in it, or no longer.
+    /// Has the store compacted all the time, whatever is in it, or no longer.
     #[cfg(feature = "internals")]
-    pub fn on_rewrites(&self, eager: bool) {
-        self.rewrites.store(eager, Relaxed);
+    pub fn on_compaction(&self, eager: bool) {
+        self.compacts.store(eager, Relaxed);
     }
 
-    /// Whether the store is to be written anew all the time: a test says so, for this store or, by
-    /// `HH_REWRITES=eager`, for all.
+    /// Whether the store is to be compacted all the time: a test says so, for this store or, by
+    /// `HH_COMPACTION=eager`, for all.
     #[cfg(feature = "internals")]
-    pub fn rewrites_eagerly(&self) -> bool {
+    pub fn compacts_eagerly(&self) -> bool {
         static ALL: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-        let all = ALL.get_or_init(|| std::env::var("HH_REWRITES").is_ok_and(|it| it == "eager"));
-        *all || self.rewrites.load(Relaxed)
+        let all = ALL.get_or_init(|| std::env::var("HH_COMPACTION").is_ok_and(|it| it == "eager"));
+        *all || self.compacts.load(Relaxed)
     }
 
     /// Only tests ask for it.
     #[cfg(not(feature = "internals"))]
-    pub fn rewrites_eagerly(&self) -> bool {
+    pub fn compacts_eagerly(&self) -> bool {
         false
     }
 
@@ -227,14 +227,14 @@ pub const POINTS: [&str; 57] = [
     "commit: before fsync",
     "commit: durable",
     "commit: published",
-    "rewrite: announced",
-    "rewrite: begun",
-    "rewrite: copied",
-    "rewrite: caught up",
-    "rewrite: named",
-    "rewrite: taken up",
-    "rewrite: old closed",
-    "rewrite: old removed",
+    "compact: announced",
+    "compact: begun",
+    "compact: copied",
+    "compact: caught up",
+    "compact: named",
+    "compact: taken up",
+    "compact: old closed",
+    "compact: old removed",
     "close: settled",
     "close: engine closed",
 ];

@@ -102,7 +102,7 @@ use crate::{
     types::StoreId,
 };
 use commit::committer::Committer;
-use maintain::compact::thread::Rewriter;
+use maintain::compact::thread::Compactor;
 use pipeline::{
     asked::Asked, control::Control, done::ControlDone, shared::Shared, watchdog::StopSignal,
 };
@@ -112,7 +112,7 @@ use state::limits::Limits;
 pub struct Store {
     shared: Arc<Shared>,
     stop_watchdog: Arc<StopSignal>,
-    stop_rewriter: Arc<StopSignal>,
+    stop_compactor: Arc<StopSignal>,
     /// Taken by whoever closes first, who holds the lock until all is done; only closers take it.
     threads: Mutex<Option<Threads>>,
     commit_timeout: Duration,
@@ -133,8 +133,8 @@ impl fmt::Debug for Store {
 struct Threads {
     committer: JoinHandle<()>,
     watchdog: JoinHandle<()>,
-    /// None in a shared database, which is never written anew.
-    rewriter: Option<JoinHandle<()>>,
+    /// None in a shared database, which is never compacted.
+    compactor: Option<JoinHandle<()>>,
 }
 
 impl Store {
@@ -182,12 +182,12 @@ impl Store {
                 Box::new(move || pipeline::watchdog::run(&shared, &stop, timeout)),
             )?
         };
-        let stop_rewriter = Arc::new(StopSignal::default());
-        let rewriter = match committer.home.directory() {
+        let stop_compactor = Arc::new(StopSignal::default());
+        let compactor = match committer.home.directory() {
             Some(directory) => {
-                let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop_rewriter));
-                let rewriter = Rewriter::new(shared, directory, stop);
-                Some(spawn("hh-rewrite", Box::new(move || rewriter.run()))?)
+                let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop_compactor));
+                let compactor = Compactor::new(shared, directory, stop);
+                Some(spawn("hh-compact", Box::new(move || compactor.run()))?)
             }
             None => None,
         };
@@ -204,11 +204,11 @@ impl Store {
         Ok(Store {
             shared,
             stop_watchdog,
-            stop_rewriter,
+            stop_compactor,
             threads: Mutex::new(Some(Threads {
                 committer,
                 watchdog,
-                rewriter,
+                compactor,
             })),
             commit_timeout: config.commit_timeout,
             limited: Limits::of(config).is_any() || config.max_disk_bytes.is_some(),
@@ -289,7 +289,7 @@ impl Store {
         let Some(threads) = threads.take() else {
             return Ok(());
         };
-        self.stop_rewriter.stop();
+        self.stop_compactor.stop();
         let (tell, told) = mpsc::channel();
         let done = move |result| {
             // Nobody listens any more if the wait below gave up.
@@ -311,8 +311,8 @@ impl Store {
                 }
             }
         };
-        if let Some(rewriter) = threads.rewriter {
-            self.await_rewriter(rewriter);
+        if let Some(compactor) = threads.compactor {
+            self.await_compactor(compactor);
         }
         self.stop_watchdog.stop();
         // A hung thread cannot be joined. It keeps the lock, as it should: its writes may yet land.
@@ -326,17 +326,17 @@ impl Store {
 
     /// Waits until the directory is left as it is, but not for one that hangs: that keeps the
     /// directory's lock.
-    fn await_rewriter(&self, rewriter: JoinHandle<()>) {
+    fn await_compactor(&self, compactor: JoinHandle<()>) {
         let started = Instant::now();
-        while !rewriter.is_finished() {
+        while !compactor.is_finished() {
             if started.elapsed() > self.commit_timeout {
-                tracing::error!("writing the store anew hangs; it keeps the directory's lock");
+                tracing::error!("compacting the store hangs; it keeps the directory's lock");
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         // What panics inside was caught there.
-        let _ = rewriter.join();
+        let _ = compactor.join();
     }
 }
 

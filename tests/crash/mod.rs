@@ -62,15 +62,15 @@ pub struct Series {
     pub removals_percent: u8,
     /// Of a hundred stops, how many come while the store is opening or just open.
     pub while_opening_percent: u64,
-    /// Whether the store is written anew all the time.
-    pub rewrites: bool,
+    /// Whether the store is compacted all the time.
+    pub compacts: bool,
     /// Longest time to let the other lives go on.
     pub life_ms_max: u64,
 }
 
 impl Series {
     /// By turns in both durabilities, with small hints and large ones, and most of them with
-    /// rewrites.
+    /// compactions.
     pub fn by_turns(seed: u64, number: u64, lives: u64) -> Self {
         Series {
             host: Host::Plain,
@@ -82,7 +82,7 @@ impl Series {
             switched_off: "",
             removals_percent: 3,
             while_opening_percent: 50,
-            rewrites: !number.is_multiple_of(3),
+            compacts: !number.is_multiple_of(3),
             life_ms_max: 400,
         }
     }
@@ -176,8 +176,8 @@ pub fn child(store: &Path, series: &Series, life: u64, drain: bool) -> Command {
         // By turns hints of WAL records are flushed all the time, and left for the next open.
         command.env("HH_FLUSH_FROM_BYTES", "16384");
     }
-    if series.rewrites {
-        command.env("HH_REWRITES", "eager");
+    if series.compacts {
+        command.env("HH_COMPACTION", "eager");
     }
     if !series.switched_off.is_empty() {
         command.env("HH_SWITCHED_OFF", series.switched_off);

@@ -27,8 +27,8 @@ pub struct Series {
     /// Safeguards that a control switches off.
     pub switched_off: &'static str,
     pub stress: Stress,
-    /// Whether the store is written anew all the time.
-    pub rewrites: bool,
+    /// Whether the store is compacted all the time.
+    pub compacts: bool,
 }
 
 impl Series {
@@ -48,7 +48,7 @@ impl Series {
             },
             switched_off: "",
             stress: Stress::Mixed,
-            rewrites: by(4),
+            compacts: by(4),
         }
     }
 
@@ -115,8 +115,8 @@ impl Series {
         if life % 2 == 1 {
             command.env("HH_FLUSH_FROM_BYTES", "16384");
         }
-        if self.rewrites {
-            command.env("HH_REWRITES", "eager");
+        if self.compacts {
+            command.env("HH_COMPACTION", "eager");
         }
         if !self.switched_off.is_empty() {
             command.env("HH_SWITCHED_OFF", self.switched_off);

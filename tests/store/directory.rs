@@ -287,7 +287,13 @@ fn a_first_open_that_died_anywhere_is_no_obstacle() {
 
 #[test]
 fn a_directory_that_holds_any_file_of_ours_is_no_strangers() {
-    for name in ["LOCK", "OPENING", "OPENING.new", "CURRENT.new", "REWRITE"] {
+    for name in [
+        "LOCK",
+        "OPENING",
+        "OPENING.new",
+        "CURRENT.new",
+        "COMPACTION",
+    ] {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(name), "1\n").unwrap();
         let store = open(dir.path());

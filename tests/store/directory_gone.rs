@@ -252,13 +252,13 @@ fn an_fsync_that_fails_in_a_directory_that_was_moved_is_told_there_and_nowhere_e
 }
 
 #[test]
-fn a_rewrite_under_way_changes_nothing_at_the_path_of_a_directory_that_is_gone() {
+fn a_compaction_under_way_changes_nothing_at_the_path_of_a_directory_that_is_gone() {
     let root = tempfile::tempdir().unwrap();
     let (dir, moved) = (root.path().join("store"), root.path().join("moved"));
     for number in 0..6 {
         let first = open(&dir);
         append(&first, OTHER, "of the first");
-        first.rewrite_eagerly(true);
+        first.compact_eagerly(true);
         std::thread::sleep(Duration::from_millis(number * 11));
         fs::rename(&dir, &moved).unwrap();
         let second = open(&dir);

@@ -260,9 +260,9 @@ async fn large_hints_that_come_at_once_do_not_exceed_the_bound_of_the_disk() {
     handoff.shutdown().await.unwrap();
 }
 
-/// Nothing else than writing the store anew makes the log shorter.
+/// Nothing else than compaction makes the log shorter.
 #[test]
-fn a_log_that_is_longer_than_a_bound_that_is_set_later_is_written_anew_once_all_has_left() {
+fn a_log_that_is_longer_than_a_bound_that_is_set_later_is_compacted_once_all_has_left() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for round in 0..280 {
@@ -353,7 +353,7 @@ fn nothing_is_written_to_the_log_of_a_store_that_has_nothing_to_do() {
         }
     }
     // Segments that are half full would be emptied by sled. With less in them the store would be
-    // written anew.
+    // compacted.
     for node in 1..=2 {
         let last = hints(&store, node).pop().unwrap();
         store

@@ -103,7 +103,7 @@ async fn a_drained_outage_gives_its_space_back_while_writes_and_replay_go_on() {
     }
     let outage = bytes_on_disk(dir.path());
     assert!(outage > 2 * LEFT_BYTES_MAX - 16 * MIB, "{outage} bytes");
-    assert_eq!(handoff.stats().store.rewritten, 0);
+    assert_eq!(handoff.stats().store.compactions, 0);
     // It ends, and the host goes on writing.
     writer.follow(|_| Reply::Take);
     writer.follow_pings(|_| Reply::Take);
@@ -127,7 +127,7 @@ async fn a_drained_outage_gives_its_space_back_while_writes_and_replay_go_on() {
     let pending = || handoff.stats().store.pending.hints;
     soon("all is delivered", || pending() == 0).await;
     assert_eq!(came(&writer), expected, "each once, in order");
-    assert_eq!(handoff.stats().store.rewritten, 1);
+    assert_eq!(handoff.stats().store.compactions, 1);
     assert!(matches!(handoff.health(), Health::Serving));
     handoff.shutdown().await.unwrap();
     assert_eq!(names(dir.path()), ["CURRENT", "LOCK", "gen-000002"]);
@@ -163,7 +163,7 @@ fn shown(store: &Store) -> String {
 }
 
 #[test]
-fn whatever_is_in_a_store_is_the_same_after_it_was_written_anew() {
+fn whatever_is_in_a_store_is_the_same_after_it_was_compacted() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for number in 0..40 {
@@ -190,7 +190,7 @@ fn whatever_is_in_a_store_is_the_same_after_it_was_written_anew() {
     sync(&store);
     let before = shown(&store);
     for _ in 0..3 {
-        rewrites_once_more(&store);
+        compacts_once_more(&store);
     }
     assert_eq!(shown(&store), before);
     store.close().unwrap();
@@ -199,15 +199,15 @@ fn whatever_is_in_a_store_is_the_same_after_it_was_written_anew() {
     assert!(store.stats().damage.is_empty());
 }
 
-fn rewrites_once_more(store: &Store) {
-    let before = store.stats().rewritten;
-    store.rewrite_eagerly(true);
+fn compacts_once_more(store: &Store) {
+    let before = store.stats().compactions;
+    store.compact_eagerly(true);
     let started = Instant::now();
-    while store.stats().rewritten == before {
-        assert!(started.elapsed() < PATIENCE, "it is not written anew");
+    while store.stats().compactions == before {
+        assert!(started.elapsed() < PATIENCE, "it is not compacted");
         std::thread::sleep(Duration::from_millis(5));
     }
-    store.rewrite_eagerly(false);
+    store.compact_eagerly(false);
 }
 
 #[test]
@@ -218,12 +218,12 @@ fn a_copy_that_fails_is_given_up_and_the_store_goes_on_with_what_it_has() {
         append(&store, 1, "kept");
         // Nobody else commits meanwhile.
         store.inject(fault);
-        store.rewrite_eagerly(true);
+        store.compact_eagerly(true);
         std::thread::sleep(Duration::from_millis(100));
         assert!(matches!(store.health(), Health::Serving), "{fault:?}");
-        assert_eq!(store.stats().rewritten, 0);
+        assert_eq!(store.stats().compactions, 0);
         store.inject(CommitFault::None);
-        rewrites_once_more(&store);
+        compacts_once_more(&store);
         append(&store, 1, "works");
         store.close().unwrap();
         let names = names(dir.path());
@@ -236,15 +236,15 @@ fn a_copy_that_fails_is_given_up_and_the_store_goes_on_with_what_it_has() {
 /// than give the copy up.
 #[test]
 fn child() {
-    let Ok(dir) = std::env::var("HH_REWRITES_IN") else {
+    let Ok(dir) = std::env::var("HH_COMPACTS_IN") else {
         return;
     };
     let store = open(Path::new(&dir));
     append(&store, 1, "kept");
     match std::env::var("HH_FAILPOINT").unwrap().contains("stall") {
-        true => opened_again_beside_a_stalled_rewrite(&store, Path::new(&dir)),
+        true => opened_again_beside_a_stalled_compaction(&store, Path::new(&dir)),
         false => {
-            rewrites_once_more(&store);
+            compacts_once_more(&store);
             assert_eq!(store.stats().reopened, 0, "it failed");
         }
     }
@@ -252,18 +252,18 @@ fn child() {
     store.close().unwrap();
 }
 
-/// The rewrite has been announced, and nothing more.
-fn opened_again_beside_a_stalled_rewrite(store: &Store, dir: &Path) {
-    let is_announced = || dir.join("REWRITE").exists();
-    store.rewrite_eagerly(true);
+/// The compaction has been announced, and nothing more.
+fn opened_again_beside_a_stalled_compaction(store: &Store, dir: &Path) {
+    let is_announced = || dir.join("COMPACTION").exists();
+    store.compact_eagerly(true);
     until("announced", is_announced);
-    store.rewrite_eagerly(false);
+    store.compact_eagerly(false);
     store.inject(CommitFault::Fail);
     let refused = try_append(store, 2, vec![hint(1, "unknown")]).remove(0);
     assert!(refused.is_err());
     store.inject(CommitFault::None);
     until("given up", || store.stats().reopened > 0 || !is_announced());
-    assert!(!is_announced(), "opened again while it is written anew");
+    assert!(!is_announced(), "opened again while it is compacted");
     until("mended", || matches!(store.health(), Health::Serving));
 }
 
@@ -271,7 +271,7 @@ fn opened_again_beside_a_stalled_rewrite(store: &Store, dir: &Path) {
 fn child_with(failpoint: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let output = child_for("space::child")
-        .env("HH_REWRITES_IN", dir.path())
+        .env("HH_COMPACTS_IN", dir.path())
         .env("HH_FAILPOINT", failpoint)
         .output()
         .unwrap();
@@ -285,21 +285,21 @@ fn child_with(failpoint: &str) -> String {
 fn wherever_a_copy_fails_it_alone_is_given_up() {
     for point in ["announced", "begun", "copied", "caught up"] {
         for action in ["error", "panic"] {
-            child_with(&format!("rewrite: {point}/{action}/1"));
+            child_with(&format!("compact: {point}/{action}/1"));
         }
     }
 }
 
 #[test]
-fn a_store_that_fails_is_not_opened_again_beside_a_rewrite_that_goes_on() {
-    child_with("rewrite: announced/stall/1");
+fn a_store_that_fails_is_not_opened_again_beside_a_compaction_that_goes_on() {
+    child_with("compact: announced/stall/1");
 }
 
 #[test]
-fn a_store_that_fails_while_it_is_written_anew_mends_itself_and_loses_nothing() {
+fn a_store_that_fails_while_it_is_compacted_mends_itself_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.rewrite_eagerly(true);
+    store.compact_eagerly(true);
     let mut answered = Vec::new();
     // The waits before it is opened again grow.
     for round in 0..5 {
@@ -316,7 +316,7 @@ fn a_store_that_fails_while_it_is_written_anew_mends_itself_and_loses_nothing() 
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-    rewrites_once_more(&store);
+    compacts_once_more(&store);
     let mut found: Vec<Bytes> = Vec::new();
     // One queue after the other: each failure began a new one.
     while let Some(last) = hints(&store, 1).last().cloned() {
@@ -340,7 +340,7 @@ fn a_copy_that_hangs_is_in_nobodys_way_but_keeps_the_directory() {
     let store = try_open().unwrap();
     append(&store, 1, "kept");
     store.inject(CommitFault::Hang);
-    store.rewrite_eagerly(true);
+    store.compact_eagerly(true);
     // Long enough for the watchdog to see it.
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(payloads(&store, 1), ["kept"]);
@@ -363,7 +363,7 @@ fn a_copy_that_hangs_is_in_nobodys_way_but_keeps_the_directory() {
 
 /// sled dropped a block that is in its log still; replay will find it there, so that log must stay.
 #[test]
-fn a_store_that_misses_hints_is_not_written_anew_before_they_were_looked_for() {
+fn a_store_that_misses_hints_is_not_compacted_before_they_were_looked_for() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for text in ["first", "missing", "last"] {
@@ -376,20 +376,20 @@ fn a_store_that_misses_hints_is_not_written_anew_before_they_were_looked_for() {
         hints.remove(key).unwrap();
     });
     let store = open(dir.path());
-    store.rewrite_eagerly(true);
+    store.compact_eagerly(true);
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(store.stats().rewritten, 0);
+    assert_eq!(store.stats().compactions, 0);
     let first = hints(&store, 1).remove(0);
     store.ack(NodeId(1), first.mark, Leave::Delivered).unwrap();
     judge(&store, 1);
     assert_eq!(payloads(&store, 1), ["missing", "last"]);
-    rewrites_once_more(&store);
+    compacts_once_more(&store);
     assert_eq!(payloads(&store, 1), ["missing", "last"]);
 }
 
 #[test]
-fn what_a_rewrite_left_is_removed_by_the_next_open_and_nothing_else_is() {
-    let copied = |left: &str, current: &str, rewrite: &str| {
+fn what_a_compaction_left_is_removed_by_the_next_open_and_nothing_else_is() {
+    let copied = |left: &str, current: &str, compaction: &str| {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         append(&store, 1, "kept");
@@ -398,7 +398,7 @@ fn what_a_rewrite_left_is_removed_by_the_next_open_and_nothing_else_is() {
         fs::create_dir(&left).unwrap();
         copy_files(&generation(dir.path()), &left);
         fs::write(dir.path().join("CURRENT"), format!("{current}\n")).unwrap();
-        fs::write(dir.path().join("REWRITE"), rewrite).unwrap();
+        fs::write(dir.path().join("COMPACTION"), compaction).unwrap();
         let store = open(dir.path());
         assert_eq!(payloads(&store, 1), ["kept"]);
         store.close().unwrap();
@@ -413,7 +413,7 @@ fn what_a_rewrite_left_is_removed_by_the_next_open_and_nothing_else_is() {
     assert_eq!(copied("gen-000002", "gen-000002", marker), ["gen-000002"]);
     let marker = "gen-999999 gen-1000000\n";
     assert_eq!(copied("gen-1000000", "gen-000001", marker), ["gen-000001"]);
-    // What it does not name is no rewrite's: it is moved aside, as after any other change.
+    // What it does not name is no compaction's: it is moved aside, as after any other change.
     for marker in ["", "gen-000001", "gen-000001 ../hints", "gen-000001 notes"] {
         let left = copied("gen-000002", "gen-000001", marker);
         assert_eq!(left.len(), 2, "{marker}: {left:?}");

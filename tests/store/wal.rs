@@ -232,13 +232,13 @@ fn a_salvage_has_what_stands_in_wal_records() {
 }
 
 #[test]
-fn a_store_is_written_anew_with_what_stands_in_wal_records() {
+fn a_store_is_compacted_with_what_stands_in_wal_records() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     append_rounds(&store, 0..3, 300);
-    store.rewrite_eagerly(true);
-    until("rewritten", || store.stats().rewritten >= 2);
-    store.rewrite_eagerly(false);
+    store.compact_eagerly(true);
+    until("compacted", || store.stats().compactions >= 2);
+    store.compact_eagerly(false);
     assert_pending(&store, 0..3, 300);
     // Not copied: the old generation is being removed.
     store.close().unwrap();

@@ -3,9 +3,9 @@
 use crate::store::{Store, failpoints::CommitFault};
 
 impl Store {
-    /// Has the store written anew all the time, or no longer.
-    pub fn rewrite_eagerly(&self, eager: bool) {
-        self.shared.faults.on_rewrites(eager);
+    /// Has the store compacted all the time, or no longer.
+    pub fn compact_eagerly(&self, eager: bool) {
+        self.shared.faults.on_compaction(eager);
     }
 
     /// The most that the log grew by between two fsyncs, in bytes, since this was asked last or it

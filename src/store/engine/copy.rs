@@ -25,7 +25,7 @@ use crate::{
 const KEYS_IN_A_RANGE: usize = 2_000;
 
 /// A generation that is made equal to another.
-pub struct Copy {
+pub struct GenerationCopy {
     pub engine: Arc<Engine>,
     /// Its name.
     pub generation: String,
@@ -49,7 +49,7 @@ pub struct Changes {
     bytes: usize,
 }
 
-const ACTION: &str = "write the store anew";
+const ACTION: &str = "compact the store";
 
 fn failed(error: table::Error) -> StorageError {
     StorageError::new(ACTION, error)
@@ -61,7 +61,7 @@ fn next(
     entries.next().transpose().map_err(failed)
 }
 
-impl Copy {
+impl GenerationCopy {
     /// Finds what differs in the next range of a pass; `None` behind the last.
     pub fn differences(
         &self,
@@ -161,7 +161,7 @@ mod tests {
     }
 
     /// One pass.
-    fn pass(copy: &Copy, in_use: &Engine) -> usize {
+    fn pass(copy: &GenerationCopy, in_use: &Engine) -> usize {
         let mut pass = Pass::default();
         while let Some(changes) = copy.differences(in_use, &mut pass).unwrap() {
             assert!(changes.bytes <= GROUP_BYTES);
@@ -186,7 +186,7 @@ mod tests {
             in_use.hints.0.insert(key(number), vec![1; 1000]).unwrap();
         }
         in_use.nodes.0.insert("a", "node").unwrap();
-        let copy = Copy {
+        let copy = GenerationCopy {
             engine: Arc::new(open("gen-000002")),
             generation: "gen-000002".to_owned(),
             of: "gen-000001".to_owned(),

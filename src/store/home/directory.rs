@@ -1,4 +1,4 @@
-//! The store's directory: `LOCK`, `CURRENT`, `OPENING`, `REWRITE`, the generations, and what is
+//! The store's directory: `LOCK`, `CURRENT`, `OPENING`, `COMPACTION`, the generations, and what is
 //! moved aside.
 //!
 //! Names in it are changed relative to the directory that is held open, and only while its path
@@ -32,9 +32,9 @@ use crate::{
 const LOCK: &str = "LOCK";
 const CURRENT: &str = "CURRENT";
 const OPENING: &str = "OPENING";
-/// Names the generation that is written anew and the one that it is written into, while both may be
+/// Names the generation that is compacted and the one that it is written into, while both may be
 /// there.
-const REWRITE: &str = "REWRITE";
+const COMPACTION: &str = "COMPACTION";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
 /// A process that was just killed, or a handle just dropped, may need a moment to let go.
@@ -89,7 +89,7 @@ impl Directory {
     }
 
     /// The right to put one generation in the place of another while the store is open: held for
-    /// the whole of a rewrite, or of a reopen. `None` if somebody has it for longer than this.
+    /// the whole of a compaction, or of a reopen. `None` if somebody has it for longer than this.
     pub fn change(&self, patience: Duration) -> Option<MutexGuard<'_, ()>> {
         self.changing.try_lock_for(patience)
     }
@@ -207,20 +207,20 @@ impl Directory {
         Ok(name)
     }
 
-    /// Says durably that the generation `of` is going to be written anew, and into which one;
+    /// Says durably that the generation `of` is going to be compacted, and into which one;
     /// returns the name of that.
-    pub fn begin_rewrite(&self, of: &str) -> Result<String, OpenError> {
+    pub fn begin_compaction(&self, of: &str) -> Result<String, OpenError> {
         let into = self.unused_generation()?;
         let text = format!("{of} {into}\n");
-        self.changed()?.replace(REWRITE, text.as_bytes())?;
+        self.changed()?.replace(COMPACTION, text.as_bytes())?;
         Ok(into)
     }
 
-    /// Removes what a rewrite leaves: the old generation once `CURRENT` names the new one, else the
-    /// new one. Does nothing if there was no rewrite. Not to be called while it is in doubt what
+    /// Removes what a compaction leaves: the old generation once `CURRENT` names the new one, else the
+    /// new one. Does nothing if there was no compaction. Not to be called while it is in doubt what
     /// `CURRENT` names.
-    pub fn end_rewrite(&self) -> Result<(), OpenError> {
-        let Some(text) = self.text(REWRITE)? else {
+    pub fn end_compaction(&self) -> Result<(), OpenError> {
+        let Some(text) = self.text(COMPACTION)? else {
             return Ok(());
         };
         let Some(current) = self.text(CURRENT)? else {
@@ -236,15 +236,15 @@ impl Directory {
             self.remove_generation(done_with)?;
         }
         let folder = self.changed()?;
-        folder.remove(REWRITE)?;
+        folder.remove(COMPACTION)?;
         folder.sync()
     }
 
-    /// Takes a rewrite back: `of` is the one in use, as it was. If this fails it is in doubt which
+    /// Takes a compaction back: `of` is the one in use, as it was. If this fails it is in doubt which
     /// one `CURRENT` will name after a crash, and both are left.
-    pub fn abandon_rewrite(&self, of: &str) -> Result<(), OpenError> {
+    pub fn abandon_compaction(&self, of: &str) -> Result<(), OpenError> {
         self.set_current(of)?;
-        self.end_rewrite()
+        self.end_compaction()
     }
 
     fn remove_generation(&self, name: &str) -> Result<(), OpenError> {
@@ -373,7 +373,7 @@ fn check(path: &Path) -> Result<(), DirectoryProblem> {
         return Ok(());
     }
     // What a first open leaves, the next one goes on with. Others have files of these names, too.
-    let left = [LOCK, CURRENT, OPENING, REWRITE, "lost+found"];
+    let left = [LOCK, CURRENT, OPENING, COMPACTION, "lost+found"];
     let is_left = |name: &String| left.contains(&name.strip_suffix(NEW).unwrap_or(name));
     match found.into_iter().find(|name| !is_left(name)) {
         Some(entry) => Err(DirectoryProblem::Foreign { entry }),

@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub enum Home {
-    /// A directory of its own, and the generation in use. Whoever rewrites generations has the
+    /// A directory of its own, and the generation in use. Whoever compacts generations has the
     /// directory, too, so that its lock is held until that is over.
     Owned {
         directory: Arc<Directory>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     store::{
-        engine::{copy::Copy, generation::Engine},
+        engine::{copy::GenerationCopy, generation::Engine},
         format::keys::QueueRef,
         pipeline::{done::ControlDone, node_request::Request as NodesRequest},
     },
@@ -25,7 +25,7 @@ pub enum Control {
     Flush(ControlDone<()>),
     /// Go on with this copy of the generation in use: answered with the old engine, or with none if
     /// the copy is too far behind.
-    Switch(Arc<Copy>, ControlDone<Option<Arc<Engine>>>),
+    Switch(Arc<GenerationCopy>, ControlDone<Option<Arc<Engine>>>),
     /// The last request: commit all, leave `CLEAN`, drop the engine.
     Close(ControlDone<()>),
 }

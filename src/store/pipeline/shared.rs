@@ -61,8 +61,8 @@ pub struct Shared {
     pub(super) condition: Mutex<Condition>,
     pub(super) serving: AtomicBool,
     pub busy: Busy,
-    /// The same of the thread that writes the store anew.
-    pub rewriting: Busy,
+    /// The same of the thread that compacts the store.
+    pub compacting: Busy,
     /// Whether space of hints that are done with waits to be trimmed; written by the commit thread.
     pub trimming: AtomicBool,
     pub counters: Counters,
@@ -101,7 +101,7 @@ pub struct Counters {
     pub refused_for_space: AtomicU64,
     pub fsyncs_of_closed_engines: AtomicU64,
     pub reopened: AtomicU64,
-    pub rewritten: AtomicU64,
+    pub compactions: AtomicU64,
     pub refused_when_full: AtomicU64,
 }
 
@@ -132,7 +132,7 @@ impl Shared {
             }),
             serving: AtomicBool::new(true),
             busy: Busy::default(),
-            rewriting: Busy::default(),
+            compacting: Busy::default(),
             // Until the commit thread has looked.
             trimming: AtomicBool::new(true),
             counters: Counters::default(),
@@ -202,7 +202,7 @@ impl Shared {
             conflicts: counters.conflicts.load(Relaxed),
             engine_bytes: counters.engine_bytes.load(Relaxed),
             reopened: counters.reopened.load(Relaxed),
-            rewritten: counters.rewritten.load(Relaxed),
+            compactions: counters.compactions.load(Relaxed),
             log_bytes,
             refused_for_space: counters.refused_for_space.load(Relaxed),
             refused_when_full: counters.refused_when_full.load(Relaxed),

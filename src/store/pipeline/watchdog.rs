@@ -74,8 +74,8 @@ impl Watched {
 /// back after it was given up has failed, no more: then the store can open itself again.
 pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
     let every = (timeout / 4).min(Duration::from_secs(1));
-    let (mut commit, mut rewrite) = (Watched::default(), Watched::default());
-    let (mut commit_hangs, mut rewrite_hangs) = (false, false);
+    let (mut commit, mut compaction) = (Watched::default(), Watched::default());
+    let (mut commit_hangs, mut compaction_hangs) = (false, false);
     let mut looked = Instant::now();
     while !stop.wait(every) {
         if let Some(on_look) = shared.on_look.get() {
@@ -83,13 +83,13 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
         }
         let passed = looked.elapsed().min(every * 2);
         looked = Instant::now();
-        let hung_before = (commit_hangs, rewrite_hangs);
+        let hung_before = (commit_hangs, compaction_hangs);
         commit_hangs = commit.look(&shared.busy, passed) > timeout && !is_off(Safeguard::Watchdog);
-        rewrite_hangs = rewrite.look(&shared.rewriting, passed) > timeout;
-        let rewrite_text =
-            "writing the store anew hangs; restart the process if it does not come back";
-        if rewrite_hangs && !hung_before.1 {
-            tracing::error!("{rewrite_text}");
+        compaction_hangs = compaction.look(&shared.compacting, passed) > timeout;
+        let compaction_text =
+            "compacting the store hangs; restart the process if it does not come back";
+        if compaction_hangs && !hung_before.1 {
+            tracing::error!("{compaction_text}");
         }
         if commit_hangs && !hung_before.0 {
             let text = format!(
@@ -100,11 +100,11 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
         }
         // It is in nobody's way while the store serves; but what failed cannot be opened again
         // beside it.
-        if rewrite_hangs && matches!(shared.health(), Health::Failed(_)) {
-            let cause = StorageError::new("open the store again", rewrite_text);
+        if compaction_hangs && matches!(shared.health(), Health::Failed(_)) {
+            let cause = StorageError::new("open the store again", compaction_text);
             shared.fail_for_now(cause);
         }
-        if !commit_hangs && !rewrite_hangs {
+        if !commit_hangs && !compaction_hangs {
             shared.has_returned();
         }
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rewrite_that_hangs_is_in_the_way_of_a_failed_store_only_until_it_comes_back() {
+    fn a_compaction_that_hangs_is_in_the_way_of_a_failed_store_only_until_it_comes_back() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config {
             commit_timeout: Duration::from_secs(1),
@@ -155,7 +155,7 @@ mod tests {
             ..Config::new(dir.path().join("store"))
         };
         let store = Store::open(&config, Box::new(|_| {})).unwrap();
-        store.shared.rewriting.start();
+        store.shared.compacting.start();
         std::thread::sleep(2 * config.commit_timeout);
         assert!(matches!(store.health(), Health::Serving));
         // It fails again however often it is opened.
@@ -163,14 +163,14 @@ mod tests {
         let cause = StorageError::new("commit", "a test says so");
         store.shared.fail(Health::Failed(cause));
         until(&store, |it| matches!(it, Health::RestartRequired(_)));
-        // A reopen that began before would succeed; beside a real rewrite it could not have begun.
+        // A reopen that began before would succeed; beside a real compaction none begins.
         while store.shared.busy.turn().is_some() {
             std::thread::sleep(Duration::from_millis(1));
         }
         store.inject(CommitFault::None);
         std::thread::sleep(config.commit_timeout);
         assert!(matches!(store.health(), Health::RestartRequired(_)));
-        store.shared.rewriting.stop();
+        store.shared.compacting.stop();
         until(&store, |it| matches!(it, Health::Serving));
         store.close().unwrap();
     }

@@ -146,7 +146,7 @@ pub fn open_in(
             field: "max_disk_bytes",
             value: bytes.to_string(),
             rule: "left out for a store in a shared database, whose log is the host's and is never \
-                   written anew",
+                   compacted",
         }));
     }
     let database = HostDatabase::lock(db, &config.dir)?;
@@ -173,7 +173,7 @@ fn open_or_replace(
         return open_generation(config, directory, first, Origin::New, Arc::default());
     };
     if is_named {
-        directory.end_rewrite()?;
+        directory.end_compaction()?;
         directory.tidy(&generation)?;
     }
     let tried = if died > DEATHS_TOLERATED {

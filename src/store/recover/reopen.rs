@@ -41,9 +41,9 @@ use crate::{
 /// not flap.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
-/// How long an attempt waits for a rewrite under way. What the rewrite asks of the commit thread
+/// How long an attempt waits for a compaction under way. What the compaction asks of the commit thread
 /// meanwhile is refused after it.
-const REWRITE_ENDS_WITHIN: Duration = Duration::from_millis(200);
+const COMPACTION_ENDS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A disk that damages a store more often than this is not worth filling with what was moved aside.
 const REBUILDS_MAX: u32 = 3;
@@ -111,12 +111,14 @@ impl Committer {
 
     fn reopen(&mut self) -> Result<(), StorageError> {
         let directory = self.home.directory();
-        // A rewrite ends as soon as the store fails, unless it hangs.
-        let changing = directory.as_ref().map(|it| it.change(REWRITE_ENDS_WITHIN));
+        // A compaction ends as soon as the store fails, unless it hangs.
+        let changing = directory
+            .as_ref()
+            .map(|it| it.change(COMPACTION_ENDS_WITHIN));
         if let Some(None) = changing {
             return Err(StorageError::new(
                 "open the store again",
-                "it is being written anew",
+                "it is being compacted",
             ));
         }
         if let Ok(engine) = self.engine() {

@@ -136,7 +136,7 @@ mod tests {
         assert!(limit.room_bytes() < Some(530 * MIB));
         limit.note(MAX, pending(200), NOTHING);
         assert_eq!(limit.room_bytes(), Some(0));
-        assert!(limit.note(40 * MIB, pending(0), NOTHING), "written anew");
+        assert!(limit.note(40 * MIB, pending(0), NOTHING), "compacted");
         assert_eq!(limit.room_bytes(), None);
     }
 

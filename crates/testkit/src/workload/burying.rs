@@ -10,7 +10,7 @@ use hinted_handoff::{
     internals::{Burial, Fate, Hint},
 };
 
-/// Largest payload: dead letters stay, and are copied whenever the store is written anew.
+/// Largest payload: dead letters stay, and are copied whenever the store is compacted.
 const BURIED_BYTES_MAX: usize = 20_000;
 
 impl Host {

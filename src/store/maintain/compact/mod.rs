@@ -1,4 +1,4 @@
-//! Writing the store anew, since sled's log does not become shorter.
+//! Compacting the store, since sled's log does not become shorter.
 
 pub mod switch;
 pub mod thread;

@@ -1,4 +1,4 @@
-//! Going on with the copy of a generation: what the commit thread does of a rewrite, while writers
+//! Going on with the copy of a generation: what the commit thread does of a compaction, while writers
 //! wait.
 
 use std::{
@@ -11,7 +11,7 @@ use crate::{
     store::{
         commit::committer::{Committer, group_writer},
         engine::{
-            copy::{Copy, Pass},
+            copy::{GenerationCopy, Pass},
             generation::{Engine, panic_text},
         },
         failpoints::point,
@@ -30,7 +30,7 @@ impl Committer {
     /// # Errors
     /// The store goes on with what it had. It has failed if that is in doubt: then what is in use
     /// is named anew when it is opened again.
-    pub fn switch(&mut self, copy: &Copy) -> Result<Option<Arc<Engine>>, HandoffError> {
+    pub fn switch(&mut self, copy: &GenerationCopy) -> Result<Option<Arc<Engine>>, HandoffError> {
         let switched = self.guarded(|committer| {
             committer.settle()?;
             match committer.catch_up(copy) {
@@ -45,7 +45,7 @@ impl Committer {
     }
 
     /// Makes the copy equal to what is in use, durably; false if it is too far behind.
-    fn catch_up(&self, copy: &Copy) -> Result<bool, StorageError> {
+    fn catch_up(&self, copy: &GenerationCopy) -> Result<bool, StorageError> {
         let engine = self.engine()?;
         if !matches!(&self.home, Home::Owned { generation, .. } if *generation == copy.of) {
             return Err(StorageError::new(
@@ -62,18 +62,18 @@ impl Committer {
                     return Ok(false);
                 }
             }
-            point("rewrite: caught up")?;
+            point("compact: caught up")?;
             Ok(true)
         }));
         caught_up.unwrap_or_else(|panic| {
             let text = panic_text(panic.as_ref());
-            Err(StorageError::new("write the store anew", text))
+            Err(StorageError::new("compact the store", text))
         })
     }
 
     /// From the change of `CURRENT` on nothing is written to the old generation, and before it
     /// nothing but the copy to the new one: two never both take writes.
-    fn take_up(&mut self, copy: &Copy) -> Result<Arc<Engine>, StorageError> {
+    fn take_up(&mut self, copy: &GenerationCopy) -> Result<Arc<Engine>, StorageError> {
         let old = self.engine()?;
         let Home::Owned {
             directory,
@@ -88,13 +88,13 @@ impl Committer {
         directory
             .set_current(&copy.generation)
             .map_err(|error| StorageError::new("name the new generation", error))?;
-        point("rewrite: named")?;
+        point("compact: named")?;
         generation.clone_from(&copy.generation);
         let counters = &self.shared.counters;
         counters
             .fsyncs_of_closed_engines
             .fetch_add(old.fsyncs(), Relaxed);
-        counters.rewritten.fetch_add(1, Relaxed);
+        counters.compactions.fetch_add(1, Relaxed);
         // It is another log.
         self.searched.clear();
         self.writer = Some(group_writer(

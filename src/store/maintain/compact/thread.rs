@@ -1,5 +1,5 @@
 //! Giving space back: sled's log never shrinks (SLED.md rule 12), so a store whose log is mostly
-//! empty is written anew, into the next generation, while it goes on.
+//! empty is compacted, into the next generation, while it goes on.
 //!
 //! This is the thread that does it. It looks now and then whether that is worth it (`when.rs`);
 //! makes the new generation a copy of the one in use, in passes (`copy.rs`), until little is left
@@ -21,7 +21,7 @@ use crate::{
         bounds::SEGMENT_BYTES,
         engine::{
             blocks::{self, ReadError},
-            copy::{Copy, Pass},
+            copy::{GenerationCopy, Pass},
             generation::{Engine, panic_text},
         },
         failpoints::point,
@@ -35,7 +35,7 @@ use crate::{
     types::Sequence,
 };
 
-/// How often it is looked whether a rewrite is worth it; `Look` counts on it.
+/// How often it is looked whether a compaction is worth it; `Look` counts on it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same where a test wants many.
 const EAGER_LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -56,7 +56,7 @@ const READERS_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_POLL: Duration = Duration::from_millis(100);
 
 /// What the thread has.
-pub struct Rewriter {
+pub struct Compactor {
     shared: Arc<Shared>,
     directory: Arc<Directory>,
     stop: Arc<StopSignal>,
@@ -67,8 +67,8 @@ pub struct Rewriter {
     copied_bytes: u64,
 }
 
-/// What became of a rewrite.
-enum Rewritten {
+/// What became of a compaction.
+enum Compacted {
     /// The store goes on with the copy; the old generation was this.
     Switched(Arc<Engine>),
     /// It goes on with what it had.
@@ -78,12 +78,12 @@ enum Rewritten {
 }
 
 fn failed(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StorageError {
-    StorageError::new("write the store anew", why)
+    StorageError::new("compact the store", why)
 }
 
-impl Rewriter {
+impl Compactor {
     pub fn new(shared: Arc<Shared>, directory: Arc<Directory>, stop: Arc<StopSignal>) -> Self {
-        Rewriter {
+        Compactor {
             shared,
             directory,
             stop,
@@ -93,10 +93,10 @@ impl Rewriter {
         }
     }
 
-    /// Looks and rewrites until it is stopped.
+    /// Looks and compacts until it is stopped.
     pub fn run(mut self) {
         loop {
-            let is_eager = self.shared.faults.rewrites_eagerly();
+            let is_eager = self.shared.faults.compacts_eagerly();
             let every = match is_eager {
                 true => EAGER_LOOK_EVERY,
                 false => LOOK_EVERY,
@@ -108,19 +108,19 @@ impl Rewriter {
             if !is_worth_it || !self.shared.is_serving() {
                 continue;
             }
-            self.shared.rewriting.start();
+            self.shared.compacting.start();
             let started = Instant::now();
-            let rewritten = catch_unwind(AssertUnwindSafe(|| self.rewrite()));
-            self.shared.rewriting.stop();
-            match rewritten {
+            let compacted = catch_unwind(AssertUnwindSafe(|| self.compact()));
+            self.shared.compacting.stop();
+            match compacted {
                 Ok(Ok(true)) => self.pace.after_success(started.elapsed()),
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, source = %error.source, "the store was not written anew");
+                    tracing::warn!(%error, source = %error.source, "the store was not compacted");
                     self.pace.after_failure();
                 }
                 Err(panic) => {
-                    tracing::error!(text = %panic_text(panic.as_ref()), "a panic while the store was written anew");
+                    tracing::error!(text = %panic_text(panic.as_ref()), "a panic while the store was compacted");
                     self.pace.after_failure();
                 }
             }
@@ -161,9 +161,9 @@ impl Rewriter {
         all.bytes.saturating_add(all.hints * BYTES_BESIDE_PAYLOAD)
     }
 
-    /// Rewrites the store. `Err` if it goes on with what it had, `Ok(false)` if nobody knows what
+    /// Compacts the store. `Err` if it goes on with what it had, `Ok(false)` if nobody knows what
     /// became of it.
-    fn rewrite(&mut self) -> Result<bool, StorageError> {
+    fn compact(&mut self) -> Result<bool, StorageError> {
         let directory = Arc::clone(&self.directory);
         let Some(_changing) = directory.change(Duration::ZERO) else {
             return Err(failed("it is being opened again"));
@@ -172,36 +172,36 @@ impl Rewriter {
             return Err(failed("no generation is named"));
         };
         // What an earlier one could not remove.
-        directory.end_rewrite().map_err(failed)?;
-        let into = directory.begin_rewrite(&of).map_err(failed)?;
+        directory.end_compaction().map_err(failed)?;
+        let into = directory.begin_compaction(&of).map_err(failed)?;
         let mut copy = None;
         let copying = catch_unwind(AssertUnwindSafe(|| {
-            point("rewrite: announced")?;
+            point("compact: announced")?;
             let path = directory.generation(&into);
             let engine = Engine::open(&path, Arc::clone(&self.shared.faults)).map_err(failed)?;
-            let copy = copy.insert(Arc::new(Copy {
+            let copy = copy.insert(Arc::new(GenerationCopy {
                 engine: Arc::new(engine),
                 generation: into.clone(),
                 of: of.clone(),
             }));
-            point("rewrite: begun")?;
+            point("compact: begun")?;
             self.bring_over(copy)
         }));
         let engine = copy.map(|copy| Arc::clone(&copy.engine));
         match copying.unwrap_or_else(|panic| Err(failed(panic_text(panic.as_ref())))) {
-            Ok(Rewritten::InDoubt) => Ok(false),
-            Ok(Rewritten::Switched(old)) => {
+            Ok(Compacted::InDoubt) => Ok(false),
+            Ok(Compacted::Switched(old)) => {
                 drop(engine);
                 let freed_bytes = old.log_bytes();
-                tracing::info!(generation = %into, freed_bytes, copied_bytes = self.copied_bytes, "the store was written anew");
+                tracing::info!(generation = %into, freed_bytes, copied_bytes = self.copied_bytes, "the store was compacted");
                 if let Err(error) = self.remove_old(old) {
                     tracing::warn!(%error, source = %error.source, "the old generation is left for the next open to remove");
                 }
                 Ok(true)
             }
-            Ok(Rewritten::GivenUp(error)) | Err(error) => {
+            Ok(Compacted::GivenUp(error)) | Err(error) => {
                 if engine.is_none_or(|engine| self.close(engine)) {
-                    directory.abandon_rewrite(&of).map_err(failed)?;
+                    directory.abandon_compaction(&of).map_err(failed)?;
                 }
                 Err(error)
             }
@@ -209,18 +209,18 @@ impl Rewriter {
     }
 
     fn remove_old(&self, old: Arc<Engine>) -> Result<(), StorageError> {
-        point("rewrite: taken up")?;
+        point("compact: taken up")?;
         if !self.close(old) {
             return Err(failed("it is still read"));
         }
-        point("rewrite: old closed")?;
-        self.directory.end_rewrite().map_err(failed)?;
-        point("rewrite: old removed")
+        point("compact: old closed")?;
+        self.directory.end_compaction().map_err(failed)?;
+        point("compact: old removed")
     }
 
     /// Pass after pass, until little is left to bring over; then the commit thread is asked to do
     /// the last.
-    fn bring_over(&mut self, copy: &Arc<Copy>) -> Result<Rewritten, StorageError> {
+    fn bring_over(&mut self, copy: &Arc<GenerationCopy>) -> Result<Compacted, StorageError> {
         let queues: Vec<Queue> = {
             let registry = self.shared.registry.lock();
             let nodes = registry.nodes.values();
@@ -228,10 +228,10 @@ impl Rewriter {
         };
         // Then they are all in blocks, and can be read in the copy.
         if self.ask(Control::Flush)?.is_none() {
-            return Ok(Rewritten::InDoubt);
+            return Ok(Compacted::InDoubt);
         }
         self.copied_bytes = self.pass(copy)? as u64;
-        point("rewrite: copied")?;
+        point("compact: copied")?;
         for queue in &queues {
             self.check_reads(copy, queue)?;
         }
@@ -241,18 +241,18 @@ impl Rewriter {
             if changed > CAUGHT_UP_BYTES || started.elapsed() > CAUGHT_UP_WITHIN {
                 continue;
             }
-            if let Some(rewritten) = self.ask_to_switch(copy) {
-                return Ok(rewritten);
+            if let Some(compacted) = self.ask_to_switch(copy) {
+                return Ok(compacted);
             }
         }
         Err(failed("too much changes meanwhile"))
     }
 
     /// Goes through everything once; returns the bytes that it brought over.
-    fn pass(&self, copy: &Copy) -> Result<usize, StorageError> {
+    fn pass(&self, copy: &GenerationCopy) -> Result<usize, StorageError> {
         let mut pass = Pass::default();
         loop {
-            self.shared.rewriting.start();
+            self.shared.compacting.start();
             if self.stop.is_stopped() {
                 return Err(failed("the store is being closed"));
             }
@@ -274,10 +274,10 @@ impl Rewriter {
 
     /// Where sled lost hints that are in its log still, replay will find them there when it comes
     /// to them: that log stays till then.
-    fn check_reads(&self, copy: &Copy, queue: &Queue) -> Result<(), StorageError> {
+    fn check_reads(&self, copy: &GenerationCopy, queue: &Queue) -> Result<(), StorageError> {
         let mut from = queue.cursor.next;
         while let Some(unread) = unread(copy, queue, from)? {
-            self.shared.rewriting.start();
+            self.shared.compacting.start();
             let next = {
                 let registry = self.shared.registry.lock();
                 let mut queues = registry.nodes.values().flat_map(|it| &it.queues);
@@ -294,11 +294,11 @@ impl Rewriter {
     }
 
     /// `None` if too much had changed.
-    fn ask_to_switch(&self, copy: &Arc<Copy>) -> Option<Rewritten> {
+    fn ask_to_switch(&self, copy: &Arc<GenerationCopy>) -> Option<Compacted> {
         match self.ask(|done| Control::Switch(Arc::clone(copy), done)) {
-            Ok(Some(old)) => old.map(Rewritten::Switched),
-            Ok(None) => Some(Rewritten::InDoubt),
-            Err(error) => Some(Rewritten::GivenUp(error)),
+            Ok(Some(old)) => old.map(Compacted::Switched),
+            Ok(None) => Some(Compacted::InDoubt),
+            Err(error) => Some(Compacted::GivenUp(error)),
         }
     }
 
@@ -317,7 +317,7 @@ impl Rewriter {
         }
         loop {
             // The commit thread has a watchdog of its own.
-            self.shared.rewriting.start();
+            self.shared.compacting.start();
             match told.recv_timeout(ANSWER_POLL) {
                 Ok(answer) => return answer.map(Some).map_err(failed),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
@@ -345,7 +345,7 @@ impl Rewriter {
                 }
                 Err(held) => held,
             };
-            self.shared.rewriting.start();
+            self.shared.compacting.start();
             std::thread::sleep(Duration::from_millis(2));
             if self.stop.is_stopped() {
                 let since = *stopped_at.get_or_insert_with(Instant::now);
@@ -358,7 +358,11 @@ impl Rewriter {
 }
 
 /// The first hint of a queue from `from` on, up to its watermark, that cannot be read in the copy.
-fn unread(copy: &Copy, queue: &Queue, from: Sequence) -> Result<Option<Sequence>, StorageError> {
+fn unread(
+    copy: &GenerationCopy,
+    queue: &Queue,
+    from: Sequence,
+) -> Result<Option<Sequence>, StorageError> {
     let mut next = from;
     while next <= queue.watermark {
         if let Some(gone) = queue.cursor.gone_with(next) {

@@ -1,4 +1,4 @@
-//! Whether writing a store anew is worth it.
+//! Whether compacting a store is worth it.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// A shorter log is left alone. One in use grows to 40 MiB with nothing live in it, however fast
 /// hints come and go: sled cleans up behind itself from there on. So a store that keeps up with its
-/// writers is never written anew.
+/// writers is never compacted.
 const LOG_BYTES_MIN: u64 = 48 * MIB;
 /// The log must be this many times what is live in it: else it would not become much shorter.
 const LOG_PER_LIVE: u64 = 4;
@@ -52,7 +52,7 @@ impl Look {
     }
 }
 
-/// When to look again after a rewrite, so that they cost little however things go.
+/// When to look again after a compaction, so that they cost little however things go.
 #[derive(Debug, Default)]
 pub struct Pace {
     not_before: Option<Instant>,
