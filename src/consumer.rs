@@ -16,7 +16,7 @@ use crate::{
     error::{HandoffError, ReplayStopped, TransactionError},
     payload::{Payload, decode},
     peeked::PeekedPoints,
-    replay::{judge_damage, lose},
+    replay::{lose, scrub},
     service::handoff::HintedHandoff,
     store::{Burial, DeadReason, LossReason, Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
     transaction::{Hints, refuse_nested},
@@ -349,7 +349,7 @@ impl<P: Payload> Consumer<P> {
                 }
                 Peek::Damaged(place) => {
                     self.reader.forget();
-                    judge_damage(self.handoff.store(), self.node, place.queue).await?;
+                    scrub(self.handoff.store(), self.node, place.queue).await?;
                 }
             }
         }

@@ -100,7 +100,7 @@ const SCENARIOS: &[Scenario] = &[
         run: missing_tail,
     },
     Scenario {
-        safeguard: "Carving",
+        safeguard: "LogScan",
         promise: "damage costs what it hits and nothing behind it",
         run: damaged_tail,
     },
@@ -330,7 +330,7 @@ fn damaged_tail(dir: &Path) -> Held {
     store
         .ack(NodeId(NODE), last.ok_or("nothing came")?, leave)
         .unwrap();
-    judge(&store, NODE);
+    scrub(&store, NODE);
     came += hints(&store, NODE).len();
     must(came == 8, format!("{came} of 9 came, one was damaged"))
 }

@@ -40,7 +40,7 @@ const CONTROLS: [Control; 4] = [
     // Rule 2.
     Control {
         name: "without a bound on the log between two fsyncs, in small segments",
-        switched_off: "GroupCommits,LargeSegments,Carving",
+        switched_off: "GroupCommits,LargeSegments,LogScan",
         durability: Durability::Buffered,
         payload_bytes_max: 20_000,
         syncs_percent: 1,

@@ -10,7 +10,7 @@
 //! its own fails the run when a store gave no sign of progress for a minute. `HH_CYCLES` is the
 //! length of the run in seconds (an hour by hand), `HH_SEED` runs a seed again.
 //!
-//! Controls, by hand: `HH_SWITCHED_OFF=LargeSegments,Carving` makes blobs, `GroupCommits` lets the
+//! Controls, by hand: `HH_SWITCHED_OFF=LargeSegments,LogScan` makes blobs, `GroupCommits` lets the
 //! log grow without bound; with `HH_WATCH=progress` too nothing but a standstill fails.
 //! `HH_CONTROL=naive` shows the deadlock on sled itself.
 

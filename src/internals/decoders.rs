@@ -12,8 +12,8 @@ use super::{Hint, Place, QueueRef};
 use crate::{
     store::formats::{
         CHUNK_BYTES, Cursor, EncodedBlock, Encoder, Header, Letter, NodeRecord, Prefixes, Shelf,
-        WAL, WalDraft, body_of_chunk0, carve_segment, checksum, decode_clean, decode_mark,
-        decode_meta, encode_clean, encode_loss_again, encode_mark, message, seal, split_hints,
+        WAL, WalDraft, body_of_chunk0, checksum, decode_clean, decode_mark, decode_meta,
+        encode_clean, encode_loss_again, encode_mark, message, scan_segment, seal, split_hints,
         split_runs, verify,
     },
     types::{NodeId, Sequence},
@@ -118,7 +118,7 @@ pub fn log(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     // Behind the last message there is room for a header.
     let segment = [header, bytes.to_vec(), node, link, vec![0; 64]].concat();
     let mut found = Vec::new();
-    let carved = carve_segment(
+    let scanned = scan_segment(
         &segment,
         u64::from(SEGMENT),
         &mut Prefixes::new(),
@@ -127,7 +127,7 @@ pub fn log(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
             Ok::<(), std::convert::Infallible>(())
         },
     );
-    match carved {
+    match scanned {
         Ok(()) => found,
     }
 }

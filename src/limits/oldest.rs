@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     error::{HandoffError, ReplayStopped},
-    replay::judge_damage,
+    replay::scrub,
     store::{Peek, PeekLimits, PeekedHint, Place, Reader, Store},
     types::NodeId,
 };
@@ -30,7 +30,7 @@ pub async fn read_unclaimed(
     from: Option<Place>,
     mut reader: Reader,
 ) -> OldestRead {
-    let mut judged = None;
+    let mut scrubbed = None;
     loop {
         let Some(head) = store.head(node, from) else {
             return Ok((reader, Vec::new()));
@@ -46,12 +46,12 @@ pub async fn read_unclaimed(
         match peeked? {
             Peek::Empty => return Ok((reader, Vec::new())),
             Peek::Hints(hints) => return Ok((reader, hints)),
-            // What does not read behind others is judged once it comes first.
-            Peek::Damaged(place) if judged == Some(place) => return Ok((reader, Vec::new())),
+            // What does not read behind others is scrubbed once it comes first.
+            Peek::Damaged(place) if scrubbed == Some(place) => return Ok((reader, Vec::new())),
             Peek::Damaged(place) => {
-                judged = Some(place);
+                scrubbed = Some(place);
                 reader.forget();
-                judge_damage(store, node, place.queue).await?;
+                scrub(store, node, place.queue).await?;
             }
         }
     }

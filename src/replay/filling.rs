@@ -145,14 +145,14 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         Ok(())
     }
 
-    /// Has what does not read judged once nothing is in front of it any more, and reads on from
+    /// Has what does not read scrubbed once nothing is in front of it any more, and reads on from
     /// there.
-    pub(super) async fn judge_damage(&mut self) -> Result<(), Interrupted> {
+    pub(super) async fn scrub(&mut self) -> Result<(), Interrupted> {
         if let Some(queue) = self.damaged.take_if(|_| self.window.is_empty()) {
             self.reader.forget();
             self.window = Window::default();
-            let judged = super::judge_damage(&self.line.store, self.line.node, queue).await;
-            judged.map_err(Interrupted::Store)?;
+            let scrubbed = super::scrub(&self.line.store, self.line.node, queue).await;
+            scrubbed.map_err(Interrupted::Store)?;
         }
         Ok(())
     }

@@ -83,14 +83,10 @@ pub struct Replays {
     events: Events,
 }
 
-/// Has the commit thread judge what a peek found damaged; the next peek goes on behind it.
-pub async fn judge_damage(
-    store: &Store,
-    node: NodeId,
-    queue: QueueRef,
-) -> Result<(), HandoffError> {
+/// Has the commit thread scrub what a peek found damaged; the next peek goes on behind it.
+pub async fn scrub(store: &Store, node: NodeId, queue: QueueRef) -> Result<(), HandoffError> {
     let (tell, told) = oneshot::channel();
-    store.judge_damage(node, queue, move |result| {
+    store.scrub(node, queue, move |result| {
         // Nobody listens if whoever peeked was stopped meanwhile.
         let _ = tell.send(result);
     });

@@ -56,7 +56,7 @@ pub struct Round<'a, P, W> {
     pub(super) pass_left: u64,
     /// Hints that were read in this round.
     pub(super) hints_read: u64,
-    /// What does not read, and is judged once nothing is in front of it.
+    /// What does not read, and is scrubbed once nothing is in front of it.
     pub(super) damaged: Option<QueueRef>,
     /// Shards that are left alone until then.
     pub(super) waiting: BTreeSet<(Instant, ShardId)>,
@@ -125,7 +125,7 @@ impl<'a, P: Payload, W: ShardWriter<P>> Round<'a, P, W> {
     async fn work(&mut self) -> Result<End, Interrupted> {
         loop {
             self.line.check_held()?;
-            self.judge_damage().await?;
+            self.scrub().await?;
             self.start_sends();
             self.start_read();
             self.start_probe();

@@ -145,7 +145,7 @@ pub enum Safeguard {
     /// The `CLEAN` summary (rule 10).
     Clean,
     /// Looking past damage in the log (rule 10).
-    Carving,
+    LogScan,
     /// A new queue after an unclean stop.
     NewQueues,
     /// Counting attempts to open.

@@ -78,7 +78,7 @@ pub(crate) mod formats {
         api::applied::{decode as decode_mark, encode as encode_mark},
         commit::loss_journal::encode_again as encode_loss_again,
         engine::{
-            log_scan::{Prefixes, carve_segment, message},
+            log_scan::{Prefixes, message, scan_segment},
             meta::decode as decode_meta,
         },
         format::{

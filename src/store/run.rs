@@ -64,8 +64,8 @@ impl Committer {
                     Ok(committer.journal.close_entries())
                 })),
                 Some(Control::Nodes(request)) => self.about_nodes(request),
-                Some(Control::JudgeDamage(node, at, done)) => {
-                    done(self.guarded(|committer| committer.judge_damage(node, at)));
+                Some(Control::Scrub(node, at, done)) => {
+                    done(self.guarded(|committer| committer.scrub(node, at)));
                 }
                 Some(Control::Flush(done)) => done(self.guarded(Self::flush_memtable)),
                 Some(Control::Switch(copy, done)) => done(self.switch(&copy)),

@@ -112,13 +112,13 @@ pub fn payloads(store: &Store, node: u64) -> Vec<Bytes> {
         .collect()
 }
 
-/// Lets the commit thread judge what a peek found damaged.
-pub fn judge(store: &Store, node: u64) {
+/// Lets the commit thread scrub what a peek found damaged.
+pub fn scrub(store: &Store, node: u64) {
     let Peek::Damaged(place) = peek(store, node) else {
         panic!("nothing is damaged");
     };
     let (tell, told) = mpsc::channel();
-    store.judge_damage(NodeId(node), place.queue, move |result| {
+    store.scrub(NodeId(node), place.queue, move |result| {
         tell.send(result).unwrap()
     });
     told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();

@@ -162,12 +162,12 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
             Peek::Empty => break,
             Peek::Damaged(place) => {
                 let (sender, told) = mpsc::channel();
-                store.judge_damage(NodeId(node), place.queue, move |result| {
+                store.scrub(NodeId(node), place.queue, move |result| {
                     drop(sender.send(result));
                 });
                 match told.recv_timeout(ANSWER_WITHIN) {
                     Ok(Err(_)) => mended(store)?,
-                    told => answer("judge damage", told)?,
+                    told => answer("scrub", told)?,
                 }
             }
             Peek::Hints(hints) => {

@@ -299,7 +299,7 @@ fn what_was_sent_on_and_is_removed_or_damaged_is_missed_by_the_barrier_of_its_fi
                 hints.remove(key).unwrap();
             });
             let store = open(dir.path());
-            judge(&store, 7);
+            scrub(&store, 7);
             (store, LossReason::Damaged)
         } else {
             remove_node(&store, 7);

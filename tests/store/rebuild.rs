@@ -41,7 +41,7 @@ fn drain(store: &Store) -> Vec<Vec<u8>> {
             }
             Ok(Peek::Damaged(place)) => {
                 let (tell, told) = std::sync::mpsc::channel();
-                store.judge_damage(NodeId(NODE), place.queue, move |result| {
+                store.scrub(NodeId(NODE), place.queue, move |result| {
                     tell.send(result).unwrap()
                 });
                 let _failed_meanwhile = told.recv_timeout(Duration::from_secs(20)).unwrap();

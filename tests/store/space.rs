@@ -381,7 +381,7 @@ fn a_store_that_misses_hints_is_not_compacted_before_they_were_looked_for() {
     assert_eq!(store.stats().compactions, 0);
     let first = hints(&store, 1).remove(0);
     store.ack(NodeId(1), first.mark, Leave::Delivered).unwrap();
-    judge(&store, 1);
+    scrub(&store, 1);
     assert_eq!(payloads(&store, 1), ["missing", "last"]);
     compacts_once_more(&store);
     assert_eq!(payloads(&store, 1), ["missing", "last"]);

@@ -39,7 +39,7 @@ fn third_block_is_lost(change: impl FnOnce(&sled::Tree, &sled::IVec)) {
     store
         .ack(NodeId(NODE), before[1].mark, Leave::Delivered)
         .unwrap();
-    judge(&store, NODE);
+    scrub(&store, NODE);
     assert_eq!(lost_ranges(&store), [(3, 3)]);
     assert_eq!(payloads(&store, NODE), ["hint-4", "hint-5"]);
     let (_, queues) = store.nodes().remove(0);
@@ -129,7 +129,7 @@ fn damage_in_the_middle_of_replay_is_skipped_with_only_what_was_not_yet_delivere
         }
     });
     let store = open(dir.path());
-    judge(&store, NODE);
+    scrub(&store, NODE);
     assert_eq!(lost_ranges(&store), [(5, 10)]);
     assert_eq!(payloads(&store, NODE), ["behind"]);
 }
@@ -153,7 +153,7 @@ fn a_missing_tail_is_noticed_after_a_clean_stop_and_its_numbers_are_not_given_ou
     store
         .ack(NodeId(NODE), first[2].mark, Leave::Delivered)
         .unwrap();
-    judge(&store, NODE);
+    scrub(&store, NODE);
     assert_eq!(lost_ranges(&store), [(4, 5)]);
     assert_eq!(payloads(&store, NODE), ["after"]);
 }
@@ -179,7 +179,7 @@ fn a_large_hint_that_misses_a_chunk_is_lost_alone_and_an_orphan_chunk_is_no_hint
         store
             .ack(NodeId(NODE), before[0].mark, Leave::Delivered)
             .unwrap();
-        judge(&store, NODE);
+        scrub(&store, NODE);
         assert_eq!(lost_ranges(&store), [(2, 2)], "chunk {missing}");
         assert_eq!(payloads(&store, NODE), ["behind"]);
     }
@@ -337,7 +337,7 @@ fn a_hint_that_reads_after_all_is_not_declared_lost() {
     let store = open(dir.path());
     let queue = hints(&store, NODE)[0].mark.queue;
     let (tell, told) = std::sync::mpsc::channel();
-    store.judge_damage(NodeId(NODE), queue, move |result| {
+    store.scrub(NodeId(NODE), queue, move |result| {
         tell.send(result).unwrap()
     });
     told.recv().unwrap().unwrap();

@@ -189,7 +189,7 @@ fn what_is_not_flushed_yet_is_not_taken_for_missing() {
     let dir = tempfile::tempdir().unwrap();
     let child = child_for("wal::child")
         .env("HH_WAL_IN", dir.path())
-        .env("HH_SWITCHED_OFF", "Carving")
+        .env("HH_SWITCHED_OFF", "LogScan")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&child.stderr);
@@ -213,7 +213,7 @@ fn child() {
     for key in own.map(Result::unwrap).filter(|key| key.len() == 27) {
         hints.insert(key, vec![7; 60]).unwrap();
     }
-    judge(&store, 2);
+    scrub(&store, 2);
     let found = payloads(&store, 2);
     let wanted = (0..3).map(|it| payload(2, it, 300));
     let kept = wanted.filter(|wanted| found.iter().any(|it| it == wanted));
@@ -286,12 +286,12 @@ fn where_a_pass_ends_the_cursor_of_every_queue_is_behind_what_it_passed_over() {
     for (node, hints) in &taken {
         store.deliver(NodeId(*node), hints).unwrap();
     }
-    // All is flushed before damage is judged, and there is none. From then on no group gets through.
+    // All is flushed before damage is scrubbed, and there is none. From then on no group gets through.
     let (tell, told) = mpsc::channel();
     let failing = Arc::clone(&store);
-    store.judge_damage(NodeId(1), queue, move |judged| {
+    store.scrub(NodeId(1), queue, move |scrubbed| {
         failing.inject(CommitFault::Fail);
-        tell.send(judged.is_ok()).unwrap();
+        tell.send(scrubbed.is_ok()).unwrap();
     });
     assert!(told.recv().unwrap());
     until("failed", || !matches!(store.health(), Health::Serving));

@@ -106,13 +106,13 @@ impl Store {
         self.shared.registry.lock().release(node, hints);
     }
 
-    /// Asks the commit thread to judge what a peek found damaged, and to skip it if it is.
-    pub fn judge_damage(
+    /// Asks the commit thread to read again what a peek found damaged, and to skip it if it does not read.
+    pub fn scrub(
         &self,
         node: NodeId,
         queue: QueueRef,
         done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
     ) {
-        self.control(done, |done| Control::JudgeDamage(node, queue, done));
+        self.control(done, |done| Control::Scrub(node, queue, done));
     }
 }

@@ -20,7 +20,7 @@ use crate::{
             encode_pool::Job,
             plan::Plan,
             publish::{Moved, NewHints, Stored},
-            write_batch::{Accepted, Judged},
+            write_batch::{Accepted, AcceptedGroup},
         },
         engine::meta,
         failpoints::{Safeguard, is_off, point},
@@ -56,10 +56,10 @@ impl Committer {
         // From here on the watchdog can answer whoever waits.
         self.shared.tickets.begin(tickets);
         let batches = self.refuse_below_reserve(batches);
-        let Judged {
+        let AcceptedGroup {
             hints,
             mut accepted,
-        } = self.judge(batches)?;
+        } = self.accept(batches)?;
         // These may use the disk reserve.
         let not_stored = self.shared.not_stored.take();
         for loss in not_stored.losses() {

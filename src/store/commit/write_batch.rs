@@ -38,7 +38,7 @@ const LEAF_BYTES: u64 = 17 * 16 * 1024;
 
 /// What comes into effect of a group.
 #[derive(Default)]
-pub struct Judged {
+pub struct AcceptedGroup {
     pub hints: Vec<(Owner, NewHint)>,
     pub accepted: Accepted,
 }
@@ -215,36 +215,39 @@ impl Accepted {
 
 impl Committer {
     /// Finds out what of a group comes into effect: all but batches that lost a race.
-    pub fn judge(&mut self, batches: Vec<(usize, WriteBatch)>) -> Result<Judged, StorageError> {
-        let mut judged = Judged::default();
+    pub fn accept(
+        &mut self,
+        batches: Vec<(usize, WriteBatch)>,
+    ) -> Result<AcceptedGroup, StorageError> {
+        let mut group = AcceptedGroup::default();
         let shared = Arc::clone(&self.shared);
         for (place, mut batch) in batches {
             let is_several = batch.is_several();
-            if let Err(refusal) = judged.accepted.add(&mut batch, self) {
+            if let Err(refusal) = group.accepted.add(&mut batch, self) {
                 if matches!(refusal, Refusal::Conflict) {
                     shared.counters.conflicts.fetch_add(1, Relaxed);
                 }
                 shared.tickets.refuse(place, refusal);
                 continue;
             }
-            judged.accepted.several += u64::from(is_several);
-            let left = self.let_leave(&mut judged.accepted, batch.leaves)?;
+            group.accepted.several += u64::from(is_several);
+            let left = self.let_leave(&mut group.accepted, batch.leaves)?;
             if left != Amount::default() {
                 shared.tickets.note_left(place, left);
             }
             for (index, new) in batch.hints.into_iter().enumerate() {
                 let is_there = match new.kind {
                     HintKind::Redriven(letter) => {
-                        self.redrive(&mut judged.accepted, new.node, letter)?
+                        self.redrive(&mut group.accepted, new.node, letter)?
                     }
                     _ => true,
                 };
                 if is_there {
-                    judged.hints.push(((place, index), new));
+                    group.hints.push(((place, index), new));
                 }
             }
         }
-        Ok(judged)
+        Ok(group)
     }
 
     /// Returns what leaves: what is pending, or a dead letter, still.

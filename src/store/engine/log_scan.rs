@@ -66,7 +66,7 @@ pub struct Segment {
 
 /// Calls `each` with every key and value that is intact, oldest first. Stops at the first error
 /// that it returns.
-pub fn carve(
+pub fn scan(
     log: &Path,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
@@ -92,7 +92,7 @@ pub fn carve(
     let mut prefixes = Prefixes::new();
     for (number, offset) in order {
         read_segment(&file, offset, &mut buffer).map_err(unread)?;
-        carve_segment(&buffer, number, &mut prefixes, &mut each)?;
+        scan_segment(&buffer, number, &mut prefixes, &mut each)?;
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ pub fn carve(
 pub type Prefixes = HashMap<u64, Vec<u8>>;
 
 /// Calls `each` with what is intact in one segment.
-pub fn carve_segment<E>(
+pub fn scan_segment<E>(
     segment: &[u8],
     number: u64,
     prefixes: &mut Prefixes,
@@ -344,13 +344,13 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
-    use crate::store::engine::{generation::Engine, torn_tail::Exposed};
+    use crate::store::engine::{generation::Engine, torn_tail::TornTail};
 
     type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    fn carved(log: &Path) -> Pairs {
+    fn scanned(log: &Path) -> Pairs {
         let mut found = Pairs::new();
-        carve(log, |key, value| {
+        scan(log, |key, value| {
             found.insert(key.to_vec(), value.to_vec());
             Ok(())
         })
@@ -382,8 +382,8 @@ mod tests {
         let written = database(dir.path());
         let log = dir.path().join("db-dir/db");
         assert!(log.metadata().unwrap().len() > SEGMENT_BYTES as u64);
-        assert!(Exposed::find(&log).unwrap().is_whole);
-        let found = carved(&log);
+        assert!(TornTail::find(&log).unwrap().is_whole);
+        let found = scanned(&log);
         let missing = written
             .iter()
             .filter(|(key, value)| found.get(*key) != Some(*value))
@@ -398,7 +398,7 @@ mod tests {
         let log = dir.path().join("db-dir/db");
         let whole = std::fs::read(&log).unwrap();
         let last_segment = whole.len().div_ceil(SEGMENT_BYTES) - 1;
-        for (offset, is_exposed) in [
+        for (offset, is_torn) in [
             (4, true),
             (30_000, false),
             (last_segment * SEGMENT_BYTES + 4, true),
@@ -407,19 +407,19 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[offset] ^= 0x40;
             std::fs::write(&log, &damaged).unwrap();
-            let found = carved(&log);
+            let found = scanned(&log);
             let missing = written.keys().filter(|key| !found.contains_key(*key));
             // A node holds at most sixteen entries, and most stand in other messages too.
             assert!(missing.count() <= 16, "byte {offset}");
-            let exposed = Exposed::find(&log).unwrap();
-            assert_eq!(exposed.is_whole, !is_exposed, "byte {offset}");
+            let torn_tail = TornTail::find(&log).unwrap();
+            assert_eq!(torn_tail.is_whole, !is_torn, "byte {offset}");
 
             // What sled does to the log can be undone.
-            let kept = exposed.keep(&log).unwrap();
+            let kept = torn_tail.keep(&log).unwrap();
             drop(Engine::open(log.parent().unwrap(), Arc::default()));
             let _until_it_let_go = Engine::open(log.parent().unwrap(), Arc::default());
             kept.put_back(&log).unwrap();
-            if is_exposed {
+            if is_torn {
                 assert!(std::fs::read(&log).unwrap() == damaged, "byte {offset}");
             }
         }

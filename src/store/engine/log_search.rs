@@ -9,7 +9,7 @@ use std::{
 use crate::{
     error::StorageError,
     store::{
-        engine::log_scan::carve,
+        engine::log_scan::scan,
         format::keys::{Key, QueueRef},
     },
     types::Sequence,
@@ -30,7 +30,7 @@ pub fn find(
 ) -> Result<(), StorageError> {
     let mut reads: HashMap<Sequence, bool> = HashMap::new();
     let mut found = HashSet::new();
-    carve(log, |key, value| {
+    scan(log, |key, value| {
         alive();
         let Some(Key::Chunk {
             queue: at,

@@ -28,7 +28,7 @@ use crate::{
             folder::{Folder, failed},
             generation::{is_of_sled, open_sled, sync_database},
             snapshots,
-            torn_tail::Exposed,
+            torn_tail::TornTail,
             unsynced,
         },
         format::{
@@ -81,8 +81,8 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     unsynced::mend(&path, false, &|| {})?;
     let log = path.join("db");
     let open = || open_sled(&path, config);
-    let opened = snapshots::or_without(&path, || match Exposed::find(&log) {
-        Ok(exposed) if !exposed.is_whole => exposed.while_opening(&log, open),
+    let opened = snapshots::or_without(&path, || match TornTail::find(&log) {
+        Ok(torn_tail) if !torn_tail.is_whole => torn_tail.while_opening(&log, open),
         _ => open(),
     });
     let ((db, witness), _) = opened.map_err(|error| as_database_problem(&path, error))?;

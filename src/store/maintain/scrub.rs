@@ -1,4 +1,4 @@
-//! Judging a hint that could not be read. Only the commit thread does this, after reading it twice
+//! Scrubbing: a hint that could not be read is skipped if it does not. Only the commit thread does this, after reading it twice
 //! itself and looking for it in the log: sled drops records at recovery that are still there
 //! (SLED.md rule 10).
 
@@ -41,20 +41,20 @@ struct Unread {
 
 impl Committer {
     /// Skips what really does not read, and says which range that is.
-    pub fn judge_damage(&mut self, node: NodeId, at: QueueRef) -> Result<(), StorageError> {
+    pub fn scrub(&mut self, node: NodeId, at: QueueRef) -> Result<(), StorageError> {
         // What stands in WAL records is not to be taken for missing.
         self.flush_memtable()?;
         let Some(queue) = self.shared.registry.lock().queue(node, at) else {
             return Ok(());
         };
-        let mut judged = judge(&*self.engine()?, &queue)?;
+        let mut scrubbed = read_twice(&*self.engine()?, &queue)?;
         // One search finds all that the queue misses.
-        let is_missing = judged.is_some() && !queue.is_drained() && !is_off(Safeguard::Carving);
+        let is_missing = scrubbed.is_some() && !queue.is_drained() && !is_off(Safeguard::LogScan);
         if is_missing && self.may_search() && self.searched.insert(at) {
             self.search_log(&queue)?;
-            judged = judge(&*self.engine()?, &queue)?;
+            scrubbed = read_twice(&*self.engine()?, &queue)?;
         }
-        let Some(range) = judged.filter(|_| !queue.is_drained()) else {
+        let Some(range) = scrubbed.filter(|_| !queue.is_drained()) else {
             return Ok(());
         };
         self.skip(node, &queue, range)
@@ -115,7 +115,7 @@ impl Committer {
     }
 }
 
-/// Only a first chunk says what it belongs to; the others are taken as they come, and judged with
+/// Only a first chunk says what it belongs to; the others are taken as they come, and read with
 /// their block.
 fn may_be_wanted(queue: &Queue, first: Sequence, chunk: u16, value: &[u8]) -> bool {
     if chunk > 0 {
@@ -133,7 +133,7 @@ fn may_be_wanted(queue: &Queue, first: Sequence, chunk: u16, value: &[u8]) -> bo
 ///
 /// What does not read ends where the next block that does begins, or at the watermark: the range
 /// follows from its neighbours, never from what is damaged.
-fn judge(engine: &Engine, queue: &Queue) -> Result<Option<Unread>, StorageError> {
+fn read_twice(engine: &Engine, queue: &Queue) -> Result<Option<Unread>, StorageError> {
     let failed = |error: table::Error| StorageError::new("read a damaged block", error);
     for _ in 0..2 {
         match blocks::read_covering(&engine.hints, queue.at, queue.cursor.next) {
@@ -210,9 +210,9 @@ mod tests {
         engine.commit_now();
     }
 
-    fn judge_now(store: &Store, queue: QueueRef) {
+    fn scrub_now(store: &Store, queue: QueueRef) {
         let (tell, told) = mpsc::channel();
-        store.judge_damage(NODE, queue, move |it| drop(tell.send(it)));
+        store.scrub(NODE, queue, move |it| drop(tell.send(it)));
         told.recv().unwrap().unwrap();
     }
 
@@ -235,7 +235,7 @@ mod tests {
         let store = Store::open(&config, Box::new(|_| {})).unwrap();
         let place = append(&store).unwrap();
         drop_block(&store, place);
-        judge_now(&store, place.queue);
+        scrub_now(&store, place.queue);
         assert_eq!(first_pending(&store), Some(place));
 
         store.inject(CommitFault::Fail);
@@ -245,7 +245,7 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         drop_block(&store, place);
-        judge_now(&store, place.queue);
+        scrub_now(&store, place.queue);
         assert_eq!(first_pending(&store), Some(place), "it is in the log still");
         assert!(store.stats().damage.is_empty());
         store.close().unwrap();

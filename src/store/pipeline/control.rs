@@ -20,7 +20,7 @@ pub enum Control {
     /// Pauses, renames, parks or removes nodes.
     Nodes(NodesRequest),
     /// Somebody could not read the hint at the cursor of this queue of this node.
-    JudgeDamage(NodeId, QueueRef, ControlDone<()>),
+    Scrub(NodeId, QueueRef, ControlDone<()>),
     /// Flush all hints that stand in WAL records into blocks of their queues.
     Flush(ControlDone<()>),
     /// Go on with this copy of the generation in use: answered with the old engine, or with none if

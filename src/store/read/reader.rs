@@ -43,7 +43,7 @@ pub enum Peek {
     /// Consecutive hints of one queue.
     Hints(Vec<PeekedHint>),
     /// The hint here could not be read. If it is at the queue's cursor, ask the commit thread to
-    /// judge it, then peek again.
+    /// scrub it, then peek again.
     Damaged(Place),
 }
 

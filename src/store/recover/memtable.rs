@@ -74,7 +74,7 @@ pub fn flush_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<
         None => Some(Sequence(1)),
     };
     let mut groups = Groups::read(engine, floor).map_err(failed)?;
-    if !groups.missing.is_empty() && !is_off(Safeguard::Carving) {
+    if !groups.missing.is_empty() && !is_off(Safeguard::LogScan) {
         search_log(engine, path, floor)?;
         groups = Groups::read(engine, floor).map_err(failed)?;
     }

@@ -11,7 +11,7 @@ use crate::{
         engine::{
             generation::{Db, Engine, unopenable},
             snapshots,
-            torn_tail::Exposed,
+            torn_tail::TornTail,
             unsynced,
         },
         failpoints::{Faults, Safeguard, is_off, point},
@@ -251,17 +251,17 @@ fn open_found(
         _ => directory.clean_summary(&generation)?,
     };
     let log = path.join("db");
-    let exposed = match origin {
-        Origin::Named if !is_off(Safeguard::Carving) => Exposed::find(&log).ok(),
+    let torn_tail = match origin {
+        Origin::Named if !is_off(Safeguard::LogScan) => TornTail::find(&log).ok(),
         _ => None,
     };
-    let exposed = exposed.filter(|exposed| !exposed.is_whole);
-    let clean = match (&exposed, clean) {
+    let torn_tail = torn_tail.filter(|torn_tail| !torn_tail.is_whole);
+    let clean = match (&torn_tail, clean) {
         (Some(_), Some(clean)) if repair::is_of_another(&log, &clean)? => None,
         (_, clean) => clean,
     };
     let open_engine = || Engine::open(&path, Arc::clone(&faults));
-    let opened = match (exposed, &clean) {
+    let opened = match (torn_tail, &clean) {
         // sled would take damage at the end of the log for its end, and write over what stands
         // behind it.
         (Some(_), Some(_)) => Err(unopenable(
@@ -273,7 +273,7 @@ fn open_found(
         )),
         // After an unclean stop that is nothing special. But if it does not open, it is to be what
         // it was.
-        (Some(exposed), None) => exposed.while_opening(&log, || {
+        (Some(torn_tail), None) => torn_tail.while_opening(&log, || {
             guarded_open(config, &path, open_engine, origin.is_named(), None)
         }),
         (None, clean) => guarded_open(

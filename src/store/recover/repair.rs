@@ -17,7 +17,7 @@ use crate::{
         commit::loss_journal,
         engine::{
             generation::{Engine, unopenable},
-            log_scan::carve,
+            log_scan::scan,
             meta,
             table::Table,
             writer::Writer,
@@ -156,7 +156,7 @@ impl Known {
 
     fn read(log: &Path) -> Result<Known, StorageError> {
         let mut known = Known::default();
-        carve(log, |key, value| {
+        scan(log, |key, value| {
             known.see(key, value);
             Ok(())
         })?;
@@ -311,7 +311,7 @@ impl RepairWriter<'_> {
         for (key, value) in &known.losses {
             self.insert(&self.engine.losses, key, value)?;
         }
-        carve(log, |key, value| {
+        scan(log, |key, value| {
             // Spacers are of use to the old log only, and a chunk's key may have been one.
             if value.is_empty() {
                 return Ok(());
