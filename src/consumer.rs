@@ -18,7 +18,7 @@ use crate::{
     peeked::PeekedPoints,
     replay::{lose, scrub},
     service::handoff::HintedHandoff,
-    store::{Burial, DeadReason, LossReason, Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
+    store::{DeadCause, DeadReason, LossReason, Mark, Peek, PeekLimits, PeekedHint, Reader, Rows},
     transaction::{Hints, refuse_nested},
     types::{HintId, NodeId},
 };
@@ -164,7 +164,7 @@ impl<P: Payload> Consumer<P> {
     ///
     /// # Errors
     /// [`HandoffError::Undecodable`] if the next hint does not decode, which stays so until it is
-    /// read by another version of the host or made a dead letter by [`bury`](Consumer::bury); or
+    /// read by another version of the host or made a dead letter by [`dead_letter`](Consumer::dead_letter); or
     /// why the store does not serve.
     pub async fn peek(&mut self, max: usize) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
         if max == 0 {
@@ -240,13 +240,13 @@ impl<P: Payload> Consumer<P> {
     ///         Ok(letters) => break letters,
     ///         // It would be the next one for ever.
     ///         Err(HandoffError::Undecodable { hint, source, .. }) => {
-    ///             mail.bury(hint, DeadReason::Undecodable, source.to_string()).await?;
+    ///             mail.dead_letter(hint, DeadReason::Undecodable, source.to_string()).await?;
     ///         }
     ///         Err(error) => return Err(error.into()),
     ///     }
     /// };
     /// // One that decodes, and will never be taken.
-    /// mail.bury(letters[0].id, DeadReason::Rejected, "there is nobody of that name").await?;
+    /// mail.dead_letter(letters[0].id, DeadReason::Rejected, "there is nobody of that name").await?;
     /// assert_eq!(mail.peek(10).await?[0].points, "to ada");
     /// let dead = handoff.dead_letters(MAIL, None, 10).await?;
     /// assert_eq!(dead[0].error, "there is nobody of that name");
@@ -259,7 +259,7 @@ impl<P: Payload> Consumer<P> {
     /// [`HandoffError::NotNext`] if `head` is not the next hint that [`peek`](Consumer::peek) would
     /// see, or why the store does not serve. With [`HandoffError::Storage`] it may come into effect
     /// all the same.
-    pub async fn bury(
+    pub async fn dead_letter(
         &mut self,
         head: HintId,
         reason: DeadReason,
@@ -280,7 +280,7 @@ impl<P: Payload> Consumer<P> {
         let reopens = store.claim(node, &mut claimed);
         // One that a limit takes at the moment is not the next one any more.
         let hint = claimed.first().cloned().ok_or_else(|| not_next.clone())?;
-        let burial = Burial {
+        let cause = DeadCause {
             reason,
             error: error.into(),
             attempts: 0,
@@ -288,12 +288,12 @@ impl<P: Payload> Consumer<P> {
             last_failed_unix_ms: now,
         };
         tracing::warn!(
-            node = node.0, queue = head.queue.0, sequence = head.sequence.0, ?reason, error = %burial.error,
+            node = node.0, queue = head.queue.0, sequence = head.sequence.0, ?reason, error = %cause.error,
             "a hint becomes a dead letter by hand"
         );
         let (tell, told) = oneshot::channel();
         let held = Arc::clone(&store);
-        store.bury_pending(node, hint, burial, move |left| {
+        store.dead_letter_pending(node, hint, cause, move |left| {
             if left.is_err() {
                 held.release_claimed(node, &claimed, reopens);
             }
@@ -307,21 +307,21 @@ impl<P: Payload> Consumer<P> {
         }
     }
 
-    /// [`bury`](Consumer::bury) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`dead_letter`](Consumer::dead_letter) for a thread that does not drive a tokio runtime. Blocks it.
     ///
     /// # Errors
-    /// As `bury`.
+    /// As `dead_letter`.
     ///
     /// # Panics
-    /// On a thread that drives a tokio runtime: await `bury` there, or use `spawn_blocking`.
+    /// On a thread that drives a tokio runtime: await `dead_letter` there, or use `spawn_blocking`.
     #[track_caller]
-    pub fn bury_blocking(
+    pub fn dead_letter_blocking(
         &mut self,
         head: HintId,
         reason: DeadReason,
         error: impl Into<String>,
     ) -> Result<(), HandoffError> {
-        block_on(self.bury(head, reason, error))
+        block_on(self.dead_letter(head, reason, error))
     }
 
     /// The next hint as it is stored, past what is damaged or too old.

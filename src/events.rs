@@ -130,17 +130,17 @@ impl From<StoreEvent> for Event {
     fn from(event: StoreEvent) -> Self {
         match event {
             StoreEvent::Lost(loss) => Event::Lost(loss),
-            StoreEvent::Buried {
+            StoreEvent::DeadLettered {
                 node,
                 hint,
                 shard,
-                burial,
+                cause,
             } => Event::Rejected {
                 node,
                 hint,
                 shard,
-                reason: burial.reason,
-                error: burial.error,
+                reason: cause.reason,
+                error: cause.error,
             },
             StoreEvent::NotStored {
                 node,

@@ -169,13 +169,13 @@ pub struct NodeStats {
     /// alone.
     pub not_stored: Amount,
     /// Hints that became dead letters since open: rejected, not decoded, or tried too often.
-    pub buried: Amount,
+    pub dead_lettered: Amount,
     /// Hints whose write every owner that answered refused, so that they left since open.
     pub withdrawn: Amount,
     /// Dead letters since open that made room for newer ones, by
     /// [`Config::max_dead_letters`](crate::Config::max_dead_letters) or
     /// [`Config::max_dead_letter_bytes`](crate::Config::max_dead_letter_bytes). Most count in
-    /// `buried`, too; none counts in `lost`.
+    /// `dead_lettered`, too; none counts in `lost`.
     pub letters_evicted: Amount,
     /// Hints refused since open because a limit had no room for them, if the node had any before.
     pub refused: u64,

@@ -148,7 +148,7 @@ const KINDS: [&str; 28] = [
 /// The same of a store by itself.
 const STORE_KINDS: [&str; 18] = [
     "barriers",
-    "buried",
+    "dead-lettered",
     "crashed",
     "delivered",
     "delivered unsent",

@@ -13,7 +13,7 @@ use crate::{
     payload::Payload,
     service::handoff::no_answer,
     shard_writer::{ShardWriter, WriteError},
-    store::{Burial, DeadReason, Fate, LossReason},
+    store::{DeadCause, DeadReason, Fate, LossReason},
     types::{Amount, Durability},
 };
 
@@ -23,7 +23,7 @@ fn fate_of(error: &OwnerError, now_unix_ms: u64) -> Fate {
         OwnerError::Write(error) if matches!(**error, WriteError::Obsolete { .. }) => {
             Fate::Lost(LossReason::Obsolete)
         }
-        _ => Fate::Dead(Burial {
+        _ => Fate::Dead(DeadCause {
             reason: DeadReason::Rejected,
             error: with_causes(error),
             attempts: 1,

@@ -9,7 +9,7 @@ pub use crate::{
     clock::WallClock,
     error::with_causes,
     store::{
-        AppendDone, Burial, CommitFault, Correction, Dead, Fate, Held, Hint, Hold, Leave, Mark,
+        AppendDone, CommitFault, Correction, Dead, DeadCause, Fate, Held, Hint, Hold, Leave, Mark,
         Members, NodeQueues, OnDurable, POINTS, Parked, Peek, PeekLimits, PeekedHint, Place,
         QueueRef, Reader, SCHEMA_VERSION, Status, Store,
     },

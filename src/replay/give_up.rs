@@ -11,22 +11,22 @@ use super::{
 };
 use crate::{
     error::HandoffError,
-    store::{Burial, LossReason},
+    store::{DeadCause, LossReason},
     types::ShardId,
 };
 
-/// Buries the only hint of the claim.
-pub async fn bury(shard: ShardId, claim: Claim, burial: Burial) -> Landed {
+/// Dead-letters the only hint of the claim.
+pub async fn dead_letter(shard: ShardId, claim: Claim, cause: DeadCause) -> Landed {
     let (tell, told) = oneshot::channel();
     if let Some(hint) = claim.hints.first() {
         tracing::warn!(
             node = claim.node.0, shard = shard.0, queue = hint.mark.queue.queue.0, sequence = hint.mark.sequence.0,
-            reason = ?burial.reason, attempts = burial.attempts, error = %burial.error,
+            reason = ?cause.reason, attempts = cause.attempts, error = %cause.error,
             "a hint becomes a dead letter"
         );
         claim
             .store
-            .bury(claim.node, hint.clone(), burial, move |result| {
+            .dead_letter(claim.node, hint.clone(), cause, move |result| {
                 let _ = tell.send(result);
             });
     }

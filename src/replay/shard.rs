@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use crate::{
     clock::Clock,
     stats::UnknownFormat,
-    store::{Burial, DeadReason, HEADS_MAX, HeadStatus, Place, QueueRef},
+    store::{DeadCause, DeadReason, HEADS_MAX, HeadStatus, Place, QueueRef},
     types::ShardId,
 };
 
@@ -299,12 +299,18 @@ impl Troubles {
 
     /// What to write on the grave of the hint `head`. The send that decided it counts if it was
     /// rejected.
-    pub fn burial(&self, shard: ShardId, head: Place, reason: DeadReason, error: String) -> Burial {
+    pub fn dead_cause(
+        &self,
+        shard: ShardId,
+        head: Place,
+        reason: DeadReason,
+        error: String,
+    ) -> DeadCause {
         let tried = self.shards.get(&shard).and_then(|it| it.tried.as_ref());
         let tried = tried.filter(|it| it.place == head);
         let now = self.clock.unix_ms();
         let attempts = tried.map_or(0, |it| it.attempts);
-        Burial {
+        DeadCause {
             reason,
             error,
             attempts: match reason {

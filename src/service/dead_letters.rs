@@ -325,17 +325,17 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     fn told(&self, node: NodeId, place: Place, dead: Dead) -> DeadLetter {
-        let burial = dead.burial;
+        let cause = dead.cause;
         DeadLetter {
             id: self.id_of(place),
             node,
             shard: dead.shard,
             payload_bytes: dead.payload_bytes,
-            reason: burial.reason,
-            error: burial.error,
-            attempts: burial.attempts,
-            first_failed: time(burial.first_failed_unix_ms),
-            last_failed: time(burial.last_failed_unix_ms),
+            reason: cause.reason,
+            error: cause.error,
+            attempts: cause.attempts,
+            first_failed: time(cause.first_failed_unix_ms),
+            last_failed: time(cause.last_failed_unix_ms),
         }
     }
 

@@ -246,13 +246,13 @@ impl<P: Payload> HintedHandoff<P> {
         let (tell, told) = channel();
         self.inner.store.leave(node, true, tell);
         heard(told).await?;
-        let mut departures = self.inner.departures.subscribe();
+        let mut hints_left = self.inner.hints_left.subscribe();
         let pulse = self.inner.replays.pulse();
         let mut deadline = pin!(pulse.sleep(timeout));
         let mut is_over = timeout.is_zero();
         loop {
             // Whatever leaves from here on rings.
-            departures.mark_unchanged();
+            hints_left.mark_unchanged();
             self.inner.store.check_serving()?;
             if !self.inner.store.has_pending(node) {
                 let removed = self.remove_drained(node).await;
@@ -271,7 +271,7 @@ impl<P: Payload> HintedHandoff<P> {
                 () = self.inner.replays.stop().cancelled() => return Err(HandoffError::ShutDown),
                 over = &mut deadline => is_over = over.map(|()| true)?,
                 // The sender is in the service, so it does not end.
-                _ = departures.changed() => {}
+                _ = hints_left.changed() => {}
             }
         }
     }
@@ -291,9 +291,9 @@ impl<P: Payload> HintedHandoff<P> {
     /// does not serve.
     pub async fn cancel_removal(&self, node: NodeId) -> Result<(), HandoffError> {
         let (tell, told) = channel();
-        let departures = self.inner.departures.clone();
+        let hints_left = self.inner.hints_left.clone();
         self.inner.store.leave(node, false, move |result| {
-            departures.send_modify(|()| {});
+            hints_left.send_modify(|()| {});
             tell(result);
         });
         heard(told).await

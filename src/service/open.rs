@@ -169,9 +169,9 @@ impl<P: Payload> HintedHandoff<P> {
         if config.start_paused {
             store.begin_paused();
         }
-        let departures = watch::Sender::new(());
-        let rung = departures.clone();
-        store.on_departed(Box::new(move || rung.send_modify(|()| {})));
+        let hints_left = watch::Sender::new(());
+        let rung = hints_left.clone();
+        store.on_left(Box::new(move || rung.send_modify(|()| {})));
         let told = events.clone();
         store.on_event(Box::new(move |event| told.tell(event.into())));
         let pulse = Arc::clone(replays.pulse());
@@ -219,7 +219,7 @@ impl<P: Payload> HintedHandoff<P> {
             clock,
             ageing,
             events,
-            departures,
+            hints_left,
             runtime,
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),
@@ -231,10 +231,10 @@ impl<P: Payload> HintedHandoff<P> {
             shutdown: OnceCell::new(),
         });
         let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());
-        let departures = inner.departures.subscribe();
+        let hints_left = inner.hints_left.subscribe();
         inner.replays.spawn(ReplayTask::Membership, move || {
-            let departures = departures.clone();
-            keep_house(weak.clone(), departures, stop.clone(), config.purge_after)
+            let hints_left = hints_left.clone();
+            keep_house(weak.clone(), hints_left, stop.clone(), config.purge_after)
         });
         Ok(HintedHandoff {
             inner,

@@ -63,7 +63,7 @@ impl<P: Payload> HintedHandoff<P> {
                 oldest_age: inner.store.oldest(node).map(|it| inner.ageing.since(it)),
                 lost: queues.lost,
                 not_stored: not_stored.get(&node).copied().unwrap_or_default(),
-                buried: queues.buried,
+                dead_lettered: queues.dead_lettered,
                 withdrawn: queues.withdrawn,
                 letters_evicted: queues.letters_evicted,
                 expired: queues.limited.expired,

@@ -47,7 +47,7 @@ pub use format::{
     loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
     node_status::{HEADS_MAX, HeadStatus, Status},
     peeked::{Mark, PeekedHint},
-    reasons::{Burial, DeadReason, Fate, LossReason},
+    reasons::{DeadCause, DeadReason, Fate, LossReason},
 };
 pub use home::host_database::{database_config, make_durable, mend_database, open_database};
 #[cfg(feature = "internals")]
@@ -55,7 +55,7 @@ pub use pipeline::done::AppendDone;
 pub use pipeline::{
     batch::{Ack, Leaving, NewHint, RowChanges, WriteBatch},
     changes::Budget,
-    events::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
+    events::{OnDurable, OnEvent, OnLeft, OnLook, StoreEvent},
     held::Held,
     node_request::{Members, Retained},
     overlay::{RowBatch, Rows},
@@ -218,8 +218,8 @@ impl Store {
 
     /// Has this called when hints may have left a queue or dead letters changed, and when the store
     /// stops or begins to serve: on any thread, so it must not block. Only the first call counts.
-    pub fn on_departed(&self, on_departed: OnDeparted) {
-        let _ = self.shared.on_departed.set(on_departed);
+    pub fn on_left(&self, on_left: OnLeft) {
+        let _ = self.shared.on_left.set(on_left);
     }
 
     /// Has this called when something happens to hints or to the store: on any thread, so it must

@@ -71,10 +71,10 @@ impl ServiceStory {
         let mut found = self.find().await;
         self.learn_ids(&found);
         self.note_taken(&found, step);
-        let buried = self.note_places(&mut found, step);
+        let dead_lettered = self.note_places(&mut found, step);
         self.account_for(&mut found, step);
         self.note_purged();
-        self.check_letters(&buried, &found.losses, step);
+        self.check_letters(&dead_lettered, &found.losses, step);
         self.ledger.check(&self.life.store(), &NODES);
         self.check_overdue();
         self.check_holds();
@@ -180,7 +180,7 @@ impl ServiceStory {
         let taken = found.taken.iter().filter(|it| it.heard != Heard::No);
         let heard = taken.flat_map(|it| it.hints.iter().map(|(number, _)| (*number, it.heard)));
         let heard: BTreeMap<u64, Heard> = heard.collect();
-        let (mut dead, mut buried) = (Vec::new(), BTreeSet::new());
+        let (mut dead, mut dead_lettered) = (Vec::new(), BTreeSet::new());
         for (number, entry) in &mut self.ledger.hints {
             let course = self.courses.get_mut(number).unwrap();
             let was = entry.at;
@@ -194,7 +194,7 @@ impl ServiceStory {
                     entry.at = Whereabouts::Dead;
                     if was != Whereabouts::Dead {
                         assert!(may_be, "{number} is dead: {entry:?} {course:?}");
-                        buried.insert(entry.node);
+                        dead_lettered.insert(entry.node);
                         dead.push((*number, letter));
                     }
                 }
@@ -213,9 +213,9 @@ impl ServiceStory {
             }
         }
         for (number, letter) in dead {
-            self.check_burial(number, letter);
+            self.check_dead_letter(number, letter);
         }
-        buried
+        dead_lettered
     }
 
     /// Hints that are nowhere are in the journal, and nothing else is.
@@ -267,11 +267,11 @@ impl ServiceStory {
         assert_eq!(missing, 0, "hints that were stored are nowhere");
     }
 
-    /// A burial keeps to the quota, which a merge does not look at, and no letter is evicted before
+    /// Dead-lettering keeps to the quota, which a merge does not look at, and no letter is evicted before
     /// it is met.
-    fn check_letters(&self, buried: &BTreeSet<u64>, losses: &Told, step: Step) {
+    fn check_letters(&self, dead_lettered: &BTreeSet<u64>, losses: &Told, step: Step) {
         let letters = |node: u64| self.ledger.all(node, Whereabouts::Dead).len() as u64;
-        for node in buried.iter().filter(|_| step.renamed.is_none()) {
+        for node in dead_lettered.iter().filter(|_| step.renamed.is_none()) {
             let count = letters(*node);
             assert!(count <= LETTERS, "{node} has {count} dead letters");
         }
@@ -283,13 +283,13 @@ impl ServiceStory {
         }
     }
 
-    fn check_burial(&self, number: u64, dead: &Dead) {
+    fn check_dead_letter(&self, number: u64, dead: &Dead) {
         let (rejected, sends) = self.nodes.seen(|seen| {
             let sends = seen.sends.get(&number).copied();
             (seen.rejected.contains(&number), sends.unwrap_or(0))
         });
         let mut most = self.lives().map(|it| it.config.max_attempts);
-        match dead.burial.reason {
+        match dead.cause.reason {
             DeadReason::Rejected => assert!(rejected, "{number} was not rejected"),
             DeadReason::Attempts => {
                 let is_enough = most.any(|max| max > 0 && sends >= max);

@@ -92,7 +92,7 @@ fn found_at_open(node: &NodeStats) -> i64 {
     let there = [
         node.delivered,
         node.lost,
-        node.buried,
+        node.dead_lettered,
         node.withdrawn,
         node.pending,
     ];

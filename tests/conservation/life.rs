@@ -86,7 +86,7 @@ impl Life {
     fn progress(&self, nodes: &Nodes) -> impl PartialEq + use<> {
         let stats = self.handoff.stats();
         let shown = stats.nodes.iter().map(|it| {
-            let left = (it.delivered, it.lost, it.buried, it.dead_letters);
+            let left = (it.delivered, it.lost, it.dead_lettered, it.dead_letters);
             (it.node, it.pending, left, it.in_flight)
         });
         let answers = nodes.seen(|seen| (seen.calls.clone(), seen.answers.clone()));

@@ -18,7 +18,7 @@ use crate::{
     common::{
         self,
         copy::copy_of,
-        letters::{burial, id_of},
+        letters::{cause, id_of},
         sync,
     },
     ledger::{Entry, Ledger, Whereabouts, number, pending},
@@ -74,7 +74,7 @@ impl Story {
             24..28 => self.append_undelivered(node),
             28..30 => self.note_not_stored(node),
             30..50 => self.deliver(node),
-            50..58 => self.bury(node),
+            50..58 => self.dead_letter(node),
             58..66 => self.lose(node),
             66..72 => self.redrive(node),
             72..77 => self.discard(node),
@@ -247,15 +247,15 @@ impl Story {
         self.count("released", hints.len());
     }
 
-    fn bury(&mut self, node: u64) {
+    fn dead_letter(&mut self, node: u64) {
         for hint in self.claimed(node, 3) {
             let (number, letter) = (number(&hint), hint.clone());
-            let buried = self.told(|store, done| {
-                store.bury(NodeId(node), letter, burial("no such field"), done)
+            let dead_lettered = self.told(|store, done| {
+                store.dead_letter(NodeId(node), letter, cause("no such field"), done)
             });
-            buried.unwrap();
+            dead_lettered.unwrap();
             self.mark(&[hint], Whereabouts::Dead);
-            self.count("buried", 1);
+            self.count("dead-lettered", 1);
             self.evict(node, number);
         }
     }
@@ -391,7 +391,7 @@ impl Story {
         self.count("storage failures", 1);
     }
 
-    /// The storage fails under a departure; the store mends itself, and the departure was whole or
+    /// The storage fails while hints leave; the store mends itself, and that was whole or
     /// nothing.
     fn fail(&mut self, node: u64) {
         let hints = self.claimed(node, 5);

@@ -9,7 +9,7 @@ use hinted_handoff::{
 
 use super::{PATIENCE, Story};
 use crate::{
-    common::letters::{burial, id_of},
+    common::letters::{cause, id_of},
     ledger::{Whereabouts, number_of, plus},
 };
 
@@ -33,7 +33,7 @@ impl Story {
     fn fate(&mut self) -> (Fate, Whereabouts) {
         let obsolete = LossReason::Obsolete;
         match self.random.bool() {
-            true => (Fate::Dead(burial("no such field")), Whereabouts::Dead),
+            true => (Fate::Dead(cause("no such field")), Whereabouts::Dead),
             false => (Fate::Lost(obsolete), Whereabouts::Journalled(obsolete)),
         }
     }
@@ -76,7 +76,7 @@ impl Story {
         self.store().inject(CommitFault::Fail);
         let (tell, told) = mpsc::channel();
         let done = move |result| tell.send(result).unwrap();
-        let fate = Fate::Dead(burial("no such field"));
+        let fate = Fate::Dead(cause("no such field"));
         self.store()
             .append_undelivered(NodeId(node), hint, fate, Box::new(done));
         assert!(told.recv_timeout(PATIENCE).unwrap().is_err());

@@ -39,7 +39,7 @@ fn life(dir: &Path, which: &str) {
             burst(&store, 3, 1..=2);
             burst(&store, 4, 1..=1);
             ack(&store, 1, 5);
-            bury(&store, 1, 8, "rejected");
+            dead_letter(&store, 1, 8, "rejected");
             lose(&store, 1, 10, LossReason::Obsolete);
             let (tell, told) = std::sync::mpsc::channel();
             store.remove_node(NodeId(3), move |result| tell.send(result).unwrap());
@@ -57,7 +57,7 @@ fn life(dir: &Path, which: &str) {
                 append(&store, 2, noise(5_000, number));
             }
             ack(&store, 2, 1);
-            let letter = bury(&store, 1, 9, "rejected, too");
+            let letter = dead_letter(&store, 1, 9, "rejected, too");
             redrive(&store, 1, letter);
             sync(&store);
             for _ in 0..5 { sync(&store); append(&store, 5, "node=5"); }

@@ -1,6 +1,6 @@
 //! Hints that are taken by hand: in order, each once, together with what the host makes of them.
 
-mod burying;
+mod dead_lettering;
 mod held;
 
 use std::time::Duration;
@@ -506,7 +506,9 @@ fn all_of_it_works_from_a_thread_without_a_runtime() {
         panic!("it is one");
     };
     let rejected = hinted_handoff::DeadReason::Rejected;
-    consumer.bury_blocking(id, rejected, "by hand").unwrap();
+    consumer
+        .dead_letter_blocking(id, rejected, "by hand")
+        .unwrap();
     assert!(consumer.peek_blocking(10).unwrap().is_empty());
     let mut batch = hinted_handoff::RowBatch::new();
     batch

@@ -18,7 +18,7 @@ use proptest_state_machine::StateMachineTest;
 use tempfile::TempDir;
 
 use crate::{
-    common::{generation, letters::burial, open},
+    common::{generation, letters::cause, open},
     operation::{Failing, NODES, Operation, Payload, Plan},
     runner::{Counts, Findings},
 };
@@ -264,7 +264,7 @@ impl Host {
         done: impl FnOnce(Result<HintId, EnqueueError>) + Send + 'static,
     ) {
         self.found.count("undelivered", 1);
-        let fate = Fate::Dead(burial("refused by one owner alone"));
+        let fate = Fate::Dead(cause("refused by one owner alone"));
         let node = NodeId(node);
         self.store()
             .append_undelivered(node, hint, fate, Box::new(done));

@@ -70,7 +70,7 @@ pub struct Went {
     pub enqueued: Amount,
     pub delivered: Amount,
     pub lost: Amount,
-    pub buried: Amount,
+    pub dead_lettered: Amount,
     /// There now.
     pub letters: Amount,
 }

@@ -137,7 +137,8 @@ impl Host {
         let expected = self.went.get(&node).copied().unwrap_or_default();
         let (_, shown) = self.by_stats(node);
         shown.delivered == expected.delivered
-            && (self.hanging || (shown.lost, shown.buried) == (expected.lost, expected.buried))
+            && (self.hanging
+                || (shown.lost, shown.dead_lettered) == (expected.lost, expected.dead_lettered))
     }
 
     /// What is pending, and what went.
@@ -149,7 +150,7 @@ impl Host {
                 enqueued: it.enqueued,
                 delivered: it.delivered,
                 lost: it.lost,
-                buried: it.buried,
+                dead_lettered: it.dead_lettered,
                 letters: it.dead_letters,
             };
             (it.pending, went)
@@ -189,7 +190,7 @@ impl Host {
             Reply::Take => (Left::Delivered, "delivered", &mut went.delivered),
             Reply::Obsolete => (Left::Obsolete, "obsolete", &mut went.lost),
             // Several are sent again in halves, until it is known which of them it was.
-            Reply::Reject if count == 1 => (Left::Dead, "dead", &mut went.buried),
+            Reply::Reject if count == 1 => (Left::Dead, "dead", &mut went.dead_lettered),
             _ => return self.found.count("to be sent again", count as u64),
         };
         expected.iter().for_each(|it| add(sum, amount(&it.payload)));

@@ -183,9 +183,9 @@ fn twins() -> Vec<(&'static str, Call)> {
         ("ack_blocking", |host| {
             drop(host.handoff.consumer(MANUAL).unwrap().ack_blocking(&[]));
         }),
-        ("bury_blocking", |host| {
+        ("dead_letter_blocking", |host| {
             let mut consumer = host.handoff.consumer(MANUAL).unwrap();
-            drop(consumer.bury_blocking(id(host), DeadReason::Rejected, "a test says so"));
+            drop(consumer.dead_letter_blocking(id(host), DeadReason::Rejected, "a test says so"));
         }),
         // The last one.
         ("shutdown_blocking", |host| {

@@ -76,7 +76,7 @@ fn all_but(hints: usize, shards: u64, but: &[usize]) -> BTreeMap<u64, Vec<usize>
 /// What is said of hints that become dead letters, on this thread: `sequence=7 reason=Rejected
 /// ...`.
 #[derive(Clone, Default)]
-struct Burials(Arc<Mutex<Vec<String>>>);
+struct DeadLettered(Arc<Mutex<Vec<String>>>);
 
 struct Line(String);
 
@@ -86,7 +86,7 @@ impl Visit for Line {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Burials {
+impl<S: Subscriber> Layer<S> for DeadLettered {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut line = Line(String::new());
         event.record(&mut line);
@@ -96,14 +96,14 @@ impl<S: Subscriber> Layer<S> for Burials {
     }
 }
 
-impl Burials {
-    fn watched() -> (Burials, tracing::subscriber::DefaultGuard) {
-        let burials = Burials::default();
-        let subscriber = tracing_subscriber::registry().with(burials.clone());
-        (burials, tracing::subscriber::set_default(subscriber))
+impl DeadLettered {
+    fn watched() -> (DeadLettered, tracing::subscriber::DefaultGuard) {
+        let dead_lettered = DeadLettered::default();
+        let subscriber = tracing_subscriber::registry().with(dead_lettered.clone());
+        (dead_lettered, tracing::subscriber::set_default(subscriber))
     }
 
-    /// Those hints were buried, in whatever order and for that reason, and no other; the first one
+    /// Those hints were dead-lettered, in whatever order and for that reason, and no other; the first one
     /// is 0.
     fn are(&self, hints: &[usize], parts: &[&str]) {
         let lines = self.0.lock();
@@ -153,7 +153,7 @@ async fn dead(handoff: &HintedHandoff<Bytes>) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn among_ten_thousand_hints_the_poisoned_ones_are_buried_and_all_others_delivered_in_order() {
+async fn of_ten_thousand_hints_the_poisoned_become_dead_letters_and_all_others_come_in_order() {
     const HINTS: usize = 10_000;
     let backlog = tempfile::tempdir().unwrap();
     queue_up(
@@ -172,15 +172,15 @@ async fn among_ten_thousand_hints_the_poisoned_ones_are_buried_and_all_others_de
     ] {
         let dir = tempfile::tempdir().unwrap();
         files_of(backlog.path(), dir.path());
-        let (burials, _watch) = Burials::watched();
+        let (dead_lettered, _watch) = DeadLettered::watched();
         let writer = Arc::new(ScriptedWriter::new(rejects(poison)));
         let began = tokio::time::Instant::now();
         let handoff = start(&config(&dir), &writer).await;
         let node = until_caught_up(&handoff, NODE).await;
         assert_eq!(taken(&writer), all_but(HINTS, SHARDS, poison), "{poison:?}");
-        assert_eq!(node.buried.hints, poison.len() as u64);
+        assert_eq!(node.dead_lettered.hints, poison.len() as u64);
         assert_eq!(node.delivered.hints, (HINTS - poison.len()) as u64);
-        burials.are(
+        dead_lettered.are(
             poison,
             &["reason=Rejected", "field type conflict", " attempts=1 "],
         );
@@ -267,7 +267,11 @@ async fn hints_of_a_shard_that_is_gone_are_lost_and_the_others_delivered() {
     expected.remove(&2);
     assert_eq!(taken(&writer), expected);
     assert_eq!(
-        (node.delivered.hints, node.lost.hints, node.buried.hints),
+        (
+            node.delivered.hints,
+            node.lost.hints,
+            node.dead_lettered.hints
+        ),
         (750, 250, 0)
     );
     handoff.shutdown().await.unwrap();
@@ -276,7 +280,7 @@ async fn hints_of_a_shard_that_is_gone_are_lost_and_the_others_delivered() {
 /// The node takes it for a failure of its own, again and again: only who counts finds out. Failures
 /// of every kind count.
 #[tokio::test(start_paused = true)]
-async fn a_hint_that_was_tried_as_often_as_it_may_be_is_buried_and_the_last_try_is_for_it_alone() {
+async fn a_hint_becomes_a_dead_letter_after_max_attempts_and_the_last_try_is_for_it_alone() {
     for (reply, says) in [
         (Reply::Retry, "scripted: down"),
         (Reply::Panic, "scripted: panic"),
@@ -289,7 +293,7 @@ async fn a_hint_that_was_tried_as_often_as_it_may_be_is_buried_and_the_last_try_
             ..config(&dir)
         };
         queue_up(&config, NODE, (0..40).map(|it| it % SHARDS)).await;
-        let (burials, _watch) = Burials::watched();
+        let (dead_lettered, _watch) = DeadLettered::watched();
         let poison = 6;
         let pings = AtomicUsize::new(0);
         let writer = ScriptedWriter::new(move |write| {
@@ -309,8 +313,8 @@ async fn a_hint_that_was_tried_as_often_as_it_may_be_is_buried_and_the_last_try_
         let handoff = start(&config, &writer).await;
         let node = until_caught_up(&handoff, NODE).await;
         assert_eq!(taken(&writer), all_but(40, SHARDS, &[poison]));
-        assert_eq!(node.buried.hints, 1);
-        burials.are(&[poison], &["reason=Attempts", " attempts=3 ", says]);
+        assert_eq!(node.dead_lettered.hints, 1);
+        dead_lettered.are(&[poison], &["reason=Attempts", " attempts=3 ", says]);
         let seen = writer.seen();
         // Those in front of it share its fate until their own last try, which is for them alone.
         let last = seen
@@ -356,7 +360,7 @@ impl ShardWriter<Text> for Counting {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_whose_bytes_do_not_decode_is_buried_and_those_around_it_are_delivered() {
+async fn a_hint_whose_bytes_do_not_decode_is_dead_lettered_and_those_around_it_are_delivered() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&dir);
     queue_up(&config, NODE, [1, 1, 1]).await;
@@ -369,7 +373,7 @@ async fn a_hint_whose_bytes_do_not_decode_is_buried_and_those_around_it_are_deli
     handoff.shutdown().await.unwrap();
     queue_up(&config, NODE, [1]).await;
 
-    let (burials, _watch) = Burials::watched();
+    let (dead_lettered, _watch) = DeadLettered::watched();
     let delivered = Arc::new(AtomicUsize::new(0));
     let handoff = HintedHandoff::<Text>::open(config, Counting(Arc::clone(&delivered)))
         .await
@@ -382,8 +386,8 @@ async fn a_hint_whose_bytes_do_not_decode_is_buried_and_those_around_it_are_deli
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(delivered.load(Relaxed), 4);
-    assert_eq!(handoff.stats().nodes[0].buried.hints, 1);
-    burials.are(
+    assert_eq!(handoff.stats().nodes[0].dead_lettered.hints, 1);
+    dead_lettered.are(
         &[3],
         &["reason=Undecodable", "payload of format 0", " attempts=0 "],
     );

@@ -143,7 +143,7 @@ async fn until_waiting<P: Payload>(handoff: &HintedHandoff<P>, hints: u64) -> No
 fn nothing_is_held_against(node: &NodeStats) {
     let none = Amount::default();
     assert_eq!(
-        (node.buried, node.dead_letters, node.lost),
+        (node.dead_lettered, node.dead_letters, node.lost),
         (none, none, none)
     );
     assert_eq!((node.failures, node.attempts), (0, 0));

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::common::{
     self,
-    letters::{burial, bury_at, claim, letters_read, lose_at, redrive_as_it_is},
+    letters::{cause, claim, dead_letter_at, letters_read, lose_at, redrive_as_it_is},
     *,
 };
 use hinted_handoff::{
@@ -57,8 +57,8 @@ fn nine_hints(dir: &Path) -> Store {
         let taken = claim(&store, NODE, sequence);
         store.deliver(NodeId(NODE), &[taken]).unwrap();
     }
-    bury_at(&store, NODE, 4, "no such field: \u{fc}");
-    let again = bury_at(&store, NODE, 6, "another");
+    dead_letter_at(&store, NODE, 4, "no such field: \u{fc}");
+    let again = dead_letter_at(&store, NODE, 6, "another");
     lose_at(&store, NODE, 8, LossReason::Expired);
     assert_eq!(redrive_as_it_is(&store, NODE, again).sequence, Sequence(9));
     store
@@ -210,7 +210,7 @@ fn the_store_reads_the_documented_bytes() {
         [(4, "cpu,host=d v=4 4!!!!".into())]
     );
     let (_, dead) = store.letters(NodeId(NODE), None, 9).unwrap().remove(0);
-    assert_eq!(dead.burial, burial("no such field: \u{fc}"));
+    assert_eq!(dead.cause, cause("no such field: \u{fc}"));
     let losses = store.losses(0).unwrap();
     let (0, loss) = &losses.entries[0] else {
         panic!("{losses:?}");
@@ -280,7 +280,7 @@ fn what_schema_1_wrote_reads_and_is_written_anew_in_the_newest_version_when_it_c
         // Its record is written anew by a new queue, its cursor by a hint that leaves.
         append(&store, NODE, "a new queue");
         if with_cursor {
-            bury_at(&store, NODE, 2, "rejected");
+            dead_letter_at(&store, NODE, 2, "rejected");
         }
         store.close().unwrap();
         behind_its_back(dir.path(), |db| {
@@ -296,12 +296,12 @@ fn what_schema_1_wrote_reads_and_is_written_anew_in_the_newest_version_when_it_c
         });
         let store = open(dir.path());
         assert_eq!(store.stats().damage, []);
-        let buried = if with_cursor {
+        let dead_lettered = if with_cursor {
             vec![(2, "mem v=2 2".into())]
         } else {
             vec![]
         };
-        assert_eq!(letters_read(&store, NODE), buried);
+        assert_eq!(letters_read(&store, NODE), dead_lettered);
     }
     // The same fields in version 3, which has one more pair of counts.
     let queue = QueueRef {
@@ -385,7 +385,7 @@ fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
     let store = open(dir.path());
     let first = of_write(1, "cpu,host=a v=1 1");
     try_append(&store, NODE, vec![first]).remove(0).unwrap();
-    let letter = bury_at(&store, NODE, 1, "rejected");
+    let letter = dead_letter_at(&store, NODE, 1, "rejected");
     let letter_block = records("schema3_writes.txt").remove("hh/hints letter block 1");
     // The letter's block is trimmed once it was sent on.
     let id = HintId {

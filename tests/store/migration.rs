@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::common::{
-    letters::{bury_at, claim, letters_read, lose_at, redrive_as_it_is},
+    letters::{claim, dead_letter_at, letters_read, lose_at, redrive_as_it_is},
     *,
 };
 use hinted_handoff::{
@@ -202,7 +202,7 @@ fn a_store_of_schema_1_works_with_all_that_is_new() {
         // Out of order, in a queue whose cursor is of version 1.
         let nine = claim(&store, 1, 9);
         assert_eq!(store.deliver(NodeId(1), &[nine]).unwrap().hints, 1);
-        let buried = bury_at(&store, 1, 8, "rejected");
+        let dead_lettered = dead_letter_at(&store, 1, 8, "rejected");
         lose_at(&store, 1, 11, LossReason::Obsolete);
         append(&store, 1, "new");
         append(&store, 6, "for a new node");
@@ -217,10 +217,10 @@ fn a_store_of_schema_1_works_with_all_that_is_new() {
         assert_eq!(left, [7, 10, 12]);
         assert_eq!(letters_read(&store, 1).len(), 1);
         assert_eq!(store.losses(0).unwrap().total().hints, 1);
-        let now = redrive_as_it_is(&store, 1, buried);
-        assert!(now.queue > buried.queue.queue);
+        let now = redrive_as_it_is(&store, 1, dead_lettered);
+        assert!(now.queue > dead_lettered.queue.queue);
         store.close().unwrap();
-        let queue = buried.queue;
+        let queue = dead_lettered.queue;
         let (_, after) = records(&dir);
         assert!(after[&cursor_key(queue)].len() > 64, "with ranges");
 

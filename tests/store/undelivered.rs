@@ -11,7 +11,7 @@ use std::{
 
 use crate::common::{
     self, EVERYTHING, config, copy, hint, hints, letters,
-    letters::{append_undelivered, barrier, burial, bury, claimed, deliver, letter, letters},
+    letters::{append_undelivered, barrier, cause, claimed, dead_letter, deliver, letter, letters},
     noise, open, payloads, sync,
 };
 use hinted_handoff::{
@@ -22,7 +22,7 @@ use hinted_handoff::{
 const NODE: u64 = 7;
 
 fn dead() -> Fate {
-    Fate::Dead(burial("refused by this owner alone"))
+    Fate::Dead(cause("refused by this owner alone"))
 }
 
 fn queues(store: &Store, node: u64) -> NodeQueues {
@@ -117,7 +117,10 @@ fn the_first_hint_of_a_node_may_be_a_dead_letter_at_once_and_rings_no_bell() {
     assert_eq!((id.store, id.sequence), (store.id(), Sequence(1)));
     let known = queues(&store, NODE);
     assert_eq!(known.pending(), Amount::default());
-    assert_eq!((known.enqueued, known.buried), (amount(1, 7), amount(1, 7)));
+    assert_eq!(
+        (known.enqueued, known.dead_lettered),
+        (amount(1, 7), amount(1, 7))
+    );
     assert_eq!((known.delivered, known.lost), Default::default());
     assert_eq!(store.stats().enqueued, amount(1, 7));
     assert!(!store.has_pending(NodeId(NODE)) && payloads(&store, NODE).is_empty());
@@ -125,7 +128,7 @@ fn the_first_hint_of_a_node_may_be_a_dead_letter_at_once_and_rings_no_bell() {
     let check = |store: &Store| {
         assert_eq!(dead_letters(store), [(1, "refused".to_owned())]);
         let (_, found) = letters(store, NODE).remove(0);
-        assert_eq!(found.burial, burial("refused by this owner alone"));
+        assert_eq!(found.cause, cause("refused by this owner alone"));
         assert_eq!((found.shard.0, found.payload_bytes), (3, 7));
         assert!(payloads(store, NODE).is_empty());
         assert_eq!(queues(store, NODE).letters(), amount(1, 7));
@@ -199,7 +202,10 @@ fn several_among_ordinary_hints_of_a_group_leave_and_the_others_wait_in_order() 
     check(&store);
     let known = queues(&store, NODE);
     assert_eq!(known.enqueued, amount(6, 34));
-    assert_eq!((known.buried, known.lost), (amount(2, 12), amount(1, 6)));
+    assert_eq!(
+        (known.dead_lettered, known.lost),
+        (amount(2, 12), amount(1, 6))
+    );
     let killed = copy::copy_of(dir.path());
     store.close().unwrap();
     for dir in [dir.path(), killed.path()] {
@@ -221,11 +227,11 @@ fn several_among_ordinary_hints_of_a_group_leave_and_the_others_wait_in_order() 
 fn what_else_leaves_its_queue_with_the_same_group_brings_nothing_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    for text in ["delivered", "buried", "sent on", "stays"] {
+    for text in ["delivered", "dead-lettered", "sent on", "stays"] {
         common::append(&store, NODE, text);
     }
     let found = hints(&store, NODE);
-    bury(&store, NODE, &found[2]).unwrap();
+    dead_letter(&store, NODE, &found[2]).unwrap();
     let (place, _) = letters(&store, NODE).remove(0);
     let again = letters::as_new(&store, NODE, place);
     let second = claimed(&store, NODE, &found[1]);
@@ -236,15 +242,23 @@ fn what_else_leaves_its_queue_with_the_same_group_brings_nothing_back() {
         tell_too.send(now.is_ok()).unwrap();
     });
     group.undelivered(hint(1, "dead at once"), dead());
-    store.bury(NodeId(NODE), second, burial("rejected"), move |buried| {
-        tell.send(buried.is_ok()).unwrap();
-    });
+    store.dead_letter(
+        NodeId(NODE),
+        second,
+        cause("rejected"),
+        move |dead_lettered| {
+            tell.send(dead_lettered.is_ok()).unwrap();
+        },
+    );
     // In memory at once, and written with this group.
     deliver(&store, NODE, &found[0]);
     assert_eq!(sequences(group.end()), [6]);
     assert!(told.recv().unwrap() && told.recv().unwrap());
     let check = |store: &Store| {
-        let expected = [(2, "buried".to_owned()), (6, "dead at once".to_owned())];
+        let expected = [
+            (2, "dead-lettered".to_owned()),
+            (6, "dead at once".to_owned()),
+        ];
         assert_eq!(dead_letters(store), expected);
         assert_eq!(payloads(store, NODE), ["stays", "sent on"]);
     };
@@ -406,7 +420,10 @@ fn what_the_quota_of_dead_letters_evicts_is_counted_and_the_sums_add_up() {
     assert!(group.end().iter().all(Result::is_ok));
     let check = |store: &Store| {
         let known = queues(store, NODE);
-        assert_eq!((known.enqueued.hints, known.buried.hints), (15_000, 15_000));
+        assert_eq!(
+            (known.enqueued.hints, known.dead_lettered.hints),
+            (15_000, 15_000)
+        );
         assert_eq!(known.letters(), amount(10_000, 50_000));
         assert_eq!(known.letters_evicted, amount(5_000, 25_000));
         assert_eq!((known.lost, known.pending()), Default::default());

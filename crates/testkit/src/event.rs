@@ -42,7 +42,7 @@ pub enum Event {
     },
     /// A write is about to be handed in as a hint that leaves as a dead letter in the step that
     /// stores it.
-    Burying {
+    DeadLettering {
         /// Its number.
         number: u64,
         /// For whom.
@@ -106,7 +106,7 @@ impl Event {
             | Event::Closed => true,
             Event::Opened { .. }
             | Event::Tried { .. }
-            | Event::Burying { .. }
+            | Event::DeadLettering { .. }
             | Event::Delivered { .. }
             | Event::Reopened
             | Event::Discarding { .. } => false,
@@ -136,11 +136,11 @@ impl std::fmt::Display for Event {
                 node,
                 shard,
             } => write!(f, "@tried {number} {node} {shard}"),
-            Event::Burying {
+            Event::DeadLettering {
                 number,
                 node,
                 shard,
-            } => write!(f, "@burying {number} {node} {shard}"),
+            } => write!(f, "@dead-lettering {number} {node} {shard}"),
             Event::Dead { number, id } => write!(f, "@dead {number} {id}"),
             Event::Answered { number, id: None } => write!(f, "@answered {number}"),
             Event::Answered {
@@ -195,7 +195,7 @@ fn parse(line: &str) -> Option<Event> {
             node: NodeId(number(word())?),
             shard: ShardId(number(word())?),
         },
-        "@burying" => Event::Burying {
+        "@dead-lettering" => Event::DeadLettering {
             number: number(word())?,
             node: NodeId(number(word())?),
             shard: ShardId(number(word())?),
@@ -257,7 +257,7 @@ mod tests {
                 node,
                 shard,
             },
-            Event::Burying {
+            Event::DeadLettering {
                 number,
                 node,
                 shard,

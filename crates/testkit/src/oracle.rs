@@ -79,14 +79,14 @@ impl Oracle {
                 node,
                 shard,
             } => self.tried(number, node, shard),
-            Event::Burying {
+            Event::DeadLettering {
                 number,
                 node,
                 shard,
             } => {
                 self.tried(number, node, shard);
                 if let Some(write) = self.writes.get_mut(&number) {
-                    write.buried = true;
+                    write.dead_lettered = true;
                 }
             }
             Event::Dead { number, id } => self.dead(number, id),
@@ -205,7 +205,7 @@ impl Oracle {
             id: None,
             answered: false,
             refused: false,
-            buried: false,
+            dead_lettered: false,
             dead: false,
             deliveries: 0,
             may_vanish: false,
@@ -261,7 +261,7 @@ impl Oracle {
         if write.refused {
             self.violation(format!("write {number} was refused and came all the same"));
         }
-        if write.buried {
+        if write.dead_lettered {
             self.violation(format!(
                 "{id} (write {number}) came, and was to be a dead letter"
             ));
@@ -299,7 +299,7 @@ impl Oracle {
             return self.violation(format!("{id} is a dead letter of no write: {number}"));
         };
         write.dead = true;
-        if !write.buried || write.refused || write.must_not_come {
+        if !write.dead_lettered || write.refused || write.must_not_come {
             let write = *write;
             self.violation(format!("{id} must be no dead letter: {write:?}"));
         }

@@ -1,7 +1,7 @@
 //! The host under test, as a child process: writes, has some writes leave as dead letters at once,
 //! replays, settles, pauses, parks, renames and removes nodes, shuts down, and tells its parent.
 
-mod burying;
+mod dead_lettering;
 
 use std::{
     process::ExitCode,
@@ -48,7 +48,7 @@ pub struct Workload {
 }
 
 /// Of a hundred writes, how many leave as dead letters in the step that stores them.
-const BURIALS_PERCENT: u8 = 4;
+const DEAD_LETTERS_PERCENT: u8 = 4;
 
 /// Of a payload: the number, the node and the shard.
 const HEADER_BYTES: usize = 24;
@@ -324,9 +324,9 @@ impl Host {
                 _ => self.workload.payload_bytes_max.min(2_000),
             };
             let number = self.next.fetch_add(1, Relaxed);
-            if random.u8(..100) < BURIALS_PERCENT {
+            if random.u8(..100) < DEAD_LETTERS_PERCENT {
                 let bytes = random.usize(..=largest);
-                match self.bury(number, node_id, shard_id, bytes).await {
+                match self.dead_letter(number, node_id, shard_id, bytes).await {
                     Ok(()) => continue,
                     Err(_) => return,
                 }

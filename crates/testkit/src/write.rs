@@ -11,7 +11,7 @@ pub(super) struct Write {
     pub answered: bool,
     pub refused: bool,
     /// It was handed in as one that leaves as a dead letter at once, so it must never come.
-    pub buried: bool,
+    pub dead_lettered: bool,
     /// It was found as one.
     pub dead: bool,
     /// In how many lives it was delivered.

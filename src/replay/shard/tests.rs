@@ -30,7 +30,7 @@ fn place(sequence: u64) -> Place {
 /// long each send was.
 fn narrowed(hints: usize, poison: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut troubles = troubles();
-    let (mut next, mut sends, mut buried) = (0, Vec::new(), Vec::new());
+    let (mut next, mut sends, mut dead_lettered) = (0, Vec::new(), Vec::new());
     while next < hints {
         let most = troubles.most_hints(SHARD, place(next as u64), 0);
         let sent = most.min(hints - next);
@@ -41,12 +41,12 @@ fn narrowed(hints: usize, poison: &[usize]) -> (Vec<usize>, Vec<usize>) {
         } else if sent > 1 {
             troubles.rejected(SHARD, sent);
         } else {
-            buried.push(next);
+            dead_lettered.push(next);
             troubles.left(SHARD, 1);
             next += 1;
         }
     }
-    (sends, buried)
+    (sends, dead_lettered)
 }
 
 #[tokio::test]
@@ -55,8 +55,8 @@ async fn halves_find_the_rejected_one_and_all_goes_on_behind_it_as_before() {
     assert_eq!(narrowed(8, &[7]), (vec![8, 4, 2, 1, 1], vec![7]));
     assert_eq!(narrowed(8, &[5]), (vec![8, 4, 2, 1, 1, 2], vec![5]));
     for poison in 0..100 {
-        let (sends, buried) = narrowed(100, &[poison]);
-        assert_eq!(buried, [poison]);
+        let (sends, dead_lettered) = narrowed(100, &[poison]);
+        assert_eq!(dead_lettered, [poison]);
         assert!(sends.len() <= 11, "{sends:?}");
     }
     assert_eq!(narrowed(9, &[2, 3, 8]).1, [2, 3, 8]);
@@ -81,16 +81,16 @@ async fn attempts_are_those_of_the_hint_in_front_and_the_last_one_is_for_it_alon
         usize::MAX,
         "another hint"
     );
-    let burial =
-        |troubles: &Troubles, reason| troubles.burial(SHARD, place(1), reason, String::new());
-    assert_eq!(burial(&troubles, DeadReason::Attempts).attempts, 2);
+    let cause =
+        |troubles: &Troubles, reason| troubles.dead_cause(SHARD, place(1), reason, String::new());
+    assert_eq!(cause(&troubles, DeadReason::Attempts).attempts, 2);
     assert_eq!(
-        burial(&troubles, DeadReason::Rejected).attempts,
+        cause(&troubles, DeadReason::Rejected).attempts,
         3,
         "with the rejected one"
     );
     assert_eq!(fail(&mut troubles, 2), 1);
-    assert_eq!(burial(&troubles, DeadReason::Undecodable).attempts, 0);
+    assert_eq!(cause(&troubles, DeadReason::Undecodable).attempts, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +110,7 @@ async fn a_shard_is_left_alone_for_growing_times_until_it_takes_something() {
         );
     }
     troubles.left(SHARD, 1);
-    assert!(waits(&troubles).is_some(), "a burial is no success");
+    assert!(waits(&troubles).is_some(), "dead-lettering is no success");
     troubles.taken(SHARD, 1, true);
     assert_eq!(waits(&troubles), None);
     troubles.leave_alone(SHARD, Some(Duration::from_secs(300)));

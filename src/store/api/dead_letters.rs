@@ -20,7 +20,7 @@ use crate::{
             loss::Losses,
             node_record::NodeRecord,
             peeked::PeekedHint,
-            reasons::{Burial, Fate, LossReason},
+            reasons::{DeadCause, Fate, LossReason},
         },
         pipeline::{
             batch::{HintKind, Leaving, WriteBatch},
@@ -52,25 +52,25 @@ impl Store {
 
     /// Moves a claimed hint to the node's dead letters, and lets it leave its queue in the same
     /// step. `done` is told when that is durable.
-    pub fn bury(
+    pub fn dead_letter(
         &self,
         node: NodeId,
         hint: PeekedHint,
-        burial: Burial,
+        cause: DeadCause,
         done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
     ) {
-        self.bury_pending(node, hint, burial, move |left| done(left.map(drop)));
+        self.dead_letter_pending(node, hint, cause, move |left| done(left.map(drop)));
     }
 
     /// The same for a hint that may have left meanwhile: `done` is told what became a dead letter.
-    pub fn bury_pending(
+    pub fn dead_letter_pending(
         &self,
         node: NodeId,
         hint: PeekedHint,
-        burial: Burial,
+        cause: DeadCause,
         done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
     ) {
-        self.hand_in_leaving(Leaving::Hints(node, vec![hint], Fate::Dead(burial)), done);
+        self.hand_in_leaving(Leaving::Hints(node, vec![hint], Fate::Dead(cause)), done);
     }
 
     /// Lets claimed hints leave undelivered, and records that in the loss journal in the same step.

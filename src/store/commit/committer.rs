@@ -65,7 +65,7 @@ pub struct Committer {
     pub flushing: Flushing,
     pub journal: Journal,
     /// Hints that became dead letters, to be told of once that is durable.
-    pub buried: Vec<StoreEvent>,
+    pub dead_lettered: Vec<StoreEvent>,
     /// By where they are now, where hints stood that were dead letters and are not done with.
     pub redriven: Redriven,
     /// Cursors that moved and are not written yet.
@@ -125,10 +125,10 @@ impl Committer {
         self.writer.as_mut().ok_or_else(closed)
     }
 
-    /// Tells what was lost and buried, now that it is durable.
+    /// Tells what was lost and dead-lettered, now that it is durable.
     pub fn tell_what_left(&mut self) {
         let lost = self.journal.untold().into_iter().map(StoreEvent::Lost);
-        for event in self.buried.drain(..).chain(lost) {
+        for event in self.dead_lettered.drain(..).chain(lost) {
             self.shared.tell(event);
         }
     }

@@ -17,7 +17,7 @@ use crate::{
             keys::{Key, Place, QueueRef},
             loss::{Loss, LostRange},
             peeked::PeekedHint,
-            reasons::{Burial, LossReason},
+            reasons::{DeadCause, LossReason},
         },
         pipeline::events::StoreEvent,
     },
@@ -46,12 +46,12 @@ impl Accepted {
 
 impl Committer {
     /// The dead letter, its payload's block, and what must make room for it.
-    pub fn bury(
+    pub fn make_dead_letter(
         &mut self,
         accepted: &mut Accepted,
         node: NodeId,
         hint: &PeekedHint,
-        burial: &Burial,
+        cause: &DeadCause,
     ) -> Result<(), StorageError> {
         let (place, payload_bytes) = (hint.mark.place(), hint.hint.payload_bytes());
         let more = Amount {
@@ -63,13 +63,13 @@ impl Committer {
         let tally = tally.or_insert_with(LetterTally::none);
         tally.add(place.sequence, more);
         let number = tally.take_number();
-        let dead = Dead::new(number, hint.hint.shard, payload_bytes, burial.clone());
-        let burial = dead.burial.clone();
+        let dead = Dead::new(number, hint.hint.shard, payload_bytes, cause.clone());
+        let cause = dead.cause.clone();
         let letter = Letter::Dead(dead);
         accepted.set(&place.letter_key(), Some(letter.encode(place)));
         let block = self.encoding.own.encode_letter(place, &hint.hint);
         accepted.letter_blocks.push(block);
-        self.buried.push(StoreEvent::Buried {
+        self.dead_lettered.push(StoreEvent::DeadLettered {
             node,
             hint: HintId {
                 store: self.shared.store,
@@ -77,7 +77,7 @@ impl Committer {
                 sequence: place.sequence,
             },
             shard: hint.hint.shard,
-            burial,
+            cause,
         });
         let record = self.records.entry(node).or_default();
         if !record.dead.contains(&place.queue) {

@@ -39,7 +39,7 @@ impl Accepted {
 
 impl Committer {
     /// Takes into the group that hints leave. Returns what does: those that are pending still.
-    pub fn depart(
+    pub fn leave_undelivered(
         &mut self,
         accepted: &mut Accepted,
         node: NodeId,
@@ -62,7 +62,7 @@ impl Committer {
         let leaving: Vec<&PeekedHint> = hints.iter().filter(leaves).collect();
         self.record(accepted, node, &leaving, fate)?;
         // All of them are claimed no longer.
-        accepted.departed.push((node, hints, leave));
+        accepted.left.push((node, hints, leave));
         Ok(left)
     }
 
@@ -98,9 +98,9 @@ impl Committer {
     ) -> Result<(), StorageError> {
         match fate {
             Fate::Lost(reason) => self.record_lost(accepted, node, leaving, *reason),
-            Fate::Dead(burial) => {
+            Fate::Dead(cause) => {
                 for hint in leaving {
-                    self.bury(accepted, node, hint, burial)?;
+                    self.make_dead_letter(accepted, node, hint, cause)?;
                 }
             }
         }
@@ -142,7 +142,11 @@ impl Committer {
 
 impl Committer {
     /// Discards all that a node has, in one step with the record of it and with its tombstone.
-    pub fn forsake(&mut self, node: NodeId, reason: LossReason) -> Result<Amount, StorageError> {
+    pub fn remove_hints(
+        &mut self,
+        node: NodeId,
+        reason: LossReason,
+    ) -> Result<Amount, StorageError> {
         let record = self.records.entry(node).or_default();
         let had = std::mem::take(record);
         let queues: BTreeSet<QueueRef> = had
@@ -156,7 +160,7 @@ impl Committer {
         record.retired = queues.iter().copied().collect();
         let mut accepted = Accepted::default();
         accepted.rewrites.insert(node);
-        let pending = self.record_forsaken(&mut accepted, node, &had.dead, reason)?;
+        let pending = self.record_removed(&mut accepted, node, &had.dead, reason)?;
         self.write_as_one(Vec::new(), accepted)?;
         point("drop: tombstone written")?;
         self.writer()?.commit()?;
@@ -170,13 +174,13 @@ impl Committer {
             self.trimmer.whole(node, queue);
         }
         self.shared.registry.lock().remove(node);
-        self.shared.tell_departed();
+        self.shared.tell_left();
         self.tell_what_left();
         Ok(pending)
     }
 
     /// Of hints that wait the shards are not looked up: that would take reading all of them.
-    fn record_forsaken(
+    fn record_removed(
         &mut self,
         accepted: &mut Accepted,
         node: NodeId,

@@ -56,7 +56,7 @@ pub struct Accepted {
     /// What is removed counts, too (SLED.md rule 2).
     pub removed_bytes: usize,
     /// Hints that leave undelivered.
-    pub departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+    pub left: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
     /// Hints that leave undelivered in the group that stores them. They show when the group is
     /// published, as other hints of it do.
     pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
@@ -180,7 +180,7 @@ impl Accepted {
             acked,
             // Counts what other fields hold.
             removed_bytes: _,
-            departed,
+            left,
             stillborn,
             hints,
             losses,
@@ -195,7 +195,7 @@ impl Accepted {
             several,
         } = self;
         let leaves_nothing =
-            acked.is_empty() && departed.is_empty() && stillborn.is_empty() && pointed.is_empty();
+            acked.is_empty() && left.is_empty() && stillborn.is_empty() && pointed.is_empty();
         let changes_no_letters =
             letter_blocks.is_empty() && letters.is_empty() && letters_gone.is_empty();
         let has_no_records = rows.is_empty()
@@ -259,7 +259,9 @@ impl Committer {
         let mut left = Amount::default();
         for leaving in leaves {
             left = left.plus(match leaving {
-                Leaving::Hints(node, hints, fate) => self.depart(accepted, node, hints, &fate)?,
+                Leaving::Hints(node, hints, fate) => {
+                    self.leave_undelivered(accepted, node, hints, &fate)?
+                }
                 Leaving::Letters(node, letters) => self.discard(accepted, node, &letters)?,
                 Leaving::Acked(_) => Amount::default(),
             });
@@ -358,14 +360,14 @@ impl Committer {
             self.trimmer.letter(place);
         }
         self.dirty.extend(accepted.cursors.into_keys());
-        self.show_in_registry(accepted.acked, accepted.departed, accepted.letters);
-        self.shared.tell_departed();
+        self.show_in_registry(accepted.acked, accepted.left, accepted.letters);
+        self.shared.tell_left();
     }
 
     fn show_in_registry(
         &self,
         acked: Vec<(NodeId, Mark)>,
-        departed: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+        left: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
         letters: HashMap<NodeId, LetterTallies>,
     ) {
         let mut registry = self.shared.registry.lock();
@@ -377,7 +379,7 @@ impl Committer {
             } = mark;
             registry.advance(node, queue, sequence, bytes_through, Leave::Delivered);
         }
-        for (node, hints, leave) in departed {
+        for (node, hints, leave) in left {
             registry.leave(node, &hints, leave);
         }
         for (node, letters) in letters {
@@ -419,7 +421,7 @@ mod tests {
         assert!(!holding(|it| it.status_gone = Some(node)).is_plain());
         // Nothing leaves, but what was claimed for it is to be given back.
         let claimed = (node, Vec::new(), Leave::Lost);
-        assert!(!holding(|it| it.departed.push(claimed)).is_plain());
+        assert!(!holding(|it| it.left.push(claimed)).is_plain());
         assert!(!holding(|it| it.several = 1).is_plain(), "a transaction");
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     store::format::{
         checksum::{DecodeError, seal_record, unseal_record},
         keys::Place,
-        reasons::Burial,
+        reasons::DeadCause,
     },
     types::{NodeId, QueueId, Sequence, ShardId},
 };
@@ -48,12 +48,17 @@ pub struct Dead {
     /// Bytes that it counts for.
     pub payload_bytes: u64,
     /// How it came to be one.
-    pub burial: Burial,
+    pub cause: DeadCause,
 }
 
 impl Dead {
-    pub(crate) fn new(number: u64, shard: ShardId, payload_bytes: u64, mut burial: Burial) -> Dead {
-        let error = &mut burial.error;
+    pub(crate) fn new(
+        number: u64,
+        shard: ShardId,
+        payload_bytes: u64,
+        mut cause: DeadCause,
+    ) -> Dead {
+        let error = &mut cause.error;
         let mut ends = (0..=ERROR_BYTES_MAX.min(error.len())).rev();
         let end = ends.find(|end| error.is_char_boundary(*end));
         error.truncate(end.unwrap_or(0));
@@ -61,7 +66,7 @@ impl Dead {
             number,
             shard,
             payload_bytes,
-            burial,
+            cause,
         }
     }
 }
@@ -111,14 +116,14 @@ mod tests {
     };
 
     fn dead(error: &str) -> Letter {
-        let burial = Burial {
+        let cause = DeadCause {
             reason: DeadReason::Undecodable,
             error: error.to_owned(),
             attempts: 7,
             first_failed_unix_ms: 1_700_000_000_000,
             last_failed_unix_ms: u64::MAX,
         };
-        Letter::Dead(Dead::new(1 << 50, ShardId(u64::MAX), 1 << 40, burial))
+        Letter::Dead(Dead::new(1 << 50, ShardId(u64::MAX), 1 << 40, cause))
     }
 
     #[test]
@@ -171,12 +176,12 @@ mod tests {
         // As it was before dead letters had numbers.
         let unnumbered = seal(&key, vec![VERSION, 0, 1, 1, 0, 0, 7, 0, 0]);
         let dead = Letter::decode(PLACE, &unnumbered).unwrap().dead().unwrap();
-        assert_eq!((dead.number, dead.burial.attempts), (300, 7));
+        assert_eq!((dead.number, dead.cause.attempts), (300, 7));
     }
 
     #[test]
     fn a_long_error_is_cut_between_two_characters() {
-        let cut = |error: &str| dead(error).dead().unwrap().burial.error.len();
+        let cut = |error: &str| dead(error).dead().unwrap().cause.error.len();
         assert_eq!(cut(&"x".repeat(4096)), 4096);
         assert_eq!(cut(&"x".repeat(4097)), 4096);
         assert_eq!(cut(&"\u{fc}".repeat(4096)), 4096);

@@ -44,7 +44,7 @@ pub enum DeadReason {
 
 /// How a hint came to be a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Burial {
+pub struct DeadCause {
     /// Why.
     pub reason: DeadReason,
     /// What was said at the last attempt, with its causes.
@@ -63,7 +63,7 @@ pub enum Fate {
     /// They are lost, which the loss journal tells.
     Lost(LossReason),
     /// They are dead letters.
-    Dead(Burial),
+    Dead(DeadCause),
 }
 
 impl Fate {

@@ -59,7 +59,7 @@ impl Committer {
         if only_if_drained && !record.leaves {
             return Ok(Removed::CalledOff);
         }
-        let pending = self.forsake(node, reason)?;
+        let pending = self.remove_hints(node, reason)?;
         self.shared.holds.lock().forget(node);
         Ok(Removed::Gone(pending))
     }

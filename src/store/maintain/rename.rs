@@ -124,7 +124,7 @@ impl Committer {
         registry.claim_all_held(to);
         drop(registry);
         // Nothing waits for `from` any more.
-        self.shared.tell_departed();
+        self.shared.tell_left();
         tracing::info!(
             from = from.0,
             to = to.0,
@@ -182,7 +182,7 @@ fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     }
     to.enqueued = to.enqueued.plus(from.enqueued);
     to.delivered = to.delivered.plus(from.delivered);
-    to.buried = to.buried.plus(from.buried);
+    to.dead_lettered = to.dead_lettered.plus(from.dead_lettered);
     to.lost = to.lost.plus(from.lost);
     to.withdrawn = to.withdrawn.plus(from.withdrawn);
     to.letters_evicted = to.letters_evicted.plus(from.letters_evicted);

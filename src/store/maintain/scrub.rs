@@ -84,7 +84,7 @@ impl Committer {
             lost: Some((first, range.last)),
         });
         drop(registry);
-        self.shared.tell_departed();
+        self.shared.tell_left();
         self.settle()?;
         self.tell_what_left();
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     error::StorageError,
-    store::format::{loss::Loss, reasons::Burial},
+    store::format::{loss::Loss, reasons::DeadCause},
     types::{Amount, HintId, NodeId, ShardId},
 };
 
@@ -14,7 +14,7 @@ pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
 
 /// Called, on any thread, when hints may have left a queue or dead letters changed, and when the
 /// store stops or begins to serve.
-pub type OnDeparted = Box<dyn Fn() + Send + Sync>;
+pub type OnLeft = Box<dyn Fn() + Send + Sync>;
 
 /// Something happened to hints, or to the store.
 #[derive(Debug)]
@@ -22,11 +22,11 @@ pub enum StoreEvent {
     /// Hints left undelivered, durably.
     Lost(Loss),
     /// A hint became a dead letter, durably.
-    Buried {
+    DeadLettered {
         node: NodeId,
         hint: HintId,
         shard: ShardId,
-        burial: Burial,
+        cause: DeadCause,
     },
     /// Copies of a write were neither sent nor stored. It is not recorded yet.
     NotStored {

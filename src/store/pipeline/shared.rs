@@ -28,7 +28,7 @@ use crate::{
         pipeline::{
             asked::Refuse,
             busy::Busy,
-            events::{OnDeparted, OnDurable, OnEvent, OnLook, StoreEvent},
+            events::{OnDurable, OnEvent, OnLeft, OnLook, StoreEvent},
             inbox::Inbox,
             not_stored::NotStored,
             space::Space,
@@ -68,7 +68,7 @@ pub struct Shared {
     pub counters: Counters,
     pub on_durable: OnDurable,
     /// Set once, by whoever wants to know.
-    pub on_departed: OnceLock<OnDeparted>,
+    pub on_left: OnceLock<OnLeft>,
     /// The same.
     pub on_event: OnceLock<OnEvent>,
     /// The same.
@@ -137,7 +137,7 @@ impl Shared {
             trimming: AtomicBool::new(true),
             counters: Counters::default(),
             on_durable,
-            on_departed: OnceLock::new(),
+            on_left: OnceLock::new(),
             on_event: OnceLock::new(),
             on_look: OnceLock::new(),
             moved_aside: Mutex::default(),
@@ -167,9 +167,9 @@ impl Shared {
     }
 
     /// To be called with no lock held, and after what it tells of can be seen.
-    pub fn tell_departed(&self) {
-        if let Some(on_departed) = self.on_departed.get() {
-            on_departed();
+    pub fn tell_left(&self) {
+        if let Some(on_left) = self.on_left.get() {
+            on_left();
         }
     }
 

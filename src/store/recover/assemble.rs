@@ -81,7 +81,7 @@ pub fn committer(
         trimmer,
         flushing: Flushing::new(recovered.wal_next),
         journal: recovered.journal,
-        buried: Vec::new(),
+        dead_lettered: Vec::new(),
         redriven: recovered.redriven,
         dirty,
         statuses: BTreeSet::new(),

@@ -20,7 +20,7 @@ use crate::{
             keys::{Key, Place, QueueRef},
             loss::{Loss, LostRange},
             node_record::NodeRecord,
-            reasons::{Burial, DeadReason, LossReason},
+            reasons::{DeadCause, DeadReason, LossReason},
             shutdown_summary::CleanLetters,
         },
         state::{
@@ -293,14 +293,14 @@ pub fn unlisted<'a>(
 fn what_is_left(engine: &Engine, place: Place, why: DecodeError) -> table::Result<DamagedLetter> {
     let left = match blocks::read_letter(&engine.hints, place) {
         Ok(Some(hint)) => {
-            let burial = Burial {
+            let cause = DeadCause {
                 reason: DeadReason::Rejected,
                 error: format!("the record of how it became a dead letter is damaged: {why}"),
                 attempts: 0,
                 first_failed_unix_ms: 0,
                 last_failed_unix_ms: 0,
             };
-            let dead = Dead::new(0, hint.shard, hint.payload_bytes(), burial);
+            let dead = Dead::new(0, hint.shard, hint.payload_bytes(), cause);
             Left::Payload(dead)
         }
         Ok(None) => Left::NoBlock,

@@ -195,7 +195,7 @@ impl Committer {
         tracing::info!("the store was opened again and serves");
         let nodes = self.shared.registry.lock().nodes.keys().copied().collect();
         (self.shared.on_durable)(&nodes);
-        self.shared.tell_departed();
+        self.shared.tell_left();
         self.shared.tell(StoreEvent::Reopened);
         Ok(())
     }
@@ -212,7 +212,7 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
         queues.enqueued = known.enqueued;
         queues.status = known.status.clone();
         queues.delivered = known.delivered;
-        queues.buried = known.buried;
+        queues.dead_lettered = known.dead_lettered;
         queues.lost = known.lost;
         queues.withdrawn = known.withdrawn;
         queues.letters_evicted = known.letters_evicted;
@@ -222,7 +222,7 @@ fn carry_over(registry: &mut Registry, mut found: Registry) {
                 let (before, now) = (&before.cursor, &queue.cursor);
                 let undone = before.delivered.less(now.delivered);
                 queues.delivered = queues.delivered.less(undone);
-                queues.buried = queues.buried.less(before.dead.less(now.dead));
+                queues.dead_lettered = queues.dead_lettered.less(before.dead.less(now.dead));
                 queues.lost = queues.lost.less(before.lost.less(now.lost));
                 let undone = before.withdrawn.less(now.withdrawn);
                 queues.withdrawn = queues.withdrawn.less(undone);

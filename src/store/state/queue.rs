@@ -30,7 +30,7 @@ pub struct NodeQueues {
     /// Taken by the node since open.
     pub delivered: Amount,
     /// Moved to dead letters since open.
-    pub buried: Amount,
+    pub dead_lettered: Amount,
     /// Gone undelivered since open.
     pub lost: Amount,
     /// Gone since open because their writes were refused.
@@ -120,7 +120,7 @@ impl NodeQueues {
     pub(super) fn count(&mut self, left: Amount, leave: Leave) {
         let account = match leave {
             Leave::Delivered => &mut self.delivered,
-            Leave::Dead => &mut self.buried,
+            Leave::Dead => &mut self.dead_lettered,
             Leave::Lost => &mut self.lost,
             Leave::Withdrawn => &mut self.withdrawn,
         };

@@ -17,11 +17,15 @@ fn what_one_owner_rejects_and_another_takes_is_a_dead_letter_of_the_first() {
         let written = world.quorum(1).await.unwrap();
         assert_eq!(written, WriteOutcome::Written { owners: 2 });
         world
-            .until("buried", || world.node(2).buried.hints == 1)
+            .until("dead-lettered", || world.node(2).dead_lettered.hints == 1)
             .await;
         let node = world.node(2);
         assert_eq!(
-            (node.pending.hints, node.buried.hints, node.direct.rejected),
+            (
+                node.pending.hints,
+                node.dead_lettered.hints,
+                node.direct.rejected
+            ),
             (0, 1, 1)
         );
         let letters = world
@@ -118,12 +122,16 @@ fn a_late_refusal_makes_a_dead_letter_of_the_hint_in_one_step() {
         world.quorum(1).await.unwrap();
         world.until("hinted", || world.pending(3) == 1).await;
         world
-            .until("buried", || world.node(3).dead_letters.hints == 1)
+            .until("dead-lettered", || world.node(3).dead_letters.hints == 1)
             .await;
         assert_eq!(world.pending(3), 0, "never both");
         let node = world.node(3);
         assert_eq!(
-            (node.enqueued.hints, node.withdrawn.hints, node.buried.hints),
+            (
+                node.enqueued.hints,
+                node.withdrawn.hints,
+                node.dead_lettered.hints
+            ),
             (1, 0, 1)
         );
         assert!(world.sent(3).1.is_empty());
@@ -142,8 +150,9 @@ fn what_was_told_as_refused_and_is_taken_late_is_a_dead_letter_of_those_who_refu
             panic!("{refused:?}");
         };
         assert_eq!((tally.written, tally.pending), (0, 1));
-        let buried = || world.node(1).dead_letters.hints + world.node(2).dead_letters.hints == 2;
-        world.until("buried", buried).await;
+        let dead_lettered =
+            || world.node(1).dead_letters.hints + world.node(2).dead_letters.hints == 2;
+        world.until("dead-lettered", dead_lettered).await;
         assert_eq!(world.pending(3), 0);
         world.close().await;
     });

@@ -1,4 +1,4 @@
-//! Unclean stops: a child is killed at a step of burying, sending on, discarding or losing, or of
+//! Unclean stops: a child is killed at a step of dead-lettering, sending on, discarding or losing, or of
 //! storing what leaves at once or copies that never were hints, and what it left is looked at.
 //!
 //! The child tells of each thing before and after it does it. Afterwards every hint that it told of
@@ -68,7 +68,7 @@ pub fn child() {
         let mut payload = number.to_be_bytes().to_vec();
         payload.extend(noise(size, number));
         let (at, fate) = match number {
-            5 | 11 => ("Dead", Fate::Dead(burial("refused by this owner alone"))),
+            5 | 11 => ("Dead", Fate::Dead(cause("refused by this owner alone"))),
             6 => ("Lost", Fate::Lost(LossReason::Obsolete)),
             _ => {
                 tell("Nowhere Pending", number);
@@ -104,7 +104,7 @@ pub fn child() {
             }
             _ => {
                 tell("Pending Dead", number);
-                if bury(&store, NODE, &hint).is_err() {
+                if dead_letter(&store, NODE, &hint).is_err() {
                     return;
                 }
                 tell("Dead Dead", number);
@@ -130,7 +130,7 @@ pub fn child() {
             let fate = if number % 6 == 4 { "Delivered" } else { "Dead" };
             tell(&format!("Pending {fate}"), number);
             match fate {
-                "Dead" => bury(&store, NODE, &hint).unwrap(),
+                "Dead" => dead_letter(&store, NODE, &hint).unwrap(),
                 _ => deliver(&store, NODE, &hint),
             }
             if fate == "Dead" {

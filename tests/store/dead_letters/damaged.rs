@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use crate::common::{
-    letters::{bury_at, letters_read, lose_at, redrive_as_it_is},
+    letters::{dead_letter_at, letters_read, lose_at, redrive_as_it_is},
     *,
 };
 use hinted_handoff::{
@@ -42,7 +42,7 @@ pub fn filled(dir: &Path) {
         append(&store, NODE, marked(number));
     }
     for sequence in [3, 4, 5] {
-        bury_at(&store, NODE, sequence, "rejected");
+        dead_letter_at(&store, NODE, sequence, "rejected");
     }
     let four = Place {
         queue: QUEUE,
@@ -106,7 +106,7 @@ fn a_dead_letter_whose_record_is_damaged_is_one_still_and_only_how_it_came_to_be
     let both = [(3, marked(3).into()), (5, marked(5).into())];
     assert_eq!(letters_read(&store, NODE), both);
     let (_, dead) = store.letters(NodeId(NODE), None, 1).unwrap().remove(0);
-    assert!(dead.burial.error.contains("damaged"), "{dead:?}");
+    assert!(dead.cause.error.contains("damaged"), "{dead:?}");
     assert_eq!(store.losses(0).unwrap().total().hints, 1);
     let (_, queues) = store.nodes().remove(0);
     let bytes = marked(3).len() + marked(5).len();

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use hinted_handoff::{Amount, HintId, HintedHandoff, StoreStats, internals::CommitFault};
 use tempfile::TempDir;
 
-use super::{NODE, bury_all, host::manual};
+use super::{NODE, dead_letter_all, host::manual};
 use crate::common::{
     hint, hints,
-    letters::{as_new, burial, letters},
+    letters::{as_new, cause, letters},
     try_append,
 };
 
@@ -22,7 +22,7 @@ async fn of_several_who_send_on_and_discard_all_at_once_each_is_told_what_it_did
     let burst = (0..LETTERS).map(|number| hint(number % 3, format!("hint {number}")));
     let appended = try_append(&store, 7, burst.collect());
     let ids: Vec<HintId> = appended.into_iter().map(Result::unwrap).collect();
-    bury_all(&store);
+    dead_letter_all(&store);
     let there = handoff.stats().nodes[0].dead_letters;
     let redrives: Vec<_> = (0..3)
         .map(|_| {
@@ -93,13 +93,13 @@ async fn with_long_letters() -> (TempDir, HintedHandoff<Bytes>) {
     let (tell, told) = mpsc::channel();
     for hint in pending {
         let tell = tell.clone();
-        let done = move |buried: Result<(), _>| tell.send(buried).unwrap();
-        store.bury(NODE, hint, burial(&long), done);
+        let done = move |dead_lettered: Result<(), _>| tell.send(dead_lettered).unwrap();
+        store.dead_letter(NODE, hint, cause(&long), done);
     }
     (0..LONG_LETTERS).for_each(|_| told.recv().unwrap().unwrap());
     let are_long = letters(&store, 7)
         .iter()
-        .all(|(_, it)| it.burial.error.len() == 4096);
+        .all(|(_, it)| it.cause.error.len() == 4096);
     assert!(are_long);
     handoff.sync().await.unwrap();
     (dir, handoff)

@@ -1,4 +1,4 @@
-//! Dead letters and the loss journal after a removal or a burial that was cut short, a rebuild and a
+//! Dead letters and the loss journal after a removal or dead-lettering that was cut short, a rebuild and a
 //! salvage.
 
 use std::{fs, path::Path};
@@ -13,7 +13,7 @@ use super::damaged::{
     NODE, RECORD, deliver_all, filled, flip, id, key, keys, pending, stop_uncleanly,
 };
 use crate::common::{
-    letters::{burial, bury_at, letters_read, lose_at, redrive_as_it_is},
+    letters::{cause, dead_letter_at, letters_read, lose_at, redrive_as_it_is},
     *,
 };
 
@@ -27,8 +27,8 @@ fn child() {
     match std::env::var("HH_FAILPOINT").unwrap().starts_with("drop") {
         true => drop(told(|done| store.remove_node(NodeId(NODE), done))),
         false => {
-            bury_at(&store, NODE, 1, "rejected");
-            // The burial was in the first group, or behind one that only trims.
+            dead_letter_at(&store, NODE, 1, "rejected");
+            // The dead-lettering was in the first group, or behind one that only trims.
             append(&store, 9, "for another");
         }
     }
@@ -64,7 +64,7 @@ fn a_removal_that_is_cut_short_takes_dead_letters_with_it_and_the_node_does_not_
 }
 
 #[test]
-fn a_burial_is_whole_or_not_at_all() {
+fn dead_lettering_is_whole_or_not_at_all() {
     let mut seen = [0; 2];
     for failpoint in [
         "letter: block written/abort/1",
@@ -105,7 +105,7 @@ fn filled_and_damaged(dir: &Path) {
     let store = open(dir);
     append(&store, 3, "for one that is removed");
     append(&store, 3, "and still waits");
-    bury_at(&store, 3, 1, "rejected");
+    dead_letter_at(&store, 3, 1, "rejected");
     told(|done| store.remove_node(NodeId(3), done)).unwrap();
     store.close().unwrap();
     assert!(destroy(dir, &marked(5)) > 0);
@@ -117,7 +117,7 @@ fn check_kept(store: &Store) {
     let listed = store.letters(NodeId(NODE), None, 9).unwrap();
     let sequences: Vec<_> = listed.iter().map(|(place, _)| place.sequence.0).collect();
     assert_eq!(sequences, [3, 5]);
-    assert_eq!(listed[0].1.burial, burial("rejected"));
+    assert_eq!(listed[0].1.cause, cause("rejected"));
     let (_, _, hint) = store.letter(NodeId(NODE), id(store, 3)).unwrap().unwrap();
     assert_eq!(hint.payload, marked(3));
     assert!(store.letter(NodeId(NODE), id(store, 5)).is_err());
@@ -170,13 +170,13 @@ fn salvage_keeps_dead_letters_and_the_loss_journal() {
     }
 }
 
-fn buried(dir: &Path, sequences: &[u64]) -> Vec<Place> {
+fn dead_lettered(dir: &Path, sequences: &[u64]) -> Vec<Place> {
     let store = open(dir);
     for number in 1..=6 {
         append(&store, NODE, marked(number));
     }
     let places = sequences.iter();
-    let places = places.map(|it| bury_at(&store, NODE, *it, "rejected"));
+    let places = places.map(|it| dead_letter_at(&store, NODE, *it, "rejected"));
     let places = places.collect();
     store.close().unwrap();
     places
@@ -200,13 +200,13 @@ fn kept_by_a_rebuild(dir: &Path) -> Vec<u64> {
 #[test]
 fn a_rebuild_keeps_dead_letters_that_came_after_others_went() {
     let dir = tempfile::tempdir().unwrap();
-    let places = buried(dir.path(), &[2, 3]);
+    let places = dead_lettered(dir.path(), &[2, 3]);
     let store = open(dir.path());
     discard(&store, places[1]);
     store.close().unwrap();
     // In a life that knows of it from the disk alone.
     let store = open(dir.path());
-    bury_at(&store, NODE, 4, "rejected");
+    dead_letter_at(&store, NODE, 4, "rejected");
     store.close().unwrap();
     assert_eq!(kept_by_a_rebuild(dir.path()), [2, 4]);
 }
@@ -214,7 +214,7 @@ fn a_rebuild_keeps_dead_letters_that_came_after_others_went() {
 #[test]
 fn a_rebuild_keeps_a_dead_letter_whose_record_was_damaged_before() {
     let dir = tempfile::tempdir().unwrap();
-    let places = buried(dir.path(), &[2, 3, 5]);
+    let places = dead_lettered(dir.path(), &[2, 3, 5]);
     changed_for_good(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
         for sequence in [2, 5] {

@@ -76,7 +76,7 @@ fn what_leaves_with_its_group_is_a_dead_letter_and_not_pending_and_else_that_is_
     let mut both = both();
     both.append("stays", "stays");
     let number = both.model.hand_in_undelivered(NODE, hint("leaves"));
-    let burial = hinted_handoff::internals::Burial {
+    let cause = hinted_handoff::internals::DeadCause {
         reason: hinted_handoff::DeadReason::Rejected,
         error: String::new(),
         attempts: 1,
@@ -85,7 +85,7 @@ fn what_leaves_with_its_group_is_a_dead_letter_and_not_pending_and_else_that_is_
     };
     let (tell, told) = mpsc::channel();
     let done = Box::new(move |answer| tell.send(answer).unwrap());
-    let fate = hinted_handoff::internals::Fate::Dead(burial);
+    let fate = hinted_handoff::internals::Fate::Dead(cause);
     both.store
         .append_undelivered(NODE, hint("leaves"), fate, done);
     both.model.answered(number, &told.recv().unwrap());

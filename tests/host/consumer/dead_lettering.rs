@@ -37,14 +37,17 @@ async fn a_next_hint_that_does_not_decode_is_made_a_dead_letter_and_what_is_behi
     for sequence in 1..=2 {
         let head = undecodable(&mut consumer).await;
         assert_eq!(head.sequence.0, sequence);
-        consumer.bury(head, UNDECODABLE, "no number").await.unwrap();
+        consumer
+            .dead_letter(head, UNDECODABLE, "no number")
+            .await
+            .unwrap();
     }
     // Once only, and nothing else.
     let first = HintId {
         sequence: Sequence(1),
         ..undecodable_or_first(&mut consumer).await
     };
-    let again = consumer.bury(first, UNDECODABLE, "again").await;
+    let again = consumer.dead_letter(first, UNDECODABLE, "again").await;
     assert!(is_not_next(again, first));
     let hints = consumer.peek(10).await.unwrap();
     assert_eq!(hints[0].points.0, 3);
@@ -53,7 +56,7 @@ async fn a_next_hint_that_does_not_decode_is_made_a_dead_letter_and_what_is_behi
     consumer.ack(&hints).await.unwrap();
     undecodable(&mut consumer).await;
     let node = &handoff.stats().nodes[0];
-    assert_eq!((node.buried.hints, node.dead_letters.hints), (2, 2));
+    assert_eq!((node.dead_lettered.hints, node.dead_letters.hints), (2, 2));
     assert_eq!((node.pending.hints, node.lost.hints), (1, 0));
     drop(consumer);
     handoff.shutdown().await.unwrap();
@@ -91,17 +94,19 @@ async fn undecodable_or_first(consumer: &mut Consumer<Number>) -> HintId {
 }
 
 #[tokio::test]
-async fn only_the_next_hint_can_be_buried_and_one_that_decodes_can_be_too() {
+async fn only_the_next_hint_can_be_dead_lettered_and_one_that_decodes_can_be_too() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::open(&dir.path().join("db")).await;
     let mut consumer = queue(&host, &["a", "b", "c"]).await;
     let hints = consumer.peek(10).await.unwrap();
     let rejected = DeadReason::Rejected;
-    let second = consumer.bury(hints[1].id, rejected, "not its turn").await;
+    let second = consumer
+        .dead_letter(hints[1].id, rejected, "not its turn")
+        .await;
     assert!(is_not_next(second, hints[1].id));
     assert_eq!(points(&consumer.peek(10).await.unwrap()), ["a", "b", "c"]);
     consumer
-        .bury(hints[0].id, rejected, "no such account")
+        .dead_letter(hints[0].id, rejected, "no such account")
         .await
         .unwrap();
     // What was peeked at before is acknowledged from there on.
@@ -110,16 +115,18 @@ async fn only_the_next_hint_can_be_buried_and_one_that_decodes_can_be_too() {
         Err(TransactionError::NotNext { .. })
     ));
     consumer.ack(&hints[1..]).await.unwrap();
-    let gone = consumer.bury(hints[2].id, rejected, "it is gone").await;
+    let gone = consumer
+        .dead_letter(hints[2].id, rejected, "it is gone")
+        .await;
     assert!(is_not_next(gone, hints[2].id));
     assert_eq!(host.pending(MANUAL), 0);
     drop(consumer);
     host.close().await;
 }
 
-/// It comes into effect once, as a burial or as an acknowledgement.
+/// It comes into effect once, as dead-lettering or as an acknowledgement.
 #[tokio::test]
-async fn a_burial_and_an_acknowledgement_of_the_same_hint_do_not_both_succeed() {
+async fn dead_lettering_and_an_acknowledgement_of_the_same_hint_do_not_both_succeed() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::open(&dir.path().join("db")).await;
     for number in 0..40_u64 {
@@ -130,22 +137,25 @@ async fn a_burial_and_an_acknowledgement_of_the_same_hint_do_not_both_succeed() 
             all.ack(&hints)?;
             Ok(())
         });
-        let burying = consumer.bury(hints[0].id, DeadReason::Rejected, "contended");
-        let (acked, buried) = match number % 2 {
-            0 => tokio::join!(acking, burying),
+        let dead_lettering = consumer.dead_letter(hints[0].id, DeadReason::Rejected, "contended");
+        let (acked, dead_lettered) = match number % 2 {
+            0 => tokio::join!(acking, dead_lettering),
             _ => {
-                let (buried, acked) = tokio::join!(burying, acking);
-                (acked, buried)
+                let (dead_lettered, acked) = tokio::join!(dead_lettering, acking);
+                (acked, dead_lettered)
             }
         };
-        assert!(acked.is_ok() != buried.is_ok(), "{acked:?}, {buried:?}");
-        if buried.is_err() {
-            assert!(is_not_next(buried, hints[0].id));
+        assert!(
+            acked.is_ok() != dead_lettered.is_ok(),
+            "{acked:?}, {dead_lettered:?}"
+        );
+        if dead_lettered.is_err() {
+            assert!(is_not_next(dead_lettered, hints[0].id));
         }
         assert_eq!(host.pending(MANUAL), 0);
     }
     let node = host.handoff.stats().nodes.remove(0);
-    assert_eq!(node.delivered.hints + node.buried.hints, 40);
+    assert_eq!(node.delivered.hints + node.dead_lettered.hints, 40);
     host.close().await;
 }
 
@@ -159,11 +169,13 @@ async fn a_hint_that_is_held_is_not_the_next_one() {
         .append_held(MANUAL, SHARD, &Bytes::from_static(b"held"));
     let (held, told) = held.unwrap();
     let id = told.await.unwrap().unwrap();
-    let refused = consumer.bury(id, DeadReason::Rejected, "too early").await;
+    let refused = consumer
+        .dead_letter(id, DeadReason::Rejected, "too early")
+        .await;
     assert!(is_not_next(refused, id));
     drop(held);
     consumer
-        .bury(id, DeadReason::Rejected, "in time")
+        .dead_letter(id, DeadReason::Rejected, "in time")
         .await
         .unwrap();
     drop(consumer);
@@ -172,7 +184,7 @@ async fn a_hint_that_is_held_is_not_the_next_one() {
 
 /// It is not claimed for ever: after a reopen the next call finds it.
 #[tokio::test]
-async fn a_burial_that_the_store_fails_can_be_tried_again() {
+async fn dead_lettering_that_the_store_fails_can_be_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&dir.path().join("own"));
     let handoff = Handoff::open(config, ScriptedWriter::down()).await.unwrap();
@@ -181,7 +193,9 @@ async fn a_burial_that_the_store_fails_can_be_tried_again() {
     let mut consumer = handoff.consumer(MANUAL).unwrap();
     let hints = consumer.peek(1).await.unwrap();
     handoff.inject(CommitFault::Fail);
-    let failed = consumer.bury(hints[0].id, UNDECODABLE, "first").await;
+    let failed = consumer
+        .dead_letter(hints[0].id, UNDECODABLE, "first")
+        .await;
     assert!(
         matches!(failed, Err(HandoffError::Storage(_))),
         "{failed:?}"
@@ -191,7 +205,10 @@ async fn a_burial_that_the_store_fails_can_be_tried_again() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // What was handed over may have been stored.
-    match consumer.bury(hints[0].id, UNDECODABLE, "second").await {
+    match consumer
+        .dead_letter(hints[0].id, UNDECODABLE, "second")
+        .await
+    {
         Ok(()) => {}
         other => assert!(is_not_next(other, hints[0].id)),
     }

@@ -7,22 +7,22 @@ use super::{Host, payload, read_payload};
 use crate::event::{Event, tell};
 use hinted_handoff::{
     DeadReason, FailedOutcome, HintId, NodeId, ShardId,
-    internals::{Burial, Fate, Hint},
+    internals::{DeadCause, Fate, Hint},
 };
 
 /// Largest payload: dead letters stay, and are copied whenever the store is compacted.
-const BURIED_BYTES_MAX: usize = 20_000;
+const DEAD_LETTER_BYTES_MAX: usize = 20_000;
 
 impl Host {
     /// One owner of a write rejected it, and another took it.
-    pub async fn bury(
+    pub async fn dead_letter(
         &self,
         number: u64,
         node: NodeId,
         shard: ShardId,
         bytes: usize,
     ) -> std::io::Result<()> {
-        tell(&Event::Burying {
+        tell(&Event::DeadLettering {
             number,
             node,
             shard,
@@ -31,12 +31,12 @@ impl Host {
             shard,
             format: 0,
             enqueued_unix_ms: 1,
-            payload: payload(number, node, shard, bytes.min(BURIED_BYTES_MAX)),
+            payload: payload(number, node, shard, bytes.min(DEAD_LETTER_BYTES_MAX)),
             origin: None,
             write: None,
             lifetime_ms: None,
         };
-        let burial = Burial {
+        let cause = DeadCause {
             reason: DeadReason::Rejected,
             error: "the workload refuses some".to_owned(),
             attempts: 1,
@@ -46,7 +46,7 @@ impl Host {
         let (say, said) = oneshot::channel();
         let done = Box::new(move |answer| drop(say.send(answer)));
         let store = self.handoff.store_below();
-        store.append_undelivered(node, hint, Fate::Dead(burial), done);
+        store.append_undelivered(node, hint, Fate::Dead(cause), done);
         match said.await {
             Ok(Ok(id)) => tell(&Event::Answered {
                 number,
