@@ -258,7 +258,7 @@ impl Admission {
             (state.found_after, found, lane.and_then(|lane| lane.last))
         };
         // Only now: a hint whose fate became unknown has left the pipeline by then, and may be
-        // found when the store is mended. A store that does not serve may undo what was
+        // found when the store is reopened. A store that does not serve may undo what was
         // acknowledged, and could not take a hint should the write fail.
         if store.check_serving().is_err() || Some(store.reopens()) != found_after {
             return false;

@@ -136,7 +136,7 @@ pub use stats::{
 pub use store::{
     AppliedHints, AppliedWrites, Barrier, BarrierLosses, BarrierQueue, BarrierState, DeadReason,
     Loss, LossReason, Losses, LostOfQueue, LostRange, NotStoredOfNode, Retained, RowBatch, Rows,
-    database_config, make_durable, mend_database, open_database, salvage,
+    database_config, make_durable, open_database, repair_database, salvage,
 };
 pub use transaction::{Abort, Committed, Hints};
 pub use types::{

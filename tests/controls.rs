@@ -85,7 +85,7 @@ const SCENARIOS: &[Scenario] = &[
         run: hung_commit,
     },
     Scenario {
-        safeguard: "Healing",
+        safeguard: "Reopening",
         promise: "a store that failed once serves again by itself",
         run: failed_once,
     },
@@ -188,7 +188,7 @@ fn large_hint(dir: &Path) -> Held {
 
 fn torn_snapshot(dir: &Path) -> Held {
     filled(dir, 3);
-    // Only a clean stop could be mended otherwise.
+    // Only a clean stop could be repaired otherwise.
     fs::remove_file(generation(dir).join("CLEAN")).unwrap();
     fs::write(
         generation(dir).join("snap.0000000000FFFFFF.generating"),

@@ -1,5 +1,5 @@
 //! A full disk: with the free-space reserve hints are refused in time and draining goes on; without
-//! it sled meets ENOSPC, and still nothing that was answered is lost, and the store mends itself
+//! it sled meets ENOSPC, and still nothing that was answered is lost, and the store reopens itself
 //! once there is room.
 //!
 //! Method: a tmpfs of 256 MiB, filled with hints that do not compress while the node is down, then
@@ -184,7 +184,7 @@ async fn with_the_reserve() -> Outcome<String> {
     ))
 }
 
-/// sled meets ENOSPC. Nothing answered is lost, and with room the store mends itself.
+/// sled meets ENOSPC. Nothing answered is lost, and with room the store reopens itself.
 async fn without_the_reserve() -> Outcome<String> {
     let disk = SmallDisk::new()?;
     let mut story = Story::open(disk.0.path(), 0).await?;
@@ -195,7 +195,7 @@ async fn without_the_reserve() -> Outcome<String> {
     let filled = story.answered.len();
     disk.enlarge()?;
     story
-        .until("mending", |story| {
+        .until("reopening", |story| {
             matches!(story.handoff.health(), Health::Serving)
         })
         .await?;

@@ -109,7 +109,7 @@ fn check(store: &Store, answered: &BTreeSet<u64>) {
     assert!(store.stats().damage.is_empty(), "{:?}", store.stats());
 }
 
-fn fails_and_is_mended(
+fn fails_and_is_reopened(
     disk: &FailingDisk,
     store: &Store,
     answered: &mut BTreeSet<u64>,
@@ -121,7 +121,7 @@ fn fails_and_is_mended(
         "nothing failed"
     );
     disk.work_again().unwrap();
-    common::until("the store is not mended", || {
+    common::until("the store is not reopened", || {
         matches!(store.health(), Health::Serving)
     });
 }
@@ -205,13 +205,13 @@ fn what_is_answered_after_a_failed_fsync_outlives_a_power_cut() {
     assert!(append(&store, 0..20, &mut answered));
     for time in 1..=3 {
         let first = time * 10_000;
-        fails_and_is_mended(&disk, &store, &mut answered, first);
+        fails_and_is_reopened(&disk, &store, &mut answered, first);
         assert!(append(&store, first + 5_000..first + 5_100, &mut answered));
     }
     outlives_a_power_cut(&mut disk, store, &answered);
 }
 
-/// The process that saw the fsync fail does not live to mend it.
+/// The process that saw the fsync fail does not live to repair it.
 #[test]
 fn what_the_next_process_answers_after_a_failed_fsync_outlives_a_power_cut() {
     if let Some((_, store)) = role() {
@@ -312,7 +312,7 @@ async fn host_writes(dir: &Path) {
 
 /// sled's own thread only logs that its fsync failed.
 #[test]
-fn a_failed_fsync_that_no_commit_meets_is_found_out_and_mended() {
+fn a_failed_fsync_that_no_commit_meets_is_found_out_and_repaired() {
     let Some((_dir, disk)) = disk() else {
         return;
     };
@@ -332,7 +332,7 @@ fn a_failed_fsync_that_no_commit_meets_is_found_out_and_mended() {
         !matches!(store.health(), Health::Serving)
     });
     disk.work_again().unwrap();
-    common::until("it is not mended", || {
+    common::until("it is not reopened", || {
         matches!(store.health(), Health::Serving)
     });
     assert_ne!(fs::metadata(&log).unwrap().ino(), before, "the same file");

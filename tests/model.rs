@@ -9,7 +9,7 @@
 //! model (`model/host.rs`). After each one every node's depth is compared and its first queue read
 //! whole; at the end everything is taken and compared. A crash opens a copy of the files as they
 //! are while a group is being committed (`model/copy.rs`); an unclean stop is a clean one whose
-//! `CLEAN` summary is taken away; a failing commit is mended by the store itself; a panic in one
+//! `CLEAN` summary is taken away; a store reopens itself after a failing commit; a panic in one
 //! leaves nothing but to drop the store and open it again.
 //!
 //! `HH_CYCLES` is the number of cases. A case is a seed: `HH_SEED` runs it again, with

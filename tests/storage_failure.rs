@@ -1,5 +1,5 @@
 //! When the storage fails, everybody who waits is told that the outcome is unknown, and nothing
-//! more is accepted, sent or acknowledged until the store has mended itself; what was answered is
+//! more is accepted, sent or acknowledged until the store has reopened itself; what was answered is
 //! there afterwards.
 
 mod common;
@@ -79,7 +79,7 @@ async fn until(handoff: &HintedHandoff<Bytes>, wished: impl Fn(&Health) -> bool)
 }
 
 #[tokio::test]
-async fn an_io_error_is_an_unknown_outcome_and_refuses_writes_until_the_store_mends_itself() {
+async fn an_io_error_is_an_unknown_outcome_and_refuses_writes_until_the_store_reopens_itself() {
     let dir = tempfile::tempdir().unwrap();
     let (handoff, error) = failing(&dir, CommitFault::Fail).await;
     assert!(matches!(error, EnqueueError::Unknown(_)));
@@ -135,7 +135,7 @@ async fn after_a_failed_fsync_the_log_is_another_file_before_anything_is_answere
 }
 
 #[tokio::test]
-async fn a_process_that_ends_after_a_failed_fsync_leaves_that_for_the_next_one_to_mend() {
+async fn a_process_that_ends_after_a_failed_fsync_leaves_that_for_the_next_one_to_repair() {
     let dir = tempfile::tempdir().unwrap();
     let (handoff, _) = failing(&dir, CommitFault::FailFsync).await;
     handoff.shutdown().await.unwrap_err();
@@ -163,7 +163,7 @@ async fn after_a_failure_without_a_failed_fsync_the_log_stays_the_file_that_it_i
 /// A buffered hint was lost with the failure, so the next sync must not say that all is durable:
 /// not to any handle.
 #[tokio::test]
-async fn a_sync_after_the_store_mended_itself_says_once_to_each_handle_that_it_had_failed() {
+async fn a_sync_after_the_store_reopened_itself_says_once_to_each_handle_that_it_had_failed() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {
         durability: hinted_handoff::Durability::Buffered,
@@ -193,7 +193,7 @@ async fn a_sync_after_the_store_mended_itself_says_once_to_each_handle_that_it_h
 }
 
 #[tokio::test]
-async fn a_mended_store_delivers_what_was_answered_before_and_after_and_gives_no_id_twice() {
+async fn a_reopened_store_delivers_what_was_answered_before_and_after_and_gives_no_id_twice() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::new(|_| Reply::Retry));
     let config = Config {
@@ -456,7 +456,7 @@ async fn a_failed_store_sends_and_acknowledges_nothing_more() {
 /// Such a send claims what it is about to send only after its wait: then the store is another, and
 /// no round may be left that gives the claim back.
 #[tokio::test]
-async fn a_send_that_waits_for_its_rate_while_the_store_is_mended_keeps_no_hint_to_itself() {
+async fn a_send_that_waits_for_its_rate_while_the_store_is_reopened_keeps_no_hint_to_itself() {
     let dir = tempfile::tempdir().unwrap();
     // The first hint is the burst, every other waits for a second; the window is full, so nothing
     // rings that wait.

@@ -49,7 +49,7 @@ pub enum EnqueueError {
     #[error("refused: the points encode to no bytes; there is nothing to hint")]
     EmptyPoints,
     /// [`Payload::encode`](crate::Payload::encode) failed, or panicked.
-    #[error("refused: the points do not encode; mend them or their Payload")]
+    #[error("refused: the points do not encode; correct them or their Payload")]
     Unencodable(#[from] EncodeError),
     /// The hint is over the configured maximum.
     #[error(
@@ -113,7 +113,7 @@ pub enum EnqueueError {
         /// What was to be added.
         wanted: u64,
     },
-    /// The store failed earlier and is not mended yet; [`health`](crate::HintedHandoff::health)
+    /// The store failed earlier and is not reopened yet; [`health`](crate::HintedHandoff::health)
     /// says how bad it is.
     #[error(
         "refused: the store has failed; it is opened again by itself, or health() says what must be done"

@@ -64,7 +64,7 @@ impl Housekeeper {
             let pause = match looked {
                 None => break,
                 Some(Ok(())) => self.until_next(),
-                // A store that failed mends itself, and one that was closed stops this task.
+                // A store that failed reopens itself, and one that was closed stops this task.
                 Some(Err(error)) => {
                     tracing::debug!(%error, "the age of hints is not looked at for a while");
                     LOOKS_APART_MAX

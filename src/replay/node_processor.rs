@@ -117,7 +117,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                     if matches!(self.line.store.health(), Health::ShutDown) {
                         return handle.stop.cancelled().await;
                     }
-                    // A failed store sends and acknowledges nothing; it rings when it is mended.
+                    // A failed store sends and acknowledges nothing; it rings when it is reopened.
                     // That says nothing of the node.
                     let node = self.line.node.0;
                     tracing::debug!(node, %error, "nothing is replayed: the store does not serve");

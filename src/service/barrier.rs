@@ -175,7 +175,7 @@ impl<P: Payload> HintedHandoff<P> {
                 let _ = tell.send(synced);
             });
             told.await.unwrap_or(Err(HandoffError::ShutDown))?;
-            // One that failed and mended itself in between may have undone what was seen.
+            // One that failed and reopened itself in between may have undone what was seen.
             if store.reopens() == reopens {
                 return Ok(state);
             }

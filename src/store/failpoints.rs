@@ -139,7 +139,7 @@ pub enum Safeguard {
     /// Copying a log that an fsync failed for to a new file.
     LogCopies,
     /// Opening a failed store again (rules 8 and 9).
-    Healing,
+    Reopening,
     /// Checksums of our own (rule 10).
     Checksums,
     /// The `CLEAN` summary (rule 10).

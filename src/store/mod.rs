@@ -49,7 +49,7 @@ pub use format::{
     peeked::{Mark, PeekedHint},
     reasons::{DeadCause, DeadReason, Fate, LossReason},
 };
-pub use home::host_database::{database_config, make_durable, mend_database, open_database};
+pub use home::host_database::{database_config, make_durable, open_database, repair_database};
 #[cfg(feature = "internals")]
 pub use pipeline::done::AppendDone;
 pub use pipeline::{

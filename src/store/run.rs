@@ -26,10 +26,10 @@ impl Committer {
             let trims = self.trimmer.has_work();
             self.shared.trimming.store(trims, Relaxed);
             let by = match self.shared.health() {
-                Health::Failed(_) => Some(self.heal()),
+                Health::Failed(_) => Some(self.reopen_when_due()),
                 Health::Serving if self.has_work() => Some(Instant::now()),
                 Health::Serving => Some(Instant::now() + LOOK_EVERY),
-                // What cannot be mended here is not tried again and again either.
+                // What cannot be reopened here is not tried again and again either.
                 _ => None,
             };
             let Work {

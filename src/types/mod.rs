@@ -129,7 +129,7 @@ impl Amount {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Pause {
-    /// Until the store is opened the next time. A store that failed and mended itself was not
+    /// Until the store is opened the next time. A store that failed and reopened itself was not
     /// opened in this sense.
     UntilRestart,
     /// Until it is resumed: it is on disk, and survives restarts and crashes.

@@ -118,7 +118,7 @@ async fn client(world: World, shards: Arc<Vec<Shard>>, client: u64, first: u64, 
     fewer_than(1, &mut unanswered).await;
 }
 
-/// The store fails while clients write, and mends itself.
+/// The store fails while clients write, and reopens itself.
 async fn failure(world: World, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     tokio::time::sleep(Duration::from_millis(random.u64(1..60))).await;

@@ -78,7 +78,7 @@ impl ServiceStory {
         UNDONE
     }
 
-    /// The storage fails under whatever goes on; the store mends itself.
+    /// The storage fails under whatever goes on; the store reopens itself.
     pub async fn fail(&mut self, node: u64) -> Step {
         let store = self.life.store();
         let reopens = store.reopens();
@@ -102,7 +102,7 @@ impl ServiceStory {
         self.life.handoff.heal_disk();
         self.waiting.clear();
         let is_well = || matches!(store.health(), Health::Serving);
-        until("the store is mended", is_well).await;
+        until("the store is reopened", is_well).await;
         if store.reopens() == reopens {
             // The hint was refused by a limit, and nothing else was to be written.
             return UNDONE;

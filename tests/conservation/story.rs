@@ -391,7 +391,7 @@ impl Story {
         self.count("storage failures", 1);
     }
 
-    /// The storage fails while hints leave; the store mends itself, and that was whole or
+    /// The storage fails while hints leave; the store reopens itself, and that was whole or
     /// nothing.
     fn fail(&mut self, node: u64) {
         let hints = self.claimed(node, 5);

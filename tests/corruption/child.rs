@@ -155,7 +155,7 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
             payload_bytes: 1 << 20,
         };
         let Ok(peeked) = store.peek(&mut reader, NodeId(node), limits) else {
-            mended(store)?;
+            reopened(store)?;
             continue;
         };
         match peeked {
@@ -166,7 +166,7 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
                     drop(sender.send(result));
                 });
                 match told.recv_timeout(ANSWER_WITHIN) {
-                    Ok(Err(_)) => mended(store)?,
+                    Ok(Err(_)) => reopened(store)?,
                     told => answer("scrub", told)?,
                 }
             }
@@ -183,7 +183,7 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
                     .ack(NodeId(node), last.mark, Leave::Delivered)
                     .is_err()
                 {
-                    mended(store)?;
+                    reopened(store)?;
                 }
             }
         }
@@ -191,16 +191,16 @@ fn drain(store: &Store, node: u64, take: u64) -> ControlFlow<String> {
     ControlFlow::Continue(())
 }
 
-/// Waits until the store, which met damage in use, has mended itself.
-fn mended(store: &Store) -> ControlFlow<String> {
+/// Waits until the store, which met damage in use, has reopened itself.
+fn reopened(store: &Store) -> ControlFlow<String> {
     let started = Instant::now();
     while let Err(error) = store.check_serving() {
         if started.elapsed() > ANSWER_WITHIN {
-            return ControlFlow::Break(format!("mending: {}", chain(&error)));
+            return ControlFlow::Break(format!("reopening: {}", chain(&error)));
         }
         thread::sleep(Duration::from_millis(5));
     }
-    tell(&Fact::Mended);
+    tell(&Fact::Reopened);
     ControlFlow::Continue(())
 }
 

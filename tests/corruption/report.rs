@@ -100,9 +100,9 @@ pub enum Fact {
     },
     /// It was closed, cleanly.
     Closed,
-    /// The store failed and mended itself: what was acknowledged since it was opened may come
+    /// The store failed and reopened itself: what was acknowledged since it was opened may come
     /// again.
-    Mended,
+    Reopened,
 }
 
 impl fmt::Display for Fact {
@@ -121,7 +121,7 @@ impl fmt::Display for Fact {
             }
             Fact::Failed { text } => write!(f, "failed {}", line(text)),
             Fact::Closed => f.write_str("closed"),
-            Fact::Mended => f.write_str("mended"),
+            Fact::Reopened => f.write_str("reopened"),
         }
     }
 }
@@ -170,7 +170,7 @@ pub fn parse(line: &str) -> Option<Fact> {
         "failed" => Fact::Failed {
             text: rest.to_owned(),
         },
-        "mended" => Fact::Mended,
+        "reopened" => Fact::Reopened,
         "closed" => Fact::Closed,
         _ => return None,
     })

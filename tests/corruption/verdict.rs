@@ -129,7 +129,7 @@ impl<'a> Seen<'a> {
         let mut reached: BTreeMap<u64, usize> = BTreeMap::new();
         for life in lives {
             for fact in life {
-                if *fact == Fact::Mended {
+                if *fact == Fact::Reopened {
                     reached.clear();
                 }
                 let Fact::Delivered { node, hint } = fact else {
@@ -293,7 +293,7 @@ pub fn check_itself() -> usize {
             Outcome::Recovered,
         ),
         (
-            vec![came(3), Fact::Mended, came(3), came(4), came(5)],
+            vec![came(3), Fact::Reopened, came(3), came(4), came(5)],
             Outcome::Recovered,
         ),
         (

@@ -19,7 +19,7 @@ use hinted_handoff::{
     Config, DatabaseProblem, DirectoryGone, EnqueueError, FailedOutcome, Health, HintedHandoff,
     LockKind, OpenError, database_config,
     internals::CommitFault,
-    make_durable, mend_database, open_database, salvage,
+    make_durable, open_database, repair_database, salvage,
     sled::{self, Db},
 };
 use hinted_handoff_testkit::ScriptedWriter;
@@ -394,7 +394,7 @@ async fn a_damaged_database_is_left_as_it_was_and_its_hints_can_be_salvaged() {
 }
 
 #[tokio::test]
-async fn a_storage_error_is_the_hosts_to_mend() {
+async fn a_storage_error_is_the_hosts_to_repair() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let host = Host::open(&path).await;
@@ -431,7 +431,7 @@ async fn a_database_is_taken_after_a_failed_fsync_only_if_its_log_was_copied() {
     let unknown = host.handoff.write_shard(MANUAL, SHARD, &points).await;
     assert!(matches!(unknown, Err(EnqueueError::Unknown(_))));
     assert!(matches!(host.handoff.health(), Health::ReopenRequired(_)));
-    let held = mend_database(&path);
+    let held = repair_database(&path);
     assert!(matches!(held, Err(OpenError::Locked { .. })), "{held:?}");
     assert!(host.handoff.shutdown().await.is_err());
     drop(host);
@@ -447,7 +447,7 @@ async fn a_database_is_taken_after_a_failed_fsync_only_if_its_log_was_copied() {
     // One that opens its database by itself, or saw a failure by itself, does it by hand.
     let log = || fs::metadata(path.join("db")).unwrap().ino();
     let before = log();
-    mend_database(&path).unwrap();
+    repair_database(&path).unwrap();
     assert_ne!(log(), before);
     let by_sled = database_config(&path).open().unwrap();
     let handoff = Handoff::open_in(&by_sled, config(&path), ScriptedWriter::down()).await;

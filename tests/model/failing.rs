@@ -61,7 +61,7 @@ impl Host {
         self.open();
     }
 
-    /// The storage fails for a while; the store refuses all, and mends itself when it is well
+    /// The storage fails for a while; the store refuses all, and reopens itself when it is well
     /// again.
     pub fn fail(&mut self, failing: &Failing) {
         let reopened = self.store().stats().reopened;
@@ -97,13 +97,13 @@ impl Host {
         // Answered when whatever was under way with a broken disk is over.
         let started = Instant::now();
         while self.sync().is_err() {
-            assert!(started.elapsed() < PATIENCE, "it does not mend itself");
+            assert!(started.elapsed() < PATIENCE, "it does not reopen itself");
             thread::sleep(Duration::from_millis(2));
         }
         self.failing = false;
         let stats = self.store().stats();
         if stats.reopened > reopened {
-            self.found.count("mended", 1);
+            self.found.count("reopened", 1);
             self.model.stopped_uncleanly();
             self.model.check(self.store.as_ref().unwrap());
         }

@@ -11,7 +11,7 @@ use proptest_state_machine::ReferenceStateMachine;
 pub const NODES: RangeInclusive<u64> = 1..=3;
 /// Operations in a case.
 pub const OPERATIONS: Range<usize> = 1..26;
-/// A store that fails again and again waits longer each time before it mends itself.
+/// A store that fails again and again waits longer each time before it reopens itself.
 const FAILURES_MAX: usize = 2;
 /// Opening is what costs the most.
 const STOPS_MAX: usize = 6;

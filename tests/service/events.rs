@@ -159,7 +159,7 @@ async fn nothing_is_told_of_what_left_before_that_is_durable() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_and_mends_itself_tells_both() {
+async fn a_store_that_fails_and_reopens_itself_tells_both() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::taking());
     let handoff = start(quick(dir.path()), &writer).await;

@@ -305,7 +305,7 @@ async fn a_hint_that_is_not_stored_gives_its_room_back() {
         let unknown = write(&handoff, MANUAL, 0).await.unwrap_err();
         assert_eq!(unknown.outcome(), FailedOutcome::Unknown);
         handoff.heal_disk();
-        until("it is mended", || {
+        until("it is reopened", || {
             matches!(handoff.health(), Health::Serving)
         })
         .await;

@@ -239,12 +239,12 @@ async fn a_store_that_fails_says_nothing_of_its_nodes() {
     // Nor does the script have a handle any more.
     writer.follow(|_| Reply::Take);
     handoff.heal_disk();
-    let mended = async {
+    let reopened = async {
         while !matches!(handoff.health(), Health::Serving) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(SOON, mended).await.unwrap();
+    timeout(SOON, reopened).await.unwrap();
     soon_node(&handoff, NODE, |it| it.state == NodeState::CaughtUp).await;
     handoff.shutdown().await.unwrap();
 }

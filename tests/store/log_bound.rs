@@ -378,7 +378,7 @@ fn nothing_is_written_to_the_log_of_a_store_that_has_nothing_to_do() {
 }
 
 #[test]
-fn an_open_that_mends_many_records_writes_little_between_two_fsyncs() {
+fn an_open_that_repairs_many_records_writes_little_between_two_fsyncs() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let id = append(&store, 1, "hint");

@@ -139,7 +139,7 @@ fn schema_of(variant: &str) -> u8 {
     if OF_SCHEMA_1.contains(&variant) { 1 } else { 2 }
 }
 
-/// As they were found, in a copy of their own: sled mends what it opens.
+/// As they were found, in a copy of their own: sled repairs what it opens.
 fn records_before(variant: &str) -> Records {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("store");

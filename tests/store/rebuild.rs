@@ -27,7 +27,7 @@ fn filled(dir: &Path, count: u64) {
     store.close().unwrap();
 }
 
-/// Takes everything, skipping what is damaged, and waiting while the store mends itself.
+/// Takes everything, skipping what is damaged, and waiting while the store reopens itself.
 fn drain(store: &Store) -> Vec<Vec<u8>> {
     let mut taken = Vec::new();
     let mut reader = hinted_handoff::internals::Reader::default();

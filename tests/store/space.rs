@@ -264,7 +264,7 @@ fn opened_again_beside_a_stalled_compaction(store: &Store, dir: &Path) {
     store.inject(CommitFault::None);
     until("given up", || store.stats().reopened > 0 || !is_announced());
     assert!(!is_announced(), "opened again while it is compacted");
-    until("mended", || matches!(store.health(), Health::Serving));
+    until("reopened", || matches!(store.health(), Health::Serving));
 }
 
 /// What a child said on its way to a good end.
@@ -296,7 +296,7 @@ fn a_store_that_fails_is_not_opened_again_beside_a_compaction_that_goes_on() {
 }
 
 #[test]
-fn a_store_that_fails_while_it_is_compacted_mends_itself_and_loses_nothing() {
+fn a_store_that_fails_while_it_is_compacted_reopens_itself_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     store.compact_eagerly(true);

@@ -432,7 +432,7 @@ fn what_the_quota_of_dead_letters_evicts_is_counted_and_the_sums_add_up() {
         assert_eq!(letters(store, NODE).len(), 10_000);
     };
     check(&store);
-    // The counts outlive a failure that the store mends by itself.
+    // The counts outlive a failure that the store reopens from by itself.
     store.inject(CommitFault::Fail);
     common::try_append(&store, 8, vec![hint(1, "fails")]);
     store.inject(CommitFault::None);

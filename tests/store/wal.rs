@@ -256,7 +256,7 @@ fn a_store_that_failed_and_was_opened_again_has_each_once() {
     store.append(NodeId(1), hint(1, "unknown"), Box::new(done));
     assert!(!told.recv().unwrap());
     store.inject(CommitFault::None);
-    until("mended", || matches!(store.health(), Health::Serving));
+    until("reopened", || matches!(store.health(), Health::Serving));
     for node in 2..=NODES {
         let mut pending = hints(&store, node);
         assert_eq!(pending.len(), 3);
@@ -296,7 +296,7 @@ fn where_a_pass_ends_the_cursor_of_every_queue_is_behind_what_it_passed_over() {
     assert!(told.recv().unwrap());
     until("failed", || !matches!(store.health(), Health::Serving));
     store.inject(CommitFault::None);
-    until("mended", || matches!(store.health(), Health::Serving));
+    until("reopened", || matches!(store.health(), Health::Serving));
     let damage = store.stats().damage;
     assert!(
         damage.is_empty(),

@@ -70,7 +70,7 @@ pub enum Event {
     },
     /// Everything delivered so far is durably acknowledged: none of it may come again.
     Settled,
-    /// The store failed and has mended itself: what was not settled may come again.
+    /// The store failed and has reopened itself: what was not settled may come again.
     Reopened,
     /// A removal of the node is about to begin: all that was tried for it may vanish.
     Discarding {

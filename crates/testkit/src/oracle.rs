@@ -38,7 +38,7 @@ pub struct Counts {
     pub unopened: u64,
     /// Lives that ended by a clean shutdown.
     pub closed: u64,
-    /// Times a store failed and mended itself within a life.
+    /// Times a store failed and reopened itself within a life.
     pub reopened: u64,
     /// Writes handed in.
     pub tried: u64,

@@ -203,7 +203,7 @@ impl QueueModel {
         self.synced();
     }
 
-    /// The store stopped in another way, or failed and mended itself. Whoever still waits is not
+    /// The store stopped in another way, or failed and reopened itself. Whoever still waits is not
     /// answered any more. Call [`check`](QueueModel::check) on the store that was opened again
     /// before anything else.
     pub fn stopped_uncleanly(&mut self) {

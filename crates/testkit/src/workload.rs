@@ -268,7 +268,7 @@ impl Workload {
             host.work().await;
         }
         host.handoff.shutdown().await?;
-        // A store that mended itself at the very end has delivered nothing since.
+        // A store that reopened itself at the very end has delivered nothing since.
         host.node.tell_of_reopens()?;
         tell(&Event::Closed)?;
         Ok(())

@@ -15,7 +15,7 @@ impl Store {
     /// Copies of a write for a node were neither sent nor stored. That is told of
     /// (`StoreEvent::NotStored`) and counted at once, also for a node that the store does not know,
     /// and recorded durably in the loss journal as soon as the store can; for that it may use the
-    /// disk reserve. `done` is told when that is durable: a store that fails and mends itself may
+    /// disk reserve. `done` is told when that is durable: a store that fails and reopens itself may
     /// take long, and count them twice, but forgets none.
     ///
     /// It is told an error if the store ends before that, by a shutdown or for good; the log says

@@ -9,27 +9,27 @@ pub const ATTEMPTS_APART_MAX: Duration = Duration::from_secs(10);
 
 /// When to try next.
 #[derive(Debug)]
-pub struct Healing {
+pub struct Reopening {
     /// `None` while the store serves.
     pub next_attempt: Option<Instant>,
     pub delays: ExponentialBackoff,
-    pub last_healed: Option<Instant>,
+    pub last_reopened: Option<Instant>,
     /// How often the files were found damaged and rebuilt in this life.
     pub rebuilt: u32,
     /// The log must not be opened before a marker says so on the disk (`unsynced.rs`).
     pub log_is_unsynced: bool,
 }
 
-impl Default for Healing {
+impl Default for Reopening {
     fn default() -> Self {
         let delays = ExponentialBuilder::new()
             .with_min_delay(FIRST_ATTEMPT_AFTER)
             .with_max_delay(ATTEMPTS_APART_MAX)
             .without_max_times();
-        Healing {
+        Reopening {
             next_attempt: None,
             delays: delays.build(),
-            last_healed: None,
+            last_reopened: None,
             rebuilt: 0,
             log_is_unsynced: false,
         }

@@ -17,7 +17,7 @@ use crate::{
     stats::Health,
     store::{
         commit::{
-            backoff::Healing, encode_pool::Encoding, flush_pass::Flushing, loss_journal::Journal,
+            backoff::Reopening, encode_pool::Encoding, flush_pass::Flushing, loss_journal::Journal,
             trim::Trimmer,
         },
         engine::{
@@ -72,7 +72,7 @@ pub struct Committer {
     pub dirty: BTreeSet<Dirty>,
     /// Nodes whose status changed and is not written yet.
     pub statuses: BTreeSet<NodeId>,
-    pub healing: Healing,
+    pub reopening: Reopening,
     /// Queues whose missing blocks were looked for in the log itself, since it was opened.
     pub searched: BTreeSet<QueueRef>,
     /// It stands in the log that some hint has a lifetime of its own.

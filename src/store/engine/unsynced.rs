@@ -73,17 +73,17 @@ pub fn is_marked(folder: &Folder) -> Result<bool, OpenError> {
 
 /// Makes the database in `dir` safe to open: copies its log if an fsync failed. Nobody may have it
 /// open. `alive` is called now and then.
-pub fn mend(dir: &Path, was_clean: bool, alive: &dyn Fn()) -> Result<(), OpenError> {
+pub fn repair(dir: &Path, was_clean: bool, alive: &dyn Fn()) -> Result<(), OpenError> {
     let has_failed = |log: &File| !was_clean && log.sync_data().is_err();
-    mend_if(dir, has_failed, alive)
+    repair_if(dir, has_failed, alive)
 }
 
 /// The same after a failure that the caller knows of.
-pub fn mend_failed(dir: &Path) -> Result<(), OpenError> {
-    mend_if(dir, |_| true, &|| {})
+pub fn repair_failed(dir: &Path) -> Result<(), OpenError> {
+    repair_if(dir, |_| true, &|| {})
 }
 
-fn mend_if(
+fn repair_if(
     dir: &Path,
     has_failed: impl FnOnce(&File) -> bool,
     alive: &dyn Fn(),
@@ -230,7 +230,7 @@ mod tests {
         mark(&folder(&dir)).unwrap();
         let steps = Cell::new(0);
         // Whether it was closed cleanly says nothing of what is on the disk.
-        mend(dir.path(), true, &|| steps.set(steps.get() + 1)).unwrap();
+        repair(dir.path(), true, &|| steps.set(steps.get() + 1)).unwrap();
         for (before, after) in before.iter().zip(files(&dir)) {
             assert_ne!(before.0, after.0);
             assert!(before.1 == after.1);
@@ -246,7 +246,7 @@ mod tests {
         let before = files(&dir);
         for was_clean in [true, false] {
             fs::write(dir.path().join(NEW), "a part").unwrap();
-            mend(dir.path(), was_clean, &|| {}).unwrap();
+            repair(dir.path(), was_clean, &|| {}).unwrap();
             assert!(before == files(&dir));
             assert!(!dir.path().join(NEW).exists());
         }
@@ -257,11 +257,11 @@ mod tests {
         let dir = database();
         let before = files(&dir);
         mark(&folder(&dir)).unwrap();
-        // Of somebody who mends it at this moment.
+        // Of somebody who repairs it at this moment.
         fs::write(dir.path().join(NEW), "a part").unwrap();
         let held = File::open(dir.path().join("db")).unwrap();
         held.lock().unwrap();
-        let refused = mend(dir.path(), false, &|| {}).unwrap_err();
+        let refused = repair(dir.path(), false, &|| {}).unwrap_err();
         assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
         assert!(dir.path().join(NEW).exists());
         assert!(before == files(&dir));
@@ -274,7 +274,7 @@ mod tests {
         let before = files(&dir);
         mark(&folder(&dir)).unwrap();
         fs::create_dir(dir.path().join("conf.new")).unwrap();
-        mend(dir.path(), false, &|| {}).unwrap_err();
+        repair(dir.path(), false, &|| {}).unwrap_err();
         assert!(before[0].1 == files(&dir)[0].1);
         assert!(is_marked(&folder(&dir)).unwrap());
     }
@@ -283,7 +283,7 @@ mod tests {
     fn a_directory_without_a_log_is_safe_to_open() {
         let dir = tempfile::tempdir().unwrap();
         mark(&folder(&dir)).unwrap();
-        mend(dir.path(), false, &|| {}).unwrap();
+        repair(dir.path(), false, &|| {}).unwrap();
         assert!(!is_marked(&folder(&dir)).unwrap());
     }
 
@@ -328,11 +328,11 @@ mod tests {
         let log = disk.path().join("db");
         let inode = || fs::metadata(&log).unwrap().ino();
         let before = inode();
-        mend(disk.path(), false, &|| {}).unwrap();
+        repair(disk.path(), false, &|| {}).unwrap();
         assert_eq!(before, inode(), "nothing failed");
         lose_pages(&disk, disk.path());
         let bytes = fs::read(&log).unwrap();
-        mend(disk.path(), false, &|| {}).unwrap();
+        repair(disk.path(), false, &|| {}).unwrap();
         assert_ne!(before, inode());
         assert!(bytes == fs::read(&log).unwrap());
     }

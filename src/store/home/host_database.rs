@@ -78,7 +78,7 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     let path = config.get_path();
     check_settings(config)?;
     create_if_missing(&path)?;
-    unsynced::mend(&path, false, &|| {})?;
+    unsynced::repair(&path, false, &|| {})?;
     let log = path.join("db");
     let open = || open_sled(&path, config);
     let opened = snapshots::or_without(&path, || match TornTail::find(&log) {
@@ -110,8 +110,8 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
 /// # Errors
 /// [`OpenError::Locked`] if somebody has it open, or what the operating system says; then it must
 /// not be opened yet.
-pub fn mend_database(path: &Path) -> Result<(), OpenError> {
-    unsynced::mend_failed(path)
+pub fn repair_database(path: &Path) -> Result<(), OpenError> {
+    unsynced::repair_failed(path)
 }
 
 /// What is kept of an open database to fsync its log.

@@ -16,7 +16,7 @@ use crate::{
 
 impl Shared {
     /// After a reopen: reads and writes go on with this engine and what was found in it.
-    pub fn heal(&self, engine: Arc<Engine>) {
+    pub fn serve_again(&self, engine: Arc<Engine>) {
         *self.engine.write() = Some(engine);
         let gave_up = {
             let mut condition = self.condition.lock();
@@ -77,7 +77,7 @@ impl Shared {
             Health::Failed(cause) if cause.is_directory_gone() => {
                 (Health::DirectoryGone(cause.clone()), cause)
             }
-            Health::Failed(cause) if !self.mends_itself => {
+            Health::Failed(cause) if !self.reopens_itself => {
                 (Health::ReopenRequired(cause.clone()), cause)
             }
             Health::Failed(ref cause)
@@ -108,10 +108,10 @@ impl Shared {
                 }
             };
             if worse {
-                let mends_itself = matches!(health, Health::Failed(_));
+                let reopens_itself = matches!(health, Health::Failed(_));
                 tracing::error!(
-                    error = %cause, source = %cause.source, mends_itself,
-                    "the store failed; it accepts nothing until it is mended"
+                    error = %cause, source = %cause.source, reopens_itself,
+                    "the store failed; it accepts nothing until it is reopened"
                 );
                 condition.health = health;
                 condition.may_return = may_return;
@@ -123,14 +123,14 @@ impl Shared {
             self.tell(StoreEvent::Failed(cause.clone()));
         }
         self.tickets.take().fail(&cause);
-        // One that mends itself records them when it serves again.
+        // One that reopens itself records them when it serves again.
         if !matches!(self.health(), Health::Serving | Health::Failed(_)) {
             self.not_stored.end(&cause.into());
         }
         // Nobody waits for room in a store that failed.
         self.registry.ring();
         self.tell_left();
-        // The commit thread mends what can be mended.
+        // The commit thread reopens what can be reopened.
         self.inbox.nudge();
     }
 
@@ -158,12 +158,12 @@ impl Shared {
             let cause = cause.clone();
             tracing::warn!(error = %cause, source = %cause.source, "what hung has come back");
             condition.may_return = false;
-            condition.health = match self.mends_itself {
+            condition.health = match self.reopens_itself {
                 true => Health::Failed(cause),
                 false => Health::ReopenRequired(cause),
             };
         }
-        if self.mends_itself {
+        if self.reopens_itself {
             self.not_stored.begin_again();
         }
         self.inbox.open_again();

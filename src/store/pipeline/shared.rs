@@ -77,7 +77,7 @@ pub struct Shared {
     pub moved_aside: Mutex<Option<PathBuf>>,
     /// Whether the commit thread can drop the database and open it again: it cannot if that is the
     /// host's.
-    pub(super) mends_itself: bool,
+    pub(super) reopens_itself: bool,
     pub space: Space,
     /// Switches of tests.
     pub faults: Arc<Faults>,
@@ -111,7 +111,7 @@ impl Shared {
         engine: Arc<Engine>,
         registry: Registry,
         on_durable: OnDurable,
-        mends_itself: bool,
+        reopens_itself: bool,
         space: Space,
     ) -> Self {
         Shared {
@@ -141,7 +141,7 @@ impl Shared {
             on_event: OnceLock::new(),
             on_look: OnceLock::new(),
             moved_aside: Mutex::default(),
-            mends_itself,
+            reopens_itself,
             space,
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     store::{
         commit::{
-            backoff::Healing,
+            backoff::Reopening,
             committer::{Committer, Tail, group_writer},
             encode_pool::Encoding,
             flush_pass::Flushing,
@@ -85,7 +85,7 @@ pub fn committer(
         redriven: recovered.redriven,
         dirty,
         statuses: BTreeSet::new(),
-        healing: Healing::default(),
+        reopening: Reopening::default(),
         searched: BTreeSet::new(),
         lifetimes_are_noted: false,
     }

@@ -68,14 +68,14 @@ pub enum Left {
 
 /// What an open writes for dead letters whose records do not read.
 #[derive(Debug, Default)]
-pub struct Mended {
-    full: Vec<MendedPart>,
-    last: MendedPart,
+pub struct Repaired {
+    full: Vec<RepairedPart>,
+    last: RepairedPart,
 }
 
 /// What is written as one of it.
 #[derive(Debug, Default)]
-pub struct MendedPart {
+pub struct RepairedPart {
     pub hints: RowMap,
     pub losses: RowMap,
 }
@@ -128,9 +128,9 @@ impl FoundLetters {
 /// So many records are written as one, of some kilobytes each at most.
 const RECORDS_AS_ONE: usize = 100;
 
-impl Mended {
+impl Repaired {
     /// Where the next record is put.
-    fn part(&mut self) -> &mut MendedPart {
+    fn part(&mut self) -> &mut RepairedPart {
         if self.last.hints.len() + self.last.losses.len() >= RECORDS_AS_ONE {
             self.full.push(std::mem::take(&mut self.last));
         }
@@ -139,7 +139,7 @@ impl Mended {
 
     /// All of it, in the order of writing, each part as one: a record that goes and the loss that
     /// tells why are never apart.
-    pub fn into_parts(self) -> impl Iterator<Item = MendedPart> {
+    pub fn into_parts(self) -> impl Iterator<Item = RepairedPart> {
         self.full.into_iter().chain([self.last])
     }
 

@@ -104,7 +104,7 @@ pub fn reopen(
     counted(directory, |_died| {
         let (name, faults) = (generation.to_owned(), Arc::clone(faults));
         let Some(known) = known else {
-            unsynced::mend(&directory.generation(generation), false, alive)?;
+            unsynced::repair(&directory.generation(generation), false, alive)?;
             return open_generation(config, directory, name, Origin::Named, faults);
         };
         // A crash while it is rebuilt must not forget what was known.
@@ -181,7 +181,7 @@ fn open_or_replace(
         Err(unopenable(&directory.generation(&generation), reason))
     } else {
         let was_clean = directory.clean_summary(&generation)?.is_some();
-        unsynced::mend(&directory.generation(&generation), was_clean, &|| {})?;
+        unsynced::repair(&directory.generation(&generation), was_clean, &|| {})?;
         let origin = if is_named {
             Origin::Named
         } else {

@@ -20,7 +20,7 @@ use crate::{
         failpoints::{Safeguard, point},
         format::{node_record::NodeRecord, shutdown_summary::Summary},
         recover::{
-            dead_letters::{MendedPart, unlisted},
+            dead_letters::{RepairedPart, unlisted},
             memtable::flush_found,
             recovery::{Recovered, recover},
         },
@@ -97,7 +97,7 @@ fn prepare(
                 .map_err(unwritten)?;
         }
     }
-    for MendedPart { hints, losses } in std::mem::take(&mut recovered.mended).into_parts() {
+    for RepairedPart { hints, losses } in std::mem::take(&mut recovered.repaired).into_parts() {
         let part = [(&engine.hints, &hints), (&engine.losses, &losses)];
         writer.transact(&part, 0).map_err(unwritten)?;
     }

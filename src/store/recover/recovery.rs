@@ -26,7 +26,7 @@ use crate::{
             shutdown_summary::{CleanQueue, Summary},
         },
         recover::{
-            dead_letters::{self, Mended},
+            dead_letters::{self, Repaired},
             memtable::Found,
             ownership::list_as_named,
         },
@@ -65,7 +65,7 @@ pub struct Recovered {
     pub stale: Vec<Place>,
     /// Blocks of what is no dead letter.
     pub letter_blocks: Vec<Place>,
-    pub mended: Mended,
+    pub repaired: Repaired,
 }
 
 /// Loads everything. `clean` is the summary of a clean shutdown, `None` after any other stop.
@@ -101,13 +101,13 @@ pub fn recover(
     let (mut live, mut retired) = (Vec::new(), Vec::new());
     let (mut redriven, mut stale) = (Redriven::default(), Vec::new());
     let mut letter_blocks = Vec::new();
-    let (mut journal, mut mended) = (Journal::load(&engine.losses)?, Mended::default());
+    let (mut journal, mut repaired) = (Journal::load(&engine.losses)?, Repaired::default());
     for (node, record) in &mut records {
         let found = dead_letters::find(engine, record)?;
         let named = clean.into_iter().flat_map(|clean| &clean.letters);
         for named in named.filter(|it| it.node == *node) {
             if let Some(missing) = found.missing(named) {
-                mended.note_missing(missing, &mut journal, &mut registry);
+                repaired.note_missing(missing, &mut journal, &mut registry);
             }
         }
         if found.queues != record.dead {
@@ -122,7 +122,7 @@ pub fn recover(
         stale.extend(found.stale);
         letter_blocks.extend(found.blocks);
         for damaged in found.damaged {
-            mended.take(*node, damaged, &mut journal, &mut registry);
+            repaired.take(*node, damaged, &mut journal, &mut registry);
         }
         let mut queues = NodeQueues {
             letters: found.tallies,
@@ -159,7 +159,7 @@ pub fn recover(
         redriven,
         stale,
         letter_blocks,
-        mended,
+        repaired,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Mending a failed store within the process: drop sled, open it again, go on.
+//! Reopening a failed store within the process: drop sled, open it again, go on.
 //!
 //! SLED.md rule 8: after one failed write every later one fails until the database is dropped and
 //! opened again. What was not durable then is gone and its writers were told "unknown", so this is
@@ -17,7 +17,7 @@ use crate::{
     stats::Health,
     store::{
         commit::{
-            backoff::{ATTEMPTS_APART_MAX, Healing},
+            backoff::{ATTEMPTS_APART_MAX, Reopening},
             committer::Committer,
         },
         engine::{folder::Folder, table::is_damage, unsynced},
@@ -49,16 +49,16 @@ const COMPACTION_ENDS_WITHIN: Duration = Duration::from_millis(200);
 const REBUILDS_MAX: u32 = 3;
 
 impl Committer {
-    /// Tries to mend the failed store if it is time to; returns when to come again.
-    pub fn heal(&mut self) -> Instant {
+    /// Tries to reopen the failed store if it is time to; returns when to come again.
+    pub fn reopen_when_due(&mut self) -> Instant {
         let now = Instant::now();
-        match self.healing.next_attempt {
+        match self.reopening.next_attempt {
             Some(at) if now < at => return at,
-            Some(_) if is_off(Safeguard::Healing) => {}
-            Some(_) => match self.try_to_heal() {
+            Some(_) if is_off(Safeguard::Reopening) => {}
+            Some(_) => match self.try_to_reopen() {
                 Ok(()) => {
-                    self.healing.next_attempt = None;
-                    self.healing.last_healed = Some(Instant::now());
+                    self.reopening.next_attempt = None;
+                    self.reopening.last_reopened = Some(Instant::now());
                     return now;
                 }
                 Err(error) if error.is_directory_gone() => {
@@ -66,28 +66,28 @@ impl Committer {
                     return now;
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error, source = %error.source, "the store could not be mended yet");
+                    tracing::warn!(error = %error, source = %error.source, "the store could not be reopened yet");
                 }
             },
             None => {
-                let was_well = |healed: Instant| healed.elapsed() > WELL_AFTER;
-                if self.healing.last_healed.is_none_or(was_well) {
-                    self.healing.delays = Healing::default().delays;
+                let was_well = |reopened: Instant| reopened.elapsed() > WELL_AFTER;
+                if self.reopening.last_reopened.is_none_or(was_well) {
+                    self.reopening.delays = Reopening::default().delays;
                 }
             }
         }
-        let delay = self.healing.delays.next().unwrap_or(ATTEMPTS_APART_MAX);
+        let delay = self.reopening.delays.next().unwrap_or(ATTEMPTS_APART_MAX);
         let at = Instant::now() + delay;
-        self.healing.next_attempt = Some(at);
+        self.reopening.next_attempt = Some(at);
         at
     }
 
-    fn try_to_heal(&mut self) -> Result<(), StorageError> {
+    fn try_to_reopen(&mut self) -> Result<(), StorageError> {
         let shared = Arc::clone(&self.shared);
         shared.busy.start();
-        let healed = self.reopen();
+        let reopened = self.reopen();
         shared.busy.stop();
-        healed
+        reopened
     }
 
     /// What a clean shutdown would leave now, but that all queues are sealed: what was not durable
@@ -133,16 +133,16 @@ impl Committer {
             }
             tracing::warn!(error = %error, source = %error.source, "the failed engine did not close cleanly");
         }
-        self.healing.log_is_unsynced |= unsynced.is_some_and(|it| it.load(Relaxed));
-        if self.healing.log_is_unsynced {
+        self.reopening.log_is_unsynced |= unsynced.is_some_and(|it| it.load(Relaxed));
+        if self.reopening.log_is_unsynced {
             self.home.anchor().check()?;
             let folder = Folder::open(&self.home.database());
             let marked = folder.and_then(|folder| unsynced::mark(&folder));
             marked.map_err(|error| StorageError::new("mark the log as not on the disk", error))?;
-            self.healing.log_is_unsynced = false;
+            self.reopening.log_is_unsynced = false;
         }
         let damaged = matches!(self.shared.health(), Health::Failed(cause) if is_damage(&cause));
-        let known = (damaged && self.healing.rebuilt < REBUILDS_MAX).then(|| self.known());
+        let known = (damaged && self.reopening.rebuilt < REBUILDS_MAX).then(|| self.known());
         let Home::Owned {
             directory,
             generation: in_use,
@@ -173,7 +173,7 @@ impl Committer {
             generation,
         };
         if moved_aside.is_some() {
-            self.healing.rebuilt += 1;
+            self.reopening.rebuilt += 1;
             *self.shared.moved_aside.lock() = moved_aside;
         }
         let found = mem::take(&mut recovered.registry);
@@ -182,12 +182,12 @@ impl Committer {
         self.shared.memtable.clear();
         let (config, shared) = (self.config.clone(), Arc::clone(&self.shared));
         *self = Committer {
-            healing: mem::take(&mut self.healing),
+            reopening: mem::take(&mut self.reopening),
             statuses: mem::take(&mut self.statuses),
             ..committer(config, &shared, home, Arc::clone(&engine), recovered)
         };
         self.shared.counters.reopened.fetch_add(1, Relaxed);
-        self.shared.heal(engine);
+        self.shared.serve_again(engine);
         if !self.shared.is_serving() {
             // This took too long, and is done once more when the watchdog sees that it came back.
             return Ok(());

@@ -139,7 +139,7 @@ async fn a_pause_of_all_holds_nodes_that_come_later_and_is_apart_from_that_of_on
 }
 
 #[tokio::test]
-async fn a_pause_until_restart_outlives_a_failure_that_the_store_mends() {
+async fn a_pause_until_restart_outlives_a_failure_that_the_store_reopens_from() {
     let host = Host::new(ScriptedWriter::taking()).await;
     host.write(NODE, 1, "a").await;
     host.write(OTHER, 1, "b").await;
@@ -150,7 +150,7 @@ async fn a_pause_until_restart_outlives_a_failure_that_the_store_mends() {
     let failed = host.handoff.pause(NODE, Pause::Lasting).await;
     assert!(matches!(failed, Err(HandoffError::Storage(_))));
     host.handoff.heal_disk();
-    host.until("mending", |it| {
+    host.until("reopening", |it| {
         matches!(it.handoff.health(), Health::Serving)
     })
     .await;

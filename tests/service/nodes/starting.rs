@@ -55,14 +55,14 @@ async fn a_pause_that_lasts_is_not_made_shorter_by_a_life_that_begins_paused() {
 }
 
 #[tokio::test]
-async fn a_failure_that_the_store_mends_does_not_end_it() {
+async fn a_failure_that_the_store_reopens_from_does_not_end_it() {
     let begin = |config: &mut hinted_handoff::Config| config.start_paused = true;
     let host = Host::with(ScriptedWriter::taking(), begin).await;
     host.write(NODE, 1, "before").await;
     host.handoff.inject(CommitFault::Fail);
     host.handoff.pause(NODE, Pause::Lasting).await.unwrap_err();
     host.handoff.heal_disk();
-    host.until("mending", |it| {
+    host.until("reopening", |it| {
         matches!(it.handoff.health(), Health::Serving)
     })
     .await;

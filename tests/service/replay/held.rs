@@ -394,7 +394,7 @@ impl Story {
         }
     }
 
-    /// The storage fails under some of its hints, whose outcome is unknown, and mends itself.
+    /// The storage fails under some of its hints, whose outcome is unknown, and reopens itself.
     async fn fail(&mut self) {
         self.world.handoff.inject(CommitFault::Fail);
         self.write(true).await;

@@ -104,7 +104,7 @@ fn each_rule_is_seen_broken() {
             "{text}: {found:?}"
         );
     }
-    let mended = [
+    let reopened = [
         tried(1),
         delivered(1, 1),
         Event::Reopened,
@@ -112,7 +112,7 @@ fn each_rule_is_seen_broken() {
         delivered(1, 1),
     ];
     assert_eq!(
-        violations(&mended),
+        violations(&reopened),
         [""; 0],
         "what was not settled when the store failed may come again"
     );
