@@ -171,7 +171,7 @@ fn blobs(dir: &Path) -> Held {
 
 fn full_pages(dir: &Path) -> Held {
     let store = open(dir);
-    // Between spacers a leaf has few chunks, unless they are of one hint.
+    // Between padding keys a leaf has few chunks, unless they are of one hint.
     for number in 0..6 {
         append(&store, NODE, noise(1 << 20, number));
     }

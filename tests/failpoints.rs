@@ -2,7 +2,7 @@
 //! pausing, parking, renaming, trimming, flushing, committing and closing.
 //!
 //! Goal and rules as in `crash_kill`. Method: for each point and each way to stop there a store is
-//! made, one life is killed (so that there is a sealed queue to retire), the next comes to the
+//! made, one life is killed (so that there is a closed queue to retire), the next comes to the
 //! point the first, the second or the fifth time and stops there, one more is killed, and the last
 //! delivers all that is left. An abort ends the process. An error fails the store, which reopens
 //! itself. A panic of the engine is final for the process. A point that no life comes to fails the

@@ -26,9 +26,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let first = Sequence(field(12));
     // Refused or not, what was to be checked was checked.
     let _ = read(queue, first, bytes);
-    let mut sealed = bytes.to_vec();
-    decoders::seal_block_again(queue, first, &mut sealed);
-    passes_the_checksum(read(queue, first, &sealed));
+    let mut checksummed = bytes.to_vec();
+    decoders::block_checksum_again(queue, first, &mut checksummed);
+    passes_the_checksum(read(queue, first, &checksummed));
 });
 
 fn read(queue: QueueRef, first: Sequence, bytes: &[u8]) -> Result<(), String> {

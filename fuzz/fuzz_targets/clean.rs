@@ -4,10 +4,10 @@
 #![no_main]
 
 use hinted_handoff::internals::decoders;
-use hinted_handoff_fuzz::raw_and_sealed;
+use hinted_handoff_fuzz::raw_and_checksummed;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    raw_and_sealed(&[], bytes, |file| {
+    raw_and_checksummed(&[], bytes, |file| {
         let again = decoders::clean(file)?;
         match file.starts_with(b"HHCLEAN1") {
             true => assert_eq!(decoders::clean(&again)?, again),

@@ -4,10 +4,10 @@
 #![no_main]
 
 use hinted_handoff::internals::decoders;
-use hinted_handoff_fuzz::{OTHER, QUEUE, is_written_again, raw_and_sealed};
+use hinted_handoff_fuzz::{OTHER, QUEUE, is_written_again, raw_and_checksummed};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    raw_and_sealed(&QUEUE.cursor_key(), bytes, |value| {
+    raw_and_checksummed(&QUEUE.cursor_key(), bytes, |value| {
         is_written_again(value, |value| decoders::cursor(QUEUE, value))?;
         assert!(decoders::cursor(OTHER, value).is_err());
         Ok(())

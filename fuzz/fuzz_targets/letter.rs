@@ -7,7 +7,7 @@ use hinted_handoff::{
     Sequence,
     internals::{Place, decoders},
 };
-use hinted_handoff_fuzz::{QUEUE, is_written_again, raw_and_sealed};
+use hinted_handoff_fuzz::{QUEUE, is_written_again, raw_and_checksummed};
 
 const PLACE: Place = Place {
     queue: QUEUE,
@@ -15,7 +15,7 @@ const PLACE: Place = Place {
 };
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    raw_and_sealed(&PLACE.letter_key(), bytes, |value| {
+    raw_and_checksummed(&PLACE.letter_key(), bytes, |value| {
         is_written_again(value, |value| decoders::letter(PLACE, value))?;
         assert!(decoders::letter(PLACE.next(), value).is_err());
         Ok(())

@@ -5,7 +5,7 @@
 #![no_main]
 
 use hinted_handoff::internals::decoders;
-use hinted_handoff_fuzz::{is_written_again, raw_and_sealed};
+use hinted_handoff_fuzz::{is_written_again, raw_and_checksummed};
 
 const KEYS: [&[u8]; 5] = [
     &[0],
@@ -20,7 +20,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let key = KEYS[usize::from(*which) % KEYS.len()];
-    raw_and_sealed(key, bytes, |value| {
+    raw_and_checksummed(key, bytes, |value| {
         is_written_again(value, |value| decoders::loss(key, value))?;
         for other in KEYS.iter().filter(|other| **other != key) {
             assert!(decoders::loss(other, value).is_err());

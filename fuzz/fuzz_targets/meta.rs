@@ -5,21 +5,21 @@
 #![no_main]
 
 use hinted_handoff::internals::decoders::{self, META_RECORDS};
-use hinted_handoff_fuzz::{OTHER, QUEUE, raw_and_sealed};
+use hinted_handoff_fuzz::{OTHER, QUEUE, raw_and_checksummed};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((which, bytes)) = bytes.split_first() else {
         return;
     };
     match META_RECORDS.get(usize::from(*which)) {
-        Some(record) => raw_and_sealed(record.as_bytes(), bytes, |value| {
+        Some(record) => raw_and_checksummed(record.as_bytes(), bytes, |value| {
             assert_eq!(decoders::meta(record, value)?, value);
             for other in META_RECORDS.iter().filter(|other| *other != record) {
                 assert!(decoders::meta(other, value).is_err());
             }
             Ok(())
         }),
-        None => raw_and_sealed(&QUEUE.node.0.to_be_bytes(), bytes, |value| {
+        None => raw_and_checksummed(&QUEUE.node.0.to_be_bytes(), bytes, |value| {
             let again = decoders::node_record(QUEUE.node, value)?;
             // Version 1 lacks flags, and since when it is parked.
             let more = if value.first() == Some(&1) { 9 } else { 0 };

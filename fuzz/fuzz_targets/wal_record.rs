@@ -19,9 +19,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let first = Sequence(first.map_or(0, |number| u64::from_be_bytes(*number)));
     // Refused or not, what was to be checked was checked.
     let _ = read(first, bytes);
-    let mut sealed = bytes.to_vec();
-    decoders::seal_block_again(WAL, first, &mut sealed);
-    passes_the_checksum(read(first, &sealed));
+    let mut checksummed = bytes.to_vec();
+    decoders::block_checksum_again(WAL, first, &mut checksummed);
+    passes_the_checksum(read(first, &checksummed));
 });
 
 fn read(first: Sequence, bytes: &[u8]) -> Result<(), String> {

@@ -19,10 +19,10 @@ pub const OTHER: QueueRef = QueueRef {
 
 /// Lets `read` have the bytes as they are, and with the right checksum in place of their last four:
 /// without it no input would ever get behind the checksum.
-pub fn raw_and_sealed(key: &[u8], bytes: &[u8], read: impl Fn(&[u8]) -> Result<(), String>) {
+pub fn raw_and_checksummed(key: &[u8], bytes: &[u8], read: impl Fn(&[u8]) -> Result<(), String>) {
     // Refused or not, what was to be checked `read` has checked.
     let _ = read(bytes);
-    passes_the_checksum(read(&decoders::seal_again(key, bytes)));
+    passes_the_checksum(read(&decoders::checksum_again(key, bytes)));
 }
 
 /// What reads is encoded to something that reads the same, and is no longer.
@@ -37,12 +37,12 @@ pub fn is_written_again(
     Ok(())
 }
 
-/// A refusal of sealed bytes must be for another reason. If it is not, a decoder checks other bytes
+/// A refusal of checksummed bytes must be for another reason. If it is not, a decoder checks other bytes
 /// than it was given.
 pub fn passes_the_checksum<T>(read: Result<T, String>) {
     if let Err(why) = read {
         // zstd has a checksum of its own, which it names otherwise.
-        let sealed = !why.contains("its checksum is");
-        assert!(sealed, "sealed, and refused: {why}");
+        let checksummed = !why.contains("its checksum is");
+        assert!(checksummed, "checksummed, and refused: {why}");
     }
 }

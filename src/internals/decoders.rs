@@ -11,10 +11,10 @@ use bytes::Bytes;
 use super::{Hint, Place, QueueRef};
 use crate::{
     store::formats::{
-        CHUNK_BYTES, Cursor, EncodedBlock, Encoder, Header, Letter, NodeRecord, Prefixes, Shelf,
+        CHUNK_BYTES, Cursor, EncodedBlock, Encoder, Header, Keyspace, Letter, NodeRecord, Prefixes,
         WAL, WalDraft, body_of_chunk0, checksum, decode_clean, decode_mark, decode_meta,
-        encode_clean, encode_loss_again, encode_mark, message, scan_segment, seal, split_hints,
-        split_runs, verify,
+        encode_clean, encode_loss_again, encode_mark, message, scan_segment, split_hints,
+        split_runs, verify, with_checksum,
     },
     types::{NodeId, Sequence},
 };
@@ -74,7 +74,7 @@ pub fn loss(key: &[u8], value: &[u8]) -> Result<Vec<u8>, String> {
 /// Why it was refused.
 pub fn mark(key: &[u8], value: &[u8]) -> Result<Vec<u8>, String> {
     let number = decode_mark(key, value).map_err(text)?;
-    Ok(seal(key, encode_mark(number)))
+    Ok(with_checksum(key, encode_mark(number)))
 }
 
 /// One of [`META_RECORDS`], encoded again.
@@ -87,7 +87,7 @@ pub fn meta(record: &'static str, value: &[u8]) -> Result<Vec<u8>, String> {
         "store" => decode_meta::<16>(record, value).map(Vec::from),
         _ => decode_meta::<8>(record, value).map(Vec::from),
     };
-    Ok(seal(record.as_bytes(), bytes.map_err(text)?))
+    Ok(with_checksum(record.as_bytes(), bytes.map_err(text)?))
 }
 
 /// A `CLEAN` file, encoded again.
@@ -100,9 +100,9 @@ pub fn clean(file: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// Puts the right checksum over `key` and `record` in place of the record's last four bytes.
-pub fn seal_again(key: &[u8], record: &[u8]) -> Vec<u8> {
+pub fn checksum_again(key: &[u8], record: &[u8]) -> Vec<u8> {
     let kept = record.len().saturating_sub(CHECKSUM_BYTES);
-    seal(key, record.iter().copied().take(kept).collect())
+    with_checksum(key, record.iter().copied().take(kept).collect())
 }
 
 /// What is found in a segment of sled's log that holds these bytes: as they are, then as the body
@@ -186,7 +186,7 @@ fn verified<C: AsRef<[u8]>>(
     let mut body = body_of_chunk0(chunk0).to_vec();
     let rest = chunks.iter().take(header.chunks.into()).skip(1);
     rest.for_each(|chunk| body.extend_from_slice(chunk.as_ref()));
-    let raw = verify(Shelf::Queue, queue, &header, &body).map_err(text)?;
+    let raw = verify(Keyspace::Queue, queue, &header, &body).map_err(text)?;
     Ok((header, raw))
 }
 
@@ -220,7 +220,7 @@ pub fn cut(block: &[u8]) -> Vec<&[u8]> {
 
 /// Puts the right checksum into a block that is not cut yet, and the right stored length and number
 /// of chunks, which nobody guesses either. One that is shorter than a header is left as it is.
-pub fn seal_block_again(queue: QueueRef, first: Sequence, block: &mut [u8]) {
+pub fn block_checksum_again(queue: QueueRef, first: Sequence, block: &mut [u8]) {
     let stored = block.len().saturating_sub(CRC.end);
     let chunks = block.len().div_ceil(CHUNK_BYTES);
     let mut put = |field: std::ops::Range<usize>, bytes: &[u8]| {
@@ -252,16 +252,16 @@ mod tests {
 
     /// Or the targets would fuzz nothing but the checksum.
     #[test]
-    fn what_is_sealed_here_is_what_the_store_takes() {
-        let sealed = Cursor::start().encode(QUEUE);
-        let mut spoilt = sealed.clone();
-        spoilt.splice(sealed.len() - CHECKSUM_BYTES.., [0; CHECKSUM_BYTES]);
+    fn what_is_checksummed_here_is_what_the_store_takes() {
+        let checksummed = Cursor::start().encode(QUEUE);
+        let mut spoilt = checksummed.clone();
+        spoilt.splice(checksummed.len() - CHECKSUM_BYTES.., [0; CHECKSUM_BYTES]);
         assert!(cursor(QUEUE, &spoilt).is_err());
-        assert_eq!(seal_again(&QUEUE.cursor_key(), &spoilt), sealed);
-        assert_eq!(cursor(QUEUE, &sealed), Ok(sealed));
+        assert_eq!(checksum_again(&QUEUE.cursor_key(), &spoilt), checksummed);
+        assert_eq!(cursor(QUEUE, &checksummed), Ok(checksummed));
 
         for (record, length) in META_RECORDS.into_iter().zip([4, 16, 8]) {
-            let value = seal(record.as_bytes(), vec![7; length]);
+            let value = with_checksum(record.as_bytes(), vec![7; length]);
             assert_eq!(meta(record, &value), Ok(value));
         }
 
@@ -283,7 +283,7 @@ mod tests {
             value[field].fill(0);
         }
         assert!(block(QUEUE, Sequence(5), &cut(&value)).is_err());
-        seal_block_again(QUEUE, Sequence(5), &mut value);
+        block_checksum_again(QUEUE, Sequence(5), &mut value);
         assert_eq!(cut(&value), stored);
         let read = block(QUEUE, Sequence(5), &stored).unwrap();
         assert_eq!((read.hints.len(), read.last), (2, Sequence(6)));

@@ -200,7 +200,7 @@ pub const POINTS: [&str; 57] = [
     "transaction: applied",
     "append: queue counter written",
     "append: node record written",
-    "append: spacers written",
+    "append: padding written",
     "append: chunk written",
     "append: block written",
     "append: WAL record written",

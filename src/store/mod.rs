@@ -83,11 +83,11 @@ pub(crate) mod formats {
         },
         format::{
             block::{CHUNK_BYTES, Header, body_of_chunk0, split_hints, verify},
-            checksum::{checksum, seal},
+            checksum::{checksum, with_checksum},
             cursor::Cursor,
             dead_letter::Letter,
             encoder::{EncodedBlock, Encoder},
-            keys::{Shelf, WAL},
+            keys::{Keyspace, WAL},
             node_record::NodeRecord,
             shutdown_summary::{decode as decode_clean, encode as encode_clean},
             wal_record::{WalDraft, split_runs},

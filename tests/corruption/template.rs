@@ -158,7 +158,7 @@ impl Making {
         making
     }
 
-    /// Starts second queues behind sealed ones.
+    /// Starts second queues behind closed ones.
     fn go_on_after_an_unclean_stop(&mut self) {
         self.reopen_uncleanly();
         self.append(6, "in the second queue".into());
@@ -208,7 +208,7 @@ impl Making {
         self.store = open(&self.dir);
     }
 
-    /// A stop without `CLEAN` is an unclean one: the queues are sealed and numbering starts anew.
+    /// A stop without `CLEAN` is an unclean one: the queues are closed and numbering starts anew.
     fn reopen_uncleanly(&mut self) {
         self.store.close().unwrap();
         fs::remove_file(generation(&self.dir).join("CLEAN")).unwrap();

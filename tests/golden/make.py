@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes schema1.txt: what schema 1 puts on disk for two hints of node 258, one of them acknowledged; schema2.txt: what schema 2
 does for nine, of which two were delivered, one was lost, one is a dead letter and one was a dead letter and is the ninth now;
-schema2_more.txt: records that take more to come to; schema2_spacers.txt: the empty keys around three blocks of 2, 1 and 2 chunks with a
+schema2_more.txt: records that take more to come to; schema2_padding.txt: the empty keys around three blocks of 2, 1 and 2 chunks with a
 hint each; schema3_mixed.txt: a group of a hint for node 258 and one for node 259, a cursor behind such groups, and the schema;
 schema3_writes.txt: blocks and a group of hints with the ids of their writes, and a cursor with a hint that was withdrawn;
 schema3_lifetimes.txt: the same of hints with lifetimes; schema3_clock.txt: two clocks that were wrong;
@@ -24,7 +24,7 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
-def sealed(key, value):
+def checksummed(key, value):
     return value + struct.pack(">I", crc32c(key + value))
 
 
@@ -45,21 +45,21 @@ def block(first, bytes_before, payloads):
 
 def cursor(next_sequence, delivered):
     key = struct.pack(">QQB", NODE, QUEUE, 0)
-    return key, sealed(key, struct.pack(">BBHQ6Q", 1, 0, 0, next_sequence, *delivered, 0, 0, 0, 0))
+    return key, checksummed(key, struct.pack(">BBHQ6Q", 1, 0, 0, next_sequence, *delivered, 0, 0, 0, 0))
 
 
 def node_record():
     key = struct.pack(">Q", NODE)
-    return key, sealed(key, struct.pack(">BBIQQB", 1, 0, 1, NODE, QUEUE, 0))
+    return key, checksummed(key, struct.pack(">BBIQQB", 1, 0, 1, NODE, QUEUE, 0))
 
 
 def meta(name, value):
-    return name.encode(), sealed(name.encode(), value)
+    return name.encode(), checksummed(name.encode(), value)
 
 
 def clean(next_sequence, all_bytes, at, at_bytes):
     value = struct.pack(">8sQIQQQQQQB", b"HHCLEAN1", QUEUE + 1, 1, NODE, QUEUE, next_sequence, all_bytes, at, at_bytes, 0)
-    return b"CLEAN", sealed(b"", value)
+    return b"CLEAN", checksummed(b"", value)
 
 
 first, second = map(len, PAYLOADS)
@@ -75,7 +75,7 @@ records = {
 
 
 def applied(key, number):
-    return key, sealed(key, struct.pack(">BQ", 1, number))
+    return key, checksummed(key, struct.pack(">BQ", 1, number))
 
 
 STORE = bytes(range(16))
@@ -130,18 +130,18 @@ def block2(kind, sequence, bytes_before, payload, origin=None):
 def cursor3(next_sequence, amounts, ranges):
     key = struct.pack(">QQB", NODE, QUEUE, 0)
     value = struct.pack(">BBHQ8Q", 3, 0, len(ranges), next_sequence, *amounts)
-    return key, sealed(key, value + b"".join(numbers(*it) for it in ranges))
+    return key, checksummed(key, value + b"".join(numbers(*it) for it in ranges))
 
 
 def node_record2(queues, state=0, flags=0, parked_since=0):
     key = struct.pack(">Q", NODE)
     value = struct.pack(">BBBQI", 2, state, flags, parked_since, len(queues))
-    return key, sealed(key, value + b"".join(struct.pack(">QQB", NODE, queue, life) for queue, life in queues))
+    return key, checksummed(key, value + b"".join(struct.pack(">QQB", NODE, queue, life) for queue, life in queues))
 
 
 def letter(sequence, version, fields):
     key = struct.pack(">QQBQ", NODE, QUEUE, 3, sequence)
-    return key, sealed(key, bytes([version]) + fields)
+    return key, checksummed(key, bytes([version]) + fields)
 
 
 def dead(number_of_it, payload, reason, error, attempts, first_failed, last_failed):
@@ -152,13 +152,13 @@ def dead(number_of_it, payload, reason, error, attempts, first_failed, last_fail
 
 def gone_letters(ranges):
     key = struct.pack(">BQ", 4, QUEUE)
-    return key, sealed(key, b"\1" + number(len(ranges)) + b"".join(numbers(*it) for it in ranges))
+    return key, checksummed(key, b"\1" + number(len(ranges)) + b"".join(numbers(*it) for it in ranges))
 
 
 def loss(index, shard, first, last, hints, byte_count, reason, origin=NONE):
     key = struct.pack(">BQ", 1, index)
     fields = number(NODE) + shard + numbers(QUEUE, first, last, hints, byte_count, reason, TIME, TIME) + origin
-    return key, sealed(key, b"\1" + fields)
+    return key, checksummed(key, b"\1" + fields)
 
 
 PAYLOADS2 = [b"cpu,host=%c v=%d %d" % (96 + n, n, n) + b"!" * n for n in range(1, 9)]
@@ -175,7 +175,7 @@ def clean2():
     value += struct.pack(">QQQQQQQB", NODE, QUEUE, NODE, 10, before[10], 2, size[1], 0)
     # What were dead letters in this life stands between 4 and 6; one of them is one still.
     value += struct.pack(">QQQQQQQ", NODE, QUEUE, NODE, 1, size[4], 4, 6)
-    return b"CLEAN", sealed(b"", value)
+    return b"CLEAN", checksummed(b"", value)
 
 
 records2 = {f"hh/hints block {n}": block2(1, n, before[n], PAYLOADS2[n - 1]) for n in range(2, 9)}
@@ -203,11 +203,11 @@ node_key = struct.pack(">BQ", 3, NODE)
 more = {
     "record removed, paused and parked": node_record2([(1, 0), (3, 1), (3, 2)], 1, 1, TIME),
     "loss of a redriven one, shard unknown": loss(300, NONE, 9, 128, 120, 70_000, DISCARDED, numbers(1, QUEUE, 6)),
-    "loss folded": (folded_key, sealed(folded_key, b"\1" + folded_fields)),
-    "loss range": (range_key, sealed(range_key, b"\1" + range_fields)),
-    "loss of copies not stored": (copies_key, sealed(copies_key, b"\2" + copies_fields)),
-    "loss of copies of a node": (node_key, sealed(node_key, b"\1" + numbers(NODE, 3, 300, 299))),
-    "loss of copies of nodes forgotten": (b"\3", sealed(b"\3", b"\1" + number(298))),
+    "loss folded": (folded_key, checksummed(folded_key, b"\1" + folded_fields)),
+    "loss range": (range_key, checksummed(range_key, b"\1" + range_fields)),
+    "loss of copies not stored": (copies_key, checksummed(copies_key, b"\2" + copies_fields)),
+    "loss of copies of a node": (node_key, checksummed(node_key, b"\1" + numbers(NODE, 3, 300, 299))),
+    "loss of copies of nodes forgotten": (b"\3", checksummed(b"\3", b"\1" + number(298))),
 }
 
 write("schema1.txt", records)
@@ -216,15 +216,15 @@ write("schema2_more.txt", more)
 write("applied.txt", applied_records)
 
 
-def spacer(sequence, chunk):
+def padding_key(sequence, chunk):
     return struct.pack(">QQBQH", NODE, QUEUE, 1, sequence, chunk), b""
 
 
 # Eight behind the first two blocks, which there is room for before the chunks are four, and eight behind the third; the last of all.
-spacers = {"hh/hints last spacer": spacer(2**64 - 1, 65535)}
+padding = {"hh/hints last padding key": padding_key(2**64 - 1, 65535)}
 for sequence in (2, 4):
-    spacers |= {f"hh/hints spacer {sequence} {at}": spacer(sequence, 65527 + at) for at in range(8)}
-write("schema2_spacers.txt", spacers)
+    padding |= {f"hh/hints padding key {sequence} {at}": padding_key(sequence, 65527 + at) for at in range(8)}
+write("schema2_padding.txt", padding)
 
 
 def wal_record(first, runs):
@@ -241,7 +241,7 @@ wal = {
     "hh/hints WAL record": wal_record(7, [(NODE, QUEUE, 1, 0, b"v=1"), (259, 2, 5, 70, b"v=2")]),
     "hh/hints WAL cursor": (
         mixed_cursor_key,
-        sealed(mixed_cursor_key, struct.pack(">BBHQ8Q", 3, 0, 0, 7, 6, 0, 0, 0, 0, 0, 0, 0)),
+        checksummed(mixed_cursor_key, struct.pack(">BBHQ8Q", 3, 0, 0, 7, 6, 0, 0, 0, 0, 0, 0, 0)),
     ),
 }
 write("schema3_mixed.txt", wal)
@@ -307,6 +307,6 @@ write(
     "schema3_members.txt",
     {
         "hh/meta members": meta("members", struct.pack(">BQQ", 1, 3, NODE)),
-        "hh/nodes node": (node_key, sealed(node_key, leaves)),
+        "hh/nodes node": (node_key, checksummed(node_key, leaves)),
     },
 )

@@ -365,7 +365,7 @@ impl History {
 
     fn take_up(&mut self, mut world: World, shown: &ShownHints) -> Result<(), String> {
         for (number, node) in &mut world.nodes {
-            // Queues are sealed by such a stop.
+            // Queues are closed by such a stop.
             node.tail = None;
             let shown = shown.get(number).into_iter().flatten();
             for (hint, (queue, sequence)) in node.pending.iter().zip(shown) {

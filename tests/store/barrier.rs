@@ -341,7 +341,7 @@ fn a_barrier_outlives_restarts_of_both_kinds_and_queues_that_are_retired() {
     assert_eq!(store.look_at(&made).unwrap(), waiting(4, 40, 1));
     store.close().unwrap();
 
-    // All queues are sealed in the copy, and retire once they are drained.
+    // All queues are closed in the copy, and retire once they are drained.
     let store = open(copy.path());
     assert_eq!(store.look_at(&made).unwrap(), waiting(5, 50, 1));
     let queues = |store: &Store| -> usize {
@@ -480,7 +480,7 @@ fn a_barrier_that_is_not_of_this_store_or_not_of_its_past_is_a_typed_error() {
     // As if a clean backup had been taken: ids are not skipped then.
     let mut future = made.clone();
     future.queues[1].queue = QueueId(u64::MAX / 2);
-    let future = future.seal_again();
+    let future = future.checksum_again();
     let store = open(dir.path());
     let error = store.look_at(&future).unwrap_err();
     assert!(
@@ -498,7 +498,7 @@ fn a_barrier_that_is_not_of_this_store_or_not_of_its_past_is_a_typed_error() {
     let mut absurd = made.clone();
     absurd.queues[0].from = Sequence(u64::MAX);
     absurd.queues[1].through = Sequence(0);
-    assert!(store.look_at(&absurd.seal_again()).is_ok());
+    assert!(store.look_at(&absurd.checksum_again()).is_ok());
     store.close().unwrap();
 
     let config = Config {

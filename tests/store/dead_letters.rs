@@ -216,7 +216,7 @@ fn large_ones_are_kept_over_restarts_and_come_back_whole() {
         settled(&store);
         store.close().unwrap();
         assert_eq!(letter_keys(dir), 0);
-        // The last block of a queue stays, with the spacers behind it.
+        // The last block of a queue stays, with the padding keys behind it.
         assert!(
             keys(dir).len() <= (900_000 / 16_384) + 3 + 9,
             "{}",
@@ -301,7 +301,7 @@ fn letters_of_a_retired_queue_stay_and_its_last_trace_goes_with_them() {
     append(&store, 7, "two");
     let copy = copy_of(dir.path());
     store.close().unwrap();
-    // The queue is sealed there, and retires once it is drained.
+    // The queue is closed there, and retires once it is drained.
     let store = open(copy.path());
     dead_letter_all(&store);
     settled(&store);

@@ -35,7 +35,7 @@ fn records(name: &str) -> Records {
     let text = fixture(name);
     let lines: Vec<_> = text.lines().collect();
     let records = lines.chunks(3).map(|record| {
-        // The values of spacers are empty.
+        // The values of padding keys are empty.
         let field = |line: &str| hex(line.trim().split_once(' ').map_or("", |it| it.1));
         (record[0].to_owned(), (field(record[1]), field(record[2])))
     });
@@ -83,7 +83,7 @@ fn at_the_fixtures_time(key: &[u8], value: &[u8], at_unix_ms: u64) -> Vec<u8> {
         .unwrap();
     let mut value = value[..value.len() - 4].to_vec();
     value.splice(at..at + now.len() * 2, twice(&then));
-    decoders::seal_again(key, &[&value, [0; 4].as_slice()].concat())
+    decoders::checksum_again(key, &[&value, [0; 4].as_slice()].concat())
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn the_store_writes_the_documented_bytes() {
                     // It is what schema 2 wrote, with the store that it is of.
                     let (named, rest) = clean.split_at(8 + 16);
                     assert_eq!(named, [&b"HHCLEAN3"[..], &id.0].concat());
-                    decoders::seal_again(&[], &[&b"HHCLEAN2"[..], rest].concat())
+                    decoders::checksum_again(&[], &[&b"HHCLEAN2"[..], rest].concat())
                 }
                 (tree, _) => db
                     .open_tree(tree)
@@ -139,14 +139,14 @@ fn the_store_writes_the_documented_bytes() {
 }
 
 #[test]
-fn spacers_are_written_where_they_are_documented_and_read_past() {
+fn padding_keys_are_written_where_they_are_documented_and_read_past() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for (number, bytes) in [(1, 20_000), (2, 10_000), (3, 20_000)] {
         append(&store, NODE, noise(bytes, number));
     }
     store.close().unwrap();
-    let documented = records("schema2_spacers.txt");
+    let documented = records("schema2_padding.txt");
     behind_its_back(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
         let rows = hints.iter().map(Result::unwrap);

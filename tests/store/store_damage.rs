@@ -310,10 +310,10 @@ fn a_store_of_a_newer_schema_is_refused_with_both_versions() {
     changed_for_good(dir.path(), |db| {
         let value = newer.to_be_bytes();
         let crc = crc32c::crc32c(&[b"schema".as_slice(), &value].concat());
-        let sealed = [value, crc.to_be_bytes()].concat();
+        let checksummed = [value, crc.to_be_bytes()].concat();
         db.open_tree("hh/meta")
             .unwrap()
-            .insert("schema", sealed)
+            .insert("schema", checksummed)
             .unwrap();
     });
     let error = hinted_handoff::internals::Store::open(&config(dir.path()), Box::new(|_| {}))

@@ -357,8 +357,8 @@ fn however_many_leave_among_hints_that_wait_the_cursor_stays_small_and_none_come
         let longest = known.queues.iter().map(|it| it.cursor.above.len()).max();
         // So many, and those of the group that came to that.
         assert!(longest.unwrap() <= 1100, "{longest:?} ranges");
-        let sealed: Vec<bool> = known.queues.iter().map(|it| it.sealed).collect();
-        assert_eq!(sealed, [true, true, false]);
+        let closed: Vec<bool> = known.queues.iter().map(|it| it.closed).collect();
+        assert_eq!(closed, [true, true, false]);
     };
     check(&store);
     store.close().unwrap();

@@ -81,7 +81,7 @@ pub struct QueueModel {
 #[derive(Debug, Default)]
 struct ModelNode {
     /// In the order in which they are drained. What is handed in goes to the last, unless that is
-    /// sealed.
+    /// closed.
     queues: Vec<ModelQueue>,
     /// Something durable was there since it was last removed, so the store knows the node.
     is_known: bool,
@@ -125,7 +125,7 @@ impl QueueModel {
             leaves,
         };
         let queues = &mut self.nodes.entry(node).or_default().queues;
-        match queues.last_mut().filter(|queue| !queue.sealed) {
+        match queues.last_mut().filter(|queue| !queue.closed) {
             Some(queue) => queue.hints.push_back(handed),
             None => queues.push(ModelQueue::new(handed)),
         }
@@ -212,7 +212,7 @@ impl QueueModel {
         let nodes = self.nodes.values_mut();
         nodes
             .flat_map(|node| &mut node.queues)
-            .for_each(|queue| queue.sealed = true);
+            .for_each(|queue| queue.closed = true);
     }
 
     /// Holds all that the store shows against the model: depth of every queue, and all of the first
@@ -394,7 +394,7 @@ impl QueueModel {
         if !places.is_sorted() {
             self.violation(format!("node {node} shows its queues in another order"));
         }
-        // A queue that is drained and sealed may be given up before anybody sees it.
+        // A queue that is drained and closed may be given up before anybody sees it.
         let dead_at_most = known.dead
             + known
                 .queues

@@ -25,7 +25,7 @@ use sled::{
 use crate::{
     error::{StorageError, TransactionError},
     store::{
-        format::checksum::{DecodeError, seal, unseal},
+        format::checksum::{DecodeError, with_checksum, without_checksum},
         pipeline::overlay::Rows,
     },
     types::{HintId, QueueId, ShardId, StoreId},
@@ -169,7 +169,7 @@ impl AppliedHints {
             .map_err(|text| TransactionError::Read(StorageError::new("read a floor", text)))?;
         // Two deliveries may come in any order; the floor only rises.
         if floor < retired_below.0 {
-            marks.insert(store.0, seal(&store.0, encode(retired_below.0)))?;
+            marks.insert(store.0, with_checksum(&store.0, encode(retired_below.0)))?;
         }
         // Below the floor nobody looks for a mark, so it does not matter if another transaction
         // removes these too.
@@ -195,7 +195,7 @@ impl AppliedHints {
         store: StoreId,
         retired_below: QueueId,
     ) -> sled::Result<usize> {
-        let raised = seal(&store.0, encode(retired_below.0));
+        let raised = with_checksum(&store.0, encode(retired_below.0));
         let raise = self.tree.transaction(|marks| {
             let floor = floor_of(store, marks.get(store.0)?.as_ref());
             let floor = floor.map_err(sled::Error::ReportableBug)?;
@@ -252,7 +252,7 @@ fn raised(
     if hint.queue.0 < floor || hint.sequence.0 <= applied {
         return Ok(None);
     }
-    Ok(Some(seal(key, encode(hint.sequence.0))))
+    Ok(Some(with_checksum(key, encode(hint.sequence.0))))
 }
 
 /// The queue below which all marks are forgotten, or what is wrong with the record that says so.
@@ -270,7 +270,7 @@ pub fn encode(number: u64) -> Vec<u8> {
 }
 
 pub fn decode(key: &[u8], value: &[u8]) -> Result<u64, DecodeError> {
-    let mut bytes = unseal(key, value)?;
+    let mut bytes = without_checksum(key, value)?;
     match bytes.try_get_u8()? {
         VERSION => {}
         other => return Err(DecodeError::Version(other)),
@@ -323,8 +323,8 @@ mod tests {
                 sequence: Sequence(sequence),
                 ..HINT
             };
-            let known = IVec::from(seal(&key, encode(known)));
-            let floor = IVec::from(seal(&HINT.store.0, encode(floor)));
+            let known = IVec::from(with_checksum(&key, encode(known)));
+            let floor = IVec::from(with_checksum(&HINT.store.0, encode(floor)));
             let mark = raised(hint, &key, Some(&known), Some(&floor)).unwrap();
             mark.map(|mark| decode(&key, &mark).unwrap())
         };

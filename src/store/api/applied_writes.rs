@@ -21,7 +21,7 @@ use crate::{
     error::{StorageError, TransactionError},
     store::{
         api::applied::{decode, encode},
-        format::checksum::{DecodeError, seal},
+        format::checksum::{DecodeError, with_checksum},
         pipeline::overlay::Rows,
     },
     types::WriteId,
@@ -225,7 +225,7 @@ fn split(key: &[u8]) -> (u64, u64) {
 /// The value of a write that is applied now: as a mark of applied hints, with a time for its
 /// number.
 fn row(key: &[u8], now: SystemTime) -> Vec<u8> {
-    seal(key, encode(unix_ms(now)))
+    with_checksum(key, encode(unix_ms(now)))
 }
 
 fn damaged(write: WriteId, error: DecodeError) -> StorageError {

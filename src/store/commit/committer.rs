@@ -23,7 +23,7 @@ use crate::{
         engine::{
             anchor::Anchor,
             generation::{Engine, panic_text},
-            leaf_padding::Spacing,
+            leaf_padding::LeafPadding,
             writer::{AroundCommit, Writer},
         },
         failpoints::Safeguard,
@@ -47,7 +47,7 @@ pub struct Tail {
     pub queue: QueueRef,
     pub next: Sequence,
     pub bytes: u64,
-    pub spacing: Spacing,
+    pub padding: LeafPadding,
 }
 
 /// All that only the commit thread touches.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    store::{engine::leaf_padding::Spacing, format::keys::QueueRef},
+    store::{engine::leaf_padding::LeafPadding, format::keys::QueueRef},
     types::{NodeId, Sequence},
 };
 
@@ -13,7 +13,7 @@ pub struct Flushing {
     pub next: Sequence,
     /// Below it all are done with, durably.
     pub floor: Sequence,
-    pub spacing: Spacing,
+    pub padding: LeafPadding,
     pub pass: Option<Pass>,
     /// Where a pass ended in this group.
     pub ended: Option<Sequence>,
@@ -43,7 +43,7 @@ impl Flushing {
         Flushing {
             next,
             floor: next,
-            spacing: Spacing::default(),
+            padding: LeafPadding::default(),
             pass: None,
             ended: None,
             gone: Vec::new(),

@@ -121,7 +121,7 @@ impl Committer {
     fn write(&mut self, plan: Plan, mut accepted: Accepted) -> Result<NewHints, StorageError> {
         self.write_new_queues(&plan.new_queues)?;
         self.note_lifetimes(&plan)?;
-        self.write_spacers(&plan.spacers)?;
+        self.write_padding(&plan.padding)?;
         let is_plain = accepted.is_plain();
         let mut new = NewHints {
             stillborn: std::mem::take(&mut accepted.stillborn),
@@ -193,7 +193,7 @@ impl Committer {
     }
 
     /// Chunks of no block, so these need not be part of any transaction either.
-    fn write_spacers(&mut self, keys: &[[u8; CHUNK_KEY_BYTES]]) -> Result<(), StorageError> {
+    fn write_padding(&mut self, keys: &[[u8; CHUNK_KEY_BYTES]]) -> Result<(), StorageError> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -201,7 +201,7 @@ impl Committer {
         for key in keys {
             self.writer()?.put(&engine.hints, key, Vec::new())?;
         }
-        point("append: spacers written")
+        point("append: padding written")
     }
 
     pub fn write_block(&mut self, block: EncodedBlock) -> Result<(), StorageError> {
@@ -281,7 +281,7 @@ impl Committer {
                 .put(&engine.hints, &at.cursor_key(), queue.cursor.encode(at))?;
             point("ack: cursor written")?;
             self.forget_redriven(&queue)?;
-            let retired = queue.sealed && queue.is_drained();
+            let retired = queue.closed && queue.is_drained();
             if retired && let Some(record) = self.records.get_mut(&node) {
                 record.live.retain(|live| *live != at);
                 record.retired.push(at);

@@ -29,7 +29,7 @@ use crate::{
             table::{self, IVec, Table},
         },
         format::{
-            checksum::{DecodeError, seal_record, unseal_record},
+            checksum::{DecodeError, decode_record, encode_record},
             gone_letters::GONE_LETTERS,
             loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
             reasons::LossReason,
@@ -131,13 +131,13 @@ impl LossRecord {
         };
         Ok(match (kind, number) {
             (FOLDED, None) if key.len() == 1 => {
-                LossRecord::Folded(unseal_record(key, VERSION, value)?)
+                LossRecord::Folded(decode_record(key, VERSION, value)?)
             }
             (ENTRY, Some(index)) => LossRecord::Entry(index, read_entry(key, value)?),
-            (RANGE, Some(_)) => LossRecord::Range(unseal_record(key, VERSION, value)?),
-            (NODE, Some(_)) => LossRecord::Node(unseal_record(key, VERSION, value)?),
+            (RANGE, Some(_)) => LossRecord::Range(decode_record(key, VERSION, value)?),
+            (NODE, Some(_)) => LossRecord::Node(decode_record(key, VERSION, value)?),
             (NODE, None) if key.len() == 1 => {
-                LossRecord::NodesForgotten(unseal_record(key, VERSION, value)?)
+                LossRecord::NodesForgotten(decode_record(key, VERSION, value)?)
             }
             _ => return Err(NOT_OURS),
         })
@@ -146,7 +146,7 @@ impl LossRecord {
 
 fn read_entry(key: &[u8], value: &[u8]) -> Result<Loss, DecodeError> {
     if value.first() == Some(&VERSION_NOT_STORED) {
-        let it: NotStoredRecord = unseal_record(key, VERSION_NOT_STORED, value)?;
+        let it: NotStoredRecord = decode_record(key, VERSION_NOT_STORED, value)?;
         return Ok(Loss {
             node: it.node,
             shard: it.shard,
@@ -158,7 +158,7 @@ fn read_entry(key: &[u8], value: &[u8]) -> Result<Loss, DecodeError> {
             redriven_from: Vec::new(),
         });
     }
-    let it: OfQueue = unseal_record(key, VERSION, value)?;
+    let it: OfQueue = decode_record(key, VERSION, value)?;
     Ok(Loss {
         node: it.node,
         shard: it.shard,
@@ -192,7 +192,7 @@ fn encode_entry(key: &[u8], loss: &Loss) -> Vec<u8> {
                 until_unix_ms,
                 redriven_from: loss.redriven_from.clone(),
             };
-            seal_record(key, VERSION, &entry)
+            encode_record(key, VERSION, &entry)
         }
         None => {
             let entry = NotStoredRecord {
@@ -202,7 +202,7 @@ fn encode_entry(key: &[u8], loss: &Loss) -> Vec<u8> {
                 since_unix_ms,
                 until_unix_ms,
             };
-            seal_record(key, VERSION_NOT_STORED, &entry)
+            encode_record(key, VERSION_NOT_STORED, &entry)
         }
     }
 }
@@ -216,11 +216,11 @@ pub fn is_record(key: &[u8], value: &[u8]) -> bool {
 #[cfg(feature = "internals")]
 pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
     Ok(match LossRecord::read(key, value)? {
-        LossRecord::Folded(folded) => seal_record(key, VERSION, &folded),
+        LossRecord::Folded(folded) => encode_record(key, VERSION, &folded),
         LossRecord::Entry(_, loss) => encode_entry(key, &loss),
-        LossRecord::Range(range) => seal_record(key, VERSION, &range),
-        LossRecord::Node(node) => seal_record(key, VERSION, &node),
-        LossRecord::NodesForgotten(index) => seal_record(key, VERSION, &index),
+        LossRecord::Range(range) => encode_record(key, VERSION, &range),
+        LossRecord::Node(node) => encode_record(key, VERSION, &node),
+        LossRecord::NodesForgotten(index) => encode_record(key, VERSION, &index),
     })
 }
 
@@ -471,7 +471,7 @@ impl Journal {
 }
 
 fn put(writes: &mut RowMap, key: &[u8], record: &impl Serialize) {
-    let value = seal_record(key, VERSION, record);
+    let value = encode_record(key, VERSION, record);
     writes.insert(IVec::from(key), Some(value.into()));
 }
 

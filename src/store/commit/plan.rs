@@ -1,4 +1,4 @@
-//! What a group's hints become: sequences, blocks of their queues or WAL records, and the spacers
+//! What a group's hints become: sequences, blocks of their queues or WAL records, and the padding keys
 //! before these.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::{
             encode_pool::Job,
             write_batch::Accepted,
         },
-        engine::leaf_padding::Spacing,
+        engine::leaf_padding::LeafPadding,
         format::{
             block::Hint,
             encoder::EncodedBlock,
@@ -47,8 +47,8 @@ pub struct Plan {
     pub new_queues: Vec<NodeId>,
     /// Queues that take no new hints from now on.
     pub ended: Vec<Dirty>,
-    /// Keys of spacers that come before the blocks.
-    pub spacers: Vec<[u8; CHUNK_KEY_BYTES]>,
+    /// Padding keys that come before the blocks.
+    pub padding: Vec<[u8; CHUNK_KEY_BYTES]>,
 }
 
 /// What a group brings for a node.
@@ -92,16 +92,16 @@ impl Committer {
         };
         plan.blocks = self.encoding.encode(jobs)?;
         for (job, block) in &plan.blocks {
-            let spacing = match job {
-                Job::Wal(_) => Some(&mut self.flushing.spacing),
+            let padding = match job {
+                Job::Wal(_) => Some(&mut self.flushing.padding),
                 Job::Block(draft) | Job::Flushed(draft) => {
                     let tail = self.tails.get_mut(&draft.node);
                     let tail = tail.filter(|tail| tail.queue == block.queue);
-                    tail.map(|tail| &mut tail.spacing)
+                    tail.map(|tail| &mut tail.padding)
                 }
             };
-            let spacers = spacing.map(|it| it.before(block.queue, &block.header));
-            plan.spacers.extend(spacers.into_iter().flatten());
+            let keys = padding.map(|it| it.before(block.queue, &block.header));
+            plan.padding.extend(keys.into_iter().flatten());
         }
         Ok(plan)
     }
@@ -222,7 +222,7 @@ impl Committer {
             queue,
             next: Sequence(1),
             bytes: 0,
-            spacing: Spacing::default(),
+            padding: LeafPadding::default(),
         }
     }
 }

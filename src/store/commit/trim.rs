@@ -188,7 +188,7 @@ fn remove(
         bytes += more;
         keys.push((key, value.len()));
     }
-    // Spacers go last: while there are many, sled merges no leaf that still has chunks in it.
+    // Padding keys go last: while there are many, sled merges no leaf that still has chunks in it.
     keys.sort_by_key(|(_, value_bytes)| *value_bytes == 0);
     for (key, value_bytes) in keys {
         writer.remove(&engine.hints, &key, value_bytes)?;

@@ -6,7 +6,7 @@ use crate::{
         format::{
             block::{self, Block, CHUNK_BYTES, Header, Hint},
             checksum::DecodeError,
-            keys::{Key, Place, QueueRef, Shelf, WAL},
+            keys::{Key, Keyspace, Place, QueueRef, WAL},
             run::Draft,
             wal_record::split_runs,
         },
@@ -29,22 +29,22 @@ pub enum ReadError {
 
 /// Reads the block that starts at `first`; `None` if there is none.
 pub fn read(hints: &Table, queue: QueueRef, first: Sequence) -> Result<Option<Block>, ReadError> {
-    read_on(hints, Shelf::Queue, queue, first)
+    read_on(hints, Keyspace::Queue, queue, first)
 }
 
 /// Reads the dead letter that stood at `place`; `None` if its block is not there.
 pub fn read_letter(hints: &Table, place: Place) -> Result<Option<Hint>, ReadError> {
-    let block = read_on(hints, Shelf::Letters, place.queue, place.sequence)?;
+    let block = read_on(hints, Keyspace::Letters, place.queue, place.sequence)?;
     Ok(block.and_then(|mut block| block.hints.pop()))
 }
 
 fn read_on(
     hints: &Table,
-    shelf: Shelf,
+    keyspace: Keyspace,
     queue: QueueRef,
     first: Sequence,
 ) -> Result<Option<Block>, ReadError> {
-    let stored = fetch(hints, shelf, queue, first)?;
+    let stored = fetch(hints, keyspace, queue, first)?;
     let block = stored.map(|stored| stored.open()).transpose();
     block.map_err(ReadError::Damaged)
 }
@@ -54,7 +54,7 @@ pub fn read_wal_record(
     hints: &Table,
     first: Sequence,
 ) -> Result<Option<(Header, Vec<Draft>)>, ReadError> {
-    let Some(stored) = fetch(hints, Shelf::Queue, WAL, first)? else {
+    let Some(stored) = fetch(hints, Keyspace::Queue, WAL, first)? else {
         return Ok(None);
     };
     let raw = stored.verify().map_err(ReadError::Damaged)?;
@@ -64,7 +64,7 @@ pub fn read_wal_record(
 
 /// A block as it is stored: nothing of it is verified but that its header fits its key.
 pub struct Stored {
-    shelf: Shelf,
+    keyspace: Keyspace,
     queue: QueueRef,
     pub header: Header,
     /// What follows the header, over all chunks; a missing chunk leaves it short, which verifying
@@ -85,7 +85,7 @@ impl Stored {
             Body::InChunk0(chunk0) => block::body_of_chunk0(chunk0),
             Body::Joined(body) => body,
         };
-        block::verify(self.shelf, self.queue, &self.header, body)
+        block::verify(self.keyspace, self.queue, &self.header, body)
     }
 
     /// Verifies it and takes it apart.
@@ -101,11 +101,11 @@ impl Stored {
 /// Takes a block out of the tree as it is.
 fn fetch(
     hints: &Table,
-    shelf: Shelf,
+    keyspace: Keyspace,
     queue: QueueRef,
     first: Sequence,
 ) -> Result<Option<Stored>, ReadError> {
-    let Some(chunk0) = hints.get(queue.chunk_key_on(shelf, first, 0))? else {
+    let Some(chunk0) = hints.get(queue.chunk_key_on(keyspace, first, 0))? else {
         return Ok(None);
     };
     let header = Header::parse(queue, first, &chunk0).map_err(ReadError::Damaged)?;
@@ -115,14 +115,14 @@ fn fetch(
         let mut body = Vec::with_capacity(usize::from(header.chunks) * CHUNK_BYTES);
         body.extend_from_slice(block::body_of_chunk0(&chunk0));
         for chunk in 1..header.chunks {
-            if let Some(value) = hints.get(queue.chunk_key_on(shelf, first, chunk))? {
+            if let Some(value) = hints.get(queue.chunk_key_on(keyspace, first, chunk))? {
                 body.extend_from_slice(&value);
             }
         }
         Body::Joined(body)
     };
     Ok(Some(Stored {
-        shelf,
+        keyspace,
         queue,
         header,
         body,
@@ -135,7 +135,7 @@ pub fn fetch_starting(
     queue: QueueRef,
     first: Sequence,
 ) -> Result<Option<Stored>, ReadError> {
-    fetch(hints, Shelf::Queue, queue, first)
+    fetch(hints, Keyspace::Queue, queue, first)
 }
 
 /// Reads the block that `sequence` stands in. A sequence in no block is damage: there are no gaps.
@@ -194,9 +194,11 @@ pub fn last_letter_block(
     queue: QueueRef,
     below: Option<Sequence>,
 ) -> table::Result<Option<Place>> {
-    let from = queue.chunk_key_on(Shelf::Letters, Sequence(0), 0).to_vec();
+    let from = queue
+        .chunk_key_on(Keyspace::Letters, Sequence(0), 0)
+        .to_vec();
     let to = match below {
-        Some(below) => queue.chunk_key_on(Shelf::Letters, below, 0).to_vec(),
+        Some(below) => queue.chunk_key_on(Keyspace::Letters, below, 0).to_vec(),
         None => queue.letter_keys(Sequence(0)).start,
     };
     let Some((key, _)) = hints.range(from..to).next_back().transpose()? else {

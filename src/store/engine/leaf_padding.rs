@@ -7,15 +7,15 @@
 //! these will stand:
 //!
 //! ```text
-//! chunks, spacers | chunks, spacers | spacers, last spacer of all | where sled's leaves end
+//! chunks, padding keys | chunks, padding keys | padding keys, last padding key of all | where sled's leaves end
 //!                            ^ the next chunk goes here
 //! ```
 //!
-//! Together with the last spacer of all, which stands at the very end of the queue's keys, the 8
-//! spacers before them make a leaf of 9; with 8 more it has 17 and is split right behind the older
+//! Together with the last padding key of all, which stands at the very end of the queue's keys, the 8
+//! padding keys before them make a leaf of 9; with 8 more it has 17 and is split right behind the older
 //! 8. Nothing depends on it: where other keys come between, some chunks are written twice.
 //!
-//! A spacer is a chunk without a chunk 0, which readers take for what a crash left of a block: it
+//! A padding key is a chunk without a chunk 0, which readers take for what a crash left of a block: it
 //! is no block, and is trimmed with what stands around it. So are the other chunks of a large
 //! block, whose keys are made before they are filled.
 
@@ -28,28 +28,28 @@ use crate::{
 };
 
 /// Half of what sled splits.
-const SPACERS: u16 = 8;
-/// Chunks between spacers. sled writes a leaf as a whole, too, instead of the tenth change to it
+const PADDING_KEYS: u16 = 8;
+/// Chunks between padding keys. sled writes a leaf as a whole, too, instead of the tenth change to it
 /// since it last did: filling and trimming so few makes eight.
 const CHUNKS: u16 = 4;
 /// For less than this two more keys cost more than having it written four times.
 const WORTH_IT_BYTES: u32 = 4096;
 /// No block has as many chunks.
-const FIRST_SPACER: u16 = u16::MAX - SPACERS;
+const FIRST_PADDING_KEY: u16 = u16::MAX - PADDING_KEYS;
 
 /// Until where a queue's leaves are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spacing {
-    /// What starts below this stands before the last spacers.
+pub struct LeafPadding {
+    /// What starts below this stands before the last padding keys.
     until: Sequence,
     /// Chunks that have room there.
     room: u16,
     has_last: bool,
 }
 
-impl Default for Spacing {
+impl Default for LeafPadding {
     fn default() -> Self {
-        Spacing {
+        LeafPadding {
             until: Sequence(0),
             room: 0,
             has_last: false,
@@ -57,7 +57,7 @@ impl Default for Spacing {
     }
 }
 
-impl Spacing {
+impl LeafPadding {
     /// The empty keys to be written before the chunks of a block, in this order.
     pub fn before(&mut self, queue: QueueRef, block: &Header) -> Vec<[u8; CHUNK_KEY_BYTES]> {
         if block.stored_bytes < WORTH_IT_BYTES {
@@ -67,7 +67,7 @@ impl Spacing {
             self.room -= block.chunks;
             return Vec::new();
         }
-        let mut keys = Vec::with_capacity(usize::from(SPACERS) + 1);
+        let mut keys = Vec::with_capacity(usize::from(PADDING_KEYS) + 1);
         if !self.has_last {
             keys.push(queue.chunk_key(Sequence(u64::MAX), u16::MAX));
             self.has_last = true;
@@ -78,7 +78,9 @@ impl Spacing {
         self.until = Sequence(block.first.0.saturating_add(hints));
         self.room = CHUNKS.saturating_sub(block.chunks);
         let last = Sequence(self.until.0.saturating_sub(1));
-        keys.extend((0..SPACERS).map(|number| queue.chunk_key(last, FIRST_SPACER + number)));
+        keys.extend(
+            (0..PADDING_KEYS).map(|number| queue.chunk_key(last, FIRST_PADDING_KEY + number)),
+        );
         if block.chunks > CHUNKS {
             keys.extend((1..block.chunks).map(|chunk| queue.chunk_key(block.first, chunk)));
         }
@@ -117,7 +119,7 @@ mod tests {
     fn log_bytes_per_byte(blocks: u64, payload_bytes: usize, spaced: bool) -> f64 {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::open(dir.path(), Arc::default()).unwrap();
-        let (mut encoder, mut spacing) = (Encoder::new(), Spacing::default());
+        let (mut encoder, mut padding) = (Encoder::new(), LeafPadding::default());
         let hint = Hint {
             shard: ShardId(1),
             format: 0,
@@ -130,7 +132,7 @@ mod tests {
         for first in 1..=blocks {
             let block = encoder.encode(QUEUE, Sequence(first), 0, [&hint]);
             if spaced {
-                for key in spacing.before(QUEUE, &block.header) {
+                for key in padding.before(QUEUE, &block.header) {
                     engine.hints.0.insert(key, Vec::new()).unwrap();
                 }
             }
@@ -147,7 +149,7 @@ mod tests {
     /// was written again and again is used again meanwhile, so that there is less to it than was
     /// written.
     #[test]
-    fn between_spacers_a_chunk_is_written_once_where_it_would_be_several_times() {
+    fn between_padding_a_chunk_is_written_once_where_it_would_be_several_times() {
         for payload_bytes in [15_000, 60_000, 600_000] {
             let blocks = 24_000_000 / payload_bytes as u64;
             let close = log_bytes_per_byte(blocks, payload_bytes, false);
@@ -158,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn a_block_stands_before_the_latest_spacers_whatever_blocks_come() {
-        let mut spacing = Spacing::default();
+    fn a_block_stands_before_the_latest_padding_whatever_blocks_come() {
+        let mut padding = LeafPadding::default();
         let mut next = 1;
         let mut latest = Vec::new();
-        for (hints, chunks, makes_spacers) in [
+        for (hints, chunks, makes_padding) in [
             (1, 1, true),
             (1, 1, false),
             (64, 2, false),
@@ -171,7 +173,7 @@ mod tests {
             (500, 4, true),
             (1, 70, true),
             (9, 3, true),
-            // There is no room for the last of these, though it starts before the spacers.
+            // There is no room for the last of these, though it starts before the keys.
             (1, 1, true),
             (1, 2, false),
             (1, 2, true),
@@ -188,23 +190,23 @@ mod tests {
                 bytes_before: 0,
                 crc: 0,
             };
-            let made = spacing.before(QUEUE, &header);
+            let made = padding.before(QUEUE, &header);
             let number = |key: &[u8; CHUNK_KEY_BYTES]| u16::from_be_bytes([key[25], key[26]]);
-            let spacers = made.iter().filter(|key| number(key) >= FIRST_SPACER);
-            let spacers: Vec<_> = spacers.copied().collect();
-            assert_eq!(!spacers.is_empty(), makes_spacers, "block {next}");
-            let filled_later = made.len() - spacers.len();
-            let is_large = makes_spacers && chunks > CHUNKS;
+            let keys = made.iter().filter(|key| number(key) >= FIRST_PADDING_KEY);
+            let keys: Vec<_> = keys.copied().collect();
+            assert_eq!(!keys.is_empty(), makes_padding, "block {next}");
+            let filled_later = made.len() - keys.len();
+            let is_large = makes_padding && chunks > CHUNKS;
             assert_eq!(
                 filled_later,
                 if is_large { usize::from(chunks) - 1 } else { 0 }
             );
-            if makes_spacers {
-                assert!(spacers.len() >= usize::from(SPACERS));
-                latest = spacers;
+            if makes_padding {
+                assert!(keys.len() >= usize::from(PADDING_KEYS));
+                latest = keys;
             }
             let last_chunk = QUEUE.chunk_key(Sequence(next), chunks - 1);
-            assert!(latest.iter().all(|spacer| *spacer > last_chunk));
+            assert!(latest.iter().all(|key| *key > last_chunk));
             next += u64::from(hints);
         }
     }

@@ -40,7 +40,7 @@ pub fn find(
         else {
             return Ok(());
         };
-        // A spacer is no chunk.
+        // A padding key is no chunk.
         if at != queue || value.is_empty() || !is_wanted(first, chunk, value) {
             return Ok(());
         }

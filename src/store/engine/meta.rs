@@ -1,7 +1,7 @@
 //! The records of the tree `hh/meta`: schema version, store id, next queue id, whether all replay
 //! is paused (u8, 0 no, 1 yes; absent: no), clocks that were wrong (`correction.rs`; absent: none),
 //! who is in the cluster (u8, 0 it is not said, 1 all of them: u64 each; absent: not said), whether
-//! any hint ever had a lifetime of its own (nothing; absent: none had). Each is sealed with a
+//! any hint ever had a lifetime of its own (nothing; absent: none had). Each has a
 //! checksum.
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -11,7 +11,7 @@ use crate::{
     store::{
         engine::{generation::Engine, table, writer::Writer},
         format::{
-            checksum::{DecodeError, seal, unseal},
+            checksum::{DecodeError, with_checksum, without_checksum},
             correction::Correction,
         },
     },
@@ -50,7 +50,8 @@ fn get<const N: usize>(
 /// Verifies a record and takes its checksum off.
 pub fn decode<const N: usize>(record: &'static str, value: &[u8]) -> Result<[u8; N], MetaError> {
     let damaged = |detail: String| MetaError::Damaged { record, detail };
-    let bytes = unseal(record.as_bytes(), value).map_err(|error| damaged(error.to_string()))?;
+    let bytes =
+        without_checksum(record.as_bytes(), value).map_err(|error| damaged(error.to_string()))?;
     bytes
         .try_into()
         .map_err(|_| damaged(format!("it is {} bytes long, not {N}", bytes.len())))
@@ -61,13 +62,13 @@ pub fn is_record(key: &[u8], value: &[u8]) -> bool {
     [SCHEMA, STORE, NEXT_QUEUE, PAUSED, CLOCK, MEMBERS, LIFETIMES]
         .map(str::as_bytes)
         .contains(&key)
-        && unseal(key, value).is_ok()
+        && without_checksum(key, value).is_ok()
 }
 
 fn put(writer: &mut Writer, record: &str, value: Vec<u8>) -> Result<(), StorageError> {
     let engine = Arc::clone(writer.engine());
     let key = record.as_bytes();
-    writer.put(&engine.meta, key, seal(key, value))
+    writer.put(&engine.meta, key, with_checksum(key, value))
 }
 
 pub fn schema(engine: &Engine) -> Result<Option<u32>, MetaError> {
@@ -125,7 +126,7 @@ pub fn corrections(engine: &Engine) -> table::Result<Vec<Correction>> {
     let Some(value) = engine.meta.get(CLOCK)? else {
         return Ok(Vec::new());
     };
-    let bytes = unseal(CLOCK.as_bytes(), &value);
+    let bytes = without_checksum(CLOCK.as_bytes(), &value);
     let read = bytes.and_then(Correction::decode_all);
     Ok(read.unwrap_or_else(|error| {
         tracing::error!(%error, "the record of clocks that were wrong is damaged");
@@ -146,7 +147,7 @@ pub fn members(engine: &Engine) -> table::Result<Option<BTreeSet<NodeId>>> {
     let Some(value) = engine.meta.get(MEMBERS)? else {
         return Ok(None);
     };
-    let bytes = unseal(MEMBERS.as_bytes(), &value);
+    let bytes = without_checksum(MEMBERS.as_bytes(), &value);
     let read = bytes.and_then(decode_members);
     Ok(read.unwrap_or_else(|error| {
         tracing::error!(%error, "the record of who is in the cluster is damaged");

@@ -146,10 +146,10 @@ impl Barrier {
             queues,
             checksum: 0,
         };
-        barrier.sealed()
+        barrier.checksummed()
     }
 
-    fn sealed(mut self) -> Barrier {
+    fn checksummed(mut self) -> Barrier {
         self.checksum = self.computed();
         self
     }
@@ -170,8 +170,8 @@ impl Barrier {
     /// With a checksum of the fields that a test has set.
     #[cfg(feature = "internals")]
     #[doc(hidden)]
-    pub fn seal_again(self) -> Barrier {
-        self.sealed()
+    pub fn checksum_again(self) -> Barrier {
+        self.checksummed()
     }
 
     /// Whether it can be one that this store made, as far as it tells by itself.

@@ -28,7 +28,7 @@ use crate::{
         failpoints::{Safeguard, is_off},
         format::{
             checksum::{DecodeError, checksum},
-            keys::{QueueRef, Shelf, WAL},
+            keys::{Keyspace, QueueRef, WAL},
         },
     },
     types::{HintId, QueueId, Sequence, ShardId, StoreId, WriteId},
@@ -272,22 +272,22 @@ pub fn hint_overhead(flags: u8) -> u64 {
 /// Verifies a block of a queue and takes it apart. `body` is what follows the header, over all
 /// chunks.
 pub fn decode(queue: QueueRef, header: &Header, body: &[u8]) -> Result<Vec<Hint>, DecodeError> {
-    decode_on(Shelf::Queue, queue, header, body)
+    decode_on(Keyspace::Queue, queue, header, body)
 }
 
 /// The same, wherever the block stands.
 pub fn decode_on(
-    shelf: Shelf,
+    keyspace: Keyspace,
     queue: QueueRef,
     header: &Header,
     body: &[u8],
 ) -> Result<Vec<Hint>, DecodeError> {
-    split_hints(verify(shelf, queue, header, body)?, header)
+    split_hints(verify(keyspace, queue, header, body)?, header)
 }
 
 /// Verifies a block, and decompresses its body.
 pub fn verify(
-    shelf: Shelf,
+    keyspace: Keyspace,
     queue: QueueRef,
     header: &Header,
     body: &[u8],
@@ -298,7 +298,7 @@ pub fn verify(
             wanted: header.stored_bytes as usize,
         });
     }
-    let key = queue.chunk_key_on(shelf, header.first, 0);
+    let key = queue.chunk_key_on(keyspace, header.first, 0);
     let computed = checksum(&[&key, &header.encode(), body]);
     if computed != header.crc && !is_off(Safeguard::Checksums) {
         return Err(DecodeError::Checksum {

@@ -42,17 +42,17 @@ pub fn checksum(pieces: &[&[u8]]) -> u32 {
 }
 
 /// Appends the checksum.
-pub fn seal(key: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
+pub fn with_checksum(key: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
     let crc = checksum(&[key, &bytes]);
     bytes.extend(crc.to_be_bytes());
     bytes
 }
 
 /// The bytes without their checksum, once it is verified.
-pub fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], DecodeError> {
-    let Some((bytes, stored)) = sealed.split_last_chunk::<CHECKSUM_BYTES>() else {
+pub fn without_checksum<'a>(key: &[u8], checksummed: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let Some((bytes, stored)) = checksummed.split_last_chunk::<CHECKSUM_BYTES>() else {
         return Err(DecodeError::Short {
-            found: sealed.len(),
+            found: checksummed.len(),
             wanted: CHECKSUM_BYTES,
         });
     };
@@ -80,18 +80,18 @@ pub fn unpack<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, DecodeError> 
     Ok(value)
 }
 
-/// A record of a version and fields in postcard's encoding, sealed.
-pub fn seal_record(key: &[u8], version: u8, record: &impl Serialize) -> Vec<u8> {
-    seal(key, pack(vec![version], record))
+/// A record of a version and fields in postcard's encoding, checksummed.
+pub fn encode_record(key: &[u8], version: u8, record: &impl Serialize) -> Vec<u8> {
+    with_checksum(key, pack(vec![version], record))
 }
 
-/// Reads what [`seal_record`] made.
-pub fn unseal_record<T: DeserializeOwned>(
+/// Reads what [`encode_record`] made.
+pub fn decode_record<T: DeserializeOwned>(
     key: &[u8],
     version: u8,
-    sealed: &[u8],
+    checksummed: &[u8],
 ) -> Result<T, DecodeError> {
-    let bytes = unseal(key, sealed)?;
+    let bytes = without_checksum(key, checksummed)?;
     let (found, mut fields) = bytes
         .split_first()
         .ok_or(DecodeError::Invalid("it is empty"))?;

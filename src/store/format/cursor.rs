@@ -20,7 +20,7 @@ use bytes::{Buf, BufMut};
 
 use crate::{
     store::format::{
-        checksum::{DecodeError, pack, seal, unpack, unseal},
+        checksum::{DecodeError, pack, unpack, with_checksum, without_checksum},
         keys::QueueRef,
         ranges::{Range, Ranges},
     },
@@ -256,12 +256,12 @@ impl Cursor {
             bytes = pack(bytes, &(range.first.0 - end.0, amount.hints, amount.bytes));
             end = Sequence(range.last.0 + 1);
         }
-        seal(&queue.cursor_key(), bytes)
+        with_checksum(&queue.cursor_key(), bytes)
     }
 
     /// Reads a stored value.
     pub fn decode(queue: QueueRef, value: &[u8]) -> Result<Self, DecodeError> {
-        let mut bytes = unseal(&queue.cursor_key(), value)?;
+        let mut bytes = without_checksum(&queue.cursor_key(), value)?;
         let version = bytes.try_get_u8()?;
         if !(VERSION_WITHOUT_RANGES..=VERSION).contains(&version) {
             return Err(DecodeError::Version(version));

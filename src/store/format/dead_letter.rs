@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     store::format::{
-        checksum::{DecodeError, seal_record, unseal_record},
+        checksum::{DecodeError, decode_record, encode_record},
         keys::Place,
         reasons::DeadCause,
     },
@@ -75,16 +75,16 @@ impl Letter {
     pub fn encode(&self, place: Place) -> Vec<u8> {
         let key = place.letter_key();
         match self {
-            Letter::Dead(dead) => seal_record(&key, VERSION_OF_DEAD, &(dead.number, dead)),
-            Letter::Redriven { .. } => seal_record(&key, VERSION, self),
+            Letter::Dead(dead) => encode_record(&key, VERSION_OF_DEAD, &(dead.number, dead)),
+            Letter::Redriven { .. } => encode_record(&key, VERSION, self),
         }
     }
 
     pub fn decode(place: Place, value: &[u8]) -> Result<Letter, DecodeError> {
         let key = place.letter_key();
-        let (number, dead) = match unseal_record(&key, VERSION_OF_DEAD, value) {
+        let (number, dead) = match decode_record(&key, VERSION_OF_DEAD, value) {
             Ok(numbered) => numbered,
-            Err(DecodeError::Version(VERSION)) => match unseal_record(&key, VERSION, value)? {
+            Err(DecodeError::Version(VERSION)) => match decode_record(&key, VERSION, value)? {
                 Letter::Dead(dead) => (place.sequence.0, dead),
                 redriven => return Ok(redriven),
             },
@@ -105,7 +105,7 @@ impl Letter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::format::{checksum::seal, keys::QueueRef, reasons::DeadReason};
+    use crate::store::format::{checksum::with_checksum, keys::QueueRef, reasons::DeadReason};
 
     const PLACE: Place = Place {
         queue: QueueRef {
@@ -168,13 +168,13 @@ mod tests {
             &[],
         ];
         for bytes in refused {
-            let value = seal(&key, bytes.to_vec());
+            let value = with_checksum(&key, bytes.to_vec());
             assert!(Letter::decode(PLACE, &value).is_err(), "{bytes:?}");
         }
-        let right = seal(&key, vec![VERSION, 1, 1, 1, 1, 1]);
+        let right = with_checksum(&key, vec![VERSION, 1, 1, 1, 1, 1]);
         assert!(Letter::decode(PLACE, &right).is_ok());
         // As it was before dead letters had numbers.
-        let unnumbered = seal(&key, vec![VERSION, 0, 1, 1, 0, 0, 7, 0, 0]);
+        let unnumbered = with_checksum(&key, vec![VERSION, 0, 1, 1, 0, 0, 7, 0, 0]);
         let dead = Letter::decode(PLACE, &unnumbered).unwrap().dead().unwrap();
         assert_eq!((dead.number, dead.cause.attempts), (300, 7));
     }

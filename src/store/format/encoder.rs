@@ -10,7 +10,7 @@ use crate::{
             WITH_ORIGINS, WITH_RUNS, WITH_WRITES, chunk_bytes,
         },
         checksum::checksum,
-        keys::{CHUNK_KEY_BYTES, Place, QueueRef, Shelf, WAL},
+        keys::{CHUNK_KEY_BYTES, Keyspace, Place, QueueRef, WAL},
         wal_record::{WalDraft, put_run},
     },
     types::{QueueId, Sequence},
@@ -32,7 +32,7 @@ const COMPRESS_FROM_BYTES: usize = 128;
 pub struct EncodedBlock {
     pub queue: QueueRef,
     pub header: Header,
-    shelf: Shelf,
+    keyspace: Keyspace,
     chunks: Vec<Box<[u8]>>,
     /// What was compressed, if it is to be read soon.
     pub body: Option<Bytes>,
@@ -50,10 +50,10 @@ impl EncodedBlock {
     /// Keys and values in the order of writing: from the last chunk down, so that chunk 0, which
     /// makes the block valid, comes last.
     pub fn into_writes(self) -> impl Iterator<Item = ([u8; CHUNK_KEY_BYTES], Box<[u8]>)> {
-        let (shelf, queue, first) = (self.shelf, self.queue, self.header.first);
+        let (keyspace, queue, first) = (self.keyspace, self.queue, self.header.first);
         let numbered = (0..=u16::MAX).zip(self.chunks);
         let mut writes: Vec<_> = numbered
-            .map(|(number, chunk)| (queue.chunk_key_on(shelf, first, number), chunk))
+            .map(|(number, chunk)| (queue.chunk_key_on(keyspace, first, number), chunk))
             .collect();
         writes.reverse();
         writes.into_iter()
@@ -94,12 +94,12 @@ impl Encoder {
         bytes_before: u64,
         hints: impl IntoIterator<Item = &'a Hint, IntoIter: Clone>,
     ) -> EncodedBlock {
-        self.encode_on(Shelf::Queue, queue, first, bytes_before, hints)
+        self.encode_on(Keyspace::Queue, queue, first, bytes_before, hints)
     }
 
     /// The block that holds a dead letter.
     pub fn encode_letter(&mut self, place: Place, hint: &Hint) -> EncodedBlock {
-        self.encode_on(Shelf::Letters, place.queue, place.sequence, 0, [hint])
+        self.encode_on(Keyspace::Letters, place.queue, place.sequence, 0, [hint])
     }
 
     /// A WAL record.
@@ -113,12 +113,12 @@ impl Encoder {
             run.hints.iter().for_each(|hint| self.put(hint, flags));
         }
         let hints = draft.hints() as u32;
-        self.finish(Shelf::Queue, WAL, draft.first, 0, hints, flags)
+        self.finish(Keyspace::Queue, WAL, draft.first, 0, hints, flags)
     }
 
     fn encode_on<'a>(
         &mut self,
-        shelf: Shelf,
+        keyspace: Keyspace,
         queue: QueueRef,
         first: Sequence,
         bytes_before: u64,
@@ -132,7 +132,7 @@ impl Encoder {
             count += 1;
             self.put(hint, flags);
         }
-        self.finish(shelf, queue, first, bytes_before, count, flags)
+        self.finish(keyspace, queue, first, bytes_before, count, flags)
     }
 
     fn begin(&mut self) {
@@ -165,7 +165,7 @@ impl Encoder {
     /// Makes a block of what was put down.
     fn finish(
         &mut self,
-        shelf: Shelf,
+        keyspace: Keyspace,
         queue: QueueRef,
         first: Sequence,
         bytes_before: u64,
@@ -193,7 +193,7 @@ impl Encoder {
         };
         let head = header.encode();
         if let Some((room, body)) = stored.split_at_mut_checked(HEADER_BYTES) {
-            header.crc = checksum(&[&queue.chunk_key_on(shelf, first, 0), &head, body]);
+            header.crc = checksum(&[&queue.chunk_key_on(keyspace, first, 0), &head, body]);
             let mut room = room;
             room.put_slice(&head);
             room.put_u32(header.crc);
@@ -202,7 +202,7 @@ impl Encoder {
         let block = EncodedBlock {
             queue,
             header,
-            shelf,
+            keyspace,
             chunks,
             body: None,
         };

@@ -14,7 +14,7 @@
 
 use crate::{
     store::format::{
-        checksum::{DecodeError, seal_record, unseal_record},
+        checksum::{DecodeError, decode_record, encode_record},
         ranges::{Range, Ranges},
     },
     types::{QueueId, Sequence},
@@ -49,11 +49,11 @@ impl GoneLetters {
     pub fn encode(&self, queue: QueueId) -> Vec<u8> {
         let ranges = self.0.iter().map(|range| (range.first.0, range.last.0));
         let ranges: Vec<(u64, u64)> = ranges.collect();
-        seal_record(&Self::key(queue), VERSION, &ranges)
+        encode_record(&Self::key(queue), VERSION, &ranges)
     }
 
     pub fn decode(queue: QueueId, value: &[u8]) -> Result<GoneLetters, DecodeError> {
-        let pairs: Vec<(u64, u64)> = unseal_record(&Self::key(queue), VERSION, value)?;
+        let pairs: Vec<(u64, u64)> = decode_record(&Self::key(queue), VERSION, value)?;
         let mut ranges = Ranges::default();
         let mut end = None;
         for (first, last) in pairs {
@@ -125,7 +125,7 @@ mod tests {
             [(1, 1), (3, u64::MAX)],
         ];
         for ranges in in_no_order {
-            let value = seal_record(&GoneLetters::key(QUEUE), VERSION, &ranges.to_vec());
+            let value = encode_record(&GoneLetters::key(QUEUE), VERSION, &ranges.to_vec());
             assert!(GoneLetters::decode(QUEUE, &value).is_err(), "{ranges:?}");
         }
     }

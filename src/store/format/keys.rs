@@ -3,7 +3,7 @@
 //! ```text
 //! <node u64 BE> <queue u64 BE> 00                                        cursor
 //! <node u64 BE> <queue u64 BE> 01 <first sequence u64 BE> <chunk u16 BE> a chunk of a block
-//! <node u64 BE> <queue u64 BE> 01 <sequence u64 BE> <chunk u16 BE>       empty: a spacer (`leaf_padding.rs`), or a chunk that was to be filled
+//! <node u64 BE> <queue u64 BE> 01 <sequence u64 BE> <chunk u16 BE>       empty: a padding key (`leaf_padding.rs`), or a chunk that was to be filled
 //! <node u64 BE> <queue u64 BE> 02 <sequence u64 BE> <chunk u16 BE>       a chunk of the block that holds a dead letter
 //! <node u64 BE> <queue u64 BE> 03 <sequence u64 BE>                      what became of a hint that was a dead letter
 //! ```
@@ -58,7 +58,7 @@ pub enum Key {
 
 /// Where a block stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shelf {
+pub enum Keyspace {
     /// In its queue.
     Queue,
     /// Among the queue's dead letters, with one hint in it.
@@ -91,9 +91,9 @@ impl Place {
 
     /// The keys of the block that holds it as a dead letter.
     pub fn block_keys(self) -> std::ops::Range<Vec<u8>> {
-        let shelf = Shelf::Letters;
-        let from = self.queue.chunk_key_on(shelf, self.sequence, 0);
-        let to = self.queue.chunk_key_on(shelf, self.next().sequence, 0);
+        let keyspace = Keyspace::Letters;
+        let from = self.queue.chunk_key_on(keyspace, self.sequence, 0);
+        let to = self.queue.chunk_key_on(keyspace, self.next().sequence, 0);
         from.to_vec()..to.to_vec()
     }
 
@@ -143,14 +143,19 @@ impl QueueRef {
 
     /// The key of chunk `chunk` of the block that starts at `first`.
     pub fn chunk_key(self, first: Sequence, chunk: u16) -> [u8; CHUNK_KEY_BYTES] {
-        self.chunk_key_on(Shelf::Queue, first, chunk)
+        self.chunk_key_on(Keyspace::Queue, first, chunk)
     }
 
     /// The key of a chunk, wherever its block stands.
-    pub fn chunk_key_on(self, shelf: Shelf, first: Sequence, chunk: u16) -> [u8; CHUNK_KEY_BYTES] {
-        let kind = match shelf {
-            Shelf::Queue => BLOCK,
-            Shelf::Letters => LETTER_BLOCK,
+    pub fn chunk_key_on(
+        self,
+        keyspace: Keyspace,
+        first: Sequence,
+        chunk: u16,
+    ) -> [u8; CHUNK_KEY_BYTES] {
+        let kind = match keyspace {
+            Keyspace::Queue => BLOCK,
+            Keyspace::Letters => LETTER_BLOCK,
         };
         let mut key = [0; CHUNK_KEY_BYTES];
         let (prefix, rest) = key.split_at_mut(CURSOR_KEY_BYTES);

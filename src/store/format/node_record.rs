@@ -17,7 +17,7 @@ use bytes::{Buf, BufMut};
 
 use crate::{
     store::format::{
-        checksum::{DecodeError, seal, unseal},
+        checksum::{DecodeError, with_checksum, without_checksum},
         keys::QueueRef,
     },
     types::{NodeId, QueueId},
@@ -70,11 +70,11 @@ impl NodeRecord {
             bytes.put_u64(queue.queue.0);
             bytes.put_u8(life);
         }
-        seal(&Self::key(node), bytes)
+        with_checksum(&Self::key(node), bytes)
     }
 
     pub fn decode(node: NodeId, value: &[u8]) -> Result<Self, DecodeError> {
-        let mut bytes = unseal(&Self::key(node), value)?;
+        let mut bytes = without_checksum(&Self::key(node), value)?;
         let version = bytes.try_get_u8()?;
         if ![VERSION, VERSION_BEFORE_DEAD_LETTERS].contains(&version) {
             return Err(DecodeError::Version(version));
@@ -155,7 +155,7 @@ mod tests {
         let mut bytes = vec![VERSION, 0, 0];
         bytes.put_u64(0);
         bytes.put_u32(1_000_000_000);
-        let value = seal(&NodeRecord::key(NodeId(1)), bytes);
+        let value = with_checksum(&NodeRecord::key(NodeId(1)), bytes);
         assert_eq!(
             NodeRecord::decode(NodeId(1), &value),
             Err(DecodeError::Invalid("its length does not fit its queues"))

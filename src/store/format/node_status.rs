@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    store::format::checksum::{DecodeError, seal_record, unseal_record},
+    store::format::checksum::{DecodeError, decode_record, encode_record},
     types::{NodeId, QueueId, Sequence, ShardId},
 };
 
@@ -77,11 +77,11 @@ impl Status {
                 .map(|(text, at)| (shortened(text), *at)),
             heads: self.heads.iter().take(HEADS_MAX).cloned().collect(),
         };
-        seal_record(&Self::key(node), VERSION, &bounded)
+        encode_record(&Self::key(node), VERSION, &bounded)
     }
 
     pub(crate) fn decode(node: NodeId, value: &[u8]) -> Result<Status, DecodeError> {
-        unseal_record(&Self::key(node), VERSION, value)
+        decode_record(&Self::key(node), VERSION, value)
     }
 }
 

@@ -5,7 +5,7 @@
 //! "HHCLEAN3" | store id, 16 bytes | next queue id u64 | queues u32 | queues with dead letters u32
 //! a queue: node u64, queue u64, drained for node u64, next sequence u64,
 //!     payload bytes before it u64,
-//!          cursor u64, payload bytes below it u64, sealed u8 (0 no, 1 yes)
+//!          cursor u64, payload bytes below it u64, closed u8 (0 no, 1 yes)
 //! a queue with dead letters: node u64, queue u64, kept for node u64, dead letters u64,
 //!     payload bytes of them u64,
 //!          first sequence u64, last sequence u64 (of what they stand between)
@@ -23,7 +23,7 @@ use bytes::{Buf, BufMut};
 
 use crate::{
     store::format::{
-        checksum::{DecodeError, seal, unseal},
+        checksum::{DecodeError, with_checksum, without_checksum},
         dead_letter_count::LetterTally,
         keys::QueueRef,
     },
@@ -67,7 +67,7 @@ pub struct CleanQueue {
     pub cursor_bytes: u64,
     /// Whether it takes no new hints: an unclean stop may have lost sequences above `next`, so none
     /// is given out again.
-    pub sealed: bool,
+    pub closed: bool,
 }
 
 /// What a queue held of dead letters when the store was closed.
@@ -96,7 +96,7 @@ impl CleanQueue {
             bytes: 0,
             cursor: Sequence(1),
             cursor_bytes: 0,
-            sealed: false,
+            closed: false,
         }
     }
 }
@@ -125,7 +125,7 @@ pub fn encode(summary: &Summary) -> Vec<u8> {
         bytes.put_u64(entry.bytes);
         bytes.put_u64(entry.cursor.0);
         bytes.put_u64(entry.cursor_bytes);
-        bytes.put_u8(u8::from(entry.sealed));
+        bytes.put_u8(u8::from(entry.closed));
     }
     for CleanLetters { queue, node, tally } in &summary.letters {
         bytes.put_u64(queue.node.0);
@@ -136,11 +136,11 @@ pub fn encode(summary: &Summary) -> Vec<u8> {
         bytes.put_u64(tally.first.0);
         bytes.put_u64(tally.last.0);
     }
-    seal(&[], bytes)
+    with_checksum(&[], bytes)
 }
 
 pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
-    let mut bytes = unseal(&[], file)?;
+    let mut bytes = without_checksum(&[], file)?;
     let magic = bytes.try_get_u64()?;
     let store = match magic {
         MAGIC => Some(StoreId(bytes.try_get_u128()?.to_be_bytes())),
@@ -188,10 +188,10 @@ fn decode_queue(bytes: &mut &[u8], is_schema_1: bool) -> Result<CleanQueue, Deco
         bytes: bytes.try_get_u64()?,
         cursor: Sequence(bytes.try_get_u64()?),
         cursor_bytes: bytes.try_get_u64()?,
-        sealed: match bytes.try_get_u8()? {
+        closed: match bytes.try_get_u8()? {
             0 => false,
             1 => true,
-            _ => return Err(DecodeError::Invalid("whether a queue is sealed is unknown")),
+            _ => return Err(DecodeError::Invalid("whether a queue is closed is unknown")),
         },
     })
 }
@@ -232,7 +232,7 @@ mod tests {
             bytes: 700,
             cursor: Sequence(3),
             cursor_bytes: 200,
-            sealed: id == 1,
+            closed: id == 1,
         });
         let mut tally = LetterTally::none();
         let one = Amount { hints: 1, bytes: 7 };
@@ -274,7 +274,7 @@ mod tests {
             bytes.put_u32(queues);
             bytes.put_u32(letters);
             assert_eq!(
-                decode(&seal(&[], bytes)),
+                decode(&with_checksum(&[], bytes)),
                 Err(DecodeError::Invalid("its length does not fit its queues"))
             );
         }
@@ -282,22 +282,22 @@ mod tests {
 
     /// Found by fuzzing: any byte but 0 was taken for yes, so two files meant the same.
     #[test]
-    fn a_queue_is_sealed_or_not_and_nothing_else() {
-        let sealed = CleanQueue {
-            sealed: true,
+    fn a_queue_is_closed_or_not_and_nothing_else() {
+        let closed = CleanQueue {
+            closed: true,
             ..CleanQueue::begun(NodeId(1), queue(1, 1))
         };
         let summary = Summary {
             store: None,
             next_queue: 2,
-            queues: vec![sealed],
+            queues: vec![closed],
             letters: Vec::new(),
         };
-        let mut bytes = unseal(&[], &encode(&summary)).unwrap().to_vec();
+        let mut bytes = without_checksum(&[], &encode(&summary)).unwrap().to_vec();
         assert_eq!(bytes.last(), Some(&1));
         *bytes.last_mut().unwrap() = 2;
         assert!(matches!(
-            decode(&seal(&[], bytes)),
+            decode(&with_checksum(&[], bytes)),
             Err(DecodeError::Invalid(_))
         ));
     }

@@ -124,7 +124,7 @@ mod tests {
         store::format::{
             block::{Hint, body_of_chunk0},
             encoder::Encoder,
-            keys::{Shelf, WAL},
+            keys::{Keyspace, WAL},
         },
         types::{ShardId, WriteId},
     };
@@ -178,7 +178,7 @@ mod tests {
     fn decoded(first: Sequence, value: &[u8]) -> Result<Vec<Draft>, DecodeError> {
         let header = Header::parse(WAL, first, value)?;
         let body = body_of_chunk0(value);
-        split_runs(block::verify(Shelf::Queue, WAL, &header, body)?, &header)
+        split_runs(block::verify(Keyspace::Queue, WAL, &header, body)?, &header)
     }
 
     fn told(runs: &[Draft]) -> Vec<String> {

@@ -9,7 +9,7 @@
 //! transaction, so a crash leaves all as it was or all as it is to be.
 //!
 //! Only the last queue of a node takes new hints, and after this the last one may be another node's
-//! by its keys. So all of them are sealed, and the next hint starts a new queue, under an id that
+//! by its keys. So all of them are closed, and the next hint starts a new queue, under an id that
 //! was never used.
 
 use std::collections::BTreeSet;
@@ -178,7 +178,7 @@ fn absorb(to: &mut NodeQueues, mut from: NodeQueues) {
     let queues = to.queues.make_contiguous();
     queues.sort_by_key(|queue| queue.at.queue);
     for queue in &mut to.queues {
-        queue.sealed = true;
+        queue.closed = true;
     }
     to.enqueued = to.enqueued.plus(from.enqueued);
     to.delivered = to.delivered.plus(from.delivered);

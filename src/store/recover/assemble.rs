@@ -15,7 +15,7 @@ use crate::{
             flush_pass::Flushing,
             trim::Trimmer,
         },
-        engine::{generation::Engine, leaf_padding::Spacing},
+        engine::{generation::Engine, leaf_padding::LeafPadding},
         format::keys::WAL,
         home::location::Home,
         pipeline::{events::OnDurable, inbox::Dirty, shared::Shared, space::Space},
@@ -110,7 +110,7 @@ fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
             continue;
         };
         let redriven = recovered.redriven.keys().any(|now| now.queue == *at);
-        if redriven || (queue.sealed && queue.is_drained()) {
+        if redriven || (queue.closed && queue.is_drained()) {
             // Writing its cursor retires it, and looks after what points to it.
             dirty.insert((*node, *at));
         } else {
@@ -118,12 +118,12 @@ fn take_over(shared: &Shared, recovered: &Recovered) -> TakenOver {
         }
     }
     let last = registry.nodes.iter().filter_map(|(node, queues)| {
-        let queue = queues.queues.back().filter(|queue| !queue.sealed)?;
+        let queue = queues.queues.back().filter(|queue| !queue.closed)?;
         let tail = Tail {
             queue: queue.at,
             next: Sequence(queue.watermark.0 + 1),
             bytes: queue.bytes,
-            spacing: Spacing::default(),
+            padding: LeafPadding::default(),
         };
         Some((*node, tail))
     });

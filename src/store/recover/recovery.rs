@@ -132,8 +132,8 @@ pub fn recover(
         for at in &record.live {
             let mut queue = load_queue(engine, *at, summary.get(at).copied(), &mut registry)?;
             // Without a summary the disk may have lost the end of any queue.
-            let numbers_may_be_lost = summary.get(at).is_none_or(|entry| entry.sealed);
-            queue.sealed |= numbers_may_be_lost && !is_off(Safeguard::NewQueues);
+            let numbers_may_be_lost = summary.get(at).is_none_or(|entry| entry.closed);
+            queue.closed |= numbers_may_be_lost && !is_off(Safeguard::NewQueues);
             queues.queues.push_back(queue);
             live.push((*node, *at));
         }
@@ -379,13 +379,13 @@ fn load_queue(
             lost: None,
         });
     };
-    let mut sealed = false;
+    let mut closed = false;
     let tail = load_tail(engine, at)?;
     let mut cursor = match load_cursor(engine, at, clean)? {
         Ok(cursor) => cursor,
         Err((rebuilt, what)) => {
             note(what);
-            sealed = true;
+            closed = true;
             rebuilt
         }
     };
@@ -396,7 +396,7 @@ fn load_queue(
         ));
         let through = Sequence(clean.cursor.0.saturating_sub(1));
         cursor.advance(through, clean.cursor_bytes, Leave::Delivered);
-        sealed = true;
+        closed = true;
     }
     // All blocks may be trimmed: then the cursor alone knows how far the queue got.
     let drained = Sequence(cursor.next.0.saturating_sub(1));
@@ -406,7 +406,7 @@ fn load_queue(
         if tail.last >= watermark {
             (watermark, bytes) = (tail.last, tail.bytes.max(bytes));
         }
-        sealed |= !tail.intact;
+        closed |= !tail.intact;
     }
     if let Some(clean) = clean.filter(|clean| clean.next.0 > watermark.0 + 1) {
         note(format!(
@@ -415,11 +415,11 @@ fn load_queue(
             clean.next.0 - 1
         ));
         (watermark, bytes) = (Sequence(clean.next.0 - 1), clean.bytes);
-        sealed = true;
+        closed = true;
     }
     Ok(Queue {
         cursor,
-        sealed,
+        closed,
         ..Queue::new(at, watermark, bytes)
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! SLED.md rule 8: after one failed write every later one fails until the database is dropped and
 //! opened again. What was not durable then is gone and its writers were told "unknown", so this is
-//! an unclean stop: queues are sealed, new hints start new ones, and what was delivered but not
+//! an unclean stop: queues are closed, new hints start new ones, and what was delivered but not
 //! durably acknowledged is delivered again.
 
 use std::{
@@ -90,7 +90,7 @@ impl Committer {
         reopened
     }
 
-    /// What a clean shutdown would leave now, but that all queues are sealed: what was not durable
+    /// What a clean shutdown would leave now, but that all queues are closed: what was not durable
     /// yet may be there or not.
     fn known(&self) -> Summary {
         let mut queues = self.shared.registry.lock().clean_queues();
@@ -100,7 +100,7 @@ impl Committer {
             let begun = record.live.iter().filter(|queue| !named.contains(queue));
             queues.extend(begun.map(|queue| CleanQueue::begun(*node, *queue)));
         }
-        queues.iter_mut().for_each(|queue| queue.sealed = true);
+        queues.iter_mut().for_each(|queue| queue.closed = true);
         Summary {
             store: Some(self.shared.store),
             next_queue: self.next_queue,

@@ -312,7 +312,7 @@ impl RepairWriter<'_> {
             self.insert(&self.engine.losses, key, value)?;
         }
         scan(log, |key, value| {
-            // Spacers are of use to the old log only, and a chunk's key may have been one.
+            // Padding keys are of use to the old log only, and a chunk's key may have been one.
             if value.is_empty() {
                 return Ok(());
             }

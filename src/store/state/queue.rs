@@ -64,7 +64,7 @@ pub struct Queue {
     pub bytes: u64,
     /// Takes no new hints: it was there before an unclean stop, or before another queue of its
     /// node.
-    pub sealed: bool,
+    pub closed: bool,
     /// Hints that somebody is about to let leave, or holds: nobody else may let them leave.
     pub claimed: BTreeSet<Sequence>,
     /// Limits took hints up to here, perhaps past older ones of their shards that were claimed.
@@ -90,7 +90,7 @@ impl Queue {
             cursor: Cursor::start(),
             watermark,
             bytes,
-            sealed: false,
+            closed: false,
             claimed: BTreeSet::new(),
             limited_through: Sequence(0),
         }

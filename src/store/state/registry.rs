@@ -67,7 +67,7 @@ impl Registry {
             }
             None => {
                 // Only the last one takes hints.
-                queues.queues.iter_mut().for_each(|it| it.sealed = true);
+                queues.queues.iter_mut().for_each(|it| it.closed = true);
                 let queue = Queue::new(at, watermark, bytes);
                 self.quota.changed(Amount::default(), queue.pending());
                 queues.queues.push_back(queue);
@@ -381,7 +381,7 @@ impl Registry {
                 bytes: queue.bytes,
                 cursor: queue.cursor.next,
                 cursor_bytes: queue.cursor.bytes_below(),
-                sealed: queue.sealed,
+                closed: queue.closed,
             })
             .collect()
     }

@@ -181,7 +181,7 @@ async fn whoever_waits_is_rung_when_the_last_hint_leaves() {
     for hint in hints(&store, 7) {
         let mut made = handoff.barrier(&[NODE]).await.unwrap();
         made.queues[0].through = hint.mark.sequence;
-        let made = made.seal_again();
+        let made = made.checksum_again();
         let waiting = {
             let handoff = handoff.clone();
             tokio::spawn(async move { handoff.wait(&made, LONG).await.unwrap() })

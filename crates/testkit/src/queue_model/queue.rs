@@ -12,7 +12,7 @@ use hinted_handoff::{
 pub(super) struct ModelQueue {
     /// Unknown until one of its hints is answered or shown.
     pub id: Option<QueueId>,
-    pub sealed: bool,
+    pub closed: bool,
     /// Where `hints` starts; all below is durably acknowledged.
     pub first: u64,
     /// Payload bytes of all that is below `first`.
@@ -46,7 +46,7 @@ impl ModelQueue {
     pub fn new(handed: Handed) -> Self {
         ModelQueue {
             id: None,
-            sealed: false,
+            closed: false,
             first: 1,
             bytes_below: 0,
             cursor: 1,
@@ -114,7 +114,7 @@ impl ModelQueue {
     }
 
     pub fn is_done(&self) -> bool {
-        self.sealed && self.hints.is_empty()
+        self.closed && self.hints.is_empty()
     }
 
     /// Takes over what a store shows of it, as far as that is open; says what may not be. Adds the

@@ -259,7 +259,7 @@ fn any_flipped_bit_a_cut_and_another_key_are_noticed() {
         last_index: 300,
     };
     let records = [
-        (vec![FOLDED], seal_record(&[FOLDED], VERSION, &folded)),
+        (vec![FOLDED], encode_record(&[FOLDED], VERSION, &folded)),
         (key(ENTRY, 5).to_vec(), encode_entry(&key(ENTRY, 5), &entry)),
         (
             key(ENTRY, 6).to_vec(),
@@ -267,12 +267,12 @@ fn any_flipped_bit_a_cut_and_another_key_are_noticed() {
         ),
         (
             key(NODE, 7).to_vec(),
-            seal_record(&key(NODE, 7), VERSION, &of_node),
+            encode_record(&key(NODE, 7), VERSION, &of_node),
         ),
-        (vec![NODE], seal_record(&[NODE], VERSION, &299_u64)),
+        (vec![NODE], encode_record(&[NODE], VERSION, &299_u64)),
         (
             key(RANGE, 7).to_vec(),
-            seal_record(&key(RANGE, 7), VERSION, &range),
+            encode_record(&key(RANGE, 7), VERSION, &range),
         ),
     ];
     for (key, value) in &records {
@@ -299,7 +299,7 @@ fn a_record_that_claims_more_than_it_holds_is_refused_and_allocates_nothing() {
     bomb.extend([0xff; 9]);
     bomb.push(1);
     bomb.extend([2, 1, 1]);
-    let value = crate::store::format::checksum::seal(&[FOLDED], bomb);
+    let value = crate::store::format::checksum::with_checksum(&[FOLDED], bomb);
     assert!(matches!(
         LossRecord::read(&[FOLDED], &value),
         Err(DecodeError::Postcard(_))
