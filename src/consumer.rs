@@ -164,8 +164,8 @@ impl<P: Payload> Consumer<P> {
     ///
     /// # Errors
     /// [`HandoffError::Undecodable`] if the next hint does not decode, which stays so until it is
-    /// read by another version of the host or made a dead letter by [`dead_letter`](Consumer::dead_letter); or
-    /// why the store does not serve.
+    /// read by another version of the host or made a dead letter by
+    /// [`dead_letter`](Consumer::dead_letter); or why the store does not serve.
     pub async fn peek(&mut self, max: usize) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
         if max == 0 {
             return Ok(Vec::new());
@@ -307,7 +307,8 @@ impl<P: Payload> Consumer<P> {
         }
     }
 
-    /// [`dead_letter`](Consumer::dead_letter) for a thread that does not drive a tokio runtime. Blocks it.
+    /// [`dead_letter`](Consumer::dead_letter) for a thread that does not drive a tokio runtime.
+    /// Blocks it.
     ///
     /// # Errors
     /// As `dead_letter`.

@@ -2,8 +2,8 @@
 //!
 //! When a replica of a distributed database does not answer, the coordinator keeps the write as a
 //! *hint* and delivers it later. This crate keeps hints in [sled], in order and numbered without
-//! gaps, through crashes and power cuts. It sends them through the host's [`ShardWriter`] as soon as
-//! the node answers again.
+//! gaps, through crashes and power cuts. It sends them through the host's [`ShardWriter`] as soon
+//! as the node answers again.
 //!
 //! ```
 //! use hinted_handoff::{
@@ -70,8 +70,8 @@
 //! | handle hints that were not delivered | [`DeadLetter`], [`Losses`] |
 //! | rescue a store that does not open | [`salvage`], [`OnUnopenable`] |
 //!
-//! The guides in `docs/` of the source have the promises, the failure model, the limits and measured
-//! figures.
+//! The guides in `docs/` of the source have the promises, the failure model, the limits and
+//! measured figures.
 #![cfg_attr(
     not(test),
     warn(

@@ -27,7 +27,7 @@ struct Control {
 }
 
 const CONTROLS: [Control; 4] = [
-    // SLED.md rule 1. Each series catches it with a chance of more than 1 in 3.
+    // docs/sled.md rule 1. Each series catches it with a chance of more than 1 in 3.
     Control {
         name: "without our own fsync",
         switched_off: "OwnFsync",

@@ -54,8 +54,8 @@ const CONTROLS: [Control; 3] = [
         series_max: 20,
         in_ci: true,
     },
-    // SLED.md rules 2 to 4. Each series catches it with a chance of 1 in 18, which is too little to
-    // wait for each time. Seen were lost trees and corruption that sled finds at open.
+    // docs/sled.md rules 2 to 4. Each series catches it with a chance of 1 in 18, which is too
+    // little to wait for each time. Seen were lost trees and corruption that sled finds at open.
     Control {
         name: "most rows written directly to sled",
         manner: Manner::DirectRows,

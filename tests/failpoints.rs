@@ -7,8 +7,8 @@
 //! delivers all that is left. An abort ends the process. An error fails the store, which reopens
 //! itself. A panic of the engine is final for the process. A point that no life comes to fails the
 //! suite. For the steps of a rebuild the first life ends well, and then a segment's header is
-//! damaged; for those of a compaction all lives compact all the time. `HH_POINT` runs only the points
-//! whose names begin so.
+//! damaged; for those of a compaction all lives compact all the time. `HH_POINT` runs only the
+//! points whose names begin so.
 //!
 //! The points of transactions, and those of committing, appending, acknowledging and closing again,
 //! are come to by a host that shares its database with its hints, as in `crash_transactions`. There
@@ -215,8 +215,8 @@ struct Done {
     failed: u64,
 }
 
-/// Runs until a life was stopped at the point; false if none was. What a life comes to is up to chance and to how busy
-/// the machine is, so a point that was not met is tried again.
+/// Runs until a life was stopped at the point; false if none was. What a life comes to is up to
+/// chance and to how busy the machine is, so a point that was not met is tried again.
 fn stop_at(
     (point, host, action): (&str, Host, &str),
     seed: u64,

@@ -1,6 +1,6 @@
-//! The load that deadlocks naive sled and leaks its disk (SLED.md rules 4 and 3), over and over:
-//! writers append hints of 128 B to 1 MiB and replay drains them, one after the other and both at
-//! once.
+//! The load that deadlocks naive sled and leaks its disk (docs/sled.md rules 4 and 3), over and
+//! over: writers append hints of 128 B to 1 MiB and replay drains them, one after the other and
+//! both at once.
 //!
 //! Goal: it never stands still, each answered hint is delivered once, in order and unchanged, and
 //! the disk use stays bounded. Method: two stores in one process, because sled's lock and threads

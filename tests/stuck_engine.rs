@@ -1,5 +1,5 @@
-//! SLED.md rule 11: one lock serialises every transaction of all sled databases in the process.
-//! Whoever holds it for good stops them all; then everybody who waits is told.
+//! docs/sled.md rule 11: one lock serialises every transaction of all sled databases in the
+//! process. Whoever holds it for good stops them all; then everybody who waits is told.
 //!
 //! In a process of its own, since all other tests would wait too.
 

@@ -37,8 +37,8 @@ pub fn is_written_again(
     Ok(())
 }
 
-/// A refusal of checksummed bytes must be for another reason. If it is not, a decoder checks other bytes
-/// than it was given.
+/// A refusal of checksummed bytes must be for another reason. If it is not, a decoder checks other
+/// bytes than it was given.
 pub fn passes_the_checksum<T>(read: Result<T, String>) {
     if let Err(why) = read {
         // zstd has a checksum of its own, which it names otherwise.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Dead letters that are listed, or discarded, in one step where all are. Their records go in one
-/// transaction (SLED.md rule 2).
+/// transaction (docs/sled.md rule 2).
 const PAGE: usize = 100;
 /// Dead letters on their way back into the queue at a time, where all are.
 const REDRIVES_AT_A_TIME: usize = 64;

@@ -58,8 +58,8 @@ impl<P: Payload> HintedHandoff<P> {
         });
         match reading.await {
             Ok(read) => read,
-            // SLED.md rule 10: a damaged file may make a read panic. It says nothing about the rest
-            // of the store.
+            // docs/sled.md rule 10: a damaged file may make a read panic. It says nothing about the
+            // rest of the store.
             Err(error) if error.is_panic() => {
                 Err(StorageError::new("read: the engine panicked", error).into())
             }

@@ -220,10 +220,10 @@ impl<P: Payload> HintedHandoff<P> {
     /// Waits until everything answered so far is durable, `Buffered` answers and acknowledgements
     /// included.
     ///
-    /// If the store failed and reopened itself since this handle was made or last told of such, that
-    /// is an error once: what was answered as buffered before may be lost, and what was delivered
-    /// may come again. As with `fsync` and file descriptors, each handle tells of it by itself:
-    /// give a task that relies on its own syncs a clone of its own.
+    /// If the store failed and reopened itself since this handle was made or last told of such,
+    /// that is an error once: what was answered as buffered before may be lost, and what was
+    /// delivered may come again. As with `fsync` and file descriptors, each handle tells of it by
+    /// itself: give a task that relies on its own syncs a clone of its own.
     ///
     /// # Errors
     /// [`HandoffError`] if the store has failed, or did meanwhile, or is shut down.

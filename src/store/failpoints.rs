@@ -15,7 +15,7 @@ pub enum CommitFault {
     Fail = 1,
     /// Panic.
     Panic = 2,
-    /// Never return, as sled's flush may do after an error (SLED.md rule 8).
+    /// Never return, as sled's flush may do after an error (docs/sled.md rule 8).
     Hang = 3,
     /// Flush and fsync, and return the I/O error of an fsync.
     FailFsync = 4,
@@ -117,7 +117,7 @@ impl Faults {
 /// What the store does to be safe, each of which a control can switch off to show what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Safeguard {
-    /// Our own fsync after sled's flush (SLED.md rule 1).
+    /// Our own fsync after sled's flush (docs/sled.md rule 1).
     OwnFsync,
     /// A flush and an fsync for every group (rules 2 and 4): without it only a sync or a close
     /// commits.

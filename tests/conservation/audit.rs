@@ -267,8 +267,8 @@ impl ServiceStory {
         assert_eq!(missing, 0, "hints that were stored are nowhere");
     }
 
-    /// Dead-lettering keeps to the quota, which a merge does not look at, and no letter is evicted before
-    /// it is met.
+    /// Dead-lettering keeps to the quota, which a merge does not look at, and no letter is evicted
+    /// before it is met.
     fn check_letters(&self, dead_lettered: &BTreeSet<u64>, losses: &Told, step: Step) {
         let letters = |node: u64| self.ledger.all(node, Whereabouts::Dead).len() as u64;
         for node in dead_lettered.iter().filter(|_| step.renamed.is_none()) {

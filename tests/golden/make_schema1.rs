@@ -1,4 +1,5 @@
-//! Makes the store of schema 1: `HH_OUT=<folder> cargo test --features testkit --test make_schema1 -- --ignored --nocapture`.
+//! Makes the store of schema 1: `HH_OUT=<folder> cargo test --features testkit --test make_schema1
+//! -- --ignored --nocapture`.
 mod common;
 
 use std::{fmt::Write as _, fs, io::Write as _, path::Path, process::Command};

@@ -1,4 +1,5 @@
-//! Makes the store of schema 2: `HH_OUT=<folder> cargo test --features testkit --test make_schema2 -- --ignored --nocapture`.
+//! Makes the store of schema 2: `HH_OUT=<folder> cargo test --features testkit --test make_schema2
+//! -- --ignored --nocapture`.
 mod common;
 
 use std::{fmt::Write as _, fs, io::Write as _, path::Path, process::Command};

@@ -323,7 +323,7 @@ async fn a_kill_starts_a_new_queue_and_a_clean_stop_does_not() {
     host.close().await;
 }
 
-/// SLED.md rule 10: sled may lose records, or all of a tree, without a word.
+/// docs/sled.md rule 10: sled may lose records, or all of a tree, without a word.
 #[tokio::test]
 async fn what_the_database_lost_is_noticed() {
     let dir = tempfile::tempdir().unwrap();

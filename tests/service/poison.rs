@@ -103,8 +103,8 @@ impl DeadLettered {
         (dead_lettered, tracing::subscriber::set_default(subscriber))
     }
 
-    /// Those hints were dead-lettered, in whatever order and for that reason, and no other; the first one
-    /// is 0.
+    /// Those hints were dead-lettered, in whatever order and for that reason, and no other; the
+    /// first one is 0.
     fn are(&self, hints: &[usize], parts: &[&str]) {
         let lines = self.0.lock();
         assert_eq!(lines.len(), hints.len(), "{lines:#?}");

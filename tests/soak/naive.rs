@@ -1,6 +1,6 @@
-//! The control: sled used naively, as SLED.md rule 4 describes it. Batches that nobody flushes are
-//! appended and drained by turns, so that the file grows and is cut again and again, until sled's
-//! pool waits for itself and nothing moves any more.
+//! The control: sled used naively, as docs/sled.md rule 4 describes it. Batches that nobody flushes
+//! are appended and drained by turns, so that the file grows and is cut again and again, until
+//! sled's pool waits for itself and nothing moves any more.
 //!
 //! Run by hand, as it takes minutes: `HH_CONTROL=naive`, with `HH_CYCLES` rounds at most. It hung
 //! in rounds 5, 5 and 11, where a thread was found in `SegmentAccountant::next`.

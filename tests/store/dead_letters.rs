@@ -1,9 +1,9 @@
 //! Dead letters: kept until somebody sends them on or discards them, and each hint in exactly one
 //! place whatever happens.
 //!
-//! Method: hints are dead-lettered at the store below, and looked at, sent on and discarded as a host
-//! does. Unclean stops are copies of the files of a store that is open. The last test kills a child
-//! at every step on the way.
+//! Method: hints are dead-lettered at the store below, and looked at, sent on and discarded as a
+//! host does. Unclean stops are copies of the files of a store that is open. The last test kills a
+//! child at every step on the way.
 
 mod crash;
 mod damaged;

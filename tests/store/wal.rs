@@ -286,7 +286,8 @@ fn where_a_pass_ends_the_cursor_of_every_queue_is_behind_what_it_passed_over() {
     for (node, hints) in &taken {
         store.deliver(NodeId(*node), hints).unwrap();
     }
-    // All is flushed before damage is scrubbed, and there is none. From then on no group gets through.
+    // All is flushed before damage is scrubbed, and there is none. From then on no group gets
+    // through.
     let (tell, told) = mpsc::channel();
     let failing = Arc::clone(&store);
     store.scrub(NodeId(1), queue, move |scrubbed| {

@@ -36,7 +36,7 @@ const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 /// Marks that one transaction removes.
 const FORGOTTEN_AT_ONCE: usize = 100;
-/// SLED.md rules 2 and 4: not too much between two flushes.
+/// docs/sled.md rules 2 and 4: not too much between two flushes.
 const FORGOTTEN_AT_ONCE_IN_SLED: usize = 1000;
 
 /// What a node has applied of the hints that were sent to it, so that it applies each once although

@@ -31,7 +31,7 @@ const TREE: &str = "hh/applied_writes";
 const KEY_BYTES: usize = 16;
 /// Ids that one transaction forgets.
 const FORGOTTEN_AT_ONCE: usize = 100;
-/// SLED.md rules 2 and 4: not too much between two flushes.
+/// docs/sled.md rules 2 and 4: not too much between two flushes.
 const FORGOTTEN_AT_ONCE_IN_SLED: usize = 1000;
 
 /// Which writes of [`PointsWriter`](crate::PointsWriter)s a node has applied, so that it applies

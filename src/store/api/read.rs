@@ -84,8 +84,8 @@ impl Store {
     }
 
     /// Claims those hints that are pending and nobody else's, and keeps only them in the list:
-    /// until they are released, delivered, or dead-lettered or lost, no limit takes them. Returns how
-    /// often the store was opened again before this claim; the next time forgets it.
+    /// until they are released, delivered, or dead-lettered or lost, no limit takes them. Returns
+    /// how often the store was opened again before this claim; the next time forgets it.
     pub fn claim(&self, node: NodeId, hints: &mut Vec<PeekedHint>) -> u64 {
         let mut registry = self.shared.registry.lock();
         registry.claim(node, hints);
@@ -106,7 +106,8 @@ impl Store {
         self.shared.registry.lock().release(node, hints);
     }
 
-    /// Asks the commit thread to read again what a peek found damaged, and to skip it if it does not read.
+    /// Asks the commit thread to read again what a peek found damaged, and to skip it if it does
+    /// not read.
     pub fn scrub(
         &self,
         node: NodeId,

@@ -80,8 +80,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Runs `work` under the watchdog. An error or a panic fails the store: SLED.md rule 9, the
-    /// outcome of what was handed over is unknown; rule 10, a damaged file may make the engine
+    /// Runs `work` under the watchdog. An error or a panic fails the store: docs/sled.md rule 9,
+    /// the outcome of what was handed over is unknown; rule 10, a damaged file may make the engine
     /// panic.
     pub fn guarded<T>(
         &mut self,

@@ -28,8 +28,8 @@ use crate::{
     types::{NodeId, Sequence},
 };
 
-/// Held when a pass begins. While it goes on half as much comes at most, since a group flushes twice
-/// what it brings.
+/// Held when a pass begins. While it goes on half as much comes at most, since a group flushes
+/// twice what it brings.
 const PASS_FROM_BYTES: usize = 16 * 1024 * 1024;
 /// What a group flushes in a pass, if that is more than twice what it brings.
 const STEP_BYTES: usize = 512 * 1024;

@@ -6,8 +6,8 @@
 //! block's chunk 0 after its other chunks, a cursor before what it lets be trimmed.
 //!
 //! The rows of all transactions of a group, the cursors they move and the blocks with their hints
-//! are one transaction of sled's: one a group (SLED.md rule 4), so that it costs little more than
-//! the group itself.
+//! are one transaction of sled's: one a group (docs/sled.md rule 4), so that it costs little more
+//! than the group itself.
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -1,5 +1,5 @@
-//! What a group's hints become: sequences, blocks of their queues or WAL records, and the padding keys
-//! before these.
+//! What a group's hints become: sequences, blocks of their queues or WAL records, and the padding
+//! keys before these.
 
 use std::collections::BTreeMap;
 
@@ -33,10 +33,10 @@ use crate::{
 /// Hints of a node that take more than this are a block of their own.
 const WAL_BELOW_BYTES: usize = 16 * 1024;
 
-/// What left a queue above its cursor is a list that is stored as one value (SLED.md rule 3). What
-/// a node takes beyond a bound is left out there; hints that leave with the group that stores them,
-/// and held ones, may be any number, so a queue whose list has this many ranges gets no more of
-/// them.
+/// What left a queue above its cursor is a list that is stored as one value (docs/sled.md rule 3).
+/// What a node takes beyond a bound is left out there; hints that leave with the group that stores
+/// them, and held ones, may be any number, so a queue whose list has this many ranges gets no more
+/// of them.
 const RANGES_MAX: usize = 1000;
 
 /// The blocks of a group, encoded and not yet written.
@@ -208,7 +208,7 @@ impl Committer {
         ended.map(|tail| (node, tail.queue))
     }
 
-    /// SLED.md rule 16: queue ids come from a counter of our own.
+    /// docs/sled.md rule 16: queue ids come from a counter of our own.
     fn new_tail(&mut self, node: NodeId) -> Tail {
         let queue = QueueRef {
             node,

@@ -53,7 +53,7 @@ pub struct Accepted {
     pub cursors: Cursors,
     /// What consumers acknowledge.
     acked: Vec<(NodeId, Mark)>,
-    /// What is removed counts, too (SLED.md rule 2).
+    /// What is removed counts, too (docs/sled.md rule 2).
     pub removed_bytes: usize,
     /// Hints that leave undelivered.
     pub left: Vec<(NodeId, Vec<PeekedHint>, Leave)>,

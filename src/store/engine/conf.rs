@@ -1,8 +1,8 @@
 //! sled's `conf`: the settings that are fixed for a database's life.
 //!
-//! sled writes it in two steps, never fsyncs it (SLED.md rule 7), and opens nothing beside one that
-//! was cut short. So it is written here, whole and durable, before sled makes the database, and
-//! again where a first open was interrupted, as long as nothing can be stored there.
+//! sled writes it in two steps, never fsyncs it (docs/sled.md rule 7), and opens nothing beside one
+//! that was cut short. So it is written here, whole and durable, before sled makes the database,
+//! and again where a first open was interrupted, as long as nothing can be stored there.
 //!
 //! The format is that of sled 0.34.7 (`config.rs`): three lines of text, then their CRC32 u32
 //! little endian.

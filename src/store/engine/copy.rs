@@ -107,7 +107,7 @@ impl GenerationCopy {
             if !is_same {
                 // A removal counts as what it removes.
                 let bytes = key.len() + value.unwrap_or(known).len();
-                // SLED.md rule 2 holds here too.
+                // docs/sled.md rule 2 holds here too.
                 if changes.bytes + bytes > GROUP_BYTES && !changes.rows.is_empty() {
                     break;
                 }

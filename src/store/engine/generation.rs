@@ -47,7 +47,7 @@ pub struct Engine {
     folder: Folder,
     /// Whether an fsync failed: what reads of the log may not be on the disk.
     unsynced: Arc<AtomicBool>,
-    /// SLED.md rule 1: sled's flush is no fsync on Linux, this handle is how we do one.
+    /// docs/sled.md rule 1: sled's flush is no fsync on Linux, this handle is how we do one.
     log: File,
     /// Where it must be found, as long as it is open.
     anchor: Anchor,
@@ -61,9 +61,9 @@ impl Engine {
     /// Opens the database in `dir`, and makes it there if there is none.
     pub fn open(dir: &Path, faults: Arc<Faults>) -> Result<Engine, OpenError> {
         make_private_dir(dir)?;
-        // SLED.md rule 13: compression and temporary stay as they are. Rule 2: no thread of sled's
-        // writes to the log, as the one that flushes now and then does: it moves pages out of
-        // segments that are mostly empty, megabytes at a time, with no fsync in between. Whoever
+        // docs/sled.md rule 13: compression and temporary stay as they are. Rule 2: no thread of
+        // sled's writes to the log, as the one that flushes now and then does: it moves pages out
+        // of segments that are mostly empty, megabytes at a time, with no fsync in between. Whoever
         // has a leaf written anew moves one along, which is enough.
         let config = sled::Config::new()
             .path(dir)
@@ -87,7 +87,7 @@ impl Engine {
                 .map(Table)
                 .map_err(|error| classify(dir, error, "open a tree"))
         };
-        // SLED.md rule 14: few trees, all of them fixed.
+        // docs/sled.md rule 14: few trees, all of them fixed.
         let (meta, nodes, hints) = (tree(META)?, tree(NODES)?, tree(HINTS)?);
         let losses = tree(LOSSES)?;
         let log_path = dir.join("db");
@@ -160,8 +160,8 @@ impl Engine {
 
     /// Makes everything handed to sled so far durable.
     ///
-    /// SLED.md rule 1: flush, then an fsync of our own. Rule 5: a blocking flush on the caller's
-    /// thread, never `flush_async`. Rule 4: with one flush a group, few buffers are ever
+    /// docs/sled.md rule 1: flush, then an fsync of our own. Rule 5: a blocking flush on the
+    /// caller's thread, never `flush_async`. Rule 4: with one flush a group, few buffers are ever
     /// outstanding.
     pub(super) fn commit(&self) -> Result<(), StorageError> {
         point("commit: before flush")?;
@@ -183,7 +183,7 @@ impl Engine {
     }
 
     /// To be asked before each key that is handed over: whether sled has written so much since the
-    /// last fsync that all so far is to be made durable first (SLED.md rule 2).
+    /// last fsync that all so far is to be made durable first (docs/sled.md rule 2).
     pub(super) fn is_due(&self) -> sled::Result<bool> {
         self.growth.is_due(&self.db)
     }
@@ -234,7 +234,7 @@ impl Engine {
         Ok(!self.nodes.is_empty()? || !self.hints.is_empty()?)
     }
 
-    /// Drops sled and waits for its last writes. SLED.md rule 15: its drop may panic.
+    /// Drops sled and waits for its last writes. docs/sled.md rule 15: its drop may panic.
     pub fn close(self) -> Result<(), StorageError> {
         let Engine {
             meta,
@@ -272,7 +272,7 @@ pub fn open_sled(dir: &Path, config: &sled::Config) -> Result<(sled::Db, Witness
     let started = Instant::now();
     loop {
         let witness = Witness::of(dir);
-        // SLED.md rule 10: recovery may panic.
+        // docs/sled.md rule 10: recovery may panic.
         let opened = match catch_unwind(AssertUnwindSafe(|| config.open())) {
             Ok(Ok(db)) => return Ok((db, witness)),
             Ok(Err(error)) => classify(dir, error, "open the engine"),
@@ -297,7 +297,7 @@ pub fn is_of_sled(log: &File) -> bool {
     !locks || log.try_lock().is_err()
 }
 
-/// SLED.md rule 7: sled never fsyncs its directory, nor `conf`, which may be one that it wrote
+/// docs/sled.md rule 7: sled never fsyncs its directory, nor `conf`, which may be one that it wrote
 /// itself.
 pub fn sync_database(dir: &Path) -> Result<(), OpenError> {
     sync_path(&dir.join("db"))?;

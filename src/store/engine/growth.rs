@@ -3,7 +3,7 @@
 //! sled writes whole leaves: the tenth change to one, and each half of one that is split, so what
 //! it is handed says little of what it writes. It takes a segment that is done with for new records
 //! two segments behind those that replaced what was in it. So if less than two segments are ever
-//! written between two fsyncs, what is written over was replaced durably (SLED.md rule 2).
+//! written between two fsyncs, what is written over was replaced durably (docs/sled.md rule 2).
 //!
 //! Only a message of its own tells where the log ends, so that is asked after some keys. A batch of
 //! sled's cannot be interrupted, and need not be: nothing of one counts as written, for what may be

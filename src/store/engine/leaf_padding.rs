@@ -11,12 +11,13 @@
 //!                            ^ the next chunk goes here
 //! ```
 //!
-//! Together with the last padding key of all, which stands at the very end of the queue's keys, the 8
-//! padding keys before them make a leaf of 9; with 8 more it has 17 and is split right behind the older
+//! Together with the last padding key of all, which stands at the very end of the queue's keys, the
+//! 8 padding keys before them make a leaf of 9; with 8 more it has 17 and is split right behind the
+//! older
 //! 8. Nothing depends on it: where other keys come between, some chunks are written twice.
 //!
-//! A padding key is a chunk without a chunk 0, which readers take for what a crash left of a block: it
-//! is no block, and is trimmed with what stands around it. So are the other chunks of a large
+//! A padding key is a chunk without a chunk 0, which readers take for what a crash left of a block:
+//! it is no block, and is trimmed with what stands around it. So are the other chunks of a large
 //! block, whose keys are made before they are filled.
 
 use crate::{
@@ -29,8 +30,8 @@ use crate::{
 
 /// Half of what sled splits.
 const PADDING_KEYS: u16 = 8;
-/// Chunks between padding keys. sled writes a leaf as a whole, too, instead of the tenth change to it
-/// since it last did: filling and trimming so few makes eight.
+/// Chunks between padding keys. sled writes a leaf as a whole, too, instead of the tenth change to
+/// it since it last did: filling and trimming so few makes eight.
 const CHUNKS: u16 = 4;
 /// For less than this two more keys cost more than having it written four times.
 const WORTH_IT_BYTES: u32 = 4096;

@@ -1,5 +1,5 @@
 //! Looking in sled's log for blocks that do not read: sled drops records at recovery that are still
-//! there (SLED.md rule 10).
+//! there (docs/sled.md rule 10).
 
 use std::{
     collections::{HashMap, HashSet},

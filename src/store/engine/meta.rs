@@ -25,7 +25,7 @@ const PAUSED: &str = "paused";
 const CLOCK: &str = "clock";
 const MEMBERS: &str = "members";
 const LIFETIMES: &str = "lifetimes";
-/// SLED.md rule 3: of eight bytes each, in one value.
+/// docs/sled.md rule 3: of eight bytes each, in one value.
 pub const MEMBERS_MAX: usize = 8000;
 
 #[derive(Debug, thiserror::Error)]

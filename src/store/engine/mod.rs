@@ -1,4 +1,4 @@
-//! sled made trustworthy: every rule of SLED.md is kept here.
+//! sled made trustworthy: every rule of docs/sled.md is kept here.
 
 pub mod anchor;
 pub mod blocks;

@@ -21,8 +21,8 @@ use crate::{
 /// Rows of one tree: by key, the value or that there is none.
 pub type RowMap = BTreeMap<IVec, Option<IVec>>;
 
-/// SLED.md rule 10: a damaged file may make a read panic. That is not the end of the store: the row
-/// is the host's.
+/// docs/sled.md rule 10: a damaged file may make a read panic. That is not the end of the store:
+/// the row is the host's.
 pub fn read_row(tree: &Tree, key: &[u8]) -> Result<Option<IVec>, StorageError> {
     match catch_unwind(AssertUnwindSafe(|| tree.get(key))) {
         Ok(Ok(value)) => Ok(value),

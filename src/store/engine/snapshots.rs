@@ -15,7 +15,7 @@ use crate::{
 pub const AHEAD: &str = "the log has less than its snapshot told of. After a power cut that is what \
                          was not answered yet; if there was none, the disk lost what was answered";
 
-/// SLED.md rule 6: a torn one makes every later open fail; it is never needed.
+/// docs/sled.md rule 6: a torn one makes every later open fail; it is never needed.
 pub fn remove_torn(dir: &Path) -> Result<(), OpenError> {
     if is_off(Safeguard::TornSnapshots) {
         return Ok(());
@@ -27,7 +27,8 @@ pub fn remove_torn(dir: &Path) -> Result<(), OpenError> {
 /// Opens by `open`, and once more without a snapshot if sled cannot open what it finds. Says
 /// whether one was removed.
 ///
-/// SLED.md rule 17: after a power cut it may tell of more than the log has, and sled refuses both.
+/// docs/sled.md rule 17: after a power cut it may tell of more than the log has, and sled refuses
+/// both.
 pub fn or_without<T>(
     dir: &Path,
     open: impl Fn() -> Result<T, OpenError>,

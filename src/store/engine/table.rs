@@ -1,4 +1,5 @@
-//! A tree of sled's, to be read. It is written to through a [`Writer`](super::writer::Writer) alone.
+//! A tree of sled's, to be read. It is written to through a [`Writer`](super::writer::Writer)
+//! alone.
 
 use std::ops::RangeBounds;
 
@@ -35,12 +36,12 @@ impl Table {
         Ok(self.0.first()?.is_none())
     }
 
-    /// SLED.md rule 11: not a snapshot.
+    /// docs/sled.md rule 11: not a snapshot.
     pub fn iter(&self) -> sled::Iter {
         self.0.iter()
     }
 
-    /// SLED.md rule 11: not a snapshot.
+    /// docs/sled.md rule 11: not a snapshot.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> sled::Iter {
         self.0.range(range)
     }

@@ -116,7 +116,7 @@ fn repair_if(
     }
     copied.map_err(|source| failed("copy to a new file", &path, source))?;
     folder.rename("replace", NEW, "db")?;
-    // sled may have written it, and never fsyncs it (SLED.md rule 7).
+    // sled may have written it, and never fsyncs it (docs/sled.md rule 7).
     if let Some(conf) = folder.read("conf")? {
         folder.replace("conf", &conf)?;
     }

@@ -1,7 +1,7 @@
 //! The only door through which a store writes to sled. It keeps the rules that this takes, whoever
 //! writes.
 //!
-//! - SLED.md rule 2: no more than a group's bytes are handed over between two fsyncs, nor what
+//! - docs/sled.md rule 2: no more than a group's bytes are handed over between two fsyncs, nor what
 //!   makes the log grow by more than a part of a segment.
 //! - Rule 4: single inserts and removals, and one transaction between two commits, since each of
 //!   these seals a buffer of its own.

@@ -16,7 +16,7 @@
 //!         with lifetimes, before the payload: ms u64 from its enqueue; u64::MAX if it has none
 //! ```
 //! All big endian. Header and stored body, one behind the other, are cut into chunks of 16 KiB
-//! under consecutive keys (SLED.md rule 3: no value may become a blob). Exactly `chunks` keys
+//! under consecutive keys (docs/sled.md rule 3: no value may become a blob). Exactly `chunks` keys
 //! belong to a block. The hints before a block are `first sequence - 1`, so together with the bytes
 //! before it depth is known from the last block alone.
 
@@ -48,7 +48,7 @@ pub(crate) const WITH_LIFETIMES: u8 = 8;
 pub(crate) const CODEC_NONE: u8 = 0;
 pub(crate) const CODEC_ZSTD: u8 = 1;
 
-/// SLED.md rule 3: with 16 values a leaf and 8 MiB segments, 64 KiB keep every page below a
+/// docs/sled.md rule 3: with 16 values a leaf and 8 MiB segments, 64 KiB keep every page below a
 /// segment's quarter. It is a quarter of that because of rule 13: sled keeps some 16,000 pages
 /// whatever it is told, so memory follows the size of values (measured: 1,000 producers 326 MiB
 /// with 64 KiB, 145 MiB with 16 KiB, at the same speed).

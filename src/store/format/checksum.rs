@@ -1,8 +1,8 @@
 //! Checksums of the small records: `bytes ++ CRC32C(key ++ bytes) u32 BE`.
 //!
-//! sled can drop or exchange records silently when its file is damaged (SLED.md rule 10), so every
-//! record of ours carries a checksum of its own, over its key too: a value found under another key
-//! does not pass.
+//! sled can drop or exchange records silently when its file is damaged (docs/sled.md rule 10), so
+//! every record of ours carries a checksum of its own, over its key too: a value found under
+//! another key does not pass.
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -33,8 +33,8 @@ const VERSION_WITHOUT_RANGES: u8 = 1;
 /// Length of a stored cursor without ranges.
 pub const CURSOR_BYTES: usize = 80;
 /// Ranges that a stored cursor has, unless more than these left as anything but delivered. A value
-/// of sled's may have 64 KiB (SLED.md rule 3), and the three numbers of a range have 10 bytes each
-/// at most.
+/// of sled's may have 64 KiB (docs/sled.md rule 3), and the three numbers of a range have 10 bytes
+/// each at most.
 pub const RANGES_MAX: usize = 2048;
 const _: () = assert!(CURSOR_BYTES + RANGES_MAX * 30 < 64 * 1024);
 

@@ -19,8 +19,8 @@ use crate::{
 
 const VERSION: u8 = 1;
 const VERSION_OF_DEAD: u8 = 2;
-/// What is kept of an error: the host may say any amount, and no value may be large (SLED.md rule
-/// 3).
+/// What is kept of an error: the host may say any amount, and no value may be large (docs/sled.md
+/// rule 3).
 const ERROR_BYTES_MAX: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ use crate::{
 pub const GONE_LETTERS: u8 = 4;
 
 const VERSION: u8 = 1;
-/// At most 20 bytes each (SLED.md rule 3).
+/// At most 20 bytes each (docs/sled.md rule 3).
 const RANGES_MAX: usize = 3_000;
 
 /// Of one queue, by number.
@@ -140,6 +140,6 @@ mod tests {
         assert!(gone.holds(2));
         let far = (u64::MAX - 1 - 2 * RANGES_MAX as u64..u64::MAX).step_by(2);
         far.for_each(|number| gone.insert(number));
-        assert!(gone.encode(QUEUE).len() < 64 * 1024, "SLED.md rule 3");
+        assert!(gone.encode(QUEUE).len() < 64 * 1024, "docs/sled.md rule 3");
     }
 }

@@ -216,9 +216,9 @@ impl Directory {
         Ok(into)
     }
 
-    /// Removes what a compaction leaves: the old generation once `CURRENT` names the new one, else the
-    /// new one. Does nothing if there was no compaction. Not to be called while it is in doubt what
-    /// `CURRENT` names.
+    /// Removes what a compaction leaves: the old generation once `CURRENT` names the new one, else
+    /// the new one. Does nothing if there was no compaction. Not to be called while it is in doubt
+    /// what `CURRENT` names.
     pub fn end_compaction(&self) -> Result<(), OpenError> {
         let Some(text) = self.text(COMPACTION)? else {
             return Ok(());
@@ -240,8 +240,8 @@ impl Directory {
         folder.sync()
     }
 
-    /// Takes a compaction back: `of` is the one in use, as it was. If this fails it is in doubt which
-    /// one `CURRENT` will name after a crash, and both are left.
+    /// Takes a compaction back: `of` is the one in use, as it was. If this fails it is in doubt
+    /// which one `CURRENT` will name after a crash, and both are left.
     pub fn abandon_compaction(&self, of: &str) -> Result<(), OpenError> {
         self.set_current(of)?;
         self.end_compaction()

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Queues that a record lists at most after a rename, lest it outgrow what one value may be
-/// (SLED.md rule 3).
+/// (docs/sled.md rule 3).
 const QUEUES_MAX: usize = 3000;
 
 impl Committer {

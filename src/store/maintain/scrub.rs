@@ -1,6 +1,6 @@
-//! Scrubbing: a hint that could not be read is skipped if it does not. Only the commit thread does this, after reading it twice
-//! itself and looking for it in the log: sled drops records at recovery that are still there
-//! (SLED.md rule 10).
+//! Scrubbing: a hint that could not be read is skipped if it does not. Only the commit thread does
+//! this, after reading it twice itself and looking for it in the log: sled drops records at
+//! recovery that are still there (docs/sled.md rule 10).
 
 use std::sync::Arc;
 

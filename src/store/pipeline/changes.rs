@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// SLED.md rule 3: 16 of them, with their keys, stay below a quarter of a segment.
+/// docs/sled.md rule 3: 16 of them, with their keys, stay below a quarter of a segment.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// An index page holds up to 256 keys; these stay below a quarter of a segment too.
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
@@ -50,8 +50,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Bytes that will be handed to the engine for rows. As in trimming, a removal counts as its key
-    /// and the value that it removes: sled rewrites the pages around it.
+    /// Bytes that will be handed to the engine for rows. As in trimming, a removal counts as its
+    /// key and the value that it removes: sled rewrites the pages around it.
     pub fn row_bytes(&self) -> usize {
         self.row_bytes.get()
     }

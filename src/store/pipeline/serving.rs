@@ -59,8 +59,8 @@ impl Shared {
         }
     }
 
-    /// SLED.md rules 8 and 9: after a storage error nothing more is accepted, and whoever waits
-    /// learns that the outcome is unknown. The first cause stays; only steps from "failed" to
+    /// docs/sled.md rules 8 and 9: after a storage error nothing more is accepted, and whoever
+    /// waits learns that the outcome is unknown. The first cause stays; only steps from "failed" to
     /// "directory gone" and to "restart required" are taken after it.
     pub fn fail(&self, health: Health) {
         self.fail_as(health, false);

@@ -31,8 +31,8 @@ impl Shortage {
 }
 
 impl Space {
-    /// SLED.md rule 8: after ENOSPC sled cannot even delete, so hints are refused while there is
-    /// still room to drain.
+    /// docs/sled.md rule 8: after ENOSPC sled cannot even delete, so hints are refused while there
+    /// is still room to drain.
     pub fn shortage(&self) -> Option<Shortage> {
         if self.reserve_bytes == 0 {
             return None;

@@ -70,7 +70,7 @@ impl Reader {
             return Ok(Peek::Empty);
         };
         let engine = shared.engine()?;
-        // SLED.md rule 10: a damaged file may make a read panic.
+        // docs/sled.md rule 10: a damaged file may make a read panic.
         let read = catch_unwind(AssertUnwindSafe(|| {
             self.read(shared, &engine, &stretch, limits)
         }));

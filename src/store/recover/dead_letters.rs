@@ -275,8 +275,8 @@ pub fn find(engine: &Engine, record: &NodeRecord) -> table::Result<FoundLetters>
     Ok(found)
 }
 
-/// The keys of what is known of queues that no node lists any more: none of their dead letters comes
-/// back with a rebuild.
+/// The keys of what is known of queues that no node lists any more: none of their dead letters
+/// comes back with a rebuild.
 pub fn unlisted<'a>(
     engine: &Engine,
     records: impl Iterator<Item = &'a NodeRecord>,

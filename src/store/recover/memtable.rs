@@ -59,8 +59,8 @@ struct Groups {
     missing: Vec<RangeInclusive<u64>>,
 }
 
-/// Flushes all that WAL records hold, durably. `is_clean` says that the store was shut down, so that
-/// nothing was lost.
+/// Flushes all that WAL records hold, durably. `is_clean` says that the store was shut down, so
+/// that nothing was lost.
 pub fn flush_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<Found, OpenError> {
     let failed = |error| classify(path, error, "read or write");
     let mut damage = Vec::new();

@@ -29,8 +29,8 @@ use crate::{
 };
 
 /// Opens the engine and finds out what is there; `served` says whether a store was open there
-/// before. SLED.md rule 10: a damaged file may make the engine panic, when it opens or at the first
-/// reads.
+/// before. docs/sled.md rule 10: a damaged file may make the engine panic, when it opens or at the
+/// first reads.
 pub fn guarded_open(
     config: &Config,
     path: &Path,

@@ -1,9 +1,10 @@
 //! What an open finds on disk: nodes, queues, cursors, tails; checked against `CLEAN` where there
 //! is one.
 //!
-//! sled may have lost records without a word (SLED.md rule 10), so nothing found is taken on trust:
-//! a queue that no node lists is adopted, a cursor that does not read is rebuilt from the blocks, a
-//! tail that `CLEAN` knows better is marked so that replay finds and reports what is missing.
+//! sled may have lost records without a word (docs/sled.md rule 10), so nothing found is taken on
+//! trust: a queue that no node lists is adopted, a cursor that does not read is rebuilt from the
+//! blocks, a tail that `CLEAN` knows better is marked so that replay finds and reports what is
+//! missing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

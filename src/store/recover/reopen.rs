@@ -1,8 +1,8 @@
 //! Reopening a failed store within the process: drop sled, open it again, go on.
 //!
-//! SLED.md rule 8: after one failed write every later one fails until the database is dropped and
-//! opened again. What was not durable then is gone and its writers were told "unknown", so this is
-//! an unclean stop: queues are closed, new hints start new ones, and what was delivered but not
+//! docs/sled.md rule 8: after one failed write every later one fails until the database is dropped
+//! and opened again. What was not durable then is gone and its writers were told "unknown", so this
+//! is an unclean stop: queues are closed, new hints start new ones, and what was delivered but not
 //! durably acknowledged is delivered again.
 
 use std::{
@@ -41,8 +41,8 @@ use crate::{
 /// not flap.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
-/// How long an attempt waits for a compaction under way. What the compaction asks of the commit thread
-/// meanwhile is refused after it.
+/// How long an attempt waits for a compaction under way. What the compaction asks of the commit
+/// thread meanwhile is refused after it.
 const COMPACTION_ENDS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A disk that damages a store more often than this is not worth filling with what was moved aside.

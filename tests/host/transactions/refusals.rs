@@ -153,7 +153,7 @@ async fn the_limits_are_those_that_the_errors_name() {
         read.contains("rows that were read: 10001 is over the limit of 10000"),
         "{read}"
     );
-    // SLED.md rule 3: the largest values make no blobs, however they come to lie.
+    // docs/sled.md rule 3: the largest values make no blobs, however they come to lie.
     for round in 0..12_u8 {
         let mut batch = RowBatch::new();
         for number in 0..15_u8 {
@@ -229,7 +229,7 @@ async fn below_the_reserve_only_what_makes_room_goes_on() {
     host.close().await;
 }
 
-/// SLED.md rule 2: what goes costs the log as much as what comes.
+/// docs/sled.md rule 2: what goes costs the log as much as what comes.
 #[tokio::test]
 async fn a_removed_row_counts_with_its_value() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! Unclean stops: a child is killed at a step of dead-lettering, sending on, discarding or losing, or of
-//! storing what leaves at once or copies that never were hints, and what it left is looked at.
+//! Unclean stops: a child is killed at a step of dead-lettering, sending on, discarding or losing,
+//! or of storing what leaves at once or copies that never were hints, and what it left is looked
+//! at.
 //!
 //! The child tells of each thing before and after it does it. Afterwards every hint that it told of
 //! as answered must be in exactly one of these: pending, a dead letter, in the loss journal,

@@ -1,5 +1,5 @@
-//! Dead letters and the loss journal outlive what a disk does to them: what is intact is found, what
-//! is not is reported, and nothing is left behind that nobody looks at.
+//! Dead letters and the loss journal outlive what a disk does to them: what is intact is found,
+//! what is not is reported, and nothing is left behind that nobody looks at.
 
 use std::{fs, path::Path};
 

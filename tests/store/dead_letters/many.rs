@@ -105,8 +105,8 @@ async fn with_long_letters() -> (TempDir, HintedHandoff<Bytes>) {
     (dir, handoff)
 }
 
-/// What is handed over between two fsyncs is bounded (SLED.md rule 2), and what goes costs the log
-/// as much as what comes.
+/// What is handed over between two fsyncs is bounded (docs/sled.md rule 2), and what goes costs the
+/// log as much as what comes.
 fn check_groups(before: &StoreStats, after: &StoreStats, groups_min: u64) {
     let groups = after.groups - before.groups;
     assert!(groups >= groups_min, "{groups} groups");

@@ -1,5 +1,5 @@
-//! Dead letters and the loss journal after a removal or dead-lettering that was cut short, a rebuild and a
-//! salvage.
+//! Dead letters and the loss journal after a removal or dead-lettering that was cut short, a
+//! rebuild and a salvage.
 
 use std::{fs, path::Path};
 

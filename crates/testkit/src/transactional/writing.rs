@@ -365,8 +365,8 @@ impl Session {
         }
     }
 
-    /// What makes sled destroy a database at a power cut (SLED.md rules 2 to 4): many large rows
-    /// past the commit thread.
+    /// What makes sled destroy a database at a power cut (docs/sled.md rules 2 to 4): many large
+    /// rows past the commit thread.
     pub fn write_directly(&self) -> Result<(), Failure> {
         let mut random = self.random(102);
         while self.goes_on() {

@@ -1,5 +1,5 @@
-//! Going on with the copy of a generation: what the commit thread does of a compaction, while writers
-//! wait.
+//! Going on with the copy of a generation: what the commit thread does of a compaction, while
+//! writers wait.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -1,5 +1,5 @@
-//! Giving space back: sled's log never shrinks (SLED.md rule 12), so a store whose log is mostly
-//! empty is compacted, into the next generation, while it goes on.
+//! Giving space back: sled's log never shrinks (docs/sled.md rule 12), so a store whose log is
+//! mostly empty is compacted, into the next generation, while it goes on.
 //!
 //! This is the thread that does it. It looks now and then whether that is worth it (`when.rs`);
 //! makes the new generation a copy of the one in use, in passes (`copy.rs`), until little is left
