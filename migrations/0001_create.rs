@@ -1,13 +1,14 @@
 //! Step 1: the first bytes of a store.
 //!
 //! `hh/meta` gets `store` (128 random bits) and `next_queue` (u64 BE, starts at 1), each followed
-//! by the CRC32C (u32 BE) of its key and value; `hh/nodes` and `hh/hints` are made empty. Frozen:
-//! never edit a step that was released.
+//! by the CRC32C (u32 BE) of its key and value; `hh/nodes`, `hh/hints` and `hh/losses` are made
+//! empty. Frozen: never edit a step that was released.
 
 /// Safe to run again after a crash in the middle: what is there already stays.
 pub fn run(db: &sled::Db, store_id: [u8; 16]) -> sled::Result<()> {
     db.open_tree("hh/nodes")?;
     db.open_tree("hh/hints")?;
+    db.open_tree("hh/losses")?;
     let meta = db.open_tree("hh/meta")?;
     for (key, value) in [
         ("store", store_id.to_vec()),

@@ -1,5 +1,5 @@
-//! A cursor that reads is what would be written, but for its version and for numbers in more bytes
-//! than they need, and reads under no other key.
+//! A cursor that reads is what would be written, but for numbers in more bytes than they need, and
+//! reads under no other key.
 
 #![no_main]
 

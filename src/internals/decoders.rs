@@ -32,7 +32,7 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// A cursor, encoded again, in the newest version.
+/// A cursor, encoded again.
 ///
 /// # Errors
 /// Why it was refused.
@@ -41,7 +41,7 @@ pub fn cursor(queue: QueueRef, value: &[u8]) -> Result<Vec<u8>, String> {
     Ok(cursor.encode(queue))
 }
 
-/// A node's record, encoded again in the newest version: queues in use first, retired ones behind
+/// A node's record, encoded again: queues in use first, retired ones behind
 /// them, then those with dead letters.
 ///
 /// # Errors

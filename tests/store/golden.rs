@@ -1,6 +1,5 @@
 //! The bytes on disk are the documented ones: what the store writes is held against fixtures that
-//! were made from the documents alone (`tests/golden/make.py`), and what an earlier release wrote
-//! still reads. `migration.rs` is about whole stores.
+//! were made from the documents alone (`tests/golden/make.py`), and what they hold reads.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -42,7 +41,7 @@ fn records(name: &str) -> Records {
     records.collect()
 }
 
-/// The hints of `schema2.txt`; schema 3 writes the same but for its number.
+/// The hints of `store.txt`.
 fn nine_hints(dir: &Path) -> Store {
     let store = open(dir);
     let letter = |number: u64| char::from(96 + number as u8);
@@ -96,17 +95,16 @@ fn the_store_writes_the_documented_bytes() {
 
     let clean = fs::read(generation(dir.path()).join("CLEAN")).unwrap();
     behind_its_back(dir.path(), |db| {
-        let mut documented = records("schema2.txt");
+        let documented = records("store.txt");
         assert_eq!(documented.len(), 18);
-        let schema = records("schema3_mixed.txt").remove("hh/meta schema");
-        documented.insert("hh/meta schema".to_owned(), schema.unwrap());
         for (name, (key, value)) in documented {
             let found = match name.split_once(' ').unwrap() {
                 ("file", _) => {
-                    // It is what schema 2 wrote, with the store that it is of.
-                    let (named, rest) = clean.split_at(8 + 16);
-                    assert_eq!(named, [&b"HHCLEAN3"[..], &id.0].concat());
-                    decoders::checksum_again(&[], &[&b"HHCLEAN2"[..], rest].concat())
+                    // It names the store, which has an id of its own.
+                    let (magic, rest) = clean.split_at(8);
+                    let rest = rest.strip_prefix(&id.0).unwrap();
+                    let named = [magic, &value[8..24], rest].concat();
+                    decoders::checksum_again(&[], &named)
                 }
                 (tree, _) => db
                     .open_tree(tree)
@@ -146,7 +144,7 @@ fn padding_keys_are_written_where_they_are_documented_and_read_past() {
         append(&store, NODE, noise(bytes, number));
     }
     store.close().unwrap();
-    let documented = records("schema2_padding.txt");
+    let documented = records("padding.txt");
     behind_its_back(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
         let rows = hints.iter().map(Result::unwrap);
@@ -156,7 +154,7 @@ fn padding_keys_are_written_where_they_are_documented_and_read_past() {
         assert_eq!(Vec::from_iter(empty.map(|(key, _)| key.to_vec())), wanted);
     });
 
-    let mut both = records("schema2.txt");
+    let mut both = records("store.txt");
     both.extend(documented);
     let dir = tempfile::tempdir().unwrap();
     store_of(dir.path(), &both, |_| true).close().unwrap();
@@ -189,7 +187,7 @@ fn store_of(dir: &Path, records: &Records, wanted: impl Fn(&str) -> bool) -> Sto
 #[test]
 fn the_store_reads_the_documented_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let store = store_of(dir.path(), &records("schema2.txt"), |_| true);
+    let store = store_of(dir.path(), &records("store.txt"), |_| true);
     assert_eq!(store.stats().damage, []);
     let found = hints(&store, NODE);
     let seen: Vec<_> = found
@@ -237,7 +235,7 @@ fn the_store_reads_the_documented_bytes() {
         .unwrap();
     store.close().unwrap();
     behind_its_back(dir.path(), |db| {
-        let (pointer, _) = &records("schema2.txt")["hh/hints letter 6"];
+        let (pointer, _) = &records("store.txt")["hh/hints letter 6"];
         let hints = db.open_tree("hh/hints").unwrap();
         assert_eq!(hints.get(pointer).unwrap(), None);
     });
@@ -246,7 +244,7 @@ fn the_store_reads_the_documented_bytes() {
 /// Those that take more to come to than a test of the whole store.
 #[test]
 fn records_read_and_are_written_as_documented() {
-    let documented = records("schema2_more.txt");
+    let documented = records("more.txt");
     assert_eq!(documented.len(), 7);
     for (name, (key, value)) in documented {
         let again = match name.starts_with("record") {
@@ -258,84 +256,24 @@ fn records_read_and_are_written_as_documented() {
 }
 
 #[test]
-fn what_schema_1_wrote_reads_and_is_written_anew_in_the_newest_version_when_it_changes() {
-    let documented = records("schema1.txt");
-    assert_eq!(documented.len(), 7);
-    let (cursor_key, cursor) = &documented["hh/hints cursor"];
-    let (record_key, record) = &documented["hh/nodes record"];
-    assert_eq!((cursor[0], record[0]), (1, 1));
-    for with_cursor in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
-        let wanted = |name: &str| with_cursor || name != "hh/hints cursor";
-        let store = store_of(dir.path(), &documented, wanted);
-        assert_eq!(store.stats().damage, []);
-        let expected = ["cpu,host=a v=1 1", "mem v=2 2"];
-        let left = &expected[usize::from(with_cursor)..];
-        assert_eq!(payloads(&store, NODE), left);
-        let read = hints(&store, NODE).remove(0).hint;
-        assert_eq!(
-            (read.shard.0, read.format, read.enqueued_unix_ms),
-            (7, 0, 1_700_000_000_000)
-        );
-        // Its record is written anew by a new queue, its cursor by a hint that leaves.
-        append(&store, NODE, "a new queue");
-        if with_cursor {
-            dead_letter_at(&store, NODE, 2, "rejected");
-        }
-        store.close().unwrap();
-        behind_its_back(dir.path(), |db| {
-            let schema = db.open_tree("hh/meta").unwrap().get("schema");
-            assert_eq!(schema.unwrap().unwrap()[..4], [0, 0, 0, 3]);
-            let record = db.open_tree("hh/nodes").unwrap().get(record_key);
-            assert_eq!(record.unwrap().unwrap()[0], 2);
-            let hints = db.open_tree("hh/hints").unwrap();
-            if with_cursor {
-                // Its queue is empty now, but for the dead letter.
-                assert_eq!(hints.get(cursor_key).unwrap(), None);
-            }
-        });
-        let store = open(dir.path());
-        assert_eq!(store.stats().damage, []);
-        let dead_lettered = if with_cursor {
-            vec![(2, "mem v=2 2".into())]
-        } else {
-            vec![]
-        };
-        assert_eq!(letters_read(&store, NODE), dead_lettered);
-    }
-    // The same fields in version 3, which has one more pair of counts.
+fn a_compressed_block_that_an_older_zstd_wrote_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let payload =
+        b"weather,location=Seattle temp_max=12.8,temp_min=5.0 1325376000000000000\n".repeat(10);
+    let store = open(dir.path());
+    append(&store, NODE, "what stands in its place");
+    store.close().unwrap();
+    let value = hex(&fixture("zstd_block.hex"));
+    assert_eq!(value[2], 1, "the codec is zstd");
+    assert!(value.len() < payload.len());
     let queue = QueueRef {
         node: NodeId(NODE),
         queue: QueueId(1),
     };
-    let again = decoders::cursor(queue, cursor).unwrap();
-    assert_eq!((again[0], &again[1..60]), (3, &cursor[1..60]));
-    assert_eq!(again[60..76], [0; 16]);
-    assert_eq!(decoders::cursor(queue, &again), Ok(again));
-}
-
-#[test]
-fn a_compressed_block_of_the_first_release_still_reads() {
-    let dir = tempfile::tempdir().unwrap();
-    let payload =
-        b"weather,location=Seattle temp_max=12.8,temp_min=5.0 1325376000000000000\n".repeat(10);
-    open(dir.path()).close().unwrap();
-    let value = hex(&fixture("zstd_block.hex"));
-    assert_eq!(value[2], 1, "the codec is zstd");
-    assert!(value.len() < payload.len());
-    let (record_key, record) = records("schema1.txt").remove("hh/nodes record").unwrap();
-    let (block_key, _) = records("schema1.txt")
-        .remove("hh/hints first block")
-        .unwrap();
     behind_its_back(dir.path(), |db| {
-        db.open_tree("hh/nodes")
-            .unwrap()
-            .insert(record_key, record)
-            .unwrap();
-        db.open_tree("hh/hints")
-            .unwrap()
-            .insert(block_key, value)
-            .unwrap();
+        let hints = db.open_tree("hh/hints").unwrap();
+        let replaced = hints.insert(queue.chunk_key(Sequence(1), 0), value);
+        assert!(replaced.unwrap().is_some());
     });
     fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
     assert_eq!(payloads(&open(dir.path()), NODE), [payload]);
@@ -343,7 +281,7 @@ fn a_compressed_block_of_the_first_release_still_reads() {
 
 #[test]
 fn a_wal_record_is_the_documented_bytes_and_is_flushed_at_open() {
-    let documented = records("schema3_mixed.txt");
+    let documented = records("wal.txt");
     let (group_key, group) = &documented["hh/hints WAL record"];
     let again = decoders::wal_record(Sequence(7), &[group]).unwrap();
     assert_eq!(again, std::slice::from_ref(group));
@@ -370,7 +308,7 @@ fn a_wal_record_is_the_documented_bytes_and_is_flushed_at_open() {
 
 #[test]
 fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
-    let mut documented = records("schema3_writes.txt");
+    let mut documented = records("writes.txt");
     let more = documented.split_off("more");
     assert_eq!((documented.len(), more.len()), (5, 2));
     let write = |counter| WriteId {
@@ -386,7 +324,7 @@ fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
     let first = of_write(1, "cpu,host=a v=1 1");
     try_append(&store, NODE, vec![first]).remove(0).unwrap();
     let letter = dead_letter_at(&store, NODE, 1, "rejected");
-    let letter_block = records("schema3_writes.txt").remove("hh/hints letter block 1");
+    let letter_block = records("writes.txt").remove("hh/hints letter block 1");
     // The letter's block is trimmed once it was sent on.
     let id = HintId {
         store: store.id(),
@@ -457,7 +395,7 @@ fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
 
 #[test]
 fn lifetimes_are_the_documented_bytes_wherever_a_hint_stands() {
-    let documented = records("schema3_lifetimes.txt");
+    let documented = records("lifetimes.txt");
     let hour = Hint {
         lifetime_ms: Some(3_600_000),
         ..common::hint(7, "cpu,host=a v=1 1")
@@ -509,9 +447,7 @@ fn lifetimes_are_the_documented_bytes_wherever_a_hint_stands() {
 
 #[test]
 fn clocks_that_were_wrong_are_the_documented_bytes() {
-    let (key, value) = records("schema3_clock.txt")
-        .remove("hh/meta clock")
-        .unwrap();
+    let (key, value) = records("clock.txt").remove("hh/meta clock").unwrap();
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).close().unwrap();
     behind_its_back(dir.path(), |db| {
@@ -535,7 +471,7 @@ fn clocks_that_were_wrong_are_the_documented_bytes() {
 
 #[test]
 fn members_and_nodes_that_leave_are_the_documented_bytes() {
-    let documented = records("schema3_members.txt");
+    let documented = records("members.txt");
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     append(&store, NODE, "v=1");

@@ -14,7 +14,6 @@ mod golden;
 mod group_commit;
 mod log_bound;
 mod mid_block_ack;
-mod migration;
 mod not_stored;
 mod numbering;
 mod rebuild;

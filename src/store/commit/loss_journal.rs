@@ -12,9 +12,8 @@
 //!                  see `gone_letters.rs`
 //! ```
 //! Each value: version u8 = 1, the fields in postcard's encoding, CRC32C over key and all before it
-//! u32. An entry of copies that were not stored, which have no queue, has version 2. The order of
-//! the fields of [`OfQueue`], [`NotStoredRecord`], [`LostOfQueue`], [`NotStoredOfNode`] and
-//! [`Folded`], and of the variants of [`LossReason`], is part of the format.
+//! u32. The order of the fields of [`Loss`], [`LostOfQueue`], [`NotStoredOfNode`] and [`Folded`],
+//! and of the variants of [`LossReason`], is part of the format.
 //!
 //! Entries are kept up to a number; beyond it the oldest is folded into a range of its queue, or a
 //! sum of its node, and into sums by reason, in the same step that adds the newest. The ranges and
@@ -31,7 +30,7 @@ use crate::{
         format::{
             checksum::{DecodeError, decode_record, encode_record},
             gone_letters::GONE_LETTERS,
-            loss::{Loss, Losses, LostOfQueue, LostRange, NotStoredOfNode},
+            loss::{Loss, Losses, LostOfQueue, NotStoredOfNode},
             reasons::LossReason,
         },
     },
@@ -40,8 +39,6 @@ use crate::{
 use serde::{Deserialize, Serialize};
 
 const VERSION: u8 = 1;
-/// Of an entry of copies that were not stored.
-const VERSION_NOT_STORED: u8 = 2;
 const FOLDED: u8 = 0;
 const ENTRY: u8 = 1;
 const RANGE: u8 = 2;
@@ -60,29 +57,6 @@ struct Folded {
     /// Of queues below the first the range may be forgotten; the second is the newest index in any
     /// of these.
     forgotten: Option<(QueueId, u64)>,
-}
-
-/// An entry of hints.
-#[derive(Serialize, Deserialize)]
-struct OfQueue {
-    node: NodeId,
-    shard: Option<ShardId>,
-    place: LostRange,
-    amount: Amount,
-    reason: LossReason,
-    since_unix_ms: u64,
-    until_unix_ms: u64,
-    redriven_from: Vec<(QueueId, Sequence)>,
-}
-
-/// An entry of copies that were not stored.
-#[derive(Serialize, Deserialize)]
-struct NotStoredRecord {
-    node: NodeId,
-    shard: Option<ShardId>,
-    amount: Amount,
-    since_unix_ms: u64,
-    until_unix_ms: u64,
 }
 
 /// What tells entries apart that do not grow into one.
@@ -145,65 +119,10 @@ impl LossRecord {
 }
 
 fn read_entry(key: &[u8], value: &[u8]) -> Result<Loss, DecodeError> {
-    if value.first() == Some(&VERSION_NOT_STORED) {
-        let it: NotStoredRecord = decode_record(key, VERSION_NOT_STORED, value)?;
-        return Ok(Loss {
-            node: it.node,
-            shard: it.shard,
-            place: None,
-            amount: it.amount,
-            reason: LossReason::NotStored,
-            since_unix_ms: it.since_unix_ms,
-            until_unix_ms: it.until_unix_ms,
-            redriven_from: Vec::new(),
-        });
-    }
-    let it: OfQueue = decode_record(key, VERSION, value)?;
-    Ok(Loss {
-        node: it.node,
-        shard: it.shard,
-        place: Some(it.place),
-        amount: it.amount,
-        reason: it.reason,
-        since_unix_ms: it.since_unix_ms,
-        until_unix_ms: it.until_unix_ms,
-        redriven_from: it.redriven_from,
-    })
-}
-
-fn encode_entry(key: &[u8], loss: &Loss) -> Vec<u8> {
-    let Loss {
-        node,
-        shard,
-        amount,
-        since_unix_ms,
-        until_unix_ms,
-        ..
-    } = *loss;
-    match loss.place {
-        Some(place) => {
-            let entry = OfQueue {
-                node,
-                shard,
-                place,
-                amount,
-                reason: loss.reason,
-                since_unix_ms,
-                until_unix_ms,
-                redriven_from: loss.redriven_from.clone(),
-            };
-            encode_record(key, VERSION, &entry)
-        }
-        None => {
-            let entry = NotStoredRecord {
-                node,
-                shard,
-                amount,
-                since_unix_ms,
-                until_unix_ms,
-            };
-            encode_record(key, VERSION_NOT_STORED, &entry)
-        }
+    let loss: Loss = decode_record(key, VERSION, value)?;
+    match loss.place.is_none() == (loss.reason == LossReason::NotStored) {
+        true => Ok(loss),
+        false => Err(DecodeError::Invalid("its place does not fit its reason")),
     }
 }
 
@@ -217,7 +136,7 @@ pub fn is_record(key: &[u8], value: &[u8]) -> bool {
 pub fn encode_again(key: &[u8], value: &[u8]) -> Result<Vec<u8>, DecodeError> {
     Ok(match LossRecord::read(key, value)? {
         LossRecord::Folded(folded) => encode_record(key, VERSION, &folded),
-        LossRecord::Entry(_, loss) => encode_entry(key, &loss),
+        LossRecord::Entry(_, loss) => encode_record(key, VERSION, &loss),
         LossRecord::Range(range) => encode_record(key, VERSION, &range),
         LossRecord::Node(node) => encode_record(key, VERSION, &node),
         LossRecord::NodesForgotten(index) => encode_record(key, VERSION, &index),
@@ -365,7 +284,7 @@ impl Journal {
             }
         };
         let key = key(ENTRY, index);
-        let value = encode_entry(&key, &loss);
+        let value = encode_record(&key, VERSION, &loss);
         writes.insert(IVec::from(&key), Some(value.into()));
         if grows {
             if self.open.len() >= OPEN {

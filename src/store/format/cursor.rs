@@ -1,7 +1,7 @@
 //! The cursor of a queue: everything below it is gone, and so is what its ranges name above it.
 //!
 //! ```text
-//! version u8 = 3 | reserved u8 = 0 | ranges u16
+//! version u8 = 1 | reserved u8 = 0 | ranges u16
 //! next sequence u64
 //! delivered hints u64, bytes u64 | dead hints u64, bytes u64
 //! lost hints u64, bytes u64 | withdrawn hints u64, bytes u64
@@ -11,8 +11,7 @@
 //! CRC32C over key and all of the above u32
 //! ```
 //! All else big endian; 80 bytes and the ranges. The counts are of all that left, the ranges
-//! included. Version 2 is the same without what was withdrawn, and version 1, which schema 1 wrote,
-//! without ranges either. Both are read still.
+//! included.
 
 use std::sync::Arc;
 
@@ -27,9 +26,7 @@ use crate::{
     types::{Amount, Sequence},
 };
 
-const VERSION: u8 = 3;
-const VERSION_WITHOUT_WITHDRAWN: u8 = 2;
-const VERSION_WITHOUT_RANGES: u8 = 1;
+const VERSION: u8 = 1;
 /// Length of a stored cursor without ranges.
 pub const CURSOR_BYTES: usize = 80;
 /// Ranges that a stored cursor has, unless more than these left as anything but delivered. A value
@@ -263,12 +260,12 @@ impl Cursor {
     pub fn decode(queue: QueueRef, value: &[u8]) -> Result<Self, DecodeError> {
         let mut bytes = without_checksum(&queue.cursor_key(), value)?;
         let version = bytes.try_get_u8()?;
-        if !(VERSION_WITHOUT_RANGES..=VERSION).contains(&version) {
+        if version != VERSION {
             return Err(DecodeError::Version(version));
         }
         let reserved = bytes.try_get_u8()?;
         let ranges = bytes.try_get_u16()?;
-        if reserved != 0 || (version == VERSION_WITHOUT_RANGES && ranges != 0) {
+        if reserved != 0 {
             return Err(DecodeError::Invalid("a reserved field is not 0"));
         }
         let next = Sequence(bytes.try_get_u64()?);
@@ -278,11 +275,7 @@ impl Cursor {
                 bytes: bytes.try_get_u64()?,
             })
         };
-        let (delivered, dead, lost) = (amount()?, amount()?, amount()?);
-        let withdrawn = match version > VERSION_WITHOUT_WITHDRAWN {
-            true => amount()?,
-            false => Amount::default(),
-        };
+        let (delivered, dead, lost, withdrawn) = (amount()?, amount()?, amount()?, amount()?);
         let above = decode_ranges(&mut bytes, next, ranges)?;
         if next.0 == 0 || !bytes.is_empty() {
             return Err(DecodeError::Invalid("a field is out of range"));

@@ -1,10 +1,9 @@
 //! What is known of a hint that is, or was, a dead letter. Its payload stands beside it, in a block
 //! of its own (`block.rs`).
 //!
-//! Value under the key of `keys.rs`: version u8 = 2 and the fields of [`Dead`], or, of one that was
-//! sent on, version u8 = 1 and the fields of [`Letter`], in postcard's encoding; CRC32C over key
-//! and all before it u32. The order of fields and variants is part of the format. A dead letter of
-//! version 1 is read still; its number is its sequence.
+//! Value under the key of `keys.rs`: version u8 = 1 and the fields of [`Letter`] in postcard's
+//! encoding; CRC32C over key and all before it u32. The order of fields and variants is part of the
+//! format.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +17,6 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
-const VERSION_OF_DEAD: u8 = 2;
 /// What is kept of an error: the host may say any amount, and no value may be large (docs/sled.md
 /// rule 3).
 const ERROR_BYTES_MAX: usize = 4096;
@@ -41,7 +39,6 @@ pub enum Letter {
 pub struct Dead {
     /// Dead letters of its queue are numbered as they come, those that are none any more included;
     /// see `gone_letters.rs`.
-    #[serde(skip)]
     pub number: u64,
     /// The shard it is for.
     pub shard: ShardId,
@@ -73,24 +70,11 @@ impl Dead {
 
 impl Letter {
     pub fn encode(&self, place: Place) -> Vec<u8> {
-        let key = place.letter_key();
-        match self {
-            Letter::Dead(dead) => encode_record(&key, VERSION_OF_DEAD, &(dead.number, dead)),
-            Letter::Redriven { .. } => encode_record(&key, VERSION, self),
-        }
+        encode_record(&place.letter_key(), VERSION, self)
     }
 
     pub fn decode(place: Place, value: &[u8]) -> Result<Letter, DecodeError> {
-        let key = place.letter_key();
-        let (number, dead) = match decode_record(&key, VERSION_OF_DEAD, value) {
-            Ok(numbered) => numbered,
-            Err(DecodeError::Version(VERSION)) => match decode_record(&key, VERSION, value)? {
-                Letter::Dead(dead) => (place.sequence.0, dead),
-                redriven => return Ok(redriven),
-            },
-            Err(error) => return Err(error),
-        };
-        Ok(Letter::Dead(Dead { number, ..dead }))
+        decode_record(&place.letter_key(), VERSION, value)
     }
 
     /// How it is a dead letter, if it is one.
@@ -152,12 +136,12 @@ mod tests {
     #[test]
     fn what_claims_more_than_it_holds_and_what_is_no_letter_is_refused() {
         let key = PLACE.letter_key();
-        let endless = [VERSION, 0, 1, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, b'x'];
+        let endless = [VERSION, 0, 1, 1, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, b'x'];
         let unknown_variant = [VERSION, 2, 1, 1];
-        let unknown_reason = [VERSION, 0, 1, 1, 3, 0, 0, 0, 0];
-        let no_text = [VERSION, 0, 1, 1, 0, 1, 0xff, 0, 0, 0];
+        let unknown_reason = [VERSION, 0, 1, 1, 1, 3, 0, 0, 0, 0];
+        let no_text = [VERSION, 0, 1, 1, 1, 0, 1, 0xff, 0, 0, 0];
         let too_long = [VERSION, 1, 1, 1, 1, 1, 0];
-        let newer = [VERSION_OF_DEAD + 1, 1, 1, 1];
+        let newer = [VERSION + 1, 1, 1, 1, 1, 1];
         let refused: [&[u8]; 7] = [
             &endless,
             &unknown_variant,
@@ -171,12 +155,13 @@ mod tests {
             let value = with_checksum(&key, bytes.to_vec());
             assert!(Letter::decode(PLACE, &value).is_err(), "{bytes:?}");
         }
-        let right = with_checksum(&key, vec![VERSION, 1, 1, 1, 1, 1]);
-        assert!(Letter::decode(PLACE, &right).is_ok());
-        // As it was before dead letters had numbers.
-        let unnumbered = with_checksum(&key, vec![VERSION, 0, 1, 1, 0, 0, 7, 0, 0]);
-        let dead = Letter::decode(PLACE, &unnumbered).unwrap().dead().unwrap();
-        assert_eq!((dead.number, dead.cause.attempts), (300, 7));
+        for right in [
+            vec![VERSION, 1, 1, 1, 1, 1],
+            vec![VERSION, 0, 1, 1, 1, 0, 1, b'x', 0, 0, 0],
+        ] {
+            let value = with_checksum(&key, right);
+            assert!(Letter::decode(PLACE, &value).is_ok());
+        }
     }
 
     #[test]

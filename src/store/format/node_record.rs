@@ -2,16 +2,15 @@
 //!
 //! ```text
 //! key    node u64
-//! value  version u8 = 2 | state u8 (0 active, 1 removed) | flags u8 (bit 0: paused, bit 1: leaves)
+//! value  version u8 = 1 | state u8 (0 active, 1 removed) | flags u8 (bit 0: paused, bit 1: leaves)
 //!        parked since u64 (unix ms, 0: not parked)
 //!        queues u32 | a queue: node u64, queue u64, life u8 (0 live, 1 retired, 2 has dead
 //!        letters)
 //!        CRC32C over key and all of the above u32
 //! ```
-//! All big endian. Version 1 is the same without flags, parked since, and life 2; schema 1 wrote
-//! it. A retired queue is empty or was removed; it is listed until the last of its keys is trimmed,
-//! so that a crash in between cannot make it look like a queue that lost its record. A queue with
-//! dead letters is listed a second time for them, and stays when it is otherwise gone.
+//! All big endian. A retired queue is empty or was removed; it is listed until the last of its keys
+//! is trimmed, so that a crash in between cannot make it look like a queue that lost its record. A
+//! queue with dead letters is listed a second time for them, and stays when it is otherwise gone.
 
 use bytes::{Buf, BufMut};
 
@@ -23,8 +22,7 @@ use crate::{
     types::{NodeId, QueueId},
 };
 
-const VERSION: u8 = 2;
-const VERSION_BEFORE_DEAD_LETTERS: u8 = 1;
+const VERSION: u8 = 1;
 const PAUSED: u8 = 1;
 const LEAVES: u8 = 2;
 const ENTRY_BYTES: usize = 17;
@@ -76,7 +74,7 @@ impl NodeRecord {
     pub fn decode(node: NodeId, value: &[u8]) -> Result<Self, DecodeError> {
         let mut bytes = without_checksum(&Self::key(node), value)?;
         let version = bytes.try_get_u8()?;
-        if ![VERSION, VERSION_BEFORE_DEAD_LETTERS].contains(&version) {
+        if version != VERSION {
             return Err(DecodeError::Version(version));
         }
         let removed = match bytes.try_get_u8()? {
@@ -84,10 +82,7 @@ impl NodeRecord {
             1 => true,
             _ => return Err(DecodeError::Invalid("its state is unknown")),
         };
-        let (flags, parked_since) = match version {
-            VERSION => (bytes.try_get_u8()?, bytes.try_get_u64()?),
-            _ => (0, 0),
-        };
+        let (flags, parked_since) = (bytes.try_get_u8()?, bytes.try_get_u64()?);
         if flags & !(PAUSED | LEAVES) != 0 {
             return Err(DecodeError::Invalid("a flag is unknown"));
         }
@@ -110,7 +105,7 @@ impl NodeRecord {
             match bytes.try_get_u8()? {
                 0 => record.live.push(queue),
                 1 => record.retired.push(queue),
-                2 if version == VERSION => record.dead.push(queue),
+                2 => record.dead.push(queue),
                 _ => return Err(DecodeError::Invalid("the life of a queue is unknown")),
             }
         }

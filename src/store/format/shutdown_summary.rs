@@ -2,7 +2,7 @@
 //! than it was given.
 //!
 //! ```text
-//! "HHCLEAN3" | store id, 16 bytes | next queue id u64 | queues u32 | queues with dead letters u32
+//! "HHCLEAN1" | store id, 16 bytes | next queue id u64 | queues u32 | queues with dead letters u32
 //! a queue: node u64, queue u64, drained for node u64, next sequence u64,
 //!     payload bytes before it u64,
 //!          cursor u64, payload bytes below it u64, closed u8 (0 no, 1 yes)
@@ -11,10 +11,7 @@
 //!          first sequence u64, last sequence u64 (of what they stand between)
 //! CRC32C over all of the above u32
 //! ```
-//! All big endian. The first node is the one in the queue's keys. "HHCLEAN2" is the same without
-//! the store id. "HHCLEAN1" is that without the second count, without what a queue is drained for,
-//! and without dead letters; schema 1 wrote it, where a queue had the node in its keys and nothing
-//! was a dead letter.
+//! All big endian. The first node is the one in the queue's keys.
 //!
 //! A summary that names another store tells nothing of this one: a directory may have been
 //! exchanged under the one that wrote it.
@@ -30,17 +27,14 @@ use crate::{
     types::{Amount, NodeId, QueueId, Sequence, StoreId},
 };
 
-const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN3");
-const MAGIC_WITHOUT_STORE: u64 = u64::from_be_bytes(*b"HHCLEAN2");
-const MAGIC_OF_SCHEMA_1: u64 = u64::from_be_bytes(*b"HHCLEAN1");
+const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN1");
 const QUEUE_BYTES: u64 = 57;
-const QUEUE_BYTES_OF_SCHEMA_1: u64 = 49;
 const LETTERS_BYTES: u64 = 56;
 
 /// All that a clean shutdown knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// Whose it is; `None` where an older version wrote it.
+    /// Whose it is; `None`, on disk 0, of a store that is being made.
     pub store: Option<StoreId>,
     /// No queue id from here on was given out. Queues that are gone leave no other trace of theirs.
     pub next_queue: u64,
@@ -107,13 +101,8 @@ fn count(entries: usize) -> u32 {
 
 pub fn encode(summary: &Summary) -> Vec<u8> {
     let mut bytes = Vec::new();
-    match summary.store {
-        Some(store) => {
-            bytes.put_u64(MAGIC);
-            bytes.put_slice(&store.0);
-        }
-        None => bytes.put_u64(MAGIC_WITHOUT_STORE),
-    }
+    bytes.put_u64(MAGIC);
+    bytes.put_slice(&summary.store.map_or([0; 16], |store| store.0));
     bytes.put_u64(summary.next_queue);
     bytes.put_u32(count(summary.queues.len()));
     bytes.put_u32(count(summary.letters.len()));
@@ -141,28 +130,21 @@ pub fn encode(summary: &Summary) -> Vec<u8> {
 
 pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
     let mut bytes = without_checksum(&[], file)?;
-    let magic = bytes.try_get_u64()?;
-    let store = match magic {
-        MAGIC => Some(StoreId(bytes.try_get_u128()?.to_be_bytes())),
-        MAGIC_WITHOUT_STORE | MAGIC_OF_SCHEMA_1 => None,
-        _ => return Err(DecodeError::Invalid("it does not start with HHCLEAN")),
-    };
-    let is_schema_1 = magic == MAGIC_OF_SCHEMA_1;
+    if bytes.try_get_u64()? != MAGIC {
+        return Err(DecodeError::Invalid("it does not start with HHCLEAN1"));
+    }
+    let store = bytes.try_get_u128()?.to_be_bytes();
     let next_queue = bytes.try_get_u64()?;
-    let queues = bytes.try_get_u32()?;
-    let (letters, queue_bytes) = match is_schema_1 {
-        true => (0, QUEUE_BYTES_OF_SCHEMA_1),
-        false => (bytes.try_get_u32()?, QUEUE_BYTES),
-    };
-    let wanted = u64::from(queues) * queue_bytes + u64::from(letters) * LETTERS_BYTES;
+    let (queues, letters) = (bytes.try_get_u32()?, bytes.try_get_u32()?);
+    let wanted = u64::from(queues) * QUEUE_BYTES + u64::from(letters) * LETTERS_BYTES;
     if wanted != bytes.len() as u64 {
         return Err(DecodeError::Invalid("its length does not fit its queues"));
     }
-    let queues = (0..queues).map(|_| decode_queue(&mut bytes, is_schema_1));
+    let queues = (0..queues).map(|_| decode_queue(&mut bytes));
     let queues = queues.collect::<Result<_, _>>()?;
     let letters = (0..letters).map(|_| decode_letters(&mut bytes));
     Ok(Summary {
-        store,
+        store: (store != [0; 16]).then_some(StoreId(store)),
         next_queue,
         queues,
         letters: letters.collect::<Result<_, _>>()?,
@@ -176,14 +158,10 @@ fn decode_at(bytes: &mut &[u8]) -> Result<QueueRef, DecodeError> {
     })
 }
 
-fn decode_queue(bytes: &mut &[u8], is_schema_1: bool) -> Result<CleanQueue, DecodeError> {
-    let queue = decode_at(bytes)?;
+fn decode_queue(bytes: &mut &[u8]) -> Result<CleanQueue, DecodeError> {
     Ok(CleanQueue {
-        queue,
-        node: match is_schema_1 {
-            true => queue.node,
-            false => NodeId(bytes.try_get_u64()?),
-        },
+        queue: decode_at(bytes)?,
+        node: NodeId(bytes.try_get_u64()?),
         next: Sequence(bytes.try_get_u64()?),
         bytes: bytes.try_get_u64()?,
         cursor: Sequence(bytes.try_get_u64()?),
@@ -243,7 +221,6 @@ mod tests {
             node: NodeId(3),
             tally,
         });
-        // An older version names no store.
         for store in [Some(StoreId([7; 16])), None] {
             let summary = Summary {
                 store,

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::store::{commit::loss_journal::*, engine::generation::Engine};
+use crate::store::{commit::loss_journal::*, engine::generation::Engine, format::loss::LostRange};
 
 fn loss(queue: u64, shard: u64, sequence: u64) -> Loss {
     Loss {
@@ -260,10 +260,13 @@ fn any_flipped_bit_a_cut_and_another_key_are_noticed() {
     };
     let records = [
         (vec![FOLDED], encode_record(&[FOLDED], VERSION, &folded)),
-        (key(ENTRY, 5).to_vec(), encode_entry(&key(ENTRY, 5), &entry)),
+        (
+            key(ENTRY, 5).to_vec(),
+            encode_record(&key(ENTRY, 5), VERSION, &entry),
+        ),
         (
             key(ENTRY, 6).to_vec(),
-            encode_entry(&key(ENTRY, 6), &copies(7, Some(7), 1)),
+            encode_record(&key(ENTRY, 6), VERSION, &copies(7, Some(7), 1)),
         ),
         (
             key(NODE, 7).to_vec(),
