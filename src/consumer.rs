@@ -165,7 +165,7 @@ impl<P: Payload> Consumer<P> {
     /// # Errors
     /// [`HandoffError::Undecodable`] if the next hint does not decode, which stays so until it is
     /// read by another version of the host or made a dead letter by
-    /// [`dead_letter`](Consumer::dead_letter); or why the store does not serve.
+    /// [`make_dead_letter`](Consumer::make_dead_letter); or why the store does not serve.
     pub async fn peek(&mut self, max: usize) -> Result<Vec<PeekedPoints<P>>, HandoffError> {
         if max == 0 {
             return Ok(Vec::new());
@@ -240,13 +240,13 @@ impl<P: Payload> Consumer<P> {
     ///         Ok(letters) => break letters,
     ///         // It would be the next one for ever.
     ///         Err(HandoffError::Undecodable { hint, source, .. }) => {
-    ///             mail.dead_letter(hint, DeadReason::Undecodable, source.to_string()).await?;
+    ///             mail.make_dead_letter(hint, DeadReason::Undecodable, source.to_string()).await?;
     ///         }
     ///         Err(error) => return Err(error.into()),
     ///     }
     /// };
     /// // One that decodes, and will never be taken.
-    /// mail.dead_letter(letters[0].id, DeadReason::Rejected, "there is nobody of that name").await?;
+    /// mail.make_dead_letter(letters[0].id, DeadReason::Rejected, "there is nobody of that name").await?;
     /// assert_eq!(mail.peek(10).await?[0].points, "to ada");
     /// let dead = handoff.dead_letters(MAIL, None, 10).await?;
     /// assert_eq!(dead[0].error, "there is nobody of that name");
@@ -259,7 +259,7 @@ impl<P: Payload> Consumer<P> {
     /// [`HandoffError::NotNext`] if `head` is not the next hint that [`peek`](Consumer::peek) would
     /// see, or why the store does not serve. With [`HandoffError::Storage`] it may come into effect
     /// all the same.
-    pub async fn dead_letter(
+    pub async fn make_dead_letter(
         &mut self,
         head: HintId,
         reason: DeadReason,
@@ -307,22 +307,23 @@ impl<P: Payload> Consumer<P> {
         }
     }
 
-    /// [`dead_letter`](Consumer::dead_letter) for a thread that does not drive a tokio runtime.
-    /// Blocks it.
+    /// [`make_dead_letter`](Consumer::make_dead_letter) for a thread that does not drive a tokio
+    /// runtime. Blocks it.
     ///
     /// # Errors
-    /// As `dead_letter`.
+    /// As `make_dead_letter`.
     ///
     /// # Panics
-    /// On a thread that drives a tokio runtime: await `dead_letter` there, or use `spawn_blocking`.
+    /// On a thread that drives a tokio runtime: await `make_dead_letter` there, or use
+    /// `spawn_blocking`.
     #[track_caller]
-    pub fn dead_letter_blocking(
+    pub fn make_dead_letter_blocking(
         &mut self,
         head: HintId,
         reason: DeadReason,
         error: impl Into<String>,
     ) -> Result<(), HandoffError> {
-        block_on(self.dead_letter(head, reason, error))
+        block_on(self.make_dead_letter(head, reason, error))
     }
 
     /// The next hint as it is stored, past what is damaged or too old.

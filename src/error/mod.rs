@@ -251,7 +251,7 @@ pub enum HandoffError {
     },
     /// The next hint cannot be turned back into points here. It is kept.
     #[error(
-        "hint {hint} does not decode; it is kept: run a version of the host that reads it, or make it a dead letter with Consumer::dead_letter"
+        "hint {hint} does not decode; it is kept: run a version of the host that reads it, or make it a dead letter with Consumer::make_dead_letter"
     )]
     #[non_exhaustive]
     Undecodable {

@@ -507,7 +507,7 @@ fn all_of_it_works_from_a_thread_without_a_runtime() {
     };
     let rejected = hinted_handoff::DeadReason::Rejected;
     consumer
-        .dead_letter_blocking(id, rejected, "by hand")
+        .make_dead_letter_blocking(id, rejected, "by hand")
         .unwrap();
     assert!(consumer.peek_blocking(10).unwrap().is_empty());
     let mut batch = hinted_handoff::RowBatch::new();

@@ -183,9 +183,13 @@ fn twins() -> Vec<(&'static str, Call)> {
         ("ack_blocking", |host| {
             drop(host.handoff.consumer(MANUAL).unwrap().ack_blocking(&[]));
         }),
-        ("dead_letter_blocking", |host| {
+        ("make_dead_letter_blocking", |host| {
             let mut consumer = host.handoff.consumer(MANUAL).unwrap();
-            drop(consumer.dead_letter_blocking(id(host), DeadReason::Rejected, "a test says so"));
+            drop(consumer.make_dead_letter_blocking(
+                id(host),
+                DeadReason::Rejected,
+                "a test says so",
+            ));
         }),
         // The last one.
         ("shutdown_blocking", |host| {

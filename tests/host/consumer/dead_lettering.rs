@@ -38,7 +38,7 @@ async fn a_next_hint_that_does_not_decode_is_made_a_dead_letter_and_what_is_behi
         let head = undecodable(&mut consumer).await;
         assert_eq!(head.sequence.0, sequence);
         consumer
-            .dead_letter(head, UNDECODABLE, "no number")
+            .make_dead_letter(head, UNDECODABLE, "no number")
             .await
             .unwrap();
     }
@@ -47,7 +47,7 @@ async fn a_next_hint_that_does_not_decode_is_made_a_dead_letter_and_what_is_behi
         sequence: Sequence(1),
         ..undecodable_or_first(&mut consumer).await
     };
-    let again = consumer.dead_letter(first, UNDECODABLE, "again").await;
+    let again = consumer.make_dead_letter(first, UNDECODABLE, "again").await;
     assert!(is_not_next(again, first));
     let hints = consumer.peek(10).await.unwrap();
     assert_eq!(hints[0].points.0, 3);
@@ -101,12 +101,12 @@ async fn only_the_next_hint_can_be_dead_lettered_and_one_that_decodes_can_be_too
     let hints = consumer.peek(10).await.unwrap();
     let rejected = DeadReason::Rejected;
     let second = consumer
-        .dead_letter(hints[1].id, rejected, "not its turn")
+        .make_dead_letter(hints[1].id, rejected, "not its turn")
         .await;
     assert!(is_not_next(second, hints[1].id));
     assert_eq!(points(&consumer.peek(10).await.unwrap()), ["a", "b", "c"]);
     consumer
-        .dead_letter(hints[0].id, rejected, "no such account")
+        .make_dead_letter(hints[0].id, rejected, "no such account")
         .await
         .unwrap();
     // What was peeked at before is acknowledged from there on.
@@ -116,7 +116,7 @@ async fn only_the_next_hint_can_be_dead_lettered_and_one_that_decodes_can_be_too
     ));
     consumer.ack(&hints[1..]).await.unwrap();
     let gone = consumer
-        .dead_letter(hints[2].id, rejected, "it is gone")
+        .make_dead_letter(hints[2].id, rejected, "it is gone")
         .await;
     assert!(is_not_next(gone, hints[2].id));
     assert_eq!(host.pending(MANUAL), 0);
@@ -137,7 +137,8 @@ async fn dead_lettering_and_an_acknowledgement_of_the_same_hint_do_not_both_succ
             all.ack(&hints)?;
             Ok(())
         });
-        let dead_lettering = consumer.dead_letter(hints[0].id, DeadReason::Rejected, "contended");
+        let dead_lettering =
+            consumer.make_dead_letter(hints[0].id, DeadReason::Rejected, "contended");
         let (acked, dead_lettered) = match number % 2 {
             0 => tokio::join!(acking, dead_lettering),
             _ => {
@@ -170,12 +171,12 @@ async fn a_hint_that_is_held_is_not_the_next_one() {
     let (held, told) = held.unwrap();
     let id = told.await.unwrap().unwrap();
     let refused = consumer
-        .dead_letter(id, DeadReason::Rejected, "too early")
+        .make_dead_letter(id, DeadReason::Rejected, "too early")
         .await;
     assert!(is_not_next(refused, id));
     drop(held);
     consumer
-        .dead_letter(id, DeadReason::Rejected, "in time")
+        .make_dead_letter(id, DeadReason::Rejected, "in time")
         .await
         .unwrap();
     drop(consumer);
@@ -194,7 +195,7 @@ async fn dead_lettering_that_the_store_fails_can_be_tried_again() {
     let hints = consumer.peek(1).await.unwrap();
     handoff.inject(CommitFault::Fail);
     let failed = consumer
-        .dead_letter(hints[0].id, UNDECODABLE, "first")
+        .make_dead_letter(hints[0].id, UNDECODABLE, "first")
         .await;
     assert!(
         matches!(failed, Err(HandoffError::Storage(_))),
@@ -206,7 +207,7 @@ async fn dead_lettering_that_the_store_fails_can_be_tried_again() {
     }
     // What was handed over may have been stored.
     match consumer
-        .dead_letter(hints[0].id, UNDECODABLE, "second")
+        .make_dead_letter(hints[0].id, UNDECODABLE, "second")
         .await
     {
         Ok(()) => {}
