@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::*;
+use super::{sweep::LANES_MAX, *};
 use crate::{config::Config, store::Hint};
 
 const NODE: NodeId = NodeId(1);

@@ -1,5 +1,7 @@
 //! Dead letters: looking at them, sending them on, discarding them.
 
+mod blocking;
+
 use std::{
     collections::VecDeque,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -11,7 +13,6 @@ use tokio::sync::oneshot;
 
 use super::handoff::HintedHandoff;
 use crate::{
-    blocking::block_on,
     error::HandoffError,
     millis,
     payload::{Payload, PayloadError, decode},
@@ -117,25 +118,6 @@ impl<P: Payload> HintedHandoff<P> {
             .collect())
     }
 
-    /// [`dead_letters`](HintedHandoff::dead_letters) for a thread that does not drive a tokio
-    /// runtime. Blocks it.
-    ///
-    /// # Errors
-    /// As `dead_letters`.
-    ///
-    /// # Panics
-    /// On a thread that drives a tokio runtime: await `dead_letters` there, or use
-    /// `spawn_blocking`.
-    #[track_caller]
-    pub fn dead_letters_blocking(
-        &self,
-        node: NodeId,
-        after: Option<HintId>,
-        max: usize,
-    ) -> Result<Vec<DeadLetter>, HandoffError> {
-        block_on(self.dead_letters(node, after, max))
-    }
-
     /// A dead letter with what it holds, whether that decodes here or not.
     ///
     /// # Errors
@@ -158,23 +140,6 @@ impl<P: Payload> HintedHandoff<P> {
         })
     }
 
-    /// [`dead_letter`](HintedHandoff::dead_letter) for a thread that does not drive a tokio
-    /// runtime. Blocks it.
-    ///
-    /// # Errors
-    /// As `dead_letter`.
-    ///
-    /// # Panics
-    /// On a thread that drives a tokio runtime: await `dead_letter` there, or use `spawn_blocking`.
-    #[track_caller]
-    pub fn dead_letter_blocking(
-        &self,
-        node: NodeId,
-        id: HintId,
-    ) -> Result<DeadLetterContent<P>, HandoffError> {
-        block_on(self.dead_letter(node, id))
-    }
-
     /// Sends a dead letter on: it becomes the last hint of its node's queue, under a new id, which
     /// is returned once that is durable. It is stamped with the time of now, and keeps the id that
     /// it had first as `redriven_from`.
@@ -193,19 +158,6 @@ impl<P: Payload> HintedHandoff<P> {
             .await
             .unwrap_or(Err(HandoffError::ShutDown))?;
         now.ok_or(HandoffError::NoDeadLetter { node, hint: id })
-    }
-
-    /// [`redrive`](HintedHandoff::redrive) for a thread that does not drive a tokio runtime. Blocks
-    /// it.
-    ///
-    /// # Errors
-    /// As `redrive`.
-    ///
-    /// # Panics
-    /// On a thread that drives a tokio runtime: await `redrive` there, or use `spawn_blocking`.
-    #[track_caller]
-    pub fn redrive_blocking(&self, node: NodeId, id: HintId) -> Result<HintId, HandoffError> {
-        block_on(self.redrive(node, id))
     }
 
     /// Sends all dead letters on that a node has now, in the order of their ids. One that is
@@ -238,19 +190,6 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(done)
     }
 
-    /// [`redrive_all`](HintedHandoff::redrive_all) for a thread that does not drive a tokio
-    /// runtime. Blocks it.
-    ///
-    /// # Errors
-    /// As `redrive_all`.
-    ///
-    /// # Panics
-    /// On a thread that drives a tokio runtime: await `redrive_all` there, or use `spawn_blocking`.
-    #[track_caller]
-    pub fn redrive_all_blocking(&self, node: NodeId) -> Result<Redriven, HandoffError> {
-        block_on(self.redrive_all(node))
-    }
-
     /// Discards dead letters, which the loss journal tells
     /// ([`LossReason::Discarded`](crate::LossReason::Discarded)). Returns how much was there still,
     /// once that is durable.
@@ -273,19 +212,6 @@ impl<P: Payload> HintedHandoff<P> {
         Ok(sum)
     }
 
-    /// [`discard`](HintedHandoff::discard) for a thread that does not drive a tokio runtime. Blocks
-    /// it.
-    ///
-    /// # Errors
-    /// As `discard`.
-    ///
-    /// # Panics
-    /// On a thread that drives a tokio runtime: await `discard` there, or use `spawn_blocking`.
-    #[track_caller]
-    pub fn discard_blocking(&self, node: NodeId, ids: &[HintId]) -> Result<Amount, HandoffError> {
-        block_on(self.discard(node, ids))
-    }
-
     /// Discards all dead letters that a node has now.
     ///
     /// # Errors
@@ -293,19 +219,6 @@ impl<P: Payload> HintedHandoff<P> {
     pub async fn discard_all(&self, node: NodeId) -> Result<Amount, HandoffError> {
         let ids = self.ids_of_letters(node).await?;
         self.discard(node, &ids).await
-    }
-
-    /// [`discard_all`](HintedHandoff::discard_all) for a thread that does not drive a tokio
-    /// runtime. Blocks it.
-    ///
-    /// # Errors
-    /// As `discard_all`.
-    ///
-    /// # Panics
-    /// On a thread that drives a tokio runtime: await `discard_all` there, or use `spawn_blocking`.
-    #[track_caller]
-    pub fn discard_all_blocking(&self, node: NodeId) -> Result<Amount, HandoffError> {
-        block_on(self.discard_all(node))
     }
 
     fn check_id(&self, hint: HintId) -> Result<(), HandoffError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     error::StorageError,
     store::{
-        commit::{committer::Committer, write_batch::Accepted},
+        commit::{accepted::Accepted, committer::Committer},
         engine::{
             generation::Engine,
             table::{self, IVec},

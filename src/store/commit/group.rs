@@ -16,11 +16,12 @@ use crate::{
     store::{
         bounds::GROUP_BYTES,
         commit::{
+            accepted::Accepted,
             committer::{Committer, closed},
             encode_pool::Job,
             plan::Plan,
             publish::{Moved, NewHints, Stored},
-            write_batch::{Accepted, AcceptedGroup},
+            write_batch::AcceptedGroup,
         },
         engine::meta,
         failpoints::{Safeguard, is_off, point},

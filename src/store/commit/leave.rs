@@ -7,9 +7,9 @@ use crate::{
     error::StorageError,
     store::{
         commit::{
+            accepted::Accepted,
             committer::Committer,
             dead_letters::{failed, letters_of},
-            write_batch::Accepted,
         },
         failpoints::point,
         format::{

@@ -1,5 +1,6 @@
 //! One group: planned, encoded, written, durable.
 
+pub mod accepted;
 pub mod backoff;
 pub mod committer;
 pub mod dead_letters;

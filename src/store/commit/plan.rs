@@ -7,9 +7,9 @@ use crate::{
     error::StorageError,
     store::{
         commit::{
+            accepted::Accepted,
             committer::{Committer, Tail},
             encode_pool::Job,
-            write_batch::Accepted,
         },
         engine::leaf_padding::LeafPadding,
         format::{

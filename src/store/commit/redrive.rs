@@ -8,7 +8,7 @@
 use crate::{
     error::StorageError,
     store::{
-        commit::{committer::Committer, dead_letters::failed, write_batch::Accepted},
+        commit::{accepted::Accepted, committer::Committer, dead_letters::failed},
         failpoints::point,
         format::{
             dead_letter::Letter,

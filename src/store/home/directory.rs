@@ -6,26 +6,25 @@
 //! there by now.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
-    error::{DirectoryProblem, LockKind, OpenError},
+    error::{DirectoryProblem, OpenError},
     store::{
         engine::{
             anchor::Anchor,
             folder::{Folder, NEW, failed},
-            generation::sync_path,
         },
         failpoints::{Safeguard, is_off},
         format::{file_names::CLEAN, shutdown_summary},
+        home::lock::{Lock, create_if_missing, take_lock},
     },
 };
 
@@ -37,8 +36,6 @@ const OPENING: &str = "OPENING";
 const COMPACTION: &str = "COMPACTION";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
-/// A process that was just killed, or a handle just dropped, may need a moment to let go.
-const LINGERING_LOCK: Duration = Duration::from_millis(500);
 /// A file of gigabytes is given back in steps of this: the file system holds up whoever fsyncs
 /// while it frees one.
 const FREED_AT_ONCE: u64 = 128 * 1024 * 1024;
@@ -49,14 +46,6 @@ pub struct Directory {
     folder: Folder,
     lock: Lock,
     changing: Mutex<()>,
-}
-
-/// A lock on a file, held until this value is dropped.
-#[derive(Debug)]
-pub struct Lock {
-    _held: File,
-    /// Where it must be found for as long.
-    pub anchor: Anchor,
 }
 
 impl Directory {
@@ -326,25 +315,6 @@ fn ours(name: &str) -> bool {
     digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Makes the directory private, and its name durable in its parent.
-pub fn create_if_missing(path: &Path) -> Result<(), OpenError> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        _ => return Ok(()),
-    }
-    let absolute = std::path::absolute(path).map_err(|source| failed("resolve", path, source))?;
-    // Parents made on the way are as new as the directory itself: each name is fsynced in the
-    // directory it stands in.
-    let missing = absolute.ancestors().take_while(|path| !path.exists());
-    let above: Vec<_> = missing.filter_map(Path::parent).collect();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| failed("create", path, source))?;
-    above.into_iter().try_for_each(sync_path)
-}
-
 fn check(path: &Path) -> Result<(), DirectoryProblem> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Err(DirectoryProblem::NotADirectory);
@@ -379,45 +349,6 @@ fn check(path: &Path) -> Result<(), DirectoryProblem> {
         Some(entry) => Err(DirectoryProblem::Foreign { entry }),
         None => Ok(()),
     }
-}
-
-pub fn take_lock(folder: &Folder, name: &str) -> Result<Lock, OpenError> {
-    let path = folder.path().join(name);
-    // Whoever may read it may lock it.
-    let private = Mode::RUSR | Mode::WUSR;
-    let mut file = folder.file(name, OFlags::RDWR | OFlags::CREATE, private)?;
-    let started = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if started.elapsed() < LINGERING_LOCK => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let holder = file.read_to_string(&mut text).ok();
-                return Err(OpenError::Locked {
-                    path,
-                    kind: LockKind::Store {
-                        holder: holder.and_then(|_| text.trim().parse().ok()),
-                    },
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed("lock", &path, source)),
-        }
-    }
-    // For the error text of whoever meets the lock; nothing depends on it.
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(|source| failed("write", &path, source))?;
-    let anchor = Anchor::of(&file, path.clone());
-    let anchor = anchor.map_err(|source| failed("look at", &path, source))?;
-    // It may have been removed before it was locked.
-    anchor.check()?;
-    Ok(Lock {
-        _held: file,
-        anchor,
-    })
 }
 
 fn entries(path: &Path) -> io::Result<Vec<String>> {

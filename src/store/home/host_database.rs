@@ -35,7 +35,10 @@ use crate::{
             file_names::{HOST_CLEAN, HOST_STORE},
             shutdown_summary::{self, Summary},
         },
-        home::directory::{Lock, create_if_missing, read_summary, take_lock},
+        home::{
+            directory::read_summary,
+            lock::{Lock, create_if_missing, take_lock},
+        },
     },
     types::StoreId,
 };

@@ -3,3 +3,4 @@
 pub mod directory;
 pub mod host_database;
 pub mod location;
+pub mod lock;

@@ -8,7 +8,7 @@ use crate::{
     error::StorageError,
     stats::Damage,
     store::{
-        commit::{committer::Committer, write_batch::Accepted},
+        commit::{accepted::Accepted, committer::Committer},
         engine::{
             blocks::{self, ReadError},
             generation::Engine,

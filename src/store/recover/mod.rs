@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod dead_letters;
+pub mod found_queue;
 pub mod memtable;
 pub mod open;
 pub mod ownership;

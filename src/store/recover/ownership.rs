@@ -1,5 +1,6 @@
-//! Which node has which queue, where `CLEAN` says so: it has the last word, since sled may have
-//! lost what was written last, or brought back what was done with.
+//! Which node has which queue. Where `CLEAN` says so it has the last word, since sled may have lost
+//! what was written last, or brought back what was done with; else what the records and the keys
+//! say.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -133,6 +134,97 @@ fn forget_the_rest(
         };
         records.entry(at.node).or_insert(removed).retired.push(*at);
         rewritten.insert(at.node);
+    }
+    rewritten
+}
+
+/// Gives queues that no record lists back to the node that their hints were first meant for, oldest
+/// first. Returns the nodes that got some.
+pub fn adopt_unlisted(
+    records: &mut HashMap<NodeId, NodeRecord>,
+    found: &BTreeSet<QueueRef>,
+    registry: &mut Registry,
+) -> BTreeSet<NodeId> {
+    let mut adopted = BTreeSet::new();
+    let listed: BTreeSet<QueueRef> = records
+        .values()
+        .flat_map(|record| {
+            record
+                .live
+                .iter()
+                .chain(&record.retired)
+                .chain(&record.dead)
+        })
+        .copied()
+        .collect();
+    for at in found.difference(&listed).copied() {
+        registry.note_damage(Damage {
+            node: at.node,
+            queue: at.queue,
+            what: "no node listed the queue; it was given back to the node it was meant for"
+                .to_owned(),
+            lost: None,
+        });
+        let record = records.entry(at.node).or_default();
+        record.removed = false;
+        // Before those that were begun later for the same node. What came by a rename has its own
+        // order.
+        let later = |other: &QueueRef| other.node == at.node && other.queue > at.queue;
+        let place = record.live.iter().position(later);
+        record.live.insert(place.unwrap_or(record.live.len()), at);
+        // It may have dead letters; whether it does is looked up with those of the node.
+        record.dead.push(at);
+        adopted.insert(at.node);
+    }
+    adopted
+}
+
+/// A queue has one node. Records that a rename changed as one can only contradict each other where
+/// the disk gave back an old one.
+///
+/// Then what one of them lists as retired is done with: that is never undone. Else the queue
+/// belongs to the node that is not the one in its keys, since it was moved there at some time.
+pub fn list_once(
+    records: &mut HashMap<NodeId, NodeRecord>,
+    registry: &mut Registry,
+) -> BTreeSet<NodeId> {
+    let retired: BTreeSet<QueueRef> = records
+        .values()
+        .flat_map(|it| &it.retired)
+        .copied()
+        .collect();
+    let mut nodes: Vec<NodeId> = records.keys().copied().collect();
+    nodes.sort_unstable();
+    let mut owners: BTreeMap<QueueRef, NodeId> = BTreeMap::new();
+    for node in &nodes {
+        for at in records.get(node).into_iter().flat_map(|it| &it.live) {
+            let owner = owners.entry(*at).or_insert(*node);
+            if *owner == at.node {
+                *owner = *node;
+            }
+        }
+    }
+    let mut rewritten = BTreeSet::new();
+    for node in nodes {
+        let Some(record) = records.get_mut(&node) else {
+            continue;
+        };
+        let foreign = |at: &mut QueueRef| {
+            retired.contains(at) || owners.get(at).is_some_and(|it| *it != node)
+        };
+        let gone: Vec<QueueRef> = record.live.extract_if(.., foreign).collect();
+        for at in &gone {
+            registry.note_damage(Damage {
+                node,
+                queue: at.queue,
+                what: "two nodes listed the queue; it was left to the one that got it later"
+                    .to_owned(),
+                lost: None,
+            });
+        }
+        if !gone.is_empty() {
+            rewritten.insert(node);
+        }
     }
     rewritten
 }

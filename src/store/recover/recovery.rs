@@ -13,14 +13,12 @@ use crate::{
     store::{
         commit::loss_journal::Journal,
         engine::{
-            blocks::{self, ReadError},
             generation::Engine,
             meta::{self, MetaError},
             table,
         },
         failpoints::{Safeguard, is_off},
         format::{
-            cursor::{Cursor, Leave},
             keys::{Key, Place, QueueRef, WAL},
             node_record::NodeRecord,
             node_status::Status,
@@ -28,13 +26,14 @@ use crate::{
         },
         recover::{
             dead_letters::{self, Repaired},
+            found_queue::load_queue,
             memtable::Found,
-            ownership::list_as_named,
+            ownership::{adopt_unlisted, list_as_named, list_once},
         },
         state::{
             forwarding::{self, Redriven},
             holds::SaidOfAll,
-            queue::{NodeQueues, Queue},
+            queue::NodeQueues,
             registry::Registry,
         },
     },
@@ -225,97 +224,6 @@ fn queues_on_disk(engine: &Engine) -> Result<BTreeSet<QueueRef>, table::Error> {
     Ok(found)
 }
 
-/// Gives queues that no record lists back to the node that their hints were first meant for, oldest
-/// first. Returns the nodes that got some.
-fn adopt_unlisted(
-    records: &mut HashMap<NodeId, NodeRecord>,
-    found: &BTreeSet<QueueRef>,
-    registry: &mut Registry,
-) -> BTreeSet<NodeId> {
-    let mut adopted = BTreeSet::new();
-    let listed: BTreeSet<QueueRef> = records
-        .values()
-        .flat_map(|record| {
-            record
-                .live
-                .iter()
-                .chain(&record.retired)
-                .chain(&record.dead)
-        })
-        .copied()
-        .collect();
-    for at in found.difference(&listed).copied() {
-        registry.note_damage(Damage {
-            node: at.node,
-            queue: at.queue,
-            what: "no node listed the queue; it was given back to the node it was meant for"
-                .to_owned(),
-            lost: None,
-        });
-        let record = records.entry(at.node).or_default();
-        record.removed = false;
-        // Before those that were begun later for the same node. What came by a rename has its own
-        // order.
-        let later = |other: &QueueRef| other.node == at.node && other.queue > at.queue;
-        let place = record.live.iter().position(later);
-        record.live.insert(place.unwrap_or(record.live.len()), at);
-        // It may have dead letters; whether it does is looked up with those of the node.
-        record.dead.push(at);
-        adopted.insert(at.node);
-    }
-    adopted
-}
-
-/// A queue has one node. Records that a rename changed as one can only contradict each other where
-/// the disk gave back an old one.
-///
-/// Then what one of them lists as retired is done with: that is never undone. Else the queue
-/// belongs to the node that is not the one in its keys, since it was moved there at some time.
-fn list_once(
-    records: &mut HashMap<NodeId, NodeRecord>,
-    registry: &mut Registry,
-) -> BTreeSet<NodeId> {
-    let retired: BTreeSet<QueueRef> = records
-        .values()
-        .flat_map(|it| &it.retired)
-        .copied()
-        .collect();
-    let mut nodes: Vec<NodeId> = records.keys().copied().collect();
-    nodes.sort_unstable();
-    let mut owners: BTreeMap<QueueRef, NodeId> = BTreeMap::new();
-    for node in &nodes {
-        for at in records.get(node).into_iter().flat_map(|it| &it.live) {
-            let owner = owners.entry(*at).or_insert(*node);
-            if *owner == at.node {
-                *owner = *node;
-            }
-        }
-    }
-    let mut rewritten = BTreeSet::new();
-    for node in nodes {
-        let Some(record) = records.get_mut(&node) else {
-            continue;
-        };
-        let foreign = |at: &mut QueueRef| {
-            retired.contains(at) || owners.get(at).is_some_and(|it| *it != node)
-        };
-        let gone: Vec<QueueRef> = record.live.extract_if(.., foreign).collect();
-        for at in &gone {
-            registry.note_damage(Damage {
-                node,
-                queue: at.queue,
-                what: "two nodes listed the queue; it was left to the one that got it later"
-                    .to_owned(),
-                lost: None,
-            });
-        }
-        if !gone.is_empty() {
-            rewritten.insert(node);
-        }
-    }
-    rewritten
-}
-
 /// A pause of all that does not read is none: what waits must not wait for ever, and it is told.
 fn paused_all(engine: &Engine) -> Result<bool, MetaError> {
     match meta::paused(engine) {
@@ -357,134 +265,4 @@ fn next_queue(
         Some(clean) => next.max(clean.next_queue),
         None => next.saturating_add(QUEUE_IDS_SKIPPED),
     })
-}
-
-/// Where a queue's blocks end.
-struct FoundTail {
-    last: Sequence,
-    bytes: u64,
-    intact: bool,
-}
-
-fn load_queue(
-    engine: &Engine,
-    at: QueueRef,
-    clean: Option<&CleanQueue>,
-    registry: &mut Registry,
-) -> Result<Queue, table::Error> {
-    let mut note = |what: String| {
-        registry.note_damage(Damage {
-            node: at.node,
-            queue: at.queue,
-            what,
-            lost: None,
-        });
-    };
-    let mut closed = false;
-    let tail = load_tail(engine, at)?;
-    let mut cursor = match load_cursor(engine, at, clean)? {
-        Ok(cursor) => cursor,
-        Err((rebuilt, what)) => {
-            note(what);
-            closed = true;
-            rebuilt
-        }
-    };
-    if let Some(clean) = clean.filter(|clean| clean.cursor > cursor.next) {
-        note(format!(
-            "the cursor says {}, CLEAN says {}; going on with the latter",
-            cursor.next, clean.cursor
-        ));
-        let through = Sequence(clean.cursor.0.saturating_sub(1));
-        cursor.advance(through, clean.cursor_bytes, Leave::Delivered);
-        closed = true;
-    }
-    // All blocks may be trimmed: then the cursor alone knows how far the queue got.
-    let drained = Sequence(cursor.next.0.saturating_sub(1));
-    let highest = cursor.above.iter().last().map_or(drained, |it| it.last);
-    let (mut watermark, mut bytes) = (highest, cursor.gone().bytes);
-    if let Some(tail) = tail {
-        if tail.last >= watermark {
-            (watermark, bytes) = (tail.last, tail.bytes.max(bytes));
-        }
-        closed |= !tail.intact;
-    }
-    if let Some(clean) = clean.filter(|clean| clean.next.0 > watermark.0 + 1) {
-        note(format!(
-            "its blocks end at {}, CLEAN says {}; replay will report what is missing",
-            watermark,
-            clean.next.0 - 1
-        ));
-        (watermark, bytes) = (Sequence(clean.next.0 - 1), clean.bytes);
-        closed = true;
-    }
-    Ok(Queue {
-        cursor,
-        closed,
-        ..Queue::new(at, watermark, bytes)
-    })
-}
-
-/// The outer error is the engine's; the inner one is a cursor that had to be rebuilt, and why.
-fn load_cursor(
-    engine: &Engine,
-    at: QueueRef,
-    clean: Option<&CleanQueue>,
-) -> Result<Result<Cursor, (Cursor, String)>, table::Error> {
-    let stored = engine.hints.get(at.cursor_key())?;
-    let why = match stored.as_deref().map(|value| Cursor::decode(at, value)) {
-        Some(Ok(cursor)) => return Ok(Ok(cursor)),
-        Some(Err(error)) => Some(format!("the cursor: {error}")),
-        None => None,
-    };
-    let first = blocks::starts(&engine.hints, at, Sequence(1))
-        .next()
-        .transpose()?;
-    let rebuilt = match (clean, first) {
-        (Some(clean), _) => Cursor::rebuilt(clean.cursor, clean.cursor_bytes),
-        (None, Some(first)) => {
-            let bytes_before = match blocks::read(&engine.hints, at, first) {
-                Ok(Some(block)) => block.header.bytes_before,
-                Err(ReadError::Engine(error)) => return Err(error),
-                _ => 0,
-            };
-            Cursor::rebuilt(first, bytes_before)
-        }
-        (None, None) => Cursor::start(),
-    };
-    match why {
-        Some(what) => Ok(Err((rebuilt, what))),
-        // Nothing was acknowledged yet: a queue has no cursor before its first ack.
-        None if rebuilt.next == Sequence(1) => Ok(Ok(rebuilt)),
-        None => Ok(Err((rebuilt, "the cursor is missing".to_owned()))),
-    }
-}
-
-/// Finds the last block. One that does not read is counted by what its header claims: what is
-/// claimed in excess is reported as lost, what is claimed too little is not there to be read.
-fn load_tail(engine: &Engine, at: QueueRef) -> Result<Option<FoundTail>, table::Error> {
-    let Some(first) = blocks::last_start(&engine.hints, at, Sequence(u64::MAX))? else {
-        return Ok(None);
-    };
-    match blocks::read(&engine.hints, at, first) {
-        Ok(Some(block)) => Ok(Some(FoundTail {
-            last: block.header.last(),
-            bytes: block.header.bytes_through(),
-            intact: true,
-        })),
-        Err(ReadError::Engine(error)) => Err(error),
-        Ok(None) | Err(ReadError::Damaged(_)) => {
-            let claimed = engine
-                .hints
-                .get(at.chunk_key(first, 0))?
-                .and_then(|chunk0| {
-                    crate::store::format::block::Header::parse(at, first, &chunk0).ok()
-                });
-            Ok(Some(FoundTail {
-                last: claimed.map_or(first, |header| header.last()),
-                bytes: claimed.map_or(0, |header| header.bytes_through()),
-                intact: false,
-            }))
-        }
-    }
 }
