@@ -9,7 +9,8 @@
 //! **The verdict.** Until it is known whether any owner takes the write, hints that are made for
 //! the others are held: if every owner whose fate is known refused it, the caller is told so, and
 //! they are withdrawn. As soon as one owner has it, or the caller was told of a success, the write
-//! stands: hints become ordinary ones, and a copy that was refused becomes a dead letter.
+//! stands: hints become ordinary ones, and a copy that was refused becomes a dead letter,
+//! or a loss if its shard is gone.
 
 use std::{sync::Arc, time::Duration};
 

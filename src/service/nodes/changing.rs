@@ -1,4 +1,5 @@
-//! Changing the queues of nodes while none of them is replayed, for callers and for the housekeeping.
+//! Changing the queues of nodes while none of them is replayed, for callers and for the
+//! housekeeping.
 
 use std::{
     collections::BTreeSet,

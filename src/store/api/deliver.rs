@@ -24,9 +24,9 @@ impl Store {
         })
     }
 
-    #[cfg(feature = "internals")]
     /// Lets everything up to and including `mark` leave its queue, as [`deliver`](Store::deliver)
     /// does.
+    #[cfg(feature = "internals")]
     pub fn ack(&self, node: NodeId, mark: Mark, leave: Leave) -> Result<Amount, HandoffError> {
         self.let_leave(node, [mark.queue], |registry| {
             registry.advance(node, mark.queue, mark.sequence, mark.bytes_through, leave)

@@ -16,7 +16,8 @@ pub struct Reopening {
     pub last_reopened: Option<Instant>,
     /// How often the files were found damaged and rebuilt in this life.
     pub rebuilt: u32,
-    /// The log must not be opened before a marker says so on the disk (`unsynced.rs`).
+    /// An fsync of the log failed: a marker must stand beside it before it is opened
+    /// (`unsynced.rs`).
     pub log_is_unsynced: bool,
 }
 

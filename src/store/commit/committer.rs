@@ -1,8 +1,5 @@
-//! The commit pipeline: one thread a store takes everything that waits, stores it as one group, and
-//! answers everybody.
-//!
-//! This file is the loop, its guard and the requests between groups; what a group does is in
-//! `group.rs`.
+//! The commit thread's state, and what guards its work. One thread a store takes everything that
+//! waits (`run.rs`), stores it as one group (`group.rs`), and answers everybody.
 
 use std::{
     collections::{BTreeSet, HashMap},

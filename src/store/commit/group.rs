@@ -207,8 +207,8 @@ impl Committer {
 
     pub fn write_block(&mut self, block: EncodedBlock) -> Result<(), StorageError> {
         let engine = self.engine()?;
-        // One larger than a group commits alone: `insert` fsyncs its chunks in sub-groups, and they
-        // are durable before chunk 0 makes the block valid.
+        // One larger than a group commits alone: `Writer::put` fsyncs its chunks in sub-groups, and
+        // they are durable before chunk 0 makes the block valid.
         let alone = block.bytes() > GROUP_BYTES;
         let mut writes = block.into_writes().peekable();
         while let Some((key, value)) = writes.next() {

@@ -37,7 +37,7 @@ const WAL_BELOW_BYTES: usize = 16 * 1024;
 /// What a node takes beyond a bound is left out there; hints that leave with the group that stores
 /// them, and held ones, may be any number, so a queue whose list has this many ranges gets no more
 /// of them.
-const RANGES_MAX: usize = 1000;
+const RANGES_OF_NEW_MAX: usize = 1000;
 
 /// The blocks of a group, encoded and not yet written.
 #[derive(Default)]
@@ -107,7 +107,7 @@ impl Committer {
     }
 
     /// Where several nodes have little, that is one WAL record; and some of what is in earlier
-    /// ones is sorted.
+    /// ones is flushed.
     fn mix(&mut self, mut drafts: Vec<Draft>) -> Vec<Job> {
         let is_little = |draft: &mut Draft| draft.bytes() < WAL_BELOW_BYTES;
         let mut runs: Vec<Draft> = drafts.extract_if(.., is_little).collect();
@@ -201,7 +201,7 @@ impl Committer {
             Some(cursor) => cursor.above.len(),
             None => self.shared.registry.lock().ranges_of(node, tail.queue),
         };
-        if ranges < RANGES_MAX {
+        if ranges < RANGES_OF_NEW_MAX {
             return None;
         }
         let ended = self.tails.remove(&node);

@@ -3,7 +3,7 @@
 //! After EIO Linux keeps pages that were never written and marks them clean: they read well until
 //! they are evicted or the power goes, and no later fsync writes them. Whoever appends to such a
 //! log, and fsyncs that, has a log with a hole in it, where it will end after a power cut, or which
-//! sled does not open at all. So nothing is appended to a log after a failed flush or fsync. All
+//! sled does not open at all. So nothing is appended to a log after a failed fsync. All
 //! that reads of it is copied to a new file, which takes its place once it is on the disk.
 //!
 //! - Why a new file: writing the same pages again is not enough. (Measured on ext4 with its default
@@ -17,7 +17,7 @@
 //!   of it.
 //!
 //! ```text
-//! hh-UNSYNCED    in sled's directory: a flush or an fsync failed, and the log was not copied yet
+//! hh-UNSYNCED    in sled's directory: an fsync failed, and the log was not copied yet
 //! db.new         the copy, until it is whole
 //! ```
 //! The marker need not be durable: the hole is there only as long as the page cache is, and so is

@@ -5,9 +5,8 @@
 //! next sequence u64
 //! delivered hints u64, bytes u64 | dead hints u64, bytes u64
 //! lost hints u64, bytes u64 | withdrawn hints u64, bytes u64
-//! a range: hints skipped since the end of the range before (or since next) u64, hints in it u64,
-//!     payload bytes in it u64,
-//!          each as postcard's varint (LEB128)
+//! a range: hints skipped since the end of the range before (or since next), hints in it, payload
+//!     bytes in it, each as postcard's varint (LEB128) of a u64
 //! CRC32C over key and all of the above u32
 //! ```
 //! All else big endian; 80 bytes and the ranges. The counts are of all that left, the ranges

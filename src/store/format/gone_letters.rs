@@ -1,8 +1,8 @@
-//! Which dead letters of a queue are none any more, in the tree `hh/losses`. A rebuild finds in the
+//! Which dead letters of a queue are gone, in the tree `hh/losses`. A rebuild finds in the
 //! log what stood there once, and what was discarded or sent on looks there like what is kept.
 //!
 //! ```text
-//! 04 <queue u64>   ranges of numbers of dead letters that are none any more
+//! 04 <queue u64>   ranges of numbers of dead letters that are gone
 //! ```
 //! Value: version u8 = 1, pairs of first and last number in postcard's encoding, in order, CRC32C
 //! over key and all before it u32.

@@ -4,11 +4,10 @@
 //! ```text
 //! "HHCLEAN1" | store id, 16 bytes | next queue id u64 | queues u32 | queues with dead letters u32
 //! a queue: node u64, queue u64, drained for node u64, next sequence u64,
-//!     payload bytes before it u64,
-//!          cursor u64, payload bytes below it u64, closed u8 (0 no, 1 yes)
+//!     payload bytes before it u64, cursor u64, payload bytes below it u64,
+//!     closed u8 (0 no, 1 yes)
 //! a queue with dead letters: node u64, queue u64, kept for node u64, dead letters u64,
-//!     payload bytes of them u64,
-//!          first sequence u64, last sequence u64 (of what they stand between)
+//!     payload bytes of them u64, first sequence u64, last sequence u64 (they stand between)
 //! CRC32C over all of the above u32
 //! ```
 //! All big endian. The first node is the one in the queue's keys.

@@ -4,9 +4,9 @@
 //! With a block of its own for each node's one hint or two, a group costs an insert a node,
 //! compresses badly, and has sled keep a page in memory for every dozen hints that wait. So such a
 //! group is one block at first, and its hints are held in memory for those who read them
-//! (`memtable.rs`). Once many have gathered they are flushed into blocks of their queues
-//! (`flush.rs`), larger ones by then; those that left meanwhile never are. An open flushes what a
-//! crash left (`memtable.rs`).
+//! (`state/memtable.rs`). Once many have gathered they are flushed into blocks of their queues
+//! (`commit/flush.rs`), larger ones by then; those that left meanwhile never are. An open flushes
+//! what a crash left (`recover/memtable.rs`).
 //!
 //! ```text
 //! header  as of any block, with bit 1 of its flags set,
@@ -153,7 +153,7 @@ mod tests {
         }
     }
 
-    fn group() -> WalDraft {
+    fn draft() -> WalDraft {
         let long = [b'x'; 900];
         WalDraft {
             first: Sequence(40),
@@ -166,12 +166,12 @@ mod tests {
     }
 
     /// Chunk 0, which is all of it.
-    fn encoded(group: &WalDraft) -> Vec<u8> {
-        let block = Encoder::new().encode_wal(group);
+    fn encoded(draft: &WalDraft) -> Vec<u8> {
+        let block = Encoder::new().encode_wal(draft);
         let mut chunks: Vec<_> = block.into_writes().collect();
         assert_eq!(chunks.len(), 1);
         let (key, value) = chunks.remove(0);
-        assert_eq!(key, WAL.chunk_key(group.first, 0));
+        assert_eq!(key, WAL.chunk_key(draft.first, 0));
         value.to_vec()
     }
 
@@ -187,43 +187,43 @@ mod tests {
 
     #[test]
     fn runs_come_back_as_they_went_in() {
-        let group = group();
-        let value = encoded(&group);
-        let header = Header::parse(WAL, group.first, &value).unwrap();
+        let draft = draft();
+        let value = encoded(&draft);
+        let header = Header::parse(WAL, draft.first, &value).unwrap();
         assert_eq!(
             (header.hints, header.last().0),
-            (group.hints() as u32, group.first.0 + 5)
+            (draft.hints() as u32, draft.first.0 + 5)
         );
-        let runs = decoded(group.first, &value).unwrap();
-        assert_eq!(told(&runs), told(&group.runs));
+        let runs = decoded(draft.first, &value).unwrap();
+        assert_eq!(told(&runs), told(&draft.runs));
     }
 
     #[test]
-    fn hints_keep_the_ids_of_their_writes_in_a_group_where_some_have_one() {
-        let plain = encoded(&group()).len();
-        let mut group = group();
-        group.runs[1].hints[0].write = Some(WriteId {
+    fn hints_keep_the_ids_of_their_writes_in_a_record_where_some_have_one() {
+        let plain = encoded(&draft()).len();
+        let mut draft = draft();
+        draft.runs[1].hints[0].write = Some(WriteId {
             boot: 3,
             counter: u64::MAX,
         });
-        let value = encoded(&group);
-        let runs = decoded(group.first, &value).unwrap();
-        assert_eq!(told(&runs), told(&group.runs));
+        let value = encoded(&draft);
+        let runs = decoded(draft.first, &value).unwrap();
+        assert_eq!(told(&runs), told(&draft.runs));
         // Too short for zstd to gain much of what is the same in all.
         assert!(value.len() > plain, "{} {plain}", value.len());
-        let no_header = group.runs.len() as u32 * 36 + 6 * 39;
-        let payload: u64 = group.runs.iter().map(|run| run.amount().bytes).sum();
-        let header = Header::parse(WAL, group.first, &value).unwrap();
+        let no_header = draft.runs.len() as u32 * 36 + 6 * 39;
+        let payload: u64 = draft.runs.iter().map(|run| run.amount().bytes).sum();
+        let header = Header::parse(WAL, draft.first, &value).unwrap();
         assert_eq!(u64::from(header.raw_bytes), u64::from(no_header) + payload);
         assert!(
-            group.bytes() >= header.raw_bytes as usize,
+            draft.bytes() >= header.raw_bytes as usize,
             "the bound of it"
         );
     }
 
     #[test]
     fn cut_in_two_both_are_numbered_on() {
-        let mut front = group();
+        let mut front = draft();
         assert!(front.split_off(usize::MAX).is_none());
         let back = front.split_off(1).unwrap();
         assert_eq!((front.first.0, front.hints(), front.runs.len()), (40, 2, 1));
@@ -232,27 +232,27 @@ mod tests {
 
     #[test]
     fn any_flipped_bit_or_cut_is_noticed_and_so_is_another_place() {
-        let mut group = group();
-        group.runs[0].hints[0].write = Some(WriteId {
+        let mut draft = draft();
+        draft.runs[0].hints[0].write = Some(WriteId {
             boot: 1,
             counter: 2,
         });
-        for group in [&group, &self::group()] {
-            let value = encoded(group);
+        for draft in [&draft, &self::draft()] {
+            let value = encoded(draft);
             for bit in 0..value.len() * 8 {
                 let mut flipped = value.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                assert!(decoded(group.first, &flipped).is_err(), "bit {bit}");
+                assert!(decoded(draft.first, &flipped).is_err(), "bit {bit}");
             }
             for cut in 0..value.len() {
-                assert!(decoded(group.first, &value[..cut]).is_err(), "cut {cut}");
+                assert!(decoded(draft.first, &value[..cut]).is_err(), "cut {cut}");
             }
         }
-        let value = encoded(&group);
+        let value = encoded(&draft);
         assert!(decoded(Sequence(41), &value).is_err());
         // Nor is it taken for a block of a queue, nor a block of a queue for it.
         let other = run(1, 9, &[b"a"]);
-        assert!(Header::parse(other.queue, group.first, &value).is_err());
+        assert!(Header::parse(other.queue, draft.first, &value).is_err());
         let block = Encoder::new().encode(WAL, Sequence(1), 0, &other.hints);
         let (_, value) = block.into_writes().next().unwrap();
         assert!(Header::parse(WAL, Sequence(1), &value).is_err());

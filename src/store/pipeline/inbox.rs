@@ -46,14 +46,14 @@ pub struct Work {
     pub ends: bool,
 }
 
-enum ControlRequest {
+enum InboxRequest {
     Entry(Entry),
     Control(Asked),
 }
 
 #[derive(Default)]
 struct InboxState {
-    requests: VecDeque<ControlRequest>,
+    requests: VecDeque<InboxRequest>,
     dirty: BTreeSet<Dirty>,
     statuses: BTreeSet<NodeId>,
     /// `Close` was handed in.
@@ -98,7 +98,7 @@ impl Inbox {
         if state.is_closed() {
             return Err(entry);
         }
-        state.requests.push_back(ControlRequest::Entry(entry));
+        state.requests.push_back(InboxRequest::Entry(entry));
         let suffices = state.requests.len() >= state.wanted;
         drop(state);
         if suffices {
@@ -119,7 +119,7 @@ impl Inbox {
             return Err(control);
         }
         state.closed = closes;
-        state.requests.push_back(ControlRequest::Control(control));
+        state.requests.push_back(InboxRequest::Control(control));
         drop(state);
         self.filled.notify_one();
         Ok(())
@@ -162,8 +162,8 @@ impl Inbox {
         let (mut entries, mut controls) = (Vec::new(), Vec::new());
         for request in mem::take(&mut state.requests) {
             match request {
-                ControlRequest::Entry(entry) => entries.push(entry),
-                ControlRequest::Control(control) => {
+                InboxRequest::Entry(entry) => entries.push(entry),
+                InboxRequest::Control(control) => {
                     state.ends |= control.is_close();
                     controls.push(control);
                 }
@@ -238,15 +238,15 @@ impl Inbox {
         let mut share = 0;
         while let Some(request) = state.requests.pop_front() {
             match request {
-                ControlRequest::Entry(entry) => {
+                InboxRequest::Entry(entry) => {
                     share += entry.batch.share(state.row_log_bytes);
                     if share > APPEND_BYTES && !work.entries.is_empty() {
-                        state.requests.push_front(ControlRequest::Entry(entry));
+                        state.requests.push_front(InboxRequest::Entry(entry));
                         break;
                     }
                     work.entries.push(entry);
                 }
-                ControlRequest::Control(control) => {
+                InboxRequest::Control(control) => {
                     work.control = Some(control);
                     break;
                 }

@@ -51,7 +51,7 @@ pub struct Found {
 
 /// The WAL records that are not done with.
 #[derive(Default)]
-struct Groups {
+struct WalRecords {
     runs: BTreeMap<QueueRef, Vec<Draft>>,
     /// The number of the last hint.
     last: Option<Sequence>,
@@ -73,18 +73,18 @@ pub fn flush_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<
         }
         None => Some(Sequence(1)),
     };
-    let mut groups = Groups::read(engine, floor).map_err(failed)?;
-    if !groups.missing.is_empty() && !is_off(Safeguard::LogScan) {
+    let mut records = WalRecords::read(engine, floor).map_err(failed)?;
+    if !records.missing.is_empty() && !is_off(Safeguard::LogScan) {
         search_log(engine, path, floor)?;
-        groups = Groups::read(engine, floor).map_err(failed)?;
+        records = WalRecords::read(engine, floor).map_err(failed)?;
     }
-    damage.extend(groups.missing.iter().map(|missing| {
+    damage.extend(records.missing.iter().map(|missing| {
         let hints = missing.end() + 1 - missing.start();
         damage_of(format!("WAL records with {hints} hints do not read"))
     }));
     let floor = floor.unwrap_or(Sequence(1));
-    let is_unused = groups.last.is_none() && floor == Sequence(1);
-    if is_unused || (is_clean && groups.last.is_none()) {
+    let is_unused = records.last.is_none() && floor == Sequence(1);
+    if is_unused || (is_clean && records.last.is_none()) {
         return Ok(Found {
             next: floor,
             damage,
@@ -92,7 +92,7 @@ pub fn flush_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<
     }
     let mut writer = FlushWriter::new(engine);
     let retired = retired(engine).map_err(failed)?;
-    for (queue, runs) in groups.runs {
+    for (queue, runs) in records.runs {
         if !retired.contains(&queue) {
             let stored = engine.hints.get(queue.cursor_key()).map_err(failed)?;
             // One that is damaged is rebuilt later, from blocks.
@@ -104,7 +104,7 @@ pub fn flush_found(engine: &Arc<Engine>, path: &Path, is_clean: bool) -> Result<
         }
     }
     point("open: WAL records flushed")?;
-    let last = groups.last.map_or(floor.0, |last| last.0 + 1);
+    let last = records.last.map_or(floor.0, |last| last.0 + 1);
     let next = Sequence(floor.0.max(last).saturating_add(NUMBERS_SKIPPED));
     let cursor = Cursor::rebuilt(next, 0).encode(WAL);
     writer.insert(&WAL.cursor_key(), cursor.into())?;
@@ -122,38 +122,38 @@ pub fn damage_of(what: String) -> Damage {
     }
 }
 
-impl Groups {
+impl WalRecords {
     /// Reads those from `floor` on; without one, all that are there.
-    fn read(engine: &Engine, floor: Option<Sequence>) -> Result<Groups, table::Error> {
-        let mut groups = Groups::default();
+    fn read(engine: &Engine, floor: Option<Sequence>) -> Result<WalRecords, table::Error> {
+        let mut records = WalRecords::default();
         let mut expected = floor.map(|it| it.0);
         for first in blocks::starts(&engine.hints, WAL, floor.unwrap_or(Sequence(0))) {
             let first = first?;
             let (header, runs) = match blocks::read_wal_record(&engine.hints, first) {
-                Ok(Some(group)) => group,
+                Ok(Some(record)) => record,
                 // The next one tells how many there were; behind the last one nobody knows.
                 Ok(None) | Err(ReadError::Damaged(_)) => {
                     expected.get_or_insert(first.0);
-                    groups.last = groups.last.max(Some(first));
+                    records.last = records.last.max(Some(first));
                     continue;
                 }
                 Err(ReadError::Engine(error)) => return Err(error),
             };
             if let Some(expected) = expected.filter(|expected| *expected < first.0) {
-                groups.missing.push(expected..=first.0 - 1);
+                records.missing.push(expected..=first.0 - 1);
             }
             expected = Some(header.last().0.saturating_add(1));
-            groups.last = Some(header.last());
+            records.last = Some(header.last());
             for run in runs {
-                groups.runs.entry(run.queue).or_default().push(run);
+                records.runs.entry(run.queue).or_default().push(run);
             }
         }
-        if let (Some(expected), Some(last)) = (expected, groups.last)
+        if let (Some(expected), Some(last)) = (expected, records.last)
             && expected <= last.0
         {
-            groups.missing.push(expected..=last.0);
+            records.missing.push(expected..=last.0);
         }
-        Ok(groups)
+        Ok(records)
     }
 }
 

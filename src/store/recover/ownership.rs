@@ -35,13 +35,13 @@ pub fn list_as_named(
         let live = live.get(&node).map_or(&[][..], Vec::as_slice);
         let dead = dead.get(&node).map_or(&[][..], Vec::as_slice);
         let record = records.entry(node).or_default();
-        let missing: BTreeSet<QueueRef> = missing(&record.live, live)
+        let lacks: BTreeSet<QueueRef> = missing(&record.live, live)
             .chain(missing(&record.dead, dead))
             .collect();
-        if record.live == live && missing.is_empty() {
+        if record.live == live && lacks.is_empty() {
             continue;
         }
-        for at in missing {
+        for at in lacks {
             registry.note_damage(Damage {
                 node,
                 queue: at.queue,
@@ -55,7 +55,7 @@ pub fn list_as_named(
                 record.retired.push(at);
             }
         }
-        for at in crate::store::recover::ownership::missing(live, &record.live) {
+        for at in missing(live, &record.live) {
             registry.note_damage(Damage {
                 node,
                 queue: at.queue,

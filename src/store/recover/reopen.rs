@@ -178,7 +178,7 @@ impl Committer {
         }
         let found = mem::take(&mut recovered.registry);
         carry_over(&mut self.shared.registry.lock(), found);
-        // All of it was sorted by the open.
+        // All of it was flushed by the open.
         self.shared.memtable.clear();
         let (config, shared) = (self.config.clone(), Arc::clone(&self.shared));
         *self = Committer {
