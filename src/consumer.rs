@@ -34,7 +34,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// # use hinted_handoff::*;
 /// # struct Nobody;
 /// # impl ShardWriter<String> for Nobody {
-/// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> { Ok(()) }
+/// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> {
+/// #         Ok(())
+/// #     }
 /// # }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -225,13 +227,16 @@ impl<P: Payload> Consumer<P> {
     /// # use hinted_handoff::*;
     /// # struct Nobody;
     /// # impl ShardWriter<String> for Nobody {
-    /// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> { Ok(()) }
+    /// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> {
+    /// #         Ok(())
+    /// #     }
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dir = tempfile::tempdir()?;
     /// # const MAIL: NodeId = NodeId(1);
-    /// # let config = Config { manual_nodes: [MAIL].into(), ..Config::new(dir.path().join("hints")) };
+    /// # let config = Config::new(dir.path().join("hints"));
+    /// # let config = Config { manual_nodes: [MAIL].into(), ..config };
     /// # let handoff = HintedHandoff::open(config, Nobody).await?;
     /// # handoff.write_shard(MAIL, ShardId(1), &"to nobody".to_owned()).await?;
     /// # handoff.write_shard(MAIL, ShardId(1), &"to ada".to_owned()).await?;
@@ -247,7 +252,8 @@ impl<P: Payload> Consumer<P> {
     ///     }
     /// };
     /// // One that decodes, and will never be taken.
-    /// mail.make_dead_letter(letters[0].id, DeadReason::Rejected, "there is nobody of that name").await?;
+    /// let why = "there is nobody of that name";
+    /// mail.make_dead_letter(letters[0].id, DeadReason::Rejected, why).await?;
     /// assert_eq!(mail.peek(10).await?[0].points, "to ada");
     /// let dead = handoff.dead_letters(MAIL, None, 10).await?;
     /// assert_eq!(dead[0].error, "there is nobody of that name");
@@ -294,7 +300,7 @@ impl<P: Payload> Consumer<P> {
         );
         let (tell, told) = oneshot::channel();
         let held = Arc::clone(&store);
-        store.dead_letter_pending(node, hint, cause, move |left| {
+        store.make_dead_letter_of_pending(node, hint, cause, move |left| {
             if left.is_err() {
                 held.release_claimed(node, &claimed, reopens);
             }

@@ -41,9 +41,9 @@ pub enum Health {
     ///
     /// It is looked for before a write is answered, before any change of names, and once a second.
     DirectoryGone(StorageError),
-    /// The engine panicked, which cannot be reopened within the process; or a commit hangs for
-    /// longer than [`Config::commit_timeout`](crate::Config::commit_timeout). If that comes back
-    /// after all it has failed, and the store is [`Failed`](Health::Failed) or
+    /// The engine panicked, after which the store cannot be opened again within the process; or a
+    /// commit hangs for longer than [`Config::commit_timeout`](crate::Config::commit_timeout). If
+    /// that comes back after all it has failed, and the store is [`Failed`](Health::Failed) or
     /// [`ReopenRequired`](Health::ReopenRequired) from then on.
     RestartRequired(StorageError),
     /// It was shut down.

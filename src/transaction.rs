@@ -102,7 +102,9 @@ impl<P: Payload> HintedHandoff<P> {
     /// # use hinted_handoff::*;
     /// # struct Cluster;
     /// # impl ShardWriter<String> for Cluster {
-    /// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> { Ok(()) }
+    /// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> {
+    /// #         Ok(())
+    /// #     }
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

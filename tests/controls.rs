@@ -188,7 +188,7 @@ fn large_hint(dir: &Path) -> Held {
 
 fn torn_snapshot(dir: &Path) -> Held {
     filled(dir, 3);
-    // Only a clean stop could be repaired otherwise.
+    // Otherwise a store that was closed cleanly would be rebuilt.
     fs::remove_file(generation(dir).join("CLEAN")).unwrap();
     fs::write(
         generation(dir).join("snap.0000000000FFFFFF.generating"),

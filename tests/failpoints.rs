@@ -7,8 +7,8 @@
 //! delivers all that is left. An abort ends the process. An error fails the store, which reopens
 //! itself. A panic of the engine is final for the process. A point that no life comes to fails the
 //! suite. For the steps of a rebuild the first life ends well, and then a segment's header is
-//! damaged; for those of a compaction all lives compact all the time. `HH_POINT` runs only the
-//! points whose names begin so.
+//! damaged; for those of a compaction the store is compacted all the time in all lives. `HH_POINT`
+//! runs only the points whose names begin so.
 //!
 //! The points of transactions, and those of committing, appending, acknowledging and closing again,
 //! are come to by a host that shares its database with its hints, as in `crash_transactions`. There
@@ -43,7 +43,7 @@ const SHARING: Host = Host::Sharing(Manner::Transactions);
 /// Those that can come to the point.
 ///
 /// In a shared database nothing is rebuilt or named, and its workload removes no node, nor does it
-/// leave anything to be sorted.
+/// leave anything to be flushed.
 fn hosts(point: &str) -> &'static [Host] {
     let begins = |names: &[&str]| names.iter().any(|name| point.starts_with(name));
     // Come to by `dead_letters`, whose children send on and discard.

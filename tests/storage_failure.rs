@@ -97,7 +97,7 @@ async fn an_io_error_is_an_unknown_outcome_and_refuses_writes_until_the_store_re
     let node = handoff.stats().nodes.remove(0);
     assert_eq!(node.pending.hints, 1, "what is durable can still be seen");
 
-    handoff.heal_disk();
+    handoff.disk_works_again();
     until(&handoff, |health| matches!(health, Health::Serving)).await;
     write(&handoff, "works again").await.unwrap();
     handoff.shutdown().await.unwrap();
@@ -125,7 +125,7 @@ async fn after_a_failed_fsync_the_log_is_another_file_before_anything_is_answere
     assert!(matches!(handoff.health(), Health::Failed(_)));
     until(&handoff, |_| is_marked(&dir)).await;
     let before = log_of(&dir);
-    handoff.heal_disk();
+    handoff.disk_works_again();
     until(&handoff, |health| matches!(health, Health::Serving)).await;
     assert_ne!(log_of(&dir), before);
     assert!(!is_marked(&dir));
@@ -153,7 +153,7 @@ async fn after_a_failure_without_a_failed_fsync_the_log_stays_the_file_that_it_i
     let dir = tempfile::tempdir().unwrap();
     let (handoff, _) = failing(&dir, CommitFault::Fail).await;
     let before = log_of(&dir);
-    handoff.heal_disk();
+    handoff.disk_works_again();
     until(&handoff, |health| matches!(health, Health::Serving)).await;
     assert_eq!(log_of(&dir), before);
     handoff.shutdown().await.unwrap();
@@ -177,7 +177,7 @@ async fn a_sync_after_the_store_reopened_itself_says_once_to_each_handle_that_it
     handoff.inject(CommitFault::Fail);
     write(&handoff, "lost").await.unwrap();
     until(&handoff, |health| matches!(health, Health::Failed(_))).await;
-    handoff.heal_disk();
+    handoff.disk_works_again();
     until(&handoff, |health| matches!(health, Health::Serving)).await;
     for handle in [&handoff, &other] {
         write(handle, "written after it").await.unwrap();
@@ -210,7 +210,7 @@ async fn a_reopened_store_delivers_what_was_answered_before_and_after_and_gives_
             .unwrap();
         handoff.inject(CommitFault::Fail);
         write(&handoff, "unknown").await.unwrap_err();
-        handoff.heal_disk();
+        handoff.disk_works_again();
         until(&handoff, |health| matches!(health, Health::Serving)).await;
         write(&handoff, ["b0", "b1", "b2", "b3", "b4"][round])
             .await
@@ -265,7 +265,7 @@ async fn a_commit_that_hangs_is_given_up_by_the_watchdog() {
     let shut = tokio::time::timeout(Duration::from_secs(30), handoff.shutdown()).await;
     assert!(shut.expect("shutdown hangs").is_err());
     // The hung thread keeps the lock, as it should, until it comes back.
-    handoff.heal_disk();
+    handoff.disk_works_again();
     drop(handoff);
 }
 
@@ -277,7 +277,7 @@ async fn a_commit_that_comes_back_after_its_timeout_has_failed_and_the_store_ope
     assert_eq!(error.outcome(), FailedOutcome::Unknown);
     assert!(matches!(handoff.health(), Health::RestartRequired(_)));
     for time in 1..=2 {
-        handoff.heal_disk();
+        handoff.disk_works_again();
         until(&handoff, |health| matches!(health, Health::Serving)).await;
         assert!(handoff.stats().store.reopened >= time);
         write(&handoff, "works again").await.unwrap();
@@ -305,7 +305,7 @@ async fn a_store_that_was_shut_down_while_a_commit_hung_lets_go_of_its_lock_when
     let config = common::config(dir.path());
     let open = || HintedHandoff::<Bytes>::open(config.clone(), ScriptedWriter::down());
     assert!(open().await.is_err());
-    handoff.heal_disk();
+    handoff.disk_works_again();
     let opening = async {
         while open().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -381,7 +381,7 @@ async fn nobody_waits_for_ever_for_a_request_that_hangs_itself() {
         paused.expect("it hangs"),
         Err(HandoffError::Storage(_))
     ));
-    handoff.heal_disk();
+    handoff.disk_works_again();
     until(&handoff, |health| matches!(health, Health::Serving)).await;
     handoff.resume(NODE).await.unwrap();
     handoff.shutdown().await.unwrap();
@@ -426,7 +426,7 @@ async fn nobody_waits_for_ever_behind_a_commit_that_hangs() {
             .iter()
             .all(|outcome| *outcome == FailedOutcome::Refused)
     );
-    handoff.heal_disk();
+    handoff.disk_works_again();
 }
 
 #[tokio::test]
@@ -485,7 +485,7 @@ async fn a_send_that_waits_for_its_rate_while_the_store_is_reopened_keeps_no_hin
     let other = Bytes::from_static(b"fails");
     let failed = handoff.write_shard(NodeId(9), SHARD, &other).await;
     failed.unwrap_err();
-    handoff.heal_disk();
+    handoff.disk_works_again();
     until(&handoff, |health| matches!(health, Health::Serving)).await;
     let delivered = async {
         let pending = || {

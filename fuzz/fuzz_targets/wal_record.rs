@@ -20,7 +20,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Refused or not, what was to be checked was checked.
     let _ = read(first, bytes);
     let mut checksummed = bytes.to_vec();
-    decoders::block_checksum_again(WAL, first, &mut checksummed);
+    decoders::checksum_block_again(WAL, first, &mut checksummed);
     passes_the_checksum(read(first, &checksummed));
 });
 

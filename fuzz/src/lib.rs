@@ -41,7 +41,7 @@ pub fn is_written_again(
 pub fn passes_the_checksum<T>(read: Result<T, String>) {
     if let Err(why) = read {
         // zstd has a checksum of its own, which it names otherwise.
-        let checksummed = !why.contains("its checksum is");
-        assert!(checksummed, "checksummed, and refused: {why}");
+        let is_of_checksum = why.contains("its checksum is");
+        assert!(!is_of_checksum, "its checksum is right, and refused: {why}");
     }
 }

@@ -155,9 +155,9 @@ pub enum HandoffError {
         /// This store.
         store: StoreId,
     },
-    /// A barrier was made by a version of this library that knows more.
+    /// A barrier was made by another version of this library.
     #[error(
-        "the barrier has version {found}, which this library does not know; wait for it with a newer one"
+        "the barrier has version {found}, which this library does not know; wait for it with the one that made it"
     )]
     #[non_exhaustive]
     BarrierVersion {

@@ -220,7 +220,7 @@ pub fn cut(block: &[u8]) -> Vec<&[u8]> {
 
 /// Puts the right checksum into a block that is not cut yet, and the right stored length and number
 /// of chunks, which nobody guesses either. One that is shorter than a header is left as it is.
-pub fn block_checksum_again(queue: QueueRef, first: Sequence, block: &mut [u8]) {
+pub fn checksum_block_again(queue: QueueRef, first: Sequence, block: &mut [u8]) {
     let stored = block.len().saturating_sub(CRC.end);
     let chunks = block.len().div_ceil(CHUNK_BYTES);
     let mut put = |field: std::ops::Range<usize>, bytes: &[u8]| {
@@ -283,7 +283,7 @@ mod tests {
             value[field].fill(0);
         }
         assert!(block(QUEUE, Sequence(5), &cut(&value)).is_err());
-        block_checksum_again(QUEUE, Sequence(5), &mut value);
+        checksum_block_again(QUEUE, Sequence(5), &mut value);
         assert_eq!(cut(&value), stored);
         let read = block(QUEUE, Sequence(5), &stored).unwrap();
         assert_eq!((read.hints.len(), read.last), (2, Sequence(6)));

@@ -101,7 +101,8 @@ pub enum PayloadError {
 ///         }
 ///         let (points, rest) = bytes.as_chunks::<8>();
 ///         if !rest.is_empty() {
-///             return Err(PayloadError::Malformed { format, source: "not a multiple of eight bytes".into() });
+///             let source = "not a multiple of eight bytes".into();
+///             return Err(PayloadError::Malformed { format, source });
 ///         }
 ///         Ok(Points(points.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect()))
 ///     }

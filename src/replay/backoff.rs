@@ -40,7 +40,7 @@ impl Backoff {
         wish.map_or(delay, |wish| wish.clamp(WISH_MIN, WISH_MAX))
     }
 
-    /// The longest wait, for what time alone will not repair.
+    /// The longest wait, for what time alone will not cure.
     pub fn longest(&self) -> Duration {
         self.max
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Dead-letters the only hint of the claim.
-pub async fn dead_letter(shard: ShardId, claim: Claim, cause: DeadCause) -> Landed {
+pub async fn make_dead_letter(shard: ShardId, claim: Claim, cause: DeadCause) -> Landed {
     let (tell, told) = oneshot::channel();
     if let Some(hint) = claim.hints.first() {
         tracing::warn!(
@@ -26,7 +26,7 @@ pub async fn dead_letter(shard: ShardId, claim: Claim, cause: DeadCause) -> Land
         );
         claim
             .store
-            .dead_letter(claim.node, hint.clone(), cause, move |result| {
+            .make_dead_letter(claim.node, hint.clone(), cause, move |result| {
                 let _ = tell.send(result);
             });
     }

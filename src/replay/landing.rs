@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     claim::Claim,
     end::Interrupted,
-    give_up::{dead_letter, lose},
+    give_up::{lose, make_dead_letter},
     round::Round,
     send::{Landed, Outcome},
     window::Standing,
@@ -79,7 +79,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                     }
                     error => {
                         self.format_is_known(shard);
-                        self.dead_letter(
+                        self.make_dead_letter(
                             shard,
                             claim,
                             DeadReason::Undecodable,
@@ -178,7 +178,7 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 self.node_answers();
                 self.line.failed(&self.handle.progress, text.clone());
                 if sent == 1 {
-                    self.dead_letter(shard, claim, DeadReason::Rejected, text);
+                    self.make_dead_letter(shard, claim, DeadReason::Rejected, text);
                 } else {
                     self.troubles.rejected(shard, sent);
                     self.window.free(shard);
@@ -259,18 +259,24 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
         };
         self.line.note_status(&self.handle.progress, self.troubles);
         if (1..=attempts).contains(&self.settings.max_attempts) {
-            self.dead_letter(shard, claim, DeadReason::Attempts, error);
+            self.make_dead_letter(shard, claim, DeadReason::Attempts, error);
         } else {
             self.window.free(shard);
         }
     }
 
     /// Dead-letters the first hint of the claim; the shard waits until that is durable.
-    fn dead_letter(&mut self, shard: ShardId, claim: Claim, reason: DeadReason, error: String) {
+    fn make_dead_letter(
+        &mut self,
+        shard: ShardId,
+        claim: Claim,
+        reason: DeadReason,
+        error: String,
+    ) {
         let claim = claim.first(1);
         if let Some(head) = claim.hints.first().map(|hint| hint.mark.place()) {
             let cause = self.troubles.dead_cause(shard, head, reason, error);
-            self.tasks.spawn(dead_letter(shard, claim, cause));
+            self.tasks.spawn(make_dead_letter(shard, claim, cause));
         }
     }
 

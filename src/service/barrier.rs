@@ -86,14 +86,14 @@ impl<P: Payload> HintedHandoff<P> {
         timeout: Duration,
     ) -> Result<BarrierState, HandoffError> {
         let inner = &self.inner;
-        let mut hints_left = inner.hints_left.subscribe();
+        let mut leave_bell = inner.leave_bell.subscribe();
         let pulse = inner.replays.pulse();
         let mut deadline = pin!(pulse.sleep(timeout));
         let stop = inner.replays.stop();
         let mut is_over = timeout.is_zero();
         loop {
             // Whatever leaves from here on rings.
-            hints_left.mark_unchanged();
+            leave_bell.mark_unchanged();
             let state = self.look_at(barrier).await?;
             if is_over || !matches!(state, BarrierState::Waiting { .. }) {
                 return Ok(state);
@@ -103,7 +103,7 @@ impl<P: Payload> HintedHandoff<P> {
                 () = stop.cancelled() => return Err(HandoffError::ShutDown),
                 over = &mut deadline => return Ok(over.map(|()| state)?),
                 // The sender is in the service, so it does not end.
-                _ = hints_left.changed() => {}
+                _ = leave_bell.changed() => {}
             }
             tokio::select! {
                 biased;

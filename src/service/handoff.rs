@@ -205,7 +205,7 @@ pub(super) struct Inner {
     pub(super) ageing: Arc<Ageing>,
     pub(super) events: Events,
     /// Changes whenever hints may have left, or the store stopped or began to serve.
-    pub(super) hints_left: watch::Sender<()>,
+    pub(super) leave_bell: watch::Sender<()>,
     /// The tasks of fan-out writes.
     pub(super) fan_out: FanOut,
     pub(super) shutdown: OnceCell<Result<(), HandoffError>>,

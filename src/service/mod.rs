@@ -386,7 +386,7 @@ impl<P: Payload> HintedHandoff<P> {
     /// Makes the commits of the store work again.
     #[cfg(feature = "internals")]
     #[doc(hidden)]
-    pub fn heal_disk(&self) {
+    pub fn disk_works_again(&self) {
         self.inject(crate::store::CommitFault::None);
     }
 }

@@ -226,13 +226,13 @@ impl<P: Payload> HintedHandoff<P> {
         let (tell, told) = channel();
         self.inner.store.leave(node, true, tell);
         heard(told).await?;
-        let mut hints_left = self.inner.hints_left.subscribe();
+        let mut leave_bell = self.inner.leave_bell.subscribe();
         let pulse = self.inner.replays.pulse();
         let mut deadline = pin!(pulse.sleep(timeout));
         let mut is_over = timeout.is_zero();
         loop {
             // Whatever leaves from here on rings.
-            hints_left.mark_unchanged();
+            leave_bell.mark_unchanged();
             self.inner.store.check_serving()?;
             if !self.inner.store.has_pending(node) {
                 let removed = self.remove_drained(node).await;
@@ -251,7 +251,7 @@ impl<P: Payload> HintedHandoff<P> {
                 () = self.inner.replays.stop().cancelled() => return Err(HandoffError::ShutDown),
                 over = &mut deadline => is_over = over.map(|()| true)?,
                 // The sender is in the service, so it does not end.
-                _ = hints_left.changed() => {}
+                _ = leave_bell.changed() => {}
             }
         }
     }
@@ -271,9 +271,9 @@ impl<P: Payload> HintedHandoff<P> {
     /// does not serve.
     pub async fn cancel_removal(&self, node: NodeId) -> Result<(), HandoffError> {
         let (tell, told) = channel();
-        let hints_left = self.inner.hints_left.clone();
+        let leave_bell = self.inner.leave_bell.clone();
         self.inner.store.leave(node, false, move |result| {
-            hints_left.send_modify(|()| {});
+            leave_bell.send_modify(|()| {});
             tell(result);
         });
         heard(told).await

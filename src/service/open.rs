@@ -169,9 +169,9 @@ impl<P: Payload> HintedHandoff<P> {
         if config.start_paused {
             store.begin_paused();
         }
-        let hints_left = watch::Sender::new(());
-        let rung = hints_left.clone();
-        store.on_left(Box::new(move || rung.send_modify(|()| {})));
+        let leave_bell = watch::Sender::new(());
+        let rung = leave_bell.clone();
+        store.on_leave(Box::new(move || rung.send_modify(|()| {})));
         let told = events.clone();
         store.on_event(Box::new(move |event| told.tell(event.into())));
         let pulse = Arc::clone(replays.pulse());
@@ -219,7 +219,7 @@ impl<P: Payload> HintedHandoff<P> {
             clock,
             ageing,
             events,
-            hints_left,
+            leave_bell,
             runtime,
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),
@@ -231,10 +231,10 @@ impl<P: Payload> HintedHandoff<P> {
             shutdown: OnceCell::new(),
         });
         let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());
-        let hints_left = inner.hints_left.subscribe();
+        let leave_bell = inner.leave_bell.subscribe();
         inner.replays.spawn(ReplayTask::Membership, move || {
-            let hints_left = hints_left.clone();
-            keep_house(weak.clone(), hints_left, stop.clone(), config.purge_after)
+            let leave_bell = leave_bell.clone();
+            keep_house(weak.clone(), leave_bell, stop.clone(), config.purge_after)
         });
         Ok(HintedHandoff {
             inner,

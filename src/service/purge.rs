@@ -18,10 +18,10 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How often it looks for nodes to park, and for what a store that failed could not remove.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Works until the service stops or is gone. `hints_left` changes when hints leave.
+/// Works until the service stops or is gone. `leave_bell` changes when hints leave.
 pub(super) async fn keep_house(
     inner: Weak<Inner>,
-    mut hints_left: watch::Receiver<()>,
+    mut leave_bell: watch::Receiver<()>,
     stop: CancellationToken,
     purge_after: Duration,
 ) -> Ended {
@@ -32,7 +32,7 @@ pub(super) async fn keep_house(
             return Ok(());
         };
         // What leaves from here on rings.
-        hints_left.mark_unchanged();
+        leave_bell.mark_unchanged();
         held.park_unlisted().await;
         held.remove_all_drained(held.store.leaving()).await;
         if purges_at <= Instant::now() {
@@ -48,9 +48,9 @@ pub(super) async fn keep_house(
         };
         let house = std::sync::Arc::clone(&held.house);
         drop(held);
-        let any_left = async {
+        let rung = async {
             match some_leave {
-                true => hints_left.changed().await,
+                true => leave_bell.changed().await,
                 false => pending().await,
             }
         };
@@ -59,7 +59,7 @@ pub(super) async fn keep_house(
             () = sleep_until(looks_at) => {}
             () = house.notified() => {}
             // The sender is in the service, so it ends with that.
-            left = any_left => if left.is_err() { return Ok(()) },
+            rung = rung => if rung.is_err() { return Ok(()) },
         }
     }
 }

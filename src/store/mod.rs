@@ -55,7 +55,7 @@ pub use pipeline::done::AppendDone;
 pub use pipeline::{
     batch::{Ack, Leaving, NewHint, RowChanges, WriteBatch},
     changes::Budget,
-    events::{OnDurable, OnEvent, OnLeft, OnLook, StoreEvent},
+    events::{OnDurable, OnEvent, OnLeave, OnLook, StoreEvent},
     held::Held,
     node_request::{Members, Retained},
     overlay::{RowBatch, Rows},
@@ -218,8 +218,8 @@ impl Store {
 
     /// Has this called when hints may have left a queue or dead letters changed, and when the store
     /// stops or begins to serve: on any thread, so it must not block. Only the first call counts.
-    pub fn on_left(&self, on_left: OnLeft) {
-        let _ = self.shared.on_left.set(on_left);
+    pub fn on_leave(&self, on_leave: OnLeave) {
+        let _ = self.shared.on_leave.set(on_leave);
     }
 
     /// Has this called when something happens to hints or to the store: on any thread, so it must

@@ -124,7 +124,7 @@ async fn failure(world: World, seed: u64) {
     tokio::time::sleep(Duration::from_millis(random.u64(1..60))).await;
     world.handoff.inject(CommitFault::Fail);
     tokio::time::sleep(Duration::from_millis(random.u64(1..60))).await;
-    world.handoff.heal_disk();
+    world.handoff.disk_works_again();
 }
 
 /// One round, from a seed. Threads are the one thing that it does not hold.

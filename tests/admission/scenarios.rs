@@ -535,7 +535,7 @@ async fn failed_store() {
     world.write(&shard, Any, points(0, 20)).await.unwrap_err();
     assert_eq!(world.stats().direct, 0, "past a hint whose fate is unknown");
 
-    world.handoff.heal_disk();
+    world.handoff.disk_works_again();
     let serves = || matches!(world.handoff.health(), Health::Serving);
     world.until("serving again", serves).await;
     let pending = world.handoff.stats().nodes[0].pending.hints;

@@ -25,9 +25,9 @@ pub fn claimed(store: &Store, node: u64, hint: &PeekedHint) -> PeekedHint {
     hints.pop().expect("it is there to be claimed")
 }
 
-pub fn dead_letter(store: &Store, node: u64, hint: &PeekedHint) -> Result<(), HandoffError> {
+pub fn make_dead_letter(store: &Store, node: u64, hint: &PeekedHint) -> Result<(), HandoffError> {
     let hint = claimed(store, node, hint);
-    told(|done| store.dead_letter(NodeId(node), hint, cause("no such measurement"), done))
+    told(|done| store.make_dead_letter(NodeId(node), hint, cause("no such measurement"), done))
 }
 
 /// Claims the first of the hints that wait and have this sequence.
@@ -38,10 +38,10 @@ pub fn claim(store: &Store, node: u64, sequence: u64) -> PeekedHint {
 }
 
 /// Makes a hint a dead letter, by its sequence.
-pub fn dead_letter_at(store: &Store, node: u64, sequence: u64, error: &str) -> Place {
+pub fn make_dead_letter_at(store: &Store, node: u64, sequence: u64, error: &str) -> Place {
     let hint = claim(store, node, sequence);
     let place = hint.mark.place();
-    told(|done| store.dead_letter(NodeId(node), hint, cause(error), done)).unwrap();
+    told(|done| store.make_dead_letter(NodeId(node), hint, cause(error), done)).unwrap();
     place
 }
 

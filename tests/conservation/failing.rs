@@ -70,7 +70,7 @@ impl ServiceStory {
         }
         self.life.receiver.cut();
         let copy = copy_of(self.dir.path());
-        self.life.handoff.heal_disk();
+        self.life.handoff.disk_works_again();
         self.life.shut_down(&self.nodes).await;
         self.dir = copy;
         self.begin_anew().await;
@@ -99,7 +99,7 @@ impl ServiceStory {
             Err(error) if error.outcome() == FailedOutcome::Refused => {}
             Ok(_) | Err(_) => drop(self.unknown.insert(number, entry)),
         }
-        self.life.handoff.heal_disk();
+        self.life.handoff.disk_works_again();
         self.waiting.clear();
         let is_well = || matches!(store.health(), Health::Serving);
         until("the store is reopened", is_well).await;

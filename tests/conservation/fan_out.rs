@@ -248,7 +248,7 @@ impl FanOutStory {
         self.life.receiver.cut();
         let answered = self.answers.lock().clone();
         let copy = copy_of(self.dir.path());
-        self.life.handoff.heal_disk();
+        self.life.handoff.disk_works_again();
         self.life.shut_down(&self.nodes).await;
         // Nobody heard what was answered later.
         *self.answers.lock() = answered;

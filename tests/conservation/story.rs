@@ -74,7 +74,7 @@ impl Story {
             24..28 => self.append_undelivered(node),
             28..30 => self.note_not_stored(node),
             30..50 => self.deliver(node),
-            50..58 => self.dead_letter(node),
+            50..58 => self.make_dead_letter(node),
             58..66 => self.lose(node),
             66..72 => self.redrive(node),
             72..77 => self.discard(node),
@@ -247,11 +247,11 @@ impl Story {
         self.count("released", hints.len());
     }
 
-    fn dead_letter(&mut self, node: u64) {
+    fn make_dead_letter(&mut self, node: u64) {
         for hint in self.claimed(node, 3) {
             let (number, letter) = (number(&hint), hint.clone());
             let dead_lettered = self.told(|store, done| {
-                store.dead_letter(NodeId(node), letter, cause("no such field"), done)
+                store.make_dead_letter(NodeId(node), letter, cause("no such field"), done)
             });
             dead_lettered.unwrap();
             self.mark(&[hint], Whereabouts::Dead);
@@ -391,8 +391,8 @@ impl Story {
         self.count("storage failures", 1);
     }
 
-    /// The storage fails while hints leave; the store reopens itself, and that was whole or
-    /// nothing.
+    /// The storage fails while hints leave; the store reopens itself, and all of them left or
+    /// none.
     fn fail(&mut self, node: u64) {
         let hints = self.claimed(node, 5);
         let reopens = self.store().reopens();

@@ -65,7 +65,7 @@ async fn what_was_just_written_comes_from_memory_if_somebody_waits_for_it() {
     assert_eq!(points(&hints), ["a"]);
     assert!(
         !stored.contains_key(&block[0]).unwrap(),
-        "it was read, missed and reopened"
+        "it was read, missed and stored again"
     );
     consumer.ack(&hints).await.unwrap();
     drop(consumer);

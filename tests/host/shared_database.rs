@@ -394,7 +394,7 @@ async fn a_damaged_database_is_left_as_it_was_and_its_hints_can_be_salvaged() {
 }
 
 #[tokio::test]
-async fn a_storage_error_is_the_hosts_to_repair() {
+async fn a_storage_error_is_the_hosts_to_reopen_after() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     let host = Host::open(&path).await;

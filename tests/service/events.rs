@@ -152,7 +152,7 @@ async fn nothing_is_told_of_what_left_before_that_is_durable() {
         let left = |it: &Event| matches!(it, Event::Lost(_) | Event::Rejected { .. });
         assert!(!told.iter().any(left), "{told:?}");
         assert_eq!(writer.seen().len(), 1, "it was sent");
-        handoff.heal_disk();
+        handoff.disk_works_again();
         while !matches!(next(&mut events).await, Event::Reopened) {}
         handoff.shutdown().await.unwrap();
     }
@@ -169,7 +169,7 @@ async fn a_store_that_fails_and_reopens_itself_tells_both() {
         .write_shard(NODE, SHARD, &Bytes::from_static(b"points"))
         .await;
     assert!(refused.is_err());
-    handoff.heal_disk();
+    handoff.disk_works_again();
     assert!(matches!(next(&mut events).await, Event::StoreFailed(_)));
     loop {
         match next(&mut events).await {

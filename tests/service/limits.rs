@@ -304,7 +304,7 @@ async fn a_hint_that_is_not_stored_gives_its_room_back() {
         handoff.inject(CommitFault::Fail);
         let unknown = write(&handoff, MANUAL, 0).await.unwrap_err();
         assert_eq!(unknown.outcome(), FailedOutcome::Unknown);
-        handoff.heal_disk();
+        handoff.disk_works_again();
         until("it is reopened", || {
             matches!(handoff.health(), Health::Serving)
         })

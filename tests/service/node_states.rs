@@ -238,7 +238,7 @@ async fn a_store_that_fails_says_nothing_of_its_nodes() {
     assert!(!told.iter().any(is_down), "{told:?}");
     // Nor does the script have a handle any more.
     writer.follow(|_| Reply::Take);
-    handoff.heal_disk();
+    handoff.disk_works_again();
     let reopened = async {
         while !matches!(handoff.health(), Health::Serving) {
             tokio::time::sleep(Duration::from_millis(1)).await;

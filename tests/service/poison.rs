@@ -205,7 +205,7 @@ async fn of_ten_thousand_hints_the_poisoned_become_dead_letters_and_all_others_c
             assert_eq!(node.pending, Amount::default());
             assert!(again.seen().is_empty(), "nothing of it comes back");
             assert_eq!(dead(&handoff).await, poison);
-            // Its cause is repaired, so they are sent on.
+            // Its cause is fixed, so they are sent on.
             let sent_on = handoff.redrive_all(NODE).await.unwrap();
             assert_eq!(sent_on.hints.len(), poison.len());
             until_caught_up(&handoff, NODE).await;

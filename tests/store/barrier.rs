@@ -81,7 +81,7 @@ fn a_barrier_follows_its_hints_wherever_they_go() {
     deliver(&store, 7, &early[0]);
     // Before the barrier: not part of it, but for the dead letter among those that wait.
     lose(&store, 7, &early[1], LossReason::Expired);
-    dead_letter(&store, 7, &early[4]).unwrap();
+    make_dead_letter(&store, 7, &early[4]).unwrap();
     let made = barrier(&store, &[7]).unwrap();
     assert_eq!(
         (made.queues[0].from, made.queues[0].through),
@@ -96,7 +96,7 @@ fn a_barrier_follows_its_hints_wherever_they_go() {
         deliver(&store, 7, hint);
     }
     look(waiting(3, 30, 1));
-    dead_letter(&store, 7, &early[2]).unwrap();
+    make_dead_letter(&store, 7, &early[2]).unwrap();
     look(waiting(2, 20, 2));
     let places: Vec<_> = letters(&store, 7)
         .into_iter()
@@ -112,7 +112,7 @@ fn a_barrier_follows_its_hints_wherever_they_go() {
     for _ in 0..3 {
         let sent_on = hints(&store, 7).pop().unwrap();
         through_the_middle.push(barrier(&store, &[7]).unwrap());
-        dead_letter(&store, 7, &sent_on).unwrap();
+        make_dead_letter(&store, 7, &sent_on).unwrap();
         look(waiting(0, 0, 2));
         let place = letters(&store, 7).pop().unwrap().0;
         redrive(&store, 7, place).unwrap().unwrap();
@@ -159,7 +159,7 @@ fn every_way_to_be_lost_is_told_from_the_journal() {
     assert_eq!(store.look_at(&made).unwrap(), waiting(4, 40, 0));
     // Lost as a dead letter, and as what it became, by a host and with its node.
     for hint in &all[1..] {
-        dead_letter(&store, 7, hint).unwrap();
+        make_dead_letter(&store, 7, hint).unwrap();
     }
     let places: Vec<_> = letters(&store, 7)
         .into_iter()
@@ -174,7 +174,7 @@ fn every_way_to_be_lost_is_told_from_the_journal() {
     let sent_on = hints(&store, 7);
     lose(&store, 7, &sent_on[0], LossReason::Expired);
     assert_eq!(lost_now(&made).last().unwrap(), &(2, LossReason::Expired));
-    dead_letter(&store, 7, &sent_on[1]).unwrap();
+    make_dead_letter(&store, 7, &sent_on[1]).unwrap();
     discard(&store, 7, vec![sent_on[1].mark.place()]);
     assert_eq!(lost_now(&made).last().unwrap(), &(3, LossReason::Discarded));
     assert_eq!(remove_node(&store, 7).hints, 1);
@@ -261,7 +261,7 @@ fn dead_letters_of_a_removed_node_are_lost_and_not_counted_any_more() {
     }
     let made = barrier(&store, &[7]).unwrap();
     for hint in &hints(&store, 7) {
-        dead_letter(&store, 7, hint).unwrap();
+        make_dead_letter(&store, 7, hint).unwrap();
     }
     assert_eq!(store.look_at(&made).unwrap(), waiting(0, 0, 200));
     remove_node(&store, 7);
@@ -279,7 +279,7 @@ fn what_was_sent_on_and_is_removed_or_damaged_is_missed_by_the_barrier_of_its_fi
         let store = open(dir.path());
         let all = fill(&store, 7, 2);
         let made = barrier(&store, &[7]).unwrap();
-        dead_letter(&store, 7, &all[0]).unwrap();
+        make_dead_letter(&store, 7, &all[0]).unwrap();
         deliver(&store, 7, &all[1]);
         fill(&store, 7, 3);
         let place = letters(&store, 7)[0].0;
@@ -327,10 +327,10 @@ fn a_barrier_outlives_restarts_of_both_kinds_and_queues_that_are_retired() {
     let made: Barrier = postcard::from_bytes(&bytes).unwrap();
 
     deliver(&store, 7, &all[1]);
-    dead_letter(&store, 7, &all[0]).unwrap();
+    make_dead_letter(&store, 7, &all[0]).unwrap();
     let place = letters(&store, 7)[0].0;
     redrive(&store, 7, place).unwrap().unwrap();
-    dead_letter(&store, 7, &all[2]).unwrap();
+    make_dead_letter(&store, 7, &all[2]).unwrap();
     assert_eq!(store.look_at(&made).unwrap(), waiting(5, 50, 1));
     store.close().unwrap();
     let store = open(dir.path());
@@ -395,7 +395,7 @@ fn losses_that_the_journal_has_folded_are_told_as_ranges() {
     // One that was sent on counts where it stood before, which is all that this barrier knows.
     let of_6 = fill(&store, 6, 2);
     let made_of_6 = barrier(&store, &[6]).unwrap();
-    dead_letter(&store, 6, &of_6[0]).unwrap();
+    make_dead_letter(&store, 6, &of_6[0]).unwrap();
     redrive(&store, 6, of_6[0].mark.place()).unwrap().unwrap();
     let sent_on = hints(&store, 6).pop().unwrap();
     lose(&store, 6, &sent_on, LossReason::Expired);

@@ -19,9 +19,9 @@ use hinted_handoff::{Amount, Config, LossReason, NodeId, Sequence, internals::St
 const NODE: NodeId = NodeId(7);
 
 /// Dead-letters all that waits.
-fn dead_letter_all(store: &Store) {
+fn make_all_dead_letters(store: &Store) {
     for hint in hints(store, NODE.0) {
-        dead_letter(store, NODE.0, &hint).unwrap();
+        make_dead_letter(store, NODE.0, &hint).unwrap();
     }
 }
 
@@ -58,14 +58,14 @@ fn the_oldest_make_room_for_new_ones_and_the_journal_says_so() {
     // One by one, and then several in the same group, of which none may be discarded twice.
     let all = hints(&store, 7);
     for hint in &all[..4] {
-        dead_letter(&store, 7, hint).unwrap();
+        make_dead_letter(&store, 7, hint).unwrap();
     }
     let told: Vec<_> = all[4..]
         .iter()
         .map(|hint| {
             let (tell, told) = std::sync::mpsc::channel();
             let hint = claimed(&store, 7, hint);
-            store.dead_letter(NODE, hint, cause("rejected"), move |done| {
+            store.make_dead_letter(NODE, hint, cause("rejected"), move |done| {
                 tell.send(done).unwrap()
             });
             told
@@ -124,9 +124,9 @@ fn the_oldest_make_room_for_new_ones_and_the_journal_says_so() {
     append(&store, 7, "letter 12, longer");
     append(&store, 7, "letter 13, which is far too long");
     let all = hints(&store, 7);
-    dead_letter(&store, 7, &all[0]).unwrap();
+    make_dead_letter(&store, 7, &all[0]).unwrap();
     assert_eq!(seen(&store), [11]);
-    dead_letter(&store, 7, &all[1]).unwrap();
+    make_dead_letter(&store, 7, &all[1]).unwrap();
     assert_eq!(seen(&store), [12]);
     println!("dead_letters: 11 evicted, none twice");
 }
@@ -146,7 +146,7 @@ fn of_several_queues_the_one_that_was_begun_first_makes_room_first_whoever_has_i
     // The other way round: it is not about when they were dead-lettered.
     for node in [7, 8] {
         for hint in hints(&store, node) {
-            dead_letter(&store, node, &hint).unwrap();
+            make_dead_letter(&store, node, &hint).unwrap();
         }
     }
     told(|done| store.rename_node(NodeId(8), NODE, done)).unwrap();
@@ -164,7 +164,7 @@ fn of_several_queues_the_one_that_was_begun_first_makes_room_first_whoever_has_i
         [(2, 1), (2, 2), (3, 1), (3, 2)],
         [(2, 2), (3, 1), (3, 2), (3, 3)],
     ] {
-        dead_letter(&store, 7, &hints(&store, 7)[0]).unwrap();
+        make_dead_letter(&store, 7, &hints(&store, 7)[0]).unwrap();
         assert_eq!(seen(&store), left);
         store.close().unwrap();
         store = Store::open(&config, Box::new(|_| {})).unwrap();
@@ -191,7 +191,7 @@ fn large_ones_are_kept_over_restarts_and_come_back_whole() {
     for payload in &payloads_written {
         append(&store, 7, payload.clone());
     }
-    dead_letter_all(&store);
+    make_all_dead_letters(&store);
     let copy = copy_of(dir.path());
     store.close().unwrap();
     for dir in [dir.path(), copy.path()] {
@@ -241,7 +241,7 @@ fn space_is_given_back_when_they_are_discarded_or_sent_on_or_their_node_is_remov
     for number in 0..30 {
         append(&store, 7, noise(40_000, number));
     }
-    dead_letter_all(&store);
+    make_all_dead_letters(&store);
     store.close().unwrap();
     let full = letter_keys(dir.path());
     assert_eq!(full, 30 * (3 + 1), "three chunks and a record each");
@@ -303,7 +303,7 @@ fn letters_of_a_retired_queue_stay_and_its_last_trace_goes_with_them() {
     store.close().unwrap();
     // The queue is closed there, and retires once it is drained.
     let store = open(copy.path());
-    dead_letter_all(&store);
+    make_all_dead_letters(&store);
     settled(&store);
     assert!(store.nodes()[0].1.queues.is_empty());
     let places: Vec<_> = letters(&store, 7)
@@ -344,7 +344,7 @@ fn an_error_of_any_length_is_cut_to_what_a_record_may_hold() {
     append(&store, 7, "one");
     let hint = claimed(&store, 7, &hints(&store, 7)[0]);
     let long = "ä".repeat(1 << 20);
-    told(|done| store.dead_letter(NODE, hint, cause(&long), done)).unwrap();
+    told(|done| store.make_dead_letter(NODE, hint, cause(&long), done)).unwrap();
     let (_, dead) = letters(&store, 7).remove(0);
     assert_eq!(dead.cause.error, "ä".repeat(2048));
 }

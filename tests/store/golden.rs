@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::common::{
     self,
-    letters::{cause, claim, dead_letter_at, letters_read, lose_at, redrive_as_it_is},
+    letters::{cause, claim, letters_read, lose_at, make_dead_letter_at, redrive_as_it_is},
     *,
 };
 use hinted_handoff::{
@@ -56,8 +56,8 @@ fn nine_hints(dir: &Path) -> Store {
         let taken = claim(&store, NODE, sequence);
         store.deliver(NodeId(NODE), &[taken]).unwrap();
     }
-    dead_letter_at(&store, NODE, 4, "no such field: \u{fc}");
-    let again = dead_letter_at(&store, NODE, 6, "another");
+    make_dead_letter_at(&store, NODE, 4, "no such field: \u{fc}");
+    let again = make_dead_letter_at(&store, NODE, 6, "another");
     lose_at(&store, NODE, 8, LossReason::Expired);
     assert_eq!(redrive_as_it_is(&store, NODE, again).sequence, Sequence(9));
     store
@@ -157,7 +157,7 @@ fn padding_keys_are_written_where_they_are_documented_and_read_past() {
     let mut both = records("store.txt");
     both.extend(documented);
     let dir = tempfile::tempdir().unwrap();
-    store_of(dir.path(), &both, |_| true).close().unwrap();
+    store_of(dir.path(), &both).close().unwrap();
     for _ in 0..2 {
         let store = open(dir.path());
         assert_eq!(store.stats().damage, []);
@@ -169,12 +169,12 @@ fn padding_keys_are_written_where_they_are_documented_and_read_past() {
 }
 
 /// A store of these records, as after an unclean stop.
-fn store_of(dir: &Path, records: &Records, wanted: impl Fn(&str) -> bool) -> Store {
+fn store_of(dir: &Path, records: &Records) -> Store {
     open(dir).close().unwrap();
     behind_its_back(dir, |db| {
         for (name, (key, value)) in records {
             let (tree, _) = name.split_once(' ').unwrap();
-            if tree != "file" && wanted(name) {
+            if tree != "file" {
                 let tree = db.open_tree(tree).unwrap();
                 tree.insert(key, value.as_slice()).unwrap();
             }
@@ -187,7 +187,7 @@ fn store_of(dir: &Path, records: &Records, wanted: impl Fn(&str) -> bool) -> Sto
 #[test]
 fn the_store_reads_the_documented_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let store = store_of(dir.path(), &records("store.txt"), |_| true);
+    let store = store_of(dir.path(), &records("store.txt"));
     assert_eq!(store.stats().damage, []);
     let found = hints(&store, NODE);
     let seen: Vec<_> = found
@@ -282,9 +282,9 @@ fn a_compressed_block_that_an_older_zstd_wrote_reads() {
 #[test]
 fn a_wal_record_is_the_documented_bytes_and_is_flushed_at_open() {
     let documented = records("wal.txt");
-    let (group_key, group) = &documented["hh/hints WAL record"];
-    let again = decoders::wal_record(Sequence(7), &[group]).unwrap();
-    assert_eq!(again, std::slice::from_ref(group));
+    let (record_key, record) = &documented["hh/hints WAL record"];
+    let again = decoders::wal_record(Sequence(7), &[record]).unwrap();
+    assert_eq!(again, std::slice::from_ref(record));
     let wal = QueueRef {
         node: NodeId(u64::MAX),
         queue: QueueId(0),
@@ -296,7 +296,7 @@ fn a_wal_record_is_the_documented_bytes_and_is_flushed_at_open() {
     open(dir.path()).close().unwrap();
     behind_its_back(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
-        hints.insert(group_key, group.clone()).unwrap();
+        hints.insert(record_key, record.clone()).unwrap();
         hints.insert(cursor_key, cursor.clone()).unwrap();
     });
     fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
@@ -323,7 +323,7 @@ fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
     let store = open(dir.path());
     let first = of_write(1, "cpu,host=a v=1 1");
     try_append(&store, NODE, vec![first]).remove(0).unwrap();
-    let letter = dead_letter_at(&store, NODE, 1, "rejected");
+    let letter = make_dead_letter_at(&store, NODE, 1, "rejected");
     let letter_block = records("writes.txt").remove("hh/hints letter block 1");
     // The letter's block is trimmed once it was sent on.
     let id = HintId {
@@ -375,17 +375,17 @@ fn the_ids_of_writes_are_the_documented_bytes_wherever_a_hint_stands() {
     assert_eq!((block.bytes_before, block.bytes_through), (90, 96));
     let again = decoders::encode_block(queue, Sequence(4), 90, &block.hints);
     assert_eq!(again, std::slice::from_ref(both));
-    let (group_key, group) = &more["more WAL record"];
+    let (record_key, record) = &more["more WAL record"];
     assert_eq!(
-        decoders::wal_record(Sequence(7), &[group]).unwrap(),
-        std::slice::from_ref(group)
+        decoders::wal_record(Sequence(7), &[record]).unwrap(),
+        std::slice::from_ref(record)
     );
 
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).close().unwrap();
     behind_its_back(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
-        hints.insert(group_key, group.clone()).unwrap();
+        hints.insert(record_key, record.clone()).unwrap();
     });
     fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
     let store = open(dir.path());
@@ -414,12 +414,12 @@ fn lifetimes_are_the_documented_bytes_wherever_a_hint_stands() {
 
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).close().unwrap();
-    let (group_key, group) = &documented["more WAL record"];
-    let again = decoders::wal_record(Sequence(7), &[group]).unwrap();
-    assert_eq!(again, std::slice::from_ref(group));
+    let (record_key, record) = &documented["more WAL record"];
+    let again = decoders::wal_record(Sequence(7), &[record]).unwrap();
+    assert_eq!(again, std::slice::from_ref(record));
     behind_its_back(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
-        hints.insert(group_key, group.clone()).unwrap();
+        hints.insert(record_key, record.clone()).unwrap();
     });
     fs::remove_file(generation(dir.path()).join("CLEAN")).unwrap();
     let found = hints(&open(dir.path()), NODE).into_iter();

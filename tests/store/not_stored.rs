@@ -268,11 +268,11 @@ fn a_barrier_that_was_made_before_tells_of_copies_for_its_nodes_and_one_made_aft
     assert_eq!(lost(&store, &made).0.not_stored, copies(2));
     assert_eq!(store.look_at(&later).unwrap(), BarrierState::Delivered);
     let mut old = made.clone();
-    old.version = 1;
+    old.version = 2;
     let refused = store.look_at(&old);
     assert!(matches!(
         refused,
-        Err(HandoffError::BarrierVersion { found: 1, .. })
+        Err(HandoffError::BarrierVersion { found: 2, .. })
     ));
     store.close().unwrap();
 }
@@ -320,7 +320,7 @@ async fn the_statistics_list_the_node_and_events_tell_of_it_at_once_and_again_wh
         panic!("{told:?}");
     };
     assert_eq!(told, copies(1));
-    host.handoff.heal_disk();
+    host.handoff.disk_works_again();
     heard(&waiting).unwrap();
     let Event::Lost(loss) = events.recv().await.unwrap() else {
         panic!("it was recorded");

@@ -8,7 +8,7 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use crate::common::{
-    letters::{dead_letter_at, letters_read, redrive_as_it_is},
+    letters::{letters_read, make_dead_letter_at, redrive_as_it_is},
     *,
 };
 use hinted_handoff::{
@@ -335,7 +335,7 @@ fn a_dead_letter_that_was_discarded_evicted_or_sent_on_does_not_come_back() {
         // Every second one, with others between them that wait; the first two make room for the
         // last two.
         let mut places: Vec<_> = (1..=11)
-            .map(|number| dead_letter_at(&store, NODE, number * 2, "rejected"))
+            .map(|number| make_dead_letter_at(&store, NODE, number * 2, "rejected"))
             .collect();
         let kept = |store: &Store| -> Vec<u64> {
             letters_read(store, NODE)
@@ -363,8 +363,8 @@ fn a_dead_letter_that_was_discarded_evicted_or_sent_on_does_not_come_back() {
         store.deliver(NodeId(NODE), &again).unwrap();
         sync(&store);
         // Where two were discarded, and behind all of them.
-        dead_letter_at(&store, NODE, 17, "rejected");
-        dead_letter_at(&store, NODE, 29, "rejected");
+        make_dead_letter_at(&store, NODE, 17, "rejected");
+        make_dead_letter_at(&store, NODE, 29, "rejected");
         assert_eq!(kept(&store), [8, 12, 14, 17, 22, 29]);
         store.close().unwrap();
 
@@ -403,7 +403,7 @@ fn what_is_known_of_discarded_dead_letters_goes_with_their_queue() {
     };
     filled(dir.path(), 3);
     let store = open(dir.path());
-    let place = dead_letter_at(&store, NODE, 2, "rejected");
+    let place = make_dead_letter_at(&store, NODE, 2, "rejected");
     told(|done| store.discard(NodeId(NODE), vec![place], done)).unwrap();
     store.close().unwrap();
     assert_eq!(known(), 1);

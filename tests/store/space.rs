@@ -14,7 +14,7 @@ use std::{
 
 use crate::common::{
     copy::copy_files,
-    letters::{claim, dead_letter_at, letters_read, lose_at, redrive_as_it_is},
+    letters::{claim, letters_read, lose_at, make_dead_letter_at, redrive_as_it_is},
     *,
 };
 use bytes::Bytes;
@@ -174,8 +174,8 @@ fn whatever_is_in_a_store_is_the_same_after_it_was_compacted() {
     append(&store, 1, noise(3 << 20, 7));
     let left = claim(&store, 1, 3);
     store.deliver(NodeId(1), &[left]).unwrap();
-    dead_letter_at(&store, 2, 2, "never");
-    let again = dead_letter_at(&store, 2, 4, "not yet");
+    make_dead_letter_at(&store, 2, 2, "never");
+    let again = make_dead_letter_at(&store, 2, 4, "not yet");
     redrive_as_it_is(&store, 2, again);
     lose_at(&store, 3, 1, LossReason::Obsolete);
     told(|done| store.pause(NodeId(3), Some(Pause::Lasting), done)).unwrap();

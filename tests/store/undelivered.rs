@@ -11,7 +11,9 @@ use std::{
 
 use crate::common::{
     self, EVERYTHING, config, copy, hint, hints, letters,
-    letters::{append_undelivered, barrier, cause, claimed, dead_letter, deliver, letter, letters},
+    letters::{
+        append_undelivered, barrier, cause, claimed, deliver, letter, letters, make_dead_letter,
+    },
     noise, open, payloads, sync,
 };
 use hinted_handoff::{
@@ -231,7 +233,7 @@ fn what_else_leaves_its_queue_with_the_same_group_brings_nothing_back() {
         common::append(&store, NODE, text);
     }
     let found = hints(&store, NODE);
-    dead_letter(&store, NODE, &found[2]).unwrap();
+    make_dead_letter(&store, NODE, &found[2]).unwrap();
     let (place, _) = letters(&store, NODE).remove(0);
     let again = letters::as_new(&store, NODE, place);
     let second = claimed(&store, NODE, &found[1]);
@@ -242,7 +244,7 @@ fn what_else_leaves_its_queue_with_the_same_group_brings_nothing_back() {
         tell_too.send(now.is_ok()).unwrap();
     });
     group.undelivered(hint(1, "dead at once"), dead());
-    store.dead_letter(
+    store.make_dead_letter(
         NodeId(NODE),
         second,
         cause("rejected"),

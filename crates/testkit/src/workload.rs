@@ -209,7 +209,10 @@ impl Host {
             let number = self.next.fetch_add(1, Relaxed);
             if random.u8(..100) < DEAD_LETTERS_PERCENT {
                 let bytes = random.usize(..=largest);
-                match self.dead_letter(number, node_id, shard_id, bytes).await {
+                match self
+                    .make_dead_letter(number, node_id, shard_id, bytes)
+                    .await
+                {
                     Ok(()) => continue,
                     Err(_) => return,
                 }

@@ -33,7 +33,9 @@ impl AppliedHints {
     /// # use hinted_handoff::*;
     /// # struct Nobody;
     /// # impl ShardWriter<String> for Nobody {
-    /// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> { Ok(()) }
+    /// #     async fn write_shard(&self, _: ShardWrite<String>) -> Result<(), WriteError> {
+    /// #         Ok(())
+    /// #     }
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

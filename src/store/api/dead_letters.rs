@@ -52,18 +52,18 @@ impl Store {
 
     /// Moves a claimed hint to the node's dead letters, and lets it leave its queue in the same
     /// step. `done` is told when that is durable.
-    pub fn dead_letter(
+    pub fn make_dead_letter(
         &self,
         node: NodeId,
         hint: PeekedHint,
         cause: DeadCause,
         done: impl FnOnce(Result<(), HandoffError>) + Send + 'static,
     ) {
-        self.dead_letter_pending(node, hint, cause, move |left| done(left.map(drop)));
+        self.make_dead_letter_of_pending(node, hint, cause, move |left| done(left.map(drop)));
     }
 
     /// The same for a hint that may have left meanwhile: `done` is told what became a dead letter.
-    pub fn dead_letter_pending(
+    pub fn make_dead_letter_of_pending(
         &self,
         node: NodeId,
         hint: PeekedHint,

@@ -53,7 +53,7 @@ impl Store {
             left
         };
         if left.hints > 0 {
-            self.shared.tell_left();
+            self.shared.tell_leave();
         }
         Ok(left)
     }

@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Claims those hints that are pending and nobody else's, and keeps only them in the list:
-    /// until they are released, delivered, or dead-lettered or lost, no limit takes them. Returns
+    /// until they are released, delivered, dead-lettered or lost, no limit takes them. Returns
     /// how often the store was opened again before this claim; the next time forgets it.
     pub fn claim(&self, node: NodeId, hints: &mut Vec<PeekedHint>) -> u64 {
         let mut registry = self.shared.registry.lock();

@@ -40,7 +40,7 @@ pub struct Accepted {
     /// What is removed counts, too (docs/sled.md rule 2).
     pub removed_bytes: usize,
     /// Hints that leave undelivered.
-    pub left: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
+    pub leaving: Vec<(NodeId, Vec<PeekedHint>, Leave)>,
     /// Hints that leave undelivered in the group that stores them. They show when the group is
     /// published, as other hints of it do.
     pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
@@ -164,7 +164,7 @@ impl Accepted {
             acked,
             // Counts what other fields hold.
             removed_bytes: _,
-            left,
+            leaving,
             stillborn,
             hints,
             losses,
@@ -179,7 +179,7 @@ impl Accepted {
             several,
         } = self;
         let leaves_nothing =
-            acked.is_empty() && left.is_empty() && stillborn.is_empty() && pointed.is_empty();
+            acked.is_empty() && leaving.is_empty() && stillborn.is_empty() && pointed.is_empty();
         let changes_no_letters =
             letter_blocks.is_empty() && letters.is_empty() && letters_gone.is_empty();
         let has_no_records = rows.is_empty()
@@ -223,7 +223,7 @@ mod tests {
         assert!(!holding(|it| it.status_gone = Some(node)).is_plain());
         // Nothing leaves, but what was claimed for it is to be given back.
         let claimed = (node, Vec::new(), Leave::Lost);
-        assert!(!holding(|it| it.left.push(claimed)).is_plain());
+        assert!(!holding(|it| it.leaving.push(claimed)).is_plain());
         assert!(!holding(|it| it.several = 1).is_plain(), "a transaction");
     }
 }

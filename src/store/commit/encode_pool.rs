@@ -30,7 +30,7 @@ pub enum Job {
     /// New hints of many queues.
     Wal(WalDraft),
     /// Hints that stand in WAL records.
-    Flushed(Draft),
+    Flush(Draft),
 }
 
 impl Job {
@@ -38,7 +38,7 @@ impl Job {
     pub fn has_lifetimes(&self) -> bool {
         let has_any = |draft: &Draft| draft.due_unix_ms() != u64::MAX;
         match self {
-            Job::Block(draft) | Job::Flushed(draft) => has_any(draft),
+            Job::Block(draft) | Job::Flush(draft) => has_any(draft),
             Job::Wal(draft) => draft.runs.iter().any(has_any),
         }
     }
@@ -60,7 +60,7 @@ struct Helper {
 impl Job {
     fn bytes(&self) -> usize {
         match self {
-            Job::Block(draft) | Job::Flushed(draft) => draft.bytes(),
+            Job::Block(draft) | Job::Flush(draft) => draft.bytes(),
             Job::Wal(draft) => draft.bytes(),
         }
     }
@@ -74,7 +74,7 @@ impl Job {
             Job::Block(draft) => draft.split_off(bytes).map(Job::Block),
             Job::Wal(draft) => draft.split_off(bytes).map(Job::Wal),
             // These are as large as is good to read.
-            Job::Flushed(_) => None,
+            Job::Flush(_) => None,
         }
     }
 }
@@ -139,7 +139,7 @@ fn encode_all(encoder: &mut Encoder, jobs: Vec<Job>) -> Blocks {
     let blocks = jobs.into_iter().map(|job| {
         let block = match &job {
             Job::Wal(draft) => encoder.encode_wal(draft),
-            Job::Block(it) | Job::Flushed(it) => {
+            Job::Block(it) | Job::Flush(it) => {
                 let mut block = encoder.encode(it.queue, it.first, it.bytes_before, &it.hints);
                 if it.with_body {
                     block.body = encoder.body(&block.header);

@@ -47,10 +47,10 @@ impl Committer {
         let mut left = STEP_BYTES.max(2 * brought);
         let mut jobs = Vec::new();
         while left > 0
-            && let Some(draft) = self.next_flushed()
+            && let Some(draft) = self.next_to_flush()
         {
             left = left.saturating_sub(draft.bytes());
-            jobs.push(Job::Flushed(draft));
+            jobs.push(Job::Flush(draft));
         }
         jobs
     }
@@ -70,7 +70,7 @@ impl Committer {
     }
 
     /// The next block of the pass; `None` at its end.
-    fn next_flushed(&mut self) -> Option<Draft> {
+    fn next_to_flush(&mut self) -> Option<Draft> {
         let memtable = &self.shared.memtable;
         let pass = self.flushing.pass.as_mut()?;
         while let Some(share) = pass.shares.last_mut() {

@@ -147,9 +147,9 @@ impl Committer {
                     point("append: WAL record written")?;
                     let written = draft.runs.iter().map(|run| Stored::of(run, None));
                     new.written.extend(written);
-                    new.memtable.extend(draft.runs);
+                    new.for_memtable.extend(draft.runs);
                 }
-                Job::Flushed(draft) => {
+                Job::Flush(draft) => {
                     self.write_block(block)?;
                     point("flush: block written")?;
                     self.shared.memtable.forget(draft.queue, draft.last());

@@ -62,7 +62,7 @@ impl Committer {
         let leaving: Vec<&PeekedHint> = hints.iter().filter(leaves).collect();
         self.record(accepted, node, &leaving, fate)?;
         // All of them are claimed no longer.
-        accepted.left.push((node, hints, leave));
+        accepted.leaving.push((node, hints, leave));
         Ok(left)
     }
 
@@ -174,7 +174,7 @@ impl Committer {
             self.trimmer.whole(node, queue);
         }
         self.shared.registry.lock().remove(node);
-        self.shared.tell_left();
+        self.shared.tell_leave();
         self.tell_what_left();
         Ok(pending)
     }

@@ -86,7 +86,7 @@ impl Committer {
             drafts.push(self.draft(node, of_node, accepted)?);
         }
         let jobs = match accepted.is_plain() {
-            true => self.mix(drafts),
+            true => self.gather_in_wal(drafts),
             // Its blocks are part of a transaction.
             false => drafts.into_iter().map(Job::Block).collect(),
         };
@@ -94,7 +94,7 @@ impl Committer {
         for (job, block) in &plan.blocks {
             let padding = match job {
                 Job::Wal(_) => Some(&mut self.flushing.padding),
-                Job::Block(draft) | Job::Flushed(draft) => {
+                Job::Block(draft) | Job::Flush(draft) => {
                     let tail = self.tails.get_mut(&draft.node);
                     let tail = tail.filter(|tail| tail.queue == block.queue);
                     tail.map(|tail| &mut tail.padding)
@@ -108,7 +108,7 @@ impl Committer {
 
     /// Where several nodes have little, that is one WAL record; and some of what is in earlier
     /// ones is flushed.
-    fn mix(&mut self, mut drafts: Vec<Draft>) -> Vec<Job> {
+    fn gather_in_wal(&mut self, mut drafts: Vec<Draft>) -> Vec<Job> {
         let is_little = |draft: &mut Draft| draft.bytes() < WAL_BELOW_BYTES;
         let mut runs: Vec<Draft> = drafts.extract_if(.., is_little).collect();
         if runs.len() == 1 {

@@ -27,7 +27,7 @@ use crate::{
 pub struct NewHints {
     pub written: Vec<Stored>,
     /// Those that stand in WAL records.
-    pub memtable: Vec<Draft>,
+    pub for_memtable: Vec<Draft>,
     /// Those that left with the group that stored them.
     pub stillborn: Vec<(NodeId, PeekedHint, Leave)>,
     /// Dead letters that made room for others.
@@ -130,7 +130,7 @@ impl Committer {
         let mut nodes = BTreeSet::new();
         let NewHints {
             mut written,
-            memtable,
+            for_memtable,
             stillborn,
             evicted,
             ended,
@@ -143,7 +143,7 @@ impl Committer {
         for kept in written.iter_mut().filter_map(|it| it.recent.take()) {
             self.shared.recent.keep(kept);
         }
-        memtable
+        for_memtable
             .into_iter()
             .for_each(|run| self.shared.memtable.put(run));
         let counters = &self.shared.counters;

@@ -188,8 +188,8 @@ impl Committer {
             self.trimmer.letter(place);
         }
         self.dirty.extend(accepted.cursors.into_keys());
-        self.show_in_registry(accepted.acked, accepted.left, accepted.letters);
-        self.shared.tell_left();
+        self.show_in_registry(accepted.acked, accepted.leaving, accepted.letters);
+        self.shared.tell_leave();
     }
 
     fn show_in_registry(

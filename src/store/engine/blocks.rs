@@ -29,16 +29,16 @@ pub enum ReadError {
 
 /// Reads the block that starts at `first`; `None` if there is none.
 pub fn read(hints: &Table, queue: QueueRef, first: Sequence) -> Result<Option<Block>, ReadError> {
-    read_on(hints, Keyspace::Queue, queue, first)
+    read_in(hints, Keyspace::Queue, queue, first)
 }
 
 /// Reads the dead letter that stood at `place`; `None` if its block is not there.
 pub fn read_letter(hints: &Table, place: Place) -> Result<Option<Hint>, ReadError> {
-    let block = read_on(hints, Keyspace::Letters, place.queue, place.sequence)?;
+    let block = read_in(hints, Keyspace::Letters, place.queue, place.sequence)?;
     Ok(block.and_then(|mut block| block.hints.pop()))
 }
 
-fn read_on(
+fn read_in(
     hints: &Table,
     keyspace: Keyspace,
     queue: QueueRef,
@@ -105,7 +105,7 @@ fn fetch(
     queue: QueueRef,
     first: Sequence,
 ) -> Result<Option<Stored>, ReadError> {
-    let Some(chunk0) = hints.get(queue.chunk_key_on(keyspace, first, 0))? else {
+    let Some(chunk0) = hints.get(queue.chunk_key_in(keyspace, first, 0))? else {
         return Ok(None);
     };
     let header = Header::parse(queue, first, &chunk0).map_err(ReadError::Damaged)?;
@@ -115,7 +115,7 @@ fn fetch(
         let mut body = Vec::with_capacity(usize::from(header.chunks) * CHUNK_BYTES);
         body.extend_from_slice(block::body_of_chunk0(&chunk0));
         for chunk in 1..header.chunks {
-            if let Some(value) = hints.get(queue.chunk_key_on(keyspace, first, chunk))? {
+            if let Some(value) = hints.get(queue.chunk_key_in(keyspace, first, chunk))? {
                 body.extend_from_slice(&value);
             }
         }
@@ -195,10 +195,10 @@ pub fn last_letter_block(
     below: Option<Sequence>,
 ) -> table::Result<Option<Place>> {
     let from = queue
-        .chunk_key_on(Keyspace::Letters, Sequence(0), 0)
+        .chunk_key_in(Keyspace::Letters, Sequence(0), 0)
         .to_vec();
     let to = match below {
-        Some(below) => queue.chunk_key_on(Keyspace::Letters, below, 0).to_vec(),
+        Some(below) => queue.chunk_key_in(Keyspace::Letters, below, 0).to_vec(),
         None => queue.letter_keys(Sequence(0)).start,
     };
     let Some((key, _)) = hints.range(from..to).next_back().transpose()? else {

@@ -7,14 +7,13 @@
 //! these will stand:
 //!
 //! ```text
-//! chunks, padding keys | chunks, padding keys | padding keys, last padding key of all | where sled's leaves end
+//! chunks, padding | chunks, padding | padding, last padding key of all | where sled's leaves end
 //!                            ^ the next chunk goes here
 //! ```
 //!
 //! Together with the last padding key of all, which stands at the very end of the queue's keys, the
 //! 8 padding keys before them make a leaf of 9; with 8 more it has 17 and is split right behind the
-//! older
-//! 8. Nothing depends on it: where other keys come between, some chunks are written twice.
+//! older ones. Nothing depends on it: where other keys come between, some chunks are written twice.
 //!
 //! A padding key is a chunk without a chunk 0, which readers take for what a crash left of a block:
 //! it is no block, and is trimmed with what stands around it. So are the other chunks of a large
@@ -117,7 +116,7 @@ mod tests {
     }
 
     /// Bytes of sled's log for each byte of so many blocks of one hint each.
-    fn log_bytes_per_byte(blocks: u64, payload_bytes: usize, spaced: bool) -> f64 {
+    fn log_bytes_per_byte(blocks: u64, payload_bytes: usize, padded: bool) -> f64 {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::open(dir.path(), Arc::default()).unwrap();
         let (mut encoder, mut padding) = (Encoder::new(), LeafPadding::default());
@@ -132,7 +131,7 @@ mod tests {
         };
         for first in 1..=blocks {
             let block = encoder.encode(QUEUE, Sequence(first), 0, [&hint]);
-            if spaced {
+            if padded {
                 for key in padding.before(QUEUE, &block.header) {
                     engine.hints.0.insert(key, Vec::new()).unwrap();
                 }
@@ -150,13 +149,13 @@ mod tests {
     /// was written again and again is used again meanwhile, so that there is less to it than was
     /// written.
     #[test]
-    fn between_padding_a_chunk_is_written_once_where_it_would_be_several_times() {
+    fn between_padding_keys_a_chunk_is_written_once_where_it_would_be_several_times() {
         for payload_bytes in [15_000, 60_000, 600_000] {
             let blocks = 24_000_000 / payload_bytes as u64;
             let close = log_bytes_per_byte(blocks, payload_bytes, false);
-            let spaced = log_bytes_per_byte(blocks, payload_bytes, true);
+            let padded = log_bytes_per_byte(blocks, payload_bytes, true);
             assert!(close > 2.0, "{payload_bytes} bytes: {close}");
-            assert!(spaced < 1.6, "{payload_bytes} bytes: {spaced}");
+            assert!(padded < 1.6, "{payload_bytes} bytes: {padded}");
         }
     }
 
@@ -174,7 +173,7 @@ mod tests {
             (500, 4, true),
             (1, 70, true),
             (9, 3, true),
-            // There is no room for the last of these, though it starts before the keys.
+            // There is no room for the last of these, though it starts before the padding keys.
             (1, 1, true),
             (1, 2, false),
             (1, 2, true),

@@ -19,7 +19,7 @@ mod step_0001_create;
 
 type Step = fn(&sled::Db, store_id: [u8; 16]) -> sled::Result<()>;
 
-/// Step `n` brings a store from schema `n` to `n + 1`.
+/// `STEPS[n]` brings a store from schema `n` to `n + 1`.
 const STEPS: [Step; 1] = [step_0001_create::run];
 
 /// The newest schema this library reads and the one it writes.

@@ -12,7 +12,7 @@ use crate::{
     types::{Amount, NodeId, QueueId, Sequence, StoreId},
 };
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 1;
 
 /// A moment of some nodes' queues: all that was answered before it was made and had not left yet.
 ///
@@ -53,7 +53,7 @@ const VERSION: u8 = 3;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Barrier {
-    /// Of its layout: 3.
+    /// Of its layout: 1.
     pub version: u8,
     /// The store that made it.
     pub store: StoreId,
@@ -242,7 +242,7 @@ mod tests {
     fn a_barrier_is_the_documented_json_and_reads_back() {
         let json = serde_json::to_value(barrier()).unwrap();
         let expected = json!({
-            "version": 3,
+            "version": 1,
             "store": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
             "losses_from": 4,
             "nodes": [7],

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! header  version u8 = 1 | header length u8 = 46 | codec u8 (0 none, 1 zstd) | flags u8
-//!         (bit 0: with origins; bit 1: a WAL record, see `wal_record.rs`; bit 2: with write ids; bit 3: with lifetimes)
+//!         (bit 0: with origins; bit 1: a WAL record, see `wal_record.rs`; bit 2: with write ids;
+//!         bit 3: with lifetimes)
 //!         queue u64 | first sequence u64 | hints u32 | chunks u16
 //!         stored body bytes u32 | raw body bytes u32
 //!         payload bytes of the queue before this block u64
@@ -272,11 +273,11 @@ pub fn hint_overhead(flags: u8) -> u64 {
 /// Verifies a block of a queue and takes it apart. `body` is what follows the header, over all
 /// chunks.
 pub fn decode(queue: QueueRef, header: &Header, body: &[u8]) -> Result<Vec<Hint>, DecodeError> {
-    decode_on(Keyspace::Queue, queue, header, body)
+    decode_in(Keyspace::Queue, queue, header, body)
 }
 
 /// The same, wherever the block stands.
-pub fn decode_on(
+pub fn decode_in(
     keyspace: Keyspace,
     queue: QueueRef,
     header: &Header,
@@ -298,7 +299,7 @@ pub fn verify(
             wanted: header.stored_bytes as usize,
         });
     }
-    let key = queue.chunk_key_on(keyspace, header.first, 0);
+    let key = queue.chunk_key_in(keyspace, header.first, 0);
     let computed = checksum(&[&key, &header.encode(), body]);
     if computed != header.crc && !is_off(Safeguard::Checksums) {
         return Err(DecodeError::Checksum {

@@ -53,7 +53,7 @@ impl EncodedBlock {
         let (keyspace, queue, first) = (self.keyspace, self.queue, self.header.first);
         let numbered = (0..=u16::MAX).zip(self.chunks);
         let mut writes: Vec<_> = numbered
-            .map(|(number, chunk)| (queue.chunk_key_on(keyspace, first, number), chunk))
+            .map(|(number, chunk)| (queue.chunk_key_in(keyspace, first, number), chunk))
             .collect();
         writes.reverse();
         writes.into_iter()
@@ -94,18 +94,18 @@ impl Encoder {
         bytes_before: u64,
         hints: impl IntoIterator<Item = &'a Hint, IntoIter: Clone>,
     ) -> EncodedBlock {
-        self.encode_on(Keyspace::Queue, queue, first, bytes_before, hints)
+        self.encode_in(Keyspace::Queue, queue, first, bytes_before, hints)
     }
 
     /// The block that holds a dead letter.
     pub fn encode_letter(&mut self, place: Place, hint: &Hint) -> EncodedBlock {
-        self.encode_on(Keyspace::Letters, place.queue, place.sequence, 0, [hint])
+        self.encode_in(Keyspace::Letters, place.queue, place.sequence, 0, [hint])
     }
 
     /// A WAL record.
     pub fn encode_wal(&mut self, draft: &WalDraft) -> EncodedBlock {
         self.begin();
-        // Not origins: a group that brings a dead letter back is no WAL record.
+        // Not origins: a group that brings a dead letter back has no WAL record.
         let all = draft.runs.iter().flat_map(|run| &run.hints);
         let flags = WITH_RUNS | (fields_of(all) & (WITH_WRITES | WITH_LIFETIMES));
         for run in &draft.runs {
@@ -116,7 +116,7 @@ impl Encoder {
         self.finish(Keyspace::Queue, WAL, draft.first, 0, hints, flags)
     }
 
-    fn encode_on<'a>(
+    fn encode_in<'a>(
         &mut self,
         keyspace: Keyspace,
         queue: QueueRef,
@@ -193,7 +193,7 @@ impl Encoder {
         };
         let head = header.encode();
         if let Some((room, body)) = stored.split_at_mut_checked(HEADER_BYTES) {
-            header.crc = checksum(&[&queue.chunk_key_on(keyspace, first, 0), &head, body]);
+            header.crc = checksum(&[&queue.chunk_key_in(keyspace, first, 0), &head, body]);
             let mut room = room;
             room.put_slice(&head);
             room.put_u32(header.crc);

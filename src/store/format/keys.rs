@@ -1,11 +1,11 @@
 //! The keys of the tree `hh/hints`.
 //!
 //! ```text
-//! <node u64 BE> <queue u64 BE> 00                                        cursor
-//! <node u64 BE> <queue u64 BE> 01 <first sequence u64 BE> <chunk u16 BE> a chunk of a block
-//! <node u64 BE> <queue u64 BE> 01 <sequence u64 BE> <chunk u16 BE>       empty: a padding key (`leaf_padding.rs`), or a chunk that was to be filled
-//! <node u64 BE> <queue u64 BE> 02 <sequence u64 BE> <chunk u16 BE>       a chunk of the block that holds a dead letter
-//! <node u64 BE> <queue u64 BE> 03 <sequence u64 BE>                      what became of a hint that was a dead letter
+//! <node> <queue> 00                      cursor
+//! <node> <queue> 01 <sequence> <chunk>   a chunk of the block that begins with this sequence; empty:
+//!                                        a padding key (`leaf_padding.rs`), or a chunk to be filled
+//! <node> <queue> 02 <sequence> <chunk>   a chunk of the block that holds a dead letter
+//! <node> <queue> 03 <sequence>           what became of a hint that was a dead letter
 //! ```
 //! Nodes, queues and sequences are u64 BE, chunks u16 BE.
 //!
@@ -92,8 +92,8 @@ impl Place {
     /// The keys of the block that holds it as a dead letter.
     pub fn block_keys(self) -> std::ops::Range<Vec<u8>> {
         let keyspace = Keyspace::Letters;
-        let from = self.queue.chunk_key_on(keyspace, self.sequence, 0);
-        let to = self.queue.chunk_key_on(keyspace, self.next().sequence, 0);
+        let from = self.queue.chunk_key_in(keyspace, self.sequence, 0);
+        let to = self.queue.chunk_key_in(keyspace, self.next().sequence, 0);
         from.to_vec()..to.to_vec()
     }
 
@@ -143,11 +143,11 @@ impl QueueRef {
 
     /// The key of chunk `chunk` of the block that starts at `first`.
     pub fn chunk_key(self, first: Sequence, chunk: u16) -> [u8; CHUNK_KEY_BYTES] {
-        self.chunk_key_on(Keyspace::Queue, first, chunk)
+        self.chunk_key_in(Keyspace::Queue, first, chunk)
     }
 
     /// The key of a chunk, wherever its block stands.
-    pub fn chunk_key_on(
+    pub fn chunk_key_in(
         self,
         keyspace: Keyspace,
         first: Sequence,

@@ -14,6 +14,7 @@ use crate::{
 
 /// Hints of a queue that left undelivered for the same reason, or copies of writes that could be
 /// neither sent nor stored: an entry of the loss journal.
+// The order of its fields is part of the format on disk (`commit/loss_journal.rs`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Loss {

@@ -146,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn another_version_is_refused() {
+        let mut bytes = vec![VERSION + 1, 0, 0];
+        bytes.put_u64(0);
+        bytes.put_u32(0);
+        let value = with_checksum(&NodeRecord::key(NodeId(1)), bytes);
+        assert_eq!(
+            NodeRecord::decode(NodeId(1), &value),
+            Err(DecodeError::Version(VERSION + 1))
+        );
+    }
+
+    #[test]
     fn a_record_that_claims_a_billion_queues_allocates_nothing() {
         let mut bytes = vec![VERSION, 0, 0];
         bytes.put_u64(0);

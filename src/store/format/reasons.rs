@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::format::cursor::Leave;
 
 /// Why hints left undelivered.
+// The order of its variants is part of the format on disk, and so with the types below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -27,13 +27,15 @@ use crate::{
 };
 
 const MAGIC: u64 = u64::from_be_bytes(*b"HHCLEAN1");
+/// What a summary that names no store would have; it is never written.
+const NO_STORE: StoreId = StoreId([0; 16]);
 const QUEUE_BYTES: u64 = 57;
 const LETTERS_BYTES: u64 = 56;
 
 /// All that a clean shutdown knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// Whose it is; `None`, on disk 0, of a store that is being made.
+    /// Whose it is. `None` in memory alone, for a generation that is being made: nothing is in it.
     pub store: Option<StoreId>,
     /// No queue id from here on was given out. Queues that are gone leave no other trace of theirs.
     pub next_queue: u64,
@@ -101,7 +103,7 @@ fn count(entries: usize) -> u32 {
 pub fn encode(summary: &Summary) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u64(MAGIC);
-    bytes.put_slice(&summary.store.map_or([0; 16], |store| store.0));
+    bytes.put_slice(&summary.store.unwrap_or(NO_STORE).0);
     bytes.put_u64(summary.next_queue);
     bytes.put_u32(count(summary.queues.len()));
     bytes.put_u32(count(summary.letters.len()));
@@ -132,7 +134,10 @@ pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
     if bytes.try_get_u64()? != MAGIC {
         return Err(DecodeError::Invalid("it does not start with HHCLEAN1"));
     }
-    let store = bytes.try_get_u128()?.to_be_bytes();
+    let store = StoreId(bytes.try_get_u128()?.to_be_bytes());
+    if store == NO_STORE {
+        return Err(DecodeError::Invalid("it names no store"));
+    }
     let next_queue = bytes.try_get_u64()?;
     let (queues, letters) = (bytes.try_get_u32()?, bytes.try_get_u32()?);
     let wanted = u64::from(queues) * QUEUE_BYTES + u64::from(letters) * LETTERS_BYTES;
@@ -143,7 +148,7 @@ pub fn decode(file: &[u8]) -> Result<Summary, DecodeError> {
     let queues = queues.collect::<Result<_, _>>()?;
     let letters = (0..letters).map(|_| decode_letters(&mut bytes));
     Ok(Summary {
-        store: (store != [0; 16]).then_some(StoreId(store)),
+        store: Some(store),
         next_queue,
         queues,
         letters: letters.collect::<Result<_, _>>()?,
@@ -220,24 +225,42 @@ mod tests {
             node: NodeId(3),
             tally,
         });
-        for store in [Some(StoreId([7; 16])), None] {
-            let summary = Summary {
-                store,
-                next_queue: 21,
-                queues: queues.to_vec(),
-                letters: letters.to_vec(),
-            };
-            let file = encode(&summary);
-            assert_eq!(decode(&file).unwrap(), summary);
-            for bit in 0..file.len() * 8 {
-                let mut flipped = file.clone();
-                flipped[bit / 8] ^= 1 << (bit % 8);
-                assert!(decode(&flipped).is_err(), "bit {bit}");
-            }
-            for cut in 0..file.len() {
-                assert!(decode(&file[..cut]).is_err(), "cut {cut}");
-            }
+        let summary = Summary {
+            store: Some(StoreId([7; 16])),
+            next_queue: 21,
+            queues: queues.to_vec(),
+            letters: letters.to_vec(),
+        };
+        let file = encode(&summary);
+        assert_eq!(decode(&file).unwrap(), summary);
+        for bit in 0..file.len() * 8 {
+            let mut flipped = file.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&flipped).is_err(), "bit {bit}");
         }
+        for cut in 0..file.len() {
+            assert!(decode(&file[..cut]).is_err(), "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn another_layout_and_a_summary_of_no_store_are_refused() {
+        let refused = |change: fn(&mut Vec<u8>)| {
+            let summary = Summary {
+                store: Some(StoreId([7; 16])),
+                ..Summary::default()
+            };
+            let mut bytes = without_checksum(&[], &encode(&summary)).unwrap().to_vec();
+            change(&mut bytes);
+            decode(&with_checksum(&[], bytes)).unwrap_err()
+        };
+        let magic = refused(|bytes| bytes[7] = b'2');
+        assert_eq!(
+            magic,
+            DecodeError::Invalid("it does not start with HHCLEAN1")
+        );
+        let store = refused(|bytes| bytes[8..24].fill(0));
+        assert_eq!(store, DecodeError::Invalid("it names no store"));
     }
 
     #[test]
@@ -264,7 +287,7 @@ mod tests {
             ..CleanQueue::begun(NodeId(1), queue(1, 1))
         };
         let summary = Summary {
-            store: None,
+            store: Some(StoreId([7; 16])),
             next_queue: 2,
             queues: vec![closed],
             letters: Vec::new(),

@@ -27,9 +27,8 @@ use crate::{
             anchor::Anchor,
             folder::{Folder, failed},
             generation::{is_of_sled, open_sled, sync_database},
-            snapshots,
-            torn_tail::TornTail,
-            unsynced,
+            log_tail::LogTail,
+            snapshots, unsynced,
         },
         format::{
             file_names::{HOST_CLEAN, HOST_STORE},
@@ -84,8 +83,8 @@ pub fn open_database(config: &sled::Config) -> Result<sled::Db, OpenError> {
     unsynced::repair(&path, false, &|| {})?;
     let log = path.join("db");
     let open = || open_sled(&path, config);
-    let opened = snapshots::or_without(&path, || match TornTail::find(&log) {
-        Ok(torn_tail) if !torn_tail.is_whole => torn_tail.while_opening(&log, open),
+    let opened = snapshots::or_without(&path, || match LogTail::find(&log) {
+        Ok(tail) if !tail.is_whole => tail.while_opening(&log, open),
         _ => open(),
     });
     let ((db, witness), _) = opened.map_err(|error| as_database_problem(&path, error))?;

@@ -124,7 +124,7 @@ impl Committer {
         registry.claim_all_held(to);
         drop(registry);
         // Nothing waits for `from` any more.
-        self.shared.tell_left();
+        self.shared.tell_leave();
         tracing::info!(
             from = from.0,
             to = to.0,

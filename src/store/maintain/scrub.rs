@@ -1,6 +1,6 @@
-//! Scrubbing: a hint that could not be read is skipped if it does not. Only the commit thread does
-//! this, after reading it twice itself and looking for it in the log: sled drops records at
-//! recovery that are still there (docs/sled.md rule 10).
+//! Scrubbing: a hint that could not be read is read again, and skipped if it still does not read.
+//! Only the commit thread does this, after reading it twice itself and looking for it in the log:
+//! sled drops records at recovery that are still there (docs/sled.md rule 10).
 
 use std::sync::Arc;
 
@@ -47,14 +47,14 @@ impl Committer {
         let Some(queue) = self.shared.registry.lock().queue(node, at) else {
             return Ok(());
         };
-        let mut scrubbed = read_twice(&*self.engine()?, &queue)?;
+        let mut unread = read_twice(&*self.engine()?, &queue)?;
         // One search finds all that the queue misses.
-        let is_missing = scrubbed.is_some() && !queue.is_drained() && !is_off(Safeguard::LogScan);
+        let is_missing = unread.is_some() && !queue.is_drained() && !is_off(Safeguard::LogScan);
         if is_missing && self.may_search() && self.searched.insert(at) {
             self.search_log(&queue)?;
-            scrubbed = read_twice(&*self.engine()?, &queue)?;
+            unread = read_twice(&*self.engine()?, &queue)?;
         }
-        let Some(range) = scrubbed.filter(|_| !queue.is_drained()) else {
+        let Some(range) = unread.filter(|_| !queue.is_drained()) else {
             return Ok(());
         };
         self.skip(node, &queue, range)
@@ -84,7 +84,7 @@ impl Committer {
             lost: Some((first, range.last)),
         });
         drop(registry);
-        self.shared.tell_left();
+        self.shared.tell_leave();
         self.settle()?;
         self.tell_what_left();
         Ok(())

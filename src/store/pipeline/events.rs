@@ -14,7 +14,7 @@ pub type OnDurable = Box<dyn Fn(&BTreeSet<NodeId>) + Send + Sync>;
 
 /// Called, on any thread, when hints may have left a queue or dead letters changed, and when the
 /// store stops or begins to serve.
-pub type OnLeft = Box<dyn Fn() + Send + Sync>;
+pub type OnLeave = Box<dyn Fn() + Send + Sync>;
 
 /// Something happened to hints, or to the store.
 #[derive(Debug)]

@@ -131,7 +131,7 @@ impl Held {
             return Ok(Amount::default());
         };
         if ended.left.hints > 0 {
-            shared.tell_left();
+            shared.tell_leave();
         }
         // Also where nothing is left: replay may have read it, and waits for it. A store that
         // failed rings for all nodes when it serves again.

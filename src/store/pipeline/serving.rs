@@ -129,7 +129,7 @@ impl Shared {
         }
         // Nobody waits for room in a store that failed.
         self.registry.ring();
-        self.tell_left();
+        self.tell_leave();
         // The commit thread reopens what can be reopened.
         self.inbox.nudge();
     }
@@ -194,6 +194,6 @@ impl Shared {
         let why = self.check_serving().err();
         self.not_stored.end(&why.unwrap_or(HandoffError::ShutDown));
         self.registry.ring();
-        self.tell_left();
+        self.tell_leave();
     }
 }

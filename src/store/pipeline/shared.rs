@@ -28,7 +28,7 @@ use crate::{
         pipeline::{
             asked::Refuse,
             busy::Busy,
-            events::{OnDurable, OnEvent, OnLeft, OnLook, StoreEvent},
+            events::{OnDurable, OnEvent, OnLeave, OnLook, StoreEvent},
             inbox::Inbox,
             not_stored::NotStored,
             space::Space,
@@ -68,7 +68,7 @@ pub struct Shared {
     pub counters: Counters,
     pub on_durable: OnDurable,
     /// Set once, by whoever wants to know.
-    pub on_left: OnceLock<OnLeft>,
+    pub on_leave: OnceLock<OnLeave>,
     /// The same.
     pub on_event: OnceLock<OnEvent>,
     /// The same.
@@ -137,7 +137,7 @@ impl Shared {
             trimming: AtomicBool::new(true),
             counters: Counters::default(),
             on_durable,
-            on_left: OnceLock::new(),
+            on_leave: OnceLock::new(),
             on_event: OnceLock::new(),
             on_look: OnceLock::new(),
             moved_aside: Mutex::default(),
@@ -167,9 +167,9 @@ impl Shared {
     }
 
     /// To be called with no lock held, and after what it tells of can be seen.
-    pub fn tell_left(&self) {
-        if let Some(on_left) = self.on_left.get() {
-            on_left();
+    pub fn tell_leave(&self) {
+        if let Some(on_leave) = self.on_leave.get() {
+            on_leave();
         }
     }
 

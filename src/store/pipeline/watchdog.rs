@@ -1,6 +1,7 @@
 //! Watches the commit thread. docs/sled.md rule 8: after some errors sled's flush never returns,
-//! and rule 5: it holds the process-wide lock meanwhile, so a commit that hangs cannot be reopened
-//! in the process, unless it comes back after all. It can be told, to everybody who waits.
+//! and rule 5: it holds the process-wide lock meanwhile, so a store whose commit hangs cannot be
+//! opened again in the process, unless that comes back after all. It can be told, to everybody who
+//! waits.
 
 use std::{
     sync::Arc,

@@ -10,9 +10,8 @@ use crate::{
         commit::committer::Committer,
         engine::{
             generation::{Db, Engine, unopenable},
-            snapshots,
-            torn_tail::TornTail,
-            unsynced,
+            log_tail::LogTail,
+            snapshots, unsynced,
         },
         failpoints::{Faults, Safeguard, is_off, point},
         format::shutdown_summary::Summary,
@@ -251,17 +250,17 @@ fn open_found(
         _ => directory.clean_summary(&generation)?,
     };
     let log = path.join("db");
-    let torn_tail = match origin {
-        Origin::Named if !is_off(Safeguard::LogScan) => TornTail::find(&log).ok(),
+    let tail = match origin {
+        Origin::Named if !is_off(Safeguard::LogScan) => LogTail::find(&log).ok(),
         _ => None,
     };
-    let torn_tail = torn_tail.filter(|torn_tail| !torn_tail.is_whole);
-    let clean = match (&torn_tail, clean) {
+    let tail = tail.filter(|tail| !tail.is_whole);
+    let clean = match (&tail, clean) {
         (Some(_), Some(clean)) if repair::is_of_another(&log, &clean)? => None,
         (_, clean) => clean,
     };
     let open_engine = || Engine::open(&path, Arc::clone(&faults));
-    let opened = match (torn_tail, &clean) {
+    let opened = match (tail, &clean) {
         // sled would take damage at the end of the log for its end, and write over what stands
         // behind it.
         (Some(_), Some(_)) => Err(unopenable(
@@ -273,7 +272,7 @@ fn open_found(
         )),
         // After an unclean stop that is nothing special. But if it does not open, it is to be what
         // it was.
-        (Some(torn_tail), None) => torn_tail.while_opening(&log, || {
+        (Some(tail), None) => tail.while_opening(&log, || {
             guarded_open(config, &path, open_engine, origin.is_named(), None)
         }),
         (None, clean) => guarded_open(

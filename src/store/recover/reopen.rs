@@ -195,7 +195,7 @@ impl Committer {
         tracing::info!("the store was opened again and serves");
         let nodes = self.shared.registry.lock().nodes.keys().copied().collect();
         (self.shared.on_durable)(&nodes);
-        self.shared.tell_left();
+        self.shared.tell_leave();
         self.shared.tell(StoreEvent::Reopened);
         Ok(())
     }

@@ -28,7 +28,11 @@ use crate::{
 /// was removed.
 ///
 /// ```no_run
-/// # async fn salvage<W: hinted_handoff::ShardWriter<bytes::Bytes>>(writer: W) -> Result<(), Box<dyn std::error::Error>> {
+/// # type Error = Box<dyn std::error::Error>;
+/// # async fn salvage<W>(writer: W) -> Result<(), Error>
+/// # where
+/// #     W: hinted_handoff::ShardWriter<bytes::Bytes>,
+/// # {
 /// use hinted_handoff::{Config, HintedHandoff, salvage};
 ///
 /// salvage("data/hints/aside-1763856000000-gen-000001", "data/salvaged")?;

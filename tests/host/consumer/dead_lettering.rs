@@ -124,7 +124,7 @@ async fn only_the_next_hint_can_be_dead_lettered_and_one_that_decodes_can_be_too
     host.close().await;
 }
 
-/// It comes into effect once, as dead-lettering or as an acknowledgement.
+/// It comes into effect once, as a dead letter or as acknowledged.
 #[tokio::test]
 async fn dead_lettering_and_an_acknowledgement_of_the_same_hint_do_not_both_succeed() {
     let dir = tempfile::tempdir().unwrap();
@@ -201,7 +201,7 @@ async fn dead_lettering_that_the_store_fails_can_be_tried_again() {
         matches!(failed, Err(HandoffError::Storage(_))),
         "{failed:?}"
     );
-    handoff.heal_disk();
+    handoff.disk_works_again();
     while !matches!(handoff.health(), hinted_handoff::Health::Serving) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -117,7 +117,7 @@ fn without_a_store_it_is_an_error_within_twice_the_write_timeout() {
             .until("open", || world.node(3).gate == hinted_handoff::Gate::Open)
             .await;
         world.write(One, 2).await.unwrap();
-        world.handoff.heal_disk();
+        world.handoff.disk_works_again();
         let _ = world.handoff.shutdown().await;
     });
 }

@@ -105,7 +105,7 @@ fn while_the_store_fails_they_are_summed_and_written_when_it_serves_again() {
         }
         let unstored = || world.handoff.stats().writes.unstored == 20;
         world.until("20 not stored", unstored).await;
-        world.handoff.heal_disk();
+        world.handoff.disk_works_again();
         let serves = || matches!(world.handoff.health(), hinted_handoff::Health::Serving);
         world.until("serving again", serves).await;
         // A group whose outcome was unknown may be there as well: never less than what is missing.

@@ -95,7 +95,7 @@ async fn a_blocked_write_ends_with_a_shutdown_and_with_the_store() {
             true => assert!(matches!(error, EnqueueError::StoreFailed(_)), "{error}"),
             false => assert!(matches!(error, EnqueueError::ShutDown), "{error}"),
         }
-        handoff.heal_disk();
+        handoff.disk_works_again();
         let _ = handoff.shutdown().await;
     }
 }

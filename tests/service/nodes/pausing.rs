@@ -149,7 +149,7 @@ async fn a_pause_until_restart_outlives_a_failure_that_the_store_reopens_from() 
     host.handoff.inject(CommitFault::Fail);
     let failed = host.handoff.pause(NODE, Pause::Lasting).await;
     assert!(matches!(failed, Err(HandoffError::Storage(_))));
-    host.handoff.heal_disk();
+    host.handoff.disk_works_again();
     host.until("reopening", |it| {
         matches!(it.handoff.health(), Health::Serving)
     })
@@ -229,7 +229,7 @@ async fn a_node_whose_first_hint_becomes_durable_while_all_is_resumed_is_replaye
     let resuming = tokio::spawn(async move { handoff.resume_all().await });
     a_while().await;
     assert!(host.stats(NODE).is_none(), "the node is known already");
-    host.handoff.heal_disk();
+    host.handoff.disk_works_again();
     resuming.await.unwrap().unwrap();
     host.taken(1).await;
     host.handoff.shutdown().await.unwrap();

@@ -61,7 +61,7 @@ async fn a_failure_that_the_store_reopens_from_does_not_end_it() {
     host.write(NODE, 1, "before").await;
     host.handoff.inject(CommitFault::Fail);
     host.handoff.pause(NODE, Pause::Lasting).await.unwrap_err();
-    host.handoff.heal_disk();
+    host.handoff.disk_works_again();
     host.until("reopening", |it| {
         matches!(it.handoff.health(), Health::Serving)
     })

@@ -209,7 +209,7 @@ async fn a_pause_a_reopen_and_a_shutdown_find_a_round_that_waits_behind_a_held_h
     let lost = Bytes::from_static(b"unknown");
     let unknown = handoff.write_shard(NODE, ShardId(2), &lost).await;
     assert!(unknown.is_err());
-    handoff.heal_disk();
+    handoff.disk_works_again();
     while handoff.sync().await.is_err() {
         std::thread::sleep(Duration::from_millis(1));
         sleep(Duration::from_secs(1)).await;
@@ -394,12 +394,13 @@ impl Story {
         }
     }
 
-    /// The storage fails under some of its hints, whose outcome is unknown, and reopens itself.
+    /// The storage fails under some of its hints, whose outcome is unknown; the store reopens
+    /// itself.
     async fn fail(&mut self) {
         self.world.handoff.inject(CommitFault::Fail);
         self.write(true).await;
         self.write(false).await;
-        self.world.handoff.heal_disk();
+        self.world.handoff.disk_works_again();
         self.failures += 1;
         while self.world.handoff.sync().await.is_err() {
             std::thread::sleep(Duration::from_millis(1));

@@ -223,7 +223,7 @@ async fn shutdown_and_failure_end_a_wait_with_a_typed_error() {
             false => assert!(matches!(error, HandoffError::ShutDown), "{error}"),
         }
         if fails {
-            handoff.heal_disk();
+            handoff.disk_works_again();
             while handoff.sync().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -306,7 +306,7 @@ async fn nobody_is_told_of_an_end_that_is_not_durable_yet() {
         let mut waiting = pin!(handoff.wait(&made, LONG));
         let told = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
         assert!(told.is_err(), "{told:?}");
-        handoff.heal_disk();
+        handoff.disk_works_again();
         let state = tokio::time::timeout(Duration::from_secs(20), waiting).await;
         match state.unwrap().unwrap() {
             BarrierState::Delivered => assert!(!is_lost),
@@ -401,7 +401,7 @@ async fn an_acknowledgement_that_a_failure_undoes_while_nobody_looks_is_not_told
     let mut events = handoff.events();
     handoff.inject(CommitFault::Fail);
     while !matches!(events.recv().await.unwrap(), Event::StoreFailed(_)) {}
-    handoff.heal_disk();
+    handoff.disk_works_again();
     while !matches!(events.recv().await.unwrap(), Event::Reopened) {}
     while !matches!(handoff.health(), Health::Serving) {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -105,7 +105,7 @@ pub fn child() {
             }
             _ => {
                 tell("Pending Dead", number);
-                if dead_letter(&store, NODE, &hint).is_err() {
+                if make_dead_letter(&store, NODE, &hint).is_err() {
                     return;
                 }
                 tell("Dead Dead", number);
@@ -131,7 +131,7 @@ pub fn child() {
             let fate = if number % 6 == 4 { "Delivered" } else { "Dead" };
             tell(&format!("Pending {fate}"), number);
             match fate {
-                "Dead" => dead_letter(&store, NODE, &hint).unwrap(),
+                "Dead" => make_dead_letter(&store, NODE, &hint).unwrap(),
                 _ => deliver(&store, NODE, &hint),
             }
             if fate == "Dead" {

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use crate::common::{
-    letters::{dead_letter_at, letters_read, lose_at, redrive_as_it_is},
+    letters::{letters_read, lose_at, make_dead_letter_at, redrive_as_it_is},
     *,
 };
 use hinted_handoff::{
@@ -42,7 +42,7 @@ pub fn filled(dir: &Path) {
         append(&store, NODE, marked(number));
     }
     for sequence in [3, 4, 5] {
-        dead_letter_at(&store, NODE, sequence, "rejected");
+        make_dead_letter_at(&store, NODE, sequence, "rejected");
     }
     let four = Place {
         queue: QUEUE,

@@ -13,12 +13,12 @@ use hinted_handoff::{
 use hinted_handoff_testkit::ScriptedWriter;
 use tokio::sync::mpsc;
 
-use super::{NODE, dead_letter_all, letter_keys};
+use super::{NODE, letter_keys, make_all_dead_letters};
 use crate::common::{
     append, changed_for_good, config,
     frozen::freeze,
     hint, hints,
-    letters::{dead_letter, deliver},
+    letters::{deliver, make_dead_letter},
     open, try_append,
 };
 
@@ -59,8 +59,8 @@ async fn a_dead_letter_is_listed_looked_at_sent_on_and_delivered() {
         append(&store, 7, "three"),
     ];
     let all = hints(&store, 7);
-    dead_letter(&store, 7, &all[0]).unwrap();
-    dead_letter(&store, 7, &all[1]).unwrap();
+    make_dead_letter(&store, 7, &all[0]).unwrap();
+    make_dead_letter(&store, 7, &all[1]).unwrap();
     deliver(&store, 7, &all[2]);
     store.close().unwrap();
 
@@ -132,7 +132,7 @@ async fn a_dead_letter_is_listed_looked_at_sent_on_and_delivered() {
         );
         let now = blocking.redrive_blocking(NODE, ids[0]).unwrap();
         let hint = hints(&blocking.store_below(), 7).pop().unwrap();
-        dead_letter(&blocking.store_below(), 7, &hint).unwrap();
+        make_dead_letter(&blocking.store_below(), 7, &hint).unwrap();
         assert_eq!(
             blocking.discard_blocking(NODE, &[now, now]).unwrap(),
             Amount { hints: 1, bytes: 3 }
@@ -160,7 +160,7 @@ async fn of_many_who_want_a_dead_letter_exactly_one_gets_it() {
     for round in 0..20 {
         let id = enqueue(&handoff, format!("letter {round}")).await;
         let store = handoff.store_below();
-        dead_letter(&store, 7, &hints(&store, 7).pop().unwrap()).unwrap();
+        make_dead_letter(&store, 7, &hints(&store, 7).pop().unwrap()).unwrap();
         let redrives = (0..4).map(|_| {
             let handoff = handoff.clone();
             tokio::spawn(async move { handoff.redrive(NODE, id).await })
@@ -246,7 +246,7 @@ async fn all_are_sent_on_in_order_and_each_keeps_the_id_that_it_had_first() {
     let burst = (0..700).map(|number| hint(number % 3, format!("hint {number}")));
     let appended = try_append(&store, 7, burst.collect());
     let ids: Vec<HintId> = appended.into_iter().map(Result::unwrap).collect();
-    dead_letter_all(&store);
+    make_all_dead_letters(&store);
     let began = SystemTime::now() - Duration::from_secs(1);
     let mut now = ids.clone();
     for _ in 0..3 {
@@ -257,7 +257,7 @@ async fn all_are_sent_on_in_order_and_each_keeps_the_id_that_it_had_first() {
         for (hint, id) in hints(&store, 7).into_iter().zip(&ids) {
             assert_eq!(hint.hint.origin, Some((id.queue, id.sequence)));
         }
-        dead_letter_all(&store);
+        make_all_dead_letters(&store);
     }
     let content = handoff.dead_letter(NODE, now[5]).await.unwrap();
     assert_eq!(content.redriven_from, Some(ids[5]));
@@ -286,7 +286,7 @@ async fn one_that_does_not_decode_or_does_not_read_is_told_apart() {
     };
     let strange = try_append(&store, 7, vec![strange]).remove(0).unwrap();
     let damaged = append(&store, 7, "to be damaged");
-    dead_letter_all(&store);
+    make_all_dead_letters(&store);
     store.close().unwrap();
     changed_for_good(dir.path(), |db| {
         let hints = db.open_tree("hh/hints").unwrap();
@@ -340,7 +340,7 @@ async fn a_dead_letter_is_as_old_as_its_hint_and_one_that_is_sent_on_is_new() {
     for (enqueued, redriven_from) in [(start, None), (start + 2 * HOUR, Some(first))] {
         tokio::time::advance(HOUR).await;
         assert_eq!(handoff.stats().nodes[0].oldest_age, Some(HOUR));
-        dead_letter_all(&store);
+        make_all_dead_letters(&store);
         tokio::time::advance(HOUR).await;
         let content = handoff.dead_letter(NODE, id).await.unwrap();
         assert_eq!(content.enqueued, enqueued);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hinted_handoff::{Amount, HintId, HintedHandoff, StoreStats, internals::CommitFault};
 use tempfile::TempDir;
 
-use super::{NODE, dead_letter_all, host::manual};
+use super::{NODE, host::manual, make_all_dead_letters};
 use crate::common::{
     hint, hints,
     letters::{as_new, cause, letters},
@@ -22,7 +22,7 @@ async fn of_several_who_send_on_and_discard_all_at_once_each_is_told_what_it_did
     let burst = (0..LETTERS).map(|number| hint(number % 3, format!("hint {number}")));
     let appended = try_append(&store, 7, burst.collect());
     let ids: Vec<HintId> = appended.into_iter().map(Result::unwrap).collect();
-    dead_letter_all(&store);
+    make_all_dead_letters(&store);
     let there = handoff.stats().nodes[0].dead_letters;
     let redrives: Vec<_> = (0..3)
         .map(|_| {
@@ -94,7 +94,7 @@ async fn with_long_letters() -> (TempDir, HintedHandoff<Bytes>) {
     for hint in pending {
         let tell = tell.clone();
         let done = move |dead_lettered: Result<(), _>| tell.send(dead_lettered).unwrap();
-        store.dead_letter(NODE, hint, cause(&long), done);
+        store.make_dead_letter(NODE, hint, cause(&long), done);
     }
     (0..LONG_LETTERS).for_each(|_| told.recv().unwrap().unwrap());
     let are_long = letters(&store, 7)
@@ -132,7 +132,7 @@ async fn many_that_are_discarded_go_in_groups_of_a_hundred_whoever_discards_them
         });
         let discards: Vec<_> = discards.collect();
         tokio::time::sleep(Duration::from_millis(100)).await;
-        handoff.heal_disk();
+        handoff.disk_works_again();
         let mut left = 0;
         for discard in discards {
             left += discard.await.unwrap().unwrap().hints;
@@ -158,7 +158,7 @@ async fn many_that_are_sent_on_at_once_go_in_several_groups() {
         let done = move |now: Result<Option<HintId>, _>| tell.send(now).unwrap();
         store.redrive(NODE, place, hint, done);
     }
-    handoff.heal_disk();
+    handoff.disk_works_again();
     for _ in 0..LONG_LETTERS {
         assert!(told.recv().unwrap().unwrap().is_some());
     }

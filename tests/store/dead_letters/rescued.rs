@@ -1,4 +1,4 @@
-//! Dead letters and the loss journal after a removal or dead-lettering that was cut short, a
+//! Dead letters and the loss journal after a removal or a dead-lettering that was cut short, a
 //! rebuild and a salvage.
 
 use std::{fs, path::Path};
@@ -13,7 +13,7 @@ use super::damaged::{
     NODE, RECORD, deliver_all, filled, flip, id, key, keys, pending, stop_uncleanly,
 };
 use crate::common::{
-    letters::{cause, dead_letter_at, letters_read, lose_at, redrive_as_it_is},
+    letters::{cause, letters_read, lose_at, make_dead_letter_at, redrive_as_it_is},
     *,
 };
 
@@ -27,7 +27,7 @@ fn child() {
     match std::env::var("HH_FAILPOINT").unwrap().starts_with("drop") {
         true => drop(told(|done| store.remove_node(NodeId(NODE), done))),
         false => {
-            dead_letter_at(&store, NODE, 1, "rejected");
+            make_dead_letter_at(&store, NODE, 1, "rejected");
             // The dead-lettering was in the first group, or behind one that only trims.
             append(&store, 9, "for another");
         }
@@ -105,7 +105,7 @@ fn filled_and_damaged(dir: &Path) {
     let store = open(dir);
     append(&store, 3, "for one that is removed");
     append(&store, 3, "and still waits");
-    dead_letter_at(&store, 3, 1, "rejected");
+    make_dead_letter_at(&store, 3, 1, "rejected");
     told(|done| store.remove_node(NodeId(3), done)).unwrap();
     store.close().unwrap();
     assert!(destroy(dir, &marked(5)) > 0);
@@ -176,7 +176,7 @@ fn dead_lettered(dir: &Path, sequences: &[u64]) -> Vec<Place> {
         append(&store, NODE, marked(number));
     }
     let places = sequences.iter();
-    let places = places.map(|it| dead_letter_at(&store, NODE, *it, "rejected"));
+    let places = places.map(|it| make_dead_letter_at(&store, NODE, *it, "rejected"));
     let places = places.collect();
     store.close().unwrap();
     places
@@ -206,7 +206,7 @@ fn a_rebuild_keeps_dead_letters_that_came_after_others_went() {
     store.close().unwrap();
     // In a life that knows of it from the disk alone.
     let store = open(dir.path());
-    dead_letter_at(&store, NODE, 4, "rejected");
+    make_dead_letter_at(&store, NODE, 4, "rejected");
     store.close().unwrap();
     assert_eq!(kept_by_a_rebuild(dir.path()), [2, 4]);
 }

@@ -15,7 +15,7 @@ const DEAD_LETTER_BYTES_MAX: usize = 20_000;
 
 impl Host {
     /// One owner of a write rejected it, and another took it.
-    pub async fn dead_letter(
+    pub async fn make_dead_letter(
         &self,
         number: u64,
         node: NodeId,

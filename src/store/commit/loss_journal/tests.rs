@@ -308,3 +308,21 @@ fn a_record_that_claims_more_than_it_holds_is_refused_and_allocates_nothing() {
         Err(DecodeError::Postcard(_))
     ));
 }
+
+#[test]
+fn an_entry_has_a_place_unless_its_copies_were_never_stored() {
+    let key = key(ENTRY, 5);
+    let reads = |loss: &Loss| LossRecord::read(&key, &encode_record(&key, VERSION, loss)).is_ok();
+    let hints = loss(7, 7, 1);
+    let nowhere = Loss {
+        place: None,
+        ..hints.clone()
+    };
+    let copies = copies(7, Some(7), 1);
+    let somewhere = Loss {
+        place: hints.place,
+        ..copies.clone()
+    };
+    assert!(reads(&hints) && reads(&copies));
+    assert!(!reads(&nowhere) && !reads(&somewhere));
+}

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::*;
-use crate::store::engine::{generation::Engine, torn_tail::TornTail};
+use crate::store::engine::{generation::Engine, log_tail::LogTail};
 
 type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -39,7 +39,7 @@ fn everything_is_found_in_a_whole_log_in_its_newest_version() {
     let written = database(dir.path());
     let log = dir.path().join("db-dir/db");
     assert!(log.metadata().unwrap().len() > SEGMENT_BYTES as u64);
-    assert!(TornTail::find(&log).unwrap().is_whole);
+    assert!(LogTail::find(&log).unwrap().is_whole);
     let found = scanned(&log);
     let missing = written
         .iter()
@@ -68,11 +68,11 @@ fn damage_costs_what_it_hits_and_nothing_behind_it() {
         let missing = written.keys().filter(|key| !found.contains_key(*key));
         // A node holds at most sixteen entries, and most stand in other messages too.
         assert!(missing.count() <= 16, "byte {offset}");
-        let torn_tail = TornTail::find(&log).unwrap();
-        assert_eq!(torn_tail.is_whole, !is_torn, "byte {offset}");
+        let tail = LogTail::find(&log).unwrap();
+        assert_eq!(tail.is_whole, !is_torn, "byte {offset}");
 
         // What sled does to the log can be undone.
-        let kept = torn_tail.keep(&log).unwrap();
+        let kept = tail.keep(&log).unwrap();
         drop(Engine::open(log.parent().unwrap(), Arc::default()));
         let _until_it_let_go = Engine::open(log.parent().unwrap(), Arc::default());
         kept.put_back(&log).unwrap();

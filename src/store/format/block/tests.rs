@@ -195,7 +195,7 @@ fn a_block_of_a_dead_letter_is_none_of_its_queue_and_the_other_way_round() {
         let (_, chunk0) = block.into_writes().next().unwrap();
         let header = Header::parse(QUEUE, Sequence(5), &chunk0).unwrap();
         let body = body_of_chunk0(&chunk0);
-        let reads = |keyspace| decode_on(keyspace, QUEUE, &header, body).is_ok();
+        let reads = |keyspace| decode_in(keyspace, QUEUE, &header, body).is_ok();
         assert_eq!(
             [reads(Keyspace::Letters), reads(Keyspace::Queue)],
             [letter, !letter]

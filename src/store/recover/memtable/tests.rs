@@ -32,7 +32,7 @@ fn run(node: u64, sequences: RangeInclusive<u64>) -> Draft {
     }
 }
 
-fn put_group(engine: &Engine, first: u64, runs: Vec<Draft>) {
+fn put_wal_record(engine: &Engine, first: u64, runs: Vec<Draft>) {
     let draft = WalDraft {
         first: Sequence(first),
         runs,
@@ -75,12 +75,12 @@ fn open() -> (tempfile::TempDir, Arc<Engine>) {
 #[test]
 fn what_is_pending_is_flushed_and_nothing_else_however_often_it_dies() {
     let (dir, engine) = open();
-    put_group(
+    put_wal_record(
         &engine,
         1,
         vec![run(1, 1..=2), run(2, 1..=3), run(3, 4..=4)],
     );
-    put_group(
+    put_wal_record(
         &engine,
         7,
         vec![run(1, 3..=3), run(2, 4..=8), run(4, 1..=1)],
@@ -123,11 +123,11 @@ fn what_is_pending_is_flushed_and_nothing_else_however_often_it_dies() {
 }
 
 #[test]
-fn a_group_that_is_missing_or_damaged_is_looked_for_in_the_log() {
+fn a_wal_record_that_is_missing_or_damaged_is_looked_for_in_the_log() {
     for is_missing in [true, false] {
         let (dir, engine) = open();
-        put_group(&engine, 1, vec![run(1, 1..=2), run(2, 1..=1)]);
-        put_group(&engine, 4, vec![run(1, 3..=3)]);
+        put_wal_record(&engine, 1, vec![run(1, 1..=2), run(2, 1..=1)]);
+        put_wal_record(&engine, 4, vec![run(1, 3..=3)]);
         engine.commit_now();
         let key = WAL.chunk_key(Sequence(1), 0);
         match is_missing {
@@ -150,7 +150,7 @@ fn what_does_not_read_is_told_and_the_rest_is_flushed() {
         engine.hints.insert(key, vec![9; 50]);
     };
     garbage(1);
-    put_group(&engine, 4, vec![run(1, 3..=3)]);
+    put_wal_record(&engine, 4, vec![run(1, 3..=3)]);
     garbage(5);
     engine.commit_now();
     let found = flush_found(&engine, dir.path(), false).unwrap();

@@ -24,22 +24,22 @@ const SEGMENTS_KEPT_MAX: usize = 8;
 
 /// What sled may write over when it opens a log that it takes for torn: the segments in which it
 /// looks for the end, and those whose header is damaged, which it takes for free.
-pub struct TornTail {
+pub struct LogTail {
     /// Whether all of it reads. Never so after damage there, nor, mostly, after a power cut.
     pub is_whole: bool,
     offsets: Vec<u64>,
     length: u64,
 }
 
-/// The bytes of what stood in a torn tail, to be put back if the log does not open.
+/// The bytes of what sled may write over, to be put back if the log does not open.
 pub struct Kept {
     segments: Vec<(u64, Vec<u8>)>,
     length: u64,
 }
 
-impl TornTail {
+impl LogTail {
     /// Finds out from the segments' headers, and reads what stands there.
-    pub fn find(log: &Path) -> io::Result<TornTail> {
+    pub fn find(log: &Path) -> io::Result<LogTail> {
         let file = File::open(log)?;
         let found = segments(&file)?;
         // As sled does it: what its snapshot tells of it does not read, and may have been given up.
@@ -47,31 +47,31 @@ impl TornTail {
         let read = found.iter().filter(|it| it.number >= Some(snapshot));
         let stable = read.map(|it| it.highest_stable).max().unwrap_or(0);
         let lowest = snapshot.max(stable / SEGMENT_BYTES as u64);
-        let mut torn_tail = TornTail {
+        let mut tail = LogTail {
             is_whole: true,
             offsets: Vec::new(),
             length: file.metadata()?.len(),
         };
-        let mut tail: Vec<_> = found
+        let mut last: Vec<_> = found
             .iter()
             .filter(|it| it.number.is_some_and(|number| number >= lowest))
             .collect();
-        tail.sort_by_key(|it| it.number);
+        last.sort_by_key(|it| it.number);
         let mut buffer = Vec::new();
-        for (expected, segment) in (lowest..).zip(tail) {
+        for (expected, segment) in (lowest..).zip(last) {
             read_segment(&file, segment.offset, &mut buffer)?;
-            torn_tail.offsets.push(segment.offset);
-            torn_tail.is_whole &= segment.number == Some(expected) && is_whole(&buffer, expected);
+            tail.offsets.push(segment.offset);
+            tail.is_whole &= segment.number == Some(expected) && is_whole(&buffer, expected);
         }
         // Of what was never used, or wiped, there is nothing to keep.
         for segment in found.iter().filter(|it| it.number.is_none()) {
             read_segment(&file, segment.offset, &mut buffer)?;
             if message_at(&buffer, SEGMENT_HEADER_BYTES, None).is_some() {
-                torn_tail.offsets.push(segment.offset);
-                torn_tail.is_whole = false;
+                tail.offsets.push(segment.offset);
+                tail.is_whole = false;
             }
         }
-        Ok(torn_tail)
+        Ok(tail)
     }
 
     /// Opens the log by `open`. If that fails, what it wrote over is put back, unless somebody else
@@ -184,7 +184,7 @@ mod tests {
             let last = found.iter().filter_map(|it| it.number).max().unwrap();
             let is_there = |it| found.iter().any(|segment| segment.number == Some(it));
             wiped += u32::from(last > 0 && !is_there(last - 1));
-            assert!(TornTail::find(&log).unwrap().is_whole, "life {life}");
+            assert!(LogTail::find(&log).unwrap().is_whole, "life {life}");
         }
         assert!(wiped > 0, "no segment was wiped");
     }
