@@ -49,7 +49,8 @@ pub struct Ageing {
     opened: Duration,
     grace: Duration,
     /// `None` if nothing is too old by that.
-    max_age: Option<Duration>,
+    /// In milliseconds; 0 is no limit.
+    max_age_ms: AtomicU64,
     /// The shortest lifetime that was met so far, in milliseconds.
     shortest_ms: AtomicU64,
     /// Rung when there is a shorter one.
@@ -80,7 +81,7 @@ impl Ageing {
             opened_unix_ms,
             opened,
             grace,
-            max_age: (!config.max_age.is_zero()).then_some(config.max_age),
+            max_age_ms: AtomicU64::new(millis(config.max_age)),
             shortest_ms: AtomicU64::new(u64::MAX),
             shorter: Notify::new(),
             corrections: corrections.map(|it| it.ended_by(opened_unix_ms)).collect(),
@@ -158,7 +159,7 @@ impl Ageing {
     /// clock is not believed, only those of this life can be known to be.
     pub fn is_over(&self, enqueued_unix_ms: u64, lifetime_ms: Option<u64>) -> bool {
         let lifetime = lifetime_ms.map(Duration::from_millis);
-        let limit = self.max_age.into_iter().chain(lifetime).min();
+        let limit = self.max_age().into_iter().chain(lifetime).min();
         let is_known = self.is_own(enqueued_unix_ms) || self.quiet_for().is_none();
         is_known && limit.is_some_and(|limit| self.since(enqueued_unix_ms) >= limit)
     }
@@ -193,7 +194,7 @@ impl Ageing {
     /// Whether a hint that was read is too old.
     pub fn is_hint_over(&self, store: &Store, hint: &PeekedHint) -> bool {
         // No clock is read for hints that live for ever: this is asked of each that is sent.
-        let may_be = self.max_age.is_some() || hint.hint.lifetime_ms.is_some();
+        let may_be = self.max_age().is_some() || hint.hint.lifetime_ms.is_some();
         may_be && self.of_read(store, hint).is_over
     }
 
@@ -222,7 +223,7 @@ impl Ageing {
     pub fn shortest(&self) -> Option<Duration> {
         let own = self.has_lifetimes().then(|| self.shortest_ms.load(Relaxed));
         let own = own.map(Duration::from_millis);
-        self.max_age.into_iter().chain(own).min()
+        self.max_age().into_iter().chain(own).min()
     }
 
     /// Whether there may be hints with a lifetime of their own.
@@ -230,8 +231,16 @@ impl Ageing {
         self.shortest_ms.load(Relaxed) != u64::MAX
     }
 
+    /// How old a hint may be, if that is bounded.
     pub fn max_age(&self) -> Option<Duration> {
-        self.max_age
+        let ms = self.max_age_ms.load(Relaxed);
+        (ms > 0).then_some(Duration::from_millis(ms))
+    }
+
+    /// Bounds the age anew; 0 is no limit. Whoever looks for hints that are too old is woken.
+    pub fn set_max_age(&self, max_age: Duration) {
+        self.max_age_ms.store(millis(max_age), Relaxed);
+        self.shorter.notify_one();
     }
 
     pub fn clock(&self) -> &Clock {

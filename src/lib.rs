@@ -124,14 +124,14 @@ pub use payload::Json;
 pub use payload::{EncodeError, Expiring, Payload, PayloadError, Postcard};
 pub use peeked::PeekedPoints;
 pub use service::{
-    Accepted, DeadLetter, DeadLetterContent, Redriven,
+    Accepted, DeadLetter, DeadLetterContent, HintsMeant, Redriven,
     handoff::{HintedHandoff, WeakHandoff},
 };
 pub use shard_writer::{Batch, BoxShardWriter, Pong, ShardWrite, ShardWriter, WriteError};
 pub use sled;
 pub use stats::{
-    Damage, DirectStats, Gate, Health, NodeState, NodeStats, Stats, StoreStats, UnknownFormat,
-    WriteStats,
+    Damage, DirectStats, DurationBucket, Durations, Gate, Health, NodeState, NodeStats, Stats,
+    StoreStats, UnknownFormat, WriteStats,
 };
 pub use store::{
     AppliedHints, AppliedWrites, Barrier, BarrierLosses, BarrierQueue, BarrierState, DeadReason,

@@ -63,6 +63,8 @@ pub struct Link {
 
 #[derive(Debug, Default)]
 struct LinkState {
+    /// Since when the host holds direct writes, if it does, in milliseconds since 1970.
+    held_since: Option<u64>,
     /// Why it is closed, if it is.
     closed: Option<Closed>,
     /// When the node last answered: took something, or refused it.
@@ -165,9 +167,9 @@ impl Link {
     /// Begins a direct write, or says why there is none.
     pub fn begin(self: &Arc<Self>, bytes: u64) -> Result<Outstanding, Barred> {
         let state = self.state.lock();
-        match state.closed {
-            Some(_) => Err(Barred::Closed),
-            None => self.begin_within(state, bytes),
+        match state.closed.is_some() || state.held_since.is_some() {
+            true => Err(Barred::Closed),
+            false => self.begin_within(state, bytes),
         }
     }
 
@@ -177,7 +179,8 @@ impl Link {
         let mut state = self.state.lock();
         let now = Instant::now();
         let is_due = |tried: Instant| now.duration_since(tried) >= self.settings.trial_every;
-        if state.closed.is_some() && !state.tried.is_none_or(is_due) {
+        let is_not_tried = state.closed.is_some() && !state.tried.is_none_or(is_due);
+        if is_not_tried || state.held_since.is_some() {
             return Err(Barred::Closed);
         }
         state.tried = Some(now);
@@ -200,6 +203,17 @@ impl Link {
             link: Arc::clone(self),
             bytes,
         })
+    }
+
+    /// The host holds direct writes.
+    pub fn hold(&self) {
+        let now = self.settings.ageing.clock().unix_ms();
+        self.state.lock().held_since.get_or_insert(now);
+    }
+
+    /// It does not any more.
+    pub fn release(&self) {
+        self.state.lock().held_since = None;
     }
 
     /// A write was not sent.
@@ -296,11 +310,15 @@ impl Link {
 
     fn seen(&self) -> (Gate, DirectStats) {
         let state = self.state.lock();
-        let gate = match &state.closed {
-            None => Gate::Open,
-            Some(closed) => Gate::Closed {
+        let gate = match (&state.closed, state.held_since) {
+            (None, None) => Gate::Open,
+            (Some(closed), _) => Gate::Closed {
                 since_unix_ms: closed.since_unix_ms,
                 why: closed.why.clone(),
+            },
+            (None, Some(since_unix_ms)) => Gate::Closed {
+                since_unix_ms,
+                why: "the host holds direct writes".to_owned(),
             },
         };
         (gate, state.direct)

@@ -1,12 +1,18 @@
 //! What can be seen from outside: depth, progress, health.
 
-use std::{path::PathBuf, time::Duration};
+mod durations;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use durations::DurationCounts;
+pub use durations::{DurationBucket, Durations};
 
 use crate::{
     error::{ReplayStopped, StorageError},
     millis,
+    store::LossReason,
     types::{Amount, NodeId, Pause, Sequence, ShardId, StoreId},
 };
 
@@ -139,6 +145,8 @@ pub struct NodeStats {
     /// It is removed once nothing is pending
     /// ([`drain_and_remove`](crate::HintedHandoff::drain_and_remove)), over restarts too.
     pub leaving: bool,
+    /// Whether hints are made for it ([`stop_hinting`](crate::HintedHandoff::stop_hinting)).
+    pub hinting: bool,
     /// Whether direct writes are sent to it.
     pub gate: Gate,
     /// Direct writes.
@@ -248,6 +256,20 @@ pub struct StoreStats {
     /// Length of the engine's log in bytes, which is nearly all that the store takes on the disk; 0
     /// while it is closed.
     pub log_bytes: u64,
+    /// Bytes that are free on the store's file system, for its user; `None` where that does not
+    /// answer.
+    pub free_disk_bytes: Option<u64>,
+    /// Below so many nothing is accepted ([`Config::min_free_disk`](crate::Config::min_free_disk));
+    /// 0: the check is off.
+    pub reserve_bytes: u64,
+    /// Times from the hand-over of hints to the commit thread until they are on disk, also where
+    /// the caller was answered before that; of transactions only where it was not.
+    pub append_times: Durations,
+    /// Times of commit groups: planned, encoded, written, fsynced, published.
+    pub group_times: Durations,
+    /// What left undelivered since open, by reason, copies that were not stored among it. The loss
+    /// journal ([`losses`](crate::HintedHandoff::losses)) has what left before, too.
+    pub lost: BTreeMap<LossReason, Amount>,
     /// Hints refused because of the free-space reserve since open, those of transactions too.
     pub refused_for_space: u64,
     /// Hints refused since open because a limit had no room for them, those of transactions too.
@@ -282,7 +304,8 @@ pub struct Damage {
 /// Everything at one moment.
 ///
 /// Numbers carry their unit in their names when they are serialized: `_bytes`, `_ms` for
-/// milliseconds, `_unix_ms` for milliseconds since 1970. What has none is a count.
+/// milliseconds, `_us` for microseconds, `_unix_ms` for milliseconds since 1970. What has none is a
+/// count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -294,6 +317,9 @@ pub struct Stats {
     pub store: StoreStats,
     /// Direct writes and hints made by every [`PointsWriter`](crate::PointsWriter) on this handoff.
     pub writes: WriteStats,
+    /// Times that the host's [`ShardWriter`](crate::ShardWriter) took for a send of replay,
+    /// whatever came of it.
+    pub send_times: Durations,
 }
 
 /// Counts of fan-out writes since open: of copies, each once what becomes of it is settled, which

@@ -2,6 +2,7 @@
 
 mod choices;
 mod defaults;
+mod live;
 mod rules;
 mod sizes;
 

@@ -29,6 +29,14 @@ pub enum EnqueueError {
         /// The configured maximum.
         max: u64,
     },
+    /// The host has no hints made for the node
+    /// ([`stop_hinting`](crate::HintedHandoff::stop_hinting)).
+    #[error("refused: no hints are made for node {node}, as the host said; start hinting again")]
+    #[non_exhaustive]
+    HintingStopped {
+        /// The node.
+        node: NodeId,
+    },
     /// The service was shut down.
     #[error("refused: the hinted handoff is shut down; open it again")]
     ShutDown,

@@ -50,6 +50,9 @@ pub enum HandoffError {
     /// The service was shut down.
     #[error("the hinted handoff is shut down; open it again")]
     ShutDown,
+    /// A setting is out of range, or cannot change while it runs.
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
     /// It was shut down, and the store closed cleanly, but fan-out writes were under way that it
     /// could not wait for: a `ShardWriter` that blocks its thread, or a disk that is too slow. Some
     /// of their copies may be missing without a record.

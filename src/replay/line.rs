@@ -11,6 +11,7 @@ use crate::{
     ageing::Ageing,
     clock::Clock,
     links::Link,
+    stats::DurationCounts,
     store::{Status, Store},
     types::NodeId,
 };
@@ -23,6 +24,8 @@ pub struct Line<W> {
     pub limit: RateLimit,
     /// What all nodes share.
     pub send_limits: Arc<SendLimits>,
+    /// Where the time of each send is counted.
+    pub send_times: Arc<DurationCounts>,
     pub timeout: Duration,
     pub clock: Clock,
     /// How old hints are.

@@ -33,7 +33,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -45,6 +45,7 @@ use crate::{
     links::Links,
     payload::Payload,
     shard_writer::ShardWriter,
+    stats::{DurationCounts, Durations},
     store::{QueueRef, Store},
     types::NodeId,
 };
@@ -55,7 +56,6 @@ use node_processor::NodeProcessor;
 pub use progress::Progress;
 pub use pulse::Pulse;
 use reading::Reads;
-use send_limits::SendLimits;
 use settings::Settings;
 pub use supervision::Ended;
 use supervision::Supervision;
@@ -81,6 +81,10 @@ pub struct Replays {
     pulse: Arc<Pulse>,
     /// Told what becomes of nodes.
     events: Events,
+    /// How long the host's writer takes for a send.
+    send_times: Arc<DurationCounts>,
+    /// What tasks begin with; set once there is a store. The lock guards only this.
+    settings: OnceLock<Arc<RwLock<Settings>>>,
 }
 
 /// Has the commit thread scrub what a peek found damaged; the next peek goes on behind it.
@@ -112,6 +116,8 @@ impl Replays {
             pulse: Pulse::start(runtime, events.clone(), stop.clone())?,
             stop,
             events,
+            send_times: Arc::default(),
+            settings: OnceLock::new(),
         })
     }
 
@@ -124,22 +130,10 @@ impl Replays {
         admission: Option<Arc<Admission>>,
         links: Arc<Links>,
     ) {
-        let settings = Settings {
-            retry_interval: config.retry_interval,
-            retry_max_interval: config.retry_max_interval,
-            rate_limit: config.retry_rate_limit,
-            batch_bytes: config.batch_bytes,
-            send_timeout: config.send_timeout,
-            max_in_flight: config.max_in_flight,
-            window_hints: config.window_hints,
-            window_bytes: config.window_bytes,
-            max_attempts: config.max_attempts,
-            shutdown_grace: config.shutdown_grace,
-            clock: links.clock().clone(),
-            send_limits: Arc::new(SendLimits::new(config)),
-            admission,
-            links,
-        };
+        let times = Arc::clone(&self.send_times);
+        let settings = Settings::new(config, times, admission, links);
+        let settings = Arc::new(RwLock::new(settings));
+        let _ = self.settings.set(Arc::clone(&settings));
         let writer = Arc::new(writer);
         let reads = Reads::new();
         let (tasks, runtime) = (self.tasks.clone(), self.pulse.runtime().clone());
@@ -150,10 +144,10 @@ impl Replays {
             // Also if the runtime drops the task before it begins.
             let ended = handle.ended.clone().drop_guard();
             let (weak, writer, stop) = (weak.clone(), Arc::clone(&writer), handle.stop.clone());
-            let (settings, reads) = (settings.clone(), reads.clone());
+            let (settings, reads) = (Arc::clone(&settings), reads.clone());
             let work = move || {
                 let (weak, writer) = (weak.clone(), Arc::clone(&writer));
-                let (settings, reads) = (settings.clone(), reads.clone());
+                let (settings, reads) = (settings.read().clone(), reads.clone());
                 let handle = Arc::clone(&handle);
                 async move {
                     let Some(store) = weak.upgrade() else {
@@ -189,6 +183,11 @@ impl Replays {
     ) {
         let kept = Arc::clone(&self.supervision).keep(task, self.stop.clone(), work);
         self.tasks.spawn_on(kept, self.pulse.runtime());
+    }
+
+    /// How long the host's writer took for the sends so far.
+    pub fn send_times(&self) -> Durations {
+        self.send_times.seen()
     }
 
     /// Whether the runtime runs.
@@ -263,14 +262,21 @@ impl Replays {
     /// nothing is sent or acknowledged any more. One change at a time. The next hint, or
     /// [`wake`](Replays::wake), starts a new task.
     pub async fn without_nodes<T>(&self, nodes: &[NodeId], change: impl Future<Output = T>) -> T {
-        for node in nodes {
+        // All are told before any is waited for: what is in flight ends at the same time.
+        let stopping = nodes.iter().map(|node| {
+            let mut known = self.nodes.lock();
             // One without a task gets none meanwhile: its bell is rung in vain.
-            self.nodes.lock().entry(*node).or_insert_with(|| {
+            let handle = known.entry(*node).or_insert_with(|| {
                 let handle = self.new_handle(*node);
                 handle.ended.cancel();
                 handle
             });
-            self.stop_node(*node).await;
+            handle.stop.cancel();
+            Arc::clone(handle)
+        });
+        let stopping: Vec<_> = stopping.collect();
+        for handle in stopping {
+            handle.ended.cancelled().await;
         }
         let changed = change.await;
         for node in nodes {
@@ -279,11 +285,11 @@ impl Replays {
         changed
     }
 
-    /// Stops a node's task and waits for its end.
-    async fn stop_node(&self, node: NodeId) {
-        if let Some(handle) = self.get(node) {
-            handle.stop.cancel();
-            handle.ended.cancelled().await;
+    /// What the tasks that begin from now on go by.
+    pub fn set(&self, config: &Config) {
+        if let Some(settings) = self.settings.get() {
+            let mut settings = settings.write();
+            *settings = settings.changed(config);
         }
     }
 

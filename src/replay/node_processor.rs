@@ -74,6 +74,7 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                 writer,
                 limit: RateLimit::new(settings.rate_limit, settings.batch_bytes),
                 send_limits: Arc::clone(&settings.send_limits),
+                send_times: Arc::clone(&settings.send_times),
                 timeout: settings.send_timeout,
                 clock: settings.clock.clone(),
                 ageing: Arc::clone(settings.links.ageing()),

@@ -101,10 +101,12 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     let began = Instant::now();
     let answer = answered("send", line.timeout, load.patience, work).await;
     let answer = WriteError::settle(answer, sent);
+    let took = began.elapsed();
+    line.send_times.note(took);
     Landed {
         shard,
         tried,
-        took: began.elapsed(),
+        took,
         outcome: Outcome::Sent(claim, sent, answer),
     }
 }

@@ -29,11 +29,12 @@ impl<P: Payload> HintedHandoff<P> {
         node: NodeId,
         hint: Hint,
     ) -> Result<(HeldInLane, Told<HintId>), EnqueueError> {
+        self.check_hinted(node)?;
         let reserved = self.admit_hint(node, hint.payload.len()).await?;
         let permit = self.permit(hint.payload.len()).await?;
         let store = &self.inner.store;
         // Buffered, it counts as stored from here on.
-        let answered = self.inner.config.durability == Durability::Buffered;
+        let answered = self.config().durability == Durability::Buffered;
         if answered && let Some(shortage) = store.disk_shortage() {
             return Err(shortage);
         }
@@ -89,7 +90,7 @@ impl<P: Payload> HintedHandoff<P> {
             biased;
             permit = asking => permit.map_err(|_| NoRoom::ShutDown),
             () = self.inner.closing().cancelled() => Err(NoRoom::ShutDown),
-            over = pulse.sleep(self.inner.config.write_timeout) => match over {
+            over = pulse.sleep(self.config().write_timeout) => match over {
                 Ok(()) => Err(NoRoom::Full {
                     bytes: u64::from(WRITES_KIB) * 1024,
                 }),
@@ -162,7 +163,7 @@ impl Inner {
         let FanOut { tasks, stop, .. } = &self.fan_out;
         stop.cancel();
         tasks.close();
-        let limit = self.config.shutdown_grace + WRITES_END_WITHIN;
+        let limit = self.config.read().shutdown_grace + WRITES_END_WITHIN;
         match tokio::time::timeout(limit, tasks.wait()).await {
             Ok(()) => Ok(()),
             Err(_) => {

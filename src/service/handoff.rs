@@ -10,10 +10,10 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, OnceCell, Semaphore, oneshot, watch};
 
-use super::{door::Door, writes_under_way::FanOut};
+use super::{door::Door, unhinted::Hinting, writes_under_way::FanOut};
 use crate::{
     admission::Admission,
     ageing::Ageing,
@@ -86,7 +86,7 @@ impl<P: Payload> Clone for HintedHandoff<P> {
 impl<P: Payload> fmt::Debug for HintedHandoff<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HintedHandoff")
-            .field("dir", &self.inner.config.dir)
+            .field("dir", &self.config().dir)
             .field("store", &self.inner.store.id())
             .finish_non_exhaustive()
     }
@@ -185,7 +185,8 @@ pub(super) struct Inner {
     pub(super) admission: Option<Arc<Admission>>,
     /// How each node is reached, as far as that is known.
     pub(super) links: Arc<Links>,
-    pub(super) config: Config,
+    /// The settings in effect. The lock guards only this.
+    pub(super) config: RwLock<Arc<Config>>,
     pub(super) runtime: tokio::runtime::Handle,
     /// One permit a payload byte: bounds what waits for the disk.
     pub(super) room: Arc<Semaphore>,
@@ -206,6 +207,8 @@ pub(super) struct Inner {
     pub(super) events: Events,
     /// Changes whenever hints may have left, or the store stopped or began to serve.
     pub(super) leave_bell: watch::Sender<()>,
+    /// Which nodes get no hints. The lock guards only this.
+    pub(super) hinting: RwLock<Hinting>,
     /// The tasks of fan-out writes.
     pub(super) fan_out: FanOut,
     pub(super) shutdown: OnceCell<Result<(), HandoffError>>,

@@ -3,16 +3,20 @@
 mod admitting;
 mod barrier;
 mod dead_letters;
+mod discarding;
 mod door;
 mod dropping;
 mod fan_out;
 pub(crate) mod handoff;
+mod hinting;
 mod losses;
 mod nodes;
 mod open;
 mod purge;
+mod settings;
 mod shutdown;
 mod stats;
+mod unhinted;
 mod writes_under_way;
 
 pub use handoff::HintedHandoff;
@@ -26,6 +30,7 @@ use std::{
 
 use bytes::Bytes;
 pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
+pub use discarding::HintsMeant;
 pub(crate) use fan_out::NoRoom;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot};
 
@@ -34,7 +39,6 @@ use crate::{
     ageing::Ageing,
     blocking::block_on,
     clock::Clock,
-    config::Config,
     error::{EnqueueError, HandoffError},
     events::Event,
     links::Links,
@@ -111,12 +115,13 @@ impl<P: Payload> HintedHandoff<P> {
 
     /// Waits for room, and hands a hint to the pipeline that [`encode`](Self::encode) made.
     async fn hand_in(&self, node: NodeId, hint: Hint) -> Result<HandedIn, EnqueueError> {
+        self.check_hinted(node)?;
         let inner = &self.inner;
         let shard = hint.shard;
         let reserved = self.admit_hint(node, hint.payload.len()).await?;
         let permit = self.room(hint.payload.len()).await?;
         let on_its_way = self.on_its_way(node, shard);
-        if inner.config.durability == Durability::Buffered {
+        if self.config().durability == Durability::Buffered {
             let done = move |result: Result<HintId, EnqueueError>| {
                 drop(permit);
                 note_durable(on_its_way, &result);
@@ -200,7 +205,7 @@ impl<P: Payload> HintedHandoff<P> {
         if bytes.is_empty() {
             return Err(EnqueueError::EmptyPoints);
         }
-        let (length, max) = (bytes.len() as u64, self.inner.config.max_entry_bytes);
+        let (length, max) = (bytes.len() as u64, self.config().max_entry_bytes);
         if length > max {
             return Err(EnqueueError::EntryTooLarge { bytes: length, max });
         }
@@ -314,10 +319,6 @@ impl<P: Payload> HintedHandoff<P> {
 
     pub(crate) fn all_turns(&self) -> &Arc<Semaphore> {
         &self.inner.turns
-    }
-
-    pub(crate) fn config(&self) -> &Config {
-        &self.inner.config
     }
 
     pub(crate) fn clock(&self) -> &Clock {

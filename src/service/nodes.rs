@@ -300,7 +300,7 @@ impl<P: Payload> HintedHandoff<P> {
 
     /// In a task of its own, so that a caller who gives up does not leave the work half done: a
     /// node would be left without its task.
-    async fn to_its_end<T: Send + 'static>(
+    pub(super) async fn to_its_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, HandoffError>> + Send + 'static,
     ) -> Result<T, HandoffError> {

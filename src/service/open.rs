@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     runtime::Handle,
     sync::{OnceCell, Semaphore, watch},
@@ -226,8 +226,9 @@ impl<P: Payload> HintedHandoff<P> {
             changes: Semaphore::new(1),
             waiting: Mutex::default(),
             house: Arc::default(),
+            hinting: RwLock::default(),
             fan_out,
-            config: config.clone(),
+            config: RwLock::new(Arc::new(config.clone())),
             shutdown: OnceCell::new(),
         });
         let (weak, stop) = (Arc::downgrade(&inner), inner.replays.stop().clone());

@@ -54,6 +54,7 @@ impl<P: Payload> HintedHandoff<P> {
                 parked_since_unix_ms: parked
                     .map(|Parked(since)| inner.ageing.moment().shown_unix_ms(since)),
                 leaving: leaving.contains(&node),
+                hinting: self.check_hinted(node).is_ok(),
                 gate,
                 direct,
                 pending,
@@ -85,6 +86,7 @@ impl<P: Payload> HintedHandoff<P> {
             nodes: nodes.collect(),
             paused_all: inner.store.paused_all(),
             store: inner.store.stats(),
+            send_times: inner.replays.send_times(),
             writes: WriteStats {
                 direct: writes.direct.load(Relaxed),
                 hinted: writes.hinted.load(Relaxed),

@@ -20,6 +20,7 @@ fn node_stats() -> NodeStats {
         paused: Some(Pause::UntilRestart),
         parked_since_unix_ms: Some(1_700_000_000_000),
         leaving: true,
+        hinting: true,
         gate: Gate::Closed {
             since_unix_ms: 1_700_000_000_001,
             why: "the ping failed".to_owned(),
@@ -61,6 +62,15 @@ fn node_stats() -> NodeStats {
     }
 }
 
+fn durations(count: u64) -> Durations {
+    let bucket = |at_most_us, count| DurationBucket { at_most_us, count };
+    Durations {
+        buckets: vec![bucket(Some(64), count), bucket(None, 0)],
+        count,
+        sum_us: 50 * count,
+    }
+}
+
 fn stats() -> Stats {
     Stats {
         nodes: vec![node_stats()],
@@ -76,6 +86,11 @@ fn stats() -> Stats {
             reopened: 7,
             compactions: 8,
             log_bytes: 9,
+            free_disk_bytes: Some(20),
+            reserve_bytes: 21,
+            append_times: durations(22),
+            group_times: durations(23),
+            lost: [(LossReason::Damaged, amount(24))].into(),
             refused_for_space: 10,
             refused_when_full: 11,
             pending: amount(12),
@@ -96,18 +111,25 @@ fn stats() -> Stats {
             rejected: 18,
             unstored: 19,
         },
+        send_times: durations(25),
     }
 }
 
 #[test]
 fn statistics_are_json_whose_numbers_carry_their_units_and_read_back() {
     let amount = |hints: u64| json!({ "hints": hints, "bytes": hints * 100 });
+    let durations = |count: u64| {
+        let buckets = [(Some(64), count), (None, 0)]
+            .map(|(at_most_us, count)| json!({ "at_most_us": at_most_us, "count": count }));
+        json!({ "buckets": buckets, "count": count, "sum_us": 50 * count })
+    };
     let node = json!({
         "node": 7,
         "state": "replaying",
         "paused": "until_restart",
         "parked_since_unix_ms": 1_700_000_000_000_u64,
         "leaving": true,
+        "hinting": true,
         "gate": { "closed": { "since_unix_ms": 1_700_000_000_001_u64, "why": "the ping failed" } },
         "direct": {
             "outstanding": amount(1), "taken": 2, "failed": 3, "rejected": 4, "not_tried": 5,
@@ -146,6 +168,11 @@ fn statistics_are_json_whose_numbers_carry_their_units_and_read_back() {
         "reopened": 7,
         "compactions": 8,
         "log_bytes": 9,
+        "free_disk_bytes": 20,
+        "reserve_bytes": 21,
+        "append_times": durations(22),
+        "group_times": durations(23),
+        "lost": { "damaged": amount(24) },
         "refused_for_space": 10,
         "refused_when_full": 11,
         "pending": amount(12),
@@ -158,6 +185,7 @@ fn statistics_are_json_whose_numbers_carry_their_units_and_read_back() {
     });
     let expected = json!({
         "nodes": [node], "paused_all": "lasting", "store": store, "writes": writes,
+        "send_times": durations(25),
     });
     assert_eq!(serde_json::to_value(stats()).unwrap(), expected);
     let mut back: Stats = serde_json::from_value(expected).unwrap();

@@ -22,7 +22,7 @@ mod state;
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::AtomicBool, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -117,7 +117,7 @@ pub struct Store {
     threads: Mutex<Option<Threads>>,
     commit_timeout: Duration,
     /// Whether there is a limit; does not change.
-    limited: bool,
+    limited: AtomicBool,
     /// Whether one of them is of the disk.
     bounds_disk: bool,
 }
@@ -211,7 +211,7 @@ impl Store {
                 compactor,
             })),
             commit_timeout: config.commit_timeout,
-            limited: Limits::of(config).is_any() || config.max_disk_bytes.is_some(),
+            limited: AtomicBool::new(Limits::are_set(config)),
             bounds_disk: config.max_disk_bytes.is_some(),
         })
     }

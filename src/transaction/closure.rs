@@ -75,6 +75,7 @@ impl<P: Payload> Hints<'_, P> {
         shard: ShardId,
         points: &P,
     ) -> Result<(), TransactionError> {
+        self.handoff.check_hinted(node)?;
         let hint = self.handoff.encode(shard, points)?;
         self.budget.add_hint(hint.raw_bytes())?;
         self.hints.push(NewHint::pending(node, hint));

@@ -99,6 +99,14 @@ fn twins() -> Vec<(&'static str, Call)> {
             let _ = (host.writer).write_blocking(&shard, ConsistencyLevel::Any, points);
         }),
         ("sync_blocking", |host| drop(host.handoff.sync_blocking())),
+        ("reconfigure_blocking", |host| {
+            let changed = host.handoff.reconfigure_blocking(|it| it.max_attempts = 9);
+            drop(changed);
+        }),
+        ("discard_hints_blocking", |host| {
+            let every = hinted_handoff::HintsMeant::default();
+            drop(host.handoff.discard_hints_blocking(NODE, every));
+        }),
         ("losses_blocking", |host| {
             drop(host.handoff.losses_blocking(0))
         }),

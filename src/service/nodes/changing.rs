@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    config::Config,
     error::HandoffError,
     replay::Replays,
     service::handoff::Inner,
@@ -60,6 +61,20 @@ impl Inner {
         // bell of a task that was stopped.
         self.wake_known(nodes.iter().copied().collect());
         changed
+    }
+
+    /// Has the tasks of all nodes begin anew, by these settings.
+    pub(in crate::service) async fn restart_replay(
+        &self,
+        config: &Config,
+    ) -> Result<(), HandoffError> {
+        let turn = self.changes.acquire().await;
+        let _turn = turn.map_err(|_| HandoffError::ShutDown)?;
+        let nodes = self.replays.with_tasks();
+        let change = async { self.replays.set(config) };
+        self.replays.without_nodes(&nodes, change).await;
+        self.wake_known(nodes.into_iter().collect());
+        Ok(())
     }
 
     pub(super) async fn remove_drained(&self, node: NodeId) -> Result<(), HandoffError> {

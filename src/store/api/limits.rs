@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    config::Config,
     error::EnqueueError,
     store::{
         Store,
@@ -15,7 +16,7 @@ use crate::{
             reasons::LossReason,
         },
         state::{
-            limits::Full,
+            limits::{Full, Limits},
             lock::{OnRoom, Reservation},
         },
     },
@@ -49,13 +50,21 @@ pub struct Due {
 impl Store {
     /// Whether anything bounds what is pending.
     pub fn is_limited(&self) -> bool {
-        self.limited
+        self.limited.load(Relaxed)
+    }
+
+    /// Bounds what is pending anew. What is over a limit by now stays, and nothing is taken until
+    /// enough of it has left.
+    pub fn set_limits(&self, config: &Config) {
+        self.limited.store(Limits::are_set(config), Relaxed);
+        self.shared.registry.lock().quota.limits = Limits::of(config);
+        self.shared.registry.ring();
     }
 
     /// Reserves room for hints, each node once: for all of them or for none. To be done before they
     /// are handed in, and to be handed in with them.
     pub fn reserve(&self, wanted: Vec<(NodeId, Amount)>) -> Result<Reservation, Full> {
-        if !self.limited || wanted.is_empty() {
+        if !self.is_limited() || wanted.is_empty() {
             return Ok(Reservation::default());
         }
         let log_bytes = match self.bounds_disk {
@@ -102,7 +111,8 @@ impl Store {
             let limited = &mut queues.limited;
             let account = match reason {
                 LossReason::Expired => &mut limited.expired,
-                _ => &mut limited.dropped,
+                LossReason::Quota => &mut limited.dropped,
+                _ => return,
             };
             *account = account.plus(left);
         }

@@ -124,7 +124,10 @@ impl Committer {
 
     /// Tells what was lost and dead-lettered, now that it is durable.
     pub fn tell_what_left(&mut self) {
-        let lost = self.journal.untold().into_iter().map(StoreEvent::Lost);
+        let lost = self.journal.untold().into_iter().map(|loss| {
+            self.shared.counters.note_lost(loss.reason, loss.amount);
+            StoreEvent::Lost(loss)
+        });
         for event in self.dead_lettered.drain(..).chain(lost) {
             self.shared.tell(event);
         }

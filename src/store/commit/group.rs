@@ -9,7 +9,7 @@
 //! are one transaction of sled's: one a group (docs/sled.md rule 4), so that it costs little more
 //! than the group itself.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use crate::{
     error::StorageError,
@@ -52,6 +52,7 @@ const TRIM_MARGIN_BYTES: usize = 32 * 1024;
 impl Committer {
     /// Commits `entries` with whatever cursors and trims wait.
     pub fn group(&mut self, entries: Vec<Entry>) -> Result<(), StorageError> {
+        let began = Instant::now();
         let entries = entries.into_iter().map(|it| (it.batch, it.ticket));
         let (batches, tickets): (Vec<_>, Vec<_>) = entries.unzip();
         // From here on the watchdog can answer whoever waits.
@@ -93,6 +94,7 @@ impl Committer {
             writer.commit()?;
         }
         self.publish(new, moved, reserved);
+        self.shared.counters.group_times.note(began.elapsed());
         point("commit: published")
     }
 

@@ -181,7 +181,7 @@ impl Committer {
         // Before the answers: whoever gives hints up goes on with them, and may be told of as
         // caught up.
         self.tell_what_left();
-        answers.succeed();
+        answers.succeed(&self.shared.counters.append_times);
         for done in self.shared.not_stored.are_durable(not_stored) {
             done(Ok(()));
         }

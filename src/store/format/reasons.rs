@@ -30,6 +30,20 @@ pub enum LossReason {
     NotStored,
 }
 
+impl LossReason {
+    /// All of them, in their order.
+    pub(crate) const ALL: [LossReason; 8] = [
+        LossReason::Damaged,
+        LossReason::Obsolete,
+        LossReason::Expired,
+        LossReason::Quota,
+        LossReason::Discarded,
+        LossReason::DeadLetterQuota,
+        LossReason::Purged,
+        LossReason::NotStored,
+    ];
+}
+
 /// Why a hint is a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

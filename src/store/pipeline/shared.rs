@@ -10,6 +10,7 @@
 //! - the inbox, `tickets`, `recent`, `memtable` and `not_stored` have their own.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -21,10 +22,11 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     error::HandoffError,
-    stats::{Health, StoreStats},
+    stats::{DurationCounts, Health, StoreStats},
     store::{
         engine::generation::Engine,
         failpoints::Faults,
+        format::reasons::LossReason,
         pipeline::{
             asked::Refuse,
             busy::Busy,
@@ -103,6 +105,39 @@ pub struct Counters {
     pub reopened: AtomicU64,
     pub compactions: AtomicU64,
     pub refused_when_full: AtomicU64,
+    pub append_times: DurationCounts,
+    pub group_times: DurationCounts,
+    lost: [LostCount; LossReason::ALL.len()],
+}
+
+#[derive(Default)]
+struct LostCount {
+    hints: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counters {
+    /// Something left undelivered, durably.
+    pub fn note_lost(&self, reason: LossReason, lost: Amount) {
+        let place = LossReason::ALL.iter().position(|it| *it == reason);
+        if let Some(count) = place.and_then(|place| self.lost.get(place)) {
+            count.hints.fetch_add(lost.hints, Relaxed);
+            count.bytes.fetch_add(lost.bytes, Relaxed);
+        }
+    }
+
+    /// By reason, but for those that took nothing.
+    fn lost(&self) -> BTreeMap<LossReason, Amount> {
+        let counts = LossReason::ALL.into_iter().zip(&self.lost);
+        let amounts = counts.map(|(reason, count)| {
+            let amount = Amount {
+                hints: count.hints.load(Relaxed),
+                bytes: count.bytes.load(Relaxed),
+            };
+            (reason, amount)
+        });
+        amounts.filter(|(_, lost)| lost.hints > 0).collect()
+    }
 }
 
 impl Shared {
@@ -204,6 +239,11 @@ impl Shared {
             reopened: counters.reopened.load(Relaxed),
             compactions: counters.compactions.load(Relaxed),
             log_bytes,
+            free_disk_bytes: self.space.available_bytes(),
+            reserve_bytes: self.space.reserve_bytes,
+            append_times: counters.append_times.seen(),
+            group_times: counters.group_times.seen(),
+            lost: counters.lost(),
             refused_for_space: counters.refused_for_space.load(Relaxed),
             refused_when_full: counters.refused_when_full.load(Relaxed),
             pending: registry.quota.pending,

@@ -53,7 +53,8 @@ impl Space {
         available.is_none_or(|available| available >= self.reserve_bytes / 2 + bytes)
     }
 
-    fn available_bytes(&self) -> Option<u64> {
+    /// What is free for the store's user; `None` if the file system does not answer.
+    pub fn available_bytes(&self) -> Option<u64> {
         let space = rustix::fs::statvfs(&self.dir).ok()?;
         Some(space.f_bavail.saturating_mul(space.f_frsize))
     }

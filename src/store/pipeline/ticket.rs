@@ -5,12 +5,13 @@
 //! it when the commit thread does not come back. No other lock is taken, and nobody is told, while
 //! it is held.
 
-use std::mem;
+use std::{mem, time::Instant};
 
 use parking_lot::Mutex;
 
 use crate::{
     error::{EnqueueError, HandoffError, StorageError},
+    stats::DurationCounts,
     store::{
         pipeline::{batch::WriteBatch, done::AppendDone},
         state::lock::Reservation,
@@ -48,7 +49,7 @@ pub struct Ticket {
     /// Of each of its hints, once it has one.
     ids: Vec<Option<HintId>>,
     /// Why nothing of it comes into effect.
-    refusal: Option<Refusal>,
+    refusal: Option<Box<Refusal>>,
     left: Amount,
     /// Room for its hints. Given back before it is told that they are not stored, so that it finds
     /// it when it tries again.
@@ -57,6 +58,8 @@ pub struct Ticket {
     is_early: bool,
     /// Whatever happens to its group, it leaves nothing behind.
     only_asks: bool,
+    /// When it was handed over.
+    began: Instant,
     done: BatchDone,
 }
 
@@ -78,6 +81,7 @@ impl Entry {
             reserved,
             is_early: false,
             only_asks: batch.only_asks(),
+            began: Instant::now(),
             done,
         };
         Entry { batch, ticket }
@@ -130,7 +134,7 @@ impl Ticket {
         let ids = self.ids.into_iter().flatten().collect();
         let left = self.left;
         let written = Written { ids, left };
-        (self.done)(self.refusal.map_or(Ok(written), Err));
+        (self.done)(self.refusal.map_or(Ok(written), |refusal| Err(*refusal)));
     }
 
     /// It may be stored, or not.
@@ -140,7 +144,8 @@ impl Ticket {
             true => EnqueueError::StoreFailed(cause.clone()),
             false => EnqueueError::Unknown(cause.clone()),
         };
-        (self.done)(Err(self.refusal.unwrap_or(Refusal::Enqueue(error))));
+        let refusal = self.refusal.map(|refusal| *refusal);
+        (self.done)(Err(refusal.unwrap_or(Refusal::Enqueue(error))));
     }
 }
 
@@ -161,7 +166,7 @@ impl Tickets {
         let _reserved = {
             let mut all = self.all.lock();
             all.get_mut(batch).map(|ticket| {
-                ticket.refusal = Some(refusal);
+                ticket.refusal = Some(Box::new(refusal));
                 mem::take(&mut ticket.reserved)
             })
         };
@@ -219,8 +224,15 @@ impl Answers {
         self.0.iter_mut().map(|it| mem::take(&mut it.reserved))
     }
 
-    pub fn succeed(self) {
-        self.0.into_iter().for_each(Ticket::succeed);
+    /// All of it is durable.
+    pub fn succeed(self, times: &DurationCounts) {
+        let now = Instant::now();
+        for ticket in self.0 {
+            if !ticket.ids.is_empty() {
+                times.note(now.saturating_duration_since(ticket.began));
+            }
+            ticket.succeed();
+        }
     }
 
     pub fn fail(self, cause: &StorageError) {

@@ -32,8 +32,9 @@ impl Limits {
         }
     }
 
-    pub fn is_any(&self) -> bool {
-        *self != Limits::default()
+    /// Whether anything is to bound what is pending.
+    pub fn are_set(config: &Config) -> bool {
+        Limits::of(config) != Limits::default() || config.max_disk_bytes.is_some()
     }
 
     /// The limits that count a node's hints, and those that count all.
