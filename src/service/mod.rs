@@ -10,6 +10,7 @@ pub(crate) mod handoff;
 mod losses;
 mod nodes;
 mod open;
+mod peek;
 mod purge;
 mod shutdown;
 mod stats;
@@ -27,6 +28,7 @@ use std::{
 use bytes::Bytes;
 pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
 pub(crate) use fan_out::NoRoom;
+pub use peek::PendingHint;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot};
 
 use crate::{
