@@ -1,6 +1,6 @@
 //! A handoff whose nodes a test scripts, and requests to its interface.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use axum::{
     Router,
@@ -20,6 +20,8 @@ pub const AWAY: NodeId = NodeId(2);
 pub const WELL: NodeId = NodeId(3);
 pub const BY_HAND: NodeId = NodeId(9);
 pub const STRICT: NodeId = NodeId(4);
+/// What the first is renamed to.
+pub const RENAMED: NodeId = NodeId(22);
 pub const SHARD: ShardId = ShardId(7);
 
 /// What sends to `AWAY` fail with.
@@ -37,24 +39,22 @@ pub fn config(dir: &Path) -> Config {
 
 pub struct Host {
     pub handoff: HintedHandoff<Bytes>,
-    pub writer: Arc<ScriptedWriter>,
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Host {
     pub async fn start() -> Host {
         let dir = tempfile::tempdir().unwrap();
-        let writer = Arc::new(ScriptedWriter::new(|write| match write.node {
-            AWAY => Reply::Retry,
+        let writer = ScriptedWriter::new(|write| match write.node {
+            AWAY | RENAMED => Reply::Retry,
             STRICT => Reply::Reject,
             _ => Reply::Take,
-        }));
+        });
         let hints = dir.path().join("hints");
-        let handoff = HintedHandoff::open(config(&hints), Arc::clone(&writer)).await;
+        let handoff = HintedHandoff::open(config(&hints), writer).await;
         Host {
             handoff: handoff.unwrap(),
-            writer,
-            dir,
+            _dir: dir,
         }
     }
 

@@ -100,6 +100,6 @@ async fn only_so_many_listen_at_a_time() {
     }
     get(&router, "/v1/events").await.problem(503, "busy");
     listeners.pop();
-    listen(&router).await;
+    let _again = listen(&router).await;
     host.handoff.shutdown().await.unwrap();
 }

@@ -54,7 +54,7 @@ impl Browser {
         let mut lines = said.lines().map(Result::unwrap);
         let port = lines.find_map(|line| {
             Some(
-                line.split_once("on port ")?
+                line.split_once("successfully on port ")?
                     .1
                     .trim_end_matches('.')
                     .to_owned(),
