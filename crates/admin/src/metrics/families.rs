@@ -1,0 +1,311 @@
+//! What is measured: `Stats` as metrics. What `Stats` gets more of is added here.
+//!
+//! - A count of a node: a row of [`NODE_COUNTERS`].
+//! - Anything else of a node that is summed up for the rest: a row of [`NODE_GAUGES`].
+//! - What is of the store: [`store`].
+
+use std::fmt;
+
+use hinted_handoff::{Gate, Health, NodeId, NodeStats, Stats};
+
+use super::{
+    attribution::Shown,
+    out::{Out, Unit},
+};
+use crate::{
+    health,
+    summary::{STATES, state_name},
+};
+
+/// How a count of a node is called, what it is, its unit, and where it is from.
+pub type NodeCounter = (
+    &'static str,
+    &'static str,
+    Option<Unit>,
+    fn(&NodeStats) -> u64,
+);
+
+/// Counts of each node, since the store was opened.
+pub const NODE_COUNTERS: [NodeCounter; 8] = [
+    (
+        "node_enqueued_hints",
+        "Hints stored for the node",
+        None,
+        |it| it.enqueued.hints,
+    ),
+    (
+        "node_delivered_hints",
+        "Hints that the node took",
+        None,
+        |it| it.delivered.hints,
+    ),
+    (
+        "node_delivered",
+        "Payload bytes of hints that the node took",
+        Some(Unit::Bytes),
+        |it| it.delivered.bytes,
+    ),
+    (
+        "node_lost_hints",
+        "Hints that left undelivered",
+        None,
+        |it| it.lost.hints,
+    ),
+    (
+        "node_dead_lettered_hints",
+        "Hints that became dead letters",
+        None,
+        |it| it.dead_lettered.hints,
+    ),
+    (
+        "node_not_stored_copies",
+        "Copies of writes that were neither sent nor stored",
+        None,
+        |it| it.not_stored.hints,
+    ),
+    (
+        "node_send_failures",
+        "Pings and sends that failed",
+        None,
+        |it| it.failures,
+    ),
+    (
+        "node_refused_hints",
+        "Hints refused because a limit had no room",
+        None,
+        |it| it.refused,
+    ),
+];
+
+/// How a figure of a node is called, what it is, its unit, and where it is from. Of the rest it is
+/// the sum.
+type NodeGauge = (
+    &'static str,
+    &'static str,
+    Option<Unit>,
+    fn(&NodeStats) -> u64,
+);
+
+const NODE_GAUGES: [NodeGauge; 4] = [
+    ("node_pending_hints", "Hints that wait", None, |it| {
+        it.pending.hints
+    }),
+    (
+        "node_pending",
+        "Payload bytes of hints that wait",
+        Some(Unit::Bytes),
+        |it| it.pending.bytes,
+    ),
+    (
+        "node_in_flight_hints",
+        "Hints that are being sent",
+        None,
+        |it| it.in_flight,
+    ),
+    (
+        "node_dead_letters",
+        "Dead letters that are kept",
+        None,
+        |it| it.dead_letters.hints,
+    ),
+];
+
+/// Why hints were lost, and where the count is from: no hint counts in two.
+pub type LostBy = (&'static str, fn(&NodeStats) -> u64);
+
+pub const LOST: [LostBy; 5] = [
+    ("expired", |it| it.expired.hints),
+    ("quota", |it| it.dropped.hints),
+    ("damaged_or_obsolete", |it| {
+        it.lost
+            .hints
+            .saturating_sub(it.expired.hints)
+            .saturating_sub(it.dropped.hints)
+    }),
+    ("dead_letter_quota", |it| it.letters_evicted.hints),
+    ("not_stored", |it| it.not_stored.hints),
+];
+
+/// What is known even if there is no handoff any more.
+pub fn state(out: &mut Out<'_>, health: &Health, is_up: bool) -> fmt::Result {
+    out.gauge(
+        "up",
+        "Whether the handoff is there",
+        None,
+        [([], u64::from(is_up))],
+    )?;
+    let now = health::name(health);
+    let states = health::NAMES.map(|name| ([("state", name)], u64::from(name == now)));
+    out.gauge("health", "1 for how the store is", None, states)
+}
+
+/// The store, and all nodes together.
+pub fn store(out: &mut Out<'_>, stats: &Stats, lost: [u64; LOST.len()]) -> fmt::Result {
+    let (store, bytes) = (&stats.store, Some(Unit::Bytes));
+    let mut gauge = |name, help, unit, value| out.gauge(name, help, unit, [([], value)]);
+    gauge(
+        "pending_hints",
+        "Hints that wait, of all nodes",
+        None,
+        store.pending.hints,
+    )?;
+    gauge(
+        "pending",
+        "Payload bytes of hints that wait",
+        bytes,
+        store.pending.bytes,
+    )?;
+    gauge(
+        "log",
+        "Length of the log of the engine on the disk",
+        bytes,
+        store.log_bytes,
+    )?;
+    let damage = store.damage.len() as u64 + store.damage_not_listed;
+    gauge("damage_records", "Damage found since open", None, damage)?;
+    let is_paused = u64::from(stats.paused_all.is_some());
+    gauge(
+        "paused_all",
+        "Whether all replay is paused",
+        None,
+        is_paused,
+    )?;
+    let closed = stats.nodes.iter().filter(|it| it.gate != Gate::Open);
+    let closed = closed.count() as u64;
+    gauge(
+        "gates_closed",
+        "Nodes whose writes are hinted at once",
+        None,
+        closed,
+    )?;
+    let of = |state| stats.nodes.iter().filter(|it| it.state == state).count() as u64;
+    let states = STATES.map(|state| ([("state", state_name(state))], of(state)));
+    out.gauge("nodes", "Nodes by state", None, states)?;
+
+    let mut counter = |name, help, unit, value| out.counter(name, help, unit, [([], value)]);
+    counter("enqueued_hints", "Hints stored", None, store.enqueued.hints)?;
+    counter(
+        "enqueued",
+        "Payload bytes of hints stored",
+        bytes,
+        store.enqueued.bytes,
+    )?;
+    counter("groups", "Commit groups written", None, store.groups)?;
+    counter("fsyncs", "Times the log was fsynced", None, store.fsyncs)?;
+    counter(
+        "transactions",
+        "Transactions of the host committed",
+        None,
+        store.transactions,
+    )?;
+    counter(
+        "conflicts",
+        "Runs of transactions that lost a race",
+        None,
+        store.conflicts,
+    )?;
+    counter(
+        "engine",
+        "Bytes handed to the engine",
+        bytes,
+        store.engine_bytes,
+    )?;
+    counter(
+        "reopens",
+        "Times the store failed and was opened again",
+        None,
+        store.reopened,
+    )?;
+    counter(
+        "compactions",
+        "Times the store was compacted",
+        None,
+        store.compactions,
+    )?;
+
+    let refused = [
+        ("disk", store.refused_for_space),
+        ("full", store.refused_when_full),
+    ];
+    let refused = refused.map(|(reason, value)| ([("reason", reason)], value));
+    out.counter("refused_hints", "Hints refused", None, refused)?;
+    let mut reasons = LOST.iter().map(|(reason, _)| *reason).zip(lost);
+    let lost = reasons
+        .by_ref()
+        .map(|(reason, value)| ([("reason", reason)], value));
+    out.counter("lost_hints", "Hints that left undelivered", None, lost)?;
+    let it = &stats.writes;
+    let outcomes = [
+        ("direct", it.direct),
+        ("hinted", it.hinted.saturating_sub(it.backlogged)),
+        ("backlogged", it.backlogged),
+        ("withdrawn", it.withdrawn),
+        ("rejected", it.rejected),
+        ("unstored", it.unstored),
+    ];
+    let outcomes = outcomes.map(|(outcome, value)| ([("outcome", outcome)], value));
+    out.counter(
+        "writes",
+        "Copies of fan-out writes by what became of them",
+        None,
+        outcomes,
+    )
+}
+
+/// Each node that is shown, and the rest.
+pub fn nodes(out: &mut Out<'_>, shown: &[Shown<'_>]) -> fmt::Result {
+    for (name, help, unit, value) in NODE_GAUGES {
+        let all = shown.iter().map(|it| {
+            let sum = it.nodes.iter().map(|node| value(node)).sum::<u64>();
+            ([("node", it.label.as_str())], sum)
+        });
+        out.gauge(name, help, unit, all)?;
+    }
+    let oldest = shown.iter().filter_map(|it| {
+        let age = it.nodes.iter().filter_map(|node| node.oldest_age).max()?;
+        Some(([("node", it.label.as_str())], age.as_secs_f64()))
+    });
+    let help = "Age of the oldest hint that waits, if one does";
+    out.gauge("node_oldest_age", help, Some(Unit::Seconds), oldest)?;
+    let known = shown.iter().filter_map(|it| {
+        let left = it.one()?.caught_up_in?;
+        Some(([("node", it.label.as_str())], left.as_secs_f64()))
+    });
+    let help = "How long until nothing waits, where hints are taken";
+    out.gauge("node_caught_up_in", help, Some(Unit::Seconds), known)?;
+    let states = shown.iter().filter_map(|it| {
+        let state = state_name(it.one()?.state);
+        Some(([("node", it.label.as_str()), ("state", state)], 1))
+    });
+    out.gauge(
+        "node_state",
+        "1 for the state that the node is in",
+        None,
+        states,
+    )?;
+    for (at, (name, help, unit, _)) in NODE_COUNTERS.iter().enumerate() {
+        let all = shown.iter().map(|it| {
+            let value = it.counts.get(at).copied().unwrap_or_default();
+            ([("node", it.label.as_str())], value)
+        });
+        out.counter(name, help, *unit, all)?;
+    }
+    Ok(())
+}
+
+/// What people call the nodes, to be joined by their label `node`.
+pub fn names(
+    out: &mut Out<'_>,
+    shown: &[Shown<'_>],
+    name: impl Fn(NodeId) -> Option<String>,
+) -> fmt::Result {
+    let named = shown.iter().filter_map(|it| {
+        let name = name(it.one()?.node)?;
+        Some((it.label.as_str(), name))
+    });
+    let named: Vec<(&str, String)> = named.collect();
+    let named = named
+        .iter()
+        .map(|(label, name)| ([("node", *label), ("name", name)], 1));
+    out.gauge("node_name", "1, with the name of the node", None, named)
+}

@@ -1,0 +1,11 @@
+//! The interface for operators, asked over its router, over its sockets, and by a browser.
+
+mod api;
+mod browser;
+mod common;
+mod events;
+mod metrics;
+mod page;
+mod security;
+mod serving;
+mod webdriver;
