@@ -54,7 +54,7 @@ impl<P: Payload> HintedHandoff<P> {
         max: usize,
     ) -> Result<Vec<PendingHint>, HandoffError> {
         after.map_or(Ok(()), |after| self.check_id(after))?;
-        let max_bytes = self.inner.config.batch_bytes;
+        let max_bytes = self.config().batch_bytes;
         let store = self.inner.store.id();
         let id_of = move |queue, sequence| HintId {
             store,

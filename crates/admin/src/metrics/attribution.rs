@@ -10,10 +10,9 @@ use std::collections::HashMap;
 
 use hinted_handoff::{NodeId, NodeStats};
 
-use super::families::{LOST, NODE_COUNTERS};
+use super::families::NODE_COUNTERS;
 
 type Counts = [u64; NODE_COUNTERS.len()];
-type Lost = [u64; LOST.len()];
 
 /// What all that have no samples of their own are called.
 const REST: &str = "rest";
@@ -40,7 +39,6 @@ impl Shown<'_> {
 struct Counted {
     /// At the last scrape.
     seen: Counts,
-    lost_seen: Lost,
     /// In its own samples.
     own: Counts,
 }
@@ -51,7 +49,6 @@ pub struct Attribution {
     of_nodes: HashMap<NodeId, Counted>,
     rest: Counts,
     had_rest: bool,
-    lost: Lost,
 }
 
 /// What came since; all of it if it is less, since then it is another node of the same name.
@@ -110,17 +107,9 @@ impl Attribution {
         shown
     }
 
-    /// What was lost until the last look, in the order of [`LOST`]: of nodes, too, that were removed
-    /// since.
-    pub fn lost(&self) -> Lost {
-        self.lost
-    }
-
     fn count(&mut self, node: &NodeStats) -> (Counted, Counts) {
         let mut it = self.of_nodes.remove(&node.node).unwrap_or_default();
         let news = more(NODE_COUNTERS.map(|(.., count)| count(node)), &mut it.seen);
-        let lost = more(LOST.map(|(_, count)| count(node)), &mut it.lost_seen);
-        add(&mut self.lost, lost);
         (it, news)
     }
 }

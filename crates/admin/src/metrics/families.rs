@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use hinted_handoff::{Gate, Health, NodeId, NodeStats, Stats};
+use hinted_handoff::{Config, Gate, Health, LossReason, NodeId, NodeStats, Stats};
 
 use super::{
     attribution::Shown,
@@ -110,22 +110,6 @@ const NODE_GAUGES: [NodeGauge; 4] = [
     ),
 ];
 
-/// Why hints were lost, and where the count is from: no hint counts in two.
-pub type LostBy = (&'static str, fn(&NodeStats) -> u64);
-
-pub const LOST: [LostBy; 5] = [
-    ("expired", |it| it.expired.hints),
-    ("quota", |it| it.dropped.hints),
-    ("damaged_or_obsolete", |it| {
-        it.lost
-            .hints
-            .saturating_sub(it.expired.hints)
-            .saturating_sub(it.dropped.hints)
-    }),
-    ("dead_letter_quota", |it| it.letters_evicted.hints),
-    ("not_stored", |it| it.not_stored.hints),
-];
-
 /// What is known even if there is no handoff any more.
 pub fn state(out: &mut Out<'_>, health: &Health, is_up: bool) -> fmt::Result {
     out.gauge(
@@ -140,7 +124,7 @@ pub fn state(out: &mut Out<'_>, health: &Health, is_up: bool) -> fmt::Result {
 }
 
 /// The store, and all nodes together.
-pub fn store(out: &mut Out<'_>, stats: &Stats, lost: [u64; LOST.len()]) -> fmt::Result {
+pub fn store(out: &mut Out<'_>, stats: &Stats, config: &Config) -> fmt::Result {
     let (store, bytes) = (&stats.store, Some(Unit::Bytes));
     let mut gauge = |name, help, unit, value| out.gauge(name, help, unit, [([], value)]);
     gauge(
@@ -161,6 +145,11 @@ pub fn store(out: &mut Out<'_>, stats: &Stats, lost: [u64; LOST.len()]) -> fmt::
         bytes,
         store.log_bytes,
     )?;
+    if let Some(free) = store.free_disk_bytes {
+        gauge("free_disk", "Free on the store's disk", bytes, free)?;
+    }
+    let help = "Below so much free disk nothing is accepted";
+    gauge("reserve", help, bytes, store.reserve_bytes)?;
     let damage = store.damage.len() as u64 + store.damage_not_listed;
     gauge("damage_records", "Damage found since open", None, damage)?;
     let is_paused = u64::from(stats.paused_all.is_some());
@@ -229,11 +218,26 @@ pub fn store(out: &mut Out<'_>, stats: &Stats, lost: [u64; LOST.len()]) -> fmt::
     ];
     let refused = refused.map(|(reason, value)| ([("reason", reason)], value));
     out.counter("refused_hints", "Hints refused", None, refused)?;
-    let mut reasons = LOST.iter().map(|(reason, _)| *reason).zip(lost);
-    let lost = reasons
-        .by_ref()
-        .map(|(reason, value)| ([("reason", reason)], value));
-    out.counter("lost_hints", "Hints that left undelivered", None, lost)?;
+    let lost = LossReason::ALL.iter().map(|reason| {
+        let lost = store.lost.get(reason).copied().unwrap_or_default();
+        (name_of(*reason), lost.hints)
+    });
+    let lost: Vec<(String, u64)> = lost.collect();
+    let lost = lost
+        .iter()
+        .map(|(reason, hints)| ([("reason", reason.as_str())], *hints));
+    let help = "Hints that left undelivered, and copies that were not stored";
+    out.counter("lost_hints", help, None, lost)?;
+    let help = "From the hand-over of hints until they are on disk";
+    out.histogram("append", help, &store.append_times)?;
+    out.histogram(
+        "group",
+        "A commit group, with its fsync",
+        &store.group_times,
+    )?;
+    let help = "A send of replay, whatever came of it";
+    out.histogram("send", help, &stats.send_times)?;
+    limits(out, config)?;
     let it = &stats.writes;
     let outcomes = [
         ("direct", it.direct),
@@ -250,6 +254,31 @@ pub fn store(out: &mut Out<'_>, stats: &Stats, lost: [u64; LOST.len()]) -> fmt::
         None,
         outcomes,
     )
+}
+
+/// As it is in JSON.
+fn name_of(reason: LossReason) -> String {
+    let json = serde_json::to_value(reason).unwrap_or_default();
+    json.as_str().unwrap_or("other").to_owned()
+}
+
+/// What may be pending, as far as that is bounded.
+fn limits(out: &mut Out<'_>, config: &Config) -> fmt::Result {
+    let bytes = Some(Unit::Bytes);
+    let limits = [
+        ("limit_hints", None, config.max_hints),
+        ("limit", bytes, config.max_bytes),
+        ("limit_node_hints", None, config.max_hints_per_node),
+        ("limit_node", bytes, config.max_bytes_per_node),
+        ("limit_disk", bytes, config.max_disk_bytes),
+    ];
+    for (name, unit, limit) in limits {
+        if let Some(limit) = limit {
+            let help = "The most that may be pending, or stand on the disk";
+            out.gauge(name, help, unit, [([], limit)])?;
+        }
+    }
+    Ok(())
 }
 
 /// Each node that is shown, and the rest.

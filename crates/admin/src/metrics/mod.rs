@@ -10,7 +10,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use hinted_handoff::{Health, Payload, Stats, WeakHandoff};
+use hinted_handoff::{Config, Health, Payload, Stats, WeakHandoff};
 use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
@@ -33,7 +33,7 @@ const PREFIX: &str = "hinted_handoff";
 struct Look {
     health: Health,
     /// `None` once the handoff is gone.
-    stats: Option<Stats>,
+    stats: Option<(Stats, Arc<Config>)>,
 }
 
 /// The metrics of a handoff.
@@ -45,7 +45,7 @@ impl Metrics {
         let look = move || match handoff.upgrade() {
             Some(handoff) => Look {
                 health: handoff.health(),
-                stats: Some(handoff.stats()),
+                stats: Some((handoff.stats(), handoff.config())),
             },
             None => Look {
                 health: Health::ShutDown,
@@ -95,11 +95,11 @@ impl Collector for Scrape {
         let look = (self.look)();
         let mut out = Out::new(encoder);
         families::state(&mut out, &look.health, look.stats.is_some())?;
-        let Some(stats) = look.stats else {
+        let Some((stats, config)) = look.stats else {
             return Ok(());
         };
         let shown = attribution.look(&stats.nodes, self.settings.metrics_nodes);
-        families::store(&mut out, &stats, attribution.lost())?;
+        families::store(&mut out, &stats, &config)?;
         families::nodes(&mut out, &shown)?;
         families::names(&mut out, &shown, |node| self.settings.name(node))
     }

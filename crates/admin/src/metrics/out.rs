@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use hinted_handoff::Durations;
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeGaugeValue, GaugeValueEncoder, NoLabelSet},
     metrics::MetricType,
@@ -105,5 +106,21 @@ impl<'a> Out<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A histogram of times, in seconds.
+    pub fn histogram(&mut self, name: &str, help: &str, times: &Durations) -> fmt::Result {
+        let Out(encoder) = self;
+        let (unit, histogram) = (Unit::Seconds.named(), MetricType::Histogram);
+        let mut family = encoder.encode_descriptor(name, help, Some(&unit), histogram)?;
+        let seconds = |us: u64| us as f64 / 1e6;
+        let buckets = times.buckets.iter().map(|bucket| {
+            (
+                bucket.at_most_us.map_or(f64::INFINITY, seconds),
+                bucket.count,
+            )
+        });
+        let buckets: Vec<(f64, u64)> = buckets.collect();
+        family.encode_histogram::<NoLabelSet>(seconds(times.sum_us), times.count, &buckets, None)
     }
 }

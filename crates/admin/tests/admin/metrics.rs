@@ -56,7 +56,7 @@ impl Scrape {
                 *family = name.to_owned();
             }
             "TYPE" => {
-                assert!(["gauge", "counter"].contains(&rest), "{meta}");
+                assert!(["gauge", "counter", "histogram"].contains(&rest), "{meta}");
                 assert_eq!(name, family, "its help comes first");
                 let before = self.types.insert(name.to_owned(), rest.to_owned());
                 assert_eq!(before, None, "{name} is told of twice");
@@ -72,13 +72,13 @@ impl Scrape {
     fn sample(&mut self, line: &str, family: &str) {
         let (name, value) = line.rsplit_once(' ').expect(line);
         let bare = name.split('{').next().unwrap();
-        let is_counter = self.types[family] == "counter";
-        let expected = if is_counter {
-            format!("{family}_total")
-        } else {
-            family.to_owned()
+        let suffixes: &[&str] = match self.types[family].as_str() {
+            "counter" => &["_total"],
+            "histogram" => &["_sum", "_count", "_bucket"],
+            _ => &[""],
         };
-        assert_eq!(bare, expected, "{line}");
+        let suffix = bare.strip_prefix(family);
+        assert!(suffix.is_some_and(|it| suffixes.contains(&it)), "{line}");
         if let Some(labels) = name.strip_prefix(bare).filter(|it| !it.is_empty()) {
             let labels = labels
                 .strip_prefix('{')
@@ -87,7 +87,7 @@ impl Scrape {
             for label in labels.split("\",") {
                 let (key, value) = label.split_once("=\"").expect(line);
                 assert!(
-                    ["node", "name", "reason", "outcome", "state"].contains(&key),
+                    ["node", "name", "reason", "outcome", "state", "le"].contains(&key),
                     "{line}"
                 );
                 assert!(!value.trim_end_matches('"').contains(['"', '\n']), "{line}");
@@ -198,6 +198,15 @@ async fn every_figure_of_stats_is_there() {
     assert_eq!(seen.value("enqueued_hints_total"), 4.0);
     assert_eq!(seen.value("fsyncs_total"), stats.store.fsyncs as f64);
     assert_eq!(seen.value("log_bytes"), stats.store.log_bytes as f64);
+    assert!(seen.value("free_disk_bytes") > 0.0);
+    let appends = seen.value("append_seconds_count");
+    assert_eq!(appends, stats.store.append_times.count as f64);
+    assert_eq!(seen.value("append_seconds_bucket{le=\"+Inf\"}"), appends);
+    assert!(seen.value("append_seconds_bucket{le=\"67.108864\"}") <= appends);
+    assert!(seen.value("append_seconds_sum") > 0.0);
+    assert!(seen.value("group_seconds_count") >= 1.0 && seen.value("send_seconds_count") >= 1.0);
+    // Each reason is there, also one that took nothing yet.
+    assert_eq!(seen.family("lost_hints_total").len(), 8);
     assert_eq!(seen.value("lost_hints_total{reason=\"expired\"}"), 0.0);
     assert_eq!(seen.value("refused_hints_total{reason=\"full\"}"), 0.0);
     assert_eq!(seen.family("writes_total").len(), 6);
