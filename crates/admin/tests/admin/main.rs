@@ -5,6 +5,7 @@ mod browser;
 mod common;
 mod events;
 mod metrics;
+mod ops;
 mod page;
 mod security;
 mod serving;
