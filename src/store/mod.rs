@@ -13,6 +13,7 @@ mod failpoints;
 mod format;
 mod home;
 mod maintain;
+mod offline;
 mod pipeline;
 mod read;
 mod recover;
@@ -60,6 +61,10 @@ pub use pipeline::{
     node_request::{Members, Retained},
     overlay::{RowBatch, Rows},
     ticket::{Refusal, Written},
+};
+pub use offline::{
+    ClosedHint, ClosedHints, ClosedInfo, ClosedLetter, ClosedLetters, ClosedNode, ClosedStore,
+    Finding, Selection, Severity, Verified, verify,
 };
 pub use read::reader::{Peek, PeekLimits, Reader};
 pub use recover::salvage::salvage;
