@@ -81,6 +81,7 @@ pub struct ImportTally {
 ///
 /// What was answered when an import ends early is in the store, and comes a second time if all is
 /// imported again.
+#[derive(Debug)]
 pub struct Importer {
     store: Store,
     answered: Receiver<(usize, bool, Result<HintId, EnqueueError>)>,

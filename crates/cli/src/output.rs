@@ -108,7 +108,7 @@ impl Output {
         let width = terminal_size::terminal_size().map_or(WIDTH, |(width, _)| width.0);
         let mut table = Table::new();
         table
-            .load_preset(NOTHING)
+            .load_style(NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_width(width)
             .set_header(header.iter().copied());

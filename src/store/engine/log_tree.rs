@@ -152,6 +152,7 @@ impl LogTree {
 }
 
 /// Entries in order of their keys.
+#[derive(Debug)]
 pub struct Range<'a> {
     tree: &'a LogTree,
     from: Vec<u8>,

@@ -68,6 +68,7 @@ impl Chunks {
 }
 
 /// The blocks of a queue in order, as they are stored.
+#[derive(Debug)]
 pub struct BlockStream<'a> {
     chunks: Range<'a>,
     next: Option<(Sequence, u16, Bytes)>,

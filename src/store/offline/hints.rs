@@ -167,6 +167,7 @@ impl ClosedStore {
 }
 
 /// The pending hints of a closed store.
+#[derive(Debug)]
 pub struct ClosedHints<'a> {
     store: &'a ClosedStore,
     selection: Selection,
@@ -255,6 +256,7 @@ impl Iterator for ClosedHints<'_> {
 }
 
 /// The dead letters of a closed store.
+#[derive(Debug)]
 pub struct ClosedLetters<'a> {
     store: &'a ClosedStore,
     places: VecDeque<(NodeId, Place)>,

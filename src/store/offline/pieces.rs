@@ -33,6 +33,7 @@ pub enum Piece {
 }
 
 /// Where the hints of a queue come from.
+#[derive(Debug)]
 pub struct QueuePieces<'a> {
     place: &'a ClosedPlace,
     queue: &'a Queue,
