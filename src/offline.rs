@@ -125,8 +125,7 @@ impl Importer {
             });
         }
         while self.under_way > 0
-            && (self.under_way >= UNDER_WAY_HINTS
-                || self.under_way_bytes + bytes > UNDER_WAY_BYTES)
+            && (self.under_way >= UNDER_WAY_HINTS || self.under_way_bytes + bytes > UNDER_WAY_BYTES)
         {
             self.await_one()?;
         }

@@ -119,7 +119,10 @@ fn look(dir: &Path, copy: &Path) -> Result<(), String> {
     if !verified.is_sound() {
         return Err(format!("blamed: {:?}", verified.findings));
     }
-    let is_torn = verified.findings.iter().any(|it| it.severity == Severity::Unknown);
+    let is_torn = verified
+        .findings
+        .iter()
+        .any(|it| it.severity == Severity::Unknown);
     let (found, letters) = read_closed(dir).map_err(|error| error.to_string())?;
     if all_of(dir) != before {
         return Err("a look at the store changed it".to_owned());
@@ -138,9 +141,13 @@ fn look(dir: &Path, copy: &Path) -> Result<(), String> {
             ));
         }
     }
-    let is_more = found.iter().any(|(node, hints)| !hints.is_empty() && !expected.contains_key(node));
+    let is_more = found
+        .iter()
+        .any(|(node, hints)| !hints.is_empty() && !expected.contains_key(node));
     if is_more || letters != expected_letters {
-        return Err(format!("{letters} dead letters read of {expected_letters}, {is_more}"));
+        return Err(format!(
+            "{letters} dead letters read of {expected_letters}, {is_more}"
+        ));
     }
     let compared: usize = expected.values().map(Vec::len).sum();
     LOOKED[0].fetch_add(1, Relaxed);

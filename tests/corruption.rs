@@ -186,7 +186,13 @@ impl Run<'_> {
         let (outcome, lost) = self.lives(template, damage, dir, log)?;
         checked.hold_against(&outcome, &lost)?;
         let said = (outcome.clone(), checked.is_sound());
-        *self.counts.lock().unwrap().by_verify.entry(said).or_default() += 1;
+        *self
+            .counts
+            .lock()
+            .unwrap()
+            .by_verify
+            .entry(said)
+            .or_default() += 1;
         Ok(outcome)
     }
 

@@ -51,6 +51,10 @@ pub use format::{
     reasons::{DeadCause, DeadReason, Fate, LossReason},
 };
 pub use home::host_database::{database_config, make_durable, open_database, repair_database};
+pub use offline::{
+    ClosedHint, ClosedHints, ClosedInfo, ClosedLetter, ClosedLetters, ClosedNode, ClosedStore,
+    Finding, Selection, Severity, Verified, verify,
+};
 #[cfg(feature = "internals")]
 pub use pipeline::done::AppendDone;
 pub use pipeline::{
@@ -61,10 +65,6 @@ pub use pipeline::{
     node_request::{Members, Retained},
     overlay::{RowBatch, Rows},
     ticket::{Refusal, Written},
-};
-pub use offline::{
-    ClosedHint, ClosedHints, ClosedInfo, ClosedLetter, ClosedLetters, ClosedNode, ClosedStore,
-    Finding, Selection, Severity, Verified, verify,
 };
 pub use read::reader::{Peek, PeekLimits, Reader};
 pub use recover::salvage::salvage;

@@ -40,7 +40,10 @@ fn info_tells_what_waits_in_a_closed_store_and_in_a_killed_one() {
         let nodes: Vec<_> = nodes.iter().map(about).collect();
         assert_eq!(nodes, [(1.into(), 6.into()), (2.into(), 2.into())]);
         let plain = ok(&["info", path(&store)]);
-        let row = plain.lines().find(|line| line.starts_with("node\t1\t")).unwrap();
+        let row = plain
+            .lines()
+            .find(|line| line.starts_with("node\t1\t"))
+            .unwrap();
         let cells: Vec<&str> = row.split('\t').collect();
         assert_eq!(cells[..3], ["node", "1", "6"]);
         assert_eq!(cells[4], "1700000000001");
@@ -55,12 +58,17 @@ fn an_export_has_every_hint_in_order_with_all_that_is_known_of_it() {
         make(&store);
         let records = lines(&ok(&["export", path(&store)]));
         let of = |kind: &str, node: u64| {
-            let wanted = records.iter().filter(|it| it["kind"] == kind && it["node"] == node);
+            let wanted = records
+                .iter()
+                .filter(|it| it["kind"] == kind && it["node"] == node);
             wanted.collect::<Vec<_>>()
         };
         assert_eq!(records.len(), 9);
         let one = of("hint", 1);
-        let sequences: Vec<u64> = one.iter().map(|it| it["sequence"].as_u64().unwrap()).collect();
+        let sequences: Vec<u64> = one
+            .iter()
+            .map(|it| it["sequence"].as_u64().unwrap())
+            .collect();
         assert_eq!(sequences, [1, 2, 3, 4, 5, 6]);
         let shards: Vec<u64> = one.iter().map(|it| it["shard"].as_u64().unwrap()).collect();
         assert_eq!(shards, [1, 2, 1, 2, 1, 2]);
@@ -94,8 +102,13 @@ fn an_export_takes_only_what_is_asked_for() {
     let third = raw.join("hints/1/1/00000000000000000001-00000000000000000003");
     let dir = fs::read_dir(raw.join("hints/1/1")).unwrap();
     let names: Vec<_> = dir.map(|it| it.unwrap().path()).collect();
-    let third = names.iter().find(|it| it.ends_with(third.file_name().unwrap()));
-    assert_eq!(fs::read(third.unwrap_or_else(|| panic!("{names:?}"))).unwrap(), marked(2));
+    let third = names
+        .iter()
+        .find(|it| it.ends_with(third.file_name().unwrap()));
+    assert_eq!(
+        fs::read(third.unwrap_or_else(|| panic!("{names:?}"))).unwrap(),
+        marked(2)
+    );
     assert!(raw.join("letters/2/1").is_dir());
     let again = run(&["export", path(&store), "--raw", path(&raw)]);
     assert_eq!(code(&again), 3, "a directory that exists");
@@ -150,9 +163,18 @@ fn an_import_stops_at_what_is_no_hint_and_says_where() {
     let changed = |from: &str, to: &str| first.replace(from, to);
     for (line, why) in [
         ("nonsense".to_owned(), "expected"),
-        (changed("\"payload_base64\":\"", "\"payload_base64\":\"!"), "payload_base64"),
-        (changed("\"payload_bytes\":47", "\"payload_bytes\":48"), "payload_bytes"),
-        (changed("\"kind\":\"hint\"", "\"kind\":\"dead_letter\""), "does not say why"),
+        (
+            changed("\"payload_base64\":\"", "\"payload_base64\":\"!"),
+            "payload_base64",
+        ),
+        (
+            changed("\"payload_bytes\":47", "\"payload_bytes\":48"),
+            "payload_bytes",
+        ),
+        (
+            changed("\"kind\":\"hint\"", "\"kind\":\"dead_letter\""),
+            "does not say why",
+        ),
         (changed("\"node\":1", "\"node\":-1"), "integer `-1`"),
     ] {
         let (_dir, into) = place();
@@ -181,16 +203,28 @@ fn verify_says_what_is_damaged_and_where_and_an_export_goes_on_behind_it() {
     assert_eq!(said["is_sound"], false);
     let findings = said["findings"].as_array().unwrap();
     // The leaf that it stood in had what is node 2's as well.
-    let lost = findings.iter().filter(|it| it["severity"] == "lost" && it["node"] == 1);
+    let lost = findings
+        .iter()
+        .filter(|it| it["severity"] == "lost" && it["node"] == 1);
     let lost: Vec<_> = lost.collect();
     assert_eq!(lost.len(), 1, "{findings:?}");
     assert_eq!(lost[0]["queue"], 1);
-    assert_eq!((&lost[0]["first"], &lost[0]["last"]), (&4.into(), &4.into()));
+    assert_eq!(
+        (&lost[0]["first"], &lost[0]["last"]),
+        (&4.into(), &4.into())
+    );
     let exported = run(&["export", path(&store), "--node", "1"]);
     assert_eq!(code(&exported), 1);
-    assert!(err(&exported).contains("sequences 4 to 4"), "{}", err(&exported));
+    assert!(
+        err(&exported).contains("sequences 4 to 4"),
+        "{}",
+        err(&exported)
+    );
     let there = lines(&out(&exported));
-    let sequences: Vec<_> = there.iter().map(|it| it["sequence"].as_u64().unwrap()).collect();
+    let sequences: Vec<_> = there
+        .iter()
+        .map(|it| it["sequence"].as_u64().unwrap())
+        .collect();
     assert_eq!(sequences, [1, 2, 3, 5, 6]);
 }
 
@@ -223,7 +257,10 @@ fn dead_letters_are_listed_and_one_is_shown() {
     assert_eq!(shown["payload_bytes"], marked(8).len());
     let plain = ok(&["letters", "list", path(&store), "--node", "2"]);
     // What an error says does not reach the terminal as a command, nor as a column.
-    assert!(plain.ends_with("\trejected\t5\tno such column\\u{1b}[2J\\tat all\n"), "{plain:?}");
+    assert!(
+        plain.ends_with("\trejected\t5\tno such column\\u{1b}[2J\\tat all\n"),
+        "{plain:?}"
+    );
     assert_eq!(ok(&["letters", "list", path(&store), "--node", "1"]), "");
     let other = id.replace('/', "/9");
     assert_eq!(code(&run(&["letters", "show", path(&store), &other])), 2);
@@ -279,7 +316,9 @@ fn a_store_in_use_is_left_alone_and_its_process_named() {
     let empty = dir.with_extension("jsonl");
     fs::write(&empty, "").unwrap();
     let import: [&str; 3] = ["import", path(&dir), path(&empty)];
-    let readers = READERS.iter().map(|verb| [verb, &[path(&dir)][..]].concat());
+    let readers = READERS
+        .iter()
+        .map(|verb| [verb, &[path(&dir)][..]].concat());
     for arguments in readers.chain([import.to_vec()]) {
         let refused = run(&arguments);
         assert_eq!(code(&refused), 4, "{arguments:?}");
@@ -302,12 +341,23 @@ fn a_reader_keeps_the_store_closed_while_it_reads() {
         append(&store, 1, hint(1, noise(60_000, number)));
     }
     store.close().unwrap();
-    let mut reader = hh(&["export", path(&dir)]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = hh(&["export", path(&dir)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     // It has begun, and waits for the pipe.
     let mut first = [0; 10];
-    reader.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    reader
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
     let opened = hinted_handoff::internals::Store::open(&config(&dir), Box::new(|_| {}));
-    assert!(matches!(opened, Err(hinted_handoff::OpenError::Locked { .. })), "{opened:?}");
+    assert!(
+        matches!(opened, Err(hinted_handoff::OpenError::Locked { .. })),
+        "{opened:?}"
+    );
     ok(&["info", path(&dir)]);
     reader.kill().unwrap();
     reader.wait().unwrap();
@@ -323,7 +373,11 @@ fn a_pipe_that_closes_early_is_no_error_to_tell() {
     }
     store.close().unwrap();
     let mut reader = hh(&["export", path(&dir)]);
-    let mut reader = reader.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = reader
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut pipe = reader.stdout.take().unwrap();
     pipe.read_exact(&mut [0; 10]).unwrap();
     drop(pipe);
@@ -353,10 +407,19 @@ fn a_store_of_a_newer_schema_is_refused() {
 #[test]
 fn what_is_no_store_is_an_error_that_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let (empty, file, other) = (dir.path().join("empty"), dir.path().join("file"), dir.path());
+    let (empty, file, other) = (
+        dir.path().join("empty"),
+        dir.path().join("file"),
+        dir.path(),
+    );
     fs::create_dir(&empty).unwrap();
     fs::write(&file, "no store").unwrap();
-    for place in [empty.as_path(), &file, other, Path::new("/nonexistent/store")] {
+    for place in [
+        empty.as_path(),
+        &file,
+        other,
+        Path::new("/nonexistent/store"),
+    ] {
         for verb in READERS {
             let refused = run(&[verb, &[path(place)]].concat());
             assert_eq!(code(&refused), 3, "{verb:?} {place:?}");
@@ -392,10 +455,17 @@ fn another_user_is_refused() {
     fs::copy(env!("CARGO_BIN_EXE_hh"), &program).unwrap();
     for verb in READERS {
         let mut command = std::process::Command::new(&program);
-        command.args([verb, &[path(&store)]].concat()).uid(65534).gid(65534);
+        command
+            .args([verb, &[path(&store)]].concat())
+            .uid(65534)
+            .gid(65534);
         let refused = command.output().unwrap();
         assert_eq!(code(&refused), 3, "{verb:?}");
-        assert!(err(&refused).contains("Permission denied"), "{}", err(&refused));
+        assert!(
+            err(&refused).contains("Permission denied"),
+            "{}",
+            err(&refused)
+        );
     }
 }
 
@@ -404,7 +474,9 @@ fn on_a_terminal(arguments: &str, columns: u16, no_color: bool) -> Option<String
     let program = env!("CARGO_BIN_EXE_hh");
     let line = format!("stty cols {columns}; {program} {arguments}");
     let mut command = std::process::Command::new("script");
-    command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
+    command
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::null());
     command.env_remove("NO_COLOR").env("TERM", "xterm");
     if no_color {
         command.env("NO_COLOR", "1");
@@ -428,12 +500,18 @@ fn a_terminal_gets_tables_colours_and_lines_of_its_width() {
     let Some(verified) = on_a_terminal(&verify, 100, false) else {
         return;
     };
-    assert!(verified.contains("\u{1b}[1m\u{1b}[32msound"), "{verified:?}");
+    assert!(
+        verified.contains("\u{1b}[1m\u{1b}[32msound"),
+        "{verified:?}"
+    );
     let plain = on_a_terminal(&verify, 100, true).unwrap();
     let without_bar = plain.rsplit('\r').find(|it| it.contains("sound")).unwrap();
     assert!(!without_bar.contains("\u{1b}[32m"), "{plain:?}");
     let info = on_a_terminal(&format!("info {}", path(&store)), 100, true).unwrap();
-    assert!(info.contains("last error") && info.contains("2023-11-14T22:13:20Z"), "{info}");
+    assert!(
+        info.contains("last error") && info.contains("2023-11-14T22:13:20Z"),
+        "{info}"
+    );
     for columns in [20, 40] {
         let narrow = on_a_terminal(&format!("letters list {}", path(&store)), columns, true);
         assert!(narrow.unwrap().contains("err"));

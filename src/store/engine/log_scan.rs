@@ -201,8 +201,8 @@ pub fn messages(segment: &[u8], number: Option<u64>) -> impl Iterator<Item = Mes
     let mut capped = false;
     std::iter::from_fn(move || {
         while !capped {
-            let rest = segment.get(at..)?;
-            if rest.len() < MESSAGE_HEADER_MAX {
+            // The file may end with a message that is shorter than that.
+            if at + MESSAGE_HEADER_MAX > SEGMENT_BYTES {
                 return None;
             }
             if let Some(message) = message_at(segment, at, number) {

@@ -204,3 +204,6 @@ impl Iterator for Range<'_> {
         Some(Ok((key, value)))
     }
 }
+
+#[cfg(test)]
+mod tests;

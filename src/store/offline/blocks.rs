@@ -169,7 +169,14 @@ pub fn copies(
     let mut bytes = 0;
     log_scan::scan(log, |key, value| {
         let (at, first, chunk) = match (keyspace, Key::parse(key)) {
-            (Keyspace::Queue, Some(Key::Chunk { queue, first, chunk })) => (queue, first, chunk),
+            (
+                Keyspace::Queue,
+                Some(Key::Chunk {
+                    queue,
+                    first,
+                    chunk,
+                }),
+            ) => (queue, first, chunk),
             (
                 Keyspace::Letters,
                 Some(Key::LetterChunk {

@@ -12,10 +12,7 @@ use crate::{
         commit::loss_journal,
         engine::{log_pages::Ending, log_tree::LogTree, torn_tail::TornTail},
         format::{
-            keys::QueueRef,
-            loss::Losses,
-            node_record::NodeRecord,
-            node_status::Status,
+            keys::QueueRef, loss::Losses, node_record::NodeRecord, node_status::Status,
             shutdown_summary::Summary,
         },
         offline::{
@@ -102,7 +99,10 @@ impl ClosedStore {
         };
         let mut tree = read(clean.as_ref(), &mut progress)?;
         let mut known = Known::read(&place, &tree)?;
-        if clean.as_ref().is_some_and(|clean| clean.is_of_another(known.store)) {
+        if clean
+            .as_ref()
+            .is_some_and(|clean| clean.is_of_another(known.store))
+        {
             let what = "CLEAN, the summary of a clean shutdown, is of another store";
             findings.push(Finding::new(Severity::Damaged, what));
             clean = None;

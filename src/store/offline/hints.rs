@@ -85,11 +85,15 @@ impl Selection {
     }
 
     fn from(&self) -> Sequence {
-        self.sequences.as_ref().map_or(Sequence(0), |it| Sequence(*it.start()))
+        self.sequences
+            .as_ref()
+            .map_or(Sequence(0), |it| Sequence(*it.start()))
     }
 
     fn is_past(&self, sequence: Sequence) -> bool {
-        self.sequences.as_ref().is_some_and(|it| sequence.0 > *it.end())
+        self.sequences
+            .as_ref()
+            .is_some_and(|it| sequence.0 > *it.end())
     }
 
     fn takes(&self, sequence: Sequence, shard: ShardId) -> bool {
@@ -192,7 +196,9 @@ impl ClosedHints<'_> {
             let Some((node, queue)) = self.queues.pop_front() else {
                 return Ok(false);
             };
-            let ClosedStore { place, tree, wal, .. } = self.store;
+            let ClosedStore {
+                place, tree, wal, ..
+            } = self.store;
             let from = self.selection.from();
             let pieces = QueuePieces::new(place, tree, queue, &wal.runs, from)?;
             self.now = Some((node, queue.at, pieces));

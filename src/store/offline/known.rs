@@ -8,11 +8,7 @@ use crate::{
     error::{OpenError, StorageError, UnopenableReason},
     store::{
         engine::{
-            generation::unopenable,
-            log_scan,
-            log_tree::LogTree,
-            meta,
-            migrate::SCHEMA_VERSION,
+            generation::unopenable, log_scan, log_tree::LogTree, meta, migrate::SCHEMA_VERSION,
         },
         format::{
             gone_letters::{GONE_LETTERS, GoneLetters},
@@ -84,9 +80,7 @@ impl Known {
             && let Ok(status) = Status::decode(node, value)
         {
             self.statuses.insert(node, status);
-        } else if GoneLetters::queue_of(key).is_none()
-            && losses(key)
-            && matches!(key.len(), 1 | 9)
+        } else if GoneLetters::queue_of(key).is_none() && losses(key) && matches!(key.len(), 1 | 9)
         {
             self.losses.insert(key.to_vec(), value.clone());
         }
@@ -98,7 +92,8 @@ impl Known {
         place: &ClosedPlace,
         mut meta: BTreeMap<Vec<u8>, Bytes>,
     ) -> Result<(), OpenError> {
-        let has = |meta: &BTreeMap<Vec<u8>, Bytes>, record: &str| meta.contains_key(record.as_bytes());
+        let has =
+            |meta: &BTreeMap<Vec<u8>, Bytes>, record: &str| meta.contains_key(record.as_bytes());
         if !has(&meta, meta::SCHEMA) || !has(&meta, meta::STORE) {
             self.is_from_older_copies = true;
             log_scan::scan(&place.log(), |key, value| {

@@ -159,7 +159,11 @@ impl<'a> QueuePieces<'a> {
     /// Looks for a copy of what no block and no WAL record has.
     fn rescue(&mut self, mut upto: Sequence) -> Result<Piece, StorageError> {
         let at = self.queue.at;
-        if self.rescued.as_ref().is_none_or(|it| it.through < self.next) {
+        if self
+            .rescued
+            .as_ref()
+            .is_none_or(|it| it.through < self.next)
+        {
             let log = self.place.log();
             self.rescued = Some(copies(&log, Keyspace::Queue, at, self.low, upto)?);
         }

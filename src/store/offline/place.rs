@@ -164,10 +164,7 @@ fn own_lock(file: &mut File) -> LockKind {
 
 /// Takes a lock that others may share, on a file opened to be read only: nothing of the file
 /// changes, and no open of the store gets the lock that it needs for itself alone.
-fn share(
-    path: &Path,
-    kind: impl Fn(&mut File) -> LockKind,
-) -> Result<Option<File>, OpenError> {
+fn share(path: &Path, kind: impl Fn(&mut File) -> LockKind) -> Result<Option<File>, OpenError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -113,7 +113,10 @@ impl QueueFinder<'_> {
             }
         }
         if let Some(clean) = clean.filter(|clean| clean.next.0 > watermark.0 + 1) {
-            let what = format!("its blocks end at {watermark}, CLEAN says {}", clean.next.0 - 1);
+            let what = format!(
+                "its blocks end at {watermark}, CLEAN says {}",
+                clean.next.0 - 1
+            );
             self.note(node, at, what);
             (watermark, bytes) = (Sequence(clean.next.0 - 1), clean.bytes);
         }

@@ -6,7 +6,11 @@ use serde::Serialize;
 
 use crate::{
     error::StorageError,
-    store::offline::{closed::{ClosedStore, FoundNode}, letters, pieces::{Piece, QueuePieces}},
+    store::offline::{
+        closed::{ClosedStore, FoundNode},
+        letters,
+        pieces::{Piece, QueuePieces},
+    },
     types::{Amount, NodeId, Sequence, StoreId},
 };
 

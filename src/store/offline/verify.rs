@@ -36,7 +36,9 @@ pub struct Verified {
 impl Verified {
     /// Whether nothing is damaged or lost.
     pub fn is_sound(&self) -> bool {
-        self.findings.iter().all(|it| it.severity == Severity::Unknown)
+        self.findings
+            .iter()
+            .all(|it| it.severity == Severity::Unknown)
     }
 }
 

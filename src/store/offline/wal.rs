@@ -8,6 +8,7 @@ use std::{
 use crate::{
     error::StorageError,
     store::{
+        engine::log_tree::LogTree,
         format::{
             block::Header,
             cursor::Cursor,
@@ -20,7 +21,6 @@ use crate::{
             findings::{Finding, Severity},
             place::ClosedPlace,
         },
-        engine::log_tree::LogTree,
     },
     types::Sequence,
 };
@@ -105,7 +105,8 @@ impl WalRuns {
             let what = "a WAL record does not read where it should; an intact copy is in the log";
             let finding = Finding::new(Severity::Damaged, what);
             let hints = u64::from(header.hints);
-            self.findings.push(finding.from(*first, header.last(), hints));
+            self.findings
+                .push(finding.from(*first, header.last(), hints));
             self.take(runs);
             next = Sequence(header.last().0.saturating_add(1)).max(next);
         }

@@ -140,7 +140,9 @@ fn write(output: &mut Output, record: &Record) -> Result<(), Failure> {
 }
 
 fn write_raw(into: &Path, hint: &ClosedHint) -> Result<(), Failure> {
-    let folder = into.join(hint.node.to_string()).join(hint.shard.to_string());
+    let folder = into
+        .join(hint.node.to_string())
+        .join(hint.shard.to_string());
     fs::create_dir_all(&folder).map_err(|source| file("create", &folder, source))?;
     // Names sort as the hints do.
     let name = format!("{:020}-{:020}", hint.id.queue.0, hint.id.sequence.0);

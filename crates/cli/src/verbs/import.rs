@@ -59,7 +59,10 @@ impl Import {
             false => output.pairs(&[
                 ("imported hints", imported.imported_hints.to_string()),
                 ("dead letters", imported.imported_dead_letters.to_string()),
-                ("payload bytes", output.bytes(imported.imported_payload_bytes)),
+                (
+                    "payload bytes",
+                    output.bytes(imported.imported_payload_bytes),
+                ),
             ])?,
         }
         Ok(ExitCode::SUCCESS)
@@ -116,10 +119,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn next(
-        &mut self,
-        verb: &Import,
-    ) -> Result<Option<hinted_handoff::offline::Import>, Failure> {
+    fn next(&mut self, verb: &Import) -> Result<Option<hinted_handoff::offline::Import>, Failure> {
         loop {
             let mut line = Vec::new();
             let mut bounded = self.from.by_ref().take(LINE_BYTES_MAX);

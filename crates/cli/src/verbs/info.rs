@@ -45,7 +45,10 @@ fn print(output: &mut Output, info: &ClosedInfo) -> Result<(), Failure> {
         ("store", info.store.to_string()),
         ("schema", info.schema.to_string()),
         ("path", info.path.display().to_string()),
-        ("generation", info.generation.clone().unwrap_or("-".to_owned())),
+        (
+            "generation",
+            info.generation.clone().unwrap_or("-".to_owned()),
+        ),
         ("closed cleanly", yes(info.is_clean)),
         ("paused", yes(info.is_paused)),
         ("opens that died", info.opens_died.to_string()),
@@ -57,7 +60,14 @@ fn print(output: &mut Output, info: &ClosedInfo) -> Result<(), Failure> {
         ("dead letters", info.dead_letters.hints.to_string()),
     ])?;
     let header = [
-        "node", "hints", "bytes", "oldest", "letters", "state", "attempts", "last error",
+        "node",
+        "hints",
+        "bytes",
+        "oldest",
+        "letters",
+        "state",
+        "attempts",
+        "last error",
     ];
     let rows = info.nodes.iter().map(|node| row(output, node));
     let rows: Vec<Vec<String>> = rows.collect();
@@ -67,7 +77,9 @@ fn print(output: &mut Output, info: &ClosedInfo) -> Result<(), Failure> {
     match output.is_terminal() {
         true => output.line("")?,
         false => {
-            let rows = rows.into_iter().map(|row| [vec!["node".to_owned()], row].concat());
+            let rows = rows
+                .into_iter()
+                .map(|row| [vec!["node".to_owned()], row].concat());
             return output.table(&header, rows.collect());
         }
     }

@@ -36,10 +36,12 @@ impl Losses {
             return Ok(ExitCode::SUCCESS);
         }
         let rows = losses.entries.iter();
-        let rows = rows.map(|(index, loss)| row(output, *index, loss)).collect();
+        let rows = rows
+            .map(|(index, loss)| row(output, *index, loss))
+            .collect();
         let header = [
-            "index", "node", "shard", "queue", "first", "last", "hints", "bytes", "reason", "since",
-            "until",
+            "index", "node", "shard", "queue", "first", "last", "hints", "bytes", "reason",
+            "since", "until",
         ];
         output.table(&header, rows)?;
         Ok(ExitCode::SUCCESS)

@@ -52,7 +52,9 @@ impl Verify {
 fn print(output: &mut Output, verified: &Verified) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = verified.findings.iter().map(row).collect();
     if !rows.is_empty() {
-        let header = ["severity", "node", "queue", "first", "last", "hints", "what"];
+        let header = [
+            "severity", "node", "queue", "first", "last", "hints", "what",
+        ];
         output.table(&header, rows)?;
     }
     if !output.is_terminal() {

@@ -173,7 +173,11 @@ pub fn all_of(dir: &Path) -> Vec<(PathBuf, (i64, i64), Vec<u8>)> {
     let (mut found, mut folders) = (Vec::new(), vec![dir.to_owned()]);
     while let Some(folder) = folders.pop() {
         let about = fs::metadata(&folder).unwrap();
-        found.push((folder.clone(), (about.mtime(), about.mtime_nsec()), Vec::new()));
+        found.push((
+            folder.clone(),
+            (about.mtime(), about.mtime_nsec()),
+            Vec::new(),
+        ));
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let about = fs::metadata(&path).unwrap();

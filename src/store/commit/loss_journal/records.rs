@@ -4,10 +4,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 use super::{Folded, LossRecord, NODE, RANGE, index_of};
-use crate::{
-    store::format::loss::Losses,
-    types::QueueId,
-};
+use crate::{store::format::loss::Losses, types::QueueId};
 
 /// What records by key, damaged ones among them, tell from an index on.
 pub fn of_records(records: &BTreeMap<Vec<u8>, Bytes>, since: u64) -> Losses {
