@@ -229,6 +229,51 @@ fn verify_says_what_is_damaged_and_where_and_an_export_goes_on_behind_it() {
 }
 
 #[test]
+fn a_deep_verify_has_the_engine_open_a_copy_and_leaves_nothing_behind() {
+    for make in [closed as fn(&Path), killed] {
+        let (dir, store) = place();
+        make(&store);
+        let before = all_of(&store);
+        let deep = |code_wanted: i32| {
+            let scratch = path(dir.path());
+            let arguments = [
+                "--json",
+                "verify",
+                "--deep",
+                "--scratch",
+                scratch,
+                path(&store),
+            ];
+            let output = run(&arguments);
+            assert_eq!(code(&output), code_wanted, "{}", err(&output));
+            serde_json::from_str::<Value>(&out(&output)).unwrap()
+        };
+        let verified = deep(0);
+        assert_eq!(verified["findings"].as_array().unwrap().len(), 0);
+        assert_eq!(verified["pending"]["hints"], 8);
+        assert_eq!(all_of(&store), before);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+    let (dir, store) = place();
+    closed(&store);
+    destroy(&store, &marked(3));
+    let arguments = [
+        "verify",
+        "--deep",
+        "--scratch",
+        path(dir.path()),
+        path(&store),
+    ];
+    let output = run(&arguments);
+    assert_eq!(code(&output), 1);
+    assert!(
+        out(&output).contains("the engine, on a copy"),
+        "{}",
+        out(&output)
+    );
+}
+
+#[test]
 fn a_salvaged_store_has_what_is_intact() {
     let (_dir, store) = place();
     closed(&store);

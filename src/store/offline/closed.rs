@@ -193,6 +193,11 @@ impl ClosedStore {
         Ok(())
     }
 
+    /// Copies its files into `dir`, which must not exist, as a store that may be opened.
+    pub(crate) fn copy_to(&self, dir: &Path) -> Result<(), OpenError> {
+        self.place.copy_to(dir)
+    }
+
     /// Its identity.
     pub fn id(&self) -> StoreId {
         self.known.store

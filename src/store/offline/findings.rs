@@ -40,7 +40,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(severity: Severity, what: impl Into<String>) -> Finding {
+    pub(crate) fn new(severity: Severity, what: impl Into<String>) -> Finding {
         Finding {
             severity,
             node: None,
@@ -52,7 +52,7 @@ impl Finding {
         }
     }
 
-    pub(super) fn of(self, node: NodeId, queue: QueueId) -> Finding {
+    pub(crate) fn of(self, node: NodeId, queue: QueueId) -> Finding {
         Finding {
             node: Some(node),
             queue: Some(queue),
@@ -60,7 +60,7 @@ impl Finding {
         }
     }
 
-    pub(super) fn from(self, first: Sequence, last: Sequence, hints: u64) -> Finding {
+    pub(crate) fn from(self, first: Sequence, last: Sequence, hints: u64) -> Finding {
         Finding {
             first: Some(first),
             last: Some(last),

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Read},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -90,6 +91,33 @@ impl ClosedPlace {
 
     pub fn log(&self) -> PathBuf {
         self.generation.join(LOG)
+    }
+
+    /// Copies the files of the generation into a new store's directory, as its only one.
+    pub fn copy_to(&self, dir: &Path) -> Result<(), OpenError> {
+        let into = dir.join("gen-000001");
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700);
+        let create = |path: &Path| {
+            private
+                .create(path)
+                .map_err(|it| failed("create", path, it))
+        };
+        create(dir)?;
+        create(&into)?;
+        for name in names(&self.generation)? {
+            let from = self.generation.join(&name);
+            let to = match name.as_str() {
+                HOST_CLEAN => into.join(CLEAN),
+                _ => into.join(&name),
+            };
+            if from.is_file() {
+                fs::copy(&from, &to).map_err(|source| failed("copy", &from, source))?;
+            }
+        }
+        let current = dir.join(CURRENT);
+        let written = fs::write(&current, "gen-000001\n");
+        written.map_err(|source| failed("write", &current, source))
     }
 
     /// The summary of a clean shutdown; `Ok(Err)` if there is one that does not read.

@@ -34,6 +34,13 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// One more; the worst stay first.
+    pub(crate) fn add(&mut self, finding: Finding) {
+        self.findings.push(finding);
+        self.findings
+            .sort_by(|one, other| other.severity.cmp(&one.severity));
+    }
+
     /// Whether nothing is damaged or lost.
     pub fn is_sound(&self) -> bool {
         self.findings

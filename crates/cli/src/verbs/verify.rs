@@ -1,9 +1,9 @@
 //! `hh verify`: every record of a closed store, checked.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fs, io, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use hinted_handoff::offline::{Finding, Severity, Verified, verify};
+use hinted_handoff::offline::{Finding, Severity, Verified, verify, verify_deep};
 use serde::Serialize;
 
 use crate::{
@@ -20,6 +20,13 @@ use crate::{
 pub struct Verify {
     /// The store's directory, or a folder with sled's files in it.
     dir: PathBuf,
+    /// Also copy the store, have the engine open the copy, and take every hint of it.
+    #[arg(long)]
+    deep: bool,
+    /// Where the copy is made, and removed again: a directory that exists, on a disk with room for
+    /// it.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir(), requires = "deep")]
+    scratch: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -32,7 +39,11 @@ struct Document<'a> {
 impl Verify {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let progress = Progress::of_bytes("verify");
-        let verified = verify(&self.dir, |done, total| progress.set(done, total))?;
+        let set = |done, total| progress.set(done, total);
+        let verified = match self.deep {
+            true => self.verify_deep(set)?,
+            false => verify(&self.dir, set)?,
+        };
         drop(progress);
         let is_sound = verified.is_sound();
         match output.is_json() {
@@ -46,6 +57,25 @@ impl Verify {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(DAMAGED),
         })
+    }
+}
+
+impl Verify {
+    fn verify_deep(&self, progress: impl FnMut(u64, u64)) -> Result<Verified, Failure> {
+        let scratch = self
+            .scratch
+            .join(format!("hh-verify-{}", std::process::id()));
+        let verified = verify_deep(&self.dir, &scratch, progress);
+        if let Err(source) = fs::remove_dir_all(&scratch)
+            && source.kind() != io::ErrorKind::NotFound
+        {
+            return Err(Failure::File {
+                action: "remove",
+                file: scratch.display().to_string(),
+                source,
+            });
+        }
+        Ok(verified?)
     }
 }
 

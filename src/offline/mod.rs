@@ -17,6 +17,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod deep;
+
 use std::{
     path::Path,
     sync::mpsc::{self, Receiver, Sender},
@@ -24,6 +26,8 @@ use std::{
 };
 
 use bytes::Bytes;
+
+pub use deep::verify_deep;
 
 pub use crate::store::{
     ClosedHint, ClosedHints, ClosedInfo, ClosedLetter, ClosedLetters, ClosedNode, ClosedStore,
