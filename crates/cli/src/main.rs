@@ -54,19 +54,15 @@ enum Verb {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut output = Output::new(arguments.json);
-    let done = run(arguments.verb, &mut output).and_then(|code| {
-        output.finish()?;
-        Ok(code)
-    });
-    match done {
+    match run(arguments) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-fn run(verb: Verb, output: &mut Output) -> Result<ExitCode, Failure> {
-    match verb {
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let output = &mut Output::new(arguments.json)?;
+    let code = match arguments.verb {
         Verb::Info(verb) => verb.run(output),
         Verb::Verify(verb) => verb.run(output),
         Verb::Export(verb) => verb.run(output),
@@ -76,5 +72,7 @@ fn run(verb: Verb, output: &mut Output) -> Result<ExitCode, Failure> {
         Verb::Losses(verb) => verb.run(output),
         Verb::Completions(verb) => verb.run(output),
         Verb::Man(verb) => verb.run(output),
-    }
+    }?;
+    output.finish()?;
+    Ok(code)
 }

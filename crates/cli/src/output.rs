@@ -1,7 +1,9 @@
 //! What the program prints: a table on a terminal, columns elsewhere, JSON where it is asked for.
 
 use std::{
-    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    fs::File,
+    io::{self, BufWriter, IsTerminal, Write},
+    os::fd::AsFd,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -17,9 +19,10 @@ const BUFFER_BYTES: usize = 1 << 18;
 
 /// Standard output.
 pub struct Output {
-    to: BufWriter<anstream::AutoStream<Stdout>>,
+    to: BufWriter<File>,
     is_json: bool,
     is_terminal: bool,
+    has_colours: bool,
 }
 
 /// What a text means.
@@ -31,16 +34,19 @@ pub enum Tone {
 }
 
 impl Output {
-    pub fn new(is_json: bool) -> Output {
+    pub fn new(is_json: bool) -> Result<Output, Failure> {
         let stdout = io::stdout();
-        let is_terminal = stdout.is_terminal();
-        // Colours on a terminal only, and not where NO_COLOR is set.
-        let to = anstream::AutoStream::auto(stdout);
-        Output {
-            to: BufWriter::with_capacity(BUFFER_BYTES, to),
+        // Without a look for the ends of lines, which an export has many of.
+        let plain = stdout.as_fd().try_clone_to_owned();
+        let plain = File::from(plain.map_err(Failure::output)?);
+        // On a terminal only, and not where NO_COLOR is set.
+        let colours = anstream::AutoStream::choice(&stdout);
+        Ok(Output {
+            to: BufWriter::with_capacity(BUFFER_BYTES, plain),
             is_json,
-            is_terminal,
-        }
+            is_terminal: stdout.is_terminal(),
+            has_colours: colours != anstream::ColorChoice::Never,
+        })
     }
 
     pub fn is_json(&self) -> bool {
@@ -78,7 +84,10 @@ impl Output {
             Tone::Doubtful => AnsiColor::Yellow,
             Tone::Bad => AnsiColor::Red,
         };
-        let style = Style::new().fg_color(Some(colour.into())).bold();
+        let style = match self.has_colours {
+            true => Style::new().fg_color(Some(colour.into())).bold(),
+            false => Style::new(),
+        };
         let line = writeln!(self.to, "{style}{text}{style:#}");
         line.map_err(Failure::output)
     }

@@ -575,3 +575,52 @@ fn completions_and_manual_pages_are_written() {
     assert!(dir.path().join("hh-export.1").exists());
     assert_eq!(code(&run(&["no-such-verb"])), 2);
 }
+
+/// `HH_EXPORT_MIB` is the size of the store's payloads, 48 if it is not set.
+#[test]
+fn an_export_takes_less_than_200_megabytes_of_memory() {
+    const BYTES_MAX: u64 = 200_000_000;
+    let mebibytes = std::env::var("HH_EXPORT_MIB").map_or(48, |it| it.parse().unwrap());
+    let (_dir, dir) = place();
+    let mut importer = hinted_handoff::offline::Importer::open(&dir).unwrap();
+    let hints = mebibytes * 1024 / 8;
+    for number in 0..hints {
+        importer
+            .push(hinted_handoff::offline::Import {
+                node: hinted_handoff::NodeId(number % 3),
+                shard: hinted_handoff::ShardId(1),
+                format: 0,
+                enqueued_unix_ms: number,
+                lifetime_ms: None,
+                write: None,
+                payload: noise(8192, number).into(),
+                dead: None,
+            })
+            .unwrap();
+    }
+    importer.finish().unwrap();
+    let mut export = hh(&["export", path(&dir)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", export.id());
+    let (mut most, mut lines) = (0, 0);
+    let mut pipe = export.stdout.take().unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = pipe.read(&mut buffer).unwrap();
+        if read == 0 {
+            break;
+        }
+        lines += buffer[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
+        // The most that it ever had, in KiB. It is gone once all is read.
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.trim().split(' ').next());
+        most = most.max(number.map_or(0, |it| it.parse::<u64>().unwrap() * 1024));
+    }
+    assert!(export.wait().unwrap().success());
+    assert_eq!(lines, hints);
+    println!("{hints} hints of {mebibytes} MiB exported with {most} bytes at most");
+    assert!(most > 0 && most < BYTES_MAX, "{most} bytes");
+}

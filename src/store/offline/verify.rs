@@ -38,7 +38,7 @@ impl Verified {
     pub(crate) fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
         self.findings
-            .sort_by(|one, other| other.severity.cmp(&one.severity));
+            .sort_by_key(|it| std::cmp::Reverse(it.severity));
     }
 
     /// Whether nothing is damaged or lost.
@@ -117,7 +117,7 @@ impl ClosedStore {
         for index in losses.unreadable {
             findings.push(damaged(format!("entry {index} of the loss journal")));
         }
-        findings.sort_by(|one, other| other.severity.cmp(&one.severity));
+        findings.sort_by_key(|it| std::cmp::Reverse(it.severity));
         Ok(Verified {
             pending,
             dead_letters,
