@@ -98,6 +98,7 @@ pub mod internals;
 mod limits;
 mod links;
 mod millis;
+pub mod offline;
 mod payload;
 mod peeked;
 mod replay;

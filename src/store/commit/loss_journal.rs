@@ -394,5 +394,8 @@ fn put(writes: &mut RowMap, key: &[u8], record: &impl Serialize) {
     writes.insert(IVec::from(key), Some(value.into()));
 }
 
+mod records;
 #[cfg(test)]
 mod tests;
+
+pub use records::of_records;
