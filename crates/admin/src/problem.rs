@@ -125,6 +125,7 @@ impl From<HandoffError> for Problem {
             HandoffError::UnknownNode { .. } => Kind::UnknownNode,
             HandoffError::NoNodes
             | HandoffError::SameNode { .. }
+            | HandoffError::Setting(_)
             | HandoffError::TooManyMembers { .. } => Kind::InvalidRequest,
             HandoffError::NotDrained { .. } => Kind::NotDrained,
             HandoffError::RemovalCancelled { .. } => Kind::RemovalCancelled,

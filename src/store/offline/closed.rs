@@ -10,7 +10,7 @@ use crate::{
     error::{OpenError, StorageError},
     store::{
         commit::loss_journal,
-        engine::{log_pages::Ending, log_tree::LogTree, log_tail::LogTail},
+        engine::{log_pages::Ending, log_tail::LogTail, log_tree::LogTree},
         format::{
             keys::QueueRef, loss::Losses, node_record::NodeRecord, node_status::Status,
             shutdown_summary::Summary,

@@ -7,6 +7,7 @@ mod losses;
 mod nodes;
 mod peek;
 mod probes;
+mod settings;
 mod status;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub fn routes<P: Payload>(settings: &Arc<Settings>) -> Router<Admin<P>> {
             "/v1/nodes/{node}/letters/{store}/{queue}/{sequence}",
             get(letters::one),
         )
+        .route("/v1/config", get(settings::shown))
         .route("/v1/events", get(events::stream))
         .route("/v1/losses", get(losses::since))
         // These wait for hints, and change none.
@@ -57,6 +59,10 @@ pub fn routes<P: Payload>(settings: &Arc<Settings>) -> Router<Admin<P>> {
             "/v1/nodes/{node}/cancel-removal",
             post(nodes::cancel_removal),
         )
+        .route("/v1/config", post(settings::change))
+        .route("/v1/hinting/{what}", post(settings::by_hand_of_all))
+        .route("/v1/nodes/{node}/by-hand/{what}", post(settings::by_hand))
+        .route("/v1/nodes/{node}/hints/discard", post(settings::discard))
         .route("/v1/nodes/{node}/letters/redrive", post(letters::redrive))
         .route("/v1/nodes/{node}/letters/discard", post(letters::discard))
         .route_layer(writable);

@@ -9,4 +9,5 @@ mod ops;
 mod page;
 mod security;
 mod serving;
+mod settings;
 mod webdriver;
