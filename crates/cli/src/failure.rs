@@ -1,6 +1,6 @@
 //! How the program fails.
 
-use std::{error::Error, fs, io, process::ExitCode};
+use std::{error::Error, fs, io, path::PathBuf, process::ExitCode};
 
 use hinted_handoff::{EnqueueError, LockKind, OpenError, StorageError};
 
@@ -39,6 +39,31 @@ pub enum Failure {
     /// The input is not what an export writes.
     #[error("line {line} of the input is no hint: {why}")]
     Input { line: u64, why: String },
+    /// Nobody answers at the socket.
+    #[error("nobody answers at {}; is the host running, and may you connect?", socket.display())]
+    Unreachable {
+        socket: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The host takes too long.
+    #[error(
+        "no answer from {} within {within}; what was asked for may still come into effect",
+        socket.display()
+    )]
+    Hangs {
+        socket: PathBuf,
+        within: humantime::Duration,
+    },
+    /// The host does not do it.
+    #[error("the host refuses ({status}): {detail}")]
+    Refused { status: u16, detail: String },
+    /// What it answers is not what is expected.
+    #[error("the answer of the host to {path} does not read: {why}")]
+    Answer { path: String, why: String },
+    /// All that was asked for came.
+    #[error("that is enough")]
+    Enough,
     /// The arguments do not fit together.
     #[error("{0}")]
     Usage(String),
@@ -50,6 +75,23 @@ impl Failure {
         Failure::Output(error)
     }
 
+    /// Of a file, or something like it.
+    pub fn file(action: &'static str, file: &str, source: io::Error) -> Failure {
+        Failure::File {
+            action,
+            file: file.to_owned(),
+            source,
+        }
+    }
+
+    /// It and its causes in a line.
+    pub fn text(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn Error), |&error| error.source());
+        let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+        texts.dedup();
+        texts.join(": ")
+    }
+
     /// Tells of it on stderr, and says what to exit with.
     pub fn report(&self) -> ExitCode {
         if let Failure::Output(error) = self
@@ -57,10 +99,7 @@ impl Failure {
         {
             return ExitCode::from(PIPE_CLOSED);
         }
-        let causes = std::iter::successors(Some(self as &dyn Error), |&error| error.source());
-        let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-        texts.dedup();
-        anstream::eprintln!("hh: {}", texts.join(": "));
+        anstream::eprintln!("hh: {}", self.text());
         ExitCode::from(match self {
             Failure::Open(OpenError::Locked { kind, .. }) => {
                 if let Some(name) = holder_name(kind) {

@@ -135,6 +135,17 @@ impl Output {
         }
     }
 
+    /// How long: for people on a terminal, in milliseconds elsewhere.
+    pub fn duration(&self, duration: Option<Duration>) -> String {
+        let Some(duration) = duration else {
+            return "-".to_owned();
+        };
+        match self.is_terminal {
+            true => humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string(),
+            false => duration.as_millis().to_string(),
+        }
+    }
+
     /// A time: for people on a terminal, in milliseconds since 1970 elsewhere.
     pub fn time(&self, unix_ms: Option<u64>) -> String {
         let Some(unix_ms) = unix_ms else {

@@ -1,18 +1,24 @@
-//! `hh letters`: the dead letters of a closed store.
+//! `hh letters`: the dead letters of a closed store, or of a host that runs.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use hinted_handoff::{
-    HintId, NodeId, ShardId,
+    DeadLetter, HintId, NodeId, ShardId,
     offline::{ClosedLetter, ClosedStore, Selection},
 };
 
+use serde::Deserialize;
+use serde_json::{Value, json};
+
 use crate::{
+    client::{Client, Host, HostIfAny},
     failure::{DAMAGED, Failure},
+    json::name_of,
     output::Output,
     progress::Progress,
     record::Record,
+    verbs::operate::confirm,
 };
 
 /// Look at dead letters.
@@ -26,15 +32,19 @@ pub struct Letters {
 enum Verb {
     List(List),
     Show(Show),
+    Redrive(Redrive),
+    Discard(Discard),
 }
 
-/// List the dead letters of a store that nobody has open.
+/// List the dead letters of a store that nobody has open, or of a node of a host that runs.
 #[derive(Debug, Args)]
 struct List {
     /// The store's directory, or a folder with sled's files in it.
-    dir: PathBuf,
-    /// Only those of this node.
-    #[arg(long)]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    host: HostIfAny,
+    /// Only those of this node; of a host one must be named.
+    #[arg(long, required_unless_present = "dir")]
     node: Option<NodeId>,
     /// Only those of this shard.
     #[arg(long)]
@@ -55,6 +65,8 @@ impl Letters {
         match self.verb {
             Verb::List(verb) => verb.run(output),
             Verb::Show(verb) => verb.run(output),
+            Verb::Redrive(verb) => verb.run(output),
+            Verb::Discard(verb) => verb.run(output),
         }
     }
 }
@@ -67,7 +79,10 @@ fn open(dir: &PathBuf) -> Result<ClosedStore, Failure> {
 
 impl List {
     fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let store = open(&self.dir)?;
+        let Some(dir) = &self.dir else {
+            return self.of_host(output);
+        };
+        let store = open(dir)?;
         let mut selection = Selection::default();
         (selection.node, selection.shard) = (self.node, self.shard);
         let mut letters = store.letters(&selection)?;
@@ -119,6 +134,117 @@ impl Show {
         }
         let text = format!("{} is no dead letter of this store", self.id);
         Err(Failure::Usage(text))
+    }
+}
+
+impl List {
+    fn of_host(&self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let (Some(host), Some(node)) = (self.host.host(false)?, self.node) else {
+            return Err(Failure::Usage("name a node of the host".to_owned()));
+        };
+        let client = Client::new(&host)?;
+        let (mut letters, mut after) = (Vec::new(), String::new());
+        loop {
+            let page: Page = client.get(&format!("/v1/nodes/{node}/letters?max=1000{after}"))?;
+            letters.extend(page.letters);
+            match page.next {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        letters.retain(|it| self.shard.is_none_or(|shard| it.shard == shard));
+        if output.is_json() {
+            output.json(&letters)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rows = letters.iter().map(|it| {
+            vec![
+                it.id.to_string(),
+                it.node.to_string(),
+                it.shard.to_string(),
+                output.bytes(it.payload_bytes),
+                name_of(&it.reason),
+                it.attempts.to_string(),
+                it.error.clone(),
+            ]
+        });
+        let rows = rows.collect();
+        let header = [
+            "id", "node", "shard", "bytes", "reason", "attempts", "error",
+        ];
+        output.table(&header, rows)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    letters: Vec<DeadLetter>,
+    next: Option<HintId>,
+}
+
+/// Which dead letters of a node.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("letters").required(true).args(["ids", "all"])))]
+struct Named {
+    node: NodeId,
+    /// Their ids, as the list has them.
+    ids: Vec<HintId>,
+    /// All of them.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    host: Host,
+}
+
+impl Named {
+    fn said(&self) -> Value {
+        match self.all {
+            true => json!({ "all": true }),
+            false => json!({ "hints": self.ids }),
+        }
+    }
+}
+
+/// Send dead letters of a node on once more, at a host that runs.
+#[derive(Debug, Args)]
+struct Redrive {
+    #[command(flatten)]
+    named: Named,
+}
+
+impl Redrive {
+    fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.named.host)?;
+        let path = format!("/v1/nodes/{}/letters/redrive", self.named.node);
+        let redriven: Value = client.post(&path, self.named.said())?;
+        output.json(&redriven)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Discard dead letters of a node, at a host that runs.
+#[derive(Debug, Args)]
+struct Discard {
+    #[command(flatten)]
+    named: Named,
+    /// Do it.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Discard {
+    fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.named.host)?;
+        let what = match self.named.all {
+            true => "all its dead letters are discarded".to_owned(),
+            false => format!("{} of its dead letters are discarded", self.named.ids.len()),
+        };
+        confirm(output, &client, self.named.node, &what, self.yes)?;
+        let path = format!("/v1/nodes/{}/letters/discard", self.named.node);
+        let discarded: Value = client.post(&path, self.named.said())?;
+        output.json(&discarded)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
