@@ -64,6 +64,8 @@ pub async fn node<P: Payload>(
             false => None,
         };
         let health = handoff.health();
+        // While all are paused none goes on by being resumed.
+        let has_buttons = !settings.read_only && handoff.stats().paused_all.is_none();
         let base = &frame.base;
         Ok((
             node,
@@ -71,7 +73,7 @@ pub async fn node<P: Payload>(
                 (frame.top(settings, pill(&stats)))
                 main #main {
                     (done.notice(settings))
-                    (head(base, settings, &stats, &health))
+                    (head(base, settings, &stats, &health, has_buttons))
                     (facts(&stats))
                     section.card {
                         div.head {
@@ -114,12 +116,18 @@ async fn peeked(
     }
 }
 
-fn head(base: &str, settings: &Settings, stats: &NodeStats, health: &Health) -> Markup {
+fn head(
+    base: &str,
+    settings: &Settings,
+    stats: &NodeStats,
+    health: &Health,
+    has_buttons: bool,
+) -> Markup {
     html! {
         section.card {
             div.head {
                 h2 { "Node " (words::node(settings, stats.node)) }
-                @if !settings.read_only { (pause_or_resume(base, stats)) }
+                @if has_buttons { (pause_or_resume(base, stats)) }
             }
             @match cause(stats, health) {
                 Some(cause) => p.cause { (cause) },

@@ -234,7 +234,7 @@ fn nodes(base: &str, settings: &Settings, shown: &Shown, order: Order) -> Markup
             @if shown.stats.nodes.is_empty() {
                 p.dim { "Nothing was hinted for any node." }
             } @else {
-                (table::table(base, settings, &shown.stats.nodes, &shown.health, order))
+                (table::table(base, settings, &shown.stats, &shown.health, order))
             }
         }
     }

@@ -47,8 +47,7 @@ async fn the_cause_comes_first_and_whole_and_as_text() {
     let page = get(&router, "/").await;
     assert_eq!(page.status, StatusCode::OK);
     let text = page.text();
-    let error = host.handoff.stats().nodes[0].last_error.clone().unwrap();
-    assert!(text.find(&error).unwrap() < text.find("The last hour").unwrap());
+    assert!(text.find(WHY).unwrap() < text.find("The last hour").unwrap());
     assert!(!text.contains("<script>alert") && !text.contains("<img"));
     assert!(!text.contains("<button"), "read-only has no buttons");
     assert!(
