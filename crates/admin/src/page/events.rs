@@ -1,10 +1,10 @@
 //! The last events and losses, in words.
 
-use hinted_handoff::{Event, LossReason, Losses, NodeId};
+use hinted_handoff::{Event, LossReason, NodeId};
 use maud::{Markup, html};
 
 use super::words;
-use crate::{health, problem::with_causes, settings::Settings, watch::Told};
+use crate::{health, problem::with_causes, settings::Settings, state::Journal, watch::Told};
 
 /// How an event is told: what happened, and what was said.
 struct Words {
@@ -128,7 +128,8 @@ pub fn told(settings: &Settings, told: &[(u64, Told)], shown: usize) -> Markup {
 }
 
 /// What was lost last, and all that ever was.
-pub fn lost(settings: &Settings, losses: &Losses) -> Markup {
+pub fn lost(settings: &Settings, journal: &Journal) -> Markup {
+    let losses = &journal.losses;
     html! {
         @if losses.by_reason.is_empty() && losses.entries.is_empty() {
             p.dim { "Nothing was ever lost." }
@@ -140,6 +141,7 @@ pub fn lost(settings: &Settings, losses: &Losses) -> Markup {
                     (words::amount(*amount)) " " (reason(*why))
                 }
                 "."
+                span.sub { " As of " (words::moment(journal.asked_unix_ms)) " UTC." }
             }
         }
         ul.plain #losses {

@@ -43,7 +43,7 @@ pub struct Order {
 }
 
 /// How much a state is to be worried about.
-fn severity(node: &NodeStats) -> u8 {
+pub fn severity(node: &NodeStats) -> u8 {
     match node.state {
         NodeState::Stopped => 4,
         NodeState::Down | NodeState::Failing | NodeState::UnknownFormat => 3,

@@ -109,8 +109,9 @@ pub struct Server {
 
 /// Serves the API, the metrics and the page of a handoff.
 ///
-/// On a unix socket [`Settings::hosts`] is [`Hosts::Any`], since no browser comes; on TCP it is the
-/// names of the loopback interface with the port. 64 connections are served at a time, others wait.
+/// On TCP [`Settings::hosts`] is set to the names of the loopback interface with the port. On a unix
+/// socket it stays: a browser may come through a tunnel. 64 connections are served at a time, others
+/// wait.
 ///
 /// # Errors
 /// [`ServeError`]: an address that others can reach, a path that is in use or no socket, or why the
@@ -128,7 +129,6 @@ pub async fn serve<P: Payload>(
     let (address, task) = match at {
         Address::Unix(path) => {
             let socket = Socket::bind(&path).await?;
-            settings.hosts = Hosts::Any;
             let router = stoppable(handoff, settings, stop.clone())?;
             let serving = connections::serve(socket, router, stop.clone(), cut.clone());
             (Address::Unix(path), tokio::spawn(serving))

@@ -143,3 +143,27 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
     assert!(refused.text().contains("manual_nodes"));
     host.handoff.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn losses_of_a_node_are_told_together() {
+    let host = Host::start().await;
+    let router = host.writable();
+    for text in ["poison 1", "poison 2", "poison 3"] {
+        host.with_letter(text).await;
+    }
+    host.until(|it| it.nodes[0].dead_letters.hints == 3).await;
+    for letter in host.handoff.dead_letters(STRICT, None, 3).await.unwrap() {
+        host.handoff.discard(STRICT, &[letter.id]).await.unwrap();
+    }
+    for _ in 0..2_000 {
+        let page = get(&router, "/").await;
+        if page.text().contains("3 hints (24 B) for node 4 lost") {
+            assert_eq!(page.text().matches("for node 4 lost").count(), 1);
+            assert!(page.text().contains("discarded"));
+            host.handoff.shutdown().await.unwrap();
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("{}", get(&router, "/").await.text());
+}

@@ -62,7 +62,7 @@ async fn a_unix_socket_is_this_users_alone_and_gone_at_the_end() {
     let answer = ask(
         UnixStream::connect(&path).await.unwrap(),
         "/v1/status",
-        "whatever",
+        "localhost",
     )
     .await;
     assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
@@ -181,7 +181,12 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         matches!(second, Err(ServeError::InUse { .. })),
         "{second:?}"
     );
-    ask(UnixStream::connect(&path).await.unwrap(), "/live", "x").await;
+    ask(
+        UnixStream::connect(&path).await.unwrap(),
+        "/live",
+        "localhost",
+    )
+    .await;
     server.shutdown(GRACE).await.unwrap();
 
     // Of another program, which takes no lock.
@@ -211,7 +216,12 @@ async fn of_many_that_begin_at_once_one_serves() {
         let begun = futures_util::future::join_all((0..8).map(|_| on_socket(&host, &path))).await;
         let (serving, refused): (Vec<_>, Vec<_>) = begun.into_iter().partition(Result::is_ok);
         assert_eq!((serving.len(), refused.len()), (1, 7));
-        ask(UnixStream::connect(&path).await.unwrap(), "/live", "x").await;
+        ask(
+            UnixStream::connect(&path).await.unwrap(),
+            "/live",
+            "localhost",
+        )
+        .await;
         for server in serving {
             server.unwrap().shutdown(GRACE).await.unwrap();
         }
@@ -266,12 +276,12 @@ async fn a_shutdown_ends_streams_and_waits_and_cuts_off_what_hangs() {
     let events = tokio::spawn(ask(
         UnixStream::connect(&path).await.unwrap(),
         "/v1/events",
-        "x",
+        "localhost",
     ));
     let mut waiting = UnixStream::connect(&path).await.unwrap();
     let body = "{\"timeout_ms\": 300000}";
     let drain = format!(
-        "POST /v1/nodes/2/drain HTTP/1.0\r\nx-hinted-handoff: 1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/nodes/2/drain HTTP/1.0\r\nx-hinted-handoff: 1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     waiting.write_all(drain.as_bytes()).await.unwrap();
@@ -288,7 +298,7 @@ async fn a_shutdown_ends_streams_and_waits_and_cuts_off_what_hangs() {
     let mut hangs = UnixStream::connect(&path).await.unwrap();
     // It has begun a request, and does not go on.
     hangs
-        .write_all(b"POST /v1/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        .write_all(b"POST /v1/sync HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
         .await
         .unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -209,23 +209,20 @@ impl Browser {
             .collect()
     }
 
-    /// The addresses that were asked for since the last call.
-    pub fn requests(&self) -> Vec<String> {
+    /// The addresses that pages of this origin asked for since the last call. The empty page that a
+    /// browser begins with asks for what is part of the browser.
+    pub fn requests(&self, origin: &str) -> Vec<String> {
         let log = self.post("/se/log", json!({"type": "performance"}));
-        let messages = log
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| it["message"].as_str().unwrap());
+        let messages = log.as_array().unwrap().iter();
+        let messages = messages.map(|it| it["message"].as_str().unwrap());
         let messages = messages.map(|it| serde_json::from_str::<Value>(it).unwrap());
-        let asked = messages.filter(|it| it["message"]["method"] == "Network.requestWillBeSent");
-        asked
-            .map(|it| {
-                it["message"]["params"]["request"]["url"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned()
-            })
+        let asked = messages.filter_map(|mut it| {
+            let mut message = it["message"].take();
+            let is_one = message["method"] == "Network.requestWillBeSent";
+            is_one.then(|| message["params"].take())
+        });
+        let of = asked.filter(|it| it["documentURL"].as_str().unwrap().starts_with(origin));
+        of.map(|it| it["request"]["url"].as_str().unwrap().to_owned())
             .collect()
     }
 
