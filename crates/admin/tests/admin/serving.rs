@@ -207,24 +207,34 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     host.handoff.shutdown().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_that_begin_at_once_one_serves() {
     let host = Host::start().await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
-    for _ in 0..20 {
-        let begun = futures_util::future::join_all((0..8).map(|_| on_socket(&host, &path))).await;
-        let (serving, refused): (Vec<_>, Vec<_>) = begun.into_iter().partition(Result::is_ok);
-        assert_eq!((serving.len(), refused.len()), (1, 7));
+    for _ in 0..40 {
+        let begin = || {
+            let (handoff, path) = (host.handoff.clone(), path.clone());
+            tokio::spawn(
+                async move { serve(&handoff, Settings::default(), Address::Unix(path)).await },
+            )
+        };
+        let all: Vec<_> = (0..8).map(|_| begin()).collect();
+        let mut serving = Vec::new();
+        for begun in all {
+            match begun.await.unwrap() {
+                Ok(server) => serving.push(server),
+                Err(error) => assert!(matches!(error, ServeError::InUse { .. }), "{error}"),
+            }
+        }
+        assert_eq!(serving.len(), 1);
         ask(
             UnixStream::connect(&path).await.unwrap(),
             "/live",
             "localhost",
         )
         .await;
-        for server in serving {
-            server.unwrap().shutdown(GRACE).await.unwrap();
-        }
+        serving.remove(0).shutdown(GRACE).await.unwrap();
     }
     host.handoff.shutdown().await.unwrap();
 }
