@@ -97,8 +97,8 @@ impl<P: Payload> Admin<P> {
         &self.0.token
     }
 
-    /// The last losses, and the sums of all. A look at the journal closes entries that grow, so it is
-    /// asked only if anything was lost since, and not each time that a page refreshes itself.
+    /// The last losses, and the sums of all. A look at the journal closes entries that grow, so it
+    /// is asked only if anything was lost since, and not each time that a page refreshes itself.
     pub async fn losses(&self) -> Result<Journal, Problem> {
         let known = self.0.losses.lock().clone();
         if let Some((at, journal)) = known
@@ -106,15 +106,23 @@ impl<P: Payload> Admin<P> {
         {
             return Ok(journal);
         }
+        let asked = self.ask_journal().await;
+        match &asked {
+            Ok(journal) => *self.0.losses.lock() = Some((Instant::now(), journal.clone())),
+            // To be asked again.
+            Err(_) => self.0.watch.note_lost(),
+        }
+        asked
+    }
+
+    async fn ask_journal(&self) -> Result<Journal, Problem> {
         let handoff = self.handoff()?;
         let sums = self.call(handoff.losses(u64::MAX)).await?;
         let since = sums.next.saturating_sub(LOSSES);
-        let journal = Journal {
+        Ok(Journal {
             losses: Arc::new(self.call(handoff.losses(since)).await?),
             asked_unix_ms: unix_ms(),
-        };
-        *self.0.losses.lock() = Some((Instant::now(), journal.clone()));
-        Ok(journal)
+        })
     }
 
     pub fn stop(&self) -> &CancellationToken {

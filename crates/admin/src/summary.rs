@@ -13,7 +13,8 @@ pub struct Summary {
     pub oldest: Option<(NodeId, Duration)>,
     /// Hints a second.
     pub delivery_rate: f64,
-    /// How long until nothing waits that is replayed. Known if every node with such hints takes them.
+    /// How long until nothing waits that is replayed. Known if every node with such hints takes
+    /// them.
     pub caught_up_in: Option<Duration>,
     /// Nodes with pending hints of which it is not known.
     pub stuck_nodes: u64,

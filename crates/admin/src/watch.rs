@@ -99,6 +99,11 @@ impl Watch {
         std::mem::take(&mut self.seen.lock().any_lost)
     }
 
+    /// Has it asked again.
+    pub fn note_lost(&self) {
+        self.seen.lock().any_lost = true;
+    }
+
     /// Whether the task ended before its time.
     pub fn has_failed(&self) -> bool {
         self.task.is_finished() && !self.seen.lock().is_over

@@ -1,7 +1,9 @@
 //! The page of a node.
 
 use axum::{extract::State, response::Response};
-use hinted_handoff::{Gate, HandoffError, Health, HintId, NodeId, NodeStats, Payload, PendingHint};
+use hinted_handoff::{
+    Gate, HandoffError, Health, HintId, HintedHandoff, NodeId, NodeStats, Payload, PendingHint,
+};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -56,11 +58,7 @@ pub async fn node<P: Payload>(
             }
         };
         let hints = match look.hints {
-            true => Some(
-                admin
-                    .call(peeked(handoff.pending_hints(node, None, HINTS).await))
-                    .await?,
-            ),
+            true => Some(admin.call(peeked(&handoff, node)).await?),
             false => None,
         };
         let health = handoff.health();
@@ -107,10 +105,11 @@ pub async fn node<P: Payload>(
 }
 
 /// Damage is nothing to stop at here: it is told of when its turn comes.
-async fn peeked(
-    hints: Result<Vec<PendingHint>, HandoffError>,
+async fn peeked<P: Payload>(
+    handoff: &HintedHandoff<P>,
+    node: NodeId,
 ) -> Result<Vec<PendingHint>, HandoffError> {
-    match hints {
+    match handoff.pending_hints(node, None, HINTS).await {
         Err(HandoffError::DamagedHint { .. }) => Ok(Vec::new()),
         hints => hints,
     }

@@ -172,8 +172,8 @@ fn heading(base: &str, order: Order, by: Sort, text: &str, class: &str) -> Marku
     }
 }
 
-/// The table. The nodes have buttons unless it is read-only, or all are paused: then none goes on by
-/// being resumed.
+/// The table. The nodes have buttons unless it is read-only, or all are paused: then none goes on
+/// by being resumed.
 pub fn table(
     base: &str,
     settings: &Settings,

@@ -18,8 +18,9 @@ use crate::{
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A unix socket at this path, which only the user who runs the host may connect to. The path
-    /// has room for some 90 bytes.
+    /// A unix socket at this path, which only the user who runs the host may connect to. A file
+    /// that ends in `.lock` stands beside it while it is served. The path has room for some 90
+    /// bytes.
     Unix(PathBuf),
     /// A port of the loopback interface, 0 for any that is free. Every user of the machine may
     /// connect to it.
@@ -109,9 +110,9 @@ pub struct Server {
 
 /// Serves the API, the metrics and the page of a handoff.
 ///
-/// On TCP [`Settings::hosts`] is set to the names of the loopback interface with the port. On a unix
-/// socket it stays: a browser may come through a tunnel. 64 connections are served at a time, others
-/// wait.
+/// On TCP [`Settings::hosts`] is set to the names of the loopback interface with the port. On a
+/// unix socket it stays: a browser may come through a tunnel. 64 connections are served at a time,
+/// others wait.
 ///
 /// # Errors
 /// [`ServeError`]: an address that others can reach, a path that is in use or no socket, or why the
@@ -182,8 +183,8 @@ impl Server {
         })
     }
 
-    /// Stops: accepts nothing more, ends streams of events and waits, lets other requests finish for
-    /// at most `grace`, and removes the socket.
+    /// Stops: accepts nothing more, ends streams of events and waits, lets other requests finish
+    /// for at most `grace`, and removes the socket.
     ///
     /// # Errors
     /// [`ServeError::CutOff`] if some did not finish; [`ServeError::Ended`] if it had ended before.

@@ -226,6 +226,22 @@ impl Browser {
             .collect()
     }
 
+    /// On a busy machine the first ones may fail, when nothing was drawn yet.
+    fn captured(&self, shot: &Value) -> String {
+        let path = format!("{}/goog/cdp/execute", self.session);
+        let command = json!({"cmd": "Page.captureScreenshot", "params": shot});
+        let began = Instant::now();
+        loop {
+            let answer = self.agent.post(&path).send_json(&command);
+            let json: Value = answer.unwrap().body_mut().read_json().unwrap();
+            if let Some(data) = json["value"]["data"].as_str() {
+                return data.to_owned();
+            }
+            assert!(began.elapsed() < SOON, "{json}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// A picture of the whole page, so wide.
     pub fn picture(&self, to: &Path, width: u32, scheme: &str) {
         let feature = json!([{"name": "prefers-color-scheme", "value": scheme}]);
@@ -234,8 +250,7 @@ impl Browser {
             json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600});
         self.devtools("Emulation.setDeviceMetricsOverride", metrics);
         let shot = json!({"format": "png", "captureBeyondViewport": true});
-        let shot = self.devtools("Page.captureScreenshot", shot);
-        let png = STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+        let png = STANDARD.decode(self.captured(&shot)).unwrap();
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::write(to, png).unwrap();
         self.devtools("Emulation.clearDeviceMetricsOverride", json!({}));
