@@ -104,7 +104,8 @@ pub struct Server {
     stop: CancellationToken,
     /// Cuts off what is under way.
     cut: CancellationToken,
-    task: JoinHandle<usize>,
+    /// `None` once its end was heard of.
+    task: Option<JoinHandle<usize>>,
     _guards: [DropGuard; 2],
 }
 
@@ -157,7 +158,7 @@ pub async fn serve<P: Payload>(
         _guards: [stop.clone().drop_guard(), cut.clone().drop_guard()],
         stop,
         cut,
-        task,
+        task: Some(task),
     })
 }
 
@@ -176,7 +177,11 @@ impl Server {
     }
 
     async fn end(&mut self) -> Result<usize, ServeError> {
-        let ended = (&mut self.task).await;
+        let Some(task) = &mut self.task else {
+            return Ok(0);
+        };
+        let ended = task.await;
+        self.task = None;
         ended.map_err(|error| ServeError::Ended {
             address: self.address.clone(),
             why: error.to_string(),

@@ -320,3 +320,25 @@ async fn a_shutdown_ends_streams_and_waits_and_cuts_off_what_hangs() {
     assert!(!path.exists());
     host.handoff.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn that_its_runtime_is_gone_is_heard_once() {
+    let host = Host::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (handoff, at) = (host.handoff.clone(), Address::Unix(path.clone()));
+    let begun = other.spawn(async move { serve(&handoff, Settings::default(), at).await });
+    let mut server = begun.await.unwrap().unwrap();
+    other.shutdown_background();
+    let ended = server.ended().await;
+    assert!(matches!(ended, Err(ServeError::Ended { .. })), "{ended:?}");
+    server.ended().await.unwrap();
+    server.shutdown(GRACE).await.unwrap();
+    assert!(!path.exists());
+    host.handoff.shutdown().await.unwrap();
+}
