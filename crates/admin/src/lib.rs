@@ -1,5 +1,5 @@
-//! An interface for operators of a database that embeds [`hinted_handoff`]: JSON over HTTP, metrics,
-//! and a page.
+//! An interface for operators of a database that embeds [`hinted_handoff`]: JSON over HTTP,
+//! metrics, and a page.
 //!
 //! [`serve`] opens it on a unix socket, or on a port of the loopback interface. A host that has an
 //! HTTP server mounts the [`router`] in that, behind whatever keeps strangers out there.

@@ -51,7 +51,7 @@ pub struct Settings {
     /// summed up as node `rest`. Default: 200; 0 has all summed up.
     pub metrics_nodes: usize,
     /// Which names of this host are believed in the `Host` header. [`serve`](crate::serve) sets it
-    /// to what it listens on. Default: [`Hosts::Loopback`].
+    /// to what it listens on, on TCP. Default: [`Hosts::Loopback`].
     pub hosts: Hosts,
 }
 
@@ -72,7 +72,7 @@ impl Default for Settings {
 /// here (DNS rebinding) has another one, and is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hosts {
-    /// Any: where a layer of the host's checks, or no browser comes, as on a unix socket.
+    /// Any: where a layer of the host's own checks, or no browser comes.
     Any,
     /// `localhost`, `127.0.0.1` and `[::1]`, with any port or none.
     Loopback,

@@ -14,7 +14,7 @@ use crate::{
     page::random,
     problem::{Kind, Problem},
     settings::Settings,
-    watch::Watch,
+    watch::{Watch, unix_ms},
 };
 
 /// How long a call of the library may take that waits for nothing but the store.
@@ -27,6 +27,14 @@ const LOSSES_AFTER: Duration = Duration::from_secs(30);
 /// Listeners for events at a time.
 const STREAMS: usize = 16;
 
+/// The last entries of the loss journal.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    pub losses: Arc<Losses>,
+    /// When it was asked, in milliseconds since 1970.
+    pub asked_unix_ms: u64,
+}
+
 /// A handoff that is shown, and how. It does not keep that alive.
 pub struct Admin<P: Payload>(Arc<Shared<P>>);
 
@@ -38,7 +46,7 @@ struct Shared<P: Payload> {
     /// What forms of the page are told by.
     token: String,
     /// What the page shows of the loss journal, and since when. Guarded for a copy.
-    losses: Mutex<Option<(Instant, Arc<Losses>)>>,
+    losses: Mutex<Option<(Instant, Journal)>>,
     /// Cancelled when whoever serves the router stops.
     stop: CancellationToken,
 }
@@ -89,21 +97,32 @@ impl<P: Payload> Admin<P> {
         &self.0.token
     }
 
-    /// The last losses, and the sums of all. A look at the journal closes entries that grow, so it is
-    /// asked only if anything was lost since, and not each time that a page refreshes itself.
-    pub async fn losses(&self) -> Result<Arc<Losses>, Problem> {
+    /// The last losses, and the sums of all. A look at the journal closes entries that grow, so it
+    /// is asked only if anything was lost since, and not each time that a page refreshes itself.
+    pub async fn losses(&self) -> Result<Journal, Problem> {
         let known = self.0.losses.lock().clone();
-        if let Some((at, losses)) = known
+        if let Some((at, journal)) = known
             && (at.elapsed() < LOSSES_AFTER || !self.0.watch.take_any_lost())
         {
-            return Ok(losses);
+            return Ok(journal);
         }
+        let asked = self.ask_journal().await;
+        match &asked {
+            Ok(journal) => *self.0.losses.lock() = Some((Instant::now(), journal.clone())),
+            // To be asked again.
+            Err(_) => self.0.watch.note_lost(),
+        }
+        asked
+    }
+
+    async fn ask_journal(&self) -> Result<Journal, Problem> {
         let handoff = self.handoff()?;
         let sums = self.call(handoff.losses(u64::MAX)).await?;
         let since = sums.next.saturating_sub(LOSSES);
-        let losses = Arc::new(self.call(handoff.losses(since)).await?);
-        *self.0.losses.lock() = Some((Instant::now(), Arc::clone(&losses)));
-        Ok(losses)
+        Ok(Journal {
+            losses: Arc::new(self.call(handoff.losses(since)).await?),
+            asked_unix_ms: unix_ms(),
+        })
     }
 
     pub fn stop(&self) -> &CancellationToken {

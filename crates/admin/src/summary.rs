@@ -13,7 +13,8 @@ pub struct Summary {
     pub oldest: Option<(NodeId, Duration)>,
     /// Hints a second.
     pub delivery_rate: f64,
-    /// How long until nothing waits. Known if every node with pending hints takes them.
+    /// How long until nothing waits that is replayed. Known if every node with such hints takes
+    /// them.
     pub caught_up_in: Option<Duration>,
     /// Nodes with pending hints of which it is not known.
     pub stuck_nodes: u64,
@@ -46,7 +47,8 @@ impl Summary {
             .into_iter()
             .flatten()
             .max_by_key(|(_, age)| *age);
-        if node.pending.hints > 0 {
+        // When hints are taken by hand, that is the host's to say.
+        if node.pending.hints > 0 && node.state != NodeState::Manual {
             self.stuck_nodes += u64::from(node.caught_up_in.is_none());
             let all = self.caught_up_in.zip(node.caught_up_in);
             self.caught_up_in = all.map(|(all, one)| all.max(one));

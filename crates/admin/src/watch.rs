@@ -15,6 +15,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use crate::summary::plus;
+
 /// How far samples are apart.
 pub const EVERY: Duration = Duration::from_secs(10);
 /// An hour of them.
@@ -97,6 +99,11 @@ impl Watch {
         std::mem::take(&mut self.seen.lock().any_lost)
     }
 
+    /// Has it asked again.
+    pub fn note_lost(&self) {
+        self.seen.lock().any_lost = true;
+    }
+
     /// Whether the task ended before its time.
     pub fn has_failed(&self) -> bool {
         self.task.is_finished() && !self.seen.lock().is_over
@@ -129,6 +136,35 @@ async fn watch<P: Payload>(
         }
     }
     seen.lock().is_over = true;
+}
+
+/// Whether one is the same again.
+fn is_more_of(told: &Told, before: &Told) -> bool {
+    match (told, before) {
+        (Told::Event(Event::Lost(a)), Told::Event(Event::Lost(b))) => {
+            (a.node, a.reason) == (b.node, b.reason)
+        }
+        (
+            Told::Event(Event::NotStored { node: a, .. }),
+            Told::Event(Event::NotStored { node: b, .. }),
+        ) => a == b,
+        (Told::Missed(_), Told::Missed(_)) => true,
+        _ => false,
+    }
+}
+
+fn join(told: &mut Told, before: &Told) {
+    match (told, before) {
+        (Told::Event(Event::Lost(a)), Told::Event(Event::Lost(b))) => {
+            a.amount = plus(a.amount, b.amount);
+        }
+        (
+            Told::Event(Event::NotStored { copies: a, .. }),
+            Told::Event(Event::NotStored { copies: b, .. }),
+        ) => *a = plus(*a, *b),
+        (Told::Missed(a), Told::Missed(b)) => *a = a.saturating_add(*b),
+        _ => {}
+    }
 }
 
 /// By the wall clock, in milliseconds since 1970.
@@ -176,8 +212,48 @@ impl Seen {
         self.remember(Told::Missed(missed), unix_ms);
     }
 
-    fn remember(&mut self, told: Told, unix_ms: u64) {
+    fn remember(&mut self, mut told: Told, unix_ms: u64) {
+        // Losses come by the thousand: those of a node for one reason are told together.
+        let before = self
+            .told
+            .iter()
+            .position(|(_, before)| is_more_of(&told, before));
+        if let Some((_, before)) = before.and_then(|at| self.told.remove(at)) {
+            join(&mut told, &before);
+        }
         self.told.push_front((unix_ms, told));
         self.told.truncate(EVENTS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the library tells it, which alone can make one.
+    fn missed(missed: u64) -> Told {
+        Told::Missed(missed)
+    }
+
+    #[test]
+    fn what_came_too_fast_is_told_once_with_its_sum() {
+        let mut seen = Seen::default();
+        seen.miss(3, 1);
+        seen.tell(Event::Reopened, 2);
+        seen.miss(4, 3);
+        let told: Vec<_> = seen
+            .told
+            .iter()
+            .map(|(at, told)| (*at, format!("{told:?}")))
+            .collect();
+        let expected = [
+            (3, format!("{:?}", missed(7))),
+            (2, "Event(Reopened)".to_owned()),
+        ];
+        assert_eq!(told, expected);
+        for at in 0..1_000 {
+            seen.tell(Event::Reopened, at);
+        }
+        assert_eq!(seen.told.len(), EVENTS);
     }
 }

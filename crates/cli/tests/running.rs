@@ -258,7 +258,9 @@ fn what_cannot_be_taken_back_shows_what_would_go_and_wants_a_yes() {
 
     let losses = host.json(&["losses"]);
     let reasons = losses["entries"].as_array().unwrap().iter();
-    let reasons: Vec<_> = reasons.map(|it| it[1]["reason"].as_str().unwrap()).collect();
+    let reasons: Vec<_> = reasons
+        .map(|it| it[1]["reason"].as_str().unwrap())
+        .collect();
     assert!(reasons.contains(&"node_removed"), "{reasons:?}");
     let of_away = host.ok(&["losses", "--node", "2"]);
     assert!(of_away.lines().all(|it| it.split('\t').nth(1) == Some("2")));
@@ -305,10 +307,7 @@ fn settings_are_shown_and_changed_by_their_names() {
     let config = host.json(&["set", "max_age=3h", "max_bytes_per_node=1000000"]);
     assert_eq!(config["max_age"], "3h");
     assert_eq!(config["max_bytes_per_node"], 1_000_000);
-    assert_eq!(
-        host.handoff.config().max_age,
-        Duration::from_secs(3 * 3600)
-    );
+    assert_eq!(host.handoff.config().max_age, Duration::from_secs(3 * 3600));
     let config = host.json(&["set", "max_bytes_per_node="]);
     assert_eq!(config["max_bytes_per_node"], Value::Null);
     assert_eq!(config["max_age"], "3h", "what is not named stays");
@@ -365,7 +364,9 @@ fn a_check_is_one_line_and_an_exit_status() {
     let nobody = at(&host.dir.path().join("none"), &["check"]);
     assert_eq!(code(&nobody), 3);
     assert!(out(&nobody).starts_with("UNKNOWN - nobody answers"));
-    host.runtime.block_on(host.handoff.clone().shutdown()).unwrap();
+    host.runtime
+        .block_on(host.handoff.clone().shutdown())
+        .unwrap();
     let down = host.run(&["check"]);
     assert!([2, 3].contains(&code(&down)), "{}", out(&down));
 }

@@ -1,7 +1,7 @@
 //! Nodes: looking at them and operating them.
 
 use axum::{Json, extract::State};
-use hinted_handoff::{Amount, HandoffError, NodeId, NodeStats, Pause, Payload, Retained};
+use hinted_handoff::{Amount, NodeId, NodeStats, Pause, Payload, Retained};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -217,7 +217,8 @@ pub async fn retain<P: Payload>(
     }
     // An empty list parks every node: that is hardly what anybody means to say.
     if nodes.is_empty() {
-        return Err(HandoffError::NoNodes.into());
+        let detail = "an empty list would park every node; name those that are members";
+        return Err(Problem::invalid(detail));
     }
     let handoff = admin.handoff()?;
     let retained = match members.are_all {

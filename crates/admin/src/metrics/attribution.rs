@@ -3,8 +3,8 @@
 //! Only the deepest nodes have samples of their own, and which these are changes. If the rest were
 //! summed up anew at each scrape, its counts would jump and fall whenever a node came or went, and
 //! every rate of it would be wrong. So what a node counted between two scrapes is added to one
-//! counter and stays there: to its own while it has one, else to that of the rest. Rates add up over
-//! all of them, always; the counts do, too, as long as no node that had its own lost it.
+//! counter and stays there: to its own while it has one, else to that of the rest. Rates add up
+//! over all of them, always; the counts do, too, as long as no node that had its own lost it.
 
 use std::collections::HashMap;
 

@@ -2,7 +2,8 @@
 //!
 //! - A count of a node: a row of [`NODE_COUNTERS`].
 //! - Anything else of a node that is summed up for the rest: a row of [`NODE_GAUGES`].
-//! - What is of the store: [`store`].
+//! - A figure of the store: a row of [`STORE_GAUGES`] or [`STORE_COUNTERS`].
+//! - What has labels of its own, or is a histogram: [`store`].
 
 use std::fmt;
 
@@ -123,99 +124,113 @@ pub fn state(out: &mut Out<'_>, health: &Health, is_up: bool) -> fmt::Result {
     out.gauge("health", "1 for how the store is", None, states)
 }
 
-/// The store, and all nodes together.
-pub fn store(out: &mut Out<'_>, stats: &Stats, config: &Config) -> fmt::Result {
-    let (store, bytes) = (&stats.store, Some(Unit::Bytes));
-    let mut gauge = |name, help, unit, value| out.gauge(name, help, unit, [([], value)]);
-    gauge(
+/// How a figure of the store is called, what it is, its unit, and where it is from.
+type StoreFigure = (&'static str, &'static str, Option<Unit>, fn(&Stats) -> u64);
+
+const STORE_GAUGES: [StoreFigure; 7] = [
+    (
         "pending_hints",
         "Hints that wait, of all nodes",
         None,
-        store.pending.hints,
-    )?;
-    gauge(
+        |it| it.store.pending.hints,
+    ),
+    (
         "pending",
         "Payload bytes of hints that wait",
-        bytes,
-        store.pending.bytes,
-    )?;
-    gauge(
+        Some(Unit::Bytes),
+        |it| it.store.pending.bytes,
+    ),
+    (
         "log",
         "Length of the log of the engine on the disk",
-        bytes,
-        store.log_bytes,
-    )?;
-    if let Some(free) = store.free_disk_bytes {
-        gauge("free_disk", "Free on the store's disk", bytes, free)?;
-    }
-    let help = "Below so much free disk nothing is accepted";
-    gauge("reserve", help, bytes, store.reserve_bytes)?;
-    let damage = store.damage.len() as u64 + store.damage_not_listed;
-    gauge("damage_records", "Damage found since open", None, damage)?;
-    let is_paused = u64::from(stats.paused_all.is_some());
-    gauge(
-        "paused_all",
-        "Whether all replay is paused",
-        None,
-        is_paused,
-    )?;
-    let closed = stats.nodes.iter().filter(|it| it.gate != Gate::Open);
-    let closed = closed.count() as u64;
-    gauge(
+        Some(Unit::Bytes),
+        |it| it.store.log_bytes,
+    ),
+    (
+        "reserve",
+        "Below so much free disk nothing is accepted",
+        Some(Unit::Bytes),
+        |it| it.store.reserve_bytes,
+    ),
+    ("damage_records", "Damage found since open", None, |it| {
+        it.store.damage.len() as u64 + it.store.damage_not_listed
+    }),
+    ("paused_all", "Whether all replay is paused", None, |it| {
+        u64::from(it.paused_all.is_some())
+    }),
+    (
         "gates_closed",
         "Nodes whose writes are hinted at once",
         None,
-        closed,
-    )?;
+        |it| it.nodes.iter().filter(|it| it.gate != Gate::Open).count() as u64,
+    ),
+];
+
+/// Counts since the store was opened.
+const STORE_COUNTERS: [StoreFigure; 9] = [
+    ("enqueued_hints", "Hints stored", None, |it| {
+        it.store.enqueued.hints
+    }),
+    (
+        "enqueued",
+        "Payload bytes of hints stored",
+        Some(Unit::Bytes),
+        |it| it.store.enqueued.bytes,
+    ),
+    ("groups", "Commit groups written", None, |it| {
+        it.store.groups
+    }),
+    ("fsyncs", "Times the log was fsynced", None, |it| {
+        it.store.fsyncs
+    }),
+    (
+        "transactions",
+        "Transactions of the host committed",
+        None,
+        |it| it.store.transactions,
+    ),
+    (
+        "conflicts",
+        "Runs of transactions that lost a race",
+        None,
+        |it| it.store.conflicts,
+    ),
+    (
+        "engine",
+        "Bytes handed to the engine",
+        Some(Unit::Bytes),
+        |it| it.store.engine_bytes,
+    ),
+    (
+        "reopens",
+        "Times the store failed and was opened again",
+        None,
+        |it| it.store.reopened,
+    ),
+    ("compactions", "Times the store was compacted", None, |it| {
+        it.store.compactions
+    }),
+];
+
+/// The store, and all nodes together.
+pub fn store(out: &mut Out<'_>, stats: &Stats, config: &Config) -> fmt::Result {
+    let store = &stats.store;
+    for (name, help, unit, value) in STORE_GAUGES {
+        out.gauge(name, help, unit, [([], value(stats))])?;
+    }
+    if let Some(free) = store.free_disk_bytes {
+        let help = "Free on the store's disk";
+        out.gauge("free_disk", help, Some(Unit::Bytes), [([], free)])?;
+    }
+    for (name, help, unit, value) in STORE_COUNTERS {
+        out.counter(name, help, unit, [([], value(stats))])?;
+    }
     let of = |state| stats.nodes.iter().filter(|it| it.state == state).count() as u64;
     let states = STATES.map(|state| ([("state", state_name(state))], of(state)));
     out.gauge("nodes", "Nodes by state", None, states)?;
 
-    let mut counter = |name, help, unit, value| out.counter(name, help, unit, [([], value)]);
-    counter("enqueued_hints", "Hints stored", None, store.enqueued.hints)?;
-    counter(
-        "enqueued",
-        "Payload bytes of hints stored",
-        bytes,
-        store.enqueued.bytes,
-    )?;
-    counter("groups", "Commit groups written", None, store.groups)?;
-    counter("fsyncs", "Times the log was fsynced", None, store.fsyncs)?;
-    counter(
-        "transactions",
-        "Transactions of the host committed",
-        None,
-        store.transactions,
-    )?;
-    counter(
-        "conflicts",
-        "Runs of transactions that lost a race",
-        None,
-        store.conflicts,
-    )?;
-    counter(
-        "engine",
-        "Bytes handed to the engine",
-        bytes,
-        store.engine_bytes,
-    )?;
-    counter(
-        "reopens",
-        "Times the store failed and was opened again",
-        None,
-        store.reopened,
-    )?;
-    counter(
-        "compactions",
-        "Times the store was compacted",
-        None,
-        store.compactions,
-    )?;
-
-    let refused = [
-        ("disk", store.refused_for_space),
-        ("full", store.refused_when_full),
-    ];
+    let (disk, full) = (stats.store.refused_for_space, stats.store.refused_when_full);
+    let refused = [("disk", disk), ("full", full)];
     let refused = refused.map(|(reason, value)| ([("reason", reason)], value));
     out.counter("refused_hints", "Hints refused", None, refused)?;
     let lost = LossReason::ALL.iter().map(|reason| {
@@ -248,12 +263,8 @@ pub fn store(out: &mut Out<'_>, stats: &Stats, config: &Config) -> fmt::Result {
         ("unstored", it.unstored),
     ];
     let outcomes = outcomes.map(|(outcome, value)| ([("outcome", outcome)], value));
-    out.counter(
-        "writes",
-        "Copies of fan-out writes by what became of them",
-        None,
-        outcomes,
-    )
+    let help = "Copies of fan-out writes by what became of them";
+    out.counter("writes", help, None, outcomes)
 }
 
 /// As it is in JSON.

@@ -1,10 +1,10 @@
 //! The last events and losses, in words.
 
-use hinted_handoff::{Event, LossReason, Losses, NodeId};
+use hinted_handoff::{Event, LossReason, NodeId};
 use maud::{Markup, html};
 
 use super::words;
-use crate::{health, problem::with_causes, settings::Settings, watch::Told};
+use crate::{health, problem::with_causes, settings::Settings, state::Journal, watch::Told};
 
 /// How an event is told: what happened, and what was said.
 struct Words {
@@ -33,31 +33,27 @@ fn words_of(settings: &Settings, told: &Told) -> Words {
         Told::Event(event) => event,
         Told::Missed(missed) => {
             let missed = words::counted(*missed, "event", "events");
-            return Words::new("pill warn", format!("{missed} came too fast to be shown"));
+            return Words::new("warn", format!("{missed} came too fast to be shown"));
         }
     };
     let of = |node: &NodeId| words::node(settings, *node);
     match event {
         Event::NodeDown { node, error, .. } => {
-            Words::new("pill bad", format!("Node {} is down", of(node))).said(error)
+            Words::new("bad", format!("Node {} is down", of(node))).said(error)
         }
         Event::NodeFailing { node, error, .. } => {
-            Words::new("pill bad", format!("Sends to node {} fail", of(node))).said(error)
+            Words::new("bad", format!("Sends to node {} fail", of(node))).said(error)
         }
-        Event::GateClosed { node, why, .. } => Words::new(
-            "pill warn",
-            format!("Writes to node {} are hinted", of(node)),
-        )
-        .said(why),
+        Event::GateClosed { node, why, .. } => {
+            Words::new("warn", format!("Writes to node {} are hinted", of(node))).said(why)
+        }
         Event::GateOpened { node, .. } => {
-            Words::new("pill good", format!("Writes are sent to node {}", of(node)))
+            Words::new("good", format!("Writes are sent to node {}", of(node)))
         }
         Event::CaughtUp { node, .. } => {
-            Words::new("pill good", format!("Node {} has caught up", of(node)))
+            Words::new("good", format!("Node {} has caught up", of(node)))
         }
-        Event::Replaying { node, .. } => {
-            Words::new("pill", format!("Node {} is sent to", of(node)))
-        }
+        Event::Replaying { node, .. } => Words::new("", format!("Node {} is sent to", of(node))),
         Event::Rejected {
             node, shard, error, ..
         } => {
@@ -65,13 +61,13 @@ fn words_of(settings: &Settings, told: &Told) -> Words {
                 "A hint of shard {shard} for node {} is a dead letter",
                 of(node)
             );
-            Words::new("pill warn", what).said(error)
+            Words::new("warn", what).said(error)
         }
         Event::UnknownFormat {
             node, shard, found, ..
         } => {
             let what = format!("Shard {shard} of node {} waits", of(node));
-            Words::new("pill warn", what).said(format!("payload format {found} does not read here"))
+            Words::new("warn", what).said(format!("payload format {found} does not read here"))
         }
         Event::Lost(loss) => {
             let what = format!(
@@ -79,7 +75,7 @@ fn words_of(settings: &Settings, told: &Told) -> Words {
                 words::amount(loss.amount),
                 of(&loss.node)
             );
-            Words::new("pill bad", what).said(reason(loss.reason))
+            Words::new("bad", what).said(reason(loss.reason))
         }
         Event::NotStored { node, copies, .. } => {
             let what = format!(
@@ -87,18 +83,16 @@ fn words_of(settings: &Settings, told: &Told) -> Words {
                 words::amount(*copies),
                 of(node)
             );
-            Words::new("pill bad", what)
+            Words::new("bad", what)
         }
-        Event::StoreFailed(cause) => {
-            Words::new("pill bad", "The store failed").said(with_causes(cause))
-        }
-        Event::Reopened => Words::new("pill good", "The store serves again"),
+        Event::StoreFailed(cause) => Words::new("bad", "The store failed").said(with_causes(cause)),
+        Event::Reopened => Words::new("good", "The store serves again"),
         Event::ReplayStopped(why) => {
-            Words::new("pill bad", "Replay does not run").said(with_causes(why))
+            Words::new("bad", "Replay does not run").said(with_causes(why))
         }
-        Event::ReplayResumed(_) => Words::new("pill good", "Replay runs again"),
-        Event::ShutDown => Words::new("pill", health::text(&hinted_handoff::Health::ShutDown)),
-        _ => Words::new("pill", "Something that this version has no words for"),
+        Event::ReplayResumed(_) => Words::new("good", "Replay runs again"),
+        Event::ShutDown => Words::new("", health::text(&hinted_handoff::Health::ShutDown)),
+        _ => Words::new("", "Something that this version has no words for"),
     }
 }
 
@@ -125,8 +119,8 @@ pub fn told(settings: &Settings, told: &[(u64, Told)], shown: usize) -> Markup {
             @for (at, told) in told.iter().take(shown) {
                 @let words = words_of(settings, told);
                 li {
-                    p { span class=(words.class) { (words.what) } " " span.sub { (words::moment(*at)) " UTC" } }
-                    @if let Some(said) = words.said { p.cause.sub { (said) } }
+                    p { span class={ "dot " (words.class) } {} (words.what) " " span.sub { (words::moment(*at)) " UTC" } }
+                    @if let Some(said) = words.said { p.cause.sub { (words::cause(&said)) } }
                 }
             }
         }
@@ -134,7 +128,8 @@ pub fn told(settings: &Settings, told: &[(u64, Told)], shown: usize) -> Markup {
 }
 
 /// What was lost last, and all that ever was.
-pub fn lost(settings: &Settings, losses: &Losses) -> Markup {
+pub fn lost(settings: &Settings, journal: &Journal) -> Markup {
+    let losses = &journal.losses;
     html! {
         @if losses.by_reason.is_empty() && losses.entries.is_empty() {
             p.dim { "Nothing was ever lost." }
@@ -146,6 +141,7 @@ pub fn lost(settings: &Settings, losses: &Losses) -> Markup {
                     (words::amount(*amount)) " " (reason(*why))
                 }
                 "."
+                span.sub { " As of " (words::moment(journal.asked_unix_ms)) " UTC." }
             }
         }
         ul.plain #losses {

@@ -57,7 +57,7 @@ pub fn list(base: &str, settings: &Settings, letters: &[DeadLetter]) -> Markup {
                             (buttons(base, settings, letter))
                         }
                     }
-                    p.cause { (letter.error) }
+                    p.cause { (words::cause(&letter.error)) }
                 }
             }
         }

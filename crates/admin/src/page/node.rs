@@ -1,7 +1,9 @@
 //! The page of a node.
 
 use axum::{extract::State, response::Response};
-use hinted_handoff::{Gate, HandoffError, Health, HintId, NodeId, NodeStats, Payload, PendingHint};
+use hinted_handoff::{
+    Gate, HandoffError, Health, HintId, HintedHandoff, NodeId, NodeStats, Payload, PendingHint,
+};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -56,14 +58,12 @@ pub async fn node<P: Payload>(
             }
         };
         let hints = match look.hints {
-            true => Some(
-                admin
-                    .call(peeked(handoff.pending_hints(node, None, HINTS).await))
-                    .await?,
-            ),
+            true => Some(admin.call(peeked(&handoff, node)).await?),
             false => None,
         };
         let health = handoff.health();
+        // While all are paused none goes on by being resumed.
+        let has_buttons = !settings.read_only && handoff.stats().paused_all.is_none();
         let base = &frame.base;
         Ok((
             node,
@@ -71,7 +71,7 @@ pub async fn node<P: Payload>(
                 (frame.top(settings, pill(&stats)))
                 main #main {
                     (done.notice(settings))
-                    (head(base, settings, &stats, &health))
+                    (head(base, settings, &stats, &health, has_buttons))
                     (facts(&stats))
                     section.card {
                         div.head {
@@ -105,21 +105,28 @@ pub async fn node<P: Payload>(
 }
 
 /// Damage is nothing to stop at here: it is told of when its turn comes.
-async fn peeked(
-    hints: Result<Vec<PendingHint>, HandoffError>,
+async fn peeked<P: Payload>(
+    handoff: &HintedHandoff<P>,
+    node: NodeId,
 ) -> Result<Vec<PendingHint>, HandoffError> {
-    match hints {
+    match handoff.pending_hints(node, None, HINTS).await {
         Err(HandoffError::DamagedHint { .. }) => Ok(Vec::new()),
         hints => hints,
     }
 }
 
-fn head(base: &str, settings: &Settings, stats: &NodeStats, health: &Health) -> Markup {
+fn head(
+    base: &str,
+    settings: &Settings,
+    stats: &NodeStats,
+    health: &Health,
+    has_buttons: bool,
+) -> Markup {
     html! {
         section.card {
             div.head {
                 h2 { "Node " (words::node(settings, stats.node)) }
-                @if !settings.read_only { (pause_or_resume(base, stats)) }
+                @if has_buttons { (pause_or_resume(base, stats)) }
             }
             @match cause(stats, health) {
                 Some(cause) => p.cause { (cause) },

@@ -1,9 +1,7 @@
 //! The first page: all at a glance.
 
-use std::sync::Arc;
-
 use axum::{extract::State, response::Response};
-use hinted_handoff::{DeadLetter, Health, Losses, NodeStats, Payload, Stats};
+use hinted_handoff::{DeadLetter, Health, NodeStats, Payload, Stats};
 use maud::{Markup, html};
 
 use super::{
@@ -11,7 +9,7 @@ use super::{
     events,
     frame::Frame,
     letters, plot,
-    table::{self, Order, cause, has_trouble, pill},
+    table::{self, Order, cause, has_trouble, pill, severity},
     words,
 };
 use crate::{
@@ -19,7 +17,7 @@ use crate::{
     health,
     problem::Problem,
     settings::Settings,
-    state::Admin,
+    state::{Admin, Journal},
     summary::Summary,
     watch::{Told, unix_ms},
 };
@@ -40,7 +38,7 @@ struct Shown {
     plots: Markup,
     told: Vec<(u64, Told)>,
     watch_failed: bool,
-    losses: Result<Arc<Losses>, Problem>,
+    losses: Result<Journal, Problem>,
     letters: Vec<DeadLetter>,
 }
 
@@ -136,7 +134,7 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
         .iter()
         .filter(|it| has_trouble(it))
         .collect();
-    troubled.sort_by_key(|it| std::cmp::Reverse(it.oldest_age));
+    troubled.sort_by_key(|it| std::cmp::Reverse((severity(it), it.oldest_age)));
     let pending = shown.stats.store.pending.hints;
     let is_serving = matches!(shown.health, Health::Serving);
     let class = match is_serving && troubled.is_empty() {
@@ -234,7 +232,7 @@ fn nodes(base: &str, settings: &Settings, shown: &Shown, order: Order) -> Markup
             @if shown.stats.nodes.is_empty() {
                 p.dim { "Nothing was hinted for any node." }
             } @else {
-                (table::table(base, settings, &shown.stats.nodes, &shown.health, order))
+                (table::table(base, settings, &shown.stats, &shown.health, order))
             }
         }
     }

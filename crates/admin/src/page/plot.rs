@@ -80,6 +80,10 @@ impl Curve {
                 let _ = write!(area, "{edge}L{last:.1} {HEIGHT}L{first:.1} {HEIGHT}Z");
             }
             line += &edge;
+            // A single sample is a dot.
+            if run.len() == 1 {
+                line += "h0.1";
+            }
         }
         (line, area)
     }

@@ -9,7 +9,10 @@
     try {
       const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(every) });
       if (!answer.ok) throw new Error(answer.status);
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("page");
+      const text = await answer.text();
+      // Without the head: its styles are for another nonce.
+      const body = text.slice(text.indexOf("<body"));
+      const next = new DOMParser().parseFromString(body, "text/html").getElementById("page");
       if (isBusy()) return;
       const focus = document.activeElement && document.activeElement.id;
       for (const it of page.querySelectorAll("details[open][id]")) {

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
-use hinted_handoff::{Gate, Health, NodeState, NodeStats, Pause};
+use hinted_handoff::{Gate, Health, NodeState, NodeStats, Pause, Stats};
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub struct Order {
 }
 
 /// How much a state is to be worried about.
-fn severity(node: &NodeStats) -> u8 {
+pub fn severity(node: &NodeStats) -> u8 {
     match node.state {
         NodeState::Stopped => 4,
         NodeState::Down | NodeState::Failing | NodeState::UnknownFormat => 3,
@@ -114,6 +114,7 @@ pub fn cause(node: &NodeStats, health: &Health) -> Option<String> {
             .last_error_unix_ms
             .map(words::moment)
             .unwrap_or_default();
+        let error = words::cause(error);
         parts.push(format!(
             "{error}\n{}, last {at}",
             words::counted(node.attempts, "try", "tries")
@@ -171,15 +172,17 @@ fn heading(base: &str, order: Order, by: Sort, text: &str, class: &str) -> Marku
     }
 }
 
-/// The table, with what can be done for each node unless it is read-only.
+/// The table. The nodes have buttons unless it is read-only, or all are paused: then none goes on
+/// by being resumed.
 pub fn table(
     base: &str,
     settings: &Settings,
-    all: &[NodeStats],
+    stats: &Stats,
     health: &Health,
     order: Order,
 ) -> Markup {
-    let mut nodes: Vec<&NodeStats> = all.iter().collect();
+    let has_buttons = !settings.read_only && stats.paused_all.is_none();
+    let mut nodes: Vec<&NodeStats> = stats.nodes.iter().collect();
     sort(&mut nodes, order);
     let skip = order.skip.min(nodes.len());
     let shown = nodes.iter().skip(skip).take(ROWS);
@@ -195,17 +198,23 @@ pub fn table(
                 (of(Sort::Rate, "Rate", "number"))
                 (of(Sort::Letters, "Dead letters", "number"))
                 th.none scope="col" { "Why" }
-                @if !settings.read_only { th.none scope="col" { span.sub { "" } } }
+                @if has_buttons { th.none scope="col" { span.sub { "" } } }
             } }
             tbody {
-                @for node in shown { (row(base, settings, node, health)) }
+                @for node in shown { (row(base, settings, node, health, has_buttons)) }
             }
         }
         @if nodes.len() > ROWS { (pager(base, order, nodes.len(), skip)) }
     }
 }
 
-fn row(base: &str, settings: &Settings, node: &NodeStats, health: &Health) -> Markup {
+fn row(
+    base: &str,
+    settings: &Settings,
+    node: &NodeStats,
+    health: &Health,
+    has_buttons: bool,
+) -> Markup {
     let why = cause(node, health);
     let done = match (node.pending.hints, node.caught_up_in) {
         (0, _) => String::new(),
@@ -233,21 +242,22 @@ fn row(base: &str, settings: &Settings, node: &NodeStats, health: &Health) -> Ma
             td class={ "why" @if why.is_none() { " empty" } } data-is="Why" {
                 @if let Some(why) = why { span.cause.sub { (why) } }
             }
-            @if !settings.read_only {
+            @if has_buttons {
                 td.act { (pause_or_resume(base, node)) }
             }
         }
     }
 }
 
-/// The button that a node has.
+/// The button that a node has. To one whose hints are taken by hand nothing is replayed.
 pub fn pause_or_resume(base: &str, node: &NodeStats) -> Markup {
-    let act = if node.paused.is_some() {
-        Act::Resume
-    } else {
-        Act::Pause
+    let act = match node.paused {
+        Some(_) => Act::Resume,
+        None => Act::Pause,
     };
-    html! { (button(base, act, Some(node.node), None)) }
+    html! {
+        @if node.state != NodeState::Manual { (button(base, act, Some(node.node), None)) }
+    }
 }
 
 fn pager(base: &str, order: Order, nodes: usize, skip: usize) -> Markup {

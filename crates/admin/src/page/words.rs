@@ -96,6 +96,16 @@ pub fn moment(unix_ms: u64) -> String {
     )
 }
 
+/// What a node said, without what the library says before it, which the state says, too.
+pub fn cause(error: &str) -> &str {
+    const BEFORE: [&str; 2] = [
+        "the node may take it later: ",
+        "the node will never accept it: ",
+    ];
+    let stripped = BEFORE.iter().find_map(|before| error.strip_prefix(before));
+    stripped.filter(|it| !it.is_empty()).unwrap_or(error)
+}
+
 /// `2`, or `2 (name)`.
 pub fn node(settings: &Settings, node: NodeId) -> String {
     match settings.name(node) {
@@ -122,5 +132,7 @@ mod tests {
         assert_eq!(moment(0), "1970-01-01 00:00:00");
         assert_eq!(moment(u64::MAX), "18446744073709551615 ms");
         assert_eq!(rate(0.25), "0.2/s");
+        assert_eq!(cause("the node may take it later: refused"), "refused");
+        assert_eq!(cause("refused"), "refused");
     }
 }

@@ -18,8 +18,9 @@ use crate::{
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A unix socket at this path, which only the user who runs the host may connect to. The path
-    /// has room for some 90 bytes.
+    /// A unix socket at this path, which only the user who runs the host may connect to. A file
+    /// that ends in `.lock` stands beside it while it is served. The path has room for some 90
+    /// bytes.
     Unix(PathBuf),
     /// A port of the loopback interface, 0 for any that is free. Every user of the machine may
     /// connect to it.
@@ -103,14 +104,16 @@ pub struct Server {
     stop: CancellationToken,
     /// Cuts off what is under way.
     cut: CancellationToken,
-    task: JoinHandle<usize>,
+    /// `None` once its end was heard of.
+    task: Option<JoinHandle<usize>>,
     _guards: [DropGuard; 2],
 }
 
 /// Serves the API, the metrics and the page of a handoff.
 ///
-/// On a unix socket [`Settings::hosts`] is [`Hosts::Any`], since no browser comes; on TCP it is the
-/// names of the loopback interface with the port. 64 connections are served at a time, others wait.
+/// On TCP [`Settings::hosts`] is set to the names of the loopback interface with the port. On a
+/// unix socket it stays: a browser may come through a tunnel. 64 connections are served at a time,
+/// others wait.
 ///
 /// # Errors
 /// [`ServeError`]: an address that others can reach, a path that is in use or no socket, or why the
@@ -128,7 +131,6 @@ pub async fn serve<P: Payload>(
     let (address, task) = match at {
         Address::Unix(path) => {
             let socket = Socket::bind(&path).await?;
-            settings.hosts = Hosts::Any;
             let router = stoppable(handoff, settings, stop.clone())?;
             let serving = connections::serve(socket, router, stop.clone(), cut.clone());
             (Address::Unix(path), tokio::spawn(serving))
@@ -156,7 +158,7 @@ pub async fn serve<P: Payload>(
         _guards: [stop.clone().drop_guard(), cut.clone().drop_guard()],
         stop,
         cut,
-        task,
+        task: Some(task),
     })
 }
 
@@ -175,15 +177,19 @@ impl Server {
     }
 
     async fn end(&mut self) -> Result<usize, ServeError> {
-        let ended = (&mut self.task).await;
+        let Some(task) = &mut self.task else {
+            return Ok(0);
+        };
+        let ended = task.await;
+        self.task = None;
         ended.map_err(|error| ServeError::Ended {
             address: self.address.clone(),
             why: error.to_string(),
         })
     }
 
-    /// Stops: accepts nothing more, ends streams of events and waits, lets other requests finish for
-    /// at most `grace`, and removes the socket.
+    /// Stops: accepts nothing more, ends streams of events and waits, lets other requests finish
+    /// for at most `grace`, and removes the socket.
     ///
     /// # Errors
     /// [`ServeError::CutOff`] if some did not finish; [`ServeError::Ended`] if it had ended before.

@@ -47,8 +47,7 @@ async fn the_cause_comes_first_and_whole_and_as_text() {
     let page = get(&router, "/").await;
     assert_eq!(page.status, StatusCode::OK);
     let text = page.text();
-    let error = host.handoff.stats().nodes[0].last_error.clone().unwrap();
-    assert!(text.find(&error).unwrap() < text.find("The last hour").unwrap());
+    assert!(text.find(WHY).unwrap() < text.find("The last hour").unwrap());
     assert!(!text.contains("<script>alert") && !text.contains("<img"));
     assert!(!text.contains("<button"), "read-only has no buttons");
     assert!(
@@ -143,4 +142,28 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.text().contains("manual_nodes"));
     host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn losses_of_a_node_are_told_together() {
+    let host = Host::start().await;
+    let router = host.writable();
+    for text in ["poison 1", "poison 2", "poison 3"] {
+        host.with_letter(text).await;
+    }
+    host.until(|it| it.nodes[0].dead_letters.hints == 3).await;
+    for letter in host.handoff.dead_letters(STRICT, None, 3).await.unwrap() {
+        host.handoff.discard(STRICT, &[letter.id]).await.unwrap();
+    }
+    for _ in 0..2_000 {
+        let page = get(&router, "/").await;
+        if page.text().contains("3 hints (24 B) for node 4 lost") {
+            assert_eq!(page.text().matches("for node 4 lost").count(), 1);
+            assert!(page.text().contains("discarded"));
+            host.handoff.shutdown().await.unwrap();
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("{}", get(&router, "/").await.text());
 }

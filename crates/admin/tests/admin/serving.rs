@@ -62,7 +62,7 @@ async fn a_unix_socket_is_this_users_alone_and_gone_at_the_end() {
     let answer = ask(
         UnixStream::connect(&path).await.unwrap(),
         "/v1/status",
-        "whatever",
+        "localhost",
     )
     .await;
     assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
@@ -181,7 +181,12 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         matches!(second, Err(ServeError::InUse { .. })),
         "{second:?}"
     );
-    ask(UnixStream::connect(&path).await.unwrap(), "/live", "x").await;
+    ask(
+        UnixStream::connect(&path).await.unwrap(),
+        "/live",
+        "localhost",
+    )
+    .await;
     server.shutdown(GRACE).await.unwrap();
 
     // Of another program, which takes no lock.
@@ -202,19 +207,34 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     host.handoff.shutdown().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_that_begin_at_once_one_serves() {
     let host = Host::start().await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
-    for _ in 0..20 {
-        let begun = futures_util::future::join_all((0..8).map(|_| on_socket(&host, &path))).await;
-        let (serving, refused): (Vec<_>, Vec<_>) = begun.into_iter().partition(Result::is_ok);
-        assert_eq!((serving.len(), refused.len()), (1, 7));
-        ask(UnixStream::connect(&path).await.unwrap(), "/live", "x").await;
-        for server in serving {
-            server.unwrap().shutdown(GRACE).await.unwrap();
+    for _ in 0..40 {
+        let begin = || {
+            let (handoff, path) = (host.handoff.clone(), path.clone());
+            tokio::spawn(
+                async move { serve(&handoff, Settings::default(), Address::Unix(path)).await },
+            )
+        };
+        let all: Vec<_> = (0..8).map(|_| begin()).collect();
+        let mut serving = Vec::new();
+        for begun in all {
+            match begun.await.unwrap() {
+                Ok(server) => serving.push(server),
+                Err(error) => assert!(matches!(error, ServeError::InUse { .. }), "{error}"),
+            }
         }
+        assert_eq!(serving.len(), 1);
+        ask(
+            UnixStream::connect(&path).await.unwrap(),
+            "/live",
+            "localhost",
+        )
+        .await;
+        serving.remove(0).shutdown(GRACE).await.unwrap();
     }
     host.handoff.shutdown().await.unwrap();
 }
@@ -266,12 +286,12 @@ async fn a_shutdown_ends_streams_and_waits_and_cuts_off_what_hangs() {
     let events = tokio::spawn(ask(
         UnixStream::connect(&path).await.unwrap(),
         "/v1/events",
-        "x",
+        "localhost",
     ));
     let mut waiting = UnixStream::connect(&path).await.unwrap();
     let body = "{\"timeout_ms\": 300000}";
     let drain = format!(
-        "POST /v1/nodes/2/drain HTTP/1.0\r\nx-hinted-handoff: 1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/nodes/2/drain HTTP/1.0\r\nx-hinted-handoff: 1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     waiting.write_all(drain.as_bytes()).await.unwrap();
@@ -288,7 +308,7 @@ async fn a_shutdown_ends_streams_and_waits_and_cuts_off_what_hangs() {
     let mut hangs = UnixStream::connect(&path).await.unwrap();
     // It has begun a request, and does not go on.
     hangs
-        .write_all(b"POST /v1/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        .write_all(b"POST /v1/sync HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
         .await
         .unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -297,6 +317,28 @@ async fn a_shutdown_ends_streams_and_waits_and_cuts_off_what_hangs() {
         matches!(cut, Err(ServeError::CutOff { connections: 1, .. })),
         "{cut:?}"
     );
+    assert!(!path.exists());
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn that_its_runtime_is_gone_is_heard_once() {
+    let host = Host::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (handoff, at) = (host.handoff.clone(), Address::Unix(path.clone()));
+    let begun = other.spawn(async move { serve(&handoff, Settings::default(), at).await });
+    let mut server = begun.await.unwrap().unwrap();
+    other.shutdown_background();
+    let ended = server.ended().await;
+    assert!(matches!(ended, Err(ServeError::Ended { .. })), "{ended:?}");
+    server.ended().await.unwrap();
+    server.shutdown(GRACE).await.unwrap();
     assert!(!path.exists());
     host.handoff.shutdown().await.unwrap();
 }

@@ -209,24 +209,37 @@ impl Browser {
             .collect()
     }
 
-    /// The addresses that were asked for since the last call.
-    pub fn requests(&self) -> Vec<String> {
+    /// The addresses that pages of this origin asked for since the last call. The empty page that a
+    /// browser begins with asks for what is part of the browser.
+    pub fn requests(&self, origin: &str) -> Vec<String> {
         let log = self.post("/se/log", json!({"type": "performance"}));
-        let messages = log
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| it["message"].as_str().unwrap());
+        let messages = log.as_array().unwrap().iter();
+        let messages = messages.map(|it| it["message"].as_str().unwrap());
         let messages = messages.map(|it| serde_json::from_str::<Value>(it).unwrap());
-        let asked = messages.filter(|it| it["message"]["method"] == "Network.requestWillBeSent");
-        asked
-            .map(|it| {
-                it["message"]["params"]["request"]["url"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned()
-            })
+        let asked = messages.filter_map(|mut it| {
+            let mut message = it["message"].take();
+            let is_one = message["method"] == "Network.requestWillBeSent";
+            is_one.then(|| message["params"].take())
+        });
+        let of = asked.filter(|it| it["documentURL"].as_str().unwrap().starts_with(origin));
+        of.map(|it| it["request"]["url"].as_str().unwrap().to_owned())
             .collect()
+    }
+
+    /// On a busy machine the first ones may fail, when nothing was drawn yet.
+    fn captured(&self, shot: &Value) -> String {
+        let path = format!("{}/goog/cdp/execute", self.session);
+        let command = json!({"cmd": "Page.captureScreenshot", "params": shot});
+        let began = Instant::now();
+        loop {
+            let answer = self.agent.post(&path).send_json(&command);
+            let json: Value = answer.unwrap().body_mut().read_json().unwrap();
+            if let Some(data) = json["value"]["data"].as_str() {
+                return data.to_owned();
+            }
+            assert!(began.elapsed() < SOON, "{json}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// A picture of the whole page, so wide.
@@ -237,8 +250,7 @@ impl Browser {
             json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600});
         self.devtools("Emulation.setDeviceMetricsOverride", metrics);
         let shot = json!({"format": "png", "captureBeyondViewport": true});
-        let shot = self.devtools("Page.captureScreenshot", shot);
-        let png = STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+        let png = STANDARD.decode(self.captured(&shot)).unwrap();
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::write(to, png).unwrap();
         self.devtools("Emulation.clearDeviceMetricsOverride", json!({}));
