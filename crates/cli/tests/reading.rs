@@ -256,6 +256,23 @@ fn a_deep_verify_has_the_engine_open_a_copy_and_leaves_nothing_behind() {
     );
 }
 
+/// Nobody can tell it from what a crash leaves; see `Severity::Unknown`.
+#[test]
+fn damage_at_the_end_of_a_store_that_was_not_closed_is_told_and_not_blamed() {
+    let (_dir, store) = place();
+    killed(&store);
+    destroy(&store, &marked(7));
+    let verified = json(&["verify", path(&store)]);
+    assert_eq!(verified["is_sound"], true);
+    assert_eq!(verified["is_clean"], false);
+    assert_eq!(verified["findings"][0]["severity"], "unknown");
+    // As an open would.
+    assert_eq!(
+        json(&["info", path(&store)])["nodes"][1]["pending"]["hints"],
+        1
+    );
+}
+
 #[test]
 fn a_salvaged_store_has_what_is_intact() {
     let (_dir, store) = place();
