@@ -21,6 +21,7 @@ use std::{
 };
 
 use hinted_handoff::{
+    DirectoryProblem, OpenError,
     internals::{Leave, Peek, Store},
     offline::{ClosedStore, Selection, Severity, verify},
 };
@@ -97,9 +98,20 @@ impl<S: Stop> Stop for Looked<S> {
 
     fn recover(&mut self) -> io::Result<()> {
         self.stop.recover()?;
+        let opened = ClosedStore::open(&self.store).map(drop);
         // A life that was stopped before it had made anything.
-        let has_log = ClosedStore::open(&self.store).is_ok();
-        if has_log {
+        let is_none = matches!(
+            &opened,
+            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound
+        ) || matches!(
+            &opened,
+            Err(OpenError::Directory {
+                problem: DirectoryProblem::NoStore,
+                ..
+            })
+        );
+        if !is_none {
+            opened.map_err(io::Error::other)?;
             let looked = look(&self.store, &self.copy);
             let _ = fs::remove_dir_all(&self.copy);
             if let Err(broken) = looked {

@@ -101,7 +101,7 @@ impl Importer {
     ///
     /// # Errors
     /// As [`HintedHandoff::open`](crate::HintedHandoff::open), such as
-    /// [`OpenError::Locked`](crate::OpenError::Locked) if somebody has it open.
+    /// [`OpenError::Locked`] if somebody has it open.
     pub fn open(dir: impl AsRef<Path>) -> Result<Importer, OpenError> {
         let config = Config::new(dir.as_ref());
         let (answer, answered) = mpsc::channel();

@@ -3,6 +3,8 @@
 //! Numbers carry their unit last in their names. `id` names the hint in the store that it comes
 //! from; an import gives it a new one.
 
+use std::io::{self, Write};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hinted_handoff::{
     HintId, NodeId, QueueId, Sequence, ShardId, WriteId,
@@ -34,6 +36,45 @@ pub struct Record {
     pub payload_base64: String,
 }
 
+/// Lines of an export, one after the other.
+#[derive(Debug, Default)]
+pub struct LineWriter {
+    record: Vec<u8>,
+    payload: String,
+}
+
+impl LineWriter {
+    /// Writes a pending hint.
+    pub fn hint(&mut self, to: &mut impl Write, hint: &ClosedHint) -> io::Result<()> {
+        self.line(to, &Record::without_payload(hint), &hint.payload)
+    }
+
+    /// Writes a dead letter.
+    pub fn letter(&mut self, to: &mut impl Write, letter: &ClosedLetter) -> io::Result<()> {
+        let record = Record {
+            kind: Kind::DeadLetter,
+            dead: letter.cause.clone(),
+            ..Record::without_payload(&letter.hint)
+        };
+        self.line(to, &record, &letter.hint.payload)
+    }
+
+    /// The payload comes last in a record, and nothing of its text must be escaped. Looking for
+    /// what must takes longer than all else.
+    fn line(&mut self, to: &mut impl Write, record: &Record, payload: &[u8]) -> io::Result<()> {
+        const END: &[u8] = b"\"}";
+        self.record.clear();
+        serde_json::to_writer(&mut self.record, record)?;
+        let begin = self.record.strip_suffix(END).unwrap_or_default();
+        self.payload.clear();
+        STANDARD.encode_string(payload, &mut self.payload);
+        to.write_all(begin)?;
+        to.write_all(self.payload.as_bytes())?;
+        to.write_all(END)?;
+        to.write_all(b"\n")
+    }
+}
+
 /// What a line is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,10 +84,15 @@ pub enum Kind {
 }
 
 impl Record {
-    /// Of a pending hint. `payload` is room for its text, from an earlier record.
-    pub fn of_hint(hint: &ClosedHint, mut payload: String) -> Record {
-        payload.clear();
-        STANDARD.encode_string(&hint.payload, &mut payload);
+    /// Of a pending hint, with its payload.
+    pub fn of_hint(hint: &ClosedHint) -> Record {
+        Record {
+            payload_base64: STANDARD.encode(&hint.payload),
+            ..Record::without_payload(hint)
+        }
+    }
+
+    fn without_payload(hint: &ClosedHint) -> Record {
         Record {
             kind: Kind::Hint,
             node: hint.node,
@@ -62,16 +108,16 @@ impl Record {
             redriven_from: hint.redriven_from,
             dead: None,
             payload_bytes: hint.payload.len() as u64,
-            payload_base64: payload,
+            payload_base64: String::new(),
         }
     }
 
-    /// Of a dead letter.
-    pub fn of_letter(letter: &ClosedLetter, payload: String) -> Record {
+    /// Of a dead letter, with its payload.
+    pub fn of_letter(letter: &ClosedLetter) -> Record {
         Record {
             kind: Kind::DeadLetter,
             dead: letter.cause.clone(),
-            ..Record::of_hint(&letter.hint, payload)
+            ..Record::of_hint(&letter.hint)
         }
     }
 

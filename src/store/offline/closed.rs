@@ -7,10 +7,13 @@ use std::{
 };
 
 use crate::{
-    error::{OpenError, StorageError},
+    error::{DirectoryProblem, OpenError, StorageError, UnopenableReason},
     store::{
         commit::loss_journal,
-        engine::{log_pages::Ending, log_tail::LogTail, log_tree::LogTree},
+        engine::{
+            generation::unopenable, log_pages::Ending, log_tail::LogTail, log_tree::LogTree,
+            unsynced,
+        },
         format::{
             keys::QueueRef, loss::Losses, node_record::NodeRecord, node_status::Status,
             shutdown_summary::Summary,
@@ -82,6 +85,21 @@ impl ClosedStore {
         mut progress: impl FnMut(u64, u64),
     ) -> Result<ClosedStore, OpenError> {
         let place = ClosedPlace::find(dir.as_ref())?;
+        let (dir, is_named) = (place.dir.clone(), place.is_named);
+        match ClosedStore::find_in(place, &mut progress) {
+            // Its first open was cut short.
+            Err(OpenError::Unopenable { .. }) if !is_named => Err(OpenError::Directory {
+                path: dir,
+                problem: DirectoryProblem::NoStore,
+            }),
+            found => found,
+        }
+    }
+
+    fn find_in(
+        place: ClosedPlace,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<ClosedStore, OpenError> {
         let mut findings = Vec::new();
         let mut clean = match place.clean_summary()? {
             Some(Ok(summary)) => Some(summary),
@@ -93,11 +111,16 @@ impl ClosedStore {
             None => None,
         };
         let log = place.log();
+        if !log.is_file() {
+            let (record, detail) = ("log", "it is missing".to_owned());
+            let reason = UnopenableReason::Damaged { record, detail };
+            return Err(unopenable(&place.generation, reason));
+        }
         let read = |clean: Option<&Summary>, progress: &mut dyn FnMut(u64, u64)| {
             let ending = clean.map_or(Ending::MayBeTorn, |_| Ending::Closed);
             LogTree::read(&log, ending, progress).map_err(unread)
         };
-        let mut tree = read(clean.as_ref(), &mut progress)?;
+        let mut tree = read(clean.as_ref(), progress)?;
         let mut known = Known::read(&place, &tree)?;
         if clean
             .as_ref()
@@ -106,7 +129,7 @@ impl ClosedStore {
             let what = "CLEAN, the summary of a clean shutdown, is of another store";
             findings.push(Finding::new(Severity::Damaged, what));
             clean = None;
-            tree = read(None, &mut progress)?;
+            tree = read(None, progress)?;
             known = Known::read(&place, &tree)?;
         }
         let wal = WalRuns::read(&place, &tree)?;
@@ -137,6 +160,11 @@ impl ClosedStore {
                  and what was under way then looks like this, but so does damage",
                 torn.lsn, torn.messages_behind
             );
+            self.findings.push(Finding::new(Severity::Unknown, what));
+        }
+        if self.place.generation.join(unsynced::MARKER).exists() {
+            let what = "an fsync failed and the log was not copied since: what reads may not be on \
+                        the disk";
             self.findings.push(Finding::new(Severity::Unknown, what));
         }
         if self.known.is_from_older_copies {
@@ -206,6 +234,6 @@ impl ClosedStore {
     /// What the loss journal tells, from an index on: as
     /// [`HintedHandoff::losses`](crate::HintedHandoff::losses) does of an open store.
     pub fn losses(&self, since: u64) -> Losses {
-        loss_journal::of_records(&self.known.losses, since)
+        loss_journal::records::of_records(&self.known.losses, since)
     }
 }

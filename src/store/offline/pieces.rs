@@ -141,16 +141,16 @@ impl<'a> QueuePieces<'a> {
         if let Some(gone) = self.queue.cursor.gone_from(self.next).next() {
             upto = upto.min(before(gone.first));
         }
-        let covers = |run: &&Draft| (run.first..=run.last()).contains(&self.next);
-        if let Some(run) = self.runs.iter().find(covers) {
+        let later = self.runs.partition_point(|run| run.first <= self.next);
+        let (begun, later) = self.runs.split_at_checked(later).unwrap_or_default();
+        if let Some(run) = begun.last().filter(|run| run.last() >= self.next) {
             let hints = run.hints.iter().cloned();
             let upto = (upto.0.saturating_add(1)).saturating_sub(run.first.0);
             let hints = hints.take(usize::try_from(upto).unwrap_or(usize::MAX));
             let hints = hints.collect();
             return Ok(Piece::Hints(self.take(run.first, hints)));
         }
-        let later = self.runs.iter().find(|run| run.first > self.next);
-        if let Some(run) = later {
+        if let Some(run) = later.first() {
             upto = upto.min(before(run.first));
         }
         self.rescue(upto)

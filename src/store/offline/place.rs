@@ -35,6 +35,8 @@ pub struct ClosedPlace {
     pub generation: PathBuf,
     /// Its name, where the directory has generations.
     pub name: Option<String>,
+    /// Whether `CURRENT` names it: no open came so far that anything was answered, if it does not.
+    pub is_named: bool,
     /// Whether the directory is a database that is the host's too, or one that was moved aside.
     pub is_bare: bool,
     /// Opens that died in a row.
@@ -81,6 +83,7 @@ impl ClosedPlace {
             dir: dir.to_owned(),
             generation,
             name,
+            is_named: is_bare || names.iter().any(|name| name == CURRENT),
             is_bare,
             opens_died: opening.map_or(0, |text| text.trim().parse().unwrap_or(1)),
             is_compacting: names.iter().any(|name| name == COMPACTION),

@@ -127,3 +127,88 @@ fn open(chunks: &Chunks, first: Sequence) -> Option<(Header, Vec<Draft>)> {
     let runs = split_runs(raw, &header).ok()?;
     Some((header, runs))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, sync::mpsc};
+
+    use crate::{
+        config::Config,
+        offline::{ClosedStore, Selection, verify},
+        store::{Hint, Reservation, Store},
+        types::{NodeId, ShardId},
+    };
+
+    const NODES: u64 = 50;
+    const ROUNDS: u64 = 8;
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let into = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => copy(&entry.path(), &into),
+                false => drop(fs::copy(entry.path(), into).unwrap()),
+            }
+        }
+    }
+
+    /// Groups of a hint for each of many nodes: none is in a block of its queue yet.
+    fn fill(store: &Store) {
+        for round in 0..ROUNDS {
+            let (tell, told) = mpsc::channel();
+            for node in 0..NODES {
+                let hint = Hint {
+                    shard: ShardId(round),
+                    format: 0,
+                    enqueued_unix_ms: 1_700_000_000_000,
+                    payload: format!("hint {round} of {node}").into(),
+                    origin: None,
+                    write: None,
+                    lifetime_ms: None,
+                };
+                let tell = tell.clone();
+                let done = Box::new(move |it| tell.send(it).unwrap());
+                store.append_within(Reservation::default(), NodeId(node), hint, done);
+            }
+            for _ in 0..NODES {
+                told.recv().unwrap().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn hints_that_are_in_wal_records_only_are_read_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (open, killed) = (dir.path().join("open"), dir.path().join("killed"));
+        let config = Config {
+            min_free_disk: 0,
+            ..Config::new(&open)
+        };
+        let store = Store::open(&config, Box::new(|_| {})).unwrap();
+        fill(&store);
+        copy(&open, &killed);
+        store.close().unwrap();
+        assert_eq!(verify(&killed, |_, _| {}).unwrap().findings, []);
+        let closed = ClosedStore::open(&killed).unwrap();
+        let in_wal: usize = closed
+            .wal
+            .runs
+            .values()
+            .flatten()
+            .map(|it| it.hints.len())
+            .sum();
+        assert!(in_wal > 0);
+        assert_eq!(closed.info().unwrap().pending.hints, NODES * ROUNDS);
+        for node in 0..NODES {
+            let hints = closed.hints(&Selection::of_node(NodeId(node)));
+            let payloads: Vec<_> = hints.map(|hint| hint.unwrap().payload).collect();
+            let expected = (0..ROUNDS).map(|round| format!("hint {round} of {node}"));
+            assert_eq!(
+                payloads,
+                expected.collect::<Vec<_>>(),
+                "{in_wal} in WAL records"
+            );
+        }
+    }
+}

@@ -17,7 +17,7 @@ use crate::{
     failure::{DAMAGED, Failure},
     output::Output,
     progress::Progress,
-    record::Record,
+    record::LineWriter,
 };
 
 /// Write the hints and dead letters of a store that nobody has open.
@@ -94,7 +94,7 @@ impl Export {
     ) -> Result<Vec<Finding>, Failure> {
         let progress = Progress::of_bytes("hints");
         let (mut done, total) = (0, store.info()?.pending.bytes);
-        let (mut hints, mut text) = (store.hints(selection), String::new());
+        let (mut hints, mut lines) = (store.hints(selection), LineWriter::default());
         for hint in hints.by_ref() {
             let hint = hint?;
             done += hint.payload.len() as u64;
@@ -102,9 +102,8 @@ impl Export {
             match &self.raw {
                 Some(raw) => write_raw(&raw.join("hints"), &hint)?,
                 None => {
-                    let record = Record::of_hint(&hint, text);
-                    write(output, &record)?;
-                    text = record.payload_base64;
+                    let written = lines.hint(output.writer(), &hint);
+                    written.map_err(Failure::output)?;
                 }
             }
         }
@@ -117,7 +116,7 @@ impl Export {
         selection: &Selection,
         output: &mut Output,
     ) -> Result<Vec<Finding>, Failure> {
-        let mut letters = store.letters(selection)?;
+        let (mut letters, mut lines) = (store.letters(selection)?, LineWriter::default());
         for letter in letters.by_ref() {
             let letter = letter?;
             if !letter.reads {
@@ -125,18 +124,14 @@ impl Export {
             }
             match &self.raw {
                 Some(raw) => write_raw(&raw.join("letters"), &letter.hint)?,
-                None => write(output, &Record::of_letter(&letter, String::new()))?,
+                None => {
+                    let written = lines.letter(output.writer(), &letter);
+                    written.map_err(Failure::output)?;
+                }
             }
         }
         Ok(letters.findings().to_vec())
     }
-}
-
-fn write(output: &mut Output, record: &Record) -> Result<(), Failure> {
-    let to = output.writer();
-    let written = serde_json::to_writer(&mut *to, record);
-    written.map_err(|error| Failure::output(error.into()))?;
-    to.write_all(b"\n").map_err(Failure::output)
 }
 
 fn write_raw(into: &Path, hint: &ClosedHint) -> Result<(), Failure> {

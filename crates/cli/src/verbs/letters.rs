@@ -92,7 +92,7 @@ impl List {
             match output.is_json() {
                 true => {
                     // The payload is for `show`.
-                    let record = Record::of_letter(&letter, String::new());
+                    let record = Record::of_letter(&letter);
                     let record = serde_json::to_value(record);
                     let mut record = record.map_err(|error| Failure::output(error.into()))?;
                     if let Some(record) = record.as_object_mut() {
@@ -128,7 +128,7 @@ impl Show {
         for letter in store.letters(&selection)? {
             let letter = letter?;
             if letter.hint.id == self.id {
-                output.json(&Record::of_letter(&letter, String::new()))?;
+                output.json(&Record::of_letter(&letter))?;
                 return Ok(ExitCode::SUCCESS);
             }
         }

@@ -34,7 +34,8 @@ impl Salvage {
         if !self.from.join("db").is_file() {
             let from = self.from.display();
             return Err(Failure::Usage(format!(
-                "{from} has no file db in it; name the folder of a generation, such as {from}/gen-000001"
+                "{from} has no file db in it; name the folder of a generation, such as \
+                 {from}/gen-000001"
             )));
         }
         hinted_handoff::salvage(&self.from, &self.into)?;

@@ -192,3 +192,14 @@ pub fn all_of(dir: &Path) -> Vec<(PathBuf, (i64, i64), Vec<u8>)> {
     found.sort();
     found
 }
+
+pub fn path(dir: &Path) -> &str {
+    dir.to_str().unwrap()
+}
+
+/// A directory for a store, and what holds it.
+pub fn place() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    (dir, store)
+}
