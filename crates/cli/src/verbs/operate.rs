@@ -200,7 +200,7 @@ impl Direct {
     }
 }
 
-/// Discard pending hints of a node that are old, or of one shard.
+/// Discard pending hints of a node that are old, or of one shard. Those that are being sent stay.
 #[derive(Debug, Args)]
 pub struct Discard {
     node: NodeId,
