@@ -98,6 +98,7 @@ pub mod internals;
 mod limits;
 mod links;
 mod millis;
+pub mod offline;
 mod payload;
 mod peeked;
 mod replay;
@@ -124,7 +125,7 @@ pub use payload::Json;
 pub use payload::{EncodeError, Expiring, Payload, PayloadError, Postcard};
 pub use peeked::PeekedPoints;
 pub use service::{
-    Accepted, DeadLetter, DeadLetterContent, HintsMeant, Redriven,
+    Accepted, DeadLetter, DeadLetterContent, HintsMeant, PendingHint, Redriven,
     handoff::{HintedHandoff, WeakHandoff},
 };
 pub use shard_writer::{Batch, BoxShardWriter, Pong, ShardWrite, ShardWriter, WriteError};

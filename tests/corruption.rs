@@ -21,6 +21,8 @@ mod common;
 mod crash;
 #[path = "corruption/damage.rs"]
 mod damage;
+#[path = "corruption/offline.rs"]
+mod offline;
 #[path = "corruption/report.rs"]
 mod report;
 #[path = "corruption/template.rs"]
@@ -61,8 +63,10 @@ fn main() -> ExitCode {
     println!("corruption: {cycles} cycles, HH_SEED={seed}");
     println!("the verdict passed {} controls", verdict::check_itself());
     let dir = tempfile::tempdir().unwrap();
+    let templates = template::all(dir.path()).unwrap();
+    offline::check_sound(&templates, dir.path());
     let run = Run {
-        templates: template::all(dir.path()).unwrap(),
+        templates,
         seed,
         dir: dir.path(),
         next: AtomicU64::new(0),
@@ -81,6 +85,10 @@ fn main() -> ExitCode {
     let counts = run.counts.into_inner().unwrap();
     for ((file, outcome), count) in &counts.by_file {
         println!("{count:>7}  {file}: {outcome:?}");
+    }
+    for ((outcome, is_sound), count) in &counts.by_verify {
+        let said = if *is_sound { "sound" } else { "damaged" };
+        println!("{count:>7}  {outcome:?}: verify said {said}");
     }
     let violations = run.violations.into_inner().unwrap();
     for violation in &violations {
@@ -103,7 +111,12 @@ fn main() -> ExitCode {
 struct Counts {
     by_outcome: BTreeMap<Outcome, u64>,
     by_file: BTreeMap<(String, Outcome), u64>,
+    /// Whether a look at it before found it sound.
+    by_verify: BTreeMap<(Outcome, bool), u64>,
 }
+
+/// Queue, first and last.
+type LostRange = (u64, u64, u64);
 
 struct Run<'a> {
     templates: Vec<Template>,
@@ -169,12 +182,33 @@ impl Run<'_> {
         let io = |error: io::Error| vec![error.to_string()];
         template.copy_to(dir).map_err(io)?;
         damage.apply(dir).map_err(io)?;
+        let checked = offline::verify(dir)?;
+        let (outcome, lost) = self.lives(template, damage, dir, log)?;
+        checked.hold_against(&outcome, &lost)?;
+        let said = (outcome.clone(), checked.is_sound());
+        *self
+            .counts
+            .lock()
+            .unwrap()
+            .by_verify
+            .entry(said)
+            .or_default() += 1;
+        Ok(outcome)
+    }
+
+    fn lives(
+        &self,
+        template: &Template,
+        damage: &Damage,
+        dir: &Path,
+        log: &Path,
+    ) -> Result<(Outcome, Vec<LostRange>), Vec<String>> {
         let first = live(Role::First, dir, log)?;
         if let [Fact::Refused { kind, .. }] = first.as_slice() {
             if kind == "Unopenable" {
                 start_empty(&template.content, dir, log)?;
             }
-            return verdict::judge(&template.content, &[first]);
+            return Ok((verdict::judge(&template.content, &[first])?, Vec::new()));
         }
         let lives = [first, live(Role::Rest, dir, log)?];
         // Rare, and worth a look: the store opened, and could not be read.
@@ -189,7 +223,12 @@ impl Run<'_> {
                 );
             }
         }
-        verdict::judge(&template.content, &lives)
+        let outcome = verdict::judge(&template.content, &lives)?;
+        let lost = lives.iter().flatten().filter_map(|fact| match fact {
+            Fact::Damage { queue, lost, .. } => lost.map(|(first, last)| (*queue, first, last)),
+            _ => None,
+        });
+        Ok((outcome, lost.collect()))
     }
 }
 

@@ -147,6 +147,16 @@ pub enum HandoffError {
         /// The dead letter.
         hint: HintId,
     },
+    /// The disk gave a hint that waits back damaged. When its turn comes it is skipped, and the loss
+    /// journal tells of it.
+    #[error(
+        "hint {hint} does not read; the disk damaged it: it is skipped when its turn comes, ask for those behind it"
+    )]
+    #[non_exhaustive]
+    DamagedHint {
+        /// The hint.
+        hint: HintId,
+    },
     /// A barrier was made by another store, or by this one before its identity was reset.
     #[error(
         "the barrier is one of store {barrier}, this is {store}; wait for it at the store that made it"

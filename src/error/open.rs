@@ -126,6 +126,9 @@ pub enum DirectoryProblem {
         /// One of the entries found.
         entry: String,
     },
+    /// It holds nothing where a store is to be looked into.
+    #[error("it holds no store: neither a generation directory nor a database")]
+    NoStore,
     /// It holds a store where an empty directory is needed.
     #[error("it holds a store already ({found}); name an empty directory")]
     Occupied {

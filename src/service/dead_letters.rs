@@ -221,7 +221,7 @@ impl<P: Payload> HintedHandoff<P> {
         self.discard(node, &ids).await
     }
 
-    fn check_id(&self, hint: HintId) -> Result<(), HandoffError> {
+    pub(super) fn check_id(&self, hint: HintId) -> Result<(), HandoffError> {
         let store = self.inner.store.id();
         match hint.store == store {
             true => Ok(()),

@@ -12,6 +12,7 @@ mod hinting;
 mod losses;
 mod nodes;
 mod open;
+mod peek;
 mod purge;
 mod settings;
 mod shutdown;
@@ -32,6 +33,7 @@ use bytes::Bytes;
 pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
 pub use discarding::HintsMeant;
 pub(crate) use fan_out::NoRoom;
+pub use peek::PendingHint;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot};
 
 use crate::{

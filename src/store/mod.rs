@@ -13,6 +13,7 @@ mod failpoints;
 mod format;
 mod home;
 mod maintain;
+mod offline;
 mod pipeline;
 mod read;
 mod recover;
@@ -50,6 +51,10 @@ pub use format::{
     reasons::{DeadCause, DeadReason, Fate, LossReason},
 };
 pub use home::host_database::{database_config, make_durable, open_database, repair_database};
+pub use offline::{
+    ClosedHint, ClosedHints, ClosedInfo, ClosedLetter, ClosedLetters, ClosedNode, ClosedStore,
+    Finding, Selection, Severity, Verified, verify,
+};
 #[cfg(feature = "internals")]
 pub use pipeline::done::AppendDone;
 pub use pipeline::{

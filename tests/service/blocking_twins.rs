@@ -126,6 +126,9 @@ fn twins() -> Vec<(&'static str, Call)> {
         ("dead_letters_blocking", |host| {
             drop(host.handoff.dead_letters_blocking(NODE, None, 1));
         }),
+        ("pending_hints_blocking", |host| {
+            drop(host.handoff.pending_hints_blocking(NODE, None, 1));
+        }),
         ("dead_letter_blocking", |host| {
             let _ = host.handoff.dead_letter_blocking(NODE, id(host));
         }),

@@ -21,6 +21,7 @@ mod many_sends;
 mod node_states;
 mod nodes;
 mod payload;
+mod pending_hints;
 mod points_writer;
 mod poison;
 mod replay;

@@ -83,6 +83,30 @@ impl Store {
         reader.peek(&self.shared, node, stretch, limits)
     }
 
+    /// What is pending behind a place, or from the oldest hint on: for those who only look. The
+    /// place is that of a hint of any time; with its queue gone it is where the node's queues begin.
+    pub fn peek_behind(
+        &self,
+        reader: &mut Reader,
+        node: NodeId,
+        behind: Option<(QueueId, Sequence)>,
+        limits: PeekLimits,
+    ) -> Result<Peek, HandoffError> {
+        let stretch = {
+            let registry = self.shared.registry.lock();
+            let queues = registry.nodes.get(&node);
+            let queues = queues.ok_or(HandoffError::UnknownNode { node })?;
+            let from = behind.and_then(|(queue, sequence)| {
+                let mut all = queues.queues.iter().map(|it| it.at);
+                let queue = all.find(|at| at.queue == queue)?;
+                let sequence = Sequence(sequence.0.saturating_add(1));
+                Some(Place { queue, sequence })
+            });
+            queues.stretch(from)
+        };
+        reader.peek(&self.shared, node, stretch, limits)
+    }
+
     /// Claims those hints that are pending and nobody else's, and keeps only them in the list:
     /// until they are released, delivered, dead-lettered or lost, no limit takes them. Returns
     /// how often the store was opened again before this claim; the next time forgets it.

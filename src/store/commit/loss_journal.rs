@@ -19,6 +19,8 @@
 //! sum of its node, and into sums by reason, in the same step that adds the newest. The ranges and
 //! the sums of nodes are bounded in the same way.
 
+pub mod records;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{

@@ -49,6 +49,16 @@ fn passes_checksum(bytes: &[u8]) -> bool {
     text.is_some_and(|(text, crc)| crc32fast::hash(text).to_le_bytes() == *crc)
 }
 
+/// What is wrong with that of a database, which sled does not open with it.
+pub fn problem(dir: &Path) -> Option<String> {
+    match fs::read(dir.join(CONF)) {
+        Ok(bytes) if passes_checksum(&bytes) => None,
+        Ok(_) => Some("conf, the engine's settings, does not pass its checksum".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("conf, the engine's settings: {error}")),
+    }
+}
+
 /// Whether nothing was ever stored in the directory: its log is not begun, and nothing tells of one
 /// that was.
 fn holds_nothing(dir: &Path) -> io::Result<bool> {

@@ -19,7 +19,7 @@
 //!          the checksum covers the body, then kind to page, inverted
 //! node     next | merging child | merging u8 | prefix length u8 | lo | hi |
 //!          leaf 0 or index 1 u8 | entries | keys | values
-//! link     set 0 u8 | key | value; others are of no use here
+//! link     set 0 u8 | key | value; removal 1 u8 | key; others are of no use here
 //!          byte strings after their length
 //! ```
 //! Keys in a node, and in a link to it, lack the prefix, which are the first bytes of the node's
@@ -37,21 +37,22 @@ use crate::{error::StorageError, store::bounds::SEGMENT_BYTES};
 
 pub const SEGMENT_HEADER_BYTES: usize = 20;
 /// sled begins no message closer to a segment's end than this.
-const MESSAGE_HEADER_MAX: usize = 32;
+pub(super) const MESSAGE_HEADER_MAX: usize = 32;
 
-const CAP: u8 = 2;
-const NODE: u8 = 8;
-const LINK: u8 = 10;
+pub(super) const CAP: u8 = 2;
+pub(super) const MANIFEST: u8 = 3;
+pub(super) const NODE: u8 = 8;
+pub(super) const LINK: u8 = 10;
 const KINDS: std::ops::RangeInclusive<u8> = 1..=11;
 
 /// A message whose checksum is right.
 pub struct Message<'a> {
     pub at: usize,
     pub end: usize,
-    kind: u8,
-    segment: u64,
-    page: u64,
-    body: &'a [u8],
+    pub(super) kind: u8,
+    pub(super) segment: u64,
+    pub(super) page: u64,
+    pub(super) body: &'a [u8],
 }
 
 /// A segment's place in the file and its number in the order of writing.
@@ -75,12 +76,25 @@ pub fn scan(
     let mut buffer = Vec::new();
     // A link comes after the node that it belongs to, so segments are gone through in the order of
     // their numbers.
+    let order = in_order(&file).map_err(unread)?;
+    let mut prefixes = Prefixes::new();
+    for (number, offset) in order {
+        read_segment(&file, offset, &mut buffer).map_err(unread)?;
+        scan_segment(&buffer, number, &mut prefixes, &mut each)?;
+    }
+    Ok(())
+}
+
+/// Number and offset of every segment with anything in it, in the order of writing. One whose
+/// header is damaged has the number of what stands in it.
+pub(super) fn in_order(file: &File) -> io::Result<BTreeSet<(u64, u64)>> {
     let mut order = BTreeSet::new();
-    for segment in segments(&file).map_err(unread)? {
+    let mut buffer = Vec::new();
+    for segment in segments(file)? {
         let number = match segment.number {
             Some(number) => Some(number),
             None => {
-                read_segment(&file, segment.offset, &mut buffer).map_err(unread)?;
+                read_segment(file, segment.offset, &mut buffer)?;
                 // What an earlier use left has a lower number.
                 messages(&buffer, None).map(|found| found.segment).max()
             }
@@ -89,12 +103,7 @@ pub fn scan(
             order.insert((number, segment.offset));
         }
     }
-    let mut prefixes = Prefixes::new();
-    for (number, offset) in order {
-        read_segment(&file, offset, &mut buffer).map_err(unread)?;
-        scan_segment(&buffer, number, &mut prefixes, &mut each)?;
-    }
-    Ok(())
+    Ok(order)
 }
 
 /// By page, the bytes that its keys lack.
@@ -192,8 +201,8 @@ pub fn messages(segment: &[u8], number: Option<u64>) -> impl Iterator<Item = Mes
     let mut capped = false;
     std::iter::from_fn(move || {
         while !capped {
-            let rest = segment.get(at..)?;
-            if rest.len() < MESSAGE_HEADER_MAX {
+            // The file may end with a message that is shorter than that.
+            if at + MESSAGE_HEADER_MAX > SEGMENT_BYTES {
                 return None;
             }
             if let Some(message) = message_at(segment, at, number) {
@@ -245,14 +254,14 @@ pub fn message_at(segment: &[u8], at: usize, number: Option<u64>) -> Option<Mess
 }
 
 /// A leaf: the prefix that its keys lack, and its entries.
-struct TreeNode<'a> {
-    prefix: &'a [u8],
-    entries: Vec<(&'a [u8], &'a [u8])>,
+pub(super) struct TreeNode<'a> {
+    pub(super) prefix: &'a [u8],
+    pub(super) entries: Vec<(&'a [u8], &'a [u8])>,
 }
 
 impl<'a> TreeNode<'a> {
     /// `None` for an index, which holds no values, and for what is no node.
-    fn parse(mut body: &'a [u8]) -> Option<TreeNode<'a>> {
+    pub(super) fn parse(mut body: &'a [u8]) -> Option<TreeNode<'a>> {
         let _next = take_number(&mut body)?;
         let _merging_child = take_number(&mut body)?;
         let (&[_merging, prefix_bytes], rest) = body.split_first_chunk::<2>()?;
@@ -281,12 +290,19 @@ impl<'a> TreeNode<'a> {
 }
 
 /// Key and value of a link that sets one.
-fn set(mut body: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (0, rest) = body.split_first().map(|(kind, rest)| (*kind, rest))? else {
+pub(super) fn set(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (0, mut body) = body.split_first().map(|(kind, rest)| (*kind, rest))? else {
         return None;
     };
-    body = rest;
     Some((take_bytes(&mut body)?, take_bytes(&mut body)?))
+}
+
+/// The key of a link that removes one.
+pub(super) fn removed(body: &[u8]) -> Option<&[u8]> {
+    let (1, mut body) = body.split_first().map(|(kind, rest)| (*kind, rest))? else {
+        return None;
+    };
+    take_bytes(&mut body)
 }
 
 /// A message with the right checksum, which no fuzzer finds by itself. Of numbers only small ones

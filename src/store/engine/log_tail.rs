@@ -132,7 +132,7 @@ impl Kept {
 
 /// Where sled begins to read a log: up to there a snapshot beside it tells, without which, or with
 /// one that does not read, it opens nothing.
-fn snapshot_lsn(log: &Path) -> io::Result<u64> {
+pub(super) fn snapshot_lsn(log: &Path) -> io::Result<u64> {
     let Some(dir) = log.parent() else {
         return Ok(0);
     };

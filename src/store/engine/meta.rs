@@ -21,7 +21,7 @@ use crate::{
 pub const SCHEMA: &str = "schema";
 pub const STORE: &str = "store";
 const NEXT_QUEUE: &str = "next_queue";
-const PAUSED: &str = "paused";
+pub const PAUSED: &str = "paused";
 const CLOCK: &str = "clock";
 const MEMBERS: &str = "members";
 const LIFETIMES: &str = "lifetimes";

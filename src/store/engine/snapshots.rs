@@ -24,6 +24,19 @@ pub fn remove_torn(dir: &Path) -> Result<(), OpenError> {
     remove(dir, is_torn, "a torn snapshot left by an unclean stop").map(drop)
 }
 
+/// What is wrong with the newest of a database. The log tells all that it does.
+pub fn problem(dir: &Path) -> Option<String> {
+    let names = fs::read_dir(dir).ok()?.flatten().map(|it| it.file_name());
+    let names = names.filter_map(|name| name.into_string().ok());
+    let whole = names.filter(|name| name.starts_with("snap.") && !name.contains(".generating"));
+    let newest = whole.max()?;
+    let bytes = fs::read(dir.join(&newest)).ok()?;
+    let (rest, crc) = bytes.split_last_chunk::<4>().unwrap_or((&[], &[0; 4]));
+    let (body, _length) = rest.split_last_chunk::<8>().unwrap_or((&[], &[0; 8]));
+    let is_whole = !body.is_empty() && crc32fast::hash(body).to_le_bytes() == *crc;
+    (!is_whole).then(|| format!("{newest}, the engine's snapshot, does not pass its checksum"))
+}
+
 /// Opens by `open`, and once more without a snapshot if sled cannot open what it finds. Says
 /// whether one was removed.
 ///

@@ -43,7 +43,7 @@ use crate::{
     },
 };
 
-const MARKER: &str = "hh-UNSYNCED";
+pub const MARKER: &str = "hh-UNSYNCED";
 const NEW: &str = "db.new";
 /// Copied between two fsyncs: so much memory it takes, and so soon it is seen that a disk fails
 /// still.

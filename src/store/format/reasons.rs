@@ -31,8 +31,8 @@ pub enum LossReason {
 }
 
 impl LossReason {
-    /// All of them, in their order.
-    pub(crate) const ALL: [LossReason; 8] = [
+    /// All of them, in their order. More may come.
+    pub const ALL: &'static [LossReason] = &[
         LossReason::Damaged,
         LossReason::Obsolete,
         LossReason::Expired,

@@ -128,7 +128,7 @@ impl Counters {
 
     /// By reason, but for those that took nothing.
     fn lost(&self) -> BTreeMap<LossReason, Amount> {
-        let counts = LossReason::ALL.into_iter().zip(&self.lost);
+        let counts = LossReason::ALL.iter().copied().zip(&self.lost);
         let amounts = counts.map(|(reason, count)| {
             let amount = Amount {
                 hints: count.hints.load(Relaxed),

@@ -1,0 +1,128 @@
+//! Settings that change while the host runs, and what is done to a node's writes and hints by hand.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use hinted_handoff::{Amount, Config, HintsMeant, NodeId, Payload, ShardId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::nodes::{Done, Nothing};
+use crate::{
+    extract::{Path, Said},
+    problem::{Kind, Problem},
+    state::Admin,
+};
+
+/// A long queue is read through.
+const DISCARD_TIME: Duration = Duration::from_secs(300);
+
+/// The settings in effect, as they are in a file.
+pub async fn shown<P: Payload>(State(admin): State<Admin<P>>) -> Result<Json<Config>, Problem> {
+    let config = admin.handoff()?.config();
+    Ok(Json(Config::clone(&config)))
+}
+
+/// Settings by their names, in the form that a file has them in.
+pub async fn change<P: Payload>(
+    State(admin): State<Admin<P>>,
+    Said(changes): Said<Map<String, Value>>,
+) -> Result<Json<Config>, Problem> {
+    let handoff = admin.handoff()?;
+    // Those that are not named stay, also if somebody else changes them meanwhile.
+    let mut refused = None;
+    let changed = handoff.reconfigure(|config| match merged(config, changes) {
+        Ok(merged) => *config = merged,
+        Err(problem) => refused = Some(problem),
+    });
+    admin.call(changed).await?;
+    match refused {
+        Some(problem) => Err(problem),
+        None => Ok(Json(Config::clone(&handoff.config()))),
+    }
+}
+
+fn merged(config: &Config, changes: Map<String, Value>) -> Result<Config, Problem> {
+    let invalid = |error: serde_json::Error| Problem::invalid(error.to_string());
+    let mut all = serde_json::to_value(config).map_err(invalid)?;
+    if let Some(all) = all.as_object_mut() {
+        all.extend(changes);
+    }
+    serde_json::from_value(all).map_err(invalid)
+}
+
+/// What is done to a node by hand, and taken back.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ByHand {
+    StopHinting,
+    StartHinting,
+    HoldDirect,
+    ReleaseDirect,
+}
+
+pub async fn by_hand<P: Payload>(
+    State(admin): State<Admin<P>>,
+    Path((node, what)): Path<(NodeId, ByHand)>,
+    Said(Nothing {}): Said<Nothing>,
+) -> Result<Json<Done>, Problem> {
+    let handoff = admin.handoff()?;
+    match what {
+        ByHand::StopHinting => handoff.stop_hinting(node),
+        ByHand::StartHinting => handoff.start_hinting(node),
+        ByHand::HoldDirect => handoff.hold_direct(node),
+        ByHand::ReleaseDirect => handoff.release_direct(node),
+    }
+    Ok(Json(Done {}))
+}
+
+/// The same for all nodes.
+pub async fn by_hand_of_all<P: Payload>(
+    State(admin): State<Admin<P>>,
+    Path(what): Path<ByHand>,
+    Said(Nothing {}): Said<Nothing>,
+) -> Result<Json<Done>, Problem> {
+    let handoff = admin.handoff()?;
+    match what {
+        ByHand::StopHinting => handoff.stop_hinting_all(),
+        ByHand::StartHinting => handoff.start_hinting_all(),
+        ByHand::HoldDirect | ByHand::ReleaseDirect => {
+            let detail = "direct writes are held of one node at a time; name it";
+            return Err(Problem::new(Kind::NoSuchPath, detail));
+        }
+    }
+    Ok(Json(Done {}))
+}
+
+/// Which pending hints are to be discarded.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichHints {
+    older_than_ms: Option<u64>,
+    shard: Option<ShardId>,
+}
+
+/// What was discarded.
+#[derive(Serialize)]
+pub struct Discarded {
+    discarded: Amount,
+}
+
+pub async fn discard<P: Payload>(
+    State(admin): State<Admin<P>>,
+    Path(node): Path<NodeId>,
+    Said(which): Said<WhichHints>,
+) -> Result<Json<Discarded>, Problem> {
+    let handoff = admin.handoff()?;
+    let mut meant = HintsMeant::default();
+    meant.older_than = which.older_than_ms.map(Duration::from_millis);
+    meant.shard = which.shard;
+    if meant == HintsMeant::default() {
+        return Err(Problem::invalid(
+            "say which: older_than_ms, shard, or both; to discard all, remove the node",
+        ));
+    }
+    let discarding = handoff.discard_hints(node, meant);
+    let discarded = admin.wait(DISCARD_TIME, discarding).await?;
+    Ok(Json(Discarded { discarded }))
+}

@@ -1,0 +1,268 @@
+//! What can be done on the page: asked first, then done.
+
+use axum::{
+    Form,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Redirect, Response},
+};
+use hinted_handoff::{HintId, NodeId, NodeStats, Pause, Payload};
+use maud::{Markup, html};
+use serde::{Deserialize, Serialize};
+
+use super::{frame::Frame, words};
+use crate::{
+    extract::Query,
+    guard::{is_own_form, may_write, same_token},
+    problem::{Kind, Problem},
+    settings::Settings,
+    state::Admin,
+};
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Act {
+    Pause,
+    Resume,
+    Redrive,
+    Discard,
+}
+
+impl Act {
+    pub fn name(self) -> &'static str {
+        match self {
+            Act::Pause => "pause",
+            Act::Resume => "resume",
+            Act::Redrive => "redrive",
+            Act::Discard => "discard",
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Act::Pause => "Pause",
+            Act::Resume => "Resume",
+            Act::Redrive => "Send on",
+            Act::Discard => "Discard",
+        }
+    }
+
+    /// What it is done to.
+    fn object(self, settings: &Settings, node: Option<NodeId>, hint: Option<HintId>) -> String {
+        let node = node.map(|node| words::node(settings, node));
+        match (self, node, hint) {
+            (Act::Pause | Act::Resume, Some(node), _) => format!("node {node}"),
+            (Act::Pause | Act::Resume, None, _) => "all nodes".to_owned(),
+            (_, Some(node), None) => format!("all dead letters of node {node}"),
+            (_, Some(node), Some(hint)) => format!("dead letter {hint} of node {node}"),
+            (_, None, _) => "nothing".to_owned(),
+        }
+    }
+}
+
+/// What is to be done, to what.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Asked {
+    #[serde(rename = "do")]
+    act: Act,
+    node: Option<NodeId>,
+    hint: Option<HintId>,
+}
+
+/// A button that leads to the question.
+pub fn button(base: &str, act: Act, node: Option<NodeId>, hint: Option<HintId>) -> Markup {
+    let id = match (node, hint) {
+        (_, Some(hint)) => format!("{}-{}-{}", act.name(), hint.queue, hint.sequence),
+        (Some(node), None) => format!("{}-{node}", act.name()),
+        (None, None) => format!("{}-all", act.name()),
+    };
+    let class = if act == Act::Discard { "danger" } else { "" };
+    let all = node.is_none() || (hint.is_none() && matches!(act, Act::Redrive | Act::Discard));
+    html! {
+        form.inline method="get" action={ (base) "/confirm" } {
+            input type="hidden" name="do" value=(act.name());
+            @if let Some(node) = node { input type="hidden" name="node" value=(node); }
+            @if let Some(hint) = hint { input type="hidden" name="hint" value=(hint); }
+            button id=(id) class=(class) { (act.verb()) @if all { " all" } }
+        }
+    }
+}
+
+/// Asks whether it is to be done, and says what it would do.
+pub async fn confirm<P: Payload>(
+    frame: Frame,
+    State(admin): State<Admin<P>>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    let settings = admin.settings();
+    if let Err(problem) = may_write(settings) {
+        return frame.problem(settings, &problem);
+    }
+    let nodes = admin
+        .handoff()
+        .map(|it| it.stats().nodes)
+        .unwrap_or_default();
+    let node = nodes.iter().find(|it| Some(it.node) == asked.node);
+    let object = asked.act.object(settings, asked.node, asked.hint);
+    let verb = asked.act.verb();
+    let class = if asked.act == Act::Discard {
+        "main danger"
+    } else {
+        "main"
+    };
+    let body = html! {
+        (frame.top(settings, html! {}))
+        main #main {
+            section.card {
+                h2 #question { (verb) " " (object) "?" }
+                p { (effect(asked.act, node, asked.hint.is_some())) }
+                form method="post" action={ (frame.base) "/do" } {
+                    input type="hidden" name="token" value=(admin.token());
+                    input type="hidden" name="do" value=(asked.act.name());
+                    @if let Some(node) = asked.node { input type="hidden" name="node" value=(node); }
+                    @if let Some(hint) = asked.hint { input type="hidden" name="hint" value=(hint); }
+                    @if asked.act == Act::Pause {
+                        fieldset {
+                            label { input type="radio" name="pause" value="until_restart" checked; " until the next restart, or until it is resumed" }
+                            label { input type="radio" name="pause" value="lasting"; " over restarts, until it is resumed" }
+                        }
+                    }
+                    div.choices {
+                        button #yes class=(class) { (verb) " " (object) }
+                        a #no href={ (frame.base) "/" } { "Leave it as it is" }
+                    }
+                }
+            }
+        }
+    };
+    frame.still(settings, &format!("{verb} {object}?"), &body)
+}
+
+fn effect(act: Act, node: Option<&NodeStats>, is_one: bool) -> String {
+    let letters = match (node, is_one) {
+        (_, true) => "It".to_owned(),
+        (Some(node), false) => {
+            let letters = words::counted(node.dead_letters.hints, "dead letter", "dead letters");
+            format!("{letters} ({})", words::bytes(node.dead_letters.bytes))
+        }
+        (None, false) => "What there is".to_owned(),
+    };
+    match act {
+        Act::Pause => {
+            "Hints are accepted and wait. A send that is under way may still finish.".into()
+        }
+        Act::Resume => "Hints that wait are sent again.".into(),
+        Act::Redrive => format!("{letters}: sent again, behind all that waits for the node now."),
+        Act::Discard => format!(
+            "{letters}: gone for good, with an entry in the loss journal. This cannot be undone."
+        ),
+    }
+}
+
+/// A form that was sent.
+#[derive(Debug, Deserialize)]
+pub struct Sent {
+    token: String,
+    // Not a flattened `Asked`: numbers in a form are texts, which serde forgets there.
+    #[serde(rename = "do")]
+    act: Act,
+    node: Option<NodeId>,
+    hint: Option<HintId>,
+    pause: Option<Pause>,
+}
+
+/// Does it, and leads back.
+pub async fn act<P: Payload>(
+    frame: Frame,
+    State(admin): State<Admin<P>>,
+    headers: HeaderMap,
+    sent: Result<Form<Sent>, axum::extract::rejection::FormRejection>,
+) -> Response {
+    match acted(&admin, &headers, sent).await {
+        Ok(asked) => {
+            let page = match (asked.act, asked.node) {
+                (Act::Redrive | Act::Discard, Some(node)) => format!("/nodes/{node}"),
+                _ => "/".to_owned(),
+            };
+            let node = asked
+                .node
+                .map(|it| format!("&node={it}"))
+                .unwrap_or_default();
+            let to = format!("{}{page}?done={}{node}", frame.base, asked.act.name());
+            Redirect::to(&to).into_response()
+        }
+        Err(problem) => frame.problem(admin.settings(), &problem),
+    }
+}
+
+async fn acted<P: Payload>(
+    admin: &Admin<P>,
+    headers: &HeaderMap,
+    sent: Result<Form<Sent>, axum::extract::rejection::FormRejection>,
+) -> Result<Asked, Problem> {
+    if !is_own_form(headers) {
+        let detail = "another site sent this form; nothing was changed";
+        return Err(Problem::new(Kind::Forgeable, detail));
+    }
+    let Form(sent) = sent.map_err(|error| Problem::invalid(error.body_text()))?;
+    if !same_token(&sent.token, admin.token()) {
+        let detail = "the form is of a server that was restarted since, or was not made here; go back, and send it again";
+        return Err(Problem::new(Kind::Forgeable, detail));
+    }
+    may_write(admin.settings())?;
+    let handoff = admin.handoff()?;
+    let pause = sent.pause.unwrap_or(Pause::UntilRestart);
+    let asked = Asked {
+        act: sent.act,
+        node: sent.node,
+        hint: sent.hint,
+    };
+    match (asked.act, asked.node, asked.hint) {
+        (Act::Pause, Some(node), _) => admin.call(handoff.pause(node, pause)).await?,
+        (Act::Pause, None, _) => admin.call(handoff.pause_all(pause)).await?,
+        (Act::Resume, Some(node), _) => admin.call(handoff.resume(node)).await?,
+        (Act::Resume, None, _) => admin.call(handoff.resume_all()).await?,
+        (Act::Redrive, Some(node), Some(hint)) => {
+            admin.call(handoff.redrive(node, hint)).await.map(drop)?;
+        }
+        (Act::Redrive, Some(node), None) => {
+            admin.call(handoff.redrive_all(node)).await.map(drop)?;
+        }
+        (Act::Discard, Some(node), Some(hint)) => {
+            admin.call(handoff.discard(node, &[hint])).await.map(drop)?;
+        }
+        (Act::Discard, Some(node), None) => {
+            admin.call(handoff.discard_all(node)).await.map(drop)?;
+        }
+        (Act::Redrive | Act::Discard, None, _) => {
+            return Err(Problem::invalid("say of which node"));
+        }
+    }
+    Ok(asked)
+}
+
+/// What was done just now, as the page that follows says it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Done {
+    done: Option<Act>,
+    node: Option<NodeId>,
+}
+
+impl Done {
+    pub fn notice(self, settings: &Settings) -> Markup {
+        let of = self.node.map_or_else(
+            || "all nodes".to_owned(),
+            |node| format!("node {}", words::node(settings, node)),
+        );
+        let text = self.done.map(|done| match done {
+            Act::Pause => format!("Replay of {of} is paused."),
+            Act::Resume => format!("The pause of {of} has ended."),
+            Act::Redrive => format!("Dead letters of {of} were sent on."),
+            Act::Discard => format!("Dead letters of {of} were discarded."),
+        });
+        html! {
+            @if let Some(text) = text { p.card.banner.good #done role="status" { (text) } }
+        }
+    }
+}

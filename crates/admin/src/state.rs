@@ -1,0 +1,181 @@
+//! What all requests share.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use hinted_handoff::{HandoffError, HintedHandoff, Losses, Payload, WeakHandoff};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    page::random,
+    problem::{Kind, Problem},
+    settings::Settings,
+    watch::{Watch, unix_ms},
+};
+
+/// How long a call of the library may take that waits for nothing but the store.
+const CALL_TIME: Duration = Duration::from_secs(30);
+/// The longest wait that a request may ask for.
+pub const WAIT_MAX: Duration = Duration::from_secs(300);
+/// Losses that the page shows, and how long they are shown before the journal is asked again.
+const LOSSES: u64 = 10;
+const LOSSES_AFTER: Duration = Duration::from_secs(30);
+/// Listeners for events at a time.
+const STREAMS: usize = 16;
+
+/// The last entries of the loss journal.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    pub losses: Arc<Losses>,
+    /// When it was asked, in milliseconds since 1970.
+    pub asked_unix_ms: u64,
+}
+
+/// A handoff that is shown, and how. It does not keep that alive.
+pub struct Admin<P: Payload>(Arc<Shared<P>>);
+
+struct Shared<P: Payload> {
+    handoff: WeakHandoff<P>,
+    settings: Arc<Settings>,
+    watch: Watch,
+    streams: Arc<Semaphore>,
+    /// What forms of the page are told by.
+    token: String,
+    /// What the page shows of the loss journal, and since when. Guarded for a copy.
+    losses: Mutex<Option<(Instant, Journal)>>,
+    /// Cancelled when whoever serves the router stops.
+    stop: CancellationToken,
+}
+
+impl<P: Payload> Clone for Admin<P> {
+    fn clone(&self) -> Self {
+        Admin(Arc::clone(&self.0))
+    }
+}
+
+impl<P: Payload> Admin<P> {
+    pub fn new(
+        handoff: &HintedHandoff<P>,
+        settings: Arc<Settings>,
+        watch: Watch,
+        stop: CancellationToken,
+    ) -> Self {
+        Admin(Arc::new(Shared {
+            handoff: handoff.downgrade(),
+            settings,
+            watch,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            token: random(),
+            losses: Mutex::default(),
+            stop,
+        }))
+    }
+
+    /// The handoff, for as long as a request needs it.
+    pub fn handoff(&self) -> Result<HintedHandoff<P>, Problem> {
+        let handoff = self.0.handoff.upgrade();
+        handoff.ok_or_else(|| HandoffError::ShutDown.into())
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub fn watch(&self) -> &Watch {
+        &self.0.watch
+    }
+
+    pub fn streams(&self) -> &Arc<Semaphore> {
+        &self.0.streams
+    }
+
+    pub fn token(&self) -> &str {
+        &self.0.token
+    }
+
+    /// The last losses, and the sums of all. A look at the journal closes entries that grow, so it
+    /// is asked only if anything was lost since, and not each time that a page refreshes itself.
+    pub async fn losses(&self) -> Result<Journal, Problem> {
+        let known = self.0.losses.lock().clone();
+        if let Some((at, journal)) = known
+            && (at.elapsed() < LOSSES_AFTER || !self.0.watch.take_any_lost())
+        {
+            return Ok(journal);
+        }
+        let asked = self.ask_journal().await;
+        match &asked {
+            Ok(journal) => *self.0.losses.lock() = Some((Instant::now(), journal.clone())),
+            // To be asked again.
+            Err(_) => self.0.watch.note_lost(),
+        }
+        asked
+    }
+
+    async fn ask_journal(&self) -> Result<Journal, Problem> {
+        let handoff = self.handoff()?;
+        let sums = self.call(handoff.losses(u64::MAX)).await?;
+        let since = sums.next.saturating_sub(LOSSES);
+        Ok(Journal {
+            losses: Arc::new(self.call(handoff.losses(since)).await?),
+            asked_unix_ms: unix_ms(),
+        })
+    }
+
+    pub fn stop(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    /// A call of the library, for no longer than it should take.
+    pub async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, HandoffError>>,
+    ) -> Result<T, Problem> {
+        self.within(CALL_TIME, call).await
+    }
+
+    /// A call that waits for so long by itself.
+    pub async fn wait<T>(
+        &self,
+        wait: Duration,
+        call: impl Future<Output = Result<T, HandoffError>>,
+    ) -> Result<T, Problem> {
+        self.within(wait.saturating_add(CALL_TIME), call).await
+    }
+
+    async fn within<T>(
+        &self,
+        time: Duration,
+        call: impl Future<Output = Result<T, HandoffError>>,
+    ) -> Result<T, Problem> {
+        tokio::select! {
+            biased;
+            done = timeout(time, call) => match done {
+                Ok(done) => Ok(done?),
+                Err(_) => Err(Problem::new(Kind::TimedOut, format!(
+                    "no answer within {} s; what was asked for may still come into effect", time.as_secs(),
+                ))),
+            },
+            () = self.0.stop.cancelled() => Err(Problem::new(
+                Kind::ShutDown,
+                "this interface is being stopped; what was asked for may still come into effect",
+            )),
+        }
+    }
+}
+
+/// A wait as a request asks for it.
+pub fn wait_of(timeout_ms: Option<u64>) -> Result<Duration, Problem> {
+    let wait = Duration::from_millis(timeout_ms.unwrap_or(0));
+    match wait <= WAIT_MAX {
+        true => Ok(wait),
+        false => Err(Problem::invalid(format!(
+            "timeout_ms = {}: give 0 to {}, and ask again",
+            wait.as_millis(),
+            WAIT_MAX.as_millis()
+        ))),
+    }
+}

@@ -1,0 +1,13 @@
+//! The interface for operators, asked over its router, over its sockets, and by a browser.
+
+mod api;
+mod browser;
+mod common;
+mod events;
+mod metrics;
+mod ops;
+mod page;
+mod security;
+mod serving;
+mod settings;
+mod webdriver;

@@ -1,0 +1,169 @@
+//! The page without a browser: what it says, what it lets through, and what it does not.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, header},
+};
+use hinted_handoff::Pause;
+use hinted_handoff_admin::Settings;
+
+use crate::common::*;
+
+async fn send_form(router: &Router, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut request = Request::post("/do")
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(router, request.body(Body::from(body.to_owned())).unwrap()).await
+}
+
+async fn token(router: &Router) -> String {
+    let page = get(router, "/confirm?do=pause&node=2").await;
+    let (_, rest) = page.text().split_once("name=\"token\" value=\"").unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_cause_comes_first_and_whole_and_as_text() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a"]).await;
+    host.with_letter("poison").await;
+    host.until(|it| {
+        it.nodes
+            .iter()
+            .any(|it| it.node == AWAY && it.last_error.is_some())
+    })
+    .await;
+    let router = host.router(Settings {
+        title: Some("<script>alert(1)</script>".to_owned()),
+        node_names: Some(Arc::new(|_| Some("<img src=x>".to_owned()))),
+        ..Settings::default()
+    });
+    let page = get(&router, "/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    let text = page.text();
+    assert!(text.find(WHY).unwrap() < text.find("The last hour").unwrap());
+    assert!(!text.contains("<script>alert") && !text.contains("<img"));
+    assert!(!text.contains("<button"), "read-only has no buttons");
+    assert!(
+        !text.contains("http://")
+            || text.matches("http://").count() == text.matches("http://www.w3.org").count()
+    );
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"));
+    let node = get(&router, "/nodes/2?hints=true").await;
+    assert!(node.text().contains("<pre>a</pre>"), "{}", node.text());
+    host.handoff.shutdown().await.unwrap();
+    let page = get(&router, "/").await;
+    assert!(page.text().contains("Shut down"));
+}
+
+#[tokio::test]
+async fn the_page_is_sorted_by_links_and_mounted_anywhere() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a", "b"]).await;
+    host.handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    host.hint(WELL, &["a"]).await;
+    let mounted = Router::new().nest("/x/handoff", host.router(Settings::default()));
+    let order = |page: &Answer| {
+        let text = page.text().to_owned();
+        text.find("id=\"node-2\"").unwrap() < text.find("id=\"node-3\"").unwrap()
+    };
+    let page = get(&mounted, "/x/handoff?sort=pending").await;
+    assert!(order(&page));
+    assert!(page.text().contains("href=\"/x/handoff/nodes/2\""));
+    assert!(!page.text().contains("href=\"/nodes"));
+    assert!(!order(
+        &get(&mounted, "/x/handoff?sort=pending&reverse=true").await
+    ));
+    assert!(order(&get(&mounted, "/x/handoff?sort=node").await));
+    assert!(
+        get(&mounted, "/x/handoff?sort=colour")
+            .await
+            .status
+            .is_client_error()
+    );
+    assert_eq!(
+        get(&mounted, "/x/handoff/nodes/2").await.status,
+        StatusCode::OK
+    );
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a"]).await;
+    let router = host.writable();
+    let token = token(&router).await;
+    let form = format!("token={token}&do=pause&node=2&pause=lasting");
+    for foreign in [
+        [("origin", "http://evil.example")],
+        [("origin", "null")],
+        [("sec-fetch-site", "cross-site")],
+        [("sec-fetch-site", "same-site")],
+    ] {
+        let refused = send_form(&router, &foreign, &form).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{foreign:?}");
+    }
+    for wrong in [
+        "do=pause&node=2",
+        "token=&do=pause&node=2",
+        "token=0123&do=pause&node=2",
+    ] {
+        let refused = send_form(&router, &[], wrong).await;
+        assert!(refused.status.is_client_error(), "{wrong}: {refused:?}");
+    }
+    assert_eq!(host.handoff.stats().nodes[0].paused, None);
+    let own = [
+        ("origin", "http://localhost"),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    let done = send_form(&router, &own, &form).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+    assert_eq!(done.headers["location"], "/?done=pause&node=2");
+    assert_eq!(host.handoff.stats().nodes[0].paused, Some(Pause::Lasting));
+
+    // The token of a server that may not change anything.
+    let read_only = host.router(Settings::default());
+    assert_eq!(
+        get(&read_only, "/confirm?do=resume&node=2").await.status,
+        StatusCode::FORBIDDEN
+    );
+    let refused = send_form(&read_only, &own, &form).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    host.hint(BY_HAND, &["a"]).await;
+    let refused = send_form(&router, &own, &format!("token={token}&do=pause&node=9")).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.text().contains("manual_nodes"));
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn losses_of_a_node_are_told_together() {
+    let host = Host::start().await;
+    let router = host.writable();
+    for text in ["poison 1", "poison 2", "poison 3"] {
+        host.with_letter(text).await;
+    }
+    host.until(|it| it.nodes[0].dead_letters.hints == 3).await;
+    for letter in host.handoff.dead_letters(STRICT, None, 3).await.unwrap() {
+        host.handoff.discard(STRICT, &[letter.id]).await.unwrap();
+    }
+    for _ in 0..2_000 {
+        let page = get(&router, "/").await;
+        if page.text().contains("3 hints (24 B) for node 4 lost") {
+            assert_eq!(page.text().matches("for node 4 lost").count(), 1);
+            assert!(page.text().contains("discarded"));
+            host.handoff.shutdown().await.unwrap();
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("{}", get(&router, "/").await.text());
+}

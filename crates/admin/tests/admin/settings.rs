@@ -1,0 +1,83 @@
+//! Settings that change over the interface, and what is done to a node by hand.
+
+use axum::http::StatusCode;
+use hinted_handoff::{Gate, NodeStats};
+use hinted_handoff_admin::Settings;
+use serde_json::json;
+
+use crate::common::{AWAY, Host, SHARD, get, post};
+
+fn of_node(host: &Host) -> NodeStats {
+    let nodes = host.handoff.stats().nodes;
+    nodes.into_iter().find(|it| it.node == AWAY).unwrap()
+}
+
+fn writable() -> Settings {
+    Settings {
+        read_only: false,
+        ..Settings::default()
+    }
+}
+
+#[tokio::test]
+async fn settings_are_shown_and_changed_by_their_names() {
+    let host = Host::start().await;
+    let router = host.router(writable());
+    let changes = json!({ "retry_rate_limit": "1MiB", "max_age": "2h" });
+    let changed = post(&router, "/v1/config", changes.clone()).await;
+    assert_eq!(changed.status, StatusCode::OK, "{}", changed.text());
+    let shown = get(&router, "/v1/config").await.json();
+    assert_eq!(shown["max_age"], "2h");
+    assert_eq!(host.handoff.config().retry_rate_limit, 1024 * 1024);
+
+    for (changes, names) in [
+        (json!({ "max_in_flight": 0 }), "max_in_flight"),
+        (json!({ "dir": "/elsewhere" }), "dir"),
+        (json!({ "no_such_setting": 1 }), "no_such_setting"),
+    ] {
+        let refused = post(&router, "/v1/config", changes.clone()).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{changes}");
+        assert!(refused.text().contains(names), "{}", refused.text());
+    }
+    let read_only = host.router(Settings::default());
+    let refused = post(&read_only, "/v1/config", json!({})).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn hints_and_direct_writes_of_a_node_are_stopped_and_discarded_by_hand() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a", "b"]).await;
+    let router = host.router(writable());
+    let by_hand = async |what: &str| {
+        let path = format!("/v1/nodes/{AWAY}/by-hand/{what}");
+        assert_eq!(
+            post(&router, &path, json!({})).await.status,
+            StatusCode::OK,
+            "{what}"
+        );
+    };
+    by_hand("stop-hinting").await;
+    assert!(!of_node(&host).hinting);
+    by_hand("start-hinting").await;
+    assert!(of_node(&host).hinting);
+    by_hand("hold-direct").await;
+    assert_ne!(of_node(&host).gate, Gate::Open);
+    by_hand("release-direct").await;
+    let all = post(&router, "/v1/hinting/stop-hinting", json!({})).await;
+    assert_eq!(all.status, StatusCode::OK);
+    assert!(!of_node(&host).hinting);
+
+    host.handoff
+        .pause_all(hinted_handoff::Pause::UntilRestart)
+        .await
+        .unwrap();
+    host.until(|it| it.nodes.iter().all(|it| it.in_flight == 0))
+        .await;
+    let path = format!("/v1/nodes/{AWAY}/hints/discard");
+    let unsaid = post(&router, &path, json!({})).await;
+    assert_eq!(unsaid.status, StatusCode::BAD_REQUEST);
+    let done = post(&router, &path, json!({ "shard": SHARD })).await.json();
+    assert_eq!(done["discarded"]["hints"], 2);
+    assert_eq!(of_node(&host).pending.hints, 0);
+}

@@ -1,0 +1,236 @@
+//! Asks a host that runs, by the socket that it serves its admin interface on.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::{
+    net::UnixStream,
+    time::{Instant, timeout_at},
+};
+
+use crate::failure::Failure;
+
+/// More than any answer has, but for a payload of the largest size in base64.
+const ANSWER_BYTES: usize = 128 * 1024 * 1024;
+/// What a wait on the other side may take beyond its own time.
+const BEYOND_WAIT: Duration = Duration::from_secs(15);
+
+/// Where the host is, and how long it may take.
+#[derive(Debug, Clone, Args)]
+pub struct Host {
+    /// The socket of the host.
+    #[arg(long, env = "HH_SOCKET", value_name = "PATH")]
+    pub socket: PathBuf,
+    /// How long an answer may take.
+    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    pub answer_within: humantime::Duration,
+}
+
+/// The same where a store that nobody has open can be named instead.
+#[derive(Debug, Clone, Args)]
+pub struct HostIfAny {
+    /// The socket of a host that runs; else name a store's directory.
+    #[arg(long, env = "HH_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+impl HostIfAny {
+    /// The host, unless a directory was named.
+    pub fn host(&self, is_dir_named: bool) -> Result<Option<Host>, Failure> {
+        match (&self.socket, is_dir_named) {
+            (_, true) => Ok(None),
+            (Some(socket), false) => Ok(Some(Host {
+                socket: socket.clone(),
+                answer_within: Duration::from_secs(10).into(),
+            })),
+            (None, false) => Err(Failure::Usage(
+                "name the directory of a store that nobody has open, or the --socket of a host"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+/// A host, on a runtime of this thread.
+pub struct Client {
+    host: Host,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Client {
+    pub fn new(host: &Host) -> Result<Client, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        Ok(Client {
+            host: host.clone(),
+            runtime: runtime.map_err(|source| Failure::file("start", "a runtime", source))?,
+        })
+    }
+
+    /// Looks at something.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(Method::GET, path, None, Duration::ZERO)
+    }
+
+    /// Has something done.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, said: Value) -> Result<T, Failure> {
+        self.ask(Method::POST, path, Some(said), Duration::ZERO)
+    }
+
+    /// Has something done for which the host waits so long.
+    pub fn post_and_wait<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        said: Value,
+        wait: Duration,
+    ) -> Result<T, Failure> {
+        self.ask(Method::POST, path, Some(said), wait + BEYOND_WAIT)
+    }
+
+    /// A text.
+    pub fn text(&self, path: &str) -> Result<String, Failure> {
+        let body = self.answer(Method::GET, path, None, Duration::ZERO)?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        said: Option<Value>,
+        wait: Duration,
+    ) -> Result<T, Failure> {
+        let body = self.answer(method, path, said, wait)?;
+        serde_json::from_slice(&body).map_err(|error| Failure::Answer {
+            path: path.to_owned(),
+            why: error.to_string(),
+        })
+    }
+
+    fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        said: Option<Value>,
+        wait: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let by = Instant::now() + *self.host.answer_within + wait;
+        self.runtime.block_on(async {
+            let answered = async {
+                let response = self.send(method, path, said).await?;
+                let status = response.status();
+                let body = Limited::new(response.into_body(), ANSWER_BYTES)
+                    .collect()
+                    .await;
+                let body = body.map_err(|error| self.broken(path, &*error))?;
+                Ok::<_, Failure>((status, body.to_bytes().to_vec()))
+            };
+            let (status, body) = match timeout_at(by, answered).await {
+                Ok(answered) => answered?,
+                Err(_) => return Err(self.hangs()),
+            };
+            match is_answer(status, path) {
+                true => Ok(body),
+                false => Err(refused(status, &body)),
+            }
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        said: Option<Value>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let stream = UnixStream::connect(&self.host.socket).await;
+        let stream = stream.map_err(|source| Failure::Unreachable {
+            socket: self.host.socket.clone(),
+            source,
+        })?;
+        let broken = |error: hyper::Error| self.broken(path, &error);
+        let connected = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = connected.map_err(broken)?;
+        // It ends with the answer, and says by that what went wrong.
+        tokio::spawn(async move { drop(connection.await) });
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-hinted-handoff", "1");
+        let body = said.map_or(Vec::new(), |said| said.to_string().into_bytes());
+        let request = request.body(Full::new(bytes::Bytes::from(body)));
+        let request = request.map_err(|error| self.broken(path, &error))?;
+        sender.send_request(request).await.map_err(broken)
+    }
+
+    /// Calls `each` with every line of a stream, until that ends or `each` fails. The first answer
+    /// must come in time; later ones may take any time.
+    pub fn lines(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let by = Instant::now() + *self.host.answer_within;
+        self.runtime.block_on(async {
+            let sent = timeout_at(by, self.send(Method::GET, path, None)).await;
+            let response = sent.map_err(|_| self.hangs())??;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                let problem = Limited::new(body, ANSWER_BYTES).collect().await;
+                let problem = problem.map_err(|error| self.broken(path, &*error))?;
+                return Err(refused(status, &problem.to_bytes()));
+            }
+            let mut line = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| self.broken(path, &error))?;
+                for byte in frame.into_data().unwrap_or_default() {
+                    match byte {
+                        b'\n' => each(&String::from_utf8_lossy(&std::mem::take(&mut line)))?,
+                        byte if line.len() < ANSWER_BYTES => line.push(byte),
+                        _ => {}
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn hangs(&self) -> Failure {
+        Failure::Hangs {
+            socket: self.host.socket.clone(),
+            within: self.host.answer_within,
+        }
+    }
+
+    fn broken(&self, path: &str, error: &dyn std::error::Error) -> Failure {
+        Failure::Answer {
+            path: path.to_owned(),
+            why: error.to_string(),
+        }
+    }
+}
+
+/// A handoff that is not well is an answer to how it is.
+fn is_answer(status: StatusCode, path: &str) -> bool {
+    status.is_success() || (status == StatusCode::SERVICE_UNAVAILABLE && path == "/v1/health")
+}
+
+/// A problem in JSON, as the host says it.
+fn refused(status: StatusCode, body: &[u8]) -> Failure {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |name: &str| problem.get(name).and_then(Value::as_str);
+    let detail = text("detail").or(text("title"));
+    let said = String::from_utf8_lossy(body.get(..body.len().min(200)).unwrap_or_default());
+    Failure::Refused {
+        status: status.as_u16(),
+        detail: detail.map_or(said.into_owned(), str::to_owned),
+    }
+}

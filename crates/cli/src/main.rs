@@ -1,0 +1,118 @@
+//! `hh`: asks and operates hosts of hinted-handoff that run, by their admin socket; looks into stores
+//! that nobody has open, checks them, takes hints out and puts them in.
+//!
+//! Each verb is a file in `verbs/`, with its arguments and its work. What all of them share is how
+//! they say something (`output.rs`, `progress.rs`) and how they fail (`failure.rs`).
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod client;
+mod failure;
+mod json;
+mod output;
+mod progress;
+mod record;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+use output::Output;
+
+/// Operates hosts of hinted-handoff that run, and looks into stores that nobody has open.
+///
+/// Verbs that ask a host take its socket (--socket, HH_SOCKET); verbs that look into a store take its
+/// directory.
+///
+/// On a terminal it prints tables; elsewhere columns that are separated by tabs, without a header;
+/// with --json one JSON document. Sizes are in bytes, times in milliseconds since 1970.
+///
+/// Exit status: 0 if all went well, 1 if what was looked at is damaged, 2 for wrong arguments, 3
+/// for any other error, 4 if somebody has the store open, 141 if nobody reads the output any more.
+#[derive(Debug, Parser)]
+#[command(name = "hh", version, max_term_width = 100)]
+struct Arguments {
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Status(verbs::status::Status),
+    Nodes(verbs::nodes::Nodes),
+    Events(verbs::events::Events),
+    Peek(verbs::peek::Peek),
+    Metrics(verbs::metrics::Metrics),
+    Check(verbs::check::Check),
+    Pause(verbs::operate::Pause),
+    Resume(verbs::operate::Resume),
+    Drain(verbs::operate::Drain),
+    Barrier(verbs::barrier::Barrier),
+    Remove(verbs::operate::Remove),
+    Rename(verbs::operate::Rename),
+    Retain(verbs::operate::Retain),
+    Hinting(verbs::operate::Hinting),
+    Direct(verbs::operate::Direct),
+    Discard(verbs::operate::Discard),
+    Set(verbs::operate::Set),
+    Info(verbs::info::Info),
+    Verify(verbs::verify::Verify),
+    Export(verbs::export::Export),
+    Import(verbs::import::Import),
+    Salvage(verbs::salvage::Salvage),
+    Letters(verbs::letters::Letters),
+    Losses(verbs::losses::Losses),
+    Completions(verbs::completions::Completions),
+    Man(verbs::man::Man),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let output = &mut Output::new(arguments.json)?;
+    let code = match arguments.verb {
+        Verb::Status(verb) => verb.run(output),
+        Verb::Nodes(verb) => verb.run(output),
+        Verb::Events(verb) => verb.run(output),
+        Verb::Peek(verb) => verb.run(output),
+        Verb::Metrics(verb) => verb.run(output),
+        Verb::Check(verb) => verb.run(output),
+        Verb::Pause(verb) => verb.run(output),
+        Verb::Resume(verb) => verb.run(output),
+        Verb::Drain(verb) => verb.run(output),
+        Verb::Barrier(verb) => verb.run(output),
+        Verb::Remove(verb) => verb.run(output),
+        Verb::Rename(verb) => verb.run(output),
+        Verb::Retain(verb) => verb.run(output),
+        Verb::Hinting(verb) => verb.run(output),
+        Verb::Direct(verb) => verb.run(output),
+        Verb::Discard(verb) => verb.run(output),
+        Verb::Set(verb) => verb.run(output),
+        Verb::Info(verb) => verb.run(output),
+        Verb::Verify(verb) => verb.run(output),
+        Verb::Export(verb) => verb.run(output),
+        Verb::Import(verb) => verb.run(output),
+        Verb::Salvage(verb) => verb.run(output),
+        Verb::Letters(verb) => verb.run(output),
+        Verb::Losses(verb) => verb.run(output),
+        Verb::Completions(verb) => verb.run(output),
+        Verb::Man(verb) => verb.run(output),
+    }?;
+    output.finish()?;
+    Ok(code)
+}

@@ -1,0 +1,167 @@
+//! `hh export`: hints and dead letters of a closed store, as JSON lines or as files.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum};
+use hinted_handoff::{
+    NodeId, ShardId,
+    offline::{ClosedHint, ClosedStore, Finding, Selection, Severity},
+};
+
+use crate::{
+    failure::{DAMAGED, Failure},
+    output::Output,
+    progress::Progress,
+    record::LineWriter,
+};
+
+/// Write the hints and dead letters of a store that nobody has open.
+///
+/// As JSON lines on standard output, payloads in base64; `hh import` reads them. Or, with --raw, as
+/// one file a payload. Nothing in the store's directory is changed. What does not read is passed
+/// over and told on standard error; then this exits with 1.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The store's directory, or a folder with sled's files in it.
+    dir: PathBuf,
+    /// Only what is for this node.
+    #[arg(long)]
+    node: Option<NodeId>,
+    /// Only what is of this shard.
+    #[arg(long)]
+    shard: Option<ShardId>,
+    /// Only what has this sequence in its queue, or a higher one.
+    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    from: u64,
+    /// Only what has this sequence in its queue, or a lower one.
+    #[arg(long, value_name = "SEQUENCE", default_value_t = u64::MAX)]
+    to: u64,
+    /// Pending hints, dead letters, or both.
+    #[arg(long, value_enum, default_value_t = What::All)]
+    only: What,
+    /// Write each payload to a file of its own in this directory, which must not exist:
+    /// hints/NODE/SHARD/QUEUE-SEQUENCE, and letters/ in the same way.
+    #[arg(long, value_name = "DIR")]
+    raw: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Hints,
+    Letters,
+    All,
+}
+
+impl Export {
+    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let opening = Progress::of_bytes("log");
+        let store = ClosedStore::open_with(&self.dir, |done, total| opening.set(done, total))?;
+        drop(opening);
+        if let Some(raw) = &self.raw {
+            fs::create_dir(raw).map_err(|source| file("create", raw, source))?;
+        }
+        let mut selection = Selection::default();
+        selection.node = self.node;
+        selection.shard = self.shard;
+        selection.sequences = Some(self.from..=self.to);
+        let mut findings = Vec::new();
+        if self.only != What::Letters {
+            findings.extend(self.hints(&store, &selection, output)?);
+        }
+        if self.only != What::Hints {
+            findings.extend(self.letters(&store, &selection, output)?);
+        }
+        let mut code = ExitCode::SUCCESS;
+        for finding in findings {
+            tell(&finding);
+            if finding.severity == Severity::Lost {
+                code = ExitCode::from(DAMAGED);
+            }
+        }
+        Ok(code)
+    }
+
+    fn hints(
+        &self,
+        store: &ClosedStore,
+        selection: &Selection,
+        output: &mut Output,
+    ) -> Result<Vec<Finding>, Failure> {
+        let progress = Progress::of_bytes("hints");
+        let (mut done, total) = (0, store.info()?.pending.bytes);
+        let (mut hints, mut lines) = (store.hints(selection), LineWriter::default());
+        for hint in hints.by_ref() {
+            let hint = hint?;
+            done += hint.payload.len() as u64;
+            progress.set(done.min(total), total);
+            match &self.raw {
+                Some(raw) => write_raw(&raw.join("hints"), &hint)?,
+                None => {
+                    let written = lines.hint(output.writer(), &hint);
+                    written.map_err(Failure::output)?;
+                }
+            }
+        }
+        Ok(hints.findings().to_vec())
+    }
+
+    fn letters(
+        &self,
+        store: &ClosedStore,
+        selection: &Selection,
+        output: &mut Output,
+    ) -> Result<Vec<Finding>, Failure> {
+        let (mut letters, mut lines) = (store.letters(selection)?, LineWriter::default());
+        for letter in letters.by_ref() {
+            let letter = letter?;
+            if !letter.reads {
+                continue;
+            }
+            match &self.raw {
+                Some(raw) => write_raw(&raw.join("letters"), &letter.hint)?,
+                None => {
+                    let written = lines.letter(output.writer(), &letter);
+                    written.map_err(Failure::output)?;
+                }
+            }
+        }
+        Ok(letters.findings().to_vec())
+    }
+}
+
+fn write_raw(into: &Path, hint: &ClosedHint) -> Result<(), Failure> {
+    let folder = into
+        .join(hint.node.to_string())
+        .join(hint.shard.to_string());
+    fs::create_dir_all(&folder).map_err(|source| file("create", &folder, source))?;
+    // Names sort as the hints do.
+    let name = format!("{:020}-{:020}", hint.id.queue.0, hint.id.sequence.0);
+    let path = folder.join(name);
+    let written = File::create_new(&path).and_then(|mut it| it.write_all(&hint.payload));
+    written.map_err(|source| file("write", &path, source))
+}
+
+fn file(action: &'static str, path: &Path, source: std::io::Error) -> Failure {
+    Failure::File {
+        action,
+        file: path.display().to_string(),
+        source,
+    }
+}
+
+fn tell(finding: &Finding) {
+    let number = |it: Option<u64>| it.map_or("-".to_owned(), |it| it.to_string());
+    anstream::eprintln!(
+        "hh: node {} queue {} sequences {} to {}: {}",
+        number(finding.node.map(|it| it.0)),
+        number(finding.queue.map(|it| it.0)),
+        number(finding.first.map(|it| it.0)),
+        number(finding.last.map(|it| it.0)),
+        finding.what
+    );
+}

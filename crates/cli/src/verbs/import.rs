@@ -1,0 +1,147 @@
+//! `hh import`: puts hints and dead letters of an export into a store.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+use hinted_handoff::offline::Importer;
+use serde::Serialize;
+
+use crate::{failure::Failure, output::Output, record::Record};
+
+/// A payload has 64 MiB at most, and base64 makes it a third longer.
+const LINE_BYTES_MAX: u64 = 100 * 1024 * 1024;
+
+/// Put the hints and dead letters of an export into a store that nobody has open.
+///
+/// The store is made if there is none. Node, shard, order, payload, format, age, lifetime and the
+/// id of the write are kept; each hint gets a new id. It stops at the first line that is no hint;
+/// what came before is in the store then, and comes twice if all is imported again.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The store's directory.
+    dir: PathBuf,
+    /// JSON lines as `hh export` writes them; standard input if it is left out or `-`.
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    /// Only check the input, and say how much it is.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Imported {
+    imported_hints: u64,
+    imported_dead_letters: u64,
+    imported_payload_bytes: u64,
+}
+
+impl Import {
+    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let input: Box<dyn Read> = match self.file == Path::new("-") {
+            true => Box::new(io::stdin()),
+            false => Box::new(File::open(&self.file).map_err(|source| self.unread(source))?),
+        };
+        let lines = Lines {
+            from: BufReader::with_capacity(1 << 18, input),
+            number: 0,
+        };
+        let imported = match self.dry_run {
+            true => self.check(lines)?,
+            false => self.import(lines)?,
+        };
+        match output.is_json() {
+            true => output.json(&imported)?,
+            false => output.pairs(&[
+                ("imported hints", imported.imported_hints.to_string()),
+                ("dead letters", imported.imported_dead_letters.to_string()),
+                (
+                    "payload bytes",
+                    output.bytes(imported.imported_payload_bytes),
+                ),
+            ])?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn unread(&self, source: io::Error) -> Failure {
+        Failure::File {
+            action: "read",
+            file: self.file.display().to_string(),
+            source,
+        }
+    }
+
+    fn check(&self, mut lines: Lines) -> Result<Imported, Failure> {
+        let mut checked = Imported::default();
+        while let Some(import) = lines.next(self)? {
+            checked.imported_payload_bytes += import.payload.len() as u64;
+            match import.dead {
+                Some(_) => checked.imported_dead_letters += 1,
+                None => checked.imported_hints += 1,
+            }
+        }
+        Ok(checked)
+    }
+
+    fn import(&self, mut lines: Lines) -> Result<Imported, Failure> {
+        let mut importer = Importer::open(&self.dir)?;
+        let stopped = loop {
+            match lines.next(self) {
+                Ok(Some(import)) => importer.push(import)?,
+                Ok(None) => break None,
+                Err(failure) => break Some(failure),
+            }
+        };
+        let tally = importer.finish()?;
+        match stopped {
+            Some(failure) => {
+                let hints = tally.hints + tally.dead_letters;
+                anstream::eprintln!("hh: {hints} hints before that line are in the store");
+                Err(failure)
+            }
+            None => Ok(Imported {
+                imported_hints: tally.hints,
+                imported_dead_letters: tally.dead_letters,
+                imported_payload_bytes: tally.bytes,
+            }),
+        }
+    }
+}
+
+struct Lines {
+    from: BufReader<Box<dyn Read>>,
+    number: u64,
+}
+
+impl Lines {
+    fn next(&mut self, verb: &Import) -> Result<Option<hinted_handoff::offline::Import>, Failure> {
+        loop {
+            let mut line = Vec::new();
+            let mut bounded = self.from.by_ref().take(LINE_BYTES_MAX);
+            let read = bounded.read_until(b'\n', &mut line);
+            if read.map_err(|source| verb.unread(source))? == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let line_number = self.number;
+            let wrong = |why: String| Failure::Input {
+                line: line_number,
+                why,
+            };
+            if line.len() as u64 == LINE_BYTES_MAX {
+                return Err(wrong(format!("it is over {LINE_BYTES_MAX} bytes long")));
+            }
+            let record = serde_json::from_slice::<Record>(&line);
+            let record = record.map_err(|error| wrong(error.to_string()))?;
+            return record.into_import().map(Some).map_err(wrong);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `hh losses`: the loss journal of a closed store, or of a host that runs.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use hinted_handoff::{Loss, Losses as LossJournal, NodeId, offline::ClosedStore};
+
+use crate::{
+    client::{Client, HostIfAny},
+    failure::Failure,
+    json::name_of,
+    output::Output,
+    progress::Progress,
+};
+
+/// How often it is looked for more.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Say which hints of a store left undelivered, and why: its loss journal.
+///
+/// Of a store that nobody has open, in whose directory nothing is changed, or of a host that runs.
+#[derive(Debug, Args)]
+pub struct Losses {
+    /// The store's directory, or a folder with sled's files in it.
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    host: HostIfAny,
+    /// Go on with what is lost from now on, until nobody reads it any more. Of a host only.
+    #[arg(long, conflicts_with = "dir")]
+    follow: bool,
+    /// Only entries of this index and above.
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    since: u64,
+    /// Only those of this node.
+    #[arg(long)]
+    node: Option<NodeId>,
+}
+
+impl Losses {
+    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let Some(dir) = &self.dir else {
+            return self.of_host(output);
+        };
+        let progress = Progress::of_bytes("log");
+        let store = ClosedStore::open_with(dir, |done, total| progress.set(done, total))?;
+        drop(progress);
+        let losses = self.of_node(store.losses(self.since));
+        self.print(output, &losses)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn of_host(&self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let Some(host) = self.host.host(false)? else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        let client = Client::new(&host)?;
+        let mut since = self.since;
+        loop {
+            let losses: LossJournal = client.get(&format!("/v1/losses?since={since}&max=1000"))?;
+            let (next, is_all) = (losses.next, losses.entries.len() < 1000);
+            let losses = self.of_node(losses);
+            if !self.follow || !losses.entries.is_empty() {
+                self.print(output, &losses)?;
+                output.finish()?;
+            }
+            since = next;
+            match (is_all, self.follow) {
+                (true, false) => return Ok(ExitCode::SUCCESS),
+                (true, true) => std::thread::sleep(LOOK_EVERY),
+                (false, _) => {}
+            }
+        }
+    }
+
+    fn of_node(&self, losses: LossJournal) -> LossJournal {
+        match self.node {
+            Some(node) => losses.of_node(node),
+            None => losses,
+        }
+    }
+
+    fn print(&self, output: &mut Output, losses: &LossJournal) -> Result<(), Failure> {
+        if output.is_json() {
+            return output.json(losses);
+        }
+        let rows = losses.entries.iter();
+        let rows = rows
+            .map(|(index, loss)| row(output, *index, loss))
+            .collect();
+        let header = [
+            "index", "node", "shard", "queue", "first", "last", "hints", "bytes", "reason",
+            "since", "until",
+        ];
+        output.table(&header, rows)
+    }
+}
+
+fn row(output: &Output, index: u64, loss: &Loss) -> Vec<String> {
+    let text = |it: Option<u64>| it.map_or("-".to_owned(), |it| it.to_string());
+    vec![
+        index.to_string(),
+        loss.node.to_string(),
+        text(loss.shard.map(|it| it.0)),
+        text(loss.place.map(|it| it.queue.0)),
+        text(loss.place.map(|it| it.first.0)),
+        text(loss.place.map(|it| it.last.0)),
+        loss.amount.hints.to_string(),
+        output.bytes(loss.amount.bytes),
+        name_of(&loss.reason),
+        output.time(Some(loss.since_unix_ms)),
+        output.time(Some(loss.until_unix_ms)),
+    ]
+}

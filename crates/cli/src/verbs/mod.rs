@@ -1,0 +1,19 @@
+//! One file a verb.
+
+pub mod barrier;
+pub mod check;
+pub mod completions;
+pub mod events;
+pub mod export;
+pub mod import;
+pub mod info;
+pub mod letters;
+pub mod losses;
+pub mod man;
+pub mod metrics;
+pub mod nodes;
+pub mod operate;
+pub mod peek;
+pub mod salvage;
+pub mod status;
+pub mod verify;

@@ -1,0 +1,125 @@
+//! `hh verify`: every record of a closed store, checked.
+
+use std::{fs, io, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use hinted_handoff::offline::{Finding, Severity, Verified, verify, verify_deep};
+use serde::Serialize;
+
+use crate::{
+    failure::{DAMAGED, Failure},
+    output::{Output, Tone},
+    progress::Progress,
+};
+
+/// Check every record of a store that nobody has open.
+///
+/// Says what is damaged or missing, with node, queue and range. Nothing in the directory is
+/// changed. Exits with 1 if something is damaged or lost.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The store's directory, or a folder with sled's files in it.
+    dir: PathBuf,
+    /// Also copy the store, have the engine open the copy, and take every hint of it.
+    #[arg(long)]
+    deep: bool,
+    /// Where the copy is made, and removed again: a directory that exists, on a disk with room for
+    /// it.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir(), requires = "deep")]
+    scratch: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    is_sound: bool,
+    #[serde(flatten)]
+    verified: &'a Verified,
+}
+
+impl Verify {
+    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let progress = Progress::of_bytes("verify");
+        let set = |done, total| progress.set(done, total);
+        let verified = match self.deep {
+            true => self.verify_deep(set)?,
+            false => verify(&self.dir, set)?,
+        };
+        drop(progress);
+        let is_sound = verified.is_sound();
+        match output.is_json() {
+            true => output.json(&Document {
+                is_sound,
+                verified: &verified,
+            })?,
+            false => print(output, &verified)?,
+        }
+        Ok(match is_sound {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(DAMAGED),
+        })
+    }
+}
+
+impl Verify {
+    fn verify_deep(&self, progress: impl FnMut(u64, u64)) -> Result<Verified, Failure> {
+        let scratch = self
+            .scratch
+            .join(format!("hh-verify-{}", std::process::id()));
+        let verified = verify_deep(&self.dir, &scratch, progress);
+        if let Err(source) = fs::remove_dir_all(&scratch)
+            && source.kind() != io::ErrorKind::NotFound
+        {
+            return Err(Failure::File {
+                action: "remove",
+                file: scratch.display().to_string(),
+                source,
+            });
+        }
+        Ok(verified?)
+    }
+}
+
+fn print(output: &mut Output, verified: &Verified) -> Result<(), Failure> {
+    let rows: Vec<Vec<String>> = verified.findings.iter().map(row).collect();
+    if !rows.is_empty() {
+        let header = [
+            "severity", "node", "queue", "first", "last", "hints", "what",
+        ];
+        output.table(&header, rows)?;
+    }
+    if !output.is_terminal() {
+        return Ok(());
+    }
+    let read = format!(
+        "{} pending hints ({}) and {} dead letters read",
+        verified.pending.hints,
+        output.bytes(verified.pending.bytes),
+        verified.dead_letters.hints
+    );
+    match (verified.is_sound(), verified.is_clean) {
+        (true, true) => output.toned(Tone::Good, &format!("sound: {read}")),
+        (true, false) => {
+            let text = format!("sound, and was not closed: {read}");
+            output.toned(Tone::Good, &text)
+        }
+        (false, _) => output.toned(Tone::Bad, &format!("damaged: {read}")),
+    }
+}
+
+fn row(finding: &Finding) -> Vec<String> {
+    let text = |it: Option<String>| it.unwrap_or("-".to_owned());
+    let severity = match finding.severity {
+        Severity::Lost => "lost",
+        Severity::Damaged => "damaged",
+        _ => "unknown",
+    };
+    vec![
+        severity.to_owned(),
+        text(finding.node.map(|it| it.to_string())),
+        text(finding.queue.map(|it| it.to_string())),
+        text(finding.first.map(|it| it.to_string())),
+        text(finding.last.map(|it| it.to_string())),
+        finding.hints.to_string(),
+        finding.what.clone(),
+    ]
+}

@@ -1,0 +1,331 @@
+//! What each verb says of stores that were closed, killed or damaged.
+
+mod stores;
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+use stores::*;
+
+#[test]
+fn info_tells_what_waits_in_a_closed_store_and_in_a_killed_one() {
+    for (make, is_clean) in [(closed as fn(&Path), true), (killed, false)] {
+        let (_dir, store) = place();
+        make(&store);
+        let info = json(&["info", path(&store)]);
+        assert_eq!(info["is_clean"], is_clean);
+        assert_eq!(info["generation"], "gen-000001");
+        assert_eq!(info["schema"], 1);
+        assert_eq!(info["pending"]["hints"], 8);
+        assert_eq!(info["dead_letters"]["hints"], 1);
+        let nodes = info["nodes"].as_array().unwrap();
+        let about = |node: &Value| (node["node"].clone(), node["pending"]["hints"].clone());
+        let nodes: Vec<_> = nodes.iter().map(about).collect();
+        assert_eq!(nodes, [(1.into(), 6.into()), (2.into(), 2.into())]);
+        let plain = ok(&["info", path(&store)]);
+        let row = plain
+            .lines()
+            .find(|line| line.starts_with("node\t1\t"))
+            .unwrap();
+        let cells: Vec<&str> = row.split('\t').collect();
+        assert_eq!(cells[..3], ["node", "1", "6"]);
+        assert_eq!(cells[4], "1700000000001");
+        assert!(!plain.contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn an_export_has_every_hint_in_order_with_all_that_is_known_of_it() {
+    for make in [closed as fn(&Path), killed] {
+        let (_dir, store) = place();
+        make(&store);
+        let records = lines(&ok(&["export", path(&store)]));
+        let of = |kind: &str, node: u64| {
+            let wanted = records
+                .iter()
+                .filter(|it| it["kind"] == kind && it["node"] == node);
+            wanted.collect::<Vec<_>>()
+        };
+        assert_eq!(records.len(), 9);
+        let one = of("hint", 1);
+        let sequences: Vec<u64> = one
+            .iter()
+            .map(|it| it["sequence"].as_u64().unwrap())
+            .collect();
+        assert_eq!(sequences, [1, 2, 3, 4, 5, 6]);
+        let shards: Vec<u64> = one.iter().map(|it| it["shard"].as_u64().unwrap()).collect();
+        assert_eq!(shards, [1, 2, 1, 2, 1, 2]);
+        assert_eq!(one[1]["lifetime_ms"], 1_u64 << 50);
+        assert_eq!(one[1]["write"], "000000000000004d/2");
+        assert_eq!(one[1]["format"], 3);
+        assert_eq!(one[1]["enqueued_unix_ms"], 1_700_000_000_002_u64);
+        let dead = of("dead_letter", 2);
+        assert_eq!(dead[0]["dead"]["reason"], "rejected");
+        assert_eq!(dead[0]["dead"]["attempts"], 5);
+        assert_eq!(of("hint", 2)[0]["payload_bytes"], 100_000);
+    }
+}
+
+#[test]
+fn an_export_takes_only_what_is_asked_for() {
+    let (_dir, store) = place();
+    closed(&store);
+    let count = |more: &[&str]| {
+        let arguments = [&["export", path(&store)], more].concat();
+        lines(&ok(&arguments)).len()
+    };
+    assert_eq!(count(&["--node", "1"]), 6);
+    assert_eq!(count(&["--node", "1", "--shard", "2"]), 3);
+    assert_eq!(count(&["--node", "1", "--from", "2", "--to", "4"]), 3);
+    assert_eq!(count(&["--only", "letters"]), 1);
+    assert_eq!(count(&["--only", "hints", "--node", "2"]), 2);
+    assert_eq!(count(&["--node", "99"]), 0);
+    let raw = store.with_extension("raw");
+    ok(&["export", path(&store), "--raw", path(&raw)]);
+    let third = raw.join("hints/1/1/00000000000000000001-00000000000000000003");
+    let dir = fs::read_dir(raw.join("hints/1/1")).unwrap();
+    let names: Vec<_> = dir.map(|it| it.unwrap().path()).collect();
+    let third = names
+        .iter()
+        .find(|it| it.ends_with(third.file_name().unwrap()));
+    assert_eq!(
+        fs::read(third.unwrap_or_else(|| panic!("{names:?}"))).unwrap(),
+        marked(2)
+    );
+    assert!(raw.join("letters/2/1").is_dir());
+    let again = run(&["export", path(&store), "--raw", path(&raw)]);
+    assert_eq!(code(&again), 3, "a directory that exists");
+}
+
+#[test]
+fn what_is_exported_and_imported_keeps_order_age_and_all_but_the_id() {
+    let (_dir, store) = place();
+    closed(&store);
+    let exported = ok(&["export", path(&store)]);
+    let file = store.with_extension("jsonl");
+    fs::write(&file, &exported).unwrap();
+    let into = store.with_extension("into");
+    // Into one that is made, and then once more into one that has hints.
+    for times in 1..=2 {
+        let imported = json(&["import", path(&into), path(&file)]);
+        assert_eq!(imported["imported_hints"], 8);
+        assert_eq!(imported["imported_dead_letters"], 1);
+        let there = lines(&ok(&["export", path(&into)]));
+        let bare = |records: Vec<Value>| {
+            let bare = records.into_iter().map(|mut record| {
+                for name in ["id", "queue", "sequence"] {
+                    record.as_object_mut().unwrap().remove(name);
+                }
+                record
+            });
+            bare.collect::<Vec<_>>()
+        };
+        let (there, given) = (bare(there), bare(lines(&exported)));
+        assert_eq!(there.len(), given.len() * times);
+        for node in [1, 2] {
+            for kind in ["hint", "dead_letter"] {
+                let of = |records: &[Value]| {
+                    let wanted = records.iter().cloned();
+                    let wanted = wanted.filter(|it| it["kind"] == kind && it["node"] == node);
+                    wanted.collect::<Vec<_>>()
+                };
+                let expected = vec![of(&given); times].concat();
+                assert_eq!(of(&there), expected, "{kind} of {node}");
+            }
+        }
+    }
+    assert_eq!(json(&["verify", path(&into)])["is_sound"], true);
+}
+
+#[test]
+fn an_import_stops_at_what_is_no_hint_and_says_where() {
+    let (_dir, store) = place();
+    closed(&store);
+    let exported = ok(&["export", path(&store), "--node", "1"]);
+    let first = exported.lines().next().unwrap();
+    let changed = |from: &str, to: &str| first.replace(from, to);
+    for (line, why) in [
+        ("nonsense".to_owned(), "expected"),
+        (
+            changed("\"payload_base64\":\"", "\"payload_base64\":\"!"),
+            "payload_base64",
+        ),
+        (
+            changed("\"payload_bytes\":47", "\"payload_bytes\":48"),
+            "payload_bytes",
+        ),
+        (
+            changed("\"kind\":\"hint\"", "\"kind\":\"dead_letter\""),
+            "does not say why",
+        ),
+        (changed("\"node\":1", "\"node\":-1"), "integer `-1`"),
+    ] {
+        let (_dir, into) = place();
+        let file = into.with_extension("jsonl");
+        fs::write(&file, format!("{first}\n\n{line}\n{first}\n")).unwrap();
+        let checked = run(&["import", path(&into), path(&file), "--dry-run"]);
+        assert_eq!(code(&checked), 3);
+        assert!(!into.exists());
+        let stopped = run(&["import", path(&into), path(&file)]);
+        let said = err(&stopped);
+        assert_eq!(code(&stopped), 3);
+        assert!(said.contains("line 3") && said.contains(why), "{said}");
+        assert_eq!(lines(&ok(&["export", path(&into)])).len(), 1);
+    }
+}
+
+#[test]
+fn verify_says_what_is_damaged_and_where_and_an_export_goes_on_behind_it() {
+    let (_dir, store) = place();
+    closed(&store);
+    assert_eq!(ok(&["verify", path(&store)]), "");
+    destroy(&store, &marked(3));
+    let verified = run(&["--json", "verify", path(&store)]);
+    assert_eq!(code(&verified), 1);
+    let said: Value = serde_json::from_str(&out(&verified)).unwrap();
+    assert_eq!(said["is_sound"], false);
+    let findings = said["findings"].as_array().unwrap();
+    // The leaf that it stood in had what is node 2's as well.
+    let lost = findings
+        .iter()
+        .filter(|it| it["severity"] == "lost" && it["node"] == 1);
+    let lost: Vec<_> = lost.collect();
+    assert_eq!(lost.len(), 1, "{findings:?}");
+    assert_eq!(lost[0]["queue"], 1);
+    assert_eq!(
+        (&lost[0]["first"], &lost[0]["last"]),
+        (&4.into(), &4.into())
+    );
+    let exported = run(&["export", path(&store), "--node", "1"]);
+    assert_eq!(code(&exported), 1);
+    assert!(
+        err(&exported).contains("sequences 4 to 4"),
+        "{}",
+        err(&exported)
+    );
+    let there = lines(&out(&exported));
+    let sequences: Vec<_> = there
+        .iter()
+        .map(|it| it["sequence"].as_u64().unwrap())
+        .collect();
+    assert_eq!(sequences, [1, 2, 3, 5, 6]);
+}
+
+#[test]
+fn a_deep_verify_has_the_engine_open_a_copy_and_leaves_nothing_behind() {
+    for make in [closed as fn(&Path), killed] {
+        let (dir, store) = place();
+        make(&store);
+        let before = all_of(&store);
+        let deep = |code_wanted: i32| {
+            let scratch = path(dir.path());
+            let arguments = [
+                "--json",
+                "verify",
+                "--deep",
+                "--scratch",
+                scratch,
+                path(&store),
+            ];
+            let output = run(&arguments);
+            assert_eq!(code(&output), code_wanted, "{}", err(&output));
+            serde_json::from_str::<Value>(&out(&output)).unwrap()
+        };
+        let verified = deep(0);
+        assert_eq!(verified["findings"].as_array().unwrap().len(), 0);
+        assert_eq!(verified["pending"]["hints"], 8);
+        assert_eq!(all_of(&store), before);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+    let (dir, store) = place();
+    closed(&store);
+    destroy(&store, &marked(3));
+    let arguments = [
+        "verify",
+        "--deep",
+        "--scratch",
+        path(dir.path()),
+        path(&store),
+    ];
+    let output = run(&arguments);
+    assert_eq!(code(&output), 1);
+    assert!(
+        out(&output).contains("the engine, on a copy"),
+        "{}",
+        out(&output)
+    );
+}
+
+/// Nobody can tell it from what a crash leaves; see `Severity::Unknown`.
+#[test]
+fn damage_at_the_end_of_a_store_that_was_not_closed_is_told_and_not_blamed() {
+    let (_dir, store) = place();
+    killed(&store);
+    destroy(&store, &marked(7));
+    let verified = json(&["verify", path(&store)]);
+    assert_eq!(verified["is_sound"], true);
+    assert_eq!(verified["is_clean"], false);
+    assert_eq!(verified["findings"][0]["severity"], "unknown");
+    // As an open would.
+    assert_eq!(
+        json(&["info", path(&store)])["nodes"][1]["pending"]["hints"],
+        1
+    );
+}
+
+#[test]
+fn a_salvaged_store_has_what_is_intact() {
+    let (_dir, store) = place();
+    closed(&store);
+    destroy(&store, &marked(3));
+    let (generation, into) = (store.join("gen-000001"), store.with_extension("into"));
+    let before = all_of(&generation);
+    let salvaged = json(&["salvage", path(&generation), path(&into)]);
+    assert_eq!(all_of(&generation), before);
+    assert_eq!(salvaged["dead_letters"], 1);
+    let exported = run(&["export", path(&into), "--node", "1"]);
+    assert_eq!(lines(&out(&exported)).len(), 5);
+    let occupied = run(&["salvage", path(&generation), path(&into)]);
+    assert_eq!(code(&occupied), 3);
+    assert_eq!(code(&run(&["salvage", path(&store), path(&into)])), 2);
+}
+
+#[test]
+fn dead_letters_are_listed_and_one_is_shown() {
+    let (_dir, store) = place();
+    closed(&store);
+    let listed = json(&["letters", "list", path(&store)]);
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["dead"]["attempts"], 5);
+    let id = listed[0]["id"].as_str().unwrap();
+    let shown = json(&["letters", "show", path(&store), id]);
+    assert_eq!(shown["payload_bytes"], marked(8).len());
+    let plain = ok(&["letters", "list", path(&store), "--node", "2"]);
+    // What an error says does not reach the terminal as a command, nor as a column.
+    assert!(
+        plain.ends_with("\trejected\t5\tno such column\\u{1b}[2J\\tat all\n"),
+        "{plain:?}"
+    );
+    assert_eq!(ok(&["letters", "list", path(&store), "--node", "1"]), "");
+    let other = id.replace('/', "/9");
+    assert_eq!(code(&run(&["letters", "show", path(&store), &other])), 2);
+}
+
+#[test]
+fn losses_are_told_from_an_index_on() {
+    let (_dir, dir) = place();
+    let store = open(&dir);
+    fill(&store);
+    let (tell, told) = std::sync::mpsc::channel();
+    store.remove_node(hinted_handoff::NodeId(1), move |it| drop(tell.send(it)));
+    told.recv().unwrap().unwrap();
+    store.close().unwrap();
+    let losses = json(&["losses", path(&dir)]);
+    assert_eq!(losses["by_reason"]["discarded"]["hints"], 6);
+    let next = losses["next"].to_string();
+    let later = json(&["losses", path(&dir), "--since", &next]);
+    assert_eq!(later["entries"].as_array().unwrap().len(), 0);
+    let plain = ok(&["losses", path(&dir)]);
+    assert!(plain.contains("\tdiscarded\t"), "{plain}");
+    assert_eq!(ok(&["losses", path(&dir), "--node", "2"]), "");
+}

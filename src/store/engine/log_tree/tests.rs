@@ -1,0 +1,182 @@
+use std::{fs, os::unix::fs::FileExt, path::Path, sync::Arc};
+
+use super::*;
+use crate::{
+    store::{
+        bounds::SEGMENT_BYTES,
+        engine::{generation::Engine, log_scan::segments, log_tail::snapshot_lsn},
+        format::keys::QueueRef,
+    },
+    types::{NodeId, QueueId, Sequence},
+};
+
+const QUEUES: u64 = 4;
+
+fn queue(number: u64) -> QueueRef {
+    QueueRef {
+        node: NodeId(number % 2),
+        queue: QueueId(1 + number % QUEUES),
+    }
+}
+
+fn open(dir: &Path) -> Engine {
+    Engine::open(dir, Arc::default()).unwrap()
+}
+
+/// Some life of a store: blocks that come and go, cursors that move, a flush now and then.
+fn live(engine: &Engine, random: &mut fastrand::Rng) {
+    let mut alive: Vec<Vec<u8>> = Vec::new();
+    let bytes_max = [40, 400, 16_000][random.usize(..3)];
+    for step in 0..random.u64(20..1500) {
+        let at = queue(random.u64(..));
+        match random.u8(..100) {
+            0..60 => {
+                let key = at.chunk_key(Sequence(step + 1), random.u16(..3)).to_vec();
+                let value = vec![step as u8 | 1; random.usize(..bytes_max)];
+                engine.hints.insert(&key, value);
+                alive.push(key);
+            }
+            60..80 if !alive.is_empty() => {
+                let key = alive.swap_remove(random.usize(..alive.len()));
+                engine.hints.remove(key);
+            }
+            80..95 => engine
+                .hints
+                .insert(at.cursor_key(), step.to_be_bytes().to_vec()),
+            95..97 => {
+                let mut batch = sled::Batch::default();
+                for number in 0..random.u64(2..30) {
+                    let key = at.chunk_key(Sequence(100_000 + number), 0);
+                    batch.insert(&key, vec![7; random.usize(..bytes_max)]);
+                }
+                engine.hints.0.apply_batch(batch).unwrap();
+            }
+            97 => engine.nodes.insert(step.to_be_bytes(), vec![3; 30]),
+            _ => engine.commit().unwrap(),
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn ours(dir: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let tree = LogTree::read(&dir.join("db"), Ending::MayBeTorn, &mut |_, _| {}).unwrap();
+    let entries = tree.range(&[0], &[u8::MAX; 28]).map(Result::unwrap);
+    let entries: BTreeMap<_, _> = entries.map(|(key, value)| (key, value.to_vec())).collect();
+    // Each of them by itself, too, and the last of each queue.
+    for (key, value) in entries.iter().step_by(7) {
+        assert_eq!(tree.get(key).unwrap().as_deref(), Some(value.as_slice()));
+    }
+    for at in (0..QUEUES).map(queue) {
+        let (from, to) = (
+            at.chunk_key(Sequence(0), 0).to_vec(),
+            at.blocks_end_key().to_vec(),
+        );
+        let expected = entries.range(from.clone()..to.clone()).next_back();
+        let last = tree.last(&from, &to, |_, _| true).unwrap();
+        assert_eq!(last.as_ref(), expected.map(|(key, _)| key));
+    }
+    entries
+}
+
+/// `None` if sled does not open it.
+fn sleds(dir: &Path) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let opened = std::panic::catch_unwind(|| Engine::open(dir, Arc::default()).ok());
+    let engine = opened.ok().flatten()?;
+    let entries = engine.hints.iter().map(Result::unwrap);
+    let entries = entries.map(|(key, value)| (key.to_vec(), value.to_vec()));
+    let entries = entries.collect();
+    engine.close().unwrap();
+    Some(entries)
+}
+
+/// Flips a bit in the last segment, behind what a snapshot tells of.
+fn damage_tail(dir: &Path, random: &mut fastrand::Rng) {
+    let path = dir.join("db");
+    let snapshot = snapshot_lsn(&path).unwrap();
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    let found = segments(&file).unwrap();
+    let Some(last) = found
+        .iter()
+        .filter(|it| it.number.is_some())
+        .max_by_key(|it| it.number)
+    else {
+        return;
+    };
+    let mut bytes = vec![0; SEGMENT_BYTES];
+    let read = file.read_at(&mut bytes, last.offset).unwrap();
+    let used = bytes[..read]
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .unwrap_or(0);
+    let base = last.number.unwrap() * SEGMENT_BYTES as u64;
+    let low = snapshot.saturating_sub(base).max(20) as usize;
+    if low < used {
+        let at = random.usize(low..used);
+        file.write_all_at(&[bytes[at] ^ 4], last.offset + at as u64)
+            .unwrap();
+    }
+}
+
+/// What `LogTree` is for: nothing but this says that its copy of sled's ways is right.
+#[test]
+fn what_is_found_in_a_log_is_what_sled_finds_however_it_stopped() {
+    let stores = std::env::var("HH_STORES").map_or(6, |it| it.parse().unwrap());
+    let seed =
+        std::env::var("HH_SEED").map_or_else(|_| fastrand::u64(..), |it| it.parse().unwrap());
+    println!("{stores} stores, HH_SEED={seed}");
+    let (mut compared, mut torn, mut refused) = (0, 0, 0);
+    for store in 0..stores {
+        let mut random = fastrand::Rng::with_seed(seed ^ store);
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for life in 0..random.u8(1..5) {
+            let engine = open(&at("db-dir"));
+            live(&engine, &mut random);
+            let killed = at(&format!("killed-{life}"));
+            copy(&at("db-dir"), &killed);
+            engine.close().unwrap();
+            let closed = at(&format!("closed-{life}"));
+            copy(&at("db-dir"), &closed);
+            let damaged = at(&format!("damaged-{life}"));
+            copy(&killed, &damaged);
+            damage_tail(&damaged, &mut random);
+            for stopped in [killed, closed, damaged] {
+                let found = ours(&stopped);
+                let tree = LogTree::read(&stopped.join("db"), Ending::MayBeTorn, &mut |_, _| {});
+                torn += u32::from(tree.unwrap().torn_at().is_some());
+                match sleds(&stopped) {
+                    Some(expected) => {
+                        let is_same = found == expected;
+                        let differs = found
+                            .iter()
+                            .zip(&expected)
+                            .find(|(one, other)| one != other);
+                        assert!(
+                            is_same,
+                            "HH_SEED={seed}, store {store}, {stopped:?}: {} found of {}, {:?}",
+                            found.len(),
+                            expected.len(),
+                            differs.map(|(one, other)| (one.0, other.0))
+                        );
+                        compared += 1;
+                    }
+                    None => refused += 1,
+                }
+            }
+        }
+    }
+    println!("{compared} compared, {torn} torn, {refused} that sled does not open");
+    assert!(compared > refused && torn > 0);
+}

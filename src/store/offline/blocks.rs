@@ -1,0 +1,208 @@
+//! Blocks, put together from their chunks.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+use bytes::Bytes;
+
+use crate::{
+    error::StorageError,
+    store::{
+        engine::{
+            log_scan,
+            log_tree::{LogTree, Range},
+        },
+        format::{
+            block::{self, Block, CHUNK_BYTES, Header},
+            checksum::DecodeError,
+            keys::{Key, Keyspace, Place, QueueRef},
+        },
+    },
+    types::Sequence,
+};
+
+/// What copies of blocks are held at once that were looked for in the log.
+const COPIES_BYTES: usize = 64 * 1024 * 1024;
+
+/// The chunks of a block, as they are stored.
+#[derive(Debug, Default)]
+pub struct Chunks(BTreeMap<u16, Bytes>);
+
+impl Chunks {
+    pub fn header(&self, queue: QueueRef, first: Sequence) -> Result<Header, DecodeError> {
+        let missing = DecodeError::Invalid("its first chunk is missing");
+        Header::parse(queue, first, self.0.get(&0).ok_or(missing)?)
+    }
+
+    /// Its header and its body, verified and decompressed.
+    pub fn open(
+        &self,
+        keyspace: Keyspace,
+        queue: QueueRef,
+        first: Sequence,
+    ) -> Result<(Header, Bytes), DecodeError> {
+        let header = self.header(queue, first)?;
+        let chunk0 = self.0.get(&0).map(|it| block::body_of_chunk0(it));
+        let chunk0 = chunk0.unwrap_or_default();
+        let raw = match header.chunks {
+            1 => block::verify(keyspace, queue, &header, chunk0)?,
+            chunks => {
+                let mut body = Vec::with_capacity(usize::from(chunks) * CHUNK_BYTES);
+                body.extend_from_slice(chunk0);
+                let rest = (1..chunks).filter_map(|chunk| self.0.get(&chunk));
+                rest.for_each(|chunk| body.extend_from_slice(chunk));
+                block::verify(keyspace, queue, &header, &body)?
+            }
+        };
+        Ok((header, raw))
+    }
+
+    /// Verified and taken apart.
+    pub fn block(&self, queue: QueueRef, first: Sequence) -> Result<Block, DecodeError> {
+        let (header, raw) = self.open(Keyspace::Queue, queue, first)?;
+        Ok(Block {
+            queue,
+            header,
+            hints: block::split_hints(raw, &header)?,
+        })
+    }
+}
+
+/// The blocks of a queue in order, as they are stored.
+#[derive(Debug)]
+pub struct BlockStream<'a> {
+    chunks: Range<'a>,
+    next: Option<(Sequence, u16, Bytes)>,
+}
+
+impl<'a> BlockStream<'a> {
+    /// From the block on that starts at `from` or behind.
+    pub fn new(tree: &'a LogTree, queue: QueueRef, from: Sequence) -> BlockStream<'a> {
+        BlockStream {
+            chunks: tree.range(&queue.chunk_key(from, 0), &queue.blocks_end_key()),
+            next: None,
+        }
+    }
+
+    fn next_chunk(&mut self) -> io::Result<Option<(Sequence, u16, Bytes)>> {
+        if let Some(next) = self.next.take() {
+            return Ok(Some(next));
+        }
+        for entry in self.chunks.by_ref() {
+            let (key, value) = entry?;
+            // A padding key is no chunk.
+            if let Some(Key::Chunk { first, chunk, .. }) = Key::parse(&key)
+                && !value.is_empty()
+            {
+                return Ok(Some((first, chunk, value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next block: where it starts, and what there is of it.
+    pub fn next_block(&mut self) -> io::Result<Option<(Sequence, Chunks)>> {
+        let Some((first, chunk, value)) = self.next_chunk()? else {
+            return Ok(None);
+        };
+        let mut chunks = Chunks(BTreeMap::from([(chunk, value)]));
+        while let Some((start, chunk, value)) = self.next_chunk()? {
+            if start != first {
+                self.next = Some((start, chunk, value));
+                break;
+            }
+            chunks.0.insert(chunk, value);
+        }
+        Ok(Some((first, chunks)))
+    }
+}
+
+/// The block of a dead letter, as it is stored; `None` if nothing is.
+pub fn letter_block(tree: &LogTree, place: Place) -> io::Result<Option<Chunks>> {
+    let keys = place.block_keys();
+    let mut chunks = Chunks::default();
+    for entry in tree.range(&keys.start, &keys.end) {
+        let (key, value) = entry?;
+        if let Some(Key::LetterChunk { chunk, .. }) = Key::parse(&key)
+            && !value.is_empty()
+        {
+            chunks.0.insert(chunk, value);
+        }
+    }
+    Ok((!chunks.0.is_empty()).then_some(chunks))
+}
+
+/// The highest start of a block of a queue below `end`.
+pub fn last_start(tree: &LogTree, queue: QueueRef, end: &[u8]) -> io::Result<Option<Sequence>> {
+    let is_start = |key: &[u8], value: &[u8]| {
+        matches!(Key::parse(key), Some(Key::Chunk { chunk: 0, .. })) && !value.is_empty()
+    };
+    let last = tree.last(&queue.chunk_key(Sequence(0), 0), end, is_start)?;
+    Ok(match last.and_then(|key| Key::parse(&key)) {
+        Some(Key::Chunk { first, .. }) => Some(first),
+        _ => None,
+    })
+}
+
+/// Copies of blocks that were looked for.
+#[derive(Debug)]
+pub struct Copies {
+    /// By where they start.
+    pub blocks: BTreeMap<Sequence, Chunks>,
+    /// Of blocks that start behind this there may be others.
+    pub through: Sequence,
+}
+
+/// Looks in the whole log for copies of a queue's blocks that start from `low` on and not behind
+/// `high`, whether sled would find them or not: a block is written once under its key, so any copy
+/// is right.
+pub fn copies(
+    log: &Path,
+    keyspace: Keyspace,
+    queue: QueueRef,
+    low: Sequence,
+    high: Sequence,
+) -> Result<Copies, StorageError> {
+    let mut found = Copies {
+        blocks: BTreeMap::new(),
+        through: high,
+    };
+    let mut bytes = 0;
+    log_scan::scan(log, |key, value| {
+        let (at, first, chunk) = match (keyspace, Key::parse(key)) {
+            (
+                Keyspace::Queue,
+                Some(Key::Chunk {
+                    queue,
+                    first,
+                    chunk,
+                }),
+            ) => (queue, first, chunk),
+            (
+                Keyspace::Letters,
+                Some(Key::LetterChunk {
+                    queue,
+                    sequence,
+                    chunk,
+                }),
+            ) => (queue, sequence, chunk),
+            _ => return Ok(()),
+        };
+        if at != queue || value.is_empty() || !(low..=found.through).contains(&first) {
+            return Ok(());
+        }
+        let block = found.blocks.entry(first).or_default();
+        let copy = Bytes::copy_from_slice(value);
+        if block.0.insert(chunk, copy).is_none() {
+            bytes += value.len();
+        }
+        while bytes > COPIES_BYTES
+            && found.blocks.len() > 1
+            && let Some((last, chunks)) = found.blocks.pop_last()
+        {
+            bytes -= chunks.0.values().map(Bytes::len).sum::<usize>();
+            found.through = Sequence(last.0.saturating_sub(1));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,136 @@
+//! The dead letters of a closed store.
+
+use std::{collections::BTreeSet, io};
+
+use crate::{
+    error::StorageError,
+    store::{
+        engine::log_tree::LogTree,
+        format::{
+            block::{self, Hint},
+            dead_letter::{Dead, Letter},
+            keys::{Key, Keyspace, Place, QueueRef},
+            node_record::NodeRecord,
+        },
+        offline::{
+            blocks::{copies, letter_block},
+            findings::{Finding, Severity},
+            place::ClosedPlace,
+        },
+    },
+    types::{NodeId, Sequence},
+};
+
+/// A dead letter as it was found.
+#[derive(Debug)]
+pub struct FoundLetter {
+    pub place: Place,
+    /// How it came to be one; `None` if that does not read.
+    pub dead: Option<Dead>,
+    /// The hint itself; `None` if it does not read.
+    pub hint: Option<Hint>,
+}
+
+fn unread(error: io::Error) -> StorageError {
+    StorageError::new("read the log", error)
+}
+
+/// The queues of a node that may have dead letters.
+pub fn queues(record: &NodeRecord) -> BTreeSet<QueueRef> {
+    record.dead.iter().chain(&record.live).copied().collect()
+}
+
+/// Calls `each` with what is known of every dead letter of a queue, in order: the record, or why it
+/// does not read.
+pub fn records(
+    tree: &LogTree,
+    queue: QueueRef,
+    mut each: impl FnMut(Place, Result<Dead, String>) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let keys = queue.letter_keys(Sequence(0));
+    for entry in tree.range(&keys.start, &keys.end) {
+        let (key, value) = entry.map_err(unread)?;
+        let Some(Key::Letter(place)) = Key::parse(&key) else {
+            continue;
+        };
+        match Letter::decode(place, &value) {
+            Ok(Letter::Dead(dead)) => each(place, Ok(dead))?,
+            // It is no dead letter any more.
+            Ok(Letter::Redriven { .. }) => {}
+            Err(error) => each(place, Err(error.to_string()))?,
+        }
+    }
+    Ok(())
+}
+
+/// Calls `each` with what is known of one.
+pub fn record(
+    tree: &LogTree,
+    at: Place,
+    each: impl FnOnce(Result<Dead, String>),
+) -> Result<(), StorageError> {
+    if let Some(value) = tree.get(&at.letter_key()).map_err(unread)? {
+        match Letter::decode(at, &value) {
+            Ok(Letter::Dead(dead)) => each(Ok(dead)),
+            Ok(Letter::Redriven { .. }) => {}
+            Err(error) => each(Err(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// Reads one with its payload. `findings` gets what is wrong with it.
+pub fn read(
+    place: &ClosedPlace,
+    tree: &LogTree,
+    node: NodeId,
+    at: Place,
+    record: Result<Dead, String>,
+    findings: &mut Vec<Finding>,
+) -> Result<FoundLetter, StorageError> {
+    let mut note = |severity, what: String| {
+        let finding = Finding::new(severity, what).of(node, at.queue.queue);
+        findings.push(finding.from(at.sequence, at.sequence, 1));
+    };
+    let found = letter_block(tree, at).map_err(unread)?;
+    let no_block = found.is_none();
+    let open = |chunks: &super::blocks::Chunks| {
+        let (header, raw) = chunks.open(Keyspace::Letters, at.queue, at.sequence)?;
+        block::split_hints(raw, &header)
+    };
+    let read = found.map(|chunks| open(&chunks));
+    let (mut hint, why) = match read {
+        Some(Ok(mut hints)) => (hints.pop(), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+        None => (None, Some("it is not there".to_owned())),
+    };
+    if let Some(why) = why {
+        let (log, one) = (place.log(), at.sequence);
+        let copies = copies(&log, Keyspace::Letters, at.queue, one, one)?;
+        let copy = copies.blocks.values().find_map(|chunks| open(chunks).ok());
+        hint = copy.and_then(|mut hints| hints.pop());
+        match (&hint, &record) {
+            (Some(_), _) => note(
+                Severity::Damaged,
+                format!("the payload of a dead letter: {why}; an intact copy is in the log"),
+            ),
+            // It may have been one that was sent on: then its payload is gone, and nothing is lost.
+            (None, Err(_)) if no_block => {}
+            (None, _) => note(
+                Severity::Lost,
+                format!("the payload of a dead letter: {why}"),
+            ),
+        }
+    }
+    if let Err(error) = &record {
+        note(
+            Severity::Damaged,
+            format!("the record of a dead letter: {error}"),
+        );
+    }
+    Ok(FoundLetter {
+        place: at,
+        dead: record.ok(),
+        hint,
+    })
+}

@@ -1,0 +1,220 @@
+//! Where a store lies that nobody has open, found and held without changing a byte.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Read},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{DirectoryProblem, LockKind, OpenError},
+    store::{
+        engine::folder::failed,
+        format::{
+            file_names::{CLEAN, HOST_CLEAN},
+            shutdown_summary::{self, Summary},
+        },
+    },
+};
+
+const CURRENT: &str = "CURRENT";
+const OPENING: &str = "OPENING";
+const COMPACTION: &str = "COMPACTION";
+const LOCKS: [&str; 2] = ["LOCK", "hh-LOCK"];
+const LOG: &str = "db";
+/// A process that was just killed may need a moment to let go.
+const LINGERING_LOCK: Duration = Duration::from_millis(500);
+
+/// A place that is held: nobody opens it for as long.
+#[derive(Debug)]
+pub struct ClosedPlace {
+    pub dir: PathBuf,
+    /// The folder that sled's files are in.
+    pub generation: PathBuf,
+    /// Its name, where the directory has generations.
+    pub name: Option<String>,
+    /// Whether `CURRENT` names it: no open came so far that anything was answered, if it does not.
+    pub is_named: bool,
+    /// Whether the directory is a database that is the host's too, or one that was moved aside.
+    pub is_bare: bool,
+    /// Opens that died in a row.
+    pub opens_died: u32,
+    /// Whether a compaction was under way.
+    pub is_compacting: bool,
+    /// What was moved aside.
+    pub aside: Vec<String>,
+    /// Shared locks: an open takes them alone.
+    _held: Vec<File>,
+}
+
+impl ClosedPlace {
+    /// Finds the generation in use in a store's directory. A folder with sled's files in it, such
+    /// as one that was moved aside, or a host's database, is taken as it is.
+    pub fn find(dir: &Path) -> Result<ClosedPlace, OpenError> {
+        let problem = |problem| OpenError::Directory {
+            path: dir.to_owned(),
+            problem,
+        };
+        let kind = fs::metadata(dir).map_err(|source| failed("look at", dir, source))?;
+        if !kind.is_dir() {
+            return Err(problem(DirectoryProblem::NotADirectory));
+        }
+        let mut held = Vec::new();
+        for name in LOCKS {
+            held.extend(share(&dir.join(name), own_lock)?);
+        }
+        let names = names(dir)?;
+        let is_bare = names.iter().any(|name| name == LOG);
+        let name = match is_bare {
+            true => None,
+            false => Some(in_use(dir, &names).map_err(|error| match error {
+                InUse::Problem(it) => problem(it),
+                InUse::Io(error) => error,
+            })?),
+        };
+        let generation = name.as_ref().map_or(dir.to_owned(), |name| dir.join(name));
+        // Whoever has the database open without our locks.
+        held.extend(share(&generation.join(LOG), |_| LockKind::Sled)?);
+        let opening = text(&dir.join(OPENING))?;
+        let aside = names.iter().filter(|name| name.starts_with("aside-"));
+        Ok(ClosedPlace {
+            dir: dir.to_owned(),
+            generation,
+            name,
+            is_named: is_bare || names.iter().any(|name| name == CURRENT),
+            is_bare,
+            opens_died: opening.map_or(0, |text| text.trim().parse().unwrap_or(1)),
+            is_compacting: names.iter().any(|name| name == COMPACTION),
+            aside: aside.cloned().collect(),
+            _held: held,
+        })
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.generation.join(LOG)
+    }
+
+    /// Copies the files of the generation into a new store's directory, as its only one.
+    pub fn copy_to(&self, dir: &Path) -> Result<(), OpenError> {
+        let into = dir.join("gen-000001");
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700);
+        let create = |path: &Path| {
+            private
+                .create(path)
+                .map_err(|it| failed("create", path, it))
+        };
+        create(dir)?;
+        create(&into)?;
+        for name in names(&self.generation)? {
+            let from = self.generation.join(&name);
+            let to = match name.as_str() {
+                HOST_CLEAN => into.join(CLEAN),
+                _ => into.join(&name),
+            };
+            if from.is_file() {
+                fs::copy(&from, &to).map_err(|source| failed("copy", &from, source))?;
+            }
+        }
+        let current = dir.join(CURRENT);
+        let written = fs::write(&current, "gen-000001\n");
+        written.map_err(|source| failed("write", &current, source))
+    }
+
+    /// The summary of a clean shutdown; `Ok(Err)` if there is one that does not read.
+    pub fn clean_summary(&self) -> Result<Option<Result<Summary, String>>, OpenError> {
+        for name in [CLEAN, HOST_CLEAN] {
+            let path = self.generation.join(name);
+            match fs::read(&path) {
+                Ok(bytes) => {
+                    let read = shutdown_summary::decode(&bytes);
+                    return Ok(Some(read.map_err(|error| error.to_string())));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(failed("read", &path, source)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+enum InUse {
+    Problem(DirectoryProblem),
+    Io(OpenError),
+}
+
+fn in_use(dir: &Path, names: &[String]) -> Result<String, InUse> {
+    let is_generation = |name: &&String| {
+        let digits = name.strip_prefix("gen-").unwrap_or_default();
+        digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let found: Vec<&String> = names.iter().filter(is_generation).collect();
+    let current = text(&dir.join(CURRENT)).map_err(InUse::Io)?;
+    let problem = match (current, found.as_slice()) {
+        (Some(text), _) => match found.iter().find(|name| **name == text.trim_end()) {
+            Some(name) => return Ok((*name).clone()),
+            None => DirectoryProblem::BadCurrent { text },
+        },
+        (None, []) => DirectoryProblem::NoStore,
+        (None, [only]) => return Ok((*only).clone()),
+        (None, _) => DirectoryProblem::NoCurrent {
+            found: names.join(", "),
+        },
+    };
+    Err(InUse::Problem(problem))
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, OpenError> {
+    let listed = |source| failed("list", dir, source);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(listed)? {
+        let entry = entry.map_err(listed)?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn text(path: &Path) -> Result<Option<String>, OpenError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed("read", path, source)),
+    }
+}
+
+fn own_lock(file: &mut File) -> LockKind {
+    let mut text = String::new();
+    let read = file.take(64).read_to_string(&mut text);
+    LockKind::Store {
+        holder: read.ok().and_then(|_| text.trim().parse().ok()),
+    }
+}
+
+/// Takes a lock that others may share, on a file opened to be read only: nothing of the file
+/// changes, and no open of the store gets the lock that it needs for itself alone.
+fn share(path: &Path, kind: impl Fn(&mut File) -> LockKind) -> Result<Option<File>, OpenError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed("open", path, source)),
+    };
+    let started = Instant::now();
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if started.elapsed() < LINGERING_LOCK => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::Locked {
+                    path: path.to_owned(),
+                    kind: kind(&mut file),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed("lock", path, source)),
+        }
+    }
+}
