@@ -147,7 +147,7 @@ pub enum HandoffError {
         /// The dead letter.
         hint: HintId,
     },
-    /// The disk gave a hint that waits back damaged. When its turn comes it is skipped, and the loss
+    /// A hint that waits is damaged on the disk. When its turn comes it is skipped, and the loss
     /// journal tells of it.
     #[error(
         "hint {hint} does not read; the disk damaged it: it is skipped when its turn comes, ask for those behind it"

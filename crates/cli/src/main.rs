@@ -1,5 +1,5 @@
-//! `hh`: asks and operates hosts of hinted-handoff that run, by their admin socket; looks into stores
-//! that nobody has open, checks them, takes hints out and puts them in.
+//! `hh`: asks and operates hosts that run, by their admin socket; looks into stores that nobody has
+//! open, checks them, takes hints out and puts them in.
 //!
 //! Each verb is a file in `verbs/`, with its arguments and its work. What all of them share is how
 //! they say something (`output.rs`, `progress.rs`) and how they fail (`failure.rs`).
@@ -27,8 +27,8 @@ use output::Output;
 
 /// Operates hosts of hinted-handoff that run, and looks into stores that nobody has open.
 ///
-/// Verbs that ask a host take its socket (--socket, HH_SOCKET); verbs that look into a store take its
-/// directory.
+/// Verbs that ask a host take its socket (--socket, HH_SOCKET). Verbs that look into a store take
+/// its directory.
 ///
 /// On a terminal it prints tables; elsewhere columns that are separated by tabs, without a header;
 /// with --json one JSON document. Sizes are in bytes, times in milliseconds since 1970.

@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// What is pending behind a place, or from the oldest hint on: for those who only look. The
-    /// place is that of a hint of any time; with its queue gone it is where the node's queues begin.
+    /// hint at the place may be gone; if its queue is, this begins where the node's queues begin.
     pub fn peek_behind(
         &self,
         reader: &mut Reader,

@@ -1,10 +1,13 @@
 //! Dead letters: listing, showing, sending them on, discarding them.
 
 use axum::{Json, extract::State};
-use hinted_handoff::{Amount, DeadLetter, HintId, NodeId, Payload, Redriven};
+use hinted_handoff::{DeadLetter, HintId, NodeId, Payload, Redriven};
 use serde::{Deserialize, Serialize};
 
-use super::peek::{How, Shown, unix_ms};
+use super::{
+    nodes::Discarded,
+    peek::{How, Shown, unix_ms},
+};
 use crate::{
     extract::{HintPath, Page, Path, Query, Said},
     problem::{Problem, with_causes},
@@ -117,12 +120,6 @@ pub async fn redrive<P: Payload>(
     };
     admin.call(each).await?;
     Ok(Json(done))
-}
-
-/// How much was discarded.
-#[derive(Serialize)]
-pub struct Discarded {
-    discarded: Amount,
 }
 
 pub async fn discard<P: Payload>(

@@ -162,15 +162,15 @@ pub struct HowToRemove {
 
 /// What was discarded.
 #[derive(Serialize)]
-pub struct Removed {
-    discarded: Amount,
+pub struct Discarded {
+    pub discarded: Amount,
 }
 
 pub async fn remove<P: Payload>(
     State(admin): State<Admin<P>>,
     Path(node): Path<NodeId>,
     Said(how): Said<HowToRemove>,
-) -> Result<Json<Removed>, Problem> {
+) -> Result<Json<Discarded>, Problem> {
     let handoff = admin.handoff()?;
     let wait = wait_of(how.timeout_ms)?;
     let discarded = match how.discard_pending {
@@ -182,7 +182,7 @@ pub async fn remove<P: Payload>(
             Amount::default()
         }
     };
-    Ok(Json(Removed { discarded }))
+    Ok(Json(Discarded { discarded }))
 }
 
 pub async fn cancel_removal<P: Payload>(

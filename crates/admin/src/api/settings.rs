@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use axum::{Json, extract::State};
-use hinted_handoff::{Amount, Config, HintsMeant, NodeId, Payload, ShardId};
-use serde::{Deserialize, Serialize};
+use hinted_handoff::{Config, HintsMeant, NodeId, Payload, ShardId};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::nodes::{Done, Nothing};
+use super::nodes::{Discarded, Done, Nothing};
 use crate::{
     extract::{Path, Said},
     problem::{Kind, Problem},
@@ -100,12 +100,6 @@ pub async fn by_hand_of_all<P: Payload>(
 pub struct WhichHints {
     older_than_ms: Option<u64>,
     shard: Option<ShardId>,
-}
-
-/// What was discarded.
-#[derive(Serialize)]
-pub struct Discarded {
-    discarded: Amount,
 }
 
 pub async fn discard<P: Payload>(
