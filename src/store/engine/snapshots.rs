@@ -1,7 +1,7 @@
 //! sled's snapshots: where each page lies in the log, written by an open so that the next one need
 //! not read all of it. All that a snapshot tells follows from the log.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use crate::{
     error::{OpenError, UnopenableReason},
@@ -26,15 +26,30 @@ pub fn remove_torn(dir: &Path) -> Result<(), OpenError> {
 
 /// What is wrong with the newest of a database. The log tells all that it does.
 pub fn problem(dir: &Path) -> Option<String> {
-    let names = fs::read_dir(dir).ok()?.flatten().map(|it| it.file_name());
-    let names = names.filter_map(|name| name.into_string().ok());
-    let whole = names.filter(|name| name.starts_with("snap.") && !name.contains(".generating"));
-    let newest = whole.max()?;
-    let bytes = fs::read(dir.join(&newest)).ok()?;
+    let (newest, bytes) = match newest(dir) {
+        Ok(newest) => newest?,
+        Err(error) => return Some(format!("the engine's snapshot: {error}")),
+    };
     let (rest, crc) = bytes.split_last_chunk::<4>().unwrap_or((&[], &[0; 4]));
     let (body, _length) = rest.split_last_chunk::<8>().unwrap_or((&[], &[0; 8]));
     let is_whole = !body.is_empty() && crc32fast::hash(body).to_le_bytes() == *crc;
     (!is_whole).then(|| format!("{newest}, the engine's snapshot, does not pass its checksum"))
+}
+
+/// Its name, and what is in it.
+fn newest(dir: &Path) -> io::Result<Option<(String, Vec<u8>)>> {
+    let mut newest = None;
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("snap.") && !name.contains(".generating") {
+            newest = newest.max(Some(name));
+        }
+    }
+    let Some(name) = newest else {
+        return Ok(None);
+    };
+    let bytes = fs::read(dir.join(&name))?;
+    Ok(Some((name, bytes)))
 }
 
 /// Opens by `open`, and once more without a snapshot if sled cannot open what it finds. Says
