@@ -48,12 +48,11 @@ pub struct Ageing {
     opened_unix_ms: u64,
     opened: Duration,
     grace: Duration,
-    /// `None` if nothing is too old by that.
-    /// In milliseconds; 0 is no limit.
+    /// How old a hint may be, in milliseconds; 0 is no limit.
     max_age_ms: AtomicU64,
     /// The shortest lifetime that was met so far, in milliseconds.
     shortest_ms: AtomicU64,
-    /// Rung when there is a shorter one.
+    /// Rung when there is a shorter one, or another `max_age`.
     pub shorter: Notify,
     /// What earlier lives found.
     corrections: Vec<Correction>,

@@ -330,6 +330,10 @@ impl<P: Payload> HintedHandoff<P> {
         let (reserved, turn) = self.admit_batch(&batch, turn).await?;
         let room = self.room(batch.bytes()).await;
         let room = room.map_err(|error| Lost::Final(error.into()))?;
+        // The host may have said so since they were enqueued.
+        let mut nodes = batch.hints.iter().map(|new| new.node);
+        let hinted = nodes.try_for_each(|node| self.check_hinted(node));
+        hinted.map_err(|error| Lost::Final(error.into()))?;
         let hints = batch.hints.iter();
         let on_their_way: Vec<_> = hints
             .filter_map(|new| self.on_its_way(new.node, new.hint.shard))

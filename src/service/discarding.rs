@@ -18,7 +18,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct HintsMeant {
-    /// Those that were enqueued at least so long ago.
+    /// Those that were enqueued at least so long ago. Of hints that were there at the open that is
+    /// not known, so none is meant, while the wall clock is not believed
+    /// ([`Config::expiry_grace`](crate::Config::expiry_grace)).
     pub older_than: Option<Duration>,
     /// Those of one shard.
     pub shard: Option<ShardId>,
@@ -56,39 +58,41 @@ impl<P: Payload> HintedHandoff<P> {
         node: NodeId,
         meant: HintsMeant,
     ) -> Result<Amount, HandoffError> {
-        let inner = &self.inner;
-        inner.store.check_serving()?;
-        if !inner.store.knows(node) {
+        let store = &self.inner.store;
+        store.check_serving()?;
+        let Some(ends) = store.durable_ends(node) else {
             return Err(HandoffError::UnknownNode { node });
-        }
-        let end = inner.store.nodes().into_iter().find(|(it, _)| *it == node);
-        let end = end.and_then(|(_, queues)| {
-            let last = queues.queues.back()?;
-            Some((last.at, last.watermark))
-        });
-        let Some((last_queue, watermark)) = end else {
-            return Ok(Amount::default());
+        };
+        let is_durable = |hint: &PeekedHint| {
+            let place = hint.mark.place();
+            let mut ends = ends.iter();
+            ends.any(|(queue, end)| place.queue == *queue && place.sequence <= *end)
         };
         let (mut reader, mut from, mut left) = (Reader::default(), None, Amount::default());
         loop {
-            let reading = read_unclaimed(&inner.runtime, &inner.store, node, from, reader);
-            let hints;
+            let reading = read_unclaimed(&self.inner.runtime, store, node, from, reader);
+            let mut hints;
             (reader, hints) = reading.await?;
+            // What is behind those came later.
+            hints.truncate(hints.iter().take_while(|hint| is_durable(hint)).count());
             let Some(last) = hints.last().map(|hint| hint.mark.place()) else {
-                return Ok(left);
+                break;
             };
             from = Some(last.next());
-            let mut taken: Vec<PeekedHint> = hints;
-            taken.retain(|hint| self.is_meant(meant, hint));
-            inner.store.claim(node, &mut taken);
-            if !taken.is_empty() {
-                let gone = lose(&inner.store, node, taken, LossReason::Discarded).await?;
+            hints.retain(|hint| self.is_meant(meant, hint));
+            store.claim(node, &mut hints);
+            if !hints.is_empty() {
+                let gone = lose(store, node, hints, LossReason::Discarded).await?;
                 left = left.plus(gone);
             }
-            if last.queue == last_queue && last.sequence >= watermark {
-                return Ok(left);
-            }
         }
+        tracing::warn!(
+            node = node.0,
+            hints = left.hints,
+            bytes = left.bytes,
+            "pending hints are discarded: the host says so"
+        );
+        Ok(left)
     }
 
     /// [`discard_hints`](HintedHandoff::discard_hints) for a thread that does not drive a tokio
@@ -111,14 +115,9 @@ impl<P: Payload> HintedHandoff<P> {
 
     fn is_meant(&self, meant: HintsMeant, hint: &PeekedHint) -> bool {
         let is_of_shard = meant.shard.is_none_or(|shard| hint.hint.shard == shard);
-        let is_old = meant.older_than.is_none_or(|age| {
-            let enqueued = self
-                .inner
-                .ageing
-                .of_read(&self.inner.store, hint)
-                .enqueued_unix_ms;
-            self.inner.ageing.since(enqueued) >= age
-        });
+        let is_old = meant
+            .older_than
+            .is_none_or(|age| self.inner.ageing.is_past(hint.hint.enqueued_unix_ms, age));
         is_of_shard && is_old
     }
 }

@@ -32,6 +32,8 @@ impl<P: Payload> HintedHandoff<P> {
         self.check_hinted(node)?;
         let reserved = self.admit_hint(node, hint.payload.len()).await?;
         let permit = self.permit(hint.payload.len()).await?;
+        // The host may have said so while this waited.
+        self.check_hinted(node)?;
         let store = &self.inner.store;
         // Buffered, it counts as stored from here on.
         let answered = self.config().durability == Durability::Buffered;

@@ -8,7 +8,8 @@ impl<P: Payload> HintedHandoff<P> {
     /// the handoff is opened again: `write_shard` and transactions are refused with
     /// [`EnqueueError::HintingStopped`], and a copy of a [`PointsWriter`](crate::PointsWriter) that
     /// cannot be sent is one that was not stored, which the loss journal tells. What is pending
-    /// stays and is sent.
+    /// stays and is sent; dead letters that are sent on become hints all the same. It goes by the
+    /// number of the node, also once the node is removed or has another name.
     pub fn stop_hinting(&self, node: NodeId) {
         self.inner.hinting.write().not_for.insert(node);
         tracing::warn!(
@@ -47,7 +48,8 @@ impl<P: Payload> HintedHandoff<P> {
 
     /// Has writes of a [`PointsWriter`](crate::PointsWriter) to a node hinted at once until
     /// [`release_direct`](HintedHandoff::release_direct), or until the handoff is opened again, as
-    /// if it did not answer ([`NodeStats::gate`](crate::NodeStats::gate) says so). Replay goes on.
+    /// if it did not answer ([`NodeStats::gate`](crate::NodeStats::gate) says so; no event does).
+    /// Replay goes on. A node that is removed or gets another name is forgotten.
     pub fn hold_direct(&self, node: NodeId) {
         self.inner.links.of(node).hold();
     }

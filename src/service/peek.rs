@@ -9,7 +9,7 @@ use crate::{
     blocking::block_on,
     error::HandoffError,
     payload::Payload,
-    store::{Mark, Peek, PeekLimits, PeekedHint, Reader},
+    store::{Peek, PeekLimits, PeekedHint, Reader},
     types::{HintId, NodeId, ShardId, WriteId},
 };
 
@@ -87,12 +87,9 @@ impl<P: Payload> HintedHandoff<P> {
                     break;
                 }
                 bytes += length;
-                behind = hints.last().map(|PeekedHint { mark, .. }| {
-                    let Mark {
-                        queue, sequence, ..
-                    } = *mark;
-                    (queue.queue, sequence)
-                });
+                behind = hints
+                    .last()
+                    .map(|PeekedHint { mark, .. }| (mark.queue.queue, mark.sequence));
                 all.extend(hints);
             }
             Ok(all)

@@ -66,7 +66,8 @@ impl<P: Payload> Hints<'_, P> {
     ///
     /// # Errors
     /// [`TransactionError::Enqueue`] if the points do not encode, are empty, or over
-    /// [`Config::max_entry_bytes`](crate::Config::max_entry_bytes),
+    /// [`Config::max_entry_bytes`](crate::Config::max_entry_bytes), or no hints are made for the
+    /// node ([`stop_hinting`](crate::HintedHandoff::stop_hinting)),
     /// [`TransactionError::TransactionTooLarge`] if all rows and hints together come to more than 1
     /// MiB.
     pub fn enqueue(

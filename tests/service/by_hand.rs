@@ -1,14 +1,21 @@
 //! What an operator does to writes and hints of a node: no hints for a while, no direct writes for
 //! a while, and hints that are discarded.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hinted_handoff::{
     ConsistencyLevel, EnqueueError, Gate, HandoffError, HintedHandoff, HintsMeant, LossReason,
-    NodeId, PointsWriter, ShardId, internals::WallClock,
+    NodeId, Pause, PointsWriter, ShardId, WhenFull, internals::WallClock,
 };
-use hinted_handoff_testkit::ScriptedWriter;
+use hinted_handoff_testkit::{Reply, ScriptedWriter};
+use tokio_util::sync::CancellationToken;
 
 use crate::common::{
     frozen::{freeze, pass},
@@ -28,8 +35,8 @@ fn text(text: &str) -> Bytes {
 async fn a_node_without_hinting_gets_no_hint_and_what_it_misses_is_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(ScriptedWriter::new(|write| match write.node {
-        UP => hinted_handoff_testkit::Reply::Take,
-        _ => hinted_handoff_testkit::Reply::Retry,
+        UP => Reply::Take,
+        _ => Reply::Retry,
     }));
     let handoff = start(quick(dir.path()), &writer).await;
     handoff.stop_hinting(DOWN);
@@ -111,10 +118,7 @@ async fn hints_that_are_meant_are_discarded_with_a_record_and_the_others_stay() 
     for number in 0..30_u64 {
         write(number % 3, "new").await.unwrap();
     }
-    handoff
-        .pause_all(hinted_handoff::Pause::UntilRestart)
-        .await
-        .unwrap();
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
     let of_shard = HintsMeant::default().of_shard(ShardId(1));
     let old = of_shard.older_than(Duration::from_secs(50));
     assert_eq!(handoff.discard_hints(DOWN, old).await.unwrap().hints, 1000);
@@ -137,4 +141,87 @@ async fn hints_that_are_meant_are_discarded_with_a_record_and_the_others_stay() 
         unknown,
         Err(HandoffError::UnknownNode { node: OTHER, .. })
     ));
+}
+
+/// Counted are writes that began before: what was durable is among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_while_hints_are_discarded_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let handoff = start(quick(dir.path()), &Arc::new(ScriptedWriter::down())).await;
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    handoff.write_shard(DOWN, SHARD, &text("a")).await.unwrap();
+    let began = Arc::new(AtomicU64::new(1));
+    let (writing, counting, stop) = (handoff.clone(), began.clone(), CancellationToken::new());
+    let until = stop.clone();
+    let writers = (0..64).map(move |_| {
+        let (handoff, began, stop) = (writing.clone(), counting.clone(), until.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                began.fetch_add(1, Relaxed);
+                let points = text("a");
+                handoff.write_shard(DOWN, SHARD, &points).await.unwrap();
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    soon_node(&handoff, DOWN, |it| it.pending.hints > 3000).await;
+    let before = began.load(Relaxed);
+    let discarding = handoff.discard_hints(DOWN, HintsMeant::default());
+    let discarded = tokio::time::timeout(Duration::from_secs(60), discarding).await;
+    let discarded = discarded.expect("it ends").unwrap().hints;
+    stop.cancel();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert!(
+        (3000..=before).contains(&discarded),
+        "{discarded} of {before}"
+    );
+    assert_eq!(
+        node_stats(&handoff, DOWN).pending.hints,
+        began.load(Relaxed) - discarded
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_that_are_being_sent_are_not_discarded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = quick(dir.path());
+    config.max_in_flight = 1;
+    let writer = Arc::new(ScriptedWriter::new(|_| Reply::Hang));
+    let handoff = start(&config, &writer).await;
+    let write = || async { handoff.write_shard(DOWN, SHARD, &text("a")).await.unwrap() };
+    write().await;
+    soon_node(&handoff, DOWN, |it| it.in_flight == 1).await;
+    for _ in 0..5 {
+        write().await;
+    }
+    let discarded = handoff.discard_hints(DOWN, HintsMeant::default()).await;
+    assert_eq!(discarded.unwrap().hints, 5);
+    assert_eq!(node_stats(&handoff, DOWN).pending.hints, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_waits_for_room_is_refused_once_hints_are_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = quick(dir.path());
+    config.max_hints_per_node = Some(1);
+    config.when_full = WhenFull::Block;
+    config.block_timeout = Duration::from_secs(60);
+    let handoff = start(&config, &Arc::new(ScriptedWriter::down())).await;
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    handoff.write_shard(DOWN, SHARD, &text("a")).await.unwrap();
+    let waiting = handoff.clone();
+    let mut waits = tokio::spawn(async move { waiting.write_shard(DOWN, SHARD, &text("b")).await });
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut waits).await;
+    assert!(early.is_err(), "there is no room: {early:?}");
+    handoff.stop_hinting(DOWN);
+    let discarded = handoff.discard_hints(DOWN, HintsMeant::default()).await;
+    assert_eq!(discarded.unwrap().hints, 1);
+    let refused = waits.await.unwrap();
+    assert!(
+        matches!(refused, Err(EnqueueError::HintingStopped { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(node_stats(&handoff, DOWN).pending.hints, 0);
 }

@@ -44,6 +44,14 @@ impl Store {
         queues.map(NodeQueues::pending).unwrap_or_default()
     }
 
+    /// The queues of a node, each with the last sequence that is durable; `None` if it has none and
+    /// had none, or was removed.
+    pub fn durable_ends(&self, node: NodeId) -> Option<Vec<(QueueRef, Sequence)>> {
+        let registry = self.shared.registry.lock();
+        let queues = registry.nodes.get(&node)?.queues.iter();
+        Some(queues.map(|queue| (queue.at, queue.watermark)).collect())
+    }
+
     /// Whether the node has queues, or had some and was not removed.
     pub fn knows(&self, node: NodeId) -> bool {
         self.shared.registry.lock().nodes.contains_key(&node)
