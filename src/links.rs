@@ -111,8 +111,7 @@ impl Links {
                 slow_after: match config.hint_after.is_zero() {
                     true => SLOW_AFTER,
                     false => config.hint_after,
-                }
-                .min(config.write_timeout),
+                },
                 ageing,
                 events,
             }),
@@ -157,7 +156,7 @@ impl Links {
         &self.settings.ageing
     }
 
-    /// After so long without an answer a write counts as a failure.
+    /// After so long without an answer a write counts as a failure, if it may take that long.
     pub fn slow_after(&self) -> Duration {
         self.settings.slow_after
     }
@@ -278,11 +277,11 @@ impl Link {
         }
     }
 
-    /// A direct write has been outstanding for [`slow_after`](Links::slow_after).
-    pub fn slow(&self, began: Instant) {
+    /// A direct write that began then has been outstanding for so long.
+    pub fn slow(&self, began: Instant, after: Duration) {
         let state = self.state.lock();
         if state.answered.is_none_or(|at| at < began) {
-            let after = humantime::format_duration(self.settings.slow_after);
+            let after = humantime::format_duration(after);
             self.close(state, || format!("nothing was answered within {after}"));
         }
     }

@@ -104,12 +104,13 @@ pub enum Gate {
     /// since it began, writes to two shards failed with no answer between them, or a ping failed.
     /// It opens with whatever the node answers: to replay, to a direct write that was outstanding,
     /// or, where nothing is replayed to it, to one write each
-    /// [`Config::retry_interval`](crate::Config::retry_interval).
+    /// [`Config::retry_interval`](crate::Config::retry_interval). Or the host holds direct writes
+    /// ([`hold_direct`](crate::HintedHandoff::hold_direct)), until it releases them.
     #[non_exhaustive]
     Closed {
         /// Since when, by the wall clock, in milliseconds since 1970.
         since_unix_ms: u64,
-        /// What the node did.
+        /// What the node did, or that the host holds direct writes.
         why: String,
     },
 }

@@ -187,7 +187,7 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
             };
             if !sending.is_slow && now >= sending.began + slow_after {
                 sending.is_slow = true;
-                copy.link.slow(sending.began);
+                copy.link.slow(sending.began, slow_after);
             }
             match sending.aborted {
                 None if now >= sending.ends_at(timeout, sends_by) => {

@@ -232,7 +232,8 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
 
     /// After how long a node is told on that does not answer.
     pub(super) fn slow_after(&self) -> Duration {
-        self.handoff.links().slow_after()
+        // The time of a send can change while it runs.
+        self.handoff.links().slow_after().min(self.write_timeout())
     }
 
     /// By when nothing is held, nor waited for by the caller, but for a send that is under way.

@@ -2,6 +2,7 @@ use super::*;
 use tokio::sync::broadcast;
 
 const SHARD: ShardId = ShardId(7);
+const AFTER: Duration = Duration::from_millis(50);
 
 fn links() -> (Links, broadcast::Receiver<Event>) {
     let events = Events::new();
@@ -50,9 +51,9 @@ async fn a_write_that_is_not_answered_closes_the_gate_unless_the_node_answered_s
     let began = Instant::now();
     tokio::time::advance(Duration::from_millis(50)).await;
     link.taken();
-    link.slow(began);
+    link.slow(began, AFTER);
     assert!(is_open(&link));
-    link.slow(began + Duration::from_millis(51));
+    link.slow(began + Duration::from_millis(51), AFTER);
     assert!(!is_open(&link));
     link.taken();
     link.ping_failed("refused");

@@ -192,9 +192,9 @@ pub(super) struct Inner {
     pub(super) room: Arc<Semaphore>,
     /// One permit a transaction, all of them for one that runs alone.
     pub(super) turns: Arc<Semaphore>,
-    /// A permit for whoever changes the queues of nodes, since their tasks must not be started
-    /// meanwhile.
-    pub(super) changes: Semaphore,
+    /// A permit for whoever changes settings or the queues of nodes, since their tasks must not be
+    /// started meanwhile.
+    pub(super) changes: Arc<Semaphore>,
     /// For which nodes' removal callers wait, and how many. Nothing else is taken while it is held.
     pub(super) waiting: Mutex<BTreeMap<NodeId, usize>>,
     /// Rung when the housekeeping is to look at nodes that leave.

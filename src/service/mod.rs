@@ -122,6 +122,8 @@ impl<P: Payload> HintedHandoff<P> {
         let shard = hint.shard;
         let reserved = self.admit_hint(node, hint.payload.len()).await?;
         let permit = self.room(hint.payload.len()).await?;
+        // The host may have said so while this waited.
+        self.check_hinted(node)?;
         let on_its_way = self.on_its_way(node, shard);
         if self.config().durability == Durability::Buffered {
             let done = move |result: Result<HintId, EnqueueError>| {

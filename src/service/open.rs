@@ -223,7 +223,7 @@ impl<P: Payload> HintedHandoff<P> {
             runtime,
             room: Arc::new(Semaphore::new(UNCOMMITTED_BYTES as usize)),
             turns: Arc::new(Semaphore::new(TURNS as usize)),
-            changes: Semaphore::new(1),
+            changes: Arc::new(Semaphore::new(1)),
             waiting: Mutex::default(),
             house: Arc::default(),
             hinting: RwLock::default(),

@@ -3,12 +3,7 @@
 use std::sync::Arc;
 
 use super::handoff::{HintedHandoff, Inner};
-use crate::{
-    blocking::block_on,
-    config::Config,
-    error::{ConfigError, HandoffError},
-    payload::Payload,
-};
+use crate::{blocking::block_on, config::Config, error::HandoffError, payload::Payload};
 
 impl<P: Payload> HintedHandoff<P> {
     /// The settings in effect.
@@ -17,7 +12,8 @@ impl<P: Payload> HintedHandoff<P> {
     }
 
     /// Changes settings while it runs. `change` is given those in effect; returns when those that
-    /// it leaves are. Nothing of this is stored: the next open goes by its own configuration.
+    /// it leaves are. One call at a time: `change` must not call `reconfigure` itself. Nothing of
+    /// this is stored: the next open goes by its own configuration.
     ///
     /// What can change: the rates and bounds of replay (`retry_rate_limit`,
     /// `retry_rate_limit_total`, `batch_bytes`, `send_timeout`, `max_in_flight`, `max_sends`,
@@ -29,7 +25,8 @@ impl<P: Payload> HintedHandoff<P> {
     ///
     /// Where something of replay changes, the tasks of all nodes begin anew, after what is in
     /// flight; so this may take as long as
-    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace).
+    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace). It waits for nodes that are being
+    /// renamed or removed.
     ///
     /// ```
     /// # use hinted_handoff::*;
@@ -61,11 +58,22 @@ impl<P: Payload> HintedHandoff<P> {
         &self,
         change: impl FnOnce(&mut Config) + Send,
     ) -> Result<(), HandoffError> {
-        self.inner.store.check_serving()?;
-        let before = self.inner.set_config(change)?;
         let inner = Arc::clone(&self.inner);
-        self.to_its_end(async move { inner.apply(&before).await })
-            .await
+        inner.store.check_serving()?;
+        // One at a time: what is told to others last is what is in effect.
+        let turn = Arc::clone(&inner.changes).acquire_owned().await;
+        let turn = turn.map_err(|_| HandoffError::ShutDown)?;
+        let before = self.config();
+        let mut then = Config::clone(&before);
+        // The host's code, so with no lock held.
+        change(&mut then);
+        before.check_change(&then)?;
+        self.to_its_end(async move {
+            inner.apply(&before, Arc::new(then)).await;
+            drop(turn);
+            Ok(())
+        })
+        .await
     }
 
     /// [`reconfigure`](HintedHandoff::reconfigure) for a thread that does not drive a tokio
@@ -86,36 +94,16 @@ impl<P: Payload> HintedHandoff<P> {
 }
 
 impl Inner {
-    /// Puts other settings in effect for whoever looks at them; returns those before.
-    fn set_config(&self, change: impl FnOnce(&mut Config)) -> Result<Arc<Config>, ConfigError> {
-        let mut config = self.config.write();
-        let mut then = Config::clone(&config);
-        change(&mut then);
-        config.check_change(&then)?;
-        Ok(std::mem::replace(&mut *config, Arc::new(then)))
-    }
-
-    /// Tells those who keep settings of their own.
-    async fn apply(&self, before: &Config) -> Result<(), HandoffError> {
-        let config = Arc::clone(&self.config.read());
-        self.store.set_limits(&config);
-        if config.max_age != before.max_age {
-            self.ageing.set_max_age(config.max_age);
+    /// Puts settings in effect for whoever looks at them, and tells those who keep some. The caller
+    /// has the permit of `changes`.
+    async fn apply(&self, before: &Config, then: Arc<Config>) {
+        *self.config.write() = Arc::clone(&then);
+        self.store.set_limits(&then);
+        if then.max_age != before.max_age {
+            self.ageing.set_max_age(then.max_age);
         }
-        if of_replay(&config) != of_replay(before) {
-            self.restart_replay(&config).await?;
+        if before.changes_replay(&then) {
+            self.restart_replay(&then).await;
         }
-        Ok(())
     }
-}
-
-/// What tasks of nodes keep.
-fn of_replay(config: &Config) -> impl PartialEq {
-    (
-        (config.retry_rate_limit, config.retry_rate_limit_total),
-        (config.batch_bytes, config.send_timeout, config.max_attempts),
-        (config.max_in_flight, config.max_sends),
-        config.max_bytes_in_flight,
-        (config.window_hints, config.window_bytes),
-    )
 }

@@ -63,18 +63,14 @@ impl Inner {
         changed
     }
 
-    /// Has the tasks of all nodes begin anew, by these settings.
-    pub(in crate::service) async fn restart_replay(
-        &self,
-        config: &Config,
-    ) -> Result<(), HandoffError> {
-        let turn = self.changes.acquire().await;
-        let _turn = turn.map_err(|_| HandoffError::ShutDown)?;
+    /// Has the tasks of all nodes begin anew, by these settings. The caller has the permit of
+    /// `changes`.
+    pub(in crate::service) async fn restart_replay(&self, config: &Config) {
+        // First, so that tasks which begin from here on go by them and need not be listed.
+        self.replays.set(config);
         let nodes = self.replays.with_tasks();
-        let change = async { self.replays.set(config) };
-        self.replays.without_nodes(&nodes, change).await;
+        self.replays.without_nodes(&nodes, async {}).await;
         self.wake_known(nodes.into_iter().collect());
-        Ok(())
     }
 
     pub(super) async fn remove_drained(&self, node: NodeId) -> Result<(), HandoffError> {
