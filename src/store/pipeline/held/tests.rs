@@ -351,6 +351,8 @@ fn one_of_a_removed_node_is_gone_with_it() {
         (Some((id.queue, id.sequence)), LossReason::Discarded)
     );
     world.append(7);
+    // A bell rings after the answer.
+    world.sync();
     assert_eq!(world.claimable(NODE, 7).1, 1);
     world.take_rung();
     assert_eq!(held.deliver().unwrap(), Amount::default());
