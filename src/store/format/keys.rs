@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! <node> <queue> 00                      cursor
-//! <node> <queue> 01 <sequence> <chunk>   a chunk of the block that begins with this sequence; empty:
-//!                                        a padding key (`leaf_padding.rs`), or a chunk to be filled
+//! <node> <queue> 01 <sequence> <chunk>   a chunk of the block that begins with this sequence;
+//!                                        empty: a padding key (`leaf_padding.rs`), or a chunk to
+//!                                        be filled
 //! <node> <queue> 02 <sequence> <chunk>   a chunk of the block that holds a dead letter
 //! <node> <queue> 03 <sequence>           what became of a hint that was a dead letter
 //! ```
