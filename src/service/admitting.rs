@@ -71,7 +71,7 @@ impl<P: Payload> HintedHandoff<P> {
         admitted
     }
 
-    fn refusal(&self, full: Full, waited: Option<Duration>) -> EnqueueError {
+    pub(super) fn refusal(&self, full: Full, waited: Option<Duration>) -> EnqueueError {
         let Full {
             node,
             limit,

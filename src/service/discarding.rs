@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use super::handoff::HintedHandoff;
+use super::{durable_hints::DurableHints, handoff::HintedHandoff};
 use crate::{
     blocking::block_on,
     error::HandoffError,
-    limits::read_unclaimed,
     payload::Payload,
     replay::lose,
-    store::{LossReason, PeekedHint, Reader},
+    store::{LossReason, PeekedHint},
     types::{Amount, NodeId, ShardId},
 };
 
@@ -59,26 +58,12 @@ impl<P: Payload> HintedHandoff<P> {
         meant: HintsMeant,
     ) -> Result<Amount, HandoffError> {
         let store = &self.inner.store;
-        store.check_serving()?;
-        let Some(ends) = store.durable_ends(node) else {
-            return Err(HandoffError::UnknownNode { node });
-        };
-        let is_durable = |hint: &PeekedHint| {
-            let place = hint.mark.place();
-            let mut ends = ends.iter();
-            ends.any(|(queue, end)| place.queue == *queue && place.sequence <= *end)
-        };
-        let (mut reader, mut from, mut left) = (Reader::default(), None, Amount::default());
+        let (mut pending, mut left) = (DurableHints::of(self, node)?, Amount::default());
         loop {
-            let reading = read_unclaimed(&self.inner.runtime, store, node, from, reader);
-            let mut hints;
-            (reader, hints) = reading.await?;
-            // What is behind those came later.
-            hints.truncate(hints.iter().take_while(|hint| is_durable(hint)).count());
-            let Some(last) = hints.last().map(|hint| hint.mark.place()) else {
+            let mut hints = pending.next().await?;
+            if hints.is_empty() {
                 break;
-            };
-            from = Some(last.next());
+            }
             hints.retain(|hint| self.is_meant(meant, hint));
             store.claim(node, &mut hints);
             if !hints.is_empty() {

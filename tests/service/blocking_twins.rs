@@ -107,6 +107,9 @@ fn twins() -> Vec<(&'static str, Call)> {
             let every = hinted_handoff::HintsMeant::default();
             drop(host.handoff.discard_hints_blocking(NODE, every));
         }),
+        ("rehint_blocking", |host| {
+            drop(host.handoff.rehint_blocking(NODE, |_| vec![MANUAL]));
+        }),
         ("losses_blocking", |host| {
             drop(host.handoff.losses_blocking(0))
         }),

@@ -24,6 +24,7 @@ mod payload;
 mod pending_hints;
 mod points_writer;
 mod poison;
+mod rehinting;
 mod replay;
 mod settings;
 mod slow_link;

@@ -17,6 +17,7 @@ mod mid_block_ack;
 mod not_stored;
 mod numbering;
 mod rebuild;
+mod rehint;
 mod space;
 mod store_damage;
 mod undelivered;

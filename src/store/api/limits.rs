@@ -64,6 +64,15 @@ impl Store {
     /// Reserves room for hints, each node once: for all of them or for none. To be done before they
     /// are handed in, and to be handed in with them.
     pub fn reserve(&self, wanted: Vec<(NodeId, Amount)>) -> Result<Reservation, Full> {
+        self.reserve_in_place_of(Amount::default(), wanted)
+    }
+
+    /// The same for hints with which others leave, of whatever node.
+    pub fn reserve_in_place_of(
+        &self,
+        leaving: Amount,
+        wanted: Vec<(NodeId, Amount)>,
+    ) -> Result<Reservation, Full> {
         if !self.is_limited() || wanted.is_empty() {
             return Ok(Reservation::default());
         }
@@ -76,7 +85,7 @@ impl Store {
             let wanted = wanted.iter().map(|(_, amount)| *amount);
             registry.quota.note_log(log_bytes, wanted);
         }
-        registry.reserve(&wanted)?;
+        registry.reserve(&wanted, leaving)?;
         drop(registry);
         Ok(Reservation::new(
             Arc::downgrade(&self.shared.registry),

@@ -14,5 +14,6 @@ pub mod node_status;
 pub mod nodes;
 pub mod not_stored;
 pub mod read;
+pub mod rehint;
 #[cfg(feature = "internals")]
 pub mod testing;

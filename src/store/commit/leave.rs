@@ -60,6 +60,10 @@ impl Committer {
             gone.hints > 0
         };
         let leaving: Vec<&PeekedHint> = hints.iter().filter(leaves).collect();
+        if matches!(fate, Fate::Lost(LossReason::Rehinted)) {
+            let places = leaving.iter().map(|hint| hint.mark.place());
+            accepted.rehinted.extend(places);
+        }
         self.record(accepted, node, &leaving, fate)?;
         // All of them are claimed no longer.
         accepted.leaving.push((node, hints, leave));
@@ -108,7 +112,8 @@ impl Committer {
     }
 
     /// An entry of the loss journal for each shard and queue, and for each hint that had been a
-    /// dead letter.
+    /// dead letter. Of hints that other nodes have now it does not name the shards: they are all
+    /// that a node had, mostly, and entries of what is gone would make room for theirs.
     fn record_lost(
         &mut self,
         accepted: &mut Accepted,
@@ -116,14 +121,15 @@ impl Committer {
         hints: &[&PeekedHint],
         reason: LossReason,
     ) {
-        type LeaveKind = (QueueId, ShardId, Option<(QueueId, Sequence)>);
+        type LeaveKind = (QueueId, Option<ShardId>, Option<(QueueId, Sequence)>);
         let mut lost: BTreeMap<LeaveKind, Loss> = BTreeMap::new();
         for PeekedHint { mark, hint } in hints {
-            let kind = (mark.queue.queue, hint.shard, hint.origin);
+            let shard = (reason != LossReason::Rehinted).then_some(hint.shard);
+            let kind = (mark.queue.queue, shard, hint.origin);
             let mut place = LostRange::one(mark.queue.queue, mark.sequence);
             let loss = lost.entry(kind).or_insert_with(|| Loss {
                 redriven_from: self.stood(mark.place(), hint.origin),
-                ..Loss::new(node, Some(hint.shard), None, Amount::default(), reason)
+                ..Loss::new(node, shard, None, Amount::default(), reason)
             });
             if let Some(known) = loss.place {
                 place.include(known.first, known.last);

@@ -153,7 +153,7 @@ impl Committer {
             };
             bytes_through += hint.payload_bytes();
             match kind {
-                HintKind::Pending => {}
+                HintKind::Pending | HintKind::Rehinted(_) => {}
                 HintKind::Held(hold) => {
                     let held = HeldHint {
                         place,

@@ -68,6 +68,7 @@ impl Committer {
                     HintKind::Redriven(letter) => {
                         self.redrive(&mut group.accepted, new.node, letter)?
                     }
+                    HintKind::Rehinted(from) => group.accepted.rehinted.contains(&from),
                     _ => true,
                 };
                 if is_there {
@@ -147,10 +148,12 @@ impl Committer {
             let value = cursor.encode(*at).into();
             hints.insert(IVec::from(&at.cursor_key()), Some(value));
         }
+        let mut bytes = 0;
         for block in blocks {
-            // A dead letter may be larger than a group: its chunks are durable before the
-            // transaction brings chunk 0.
-            let is_large = block.bytes() > GROUP_BYTES;
+            // One hint may be larger than a group, and so may be copies of it for several nodes:
+            // chunks beyond are durable before the transaction brings chunk 0.
+            let is_large = bytes + block.bytes() > GROUP_BYTES;
+            bytes += block.bytes();
             let mut writes = block.into_writes().peekable();
             while let Some((key, value)) = writes.next() {
                 if is_large && writes.peek().is_some() {

@@ -21,8 +21,8 @@ pub struct Loss {
     /// The node they were for.
     pub node: NodeId,
     /// Their shard; `None` if it is not known, because they did not read, or if whole queues were
-    /// discarded: then it may be any. Copies that were not stored are summed up without their
-    /// shards where these are very many.
+    /// discarded or given to other nodes: then it may be any. Copies that were not stored are
+    /// summed up without their shards where these are very many.
     pub shard: Option<ShardId>,
     /// Where they stood; `None` for copies that were not stored ([`LossReason::NotStored`]), and
     /// for nothing else.

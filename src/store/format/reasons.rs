@@ -28,6 +28,9 @@ pub enum LossReason {
     Purged,
     /// They never were hints: copies of a write that could be neither sent nor stored.
     NotStored,
+    /// The host gave them to other nodes ([`rehint`](crate::HintedHandoff::rehint)): each is a hint
+    /// of those since the same step, so nothing is lost but to this node.
+    Rehinted,
 }
 
 impl LossReason {
@@ -41,6 +44,7 @@ impl LossReason {
         LossReason::DeadLetterQuota,
         LossReason::Purged,
         LossReason::NotStored,
+        LossReason::Rehinted,
     ];
 }
 

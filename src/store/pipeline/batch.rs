@@ -60,6 +60,9 @@ pub enum HintKind {
     Undelivered(Fate),
     /// It was a dead letter at this place. If it is none any more, it is not stored.
     Redriven(Place),
+    /// It is a hint of another node at this place, which leaves with the same batch as
+    /// [`LossReason::Rehinted`]. If it is none any more, it is not stored.
+    Rehinted(Place),
 }
 
 /// What leaves, in one step with the record of it.
@@ -142,7 +145,7 @@ impl NewHint {
     fn share(&self) -> usize {
         let block = self.hint.raw_bytes() + APPEND_OVERHEAD_BYTES;
         match self.kind {
-            HintKind::Pending | HintKind::Held(_) => block,
+            HintKind::Pending | HintKind::Held(_) | HintKind::Rehinted(_) => block,
             HintKind::Redriven(_) => block + LETTER_SHARE,
             // Its payload is in its queue, and in its dead letter.
             HintKind::Undelivered(_) => {

@@ -22,7 +22,7 @@ use crate::{
 /// What came of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Of its hints, in their order, but for dead letters that were none any more.
+    /// Of its hints, in their order, but for those that stood elsewhere and did not any more.
     pub ids: Vec<HintId>,
     /// What left with it.
     pub left: Amount,

@@ -139,9 +139,9 @@ impl Quota {
     }
 
     /// Promises room for hints, each node once, given what is pending of each: for all of them or
-    /// for none.
-    pub fn reserve(&mut self, wanted: &[Wanted]) -> Result<(), Full> {
-        self.check(wanted)?;
+    /// for none. `leaving` leaves in the step in which they are stored.
+    pub fn reserve(&mut self, wanted: &[Wanted], leaving: Amount) -> Result<(), Full> {
+        self.check(wanted, leaving)?;
         for it in wanted {
             let reserved = self.reserved_by_node.entry(it.node).or_default();
             *reserved = reserved.plus(it.amount);
@@ -150,11 +150,11 @@ impl Quota {
         Ok(())
     }
 
-    fn check(&self, wanted: &[Wanted]) -> Result<(), Full> {
+    fn check(&self, wanted: &[Wanted], leaving: Amount) -> Result<(), Full> {
         let all = wanted
             .iter()
             .fold(Amount::default(), |sum, it| sum.plus(it.amount));
-        let held = self.pending.plus(self.reserved);
+        let held = self.pending.plus(self.reserved).less(leaving);
         let Some(some) = wanted.first() else {
             return Ok(());
         };
@@ -233,6 +233,8 @@ mod tests {
         }
     }
 
+    const NOTHING: Amount = Amount { hints: 0, bytes: 0 };
+
     fn wanted(node: u64, hints: u64, bytes: u64) -> Wanted {
         Wanted {
             node: NodeId(node),
@@ -244,16 +246,20 @@ mod tests {
     #[test]
     fn room_is_for_all_or_for_none_and_what_is_given_back_is_free_again() {
         let mut quota = quota();
-        assert!(quota.reserve(&[wanted(1, 3, 3), wanted(2, 1, 1)]).is_ok());
-        let full = quota.reserve(&[wanted(3, 1, 1)]).unwrap_err();
+        assert!(
+            quota
+                .reserve(&[wanted(1, 3, 3), wanted(2, 1, 1)], NOTHING)
+                .is_ok()
+        );
+        let full = quota.reserve(&[wanted(3, 1, 1)], NOTHING).unwrap_err();
         assert_eq!(
             (full.limit, full.pending, full.missing()),
             (Limit::StoreHints, 4, 1)
         );
         quota.unreserve(&[(NodeId(2), Amount { hints: 1, bytes: 1 })]);
-        let full = quota.reserve(&[wanted(1, 1, 1)]).unwrap_err();
+        let full = quota.reserve(&[wanted(1, 1, 1)], NOTHING).unwrap_err();
         assert_eq!((full.limit, full.node), (Limit::NodeHints, NodeId(1)));
-        assert!(quota.reserve(&[wanted(2, 1, 97)]).is_ok());
+        assert!(quota.reserve(&[wanted(2, 1, 97)], NOTHING).is_ok());
         assert_eq!(
             quota.reserved,
             Amount {
@@ -264,10 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn what_leaves_with_it_makes_room_in_the_store_and_none_at_another_node() {
+        let (mut quota, one) = (quota(), Amount { hints: 1, bytes: 1 });
+        quota.changed(NOTHING, Amount { hints: 4, bytes: 4 });
+        assert!(quota.reserve(&[wanted(1, 1, 1)], NOTHING).is_err());
+        assert!(quota.reserve(&[wanted(1, 1, 1)], one).is_ok());
+        let of_node = Wanted {
+            pending: Amount { hints: 3, bytes: 3 },
+            ..wanted(2, 1, 1)
+        };
+        let full = quota.reserve(&[of_node], Amount { hints: 2, bytes: 2 });
+        assert_eq!(full.unwrap_err().limit, Limit::NodeHints);
+    }
+
+    #[test]
     fn what_never_fits_is_said_before_what_does_not_fit_now() {
         let mut quota = quota();
-        assert!(quota.reserve(&[wanted(1, 3, 3)]).is_ok());
-        let full = quota.reserve(&[wanted(1, 1, 101)]).unwrap_err();
+        assert!(quota.reserve(&[wanted(1, 3, 3)], NOTHING).is_ok());
+        let full = quota.reserve(&[wanted(1, 1, 101)], NOTHING).unwrap_err();
         assert_eq!((full.limit, full.is_for_ever()), (Limit::StoreBytes, true));
     }
 }

@@ -268,8 +268,9 @@ impl Registry {
         nodes.fold(Amount::default(), Amount::plus)
     }
 
-    /// Promises room for hints, each node once, or says which limit has none.
-    pub fn reserve(&mut self, wanted: &[(NodeId, Amount)]) -> Result<(), Full> {
+    /// Promises room for hints, each node once, in the place of what leaves with them, or says
+    /// which limit has none.
+    pub fn reserve(&mut self, wanted: &[(NodeId, Amount)], leaving: Amount) -> Result<(), Full> {
         debug_assert_eq!(self.quota.pending, self.sum(), "the account is off");
         let pending = |node| self.nodes.get(node).map(NodeQueues::pending);
         let wanted: Vec<Wanted> = wanted
@@ -280,7 +281,7 @@ impl Registry {
                 pending: pending(node).unwrap_or_default(),
             })
             .collect();
-        self.quota.reserve(&wanted)
+        self.quota.reserve(&wanted, leaving)
     }
 
     /// A block was stored: from `first` on, no hint of it was enqueued before `unix_ms`, nor has a

@@ -107,6 +107,7 @@ pub fn reason(reason: LossReason) -> &'static str {
         LossReason::DeadLetterQuota => "too many dead letters",
         LossReason::Purged => "their node was no member for too long",
         LossReason::NotStored => "neither sent nor stored",
+        LossReason::Rehinted => "given to other nodes",
         _ => "for a reason that this version does not know",
     }
 }
