@@ -93,6 +93,7 @@ mod consumer;
 mod error;
 mod events;
 mod fan_out;
+mod import;
 #[cfg(feature = "internals")]
 pub mod internals;
 mod limits;
@@ -115,8 +116,8 @@ pub use config::{
 pub use consumer::Consumer;
 pub use error::{
     ConfigError, DatabaseProblem, DirectoryGone, DirectoryProblem, EnqueueError, FailedOutcome,
-    HandoffError, Limit, LockKind, OpenError, ReplayStopped, ReplayTask, RuntimeProblem,
-    StorageError, TransactionError, TreeProblem, UnopenableReason,
+    HandoffError, ImportError, Limit, LockKind, OpenError, ReplayStopped, ReplayTask,
+    RuntimeProblem, StorageError, TransactionError, TreeProblem, UnopenableReason,
 };
 pub use events::Event;
 pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome};

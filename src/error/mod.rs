@@ -2,6 +2,7 @@
 //! causes are kept.
 
 mod enqueue;
+mod import;
 mod open;
 mod replay;
 mod storage;
@@ -10,6 +11,7 @@ mod transaction;
 use std::sync::Arc;
 
 pub use enqueue::{EnqueueError, Limit};
+pub use import::ImportError;
 pub use open::{DatabaseProblem, DirectoryProblem, LockKind, OpenError, UnopenableReason};
 pub use replay::{ReplayStopped, ReplayTask, RuntimeProblem};
 pub use storage::with_causes;

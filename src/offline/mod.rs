@@ -25,10 +25,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 pub use deep::verify_deep;
 
+pub use crate::import::Import;
 pub use crate::store::{
     ClosedHint, ClosedHints, ClosedInfo, ClosedLetter, ClosedLetters, ClosedNode, ClosedStore,
     DeadCause, Finding, Selection, Severity, Verified, verify,
@@ -36,34 +35,13 @@ pub use crate::store::{
 use crate::{
     config::{Config, MAX_ENTRY_BYTES_CEILING},
     error::{EnqueueError, HandoffError, OpenError, StorageError},
-    store::{Fate, Hint, Reservation, Store},
-    types::{HintId, NodeId, ShardId, WriteId},
+    store::{Fate, Reservation, Store},
+    types::HintId,
 };
 
 /// What is handed in and not answered: so much memory an import takes.
 const UNDER_WAY_BYTES: usize = 8 * 1024 * 1024;
 const UNDER_WAY_HINTS: usize = 4096;
-
-/// A hint to be put into a store, as it was in another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Import {
-    /// The node that it is for.
-    pub node: NodeId,
-    /// Its shard.
-    pub shard: ShardId,
-    /// The host's version of the payload's encoding.
-    pub format: u16,
-    /// When it was enqueued, in milliseconds since 1970: its age goes on.
-    pub enqueued_unix_ms: u64,
-    /// After so long from its enqueue it is not to be delivered any more, in milliseconds.
-    pub lifetime_ms: Option<u64>,
-    /// The write that it is a copy of: a receiver that remembers these refuses a second copy.
-    pub write: Option<WriteId>,
-    /// The encoded points.
-    pub payload: Bytes,
-    /// If it is a dead letter, how it came to be one.
-    pub dead: Option<DeadCause>,
-}
 
 /// How many hints an import made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -133,28 +111,20 @@ impl Importer {
         {
             self.await_one()?;
         }
-        let hint = Hint {
-            shard: import.shard,
-            format: import.format,
-            enqueued_unix_ms: import.enqueued_unix_ms,
-            payload: import.payload,
-            origin: None,
-            write: import.write,
-            lifetime_ms: import.lifetime_ms,
-        };
-        let (answer, is_dead) = (self.answer.clone(), import.dead.is_some());
+        let (node, hint, dead) = import.into_hint();
+        let (answer, is_dead) = (self.answer.clone(), dead.is_some());
         // Nobody listens any more to what comes after an error.
         let done = Box::new(move |result| drop(answer.send((bytes, is_dead, result))));
         self.under_way += 1;
         self.under_way_bytes += bytes;
-        match import.dead {
+        match dead {
             Some(cause) => {
                 let fate = Fate::Dead(cause);
-                self.store.append_undelivered(import.node, hint, fate, done);
+                self.store.append_undelivered(node, hint, fate, done);
             }
             None => {
                 let reserved = Reservation::default();
-                self.store.append_within(reserved, import.node, hint, done);
+                self.store.append_within(reserved, node, hint, done);
             }
         }
         Ok(())

@@ -57,6 +57,17 @@ impl<P: Payload> HintedHandoff<P> {
         hint: Hint,
         fate: Fate,
     ) -> Result<HintId, EnqueueError> {
+        let told = self.hand_in_undelivered(node, hint, fate).await?;
+        told.await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
+    /// The same without the wait.
+    pub(super) async fn hand_in_undelivered(
+        &self,
+        node: NodeId,
+        hint: Hint,
+        fate: Fate,
+    ) -> Result<Told<HintId>, EnqueueError> {
         let permit = self.permit(hint.payload.len()).await?;
         let (tell, told) = oneshot::channel();
         let done = move |result| {
@@ -65,7 +76,7 @@ impl<P: Payload> HintedHandoff<P> {
         };
         let store = &self.inner.store;
         store.append_undelivered(node, hint, fate, Box::new(done));
-        told.await.unwrap_or_else(|_| Err(no_answer()))
+        Ok(told)
     }
 
     /// Counts a fan-out write as under way until the token is dropped; `None` once the service

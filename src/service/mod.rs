@@ -10,6 +10,7 @@ mod durable_hints;
 mod fan_out;
 pub(crate) mod handoff;
 mod hinting;
+mod importing;
 mod losses;
 mod nodes;
 mod open;
@@ -114,11 +115,17 @@ impl<P: Payload> HintedHandoff<P> {
         points: &P,
     ) -> Result<Accepted, EnqueueError> {
         let hint = self.encode(shard, points)?;
-        self.hand_in(node, hint).await?.answer().await
+        let durability = self.config().durability;
+        self.hand_in(node, hint, durability).await?.answer().await
     }
 
     /// Waits for room, and hands a hint to the pipeline that [`encode`](Self::encode) made.
-    async fn hand_in(&self, node: NodeId, hint: Hint) -> Result<HandedIn, EnqueueError> {
+    async fn hand_in(
+        &self,
+        node: NodeId,
+        hint: Hint,
+        durability: Durability,
+    ) -> Result<HandedIn, EnqueueError> {
         self.check_hinted(node)?;
         let inner = &self.inner;
         let shard = hint.shard;
@@ -127,7 +134,7 @@ impl<P: Payload> HintedHandoff<P> {
         // The host may have said so while this waited.
         self.check_hinted(node)?;
         let on_its_way = self.on_its_way(node, shard);
-        if self.config().durability == Durability::Buffered {
+        if durability == Durability::Buffered {
             let done = move |result: Result<HintId, EnqueueError>| {
                 drop(permit);
                 note_durable(on_its_way, &result);
@@ -208,13 +215,7 @@ impl<P: Payload> HintedHandoff<P> {
             let text = panic_text(panic.as_ref());
             Err(EncodeError::new(format!("the encoder panicked: {text}")))
         })?;
-        if bytes.is_empty() {
-            return Err(EnqueueError::EmptyPoints);
-        }
-        let (length, max) = (bytes.len() as u64, self.config().max_entry_bytes);
-        if length > max {
-            return Err(EnqueueError::EntryTooLarge { bytes: length, max });
-        }
+        self.check_size(bytes.len())?;
         let lifetime_ms = lifetime.map(lifetime_ms);
         lifetime_ms.inspect(|ms| self.inner.ageing.note_lifetime(*ms));
         Ok(Hint {
@@ -226,6 +227,16 @@ impl<P: Payload> HintedHandoff<P> {
             write: None,
             lifetime_ms,
         })
+    }
+
+    /// Whether a payload of so many bytes can be a hint.
+    fn check_size(&self, bytes: usize) -> Result<(), EnqueueError> {
+        let (bytes, max) = (bytes as u64, self.config().max_entry_bytes);
+        match bytes {
+            0 => Err(EnqueueError::EmptyPoints),
+            _ if bytes > max => Err(EnqueueError::EntryTooLarge { bytes, max }),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until everything answered so far is durable, `Buffered` answers and acknowledgements

@@ -110,6 +110,9 @@ fn twins() -> Vec<(&'static str, Call)> {
         ("rehint_blocking", |host| {
             drop(host.handoff.rehint_blocking(NODE, |_| vec![MANUAL]));
         }),
+        ("import_blocking", |host| {
+            drop(host.handoff.import_blocking(Vec::new()));
+        }),
         ("losses_blocking", |host| {
             drop(host.handoff.losses_blocking(0))
         }),

@@ -14,6 +14,7 @@ mod expiry;
 mod fairness;
 mod fan_out;
 mod handoff;
+mod importing;
 mod json;
 mod lifetimes;
 mod limits;
