@@ -15,6 +15,7 @@ use hinted_handoff::{
 use parking_lot::Mutex;
 
 use crate::{
+    operating,
     protocol::{
         Backlog, COORDINATOR, Connection, CoordinatorAnswer, CoordinatorRequest, Failure, REPLICAS,
         ReplicaAnswer, ReplicaRequest, Status, replica_name, with_causes,
@@ -101,6 +102,7 @@ pub async fn run(root: &Path) -> Result<(), Failure> {
         idle: Mutex::default(),
     });
     let handoff = HintedHandoff::open(config, Arc::clone(&replicas)).await?;
+    let _served = operating::serve_both(root, &handoff).await?;
     let nodes = handoff.stats().nodes.into_iter();
     // The replay of what was found has begun already.
     let found = nodes.map(|node| (node.node, node.pending.hints + node.delivered.hints));

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release --example cluster            # a progress bar, or plain lines
-//! cargo run --release --example cluster -- --keep  # leaves the databases behind and says where
+//! cargo run --release --example cluster -- --keep  # goes on until Ctrl-C, see below
 //! HH_LOG=1 cargo run --release --example cluster   # with the log of the coordinator
 //! ```
 //!
@@ -28,12 +28,17 @@
 //! 6. When nothing waits any more, every replica's content is compared with the input, point by
 //!    point.
 //!
+//! While it runs the coordinator serves a page, and a socket for `hh` (`operating.rs`). With `--keep`
+//! all is started once more at the end, replica 3 is killed, and points are written to the others
+//! until Ctrl-C, so that there is something to look at; the databases are left behind.
+//!
 //! Printed are what was hinted, replayed, redelivered and lost, and where each number was counted
 //! (`report.rs`). The exit code is 0 if every replica holds exactly the input, and 1 if one does
 //! not or something else went wrong. It takes about ten seconds, and gives up after 55.
 
 mod client;
 mod coordinator;
+mod operating;
 mod points;
 mod process;
 mod protocol;

@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     client::{Client, Ledger},
+    operating,
     points::{self, Point},
     process::Process,
     protocol::{
@@ -29,6 +30,8 @@ use crate::{
 /// A run takes about ten seconds, and twice that on a busy disk.
 const STORY_MAX: Duration = Duration::from_secs(55);
 const LOOK: Duration = Duration::from_millis(10);
+/// How often a point is written while all is kept up.
+const WRITE_EVERY: Duration = Duration::from_millis(50);
 /// The replica that is killed.
 const VICTIM: NodeId = NodeId(3);
 
@@ -36,9 +39,6 @@ pub async fn run(keep: bool) -> Result<(), Failure> {
     let input = points::input()?;
     let mut dir = tempfile::tempdir()?;
     dir.disable_cleanup(keep);
-    if keep {
-        println!("the databases are kept in {}", dir.path().display());
-    }
     let screen = Screen::new(input.len() as u64)?;
     let mut cluster = Cluster::new(dir.path().to_owned(), &screen);
     let outcome = match timeout(STORY_MAX, cluster.play(input)).await {
@@ -50,9 +50,16 @@ pub async fn run(keep: bool) -> Result<(), Failure> {
         }
     };
     screen.finish();
+    let mut judged = outcome.and_then(|report| report.print_and_judge());
+    if keep {
+        if judged.is_ok() {
+            judged = cluster.stay().await;
+        }
+        println!("the databases are left in {}", dir.path().display());
+    }
     // Before the directory is removed, lest a dying server puts something into it.
     cluster.end().await?;
-    outcome?.print_and_judge()
+    judged
 }
 
 type Clients = JoinSet<Result<(), Failure>>;
@@ -89,7 +96,10 @@ impl<'screen> Cluster<'screen> {
             replica.start().await?;
         }
         self.coordinator.start().await?;
-        self.screen.say("three replicas and a coordinator are up");
+        self.screen.say(&format!(
+            "three replicas and a coordinator are up; its page is at http://{}/",
+            operating::page(&self.root)?
+        ));
 
         let ledger = Arc::new(Ledger::default());
         let mut clients = Clients::new();
@@ -182,6 +192,40 @@ impl<'screen> Cluster<'screen> {
             other => return Err(format!("a shutdown was answered with {other:?}").into()),
         }
         self.coordinator.stop().await
+    }
+
+    /// Has all up once more but for one replica, and writes until somebody presses Ctrl-C.
+    async fn stay(&mut self) -> Result<(), Failure> {
+        for (node, replica) in &mut self.replicas {
+            if *node != VICTIM {
+                replica.start().await?;
+            }
+        }
+        self.coordinator.start().await?;
+        println!(
+            "\n{} is down, points are written, until Ctrl-C:\n  http://{}/\n  hh status --socket {}",
+            replica_name(VICTIM),
+            operating::page(&self.root)?,
+            operating::socket(&self.root).display()
+        );
+        let interrupted = tokio::signal::ctrl_c();
+        tokio::pin!(interrupted);
+        let mut number = 0_u64;
+        loop {
+            number += 1;
+            let shard = ShardId(1 + number % 4);
+            let lines = format!("kept,series={} value={number} {number}", shard.0);
+            let write = CoordinatorRequest::Write { shard, lines };
+            tokio::select! {
+                interrupted = &mut interrupted => return Ok(interrupted?),
+                written = self.ask(&write) => {
+                    if let CoordinatorAnswer::NotWritten(why) = written? {
+                        println!("a write failed: {why}");
+                    }
+                }
+            }
+            sleep(WRITE_EVERY).await;
+        }
     }
 
     /// Kills the coordinator, whatever it is doing, and starts it again.
