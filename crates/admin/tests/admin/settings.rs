@@ -32,12 +32,14 @@ async fn settings_are_shown_and_changed_by_their_names() {
 
     for (changes, names) in [
         (json!({ "max_in_flight": 0 }), "max_in_flight"),
-        (json!({ "dir": "/elsewhere" }), "dir"),
+        (json!({ "dir": "/elsewhere" }), "dir = "),
         (json!({ "no_such_setting": 1 }), "no_such_setting"),
     ] {
         let refused = post(&router, "/v1/config", changes.clone()).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{changes}");
         assert!(refused.text().contains(names), "{}", refused.text());
+        let still = get(&router, "/v1/config").await.json();
+        assert_eq!(still, shown, "{changes}");
     }
     let read_only = host.router(Settings::default());
     let refused = post(&read_only, "/v1/config", json!({})).await;
@@ -64,6 +66,7 @@ async fn hints_and_direct_writes_of_a_node_are_stopped_and_discarded_by_hand() {
     by_hand("hold-direct").await;
     assert_ne!(of_node(&host).gate, Gate::Open);
     by_hand("release-direct").await;
+    assert_eq!(of_node(&host).gate, Gate::Open);
     let all = post(&router, "/v1/hinting/stop-hinting", json!({})).await;
     assert_eq!(all.status, StatusCode::OK);
     assert!(!of_node(&host).hinting);
