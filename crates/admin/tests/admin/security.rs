@@ -21,6 +21,14 @@ fn changes(hint: &str) -> Vec<(String, serde_json::Value)> {
         ("/v1/nodes/2/rename", json!({"to": 5})),
         ("/v1/nodes/2/remove", json!({"discard_pending": true})),
         ("/v1/nodes/2/cancel-removal", json!({})),
+        ("/v1/config", json!({"max_age": "2h"})),
+        ("/v1/hinting/stop-hinting", json!({})),
+        ("/v1/hinting/start-hinting", json!({})),
+        ("/v1/nodes/2/by-hand/stop-hinting", json!({})),
+        ("/v1/nodes/2/by-hand/start-hinting", json!({})),
+        ("/v1/nodes/2/by-hand/hold-direct", json!({})),
+        ("/v1/nodes/2/by-hand/release-direct", json!({})),
+        ("/v1/nodes/2/hints/discard", json!({"shard": SHARD})),
         ("/v1/nodes/4/letters/redrive", json!({"all": true})),
         ("/v1/nodes/4/letters/redrive", letters.clone()),
         ("/v1/nodes/4/letters/discard", json!({"all": true})),
@@ -53,12 +61,15 @@ fn seen(host: &Host) -> impl PartialEq + std::fmt::Debug {
             it.pending,
             it.dead_letters,
             it.leaving,
+            it.hinting,
+            it.gate.clone(),
             it.parked_since_unix_ms,
         )
     };
     (
         stats.paused_all,
         stats.nodes.iter().map(node).collect::<Vec<_>>(),
+        hinted_handoff::Config::clone(&host.handoff.config()),
     )
 }
 
