@@ -51,8 +51,8 @@ struct Seen {
     told: VecDeque<(u64, Told)>,
     /// Nodes that were said to have trouble, and not yet to be well.
     in_trouble: BTreeSet<NodeId>,
-    /// Hints were lost since somebody asked.
-    any_lost: bool,
+    /// How often it was told that hints were lost, or may have been.
+    losses_told: u64,
     /// The task came to its end as it should.
     is_over: bool,
 }
@@ -72,10 +72,7 @@ impl Watch {
         runtime: &Handle,
         stop: CancellationToken,
     ) -> Watch {
-        let seen = Arc::new(Mutex::new(Seen {
-            any_lost: true,
-            ..Seen::default()
-        }));
+        let seen = Arc::new(Mutex::new(Seen::default()));
         let events = handoff.events();
         let task = watch(handoff.downgrade(), events, Arc::clone(&seen), stop);
         Watch {
@@ -94,14 +91,10 @@ impl Watch {
         self.seen.lock().told.iter().cloned().collect()
     }
 
-    /// Whether hints were lost since the last time that this was asked.
-    pub fn take_any_lost(&self) -> bool {
-        std::mem::take(&mut self.seen.lock().any_lost)
-    }
-
-    /// Has it asked again.
-    pub fn note_lost(&self) {
-        self.seen.lock().any_lost = true;
+    /// How often it was told that hints were lost, or may have been. While that stays the same, so
+    /// does the loss journal.
+    pub fn losses_told(&self) -> u64 {
+        self.seen.lock().losses_told
     }
 
     /// Whether the task ended before its time.
@@ -201,14 +194,14 @@ impl Seen {
             Event::NodeDown { node, .. } | Event::NodeFailing { node, .. } => {
                 self.in_trouble.insert(*node);
             }
-            Event::Lost(_) | Event::NotStored { .. } => self.any_lost = true,
+            Event::Lost(_) | Event::NotStored { .. } => self.losses_told += 1,
             _ => {}
         }
         self.remember(Told::Event(event), unix_ms);
     }
 
     fn miss(&mut self, missed: u64, unix_ms: u64) {
-        self.any_lost = true;
+        self.losses_told += 1;
         self.remember(Told::Missed(missed), unix_ms);
     }
 
