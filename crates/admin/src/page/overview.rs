@@ -1,8 +1,11 @@
 //! The first page: all at a glance.
 
+use std::time::Duration;
+
 use axum::{extract::State, response::Response};
 use hinted_handoff::{DeadLetter, Health, NodeStats, Payload, Stats};
 use maud::{Markup, html};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     actions::{Act, Done, button},
@@ -15,7 +18,7 @@ use super::{
 use crate::{
     extract::Query,
     health,
-    problem::Problem,
+    problem::{Kind, Problem},
     settings::Settings,
     state::{Admin, Journal},
     summary::Summary,
@@ -29,6 +32,9 @@ const LETTER_NODES: usize = 3;
 const LETTERS: usize = 5;
 /// Events that are shown.
 const EVENTS: usize = 12;
+/// How long the page waits for the store in all. What does not come in time is left out: who looks
+/// at a store that hangs wants to see the rest.
+const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// What the page shows.
 struct Shown {
@@ -85,21 +91,26 @@ pub async fn overview<P: Payload>(
 async fn look<P: Payload>(admin: &Admin<P>) -> Result<Shown, Problem> {
     let handoff = admin.handoff()?;
     let (health, stats) = (handoff.health(), handoff.stats());
+    let until = Instant::now() + LOOK_TIME;
     let with_letters = stats.nodes.iter().filter(|it| it.dead_letters.hints > 0);
     let mut letters = Vec::new();
     for node in with_letters.take(LETTER_NODES) {
         // Of a store that does not serve the rest of the page is all the more of interest.
-        let of_node = admin
-            .call(handoff.dead_letters(node.node, None, LETTERS))
-            .await;
-        letters.extend(of_node.unwrap_or_default());
+        let of_node = admin.call(handoff.dead_letters(node.node, None, LETTERS));
+        if let Ok(Ok(of_node)) = timeout_at(until, of_node).await {
+            letters.extend(of_node);
+        }
     }
+    let losses = timeout_at(until, admin.losses()).await.unwrap_or_else(|_| {
+        let detail = "the store did not say in time what was lost; look again";
+        Err(Problem::new(Kind::TimedOut, detail))
+    });
     Ok(Shown {
         sum: Summary::of(&stats),
         plots: plot::plots(&admin.watch().samples()),
         told: admin.watch().told(),
         watch_failed: admin.watch().has_failed(),
-        losses: admin.losses().await,
+        losses,
         letters,
         health,
         stats,
