@@ -18,7 +18,7 @@ use axum::{
 };
 use hinted_handoff::Payload;
 
-pub use nodes::node_stats;
+pub use nodes::of_node;
 pub use peek::{How, Shown};
 
 use crate::{guard, settings::Settings, state::Admin};

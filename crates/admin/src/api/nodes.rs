@@ -1,7 +1,7 @@
 //! Nodes: looking at them and operating them.
 
 use axum::{Json, extract::State};
-use hinted_handoff::{Amount, NodeId, NodeStats, Pause, Payload, Retained};
+use hinted_handoff::{Amount, NodeId, NodeStats, Pause, Payload, Retained, Stats};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -60,14 +60,14 @@ pub async fn one<P: Payload>(
     State(admin): State<Admin<P>>,
     Path(node): Path<NodeId>,
 ) -> Result<Json<Named>, Problem> {
-    let stats = node_stats(&admin, node)?;
+    let stats = of_node(admin.handoff()?.stats(), node)?;
     let name = admin.settings().name(node);
     Ok(Json(Named { name, stats }))
 }
 
 /// What is known of a node.
-pub fn node_stats<P: Payload>(admin: &Admin<P>, node: NodeId) -> Result<NodeStats, Problem> {
-    let mut nodes = admin.handoff()?.stats().nodes.into_iter();
+pub fn of_node(stats: Stats, node: NodeId) -> Result<NodeStats, Problem> {
+    let mut nodes = stats.nodes.into_iter();
     let found = nodes.find(|it| it.node == node);
     found.ok_or_else(|| {
         let unknown = format!("node {node} has no queue; nothing was ever hinted for it");

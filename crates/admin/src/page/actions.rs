@@ -93,12 +93,13 @@ pub fn button(base: &str, act: Act, node: Option<NodeId>, hint: Option<HintId>) 
 pub async fn confirm<P: Payload>(
     frame: Frame,
     State(admin): State<Admin<P>>,
-    Query(asked): Query<Asked>,
+    asked: Result<Query<Asked>, Problem>,
 ) -> Response {
     let settings = admin.settings();
-    if let Err(problem) = may_write(settings) {
-        return frame.problem(settings, &problem);
-    }
+    let asked = match may_write(settings).and(asked) {
+        Ok(Query(asked)) => asked,
+        Err(problem) => return frame.problem(settings, &problem),
+    };
     let nodes = admin
         .handoff()
         .map(|it| it.stats().nodes)
@@ -201,6 +202,7 @@ async fn acted<P: Payload>(
     headers: &HeaderMap,
     sent: Result<Form<Sent>, axum::extract::rejection::FormRejection>,
 ) -> Result<Asked, Problem> {
+    may_write(admin.settings())?;
     if !is_own_form(headers) {
         let detail = "another site sent this form; nothing was changed";
         return Err(Problem::new(Kind::Forgeable, detail));
@@ -210,7 +212,6 @@ async fn acted<P: Payload>(
         let detail = "the form is of a server that was restarted since, or was not made here; go back, and send it again";
         return Err(Problem::new(Kind::Forgeable, detail));
     }
-    may_write(admin.settings())?;
     let handoff = admin.handoff()?;
     let pause = sent.pause.unwrap_or(Pause::UntilRestart);
     let asked = Asked {

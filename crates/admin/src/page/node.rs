@@ -15,7 +15,7 @@ use super::{
     words,
 };
 use crate::{
-    api::node_stats,
+    api::of_node,
     extract::{Path, Query},
     problem::Problem,
     settings::Settings,
@@ -47,8 +47,11 @@ pub async fn node<P: Payload>(
     let settings = admin.settings();
     let shown = async {
         let (Path(node), Query(look), Query(done)) = (path?, query?, done?);
-        let stats = node_stats(&admin, node)?;
         let handoff = admin.handoff()?;
+        let all = handoff.stats();
+        // While all are paused none goes on by being resumed.
+        let has_buttons = !settings.read_only && all.paused_all.is_none();
+        let stats = of_node(all, node)?;
         let letters = match stats.dead_letters.hints {
             0 => Vec::new(),
             _ => {
@@ -62,11 +65,11 @@ pub async fn node<P: Payload>(
             false => None,
         };
         let health = handoff.health();
-        // While all are paused none goes on by being resumed.
-        let has_buttons = !settings.read_only && handoff.stats().paused_all.is_none();
         let base = &frame.base;
+        let title = format!("Node {}", words::node(settings, node));
         Ok((
-            node,
+            look,
+            title,
             html! {
                 (frame.top(settings, pill(&stats)))
                 main #main {
@@ -94,12 +97,11 @@ pub async fn node<P: Payload>(
             },
         ))
     };
-    let shown: Result<(NodeId, Markup), Problem> = shown.await;
+    let shown: Result<(Look, String, Markup), Problem> = shown.await;
     match shown {
-        Ok((node, body)) => {
-            let title = format!("Node {}", words::node(settings, node));
-            frame.live(settings, &title, &body)
-        }
+        // What reads the disk is not asked for again and again.
+        Ok((look, title, body)) if look.hints => frame.still(settings, &title, &body),
+        Ok((_, title, body)) => frame.live(settings, &title, &body),
         Err(problem) => frame.problem(settings, &problem),
     }
 }

@@ -68,20 +68,23 @@ async fn the_page_is_sorted_by_links_and_mounted_anywhere() {
     let host = Host::start().await;
     host.hint(AWAY, &["a", "b"]).await;
     host.handoff.pause_all(Pause::UntilRestart).await.unwrap();
-    host.hint(WELL, &["a"]).await;
+    host.hint(WELL, &["a", "b", "c"]).await;
     let mounted = Router::new().nest("/x/handoff", host.router(Settings::default()));
     let order = |page: &Answer| {
         let text = page.text().to_owned();
         text.find("id=\"node-2\"").unwrap() < text.find("id=\"node-3\"").unwrap()
     };
     let page = get(&mounted, "/x/handoff?sort=pending").await;
-    assert!(order(&page));
+    assert!(!order(&page), "most first");
     assert!(page.text().contains("href=\"/x/handoff/nodes/2\""));
     assert!(!page.text().contains("href=\"/nodes"));
-    assert!(!order(
+    assert!(order(
         &get(&mounted, "/x/handoff?sort=pending&reverse=true").await
     ));
     assert!(order(&get(&mounted, "/x/handoff?sort=node").await));
+    assert!(!order(
+        &get(&mounted, "/x/handoff?sort=node&reverse=true").await
+    ));
     assert!(
         get(&mounted, "/x/handoff?sort=colour")
             .await
@@ -137,10 +140,58 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
     );
     let refused = send_form(&read_only, &own, &form).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(
+        refused.text().contains("This interface is read-only"),
+        "{}",
+        refused.text()
+    );
     host.hint(BY_HAND, &["a"]).await;
     let refused = send_form(&router, &own, &format!("token={token}&do=pause&node=9")).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.text().contains("manual_nodes"));
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_done_is_not_told_again_by_a_refresh_and_the_disk_not_read_by_one() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a"]).await;
+    let router = host.router(Settings::default());
+    for (path, refresh) in [
+        ("/?done=pause&node=2", "?"),
+        (
+            "/?sort=age&done=pause&node=2&skip=1",
+            "?sort=age&amp;skip=1",
+        ),
+        ("/nodes/2?done=redrive&node=2", "?"),
+        ("/nodes/2", "?"),
+    ] {
+        let page = get(&router, path).await;
+        let refresh = format!("content=\"10; url={refresh}\"");
+        assert!(page.text().contains(&refresh), "{path}: {}", page.text());
+        assert!(page.text().contains("<script"), "{path}");
+        assert_eq!(page.text().contains("id=\"done\""), path.contains("done"));
+    }
+    let peeked = get(&router, "/nodes/2?hints=true").await;
+    assert_eq!(peeked.status, StatusCode::OK);
+    assert!(!peeked.text().contains("<script"));
+    assert!(!peeked.text().contains("http-equiv"));
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_question_that_does_not_read_is_answered_with_a_page() {
+    let host = Host::start().await;
+    let router = host.writable();
+    for path in ["/confirm", "/confirm?do=dance", "/nodes/2?hints=perhaps"] {
+        let page = get(&router, path).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{path}");
+        assert!(
+            page.text().contains("id=\"problem\""),
+            "{path}: {}",
+            page.text()
+        );
+    }
     host.handoff.shutdown().await.unwrap();
 }
 
