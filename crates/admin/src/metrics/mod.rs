@@ -78,7 +78,7 @@ pub async fn scrape(metrics: Metrics) -> Result<Response, Problem> {
 struct Scrape {
     look: Box<dyn Fn() -> Look + Send + Sync>,
     settings: Arc<Settings>,
-    /// Guards what was counted at the last scrape, for the time of one.
+    /// Guards what was counted at the last scrape, for a look.
     attribution: Mutex<Attribution>,
 }
 
@@ -93,13 +93,18 @@ impl Collector for Scrape {
         // Taken under the lock, so that of two scrapes the later one has the later counts.
         let mut attribution = self.attribution.lock();
         let look = (self.look)();
+        let known = look.stats.as_ref().map(|(stats, config)| {
+            let shown = attribution.look(&stats.nodes, self.settings.metrics_nodes);
+            (stats, config, shown)
+        });
+        // The host is asked for names below, and may take its time.
+        drop(attribution);
         let mut out = Out::new(encoder);
-        families::state(&mut out, &look.health, look.stats.is_some())?;
-        let Some((stats, config)) = look.stats else {
+        families::state(&mut out, &look.health, known.is_some())?;
+        let Some((stats, config, shown)) = known else {
             return Ok(());
         };
-        let shown = attribution.look(&stats.nodes, self.settings.metrics_nodes);
-        families::store(&mut out, &stats, &config)?;
+        families::store(&mut out, stats, config)?;
         families::nodes(&mut out, &shown)?;
         families::names(&mut out, &shown, |node| self.settings.name(node))
     }
