@@ -20,7 +20,8 @@ use crate::{
 /// never does.
 pub const HEADER: &str = "x-hinted-handoff";
 
-/// Bytes of a body: a barrier of 10,000 queues fits.
+/// Bytes of a body: a barrier of 8,000 nodes fits, with one queue each and figures of up to twelve
+/// digits.
 const BODY_BYTES: usize = 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);

@@ -110,6 +110,7 @@
 
 mod api;
 mod extract;
+mod form;
 mod guard;
 mod health;
 mod metrics;

@@ -11,10 +11,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    form::now_unix_ms,
     page::random,
     problem::{Kind, Problem},
     settings::Settings,
-    watch::{Watch, unix_ms},
+    watch::Watch,
 };
 
 /// How long a call of the library may take that waits for nothing but the store.
@@ -121,7 +122,7 @@ impl<P: Payload> Admin<P> {
         let since = sums.next.saturating_sub(LOSSES);
         Ok(Journal {
             losses: Arc::new(self.call(handoff.losses(since)).await?),
-            asked_unix_ms: unix_ms(),
+            asked_unix_ms: now_unix_ms(),
             losses_told,
         })
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use hinted_handoff::{Event, HintedHandoff, NodeId, Payload, Stats, WeakHandoff};
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::summary::plus;
+use crate::{form::now_unix_ms, summary::plus};
 
 /// How far samples are apart.
 pub const EVERY: Duration = Duration::from_secs(10);
@@ -122,8 +122,8 @@ async fn watch<P: Payload>(
                 None => break,
             },
             told = events.recv() => match told {
-                Ok(event) => seen.lock().tell(event, unix_ms()),
-                Err(RecvError::Lagged(missed)) => seen.lock().miss(missed, unix_ms()),
+                Ok(event) => seen.lock().tell(event, now_unix_ms()),
+                Err(RecvError::Lagged(missed)) => seen.lock().miss(missed, now_unix_ms()),
                 Err(RecvError::Closed) => break,
             },
         }
@@ -158,12 +158,6 @@ fn join(told: &mut Told, before: &Told) {
         (Told::Missed(a), Told::Missed(b)) => *a = a.saturating_add(*b),
         _ => {}
     }
-}
-
-/// By the wall clock, in milliseconds since 1970.
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Seen {

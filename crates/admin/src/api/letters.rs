@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     nodes::Discarded,
-    peek::{How, Shown, unix_ms},
+    peek::{How, Shown},
 };
 use crate::{
     extract::{HintPath, Page, Path, Query, Said},
+    form::unix_ms,
     problem::{Problem, with_causes},
     state::Admin,
 };

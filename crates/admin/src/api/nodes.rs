@@ -5,15 +5,13 @@ use hinted_handoff::{Amount, NodeId, NodeStats, Pause, Payload, Retained, Stats}
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    extract::{Page, Path, Query, Said},
+    extract::{Page, Path, Query, Said, not_too_many},
     problem::Problem,
     state::{Admin, wait_of},
 };
 
 /// Nodes of a page, and at most.
 const PAGE: usize = 1_000;
-/// Members that can be named at a time; as many as the library keeps.
-const MEMBERS_MAX: usize = 8_000;
 
 /// A node, with what people call it.
 #[derive(Serialize)]
@@ -209,12 +207,7 @@ pub async fn retain<P: Payload>(
     Said(members): Said<Members>,
 ) -> Result<Json<Retained>, Problem> {
     let nodes = members.nodes.as_slice();
-    if nodes.len() > MEMBERS_MAX {
-        let (members, max) = (nodes.len(), MEMBERS_MAX);
-        return Err(Problem::invalid(format!(
-            "{members} nodes are too many, at most {max}"
-        )));
-    }
+    not_too_many(nodes)?;
     // An empty list parks every node: that is hardly what anybody means to say.
     if nodes.is_empty() {
         let detail = "an empty list would park every node; name those that are members";

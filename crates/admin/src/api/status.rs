@@ -3,15 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State};
-use hinted_handoff::{Amount, Health, NodeStats, Pause, Payload, StoreStats, WriteStats};
+use hinted_handoff::{Amount, Health, Pause, Payload, StoreStats, WriteStats};
 use serde::Serialize;
 
-use crate::{
-    health,
-    problem::Problem,
-    state::Admin,
-    summary::{Summary, state_name},
-};
+use crate::{health, problem::Problem, state::Admin, summary::Summary};
 
 /// The store and all its nodes, summed up.
 #[derive(Serialize)]
@@ -39,19 +34,13 @@ pub async fn status<P: Payload>(State(admin): State<Admin<P>>) -> Result<Json<St
     let handoff = admin.handoff()?;
     let (health, stats) = (handoff.health(), handoff.stats());
     let sum = Summary::of(&stats);
-    let mut nodes: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let states = stats
-        .nodes
-        .iter()
-        .map(|it: &NodeStats| state_name(it.state));
-    states.for_each(|state| *nodes.entry(state).or_default() += 1);
     let ms = |it: Duration| it.as_millis() as u64;
     Ok(Json(Status {
         text: health::text(&health),
         health,
         read_only: admin.settings().read_only,
         paused_all: stats.paused_all,
-        nodes,
+        nodes: sum.states,
         pending: stats.store.pending,
         dead_letters: sum.dead_letters,
         in_flight: sum.in_flight,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     health,
-    summary::{STATES, state_name},
+    summary::{STATES, Summary, state_name},
 };
 
 /// How a count of a node is called, what it is, its unit, and where it is from.
@@ -225,8 +225,11 @@ pub fn store(out: &mut Out<'_>, stats: &Stats, config: &Config) -> fmt::Result {
     for (name, help, unit, value) in STORE_COUNTERS {
         out.counter(name, help, unit, [([], value(stats))])?;
     }
-    let of = |state| stats.nodes.iter().filter(|it| it.state == state).count() as u64;
-    let states = STATES.map(|state| ([("state", state_name(state))], of(state)));
+    let sum = Summary::of(stats);
+    let states = STATES.map(state_name).map(|state| {
+        let nodes = sum.states.get(state).copied().unwrap_or_default();
+        ([("state", state)], nodes)
+    });
     out.gauge("nodes", "Nodes by state", None, states)?;
 
     let (disk, full) = (stats.store.refused_for_space, stats.store.refused_when_full);

@@ -7,7 +7,7 @@ use axum::{
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::{problem::Problem, settings::Settings};
+use crate::{form::hex, problem::Problem, settings::Settings};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("refresh.js");
@@ -57,7 +57,7 @@ fn again(query: &str) -> String {
 pub fn random() -> String {
     let mut bits = [0; 16];
     match getrandom::fill(&mut bits) {
-        Ok(()) => bits.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Ok(()) => hex(&bits),
         Err(_) => String::new(),
     }
 }

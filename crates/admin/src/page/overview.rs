@@ -17,12 +17,13 @@ use super::{
 };
 use crate::{
     extract::Query,
+    form::now_unix_ms,
     health,
     problem::{Kind, Problem},
     settings::Settings,
     state::{Admin, Journal},
     summary::Summary,
-    watch::{Told, unix_ms},
+    watch::Told,
 };
 
 /// Nodes whose trouble is told on top.
@@ -132,7 +133,7 @@ fn top(health: &Health) -> Markup {
         _ => "pill bad",
     };
     html! {
-        span.sub { "as of " (words::moment(unix_ms())) " UTC" }
+        span.sub { "as of " (words::moment(now_unix_ms())) " UTC" }
         span #health class=(class) { (words_of(health)) }
     }
 }
@@ -205,7 +206,7 @@ fn tiles(settings: &Settings, shown: &Shown) -> Markup {
     let oldest = sum.oldest.filter(|_| waits);
     let since = oldest.map_or_else(|| "–".to_owned(), |(_, age)| words::time(age));
     let node = oldest.map(|(node, _)| format!("node {}", words::node(settings, node)));
-    let (done, why) = match sum.caught_up_in.filter(|_| sum.stuck_nodes == 0) {
+    let (done, why) = match sum.caught_up_in {
         Some(left) if waits => (words::time(left), "at the rate of now".to_owned()),
         Some(_) => ("–".to_owned(), "nothing waits".to_owned()),
         None => {
@@ -237,7 +238,7 @@ fn nodes(base: &str, settings: &Settings, shown: &Shown, order: Order) -> Markup
     html! {
         section.card #nodes {
             div.head {
-                h2 { "Nodes " span.sub { (table::states(&shown.stats.nodes)) } }
+                h2 { "Nodes " span.sub { (table::states(&shown.sum)) } }
                 @if !settings.read_only { (button(base, act, None, None)) }
             }
             @if shown.stats.nodes.is_empty() {

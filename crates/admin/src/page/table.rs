@@ -1,6 +1,6 @@
 //! The table of nodes, which is sorted by links.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, time::Duration};
 
 use hinted_handoff::{Gate, Health, NodeState, NodeStats, Pause, Stats};
 use maud::{Markup, html};
@@ -10,7 +10,7 @@ use super::{
     actions::{Act, button},
     words,
 };
-use crate::{health, settings::Settings};
+use crate::{health, settings::Settings, summary::Summary};
 
 /// Rows that are shown at a time.
 const ROWS: usize = 100;
@@ -277,15 +277,10 @@ fn pager(base: &str, order: Order, nodes: usize, skip: usize) -> Markup {
 }
 
 /// How many nodes are in which state, in words.
-pub fn states(nodes: &[NodeStats]) -> String {
-    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
-    for node in nodes {
-        *states
-            .entry(crate::summary::state_name(node.state))
-            .or_default() += 1;
-    }
-    let states = states
-        .into_iter()
-        .map(|(state, nodes)| format!("{} {}", words::count(nodes), state.replace('_', " ")));
+pub fn states(sum: &Summary) -> String {
+    let states = sum
+        .states
+        .iter()
+        .map(|(state, nodes)| format!("{} {}", words::count(*nodes), state.replace('_', " ")));
     states.collect::<Vec<_>>().join(", ")
 }
