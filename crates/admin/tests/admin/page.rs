@@ -7,7 +7,8 @@ use axum::{
     body::Body,
     http::{Request, StatusCode, header},
 };
-use hinted_handoff::Pause;
+use bytes::Bytes;
+use hinted_handoff::{Pause, internals::CommitFault};
 use hinted_handoff_admin::Settings;
 
 use crate::common::*;
@@ -149,6 +150,26 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
     let refused = send_form(&router, &own, &format!("token={token}&do=pause&node=9")).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.text().contains("manual_nodes"));
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_store_that_hangs_the_rest_of_the_page_is_shown() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a"]).await;
+    host.handoff.inject(CommitFault::Hang);
+    let (handoff, points) = (host.handoff.clone(), Bytes::from_static(b"b"));
+    let write = tokio::spawn(async move { handoff.write_shard(AWAY, SHARD, &points).await });
+    let page = get(&host.router(Settings::default()), "/").await;
+    host.handoff.inject(CommitFault::None);
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.text().contains("id=\"node-2\""), "{}", page.text());
+    assert!(
+        page.text().contains("did not say in time what was lost"),
+        "{}",
+        page.text()
+    );
+    write.await.unwrap().unwrap();
     host.handoff.shutdown().await.unwrap();
 }
 
