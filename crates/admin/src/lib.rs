@@ -78,6 +78,7 @@
 //! | `POST /v1/nodes/{node}/hints/discard` | `{"older_than_ms": 1000, "shard": 7}`, or one |
 //! | `POST /v1/nodes/{node}/letters/redrive`, `/discard` | `{"hints": ["…"]}`, `{"all": true}` |
 //! | `POST /v1/config` | `{"max_age": "2h"}`: changes the settings that are named |
+//! | `POST /v1/hinting` | `{"nodes": [2, 3], "hinting": false}`: for all of them, or an error |
 //! | `POST /v1/hinting/{what}` | `stop-hinting` or `start-hinting`, of all nodes |
 //! | `POST /v1/nodes/{node}/by-hand/{what}` | the same of it; or `hold-direct`, `release-direct` |
 //!

@@ -1,6 +1,6 @@
 //! Settings that change while the host runs, and what is done to a node's writes and hints by hand.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{Json, extract::State};
 use hinted_handoff::{Config, HintsMeant, NodeId, Payload, ShardId};
@@ -9,13 +9,15 @@ use serde_json::{Map, Value};
 
 use super::nodes::{Discarded, Done, Nothing};
 use crate::{
-    extract::{Path, Said},
+    extract::{Path, Said, not_too_many},
     problem::{Kind, Problem},
     state::Admin,
 };
 
 /// A long queue is read through.
 const DISCARD_TIME: Duration = Duration::from_secs(300);
+/// Nodes that are not known and are named in an answer.
+const UNKNOWN_SHOWN: usize = 10;
 
 /// The settings in effect, as they are in a file.
 pub async fn shown<P: Payload>(State(admin): State<Admin<P>>) -> Result<Json<Config>, Problem> {
@@ -89,6 +91,47 @@ pub async fn by_hand_of_all<P: Payload>(
         ByHand::HoldDirect | ByHand::ReleaseDirect => {
             let detail = "direct writes are held of one node at a time; name it";
             return Err(Problem::new(Kind::NoSuchPath, detail));
+        }
+    }
+    Ok(Json(Done {}))
+}
+
+/// Whether hints are to be made for which nodes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HintingOf {
+    nodes: Vec<NodeId>,
+    hinting: bool,
+}
+
+/// For all of the nodes or for none. What the library does for each cannot fail, so it is enough to
+/// look first whether all are known. A write meanwhile may find some of them changed.
+pub async fn hinting<P: Payload>(
+    State(admin): State<Admin<P>>,
+    Said(asked): Said<HintingOf>,
+) -> Result<Json<Done>, Problem> {
+    not_too_many(&asked.nodes)?;
+    if asked.nodes.is_empty() {
+        return Err(Problem::invalid(
+            "an empty list changes nothing; name nodes",
+        ));
+    }
+    let handoff = admin.handoff()?;
+    let known: BTreeSet<NodeId> = handoff.stats().nodes.iter().map(|it| it.node).collect();
+    let unknown = asked.nodes.iter().filter(|node| !known.contains(*node));
+    let unknown: Vec<String> = unknown.map(NodeId::to_string).collect();
+    if !unknown.is_empty() {
+        let shown = unknown.get(..UNKNOWN_SHOWN).unwrap_or(&unknown).join(", ");
+        let detail = format!(
+            "{} of the nodes are not known: {shown}; nothing was changed",
+            unknown.len()
+        );
+        return Err(Problem::new(Kind::UnknownNode, detail));
+    }
+    for node in asked.nodes {
+        match asked.hinting {
+            true => handoff.start_hinting(node),
+            false => handoff.stop_hinting(node),
         }
     }
     Ok(Json(Done {}))

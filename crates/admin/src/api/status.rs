@@ -16,6 +16,8 @@ pub struct Status {
     text: String,
     read_only: bool,
     paused_all: Option<Pause>,
+    /// Whether hints are made, for nodes that were not stopped by themselves.
+    hinting: bool,
     /// How many nodes are in which state.
     nodes: BTreeMap<&'static str, u64>,
     pending: Amount,
@@ -40,6 +42,7 @@ pub async fn status<P: Payload>(State(admin): State<Admin<P>>) -> Result<Json<St
         health,
         read_only: admin.settings().read_only,
         paused_all: stats.paused_all,
+        hinting: stats.hinting,
         nodes: sum.states,
         pending: stats.store.pending,
         dead_letters: sum.dead_letters,
