@@ -114,6 +114,7 @@
 #![warn(missing_debug_implementations)]
 
 mod api;
+mod disk;
 mod extract;
 mod form;
 mod guard;

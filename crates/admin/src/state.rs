@@ -44,7 +44,7 @@ pub struct Admin<P: Payload>(Arc<Shared<P>>);
 struct Shared<P: Payload> {
     handoff: WeakHandoff<P>,
     settings: Arc<Settings>,
-    watch: Watch,
+    watch: Arc<Watch>,
     streams: Arc<Semaphore>,
     /// What forms of the page are told by.
     token: String,
@@ -64,7 +64,7 @@ impl<P: Payload> Admin<P> {
     pub fn new(
         handoff: &HintedHandoff<P>,
         settings: Arc<Settings>,
-        watch: Watch,
+        watch: Arc<Watch>,
         stop: CancellationToken,
     ) -> Self {
         Admin(Arc::new(Shared {
@@ -210,7 +210,7 @@ mod tests {
         };
         let handoff: HintedHandoff<Bytes> = HintedHandoff::open(config, writer).await.unwrap();
         let stop = CancellationToken::new();
-        let watch = Watch::begin(&handoff, &Handle::current(), stop.clone());
+        let watch = Watch::begin(&handoff, &Handle::current(), stop.clone()).into();
         let admin = Admin::new(&handoff, Arc::default(), watch, stop);
         assert_eq!(admin.losses().await.unwrap().losses.entries.len(), 0);
 

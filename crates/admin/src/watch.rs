@@ -15,7 +15,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::{form::now_unix_ms, summary::plus};
+use crate::{
+    disk::{Filling, filling, room},
+    form::now_unix_ms,
+    summary::plus,
+};
 
 /// How far samples are apart.
 pub const EVERY: Duration = Duration::from_secs(10);
@@ -34,6 +38,8 @@ pub struct Sample {
     delivered: u64,
     /// Hints delivered a second, since the sample before.
     pub rate: f64,
+    /// Bytes of the disk until nothing is accepted, as far as that is known.
+    room: Option<u64>,
 }
 
 /// Something that happened.
@@ -86,6 +92,28 @@ impl Watch {
         self.seen.lock().samples.iter().copied().collect()
     }
 
+    /// Whether the disk fills, by the samples of the last minutes.
+    pub fn filling(&self) -> Filling {
+        let seen = self.seen.lock();
+        let known = seen.samples.iter().filter_map(|it| Some((it.at, it.room?)));
+        let known: Vec<(Instant, u64)> = known.collect();
+        drop(seen);
+        filling(&known, Instant::now())
+    }
+
+    /// As if these samples had been taken, of room on the disk at moments.
+    #[cfg(test)]
+    pub fn pretend(&self, room: &[(Instant, u64)]) {
+        let samples = room.iter().map(|(at, bytes)| Sample {
+            at: *at,
+            pending: 0,
+            delivered: 0,
+            rate: 0.0,
+            room: Some(*bytes),
+        });
+        self.seen.lock().samples = samples.collect();
+    }
+
     /// The last events, the newest first, each with when it was told, in milliseconds since 1970.
     pub fn told(&self) -> Vec<(u64, Told)> {
         self.seen.lock().told.iter().cloned().collect()
@@ -99,7 +127,12 @@ impl Watch {
 
     /// Whether the task ended before its time.
     pub fn has_failed(&self) -> bool {
-        self.task.is_finished() && !self.seen.lock().is_over
+        self.task.is_finished() && !self.is_over()
+    }
+
+    /// Whether the task came to its end as it should.
+    pub fn is_over(&self) -> bool {
+        self.seen.lock().is_over
     }
 }
 
@@ -117,7 +150,8 @@ async fn watch<P: Payload>(
             _ = ticks.tick() => match handoff.upgrade() {
                 Some(handoff) => {
                     let stats = handoff.stats();
-                    seen.lock().sample(&stats, Instant::now());
+                    let room = room(&stats.store, handoff.config().max_disk_bytes);
+                    seen.lock().sample(&stats, room, Instant::now());
                 }
                 None => break,
             },
@@ -161,7 +195,7 @@ fn join(told: &mut Told, before: &Told) {
 }
 
 impl Seen {
-    fn sample(&mut self, stats: &Stats, at: Instant) {
+    fn sample(&mut self, stats: &Stats, room: Option<u64>, at: Instant) {
         let delivered = stats.nodes.iter().map(|it| it.delivered.hints).sum();
         let rate = self.samples.back().map_or(0.0, |before: &Sample| {
             let seconds = at.duration_since(before.at).as_secs_f64();
@@ -174,6 +208,7 @@ impl Seen {
             pending: stats.store.pending.hints,
             delivered,
             rate,
+            room,
         });
         while self.samples.len() > SAMPLES {
             self.samples.pop_front();

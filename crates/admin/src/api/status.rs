@@ -28,6 +28,9 @@ pub struct Status {
     delivery_rate: f64,
     /// Known if all nodes with pending hints take them.
     caught_up_in_ms: Option<u64>,
+    /// Until the disk has no room, at the rate of the last minutes. `null` where it does not fill,
+    /// and before there are samples of a minute.
+    until_full_ms: Option<u64>,
     store: StoreStats,
     writes: WriteStats,
 }
@@ -50,6 +53,7 @@ pub async fn status<P: Payload>(State(admin): State<Admin<P>>) -> Result<Json<St
         oldest_age_ms: sum.oldest.map(|(_, age)| ms(age)),
         delivery_rate: sum.delivery_rate,
         caught_up_in_ms: sum.caught_up_in.map(ms),
+        until_full_ms: admin.watch().filling().full_in().map(ms),
         store: stats.store,
         writes: stats.writes,
     }))

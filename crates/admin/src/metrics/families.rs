@@ -14,6 +14,7 @@ use super::{
     out::{Out, Unit},
 };
 use crate::{
+    disk::Filling,
     health,
     summary::{STATES, Summary, state_name},
 };
@@ -268,6 +269,13 @@ pub fn store(out: &mut Out<'_>, stats: &Stats, config: &Config) -> fmt::Result {
     let outcomes = outcomes.map(|(outcome, value)| ([("outcome", outcome)], value));
     let help = "Copies of fan-out writes by what became of them";
     out.counter("writes", help, None, outcomes)
+}
+
+/// No sample where the disk does not fill, or that is not known.
+pub fn until_full(out: &mut Out<'_>, filling: Filling) -> fmt::Result {
+    let seconds = filling.full_in().map(|time| ([], time.as_secs_f64()));
+    let help = "Until the disk has no room, at the rate of the last minutes";
+    out.gauge("until_full", help, Some(Unit::Seconds), seconds)
 }
 
 /// As it is in JSON.

@@ -1,6 +1,7 @@
 //! The page: what a person on call wants to know at a glance, and what they may want to do.
 
 mod actions;
+mod disk;
 mod events;
 mod frame;
 mod letters;

@@ -9,13 +9,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     actions::{Act, Done, button},
-    events,
+    disk, events,
     frame::Frame,
     letters, plot,
     table::{self, Order, cause, has_trouble, pill, severity},
     words,
 };
 use crate::{
+    disk::Filling,
     extract::Query,
     form::now_unix_ms,
     health,
@@ -43,6 +44,8 @@ struct Shown {
     stats: Stats,
     sum: Summary,
     plots: Markup,
+    filling: Filling,
+    max_disk_bytes: Option<u64>,
     told: Vec<(u64, Told)>,
     watch_failed: bool,
     losses: Result<Journal, Problem>,
@@ -73,6 +76,7 @@ pub async fn overview<P: Payload>(
                         @if shown.watch_failed { p.bad-text { "The task that takes samples has failed; these are old." } }
                         (shown.plots)
                     }
+                    (disk::card(&shown.stats.store, shown.max_disk_bytes, shown.filling))
                     (nodes(&frame.base, settings, &shown, order))
                     (dead_letters(&frame.base, settings, &shown))
                     (history(settings, &shown))
@@ -109,6 +113,8 @@ async fn look<P: Payload>(admin: &Admin<P>) -> Result<Shown, Problem> {
     Ok(Shown {
         sum: Summary::of(&stats),
         plots: plot::plots(&admin.watch().samples()),
+        filling: admin.watch().filling(),
+        max_disk_bytes: handoff.config().max_disk_bytes,
         told: admin.watch().told(),
         watch_failed: admin.watch().has_failed(),
         losses,
@@ -225,7 +231,7 @@ fn tiles(settings: &Settings, shown: &Shown) -> Markup {
             (tile("Dead letters", bad(sum.dead_letters.hints > 0, "warn"), &words::count(sum.dead_letters.hints), &words::bytes(sum.dead_letters.bytes)))
             (tile("Lost since open", bad(sum.lost.hints > 0, "bad"), &words::count(sum.lost.hints), &words::bytes(sum.lost.bytes)))
             (tile("Refused since open", bad(refused > 0, "bad"), &words::count(refused), &format!("{} for want of disk", words::count(store.refused_for_space))))
-            (tile("On disk", "", &words::bytes(store.log_bytes), &words::counted(store.compactions, "compaction", "compactions")))
+            (tile("On disk", disk::class(shown.filling), &words::bytes(store.log_bytes), &disk::filling(shown.filling)))
         }
     }
 }
