@@ -6,11 +6,7 @@ use axum::{extract::State, response::Response};
 use hinted_handoff::{DeadLetter, DeadReason, Payload};
 use maud::{Markup, html};
 
-use super::{
-    actions::{Act, button},
-    frame::Frame,
-    words,
-};
+use super::{act::Act, actions::button, frame::Frame, words};
 use crate::{
     api::{How, Shown},
     extract::{HintPath, Path},

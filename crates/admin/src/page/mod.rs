@@ -1,5 +1,6 @@
 //! The page: what a person on call wants to know at a glance, and what they may want to do.
 
+mod act;
 mod actions;
 mod disk;
 mod events;

@@ -8,7 +8,8 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    actions::{Act, Done, button},
+    act::Act,
+    actions::{Done, button},
     frame::Frame,
     letters::{self, payload},
     table::{cause, pause_or_resume, pill},
@@ -49,8 +50,7 @@ pub async fn node<P: Payload>(
         let (Path(node), Query(look), Query(done)) = (path?, query?, done?);
         let handoff = admin.handoff()?;
         let all = handoff.stats();
-        // While all are paused none goes on by being resumed.
-        let has_buttons = !settings.read_only && all.paused_all.is_none();
+        let is_of_all = (all.paused_all.is_some(), !all.hinting);
         let stats = of_node(all, node)?;
         let letters = match stats.dead_letters.hints {
             0 => Vec::new(),
@@ -66,6 +66,10 @@ pub async fn node<P: Payload>(
         };
         let health = handoff.health();
         let base = &frame.base;
+        let buttons = match settings.read_only {
+            true => html! {},
+            false => buttons(base, &stats, is_of_all),
+        };
         let title = format!("Node {}", words::node(settings, node));
         Ok((
             look,
@@ -74,7 +78,7 @@ pub async fn node<P: Payload>(
                 (frame.top(settings, pill(&stats)))
                 main #main {
                     (done.notice(settings))
-                    (head(base, settings, &stats, &health, has_buttons))
+                    (head(settings, &stats, &health, &buttons))
                     (facts(&stats))
                     section.card {
                         div.head {
@@ -117,18 +121,32 @@ async fn peeked<P: Payload>(
     }
 }
 
-fn head(
-    base: &str,
-    settings: &Settings,
-    stats: &NodeStats,
-    health: &Health,
-    has_buttons: bool,
-) -> Markup {
+/// What can be done to the node. While all are paused, or no hints are made for any, it alone cannot
+/// go on.
+fn buttons(base: &str, stats: &NodeStats, (all_paused, none_hinted): (bool, bool)) -> Markup {
+    let hinting = match stats.hinting {
+        true => Act::StopHinting,
+        false => Act::StartHinting,
+    };
+    let direct = match stats.direct.held_since_unix_ms {
+        None => Act::HoldDirect,
+        Some(_) => Act::ReleaseDirect,
+    };
+    html! {
+        div.right {
+            @if !all_paused { (pause_or_resume(base, stats)) }
+            @if !none_hinted { (button(base, hinting, Some(stats.node), None)) }
+            (button(base, direct, Some(stats.node), None))
+        }
+    }
+}
+
+fn head(settings: &Settings, stats: &NodeStats, health: &Health, buttons: &Markup) -> Markup {
     html! {
         section.card {
             div.head {
                 h2 { "Node " (words::node(settings, stats.node)) }
-                @if has_buttons { (pause_or_resume(base, stats)) }
+                (buttons)
             }
             @match cause(stats, health) {
                 Some(cause) => p.cause { (cause) },

@@ -8,7 +8,8 @@ use maud::{Markup, html};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    actions::{Act, Done, button},
+    act::Act,
+    actions::{Done, button},
     disk, events,
     frame::Frame,
     letters, plot,
@@ -76,9 +77,9 @@ pub async fn overview<P: Payload>(
                         @if shown.watch_failed { p.bad-text { "The task that takes samples has failed; these are old." } }
                         (shown.plots)
                     }
-                    (disk::card(&shown.stats.store, shown.max_disk_bytes, shown.filling))
                     (nodes(&frame.base, settings, &shown, order))
                     (dead_letters(&frame.base, settings, &shown))
+                    (disk::card(&shown.stats.store, shown.max_disk_bytes, shown.filling))
                     (history(settings, &shown))
                 }
                 (footer(&frame.base, &shown.stats))
@@ -155,7 +156,8 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
     troubled.sort_by_key(|it| std::cmp::Reverse((severity(it), it.oldest_age)));
     let pending = shown.stats.store.pending.hints;
     let is_serving = matches!(shown.health, Health::Serving);
-    let class = match is_serving && troubled.is_empty() {
+    let is_well = troubled.is_empty() && unhinted(&shown.stats).is_none();
+    let class = match is_serving && is_well {
         true => "card banner good",
         false => "card banner bad",
     };
@@ -175,6 +177,7 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
                 }
             }
             @if shown.stats.paused_all.is_some() { p { "All replay is paused by an operator." } }
+            @if let Some(unhinted) = unhinted(&shown.stats) { p #unhinted { (unhinted) } }
             @if !troubled.is_empty() {
                 ul.plain {
                     @for node in troubled.iter().take(TROUBLES) {
@@ -192,6 +195,21 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
                     p.sub { "And " (words::counted((troubled.len() - TROUBLES) as u64, "other node", "other nodes")) ", below." }
                 }
             }
+        }
+    }
+}
+
+/// For which nodes no hints are made, if that is so: they miss what is not sent directly.
+fn unhinted(stats: &Stats) -> Option<String> {
+    let nodes = stats.nodes.iter().filter(|it| !it.hinting).count() as u64;
+    match (stats.hinting, nodes) {
+        (false, _) => Some("No hints are made: an operator stopped that for all nodes.".to_owned()),
+        (true, 0) => None,
+        (true, nodes) => {
+            let nodes = words::counted(nodes, "node", "nodes");
+            Some(format!(
+                "No hints are made for {nodes}: an operator stopped that."
+            ))
         }
     }
 }
@@ -237,15 +255,24 @@ fn tiles(settings: &Settings, shown: &Shown) -> Markup {
 }
 
 fn nodes(base: &str, settings: &Settings, shown: &Shown, order: Order) -> Markup {
-    let act = match shown.stats.paused_all {
+    let pause = match shown.stats.paused_all {
         Some(_) => Act::Resume,
         None => Act::Pause,
+    };
+    let hinting = match shown.stats.hinting {
+        true => Act::StopHinting,
+        false => Act::StartHinting,
     };
     html! {
         section.card #nodes {
             div.head {
                 h2 { "Nodes " span.sub { (table::states(&shown.sum)) } }
-                @if !settings.read_only { (button(base, act, None, None)) }
+                @if !settings.read_only {
+                    div.right {
+                        (button(base, pause, None, None))
+                        (button(base, hinting, None, None))
+                    }
+                }
             }
             @if shown.stats.nodes.is_empty() {
                 p.dim { "Nothing was hinted for any node." }

@@ -6,10 +6,7 @@ use hinted_handoff::{Gate, Health, NodeState, NodeStats, Pause, Stats};
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    actions::{Act, button},
-    words,
-};
+use super::{act::Act, actions::button, words};
 use crate::{health, settings::Settings, summary::Summary};
 
 /// Rows that are shown at a time.
@@ -122,6 +119,13 @@ pub fn cause(node: &NodeStats, health: &Health) -> Option<String> {
     }
     if let Some(shard) = node.stalled_by {
         parts.push(format!("Stuck at shard {shard}"));
+    }
+    if !node.hinting {
+        parts.push("No hints are made for it: an operator stopped that".to_owned());
+    }
+    if let Some(since) = node.direct.held_since_unix_ms {
+        let since = words::moment(since);
+        parts.push(format!("An operator holds its direct writes since {since}"));
     }
     if node.leaving {
         parts.push("It is removed once nothing waits".to_owned());

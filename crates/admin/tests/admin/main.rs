@@ -2,6 +2,8 @@
 
 mod api;
 mod browser;
+mod browser_changes;
+mod by_hand;
 mod common;
 mod events;
 mod metrics;

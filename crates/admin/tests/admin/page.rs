@@ -2,32 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    body::Body,
-    http::{Request, StatusCode, header},
-};
+use axum::{Router, http::StatusCode};
 use bytes::Bytes;
 use hinted_handoff::{Pause, internals::CommitFault};
 use hinted_handoff_admin::Settings;
 
 use crate::common::*;
-
-async fn send_form(router: &Router, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut request = Request::post("/do")
-        .header(header::HOST, "localhost")
-        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    send(router, request.body(Body::from(body.to_owned())).unwrap()).await
-}
-
-async fn token(router: &Router) -> String {
-    let page = get(router, "/confirm?do=pause&node=2").await;
-    let (_, rest) = page.text().split_once("name=\"token\" value=\"").unwrap();
-    rest.split('"').next().unwrap().to_owned()
-}
 
 #[tokio::test]
 async fn the_cause_comes_first_and_whole_and_as_text() {
@@ -112,7 +92,7 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         [("sec-fetch-site", "cross-site")],
         [("sec-fetch-site", "same-site")],
     ] {
-        let refused = send_form(&router, &foreign, &form).await;
+        let refused = send_form(&router, "/do", &foreign, &form).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{foreign:?}");
     }
     for wrong in [
@@ -120,7 +100,7 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         "token=&do=pause&node=2",
         "token=0123&do=pause&node=2",
     ] {
-        let refused = send_form(&router, &[], wrong).await;
+        let refused = send_form(&router, "/do", &[], wrong).await;
         assert!(refused.status.is_client_error(), "{wrong}: {refused:?}");
     }
     assert_eq!(host.handoff.stats().nodes[0].paused, None);
@@ -128,7 +108,7 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         ("origin", "http://localhost"),
         ("sec-fetch-site", "same-origin"),
     ];
-    let done = send_form(&router, &own, &form).await;
+    let done = send_form(&router, "/do", &own, &form).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER);
     assert_eq!(done.headers["location"], "/?done=pause&node=2");
     assert_eq!(host.handoff.stats().nodes[0].paused, Some(Pause::Lasting));
@@ -139,7 +119,7 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         get(&read_only, "/confirm?do=resume&node=2").await.status,
         StatusCode::FORBIDDEN
     );
-    let refused = send_form(&read_only, &own, &form).await;
+    let refused = send_form(&read_only, "/do", &own, &form).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     assert!(
         refused.text().contains("This interface is read-only"),
@@ -147,7 +127,13 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         refused.text()
     );
     host.hint(BY_HAND, &["a"]).await;
-    let refused = send_form(&router, &own, &format!("token={token}&do=pause&node=9")).await;
+    let refused = send_form(
+        &router,
+        "/do",
+        &own,
+        &format!("token={token}&do=pause&node=9"),
+    )
+    .await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.text().contains("manual_nodes"));
     host.handoff.shutdown().await.unwrap();
