@@ -52,7 +52,7 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `GET /` | the page; `/nodes/{node}` is that of a node |
+//! | `GET /` | the page; `/nodes/{node}` is that of a node, `/settings` that of the settings |
 //! | `GET /metrics` | OpenMetrics |
 //! | `GET /live`, `/ready` | 200 or 503: whether only a restart helps; whether hints are accepted |
 //! | `GET /v1/health` | the health; 503 unless it serves and replay runs |

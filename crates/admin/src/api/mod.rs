@@ -20,6 +20,7 @@ use hinted_handoff::Payload;
 
 pub use nodes::of_node;
 pub use peek::{How, Shown};
+pub use settings::reconfigure;
 
 use crate::{guard, settings::Settings, state::Admin};
 

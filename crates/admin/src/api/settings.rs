@@ -16,6 +16,8 @@ use crate::{
 
 /// A long queue is read through.
 const DISCARD_TIME: Duration = Duration::from_secs(300);
+/// Characters of a value that are told back.
+const GIVEN_SHOWN: usize = 100;
 /// Nodes that are not known and are named in an answer.
 const UNKNOWN_SHOWN: usize = 10;
 
@@ -30,6 +32,15 @@ pub async fn change<P: Payload>(
     State(admin): State<Admin<P>>,
     Said(changes): Said<Map<String, Value>>,
 ) -> Result<Json<Config>, Problem> {
+    reconfigure(&admin, changes).await?;
+    shown(State(admin)).await
+}
+
+/// Changes these settings, or says which of them is wrong, and changes none.
+pub async fn reconfigure<P: Payload>(
+    admin: &Admin<P>,
+    changes: Map<String, Value>,
+) -> Result<(), Problem> {
     let handoff = admin.handoff()?;
     // Those that are not named stay, also if somebody else changes them meanwhile.
     let mut refused = None;
@@ -38,19 +49,28 @@ pub async fn change<P: Payload>(
         Err(problem) => refused = Some(problem),
     });
     admin.call(changed).await?;
-    match refused {
-        Some(problem) => Err(problem),
-        None => Ok(Json(Config::clone(&handoff.config()))),
-    }
+    refused.map_or(Ok(()), Err)
 }
 
 fn merged(config: &Config, changes: Map<String, Value>) -> Result<Config, Problem> {
     let invalid = |error: serde_json::Error| Problem::invalid(error.to_string());
-    let mut all = serde_json::to_value(config).map_err(invalid)?;
-    if let Some(all) = all.as_object_mut() {
-        all.extend(changes);
-    }
-    serde_json::from_value(all).map_err(invalid)
+    let all = serde_json::to_value(config).map_err(invalid)?;
+    let with = |changes: Map<String, Value>| {
+        let mut all = all.clone();
+        if let Some(all) = all.as_object_mut() {
+            all.extend(changes);
+        }
+        serde_json::from_value::<Config>(all)
+    };
+    with(changes.clone()).map_err(|error| {
+        // It does not always say which setting it is about.
+        let wrong = changes.into_iter().find_map(|(name, value)| {
+            let given: String = value.to_string().chars().take(GIVEN_SHOWN).collect();
+            let error = with(Map::from_iter([(name.clone(), value)])).err()?;
+            Some(format!("{name} = {given}: {error}"))
+        });
+        Problem::invalid(wrong.unwrap_or_else(|| error.to_string()))
+    })
 }
 
 /// What is done to a node by hand, and taken back.

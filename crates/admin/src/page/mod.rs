@@ -9,6 +9,7 @@ mod letters;
 mod node;
 mod overview;
 mod plot;
+mod settings;
 mod table;
 mod words;
 
@@ -31,6 +32,7 @@ pub fn routes<P: Payload>() -> Router<Admin<P>> {
             "/nodes/{node}/letters/{store}/{queue}/{sequence}",
             get(letters::letter),
         )
+        .route("/settings", get(settings::shown).post(settings::change))
         .route("/confirm", get(actions::confirm))
         .route("/do", post(actions::act))
 }

@@ -324,6 +324,7 @@ fn footer(base: &str, stats: &Stats) -> Markup {
             span { "Store " (store.store) }
             @if store.reopened > 0 { span { "reopened " (words::counted(store.reopened, "time", "times")) } }
             @if let Some(aside) = &store.moved_aside { span { "damaged store at " (aside.display().to_string()) } }
+            a #to-settings href={ (base) "/settings" } { "Settings" }
             a href={ (base) "/v1/status" } { "JSON" }
             a href={ (base) "/metrics" } { "Metrics" }
         }

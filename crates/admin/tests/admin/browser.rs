@@ -177,7 +177,7 @@ async fn what_is_read_only_has_no_buttons() {
     let (server, url) = served(&host, true).await;
     browser.go(&url);
     assert!(browser.text("header").contains("read-only"));
-    for page in ["/", "/nodes/2", "/nodes/4"] {
+    for page in ["/", "/nodes/2", "/nodes/4", "/settings"] {
         browser.go(&format!("{url}{page}"));
         browser.text("main");
         assert_eq!(browser.count("button, form"), 0, "{page}");
@@ -275,11 +275,14 @@ async fn pictures_are_taken_and_nothing_is_wider_than_the_screen() {
     ] {
         browser.picture(&folder.join(format!("{name}.png")), width, scheme);
     }
+    browser.go(&format!("{url}/settings"));
+    browser.picture(&folder.join("settings.png"), 1280, "light");
     for page in [
         "/",
         "/nodes/2?hints=true",
         "/nodes/4",
         "/confirm?do=discard&node=4",
+        "/settings",
     ] {
         browser.go(&format!("{url}{page}"));
         for width in [360, 600, 800, 1280] {

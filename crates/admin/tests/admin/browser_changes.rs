@@ -111,3 +111,33 @@ async fn hinting_and_direct_writes_are_stopped_by_buttons_that_ask_first() {
     assert_eq!(browser.console_errors(), [""; 0]);
     end(host, server).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_is_typed_is_changed_and_a_refused_one_says_why() {
+    let Some(browser) = Browser::start(true) else {
+        return;
+    };
+    let host = busy().await;
+    let (server, url) = served(&host, false).await;
+    browser.go(&url);
+    browser.click("#to-settings");
+    browser.fill("#max_in_flight", "0");
+    browser.fill("#max_age", "2h");
+    browser.click("#save");
+    assert_eq!(browser.text("#problem"), "Nothing was changed.");
+    let why = browser.text(".cause");
+    assert!(why.contains("max_in_flight = 0"), "{why}");
+    assert_eq!(host.handoff.config().max_age, Duration::ZERO);
+    // What was typed beside it is there still.
+    browser.fill("#max_in_flight", "12");
+    browser.click("#save");
+    assert_eq!(browser.text("#done"), "Changed: max_age, max_in_flight.");
+    let config = host.handoff.config();
+    assert_eq!(config.max_in_flight, 12);
+    assert_eq!(config.max_age, Duration::from_secs(7200));
+    // The answer to what was refused is an error to the console, and none of the page's.
+    let of_page = browser.console_errors().into_iter();
+    let of_page: Vec<String> = of_page.filter(|it| !it.contains("400")).collect();
+    assert_eq!(of_page, [""; 0]);
+    end(host, server).await;
+}

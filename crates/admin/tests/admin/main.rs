@@ -12,4 +12,5 @@ mod page;
 mod security;
 mod serving;
 mod settings;
+mod settings_page;
 mod webdriver;
