@@ -85,6 +85,10 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use hinted_handoff::{Config, HintedHandoff};
+    use hinted_handoff_testkit::{Reply, ScriptedWriter};
+
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
@@ -101,6 +105,32 @@ mod tests {
     fn of(room: &[u64]) -> Filling {
         let now = Instant::now() + Duration::from_secs(86_400);
         filling(&every_ten_seconds(room, now), now)
+    }
+
+    #[tokio::test]
+    async fn room_is_the_less_of_free_space_and_of_what_the_log_may_grow_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = ScriptedWriter::new(|_| Reply::Take);
+        let config = Config {
+            min_free_disk: 0,
+            ..Config::new(dir.path().join("hints"))
+        };
+        let handoff = HintedHandoff::<Bytes>::open(config, writer).await.unwrap();
+        let mut store = handoff.stats().store;
+        handoff.shutdown().await.unwrap();
+        (store.free_disk_bytes, store.reserve_bytes) = (Some(1_000), 300);
+        store.log_bytes = 50;
+        assert_eq!(room(&store, None), Some(700), "the reserve is kept");
+        assert_eq!(room(&store, Some(80)), Some(30));
+        assert_eq!(room(&store, Some(10_000)), Some(700));
+        assert_eq!(room(&store, Some(40)), Some(0));
+        store.reserve_bytes = 2_000;
+        assert_eq!(room(&store, None), Some(0));
+        store.free_disk_bytes = None;
+        assert_eq!(room(&store, Some(80)), Some(30));
+        assert_eq!(room(&store, None), None);
+        store.log_bytes = 0;
+        assert_eq!(room(&store, Some(80)), None, "the store is closed");
     }
 
     #[test]
