@@ -63,8 +63,6 @@ pub struct Link {
 
 #[derive(Debug, Default)]
 struct LinkState {
-    /// Since when the host holds direct writes, if it does, in milliseconds since 1970.
-    held_since: Option<u64>,
     /// Why it is closed, if it is.
     closed: Option<Closed>,
     /// When the node last answered: took something, or refused it.
@@ -166,7 +164,7 @@ impl Link {
     /// Begins a direct write, or says why there is none.
     pub fn begin(self: &Arc<Self>, bytes: u64) -> Result<Outstanding, Barred> {
         let state = self.state.lock();
-        match state.closed.is_some() || state.held_since.is_some() {
+        match state.closed.is_some() || state.direct.held_since_unix_ms.is_some() {
             true => Err(Barred::Closed),
             false => self.begin_within(state, bytes),
         }
@@ -179,7 +177,7 @@ impl Link {
         let now = Instant::now();
         let is_due = |tried: Instant| now.duration_since(tried) >= self.settings.trial_every;
         let is_not_tried = state.closed.is_some() && !state.tried.is_none_or(is_due);
-        if is_not_tried || state.held_since.is_some() {
+        if is_not_tried || state.direct.held_since_unix_ms.is_some() {
             return Err(Barred::Closed);
         }
         state.tried = Some(now);
@@ -207,12 +205,16 @@ impl Link {
     /// The host holds direct writes.
     pub fn hold(&self) {
         let now = self.settings.ageing.clock().unix_ms();
-        self.state.lock().held_since.get_or_insert(now);
+        self.state
+            .lock()
+            .direct
+            .held_since_unix_ms
+            .get_or_insert(now);
     }
 
     /// It does not any more.
     pub fn release(&self) {
-        self.state.lock().held_since = None;
+        self.state.lock().direct.held_since_unix_ms = None;
     }
 
     /// A write was not sent.
@@ -309,7 +311,7 @@ impl Link {
 
     fn seen(&self) -> (Gate, DirectStats) {
         let state = self.state.lock();
-        let gate = match (&state.closed, state.held_since) {
+        let gate = match (&state.closed, state.direct.held_since_unix_ms) {
             (None, None) => Gate::Open,
             (Some(closed), _) => Gate::Closed {
                 since_unix_ms: closed.since_unix_ms,

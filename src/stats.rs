@@ -129,6 +129,9 @@ pub struct DirectStats {
     pub rejected: u64,
     /// Hinted without a try: the gate was closed, or as many were outstanding as may be.
     pub not_tried: u64,
+    /// Since when the host holds them ([`hold_direct`](crate::HintedHandoff::hold_direct)), if it
+    /// does: by the wall clock, in milliseconds since 1970. The gate is closed meanwhile.
+    pub held_since_unix_ms: Option<u64>,
 }
 
 /// One node's queue and its replay, and the direct writes to it.
@@ -314,6 +317,10 @@ pub struct Stats {
     pub nodes: Vec<NodeStats>,
     /// How all replay is paused, if it is.
     pub paused_all: Option<Pause>,
+    /// Whether hints are made at all
+    /// ([`stop_hinting_all`](crate::HintedHandoff::stop_hinting_all)). A node that was stopped by
+    /// itself gets none all the same ([`NodeStats::hinting`]).
+    pub hinting: bool,
     /// The store below.
     pub store: StoreStats,
     /// Direct writes and hints made by every [`PointsWriter`](crate::PointsWriter) on this handoff.

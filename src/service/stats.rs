@@ -85,6 +85,7 @@ impl<P: Payload> HintedHandoff<P> {
         Stats {
             nodes: nodes.collect(),
             paused_all: inner.store.paused_all(),
+            hinting: !inner.hinting.read().none_at_all,
             store: inner.store.stats(),
             send_times: inner.replays.send_times(),
             writes: WriteStats {

@@ -31,6 +31,7 @@ fn node_stats() -> NodeStats {
             failed: 3,
             rejected: 4,
             not_tried: 5,
+            held_since_unix_ms: Some(1_700_000_000_003),
         },
         pending: amount(6),
         dead_letters: amount(7),
@@ -75,6 +76,7 @@ fn stats() -> Stats {
     Stats {
         nodes: vec![node_stats()],
         paused_all: Some(Pause::Lasting),
+        hinting: false,
         store: StoreStats {
             store: StoreId([0x0a; 16]),
             groups: 1,
@@ -133,6 +135,7 @@ fn statistics_are_json_whose_numbers_carry_their_units_and_read_back() {
         "gate": { "closed": { "since_unix_ms": 1_700_000_000_001_u64, "why": "the ping failed" } },
         "direct": {
             "outstanding": amount(1), "taken": 2, "failed": 3, "rejected": 4, "not_tried": 5,
+            "held_since_unix_ms": 1_700_000_000_003_u64,
         },
         "pending": amount(6),
         "dead_letters": amount(7),
@@ -184,8 +187,8 @@ fn statistics_are_json_whose_numbers_carry_their_units_and_read_back() {
         "direct": 14, "hinted": 15, "backlogged": 16, "withdrawn": 17, "rejected": 18, "unstored": 19,
     });
     let expected = json!({
-        "nodes": [node], "paused_all": "lasting", "store": store, "writes": writes,
-        "send_times": durations(25),
+        "nodes": [node], "paused_all": "lasting", "hinting": false, "store": store,
+        "writes": writes, "send_times": durations(25),
     });
     assert_eq!(serde_json::to_value(stats()).unwrap(), expected);
     let mut back: Stats = serde_json::from_value(expected).unwrap();

@@ -60,8 +60,10 @@ async fn a_node_without_hinting_gets_no_hint_and_what_it_misses_is_recorded() {
     let losses = handoff.losses(0).await.unwrap();
     assert_eq!(losses.by_reason[&LossReason::NotStored].hints, 1);
 
+    assert!(handoff.stats().hinting, "one node has none, by itself");
     handoff.stop_hinting_all();
     handoff.start_hinting(DOWN);
+    assert!(!handoff.stats().hinting);
     let refused = handoff.write_shard(OTHER, SHARD, &text("d")).await;
     assert!(
         matches!(refused, Err(EnqueueError::HintingStopped { .. })),
@@ -69,7 +71,7 @@ async fn a_node_without_hinting_gets_no_hint_and_what_it_misses_is_recorded() {
     );
     handoff.start_hinting_all();
     handoff.write_shard(DOWN, SHARD, &text("e")).await.unwrap();
-    assert!(node_stats(&handoff, DOWN).hinting);
+    assert!(node_stats(&handoff, DOWN).hinting && handoff.stats().hinting);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,10 +89,16 @@ async fn direct_writes_that_are_held_become_hints_and_replay_delivers_them() {
     let known = soon_node(&handoff, UP, |it| it.delivered.hints == 1).await;
     assert_eq!((known.direct.taken, known.direct.not_tried), (0, 1));
     match &known.gate {
-        Gate::Closed { why, .. } => assert_eq!(why, "the host holds direct writes"),
+        Gate::Closed {
+            why, since_unix_ms, ..
+        } => {
+            assert_eq!(why, "the host holds direct writes");
+            assert_eq!(known.direct.held_since_unix_ms, Some(*since_unix_ms));
+        }
         other => panic!("{other:?}"),
     }
     handoff.release_direct(UP);
+    assert_eq!(node_stats(&handoff, UP).direct.held_since_unix_ms, None);
     points
         .write(&shard(7, &[1]), level, text("b"))
         .await

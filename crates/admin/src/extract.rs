@@ -7,6 +7,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::problem::Problem;
 
+/// Nodes that can be named at a time; as many as [`HintedHandoff::retain_only_nodes`] takes.
+///
+/// [`HintedHandoff::retain_only_nodes`]: hinted_handoff::HintedHandoff::retain_only_nodes
+const NODES_MAX: usize = 8_000;
+
 /// What stands in the path.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(Problem))]
@@ -66,9 +71,24 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// How many to show, with what is shown without a wish, and at most.
     pub fn max(&self, usual: usize, most: usize) -> Result<usize, Problem> {
-        match self.max.unwrap_or(usual) {
-            max if (1..=most).contains(&max) => Ok(max),
-            max => Err(Problem::invalid(format!("max = {max}: give 1 to {most}"))),
-        }
+        at_most(self.max, usual, most)
+    }
+}
+
+/// How many of a list to show, with what is shown without a wish, and at most.
+pub fn at_most(asked: Option<usize>, usual: usize, most: usize) -> Result<usize, Problem> {
+    match asked.unwrap_or(usual) {
+        max if (1..=most).contains(&max) => Ok(max),
+        max => Err(Problem::invalid(format!("max = {max}: give 1 to {most}"))),
+    }
+}
+
+/// Refuses more nodes than can be named at a time.
+pub fn not_too_many(nodes: &[NodeId]) -> Result<(), Problem> {
+    match nodes.len() {
+        0..=NODES_MAX => Ok(()),
+        nodes => Err(Problem::invalid(format!(
+            "{nodes} nodes are too many, at most {NODES_MAX}"
+        ))),
     }
 }

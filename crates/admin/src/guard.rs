@@ -20,7 +20,8 @@ use crate::{
 /// never does.
 pub const HEADER: &str = "x-hinted-handoff";
 
-/// Bytes of a body: a barrier of 10,000 queues fits.
+/// Bytes of a body: a barrier of 8,000 nodes fits, with one queue each and figures of up to twelve
+/// digits.
 const BODY_BYTES: usize = 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -137,8 +138,33 @@ pub fn may_write(settings: &Settings) -> Result<(), Problem> {
     }
 }
 
+/// Whether a form that changes something may be looked at: it is asked first, so that whoever has
+/// no right to that is told so, whatever the form says.
+pub fn may_send_form(settings: &Settings, headers: &HeaderMap) -> Result<(), Problem> {
+    may_write(settings)?;
+    match is_own_form(headers) {
+        true => Ok(()),
+        false => {
+            let detail = "another site sent this form; nothing was changed";
+            Err(Problem::new(Kind::Forgeable, detail))
+        }
+    }
+}
+
+/// Whether a form has the token of this server.
+pub fn check_token(given: &str, token: &str) -> Result<(), Problem> {
+    match same_token(given, token) {
+        true => Ok(()),
+        false => Err(Problem::new(
+            Kind::Forgeable,
+            "the form is of a server that was restarted since, or was not made here; go back, and \
+             send it again",
+        )),
+    }
+}
+
 /// Whether a form was sent by a page of this host, as far as the browser says.
-pub fn is_own_form(headers: &HeaderMap) -> bool {
+fn is_own_form(headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).map(|it| it.to_str().unwrap_or_default());
     let site = text(&HeaderName::from_static("sec-fetch-site"));
     let origin = text(&header::ORIGIN);
@@ -150,7 +176,7 @@ pub fn is_own_form(headers: &HeaderMap) -> bool {
 }
 
 /// Whether two tokens are the same, in a time that does not tell how far they are.
-pub fn same_token(given: &str, token: &str) -> bool {
+fn same_token(given: &str, token: &str) -> bool {
     let differ = given
         .bytes()
         .zip(token.bytes())

@@ -56,3 +56,48 @@ pub fn text(health: &Health) -> String {
         _ => "Its health has a name that this version does not know.".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hinted_handoff::{Config, HintedHandoff, ReplayStopped};
+    use hinted_handoff_testkit::{Reply, ScriptedWriter};
+
+    use super::*;
+
+    /// Only the library can make a cause of the store's, so one is brought about.
+    #[tokio::test]
+    async fn health_has_the_names_that_the_library_gives_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("hints");
+        let config = Config {
+            min_free_disk: 0,
+            ..Config::new(&at)
+        };
+        let writer = ScriptedWriter::new(|_| Reply::Take);
+        let opened = HintedHandoff::<Bytes>::open(config, writer).await;
+        let handoff = opened.unwrap();
+        std::fs::rename(&at, dir.path().join("moved")).unwrap();
+        let cause = loop {
+            match handoff.health() {
+                Health::DirectoryGone(cause) => break cause,
+                _ => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
+        };
+        let all = [
+            Health::Serving,
+            Health::ReplayStopped(ReplayStopped::RuntimeGone),
+            Health::Failed(cause.clone()),
+            Health::ReopenRequired(cause.clone()),
+            Health::DirectoryGone(cause.clone()),
+            Health::RestartRequired(cause),
+            Health::ShutDown,
+        ];
+        for (health, listed) in all.iter().zip(NAMES) {
+            let json = serde_json::to_value(health).unwrap();
+            assert_eq!(json["health"], name(health));
+            assert_eq!(listed, name(health));
+        }
+        assert_eq!(all.len(), NAMES.len());
+    }
+}

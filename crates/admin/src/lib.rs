@@ -52,7 +52,7 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `GET /` | the page; `/nodes/{node}` is that of a node |
+//! | `GET /` | the page; `/nodes/{node}` is that of a node, `/settings` that of the settings |
 //! | `GET /metrics` | OpenMetrics |
 //! | `GET /live`, `/ready` | 200 or 503: whether only a restart helps; whether hints are accepted |
 //! | `GET /v1/health` | the health; 503 unless it serves and replay runs |
@@ -64,6 +64,7 @@
 //! | `GET /v1/nodes/{node}/letters/{hint}?encoding&bytes` | one of them with its payload |
 //! | `GET /v1/events` | server-sent events; `missed` tells a slow reader how many it missed |
 //! | `GET /v1/losses?since&max` | the loss journal |
+//! | `GET /v1/config` | the settings in effect, as they are in a file |
 //! | `POST /v1/sync` | waits until all is durable |
 //! | `POST /v1/barriers` | `{"nodes": [2, 3]}`: a barrier |
 //! | `POST /v1/barriers/wait` | `{"barrier": …, "timeout_ms": 1000}`: what has become of it |
@@ -74,7 +75,12 @@
 //! | `POST /v1/nodes/{node}/rename` | `{"to": 5}` |
 //! | `POST /v1/nodes/{node}/remove` | `{"timeout_ms": 1000}`, or `{"discard_pending": true}` |
 //! | `POST /v1/nodes/{node}/cancel-removal` | calls a removal off |
-//! | `POST /v1/nodes/{node}/letters/redrive`, `/discard` | `{"hints": ["…"]}` or `{"all": true}` |
+//! | `POST /v1/nodes/{node}/hints/discard` | `{"older_than_ms": 1000, "shard": 7}`, or one |
+//! | `POST /v1/nodes/{node}/letters/redrive`, `/discard` | `{"hints": ["…"]}`, `{"all": true}` |
+//! | `POST /v1/config` | `{"max_age": "2h"}`: changes the settings that are named |
+//! | `POST /v1/hinting` | `{"nodes": [2, 3], "hinting": false}`: for all of them, or an error |
+//! | `POST /v1/hinting/{what}` | `stop-hinting` or `start-hinting`, of all nodes |
+//! | `POST /v1/nodes/{node}/by-hand/{what}` | the same of it; or `hold-direct`, `release-direct` |
 //!
 //! A hint id is `store/queue/sequence`, in paths too. Waits are 300,000 ms at most. An error is
 //! problem JSON (RFC 9457); its `type` is `urn:hinted-handoff:` and a name that stays.
@@ -92,11 +98,10 @@
 //!
 //! # Metrics
 //!
-//! Names begin with `hinted_handoff_`. Counts are since the store was opened, those by reason since
-//! this router was made. With more nodes than [`Settings::metrics_nodes`] the deepest have samples
-//! of their own, and `node="rest"` has the sum of the others; a count stays in the sample that it
-//! was first in, so that rates add up. Names of nodes are the label `name` of
-//! `hinted_handoff_node_name`, to be joined by `node`.
+//! Names begin with `hinted_handoff_`. Counts are since the store was opened. With more nodes than
+//! [`Settings::metrics_nodes`] the deepest have samples of their own, and `node="rest"` has the sum
+//! of the others; a count stays in the sample that it was first in, so that rates add up. Names of
+//! nodes are the label `name` of `hinted_handoff_node_name`, to be joined by `node`.
 #![cfg_attr(
     not(test),
     warn(
@@ -109,7 +114,9 @@
 #![warn(missing_debug_implementations)]
 
 mod api;
+mod disk;
 mod extract;
+mod form;
 mod guard;
 mod health;
 mod metrics;

@@ -1,6 +1,9 @@
 //! Errors as problem JSON (RFC 9457).
 
-use std::error::Error;
+use std::{
+    error::Error,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use axum::{
     body::Body,
@@ -148,13 +151,43 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// An error and all its causes in a line.
+/// An error and all its causes in a line. They may be the host's, and what panics in them is no
+/// text.
 pub fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
+    let text = || {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            text = format!("{text}: {cause}");
+            next = cause.source();
+        }
+        text
+    };
+    catch_unwind(AssertUnwindSafe(text))
+        .unwrap_or_else(|_| "an error whose text cannot be told: it panicked".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Speechless;
+
+    impl fmt::Display for Speechless {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("no words")
+        }
     }
-    text
+
+    impl Error for Speechless {}
+
+    #[test]
+    fn an_error_of_the_hosts_that_panics_is_told_as_that() {
+        assert!(with_causes(&Speechless).contains("panicked"));
+        let wrapped = std::io::Error::other(Speechless);
+        assert!(with_causes(&wrapped).contains("panicked"));
+    }
 }

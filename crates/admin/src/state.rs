@@ -11,10 +11,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    form::now_unix_ms,
     page::random,
     problem::{Kind, Problem},
     settings::Settings,
-    watch::{Watch, unix_ms},
+    watch::Watch,
 };
 
 /// How long a call of the library may take that waits for nothing but the store.
@@ -33,6 +34,8 @@ pub struct Journal {
     pub losses: Arc<Losses>,
     /// When it was asked, in milliseconds since 1970.
     pub asked_unix_ms: u64,
+    /// What [`Watch::losses_told`] said before it was asked.
+    losses_told: u64,
 }
 
 /// A handoff that is shown, and how. It does not keep that alive.
@@ -41,7 +44,7 @@ pub struct Admin<P: Payload>(Arc<Shared<P>>);
 struct Shared<P: Payload> {
     handoff: WeakHandoff<P>,
     settings: Arc<Settings>,
-    watch: Watch,
+    watch: Arc<Watch>,
     streams: Arc<Semaphore>,
     /// What forms of the page are told by.
     token: String,
@@ -61,7 +64,7 @@ impl<P: Payload> Admin<P> {
     pub fn new(
         handoff: &HintedHandoff<P>,
         settings: Arc<Settings>,
-        watch: Watch,
+        watch: Arc<Watch>,
         stop: CancellationToken,
     ) -> Self {
         Admin(Arc::new(Shared {
@@ -102,26 +105,25 @@ impl<P: Payload> Admin<P> {
     pub async fn losses(&self) -> Result<Journal, Problem> {
         let known = self.0.losses.lock().clone();
         if let Some((at, journal)) = known
-            && (at.elapsed() < LOSSES_AFTER || !self.0.watch.take_any_lost())
+            && (at.elapsed() < LOSSES_AFTER || journal.losses_told == self.0.watch.losses_told())
         {
             return Ok(journal);
         }
-        let asked = self.ask_journal().await;
-        match &asked {
-            Ok(journal) => *self.0.losses.lock() = Some((Instant::now(), journal.clone())),
-            // To be asked again.
-            Err(_) => self.0.watch.note_lost(),
-        }
-        asked
+        let journal = self.ask_journal().await?;
+        *self.0.losses.lock() = Some((Instant::now(), journal.clone()));
+        Ok(journal)
     }
 
     async fn ask_journal(&self) -> Result<Journal, Problem> {
+        // Before the journal is asked: what is lost meanwhile has it asked again.
+        let losses_told = self.0.watch.losses_told();
         let handoff = self.handoff()?;
         let sums = self.call(handoff.losses(u64::MAX)).await?;
         let since = sums.next.saturating_sub(LOSSES);
         Ok(Journal {
             losses: Arc::new(self.call(handoff.losses(since)).await?),
-            asked_unix_ms: unix_ms(),
+            asked_unix_ms: now_unix_ms(),
+            losses_told,
         })
     }
 
@@ -177,5 +179,56 @@ pub fn wait_of(timeout_ms: Option<u64>) -> Result<Duration, Problem> {
             wait.as_millis(),
             WAIT_MAX.as_millis()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use hinted_handoff::{Config, Event, NodeId, ShardId};
+    use hinted_handoff_testkit::{Reply, ScriptedWriter};
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::watch::Told;
+
+    /// As if the journal was asked so long ago that a loss since is of interest.
+    fn age(admin: &Admin<Bytes>) {
+        if let Some((at, _)) = &mut *admin.0.losses.lock() {
+            *at -= LOSSES_AFTER;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_shown_though_who_asked_first_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = ScriptedWriter::new(|_| Reply::Retry);
+        let config = Config {
+            min_free_disk: 0,
+            ..Config::new(dir.path().join("hints"))
+        };
+        let handoff: HintedHandoff<Bytes> = HintedHandoff::open(config, writer).await.unwrap();
+        let stop = CancellationToken::new();
+        let watch = Watch::begin(&handoff, &Handle::current(), stop.clone()).into();
+        let admin = Admin::new(&handoff, Arc::default(), watch, stop);
+        assert_eq!(admin.losses().await.unwrap().losses.entries.len(), 0);
+
+        let (node, points) = (NodeId(2), Bytes::from_static(b"a"));
+        handoff
+            .write_shard(node, ShardId(7), &points)
+            .await
+            .unwrap();
+        handoff.remove_node(node).await.unwrap();
+        let is_loss = |it: &(u64, Told)| matches!(it.1, Told::Event(Event::Lost(_)));
+        while !admin.watch().told().iter().any(is_loss) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        age(&admin);
+        let dropped = admin.losses().now_or_never();
+        assert!(dropped.is_none(), "it was under way: {dropped:?}");
+        age(&admin);
+        let shown = admin.losses().await.unwrap();
+        assert_eq!(shown.losses.entries.len(), 1);
     }
 }

@@ -1,12 +1,14 @@
 //! All nodes summed up.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use hinted_handoff::{Amount, NodeId, NodeState, NodeStats, Stats};
 
 /// What all nodes come to.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
+    /// How many nodes are in which state, by its name.
+    pub states: BTreeMap<&'static str, u64>,
     pub dead_letters: Amount,
     pub in_flight: u64,
     /// The node of the oldest pending hint, and its age.
@@ -36,6 +38,7 @@ impl Summary {
     }
 
     fn add(&mut self, node: &NodeStats) {
+        *self.states.entry(state_name(node.state)).or_default() += 1;
         self.dead_letters = plus(self.dead_letters, node.dead_letters);
         self.in_flight += node.in_flight;
         self.delivery_rate += node.delivery_rate;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use hinted_handoff::{Event, HintedHandoff, NodeId, Payload, Stats, WeakHandoff};
@@ -15,7 +15,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::summary::plus;
+use crate::{
+    disk::{Filling, filling, room},
+    form::now_unix_ms,
+    summary::plus,
+};
 
 /// How far samples are apart.
 pub const EVERY: Duration = Duration::from_secs(10);
@@ -34,6 +38,8 @@ pub struct Sample {
     delivered: u64,
     /// Hints delivered a second, since the sample before.
     pub rate: f64,
+    /// Bytes of the disk until nothing is accepted, as far as that is known.
+    room: Option<u64>,
 }
 
 /// Something that happened.
@@ -51,8 +57,8 @@ struct Seen {
     told: VecDeque<(u64, Told)>,
     /// Nodes that were said to have trouble, and not yet to be well.
     in_trouble: BTreeSet<NodeId>,
-    /// Hints were lost since somebody asked.
-    any_lost: bool,
+    /// How often it was told that hints were lost, or may have been.
+    losses_told: u64,
     /// The task came to its end as it should.
     is_over: bool,
 }
@@ -72,10 +78,7 @@ impl Watch {
         runtime: &Handle,
         stop: CancellationToken,
     ) -> Watch {
-        let seen = Arc::new(Mutex::new(Seen {
-            any_lost: true,
-            ..Seen::default()
-        }));
+        let seen = Arc::new(Mutex::new(Seen::default()));
         let events = handoff.events();
         let task = watch(handoff.downgrade(), events, Arc::clone(&seen), stop);
         Watch {
@@ -89,24 +92,47 @@ impl Watch {
         self.seen.lock().samples.iter().copied().collect()
     }
 
+    /// Whether the disk fills, by the samples of the last minutes.
+    pub fn filling(&self) -> Filling {
+        let seen = self.seen.lock();
+        let known = seen.samples.iter().filter_map(|it| Some((it.at, it.room?)));
+        let known: Vec<(Instant, u64)> = known.collect();
+        drop(seen);
+        filling(&known, Instant::now())
+    }
+
+    /// As if these samples had been taken, of room on the disk at moments.
+    #[cfg(test)]
+    pub fn pretend(&self, room: &[(Instant, u64)]) {
+        let samples = room.iter().map(|(at, bytes)| Sample {
+            at: *at,
+            pending: 0,
+            delivered: 0,
+            rate: 0.0,
+            room: Some(*bytes),
+        });
+        self.seen.lock().samples = samples.collect();
+    }
+
     /// The last events, the newest first, each with when it was told, in milliseconds since 1970.
     pub fn told(&self) -> Vec<(u64, Told)> {
         self.seen.lock().told.iter().cloned().collect()
     }
 
-    /// Whether hints were lost since the last time that this was asked.
-    pub fn take_any_lost(&self) -> bool {
-        std::mem::take(&mut self.seen.lock().any_lost)
-    }
-
-    /// Has it asked again.
-    pub fn note_lost(&self) {
-        self.seen.lock().any_lost = true;
+    /// How often it was told that hints were lost, or may have been. While that stays the same, so
+    /// does the loss journal.
+    pub fn losses_told(&self) -> u64 {
+        self.seen.lock().losses_told
     }
 
     /// Whether the task ended before its time.
     pub fn has_failed(&self) -> bool {
-        self.task.is_finished() && !self.seen.lock().is_over
+        self.task.is_finished() && !self.is_over()
+    }
+
+    /// Whether the task came to its end as it should.
+    pub fn is_over(&self) -> bool {
+        self.seen.lock().is_over
     }
 }
 
@@ -124,13 +150,14 @@ async fn watch<P: Payload>(
             _ = ticks.tick() => match handoff.upgrade() {
                 Some(handoff) => {
                     let stats = handoff.stats();
-                    seen.lock().sample(&stats, Instant::now());
+                    let room = room(&stats.store, handoff.config().max_disk_bytes);
+                    seen.lock().sample(&stats, room, Instant::now());
                 }
                 None => break,
             },
             told = events.recv() => match told {
-                Ok(event) => seen.lock().tell(event, unix_ms()),
-                Err(RecvError::Lagged(missed)) => seen.lock().miss(missed, unix_ms()),
+                Ok(event) => seen.lock().tell(event, now_unix_ms()),
+                Err(RecvError::Lagged(missed)) => seen.lock().miss(missed, now_unix_ms()),
                 Err(RecvError::Closed) => break,
             },
         }
@@ -167,14 +194,8 @@ fn join(told: &mut Told, before: &Told) {
     }
 }
 
-/// By the wall clock, in milliseconds since 1970.
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
-}
-
 impl Seen {
-    fn sample(&mut self, stats: &Stats, at: Instant) {
+    fn sample(&mut self, stats: &Stats, room: Option<u64>, at: Instant) {
         let delivered = stats.nodes.iter().map(|it| it.delivered.hints).sum();
         let rate = self.samples.back().map_or(0.0, |before: &Sample| {
             let seconds = at.duration_since(before.at).as_secs_f64();
@@ -187,6 +208,7 @@ impl Seen {
             pending: stats.store.pending.hints,
             delivered,
             rate,
+            room,
         });
         while self.samples.len() > SAMPLES {
             self.samples.pop_front();
@@ -201,14 +223,14 @@ impl Seen {
             Event::NodeDown { node, .. } | Event::NodeFailing { node, .. } => {
                 self.in_trouble.insert(*node);
             }
-            Event::Lost(_) | Event::NotStored { .. } => self.any_lost = true,
+            Event::Lost(_) | Event::NotStored { .. } => self.losses_told += 1,
             _ => {}
         }
         self.remember(Told::Event(event), unix_ms);
     }
 
     fn miss(&mut self, missed: u64, unix_ms: u64) {
-        self.any_lost = true;
+        self.losses_told += 1;
         self.remember(Told::Missed(missed), unix_ms);
     }
 

@@ -6,13 +6,10 @@ use serde::Deserialize;
 
 use super::nodes::{Done, Nothing};
 use crate::{
-    extract::{Path, Said},
+    extract::{Path, Said, not_too_many},
     problem::Problem,
     state::{Admin, wait_of},
 };
-
-/// Nodes of a barrier.
-const NODES_MAX: usize = 8_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,12 +21,7 @@ pub async fn make<P: Payload>(
     State(admin): State<Admin<P>>,
     Said(Nodes { nodes }): Said<Nodes>,
 ) -> Result<Json<Barrier>, Problem> {
-    if nodes.len() > NODES_MAX {
-        let (given, max) = (nodes.len(), NODES_MAX);
-        return Err(Problem::invalid(format!(
-            "{given} nodes are too many, at most {max}"
-        )));
-    }
+    not_too_many(&nodes)?;
     let handoff = admin.handoff()?;
     Ok(Json(admin.call(handoff.barrier(&nodes)).await?))
 }

@@ -1,15 +1,16 @@
 //! Dead letters: listing, showing, sending them on, discarding them.
 
 use axum::{Json, extract::State};
-use hinted_handoff::{DeadLetter, HintId, NodeId, Payload, Redriven};
+use hinted_handoff::{DeadLetter, HandoffError, HintId, HintedHandoff, NodeId, Payload, Redriven};
 use serde::{Deserialize, Serialize};
 
 use super::{
     nodes::Discarded,
-    peek::{How, Shown, unix_ms},
+    peek::{How, Shown},
 };
 use crate::{
     extract::{HintPath, Page, Path, Query, Said},
+    form::unix_ms,
     problem::{Problem, with_causes},
     state::Admin,
 };
@@ -111,15 +112,37 @@ pub async fn redrive<P: Payload>(
     let Some(hints) = which.named()? else {
         return Ok(Json(admin.call(handoff.redrive_all(node)).await?));
     };
+    Ok(Json(admin.call(redrive_each(&handoff, node, hints)).await?))
+}
+
+/// Sends on those of them that are there and read, as [`HintedHandoff::redrive_all`] does. If there
+/// is none, it is an error what the first one is.
+async fn redrive_each<P: Payload>(
+    handoff: &HintedHandoff<P>,
+    node: NodeId,
+    hints: Vec<HintId>,
+) -> Result<Redriven, HandoffError> {
     let mut done = Redriven::default();
-    let each = async {
-        for hint in hints {
-            done.hints.push((hint, handoff.redrive(node, hint).await?));
+    let mut first = None;
+    for hint in hints {
+        let error = match handoff.redrive(node, hint).await {
+            Ok(now) => {
+                done.hints.push((hint, now));
+                continue;
+            }
+            Err(error) => error,
+        };
+        match error {
+            HandoffError::DamagedLetter { hint, .. } => done.damaged.push(hint),
+            HandoffError::NoDeadLetter { .. } | HandoffError::HintOfAnotherStore { .. } => {}
+            error => return Err(error),
         }
-        Ok(())
-    };
-    admin.call(each).await?;
-    Ok(Json(done))
+        first.get_or_insert(error);
+    }
+    match first {
+        Some(error) if done.hints.is_empty() => Err(error),
+        _ => Ok(done),
+    }
 }
 
 pub async fn discard<P: Payload>(

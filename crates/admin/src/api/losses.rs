@@ -4,7 +4,11 @@ use axum::{Json, extract::State};
 use hinted_handoff::{Losses, Payload};
 use serde::Deserialize;
 
-use crate::{extract::Query, problem::Problem, state::Admin};
+use crate::{
+    extract::{Query, at_most},
+    problem::Problem,
+    state::Admin,
+};
 
 /// Entries of a page, and at most; as many as the journal keeps.
 const PAGE: usize = 1_000;
@@ -22,12 +26,7 @@ pub async fn since<P: Payload>(
     State(admin): State<Admin<P>>,
     Query(asked): Query<Since>,
 ) -> Result<Json<Losses>, Problem> {
-    let max = asked.max.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&max) {
-        return Err(Problem::invalid(format!(
-            "max = {max}: give 1 to {PAGE_MAX}"
-        )));
-    }
+    let max = at_most(asked.max, PAGE, PAGE_MAX)?;
     let handoff = admin.handoff()?;
     let mut losses = admin.call(handoff.losses(asked.since)).await?;
     // The rest is told from `next` on.

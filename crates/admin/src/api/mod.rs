@@ -18,8 +18,9 @@ use axum::{
 };
 use hinted_handoff::Payload;
 
-pub use nodes::node_stats;
+pub use nodes::of_node;
 pub use peek::{How, Shown};
+pub use settings::reconfigure;
 
 use crate::{guard, settings::Settings, state::Admin};
 
@@ -60,6 +61,7 @@ pub fn routes<P: Payload>(settings: &Arc<Settings>) -> Router<Admin<P>> {
             post(nodes::cancel_removal),
         )
         .route("/v1/config", post(settings::change))
+        .route("/v1/hinting", post(settings::hinting))
         .route("/v1/hinting/{what}", post(settings::by_hand_of_all))
         .route("/v1/nodes/{node}/by-hand/{what}", post(settings::by_hand))
         .route("/v1/nodes/{node}/hints/discard", post(settings::discard))

@@ -1,19 +1,17 @@
 //! Nodes: looking at them and operating them.
 
 use axum::{Json, extract::State};
-use hinted_handoff::{Amount, NodeId, NodeStats, Pause, Payload, Retained};
+use hinted_handoff::{Amount, NodeId, NodeStats, Pause, Payload, Retained, Stats};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    extract::{Page, Path, Query, Said},
+    extract::{Page, Path, Query, Said, not_too_many},
     problem::Problem,
     state::{Admin, wait_of},
 };
 
 /// Nodes of a page, and at most.
 const PAGE: usize = 1_000;
-/// Members that can be named at a time; as many as the library keeps.
-const MEMBERS_MAX: usize = 8_000;
 
 /// A node, with what people call it.
 #[derive(Serialize)]
@@ -60,14 +58,14 @@ pub async fn one<P: Payload>(
     State(admin): State<Admin<P>>,
     Path(node): Path<NodeId>,
 ) -> Result<Json<Named>, Problem> {
-    let stats = node_stats(&admin, node)?;
+    let stats = of_node(admin.handoff()?.stats(), node)?;
     let name = admin.settings().name(node);
     Ok(Json(Named { name, stats }))
 }
 
 /// What is known of a node.
-pub fn node_stats<P: Payload>(admin: &Admin<P>, node: NodeId) -> Result<NodeStats, Problem> {
-    let mut nodes = admin.handoff()?.stats().nodes.into_iter();
+pub fn of_node(stats: Stats, node: NodeId) -> Result<NodeStats, Problem> {
+    let mut nodes = stats.nodes.into_iter();
     let found = nodes.find(|it| it.node == node);
     found.ok_or_else(|| {
         let unknown = format!("node {node} has no queue; nothing was ever hinted for it");
@@ -209,12 +207,7 @@ pub async fn retain<P: Payload>(
     Said(members): Said<Members>,
 ) -> Result<Json<Retained>, Problem> {
     let nodes = members.nodes.as_slice();
-    if nodes.len() > MEMBERS_MAX {
-        let (members, max) = (nodes.len(), MEMBERS_MAX);
-        return Err(Problem::invalid(format!(
-            "{members} nodes are too many, at most {max}"
-        )));
-    }
+    not_too_many(nodes)?;
     // An empty list parks every node: that is hardly what anybody means to say.
     if nodes.is_empty() {
         let detail = "an empty list would park every node; name those that are members";

@@ -1,14 +1,13 @@
 //! Hints that wait, and payloads as they are shown.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::{Json, extract::State};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hinted_handoff::{HintId, NodeId, Payload, PendingHint, ShardId, WriteId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    extract::{Path, Query},
+    extract::{Path, Query, at_most},
+    form::{hex, unix_ms},
     problem::Problem,
     settings::Settings,
     state::Admin,
@@ -38,7 +37,7 @@ impl Encoding {
     fn text(self, bytes: &[u8]) -> String {
         match self {
             Encoding::Base64 => STANDARD.encode(bytes),
-            Encoding::Hex => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Encoding::Hex => hex(bytes),
         }
     }
 }
@@ -91,8 +90,14 @@ impl Shown {
                 )));
             }
         };
-        let decoded = (raw.len() <= DECODED_MAX).then(|| settings.decode(format, raw));
-        let decoded = decoded.flatten();
+        let decoded = match raw.len() {
+            0..=DECODED_MAX => settings.decode(format, raw),
+            long => settings.decoder.as_ref().map(|_| {
+                Err(format!(
+                    "{long} bytes are too many for the decoder, which is given at most {DECODED_MAX}"
+                ))
+            }),
+        };
         let (decoded, decode_error) = match decoded {
             Some(Ok(decoded)) => (Some(decoded), None),
             Some(Err(error)) => (None, Some(error)),
@@ -146,12 +151,7 @@ pub async fn peek<P: Payload>(
     Path(node): Path<NodeId>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Hints>, Problem> {
-    let max = asked.max.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&max) {
-        return Err(Problem::invalid(format!(
-            "max = {max}: give 1 to {PAGE_MAX}"
-        )));
-    }
+    let max = at_most(asked.max, PAGE, PAGE_MAX)?;
     let how = How {
         encoding: asked.encoding,
         bytes: asked.bytes,
@@ -177,10 +177,4 @@ fn shown<P: Payload>(admin: &Admin<P>, hint: PendingHint, how: &How) -> Result<H
         write: hint.write,
         payload: Shown::new(admin.settings(), hint.format, &hint.raw, how)?,
     })
-}
-
-/// In milliseconds since 1970.
-pub fn unix_ms(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH)
-        .map_or(0, |it| it.as_millis() as u64)
 }

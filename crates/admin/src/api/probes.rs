@@ -23,9 +23,13 @@ struct Told {
     text: String,
 }
 
+fn health_of<P: Payload>(admin: &Admin<P>) -> Health {
+    admin.handoff().map_or(Health::ShutDown, |it| it.health())
+}
+
 /// 200 if it serves and replay runs, else 503; with what is known either way.
 pub async fn health<P: Payload>(State(admin): State<Admin<P>>) -> Response {
-    let health = admin.handoff().map_or(Health::ShutDown, |it| it.health());
+    let health = health_of(&admin);
     let status = match health {
         Health::Serving => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -36,7 +40,7 @@ pub async fn health<P: Payload>(State(admin): State<Admin<P>>) -> Response {
 
 /// 200 if hints are accepted, else 503.
 pub async fn ready<P: Payload>(State(admin): State<Admin<P>>) -> Response {
-    let health = admin.handoff().map_or(Health::ShutDown, |it| it.health());
+    let health = health_of(&admin);
     match &health {
         Health::Serving | Health::ReplayStopped(_) => (StatusCode::OK, "ready\n").into_response(),
         Health::ShutDown => Problem::new(Kind::ShutDown, health::text(&health)).into_response(),
@@ -46,7 +50,7 @@ pub async fn ready<P: Payload>(State(admin): State<Admin<P>>) -> Response {
 
 /// 503 if only a restart of the process helps, else 200.
 pub async fn live<P: Payload>(State(admin): State<Admin<P>>) -> Response {
-    let health = admin.handoff().map_or(Health::ShutDown, |it| it.health());
+    let health = health_of(&admin);
     match &health {
         Health::RestartRequired(_) => {
             Problem::new(Kind::StoreFailed, health::text(&health)).into_response()

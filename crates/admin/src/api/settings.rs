@@ -1,6 +1,6 @@
 //! Settings that change while the host runs, and what is done to a node's writes and hints by hand.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{Json, extract::State};
 use hinted_handoff::{Config, HintsMeant, NodeId, Payload, ShardId};
@@ -9,13 +9,17 @@ use serde_json::{Map, Value};
 
 use super::nodes::{Discarded, Done, Nothing};
 use crate::{
-    extract::{Path, Said},
+    extract::{Path, Said, not_too_many},
     problem::{Kind, Problem},
     state::Admin,
 };
 
 /// A long queue is read through.
 const DISCARD_TIME: Duration = Duration::from_secs(300);
+/// Characters of a value that are told back.
+const GIVEN_SHOWN: usize = 100;
+/// Nodes that are not known and are named in an answer.
+const UNKNOWN_SHOWN: usize = 10;
 
 /// The settings in effect, as they are in a file.
 pub async fn shown<P: Payload>(State(admin): State<Admin<P>>) -> Result<Json<Config>, Problem> {
@@ -28,6 +32,15 @@ pub async fn change<P: Payload>(
     State(admin): State<Admin<P>>,
     Said(changes): Said<Map<String, Value>>,
 ) -> Result<Json<Config>, Problem> {
+    reconfigure(&admin, changes).await?;
+    shown(State(admin)).await
+}
+
+/// Changes these settings, or says which of them is wrong, and changes none.
+pub async fn reconfigure<P: Payload>(
+    admin: &Admin<P>,
+    changes: Map<String, Value>,
+) -> Result<(), Problem> {
     let handoff = admin.handoff()?;
     // Those that are not named stay, also if somebody else changes them meanwhile.
     let mut refused = None;
@@ -36,19 +49,28 @@ pub async fn change<P: Payload>(
         Err(problem) => refused = Some(problem),
     });
     admin.call(changed).await?;
-    match refused {
-        Some(problem) => Err(problem),
-        None => Ok(Json(Config::clone(&handoff.config()))),
-    }
+    refused.map_or(Ok(()), Err)
 }
 
 fn merged(config: &Config, changes: Map<String, Value>) -> Result<Config, Problem> {
     let invalid = |error: serde_json::Error| Problem::invalid(error.to_string());
-    let mut all = serde_json::to_value(config).map_err(invalid)?;
-    if let Some(all) = all.as_object_mut() {
-        all.extend(changes);
-    }
-    serde_json::from_value(all).map_err(invalid)
+    let all = serde_json::to_value(config).map_err(invalid)?;
+    let with = |changes: Map<String, Value>| {
+        let mut all = all.clone();
+        if let Some(all) = all.as_object_mut() {
+            all.extend(changes);
+        }
+        serde_json::from_value::<Config>(all)
+    };
+    with(changes.clone()).map_err(|error| {
+        // It does not always say which setting it is about.
+        let wrong = changes.into_iter().find_map(|(name, value)| {
+            let given: String = value.to_string().chars().take(GIVEN_SHOWN).collect();
+            let error = with(Map::from_iter([(name.clone(), value)])).err()?;
+            Some(format!("{name} = {given}: {error}"))
+        });
+        Problem::invalid(wrong.unwrap_or_else(|| error.to_string()))
+    })
 }
 
 /// What is done to a node by hand, and taken back.
@@ -89,6 +111,47 @@ pub async fn by_hand_of_all<P: Payload>(
         ByHand::HoldDirect | ByHand::ReleaseDirect => {
             let detail = "direct writes are held of one node at a time; name it";
             return Err(Problem::new(Kind::NoSuchPath, detail));
+        }
+    }
+    Ok(Json(Done {}))
+}
+
+/// Whether hints are to be made for which nodes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HintingOf {
+    nodes: Vec<NodeId>,
+    hinting: bool,
+}
+
+/// For all of the nodes or for none. What the library does for each cannot fail, so it is enough to
+/// look first whether all are known. A write meanwhile may find some of them changed.
+pub async fn hinting<P: Payload>(
+    State(admin): State<Admin<P>>,
+    Said(asked): Said<HintingOf>,
+) -> Result<Json<Done>, Problem> {
+    not_too_many(&asked.nodes)?;
+    if asked.nodes.is_empty() {
+        return Err(Problem::invalid(
+            "an empty list changes nothing; name nodes",
+        ));
+    }
+    let handoff = admin.handoff()?;
+    let known: BTreeSet<NodeId> = handoff.stats().nodes.iter().map(|it| it.node).collect();
+    let unknown = asked.nodes.iter().filter(|node| !known.contains(*node));
+    let unknown: Vec<String> = unknown.map(NodeId::to_string).collect();
+    if !unknown.is_empty() {
+        let shown = unknown.get(..UNKNOWN_SHOWN).unwrap_or(&unknown).join(", ");
+        let detail = format!(
+            "{} of the nodes are not known: {shown}; nothing was changed",
+            unknown.len()
+        );
+        return Err(Problem::new(Kind::UnknownNode, detail));
+    }
+    for node in asked.nodes {
+        match asked.hinting {
+            true => handoff.start_hinting(node),
+            false => handoff.stop_hinting(node),
         }
     }
     Ok(Json(Done {}))

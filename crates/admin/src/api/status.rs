@@ -3,15 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State};
-use hinted_handoff::{Amount, Health, NodeStats, Pause, Payload, StoreStats, WriteStats};
+use hinted_handoff::{Amount, Health, Pause, Payload, StoreStats, WriteStats};
 use serde::Serialize;
 
-use crate::{
-    health,
-    problem::Problem,
-    state::Admin,
-    summary::{Summary, state_name},
-};
+use crate::{health, problem::Problem, state::Admin, summary::Summary};
 
 /// The store and all its nodes, summed up.
 #[derive(Serialize)]
@@ -21,6 +16,8 @@ pub struct Status {
     text: String,
     read_only: bool,
     paused_all: Option<Pause>,
+    /// Whether hints are made, for nodes that were not stopped by themselves.
+    hinting: bool,
     /// How many nodes are in which state.
     nodes: BTreeMap<&'static str, u64>,
     pending: Amount,
@@ -31,6 +28,9 @@ pub struct Status {
     delivery_rate: f64,
     /// Known if all nodes with pending hints take them.
     caught_up_in_ms: Option<u64>,
+    /// Until the disk has no room, at the rate of the last minutes. `null` where it does not fill,
+    /// and before there are samples of a minute.
+    until_full_ms: Option<u64>,
     store: StoreStats,
     writes: WriteStats,
 }
@@ -39,25 +39,21 @@ pub async fn status<P: Payload>(State(admin): State<Admin<P>>) -> Result<Json<St
     let handoff = admin.handoff()?;
     let (health, stats) = (handoff.health(), handoff.stats());
     let sum = Summary::of(&stats);
-    let mut nodes: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let states = stats
-        .nodes
-        .iter()
-        .map(|it: &NodeStats| state_name(it.state));
-    states.for_each(|state| *nodes.entry(state).or_default() += 1);
     let ms = |it: Duration| it.as_millis() as u64;
     Ok(Json(Status {
         text: health::text(&health),
         health,
         read_only: admin.settings().read_only,
         paused_all: stats.paused_all,
-        nodes,
+        hinting: stats.hinting,
+        nodes: sum.states,
         pending: stats.store.pending,
         dead_letters: sum.dead_letters,
         in_flight: sum.in_flight,
         oldest_age_ms: sum.oldest.map(|(_, age)| ms(age)),
         delivery_rate: sum.delivery_rate,
         caught_up_in_ms: sum.caught_up_in.map(ms),
+        until_full_ms: admin.watch().filling().full_in().map(ms),
         store: stats.store,
         writes: stats.writes,
     }))

@@ -14,8 +14,9 @@ use super::{
     out::{Out, Unit},
 };
 use crate::{
+    disk::Filling,
     health,
-    summary::{STATES, state_name},
+    summary::{STATES, Summary, state_name},
 };
 
 /// How a count of a node is called, what it is, its unit, and where it is from.
@@ -225,8 +226,11 @@ pub fn store(out: &mut Out<'_>, stats: &Stats, config: &Config) -> fmt::Result {
     for (name, help, unit, value) in STORE_COUNTERS {
         out.counter(name, help, unit, [([], value(stats))])?;
     }
-    let of = |state| stats.nodes.iter().filter(|it| it.state == state).count() as u64;
-    let states = STATES.map(|state| ([("state", state_name(state))], of(state)));
+    let sum = Summary::of(stats);
+    let states = STATES.map(state_name).map(|state| {
+        let nodes = sum.states.get(state).copied().unwrap_or_default();
+        ([("state", state)], nodes)
+    });
     out.gauge("nodes", "Nodes by state", None, states)?;
 
     let (disk, full) = (stats.store.refused_for_space, stats.store.refused_when_full);
@@ -265,6 +269,13 @@ pub fn store(out: &mut Out<'_>, stats: &Stats, config: &Config) -> fmt::Result {
     let outcomes = outcomes.map(|(outcome, value)| ([("outcome", outcome)], value));
     let help = "Copies of fan-out writes by what became of them";
     out.counter("writes", help, None, outcomes)
+}
+
+/// No sample where the disk does not fill, or that is not known.
+pub fn until_full(out: &mut Out<'_>, filling: Filling) -> fmt::Result {
+    let seconds = filling.full_in().map(|time| ([], time.as_secs_f64()));
+    let help = "Until the disk has no room, at the rate of the last minutes";
+    out.gauge("until_full", help, Some(Unit::Seconds), seconds)
 }
 
 /// As it is in JSON.

@@ -22,6 +22,7 @@ use self::{attribution::Attribution, out::Out};
 use crate::{
     problem::{Kind, Problem},
     settings::Settings,
+    watch::Watch,
 };
 
 /// The media type of OpenMetrics.
@@ -41,7 +42,11 @@ struct Look {
 pub struct Metrics(Arc<Registry>);
 
 impl Metrics {
-    pub fn new<P: Payload>(handoff: WeakHandoff<P>, settings: Arc<Settings>) -> Metrics {
+    pub fn new<P: Payload>(
+        handoff: WeakHandoff<P>,
+        watch: Arc<Watch>,
+        settings: Arc<Settings>,
+    ) -> Metrics {
         let look = move || match handoff.upgrade() {
             Some(handoff) => Look {
                 health: handoff.health(),
@@ -55,6 +60,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix(PREFIX);
         registry.register_collector(Box::new(Scrape {
             look: Box::new(look),
+            watch,
             settings,
             attribution: Mutex::default(),
         }));
@@ -77,8 +83,9 @@ pub async fn scrape(metrics: Metrics) -> Result<Response, Problem> {
 
 struct Scrape {
     look: Box<dyn Fn() -> Look + Send + Sync>,
+    watch: Arc<Watch>,
     settings: Arc<Settings>,
-    /// Guards what was counted at the last scrape, for the time of one.
+    /// Guards what was counted at the last scrape, for a look.
     attribution: Mutex<Attribution>,
 }
 
@@ -93,13 +100,19 @@ impl Collector for Scrape {
         // Taken under the lock, so that of two scrapes the later one has the later counts.
         let mut attribution = self.attribution.lock();
         let look = (self.look)();
+        let known = look.stats.as_ref().map(|(stats, config)| {
+            let shown = attribution.look(&stats.nodes, self.settings.metrics_nodes);
+            (stats, config, shown)
+        });
+        // The host is asked for names below, and may take its time.
+        drop(attribution);
         let mut out = Out::new(encoder);
-        families::state(&mut out, &look.health, look.stats.is_some())?;
-        let Some((stats, config)) = look.stats else {
+        families::state(&mut out, &look.health, known.is_some())?;
+        let Some((stats, config, shown)) = known else {
             return Ok(());
         };
-        let shown = attribution.look(&stats.nodes, self.settings.metrics_nodes);
-        families::store(&mut out, &stats, &config)?;
+        families::store(&mut out, stats, config)?;
+        families::until_full(&mut out, self.watch.filling())?;
         families::nodes(&mut out, &shown)?;
         families::names(&mut out, &shown, |node| self.settings.name(node))
     }

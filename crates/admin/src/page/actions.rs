@@ -6,60 +6,19 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
 };
-use hinted_handoff::{HintId, NodeId, NodeStats, Pause, Payload};
+use hinted_handoff::{HintId, HintedHandoff, NodeId, Pause, Payload};
 use maud::{Markup, html};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{frame::Frame, words};
+use super::{act::Act, frame::Frame, words};
 use crate::{
+    api::of_node,
     extract::Query,
-    guard::{is_own_form, may_write, same_token},
-    problem::{Kind, Problem},
+    guard::{check_token, may_send_form, may_write},
+    problem::Problem,
     settings::Settings,
     state::Admin,
 };
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Act {
-    Pause,
-    Resume,
-    Redrive,
-    Discard,
-}
-
-impl Act {
-    pub fn name(self) -> &'static str {
-        match self {
-            Act::Pause => "pause",
-            Act::Resume => "resume",
-            Act::Redrive => "redrive",
-            Act::Discard => "discard",
-        }
-    }
-
-    fn verb(self) -> &'static str {
-        match self {
-            Act::Pause => "Pause",
-            Act::Resume => "Resume",
-            Act::Redrive => "Send on",
-            Act::Discard => "Discard",
-        }
-    }
-
-    /// What it is done to.
-    fn object(self, settings: &Settings, node: Option<NodeId>, hint: Option<HintId>) -> String {
-        let node = node.map(|node| words::node(settings, node));
-        match (self, node, hint) {
-            (Act::Pause | Act::Resume, Some(node), _) => format!("node {node}"),
-            (Act::Pause | Act::Resume, None, _) => "all nodes".to_owned(),
-            (_, Some(node), None) => format!("all dead letters of node {node}"),
-            (_, Some(node), Some(hint)) => format!("dead letter {hint} of node {node}"),
-            (_, None, _) => "nothing".to_owned(),
-        }
-    }
-}
 
 /// What is to be done, to what.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,14 +36,14 @@ pub fn button(base: &str, act: Act, node: Option<NodeId>, hint: Option<HintId>) 
         (Some(node), None) => format!("{}-{node}", act.name()),
         (None, None) => format!("{}-all", act.name()),
     };
-    let class = if act == Act::Discard { "danger" } else { "" };
+    let class = if act.is_grave() { "danger" } else { "" };
     let all = node.is_none() || (hint.is_none() && matches!(act, Act::Redrive | Act::Discard));
     html! {
         form.inline method="get" action={ (base) "/confirm" } {
             input type="hidden" name="do" value=(act.name());
             @if let Some(node) = node { input type="hidden" name="node" value=(node); }
             @if let Some(hint) = hint { input type="hidden" name="hint" value=(hint); }
-            button id=(id) class=(class) { (act.verb()) @if all { " all" } }
+            button id=(id) class=(class) { (act.label(all)) }
         }
     }
 }
@@ -93,12 +52,13 @@ pub fn button(base: &str, act: Act, node: Option<NodeId>, hint: Option<HintId>) 
 pub async fn confirm<P: Payload>(
     frame: Frame,
     State(admin): State<Admin<P>>,
-    Query(asked): Query<Asked>,
+    asked: Result<Query<Asked>, Problem>,
 ) -> Response {
     let settings = admin.settings();
-    if let Err(problem) = may_write(settings) {
-        return frame.problem(settings, &problem);
-    }
+    let asked = match may_write(settings).and(asked) {
+        Ok(Query(asked)) => asked,
+        Err(problem) => return frame.problem(settings, &problem),
+    };
     let nodes = admin
         .handoff()
         .map(|it| it.stats().nodes)
@@ -106,17 +66,16 @@ pub async fn confirm<P: Payload>(
     let node = nodes.iter().find(|it| Some(it.node) == asked.node);
     let object = asked.act.object(settings, asked.node, asked.hint);
     let verb = asked.act.verb();
-    let class = if asked.act == Act::Discard {
-        "main danger"
-    } else {
-        "main"
+    let class = match asked.act.is_grave() {
+        true => "main danger",
+        false => "main",
     };
     let body = html! {
         (frame.top(settings, html! {}))
         main #main {
             section.card {
                 h2 #question { (verb) " " (object) "?" }
-                p { (effect(asked.act, node, asked.hint.is_some())) }
+                p { (asked.act.effect(node, asked.hint.is_some())) }
                 form method="post" action={ (frame.base) "/do" } {
                     input type="hidden" name="token" value=(admin.token());
                     input type="hidden" name="do" value=(asked.act.name());
@@ -137,27 +96,6 @@ pub async fn confirm<P: Payload>(
         }
     };
     frame.still(settings, &format!("{verb} {object}?"), &body)
-}
-
-fn effect(act: Act, node: Option<&NodeStats>, is_one: bool) -> String {
-    let letters = match (node, is_one) {
-        (_, true) => "It".to_owned(),
-        (Some(node), false) => {
-            let letters = words::counted(node.dead_letters.hints, "dead letter", "dead letters");
-            format!("{letters} ({})", words::bytes(node.dead_letters.bytes))
-        }
-        (None, false) => "What there is".to_owned(),
-    };
-    match act {
-        Act::Pause => {
-            "Hints are accepted and wait. A send that is under way may still finish.".into()
-        }
-        Act::Resume => "Hints that wait are sent again.".into(),
-        Act::Redrive => format!("{letters}: sent again, behind all that waits for the node now."),
-        Act::Discard => format!(
-            "{letters}: gone for good, with an entry in the loss journal. This cannot be undone."
-        ),
-    }
 }
 
 /// A form that was sent.
@@ -181,10 +119,7 @@ pub async fn act<P: Payload>(
 ) -> Response {
     match acted(&admin, &headers, sent).await {
         Ok(asked) => {
-            let page = match (asked.act, asked.node) {
-                (Act::Redrive | Act::Discard, Some(node)) => format!("/nodes/{node}"),
-                _ => "/".to_owned(),
-            };
+            let page = asked.act.page(asked.node);
             let node = asked
                 .node
                 .map(|it| format!("&node={it}"))
@@ -201,16 +136,9 @@ async fn acted<P: Payload>(
     headers: &HeaderMap,
     sent: Result<Form<Sent>, axum::extract::rejection::FormRejection>,
 ) -> Result<Asked, Problem> {
-    if !is_own_form(headers) {
-        let detail = "another site sent this form; nothing was changed";
-        return Err(Problem::new(Kind::Forgeable, detail));
-    }
+    may_send_form(admin.settings(), headers)?;
     let Form(sent) = sent.map_err(|error| Problem::invalid(error.body_text()))?;
-    if !same_token(&sent.token, admin.token()) {
-        let detail = "the form is of a server that was restarted since, or was not made here; go back, and send it again";
-        return Err(Problem::new(Kind::Forgeable, detail));
-    }
-    may_write(admin.settings())?;
+    check_token(&sent.token, admin.token())?;
     let handoff = admin.handoff()?;
     let pause = sent.pause.unwrap_or(Pause::UntilRestart);
     let asked = Asked {
@@ -235,11 +163,22 @@ async fn acted<P: Payload>(
         (Act::Discard, Some(node), None) => {
             admin.call(handoff.discard_all(node)).await.map(drop)?;
         }
-        (Act::Redrive | Act::Discard, None, _) => {
+        (Act::StopHinting, None, _) => handoff.stop_hinting_all(),
+        (Act::StartHinting, None, _) => handoff.start_hinting_all(),
+        (Act::StopHinting, Some(node), _) => handoff.stop_hinting(known(&handoff, node)?),
+        (Act::StartHinting, Some(node), _) => handoff.start_hinting(known(&handoff, node)?),
+        (Act::HoldDirect, Some(node), _) => handoff.hold_direct(known(&handoff, node)?),
+        (Act::ReleaseDirect, Some(node), _) => handoff.release_direct(known(&handoff, node)?),
+        (Act::HoldDirect | Act::ReleaseDirect | Act::Redrive | Act::Discard, None, _) => {
             return Err(Problem::invalid("say of which node"));
         }
     }
     Ok(asked)
+}
+
+/// The library takes any number; what is done to a node that has no page is seen nowhere.
+fn known<P: Payload>(handoff: &HintedHandoff<P>, node: NodeId) -> Result<NodeId, Problem> {
+    of_node(handoff.stats(), node).map(|it| it.node)
 }
 
 /// What was done just now, as the page that follows says it.
@@ -255,12 +194,7 @@ impl Done {
             || "all nodes".to_owned(),
             |node| format!("node {}", words::node(settings, node)),
         );
-        let text = self.done.map(|done| match done {
-            Act::Pause => format!("Replay of {of} is paused."),
-            Act::Resume => format!("The pause of {of} has ended."),
-            Act::Redrive => format!("Dead letters of {of} were sent on."),
-            Act::Discard => format!("Dead letters of {of} were discarded."),
-        });
+        let text = self.done.map(|done| done.done(&of));
         html! {
             @if let Some(text) = text { p.card.banner.good #done role="status" { (text) } }
         }

@@ -7,7 +7,7 @@ use axum::{
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::{problem::Problem, settings::Settings};
+use crate::{form::hex, problem::Problem, settings::Settings};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("refresh.js");
@@ -19,6 +19,8 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 pub struct Frame {
     /// What the path begins with that the host mounted the router at.
     pub base: String,
+    /// What is asked for again when the page refreshes itself without scripts.
+    again: String,
     /// Names the styles and the script that the browser may take; another one for each page.
     nonce: String,
 }
@@ -31,6 +33,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Frame {
         let original = original.map_or_else(|_| parts.uri.clone(), |it| it.0);
         Ok(Frame {
             base: base_of(&original, &parts.uri),
+            again: again(parts.uri.query().unwrap_or_default()),
             nonce: random(),
         })
     }
@@ -43,11 +46,18 @@ fn base_of(original: &Uri, inner: &Uri) -> String {
     base.trim_end_matches('/').to_owned()
 }
 
+/// The same query without what was done just now, which is told once.
+fn again(query: &str) -> String {
+    let stays = |it: &&str| !["done=", "node="].iter().any(|name| it.starts_with(name));
+    let stay: Vec<&str> = query.split('&').filter(stays).collect();
+    format!("?{}", stay.join("&"))
+}
+
 /// 128 random bits as text. Without random bits, which Linux always has, there is none.
 pub fn random() -> String {
     let mut bits = [0; 16];
     match getrandom::fill(&mut bits) {
-        Ok(()) => bits.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Ok(()) => hex(&bits),
         Err(_) => String::new(),
     }
 }
@@ -73,7 +83,7 @@ impl Frame {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
                     @if is_live {
-                        noscript { meta http-equiv="refresh" content="10"; }
+                        noscript { meta http-equiv="refresh" content={ "10; url=" (self.again) }; }
                     }
                     title {
                         (title)

@@ -1,19 +1,16 @@
 //! Dead letters: a list of them, and one with what it holds.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use axum::{extract::State, response::Response};
 use hinted_handoff::{DeadLetter, DeadReason, Payload};
 use maud::{Markup, html};
 
-use super::{
-    actions::{Act, button},
-    frame::Frame,
-    words,
-};
+use super::{act::Act, actions::button, frame::Frame, words};
 use crate::{
     api::{How, Shown},
     extract::{HintPath, Path},
+    form::unix_ms,
     problem::{Problem, with_causes},
     settings::Settings,
     state::Admin,
@@ -23,8 +20,7 @@ use crate::{
 const SHOWN: usize = 16 * 1024;
 
 fn moment(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    words::moment(since.as_millis() as u64)
+    words::moment(unix_ms(at))
 }
 
 fn reason(reason: DeadReason) -> &'static str {
@@ -121,12 +117,21 @@ pub fn payload(settings: &Settings, format: u16, raw: &[u8]) -> Result<Markup, P
     let shown = Shown::new(settings, format, raw, &How::hex(SHOWN))?;
     let is_all = raw.len() <= SHOWN;
     let beginning = raw.get(..SHOWN).unwrap_or(raw);
+    let beginning = match std::str::from_utf8(beginning) {
+        Ok(text) => Some(text),
+        // Only the last character is cut.
+        Err(error) if !is_all && error.error_len().is_none() => {
+            let whole = beginning.get(..error.valid_up_to()).unwrap_or_default();
+            std::str::from_utf8(whole).ok()
+        }
+        Err(_) => None,
+    };
     let is_text = |text: &&str| {
         !text
             .chars()
             .any(|it| it.is_control() && !it.is_whitespace())
     };
-    let plain = std::str::from_utf8(beginning).ok().filter(is_text);
+    let plain = beginning.filter(is_text);
     let text = match (&shown.decoded, plain) {
         (Some(serde_json::Value::String(text)), _) => text.clone(),
         (Some(value), _) => serde_json::to_string_pretty(value).unwrap_or_default(),
@@ -140,4 +145,45 @@ pub fn payload(settings: &Settings, format: u16, raw: &[u8]) -> Result<Markup, P
             p.sub { "The first " (words::bytes(SHOWN as u64)) " of " (words::bytes(shown.payload_bytes)) "." }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn shown(settings: &Settings, raw: &[u8]) -> String {
+        payload(settings, 0, raw).unwrap().into_string()
+    }
+
+    #[test]
+    fn a_text_that_is_cut_within_a_character_is_a_text() {
+        let settings = Settings::default();
+        let long = format!("a{}", "ü".repeat(SHOWN));
+        let text = shown(&settings, long.as_bytes());
+        let whole = format!("<pre>a{}</pre>", "ü".repeat(SHOWN / 2 - 1));
+        assert!(
+            text.contains(&whole) && text.contains("The first"),
+            "{text}"
+        );
+        // What is no text anywhere else is none, and neither is one that ends so.
+        let mut broken = long.into_bytes();
+        broken[2] = b'x';
+        assert!(shown(&settings, &broken).contains("<pre>61c3"));
+        assert!(shown(&settings, b"a\xc3").contains("<pre>61c3</pre>"));
+    }
+
+    #[test]
+    fn a_payload_that_is_too_long_for_the_decoder_is_shown_with_that() {
+        let settings = Settings {
+            decoder: Some(Arc::new(|_, _| Ok("decoded".into()))),
+            ..Settings::default()
+        };
+        assert!(shown(&settings, &[b'a'; 1 << 20]).contains("<pre>decoded</pre>"));
+        let long = shown(&settings, &[b'a'; (1 << 20) + 1]);
+        assert!(long.contains("1048577 bytes are too many for the decoder"));
+        let none = shown(&Settings::default(), &[b'a'; (1 << 20) + 1]);
+        assert!(!none.contains("decoder"), "there is none");
+    }
 }

@@ -1,12 +1,15 @@
 //! The page: what a person on call wants to know at a glance, and what they may want to do.
 
+mod act;
 mod actions;
+mod disk;
 mod events;
 mod frame;
 mod letters;
 mod node;
 mod overview;
 mod plot;
+mod settings;
 mod table;
 mod words;
 
@@ -29,6 +32,7 @@ pub fn routes<P: Payload>() -> Router<Admin<P>> {
             "/nodes/{node}/letters/{store}/{queue}/{sequence}",
             get(letters::letter),
         )
+        .route("/settings", get(settings::shown).post(settings::change))
         .route("/confirm", get(actions::confirm))
         .route("/do", post(actions::act))
 }

@@ -8,14 +8,15 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    actions::{Act, Done, button},
+    act::Act,
+    actions::{Done, button},
     frame::Frame,
     letters::{self, payload},
     table::{cause, pause_or_resume, pill},
     words,
 };
 use crate::{
-    api::node_stats,
+    api::of_node,
     extract::{Path, Query},
     problem::Problem,
     settings::Settings,
@@ -47,8 +48,10 @@ pub async fn node<P: Payload>(
     let settings = admin.settings();
     let shown = async {
         let (Path(node), Query(look), Query(done)) = (path?, query?, done?);
-        let stats = node_stats(&admin, node)?;
         let handoff = admin.handoff()?;
+        let all = handoff.stats();
+        let is_of_all = (all.paused_all.is_some(), !all.hinting);
+        let stats = of_node(all, node)?;
         let letters = match stats.dead_letters.hints {
             0 => Vec::new(),
             _ => {
@@ -62,16 +65,20 @@ pub async fn node<P: Payload>(
             false => None,
         };
         let health = handoff.health();
-        // While all are paused none goes on by being resumed.
-        let has_buttons = !settings.read_only && handoff.stats().paused_all.is_none();
         let base = &frame.base;
+        let buttons = match settings.read_only {
+            true => html! {},
+            false => buttons(base, &stats, is_of_all),
+        };
+        let title = format!("Node {}", words::node(settings, node));
         Ok((
-            node,
+            look,
+            title,
             html! {
                 (frame.top(settings, pill(&stats)))
                 main #main {
                     (done.notice(settings))
-                    (head(base, settings, &stats, &health, has_buttons))
+                    (head(settings, &stats, &health, &buttons))
                     (facts(&stats))
                     section.card {
                         div.head {
@@ -94,12 +101,11 @@ pub async fn node<P: Payload>(
             },
         ))
     };
-    let shown: Result<(NodeId, Markup), Problem> = shown.await;
+    let shown: Result<(Look, String, Markup), Problem> = shown.await;
     match shown {
-        Ok((node, body)) => {
-            let title = format!("Node {}", words::node(settings, node));
-            frame.live(settings, &title, &body)
-        }
+        // What reads the disk is not asked for again and again.
+        Ok((look, title, body)) if look.hints => frame.still(settings, &title, &body),
+        Ok((_, title, body)) => frame.live(settings, &title, &body),
         Err(problem) => frame.problem(settings, &problem),
     }
 }
@@ -115,18 +121,32 @@ async fn peeked<P: Payload>(
     }
 }
 
-fn head(
-    base: &str,
-    settings: &Settings,
-    stats: &NodeStats,
-    health: &Health,
-    has_buttons: bool,
-) -> Markup {
+/// What can be done to the node. While all are paused, or no hints are made for any, it alone cannot
+/// go on.
+fn buttons(base: &str, stats: &NodeStats, (all_paused, none_hinted): (bool, bool)) -> Markup {
+    let hinting = match stats.hinting {
+        true => Act::StopHinting,
+        false => Act::StartHinting,
+    };
+    let direct = match stats.direct.held_since_unix_ms {
+        None => Act::HoldDirect,
+        Some(_) => Act::ReleaseDirect,
+    };
+    html! {
+        div.right {
+            @if !all_paused { (pause_or_resume(base, stats)) }
+            @if !none_hinted { (button(base, hinting, Some(stats.node), None)) }
+            (button(base, direct, Some(stats.node), None))
+        }
+    }
+}
+
+fn head(settings: &Settings, stats: &NodeStats, health: &Health, buttons: &Markup) -> Markup {
     html! {
         section.card {
             div.head {
                 h2 { "Node " (words::node(settings, stats.node)) }
-                @if has_buttons { (pause_or_resume(base, stats)) }
+                (buttons)
             }
             @match cause(stats, health) {
                 Some(cause) => p.cause { (cause) },

@@ -1,25 +1,31 @@
 //! The first page: all at a glance.
 
+use std::time::Duration;
+
 use axum::{extract::State, response::Response};
 use hinted_handoff::{DeadLetter, Health, NodeStats, Payload, Stats};
 use maud::{Markup, html};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    actions::{Act, Done, button},
-    events,
+    act::Act,
+    actions::{Done, button},
+    disk, events,
     frame::Frame,
     letters, plot,
     table::{self, Order, cause, has_trouble, pill, severity},
     words,
 };
 use crate::{
+    disk::Filling,
     extract::Query,
+    form::now_unix_ms,
     health,
-    problem::Problem,
+    problem::{Kind, Problem},
     settings::Settings,
     state::{Admin, Journal},
     summary::Summary,
-    watch::{Told, unix_ms},
+    watch::Told,
 };
 
 /// Nodes whose trouble is told on top.
@@ -29,6 +35,9 @@ const LETTER_NODES: usize = 3;
 const LETTERS: usize = 5;
 /// Events that are shown.
 const EVENTS: usize = 12;
+/// How long the page waits for the store in all. What does not come in time is left out: who looks
+/// at a store that hangs wants to see the rest.
+const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// What the page shows.
 struct Shown {
@@ -36,6 +45,8 @@ struct Shown {
     stats: Stats,
     sum: Summary,
     plots: Markup,
+    filling: Filling,
+    max_disk_bytes: Option<u64>,
     told: Vec<(u64, Told)>,
     watch_failed: bool,
     losses: Result<Journal, Problem>,
@@ -68,6 +79,7 @@ pub async fn overview<P: Payload>(
                     }
                     (nodes(&frame.base, settings, &shown, order))
                     (dead_letters(&frame.base, settings, &shown))
+                    (disk::card(&shown.stats.store, shown.max_disk_bytes, shown.filling))
                     (history(settings, &shown))
                 }
                 (footer(&frame.base, &shown.stats))
@@ -85,21 +97,28 @@ pub async fn overview<P: Payload>(
 async fn look<P: Payload>(admin: &Admin<P>) -> Result<Shown, Problem> {
     let handoff = admin.handoff()?;
     let (health, stats) = (handoff.health(), handoff.stats());
+    let until = Instant::now() + LOOK_TIME;
     let with_letters = stats.nodes.iter().filter(|it| it.dead_letters.hints > 0);
     let mut letters = Vec::new();
     for node in with_letters.take(LETTER_NODES) {
         // Of a store that does not serve the rest of the page is all the more of interest.
-        let of_node = admin
-            .call(handoff.dead_letters(node.node, None, LETTERS))
-            .await;
-        letters.extend(of_node.unwrap_or_default());
+        let of_node = admin.call(handoff.dead_letters(node.node, None, LETTERS));
+        if let Ok(Ok(of_node)) = timeout_at(until, of_node).await {
+            letters.extend(of_node);
+        }
     }
+    let losses = timeout_at(until, admin.losses()).await.unwrap_or_else(|_| {
+        let detail = "the store did not say in time what was lost; look again";
+        Err(Problem::new(Kind::TimedOut, detail))
+    });
     Ok(Shown {
         sum: Summary::of(&stats),
         plots: plot::plots(&admin.watch().samples()),
+        filling: admin.watch().filling(),
+        max_disk_bytes: handoff.config().max_disk_bytes,
         told: admin.watch().told(),
         watch_failed: admin.watch().has_failed(),
-        losses: admin.losses().await,
+        losses,
         letters,
         health,
         stats,
@@ -121,7 +140,7 @@ fn top(health: &Health) -> Markup {
         _ => "pill bad",
     };
     html! {
-        span.sub { "as of " (words::moment(unix_ms())) " UTC" }
+        span.sub { "as of " (words::moment(now_unix_ms())) " UTC" }
         span #health class=(class) { (words_of(health)) }
     }
 }
@@ -137,7 +156,8 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
     troubled.sort_by_key(|it| std::cmp::Reverse((severity(it), it.oldest_age)));
     let pending = shown.stats.store.pending.hints;
     let is_serving = matches!(shown.health, Health::Serving);
-    let class = match is_serving && troubled.is_empty() {
+    let is_well = troubled.is_empty() && unhinted(&shown.stats).is_none();
+    let class = match is_serving && is_well {
         true => "card banner good",
         false => "card banner bad",
     };
@@ -157,6 +177,7 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
                 }
             }
             @if shown.stats.paused_all.is_some() { p { "All replay is paused by an operator." } }
+            @if let Some(unhinted) = unhinted(&shown.stats) { p #unhinted { (unhinted) } }
             @if !troubled.is_empty() {
                 ul.plain {
                     @for node in troubled.iter().take(TROUBLES) {
@@ -178,6 +199,21 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
     }
 }
 
+/// For which nodes no hints are made, if that is so: they miss what is not sent directly.
+fn unhinted(stats: &Stats) -> Option<String> {
+    let nodes = stats.nodes.iter().filter(|it| !it.hinting).count() as u64;
+    match (stats.hinting, nodes) {
+        (false, _) => Some("No hints are made: an operator stopped that for all nodes.".to_owned()),
+        (true, 0) => None,
+        (true, nodes) => {
+            let nodes = words::counted(nodes, "node", "nodes");
+            Some(format!(
+                "No hints are made for {nodes}: an operator stopped that."
+            ))
+        }
+    }
+}
+
 fn tile(name: &str, class: &str, value: &str, more: &str) -> Markup {
     html! {
         dl class={ "tile " (class) } {
@@ -194,7 +230,7 @@ fn tiles(settings: &Settings, shown: &Shown) -> Markup {
     let oldest = sum.oldest.filter(|_| waits);
     let since = oldest.map_or_else(|| "–".to_owned(), |(_, age)| words::time(age));
     let node = oldest.map(|(node, _)| format!("node {}", words::node(settings, node)));
-    let (done, why) = match sum.caught_up_in.filter(|_| sum.stuck_nodes == 0) {
+    let (done, why) = match sum.caught_up_in {
         Some(left) if waits => (words::time(left), "at the rate of now".to_owned()),
         Some(_) => ("–".to_owned(), "nothing waits".to_owned()),
         None => {
@@ -213,21 +249,30 @@ fn tiles(settings: &Settings, shown: &Shown) -> Markup {
             (tile("Dead letters", bad(sum.dead_letters.hints > 0, "warn"), &words::count(sum.dead_letters.hints), &words::bytes(sum.dead_letters.bytes)))
             (tile("Lost since open", bad(sum.lost.hints > 0, "bad"), &words::count(sum.lost.hints), &words::bytes(sum.lost.bytes)))
             (tile("Refused since open", bad(refused > 0, "bad"), &words::count(refused), &format!("{} for want of disk", words::count(store.refused_for_space))))
-            (tile("On disk", "", &words::bytes(store.log_bytes), &words::counted(store.compactions, "compaction", "compactions")))
+            (tile("On disk", disk::class(shown.filling), &words::bytes(store.log_bytes), &disk::filling(shown.filling)))
         }
     }
 }
 
 fn nodes(base: &str, settings: &Settings, shown: &Shown, order: Order) -> Markup {
-    let act = match shown.stats.paused_all {
+    let pause = match shown.stats.paused_all {
         Some(_) => Act::Resume,
         None => Act::Pause,
+    };
+    let hinting = match shown.stats.hinting {
+        true => Act::StopHinting,
+        false => Act::StartHinting,
     };
     html! {
         section.card #nodes {
             div.head {
-                h2 { "Nodes " span.sub { (table::states(&shown.stats.nodes)) } }
-                @if !settings.read_only { (button(base, act, None, None)) }
+                h2 { "Nodes " span.sub { (table::states(&shown.sum)) } }
+                @if !settings.read_only {
+                    div.right {
+                        (button(base, pause, None, None))
+                        (button(base, hinting, None, None))
+                    }
+                }
             }
             @if shown.stats.nodes.is_empty() {
                 p.dim { "Nothing was hinted for any node." }
@@ -279,6 +324,7 @@ fn footer(base: &str, stats: &Stats) -> Markup {
             span { "Store " (store.store) }
             @if store.reopened > 0 { span { "reopened " (words::counted(store.reopened, "time", "times")) } }
             @if let Some(aside) = &store.moved_aside { span { "damaged store at " (aside.display().to_string()) } }
+            a #to-settings href={ (base) "/settings" } { "Settings" }
             a href={ (base) "/v1/status" } { "JSON" }
             a href={ (base) "/metrics" } { "Metrics" }
         }

@@ -1,6 +1,13 @@
 (() => {
   const every = 5000, page = document.getElementById("page");
   let failed = 0;
+  // What was done is told once.
+  const here = new URL(location.href);
+  if (here.searchParams.has("done")) {
+    here.searchParams.delete("done");
+    here.searchParams.delete("node");
+    history.replaceState(null, "", here);
+  }
   const isBusy = () => {
     const chosen = getSelection();
     return document.hidden || (chosen && !chosen.isCollapsed);
@@ -15,10 +22,6 @@
       const next = new DOMParser().parseFromString(body, "text/html").getElementById("page");
       if (isBusy()) return;
       const focus = document.activeElement && document.activeElement.id;
-      for (const it of page.querySelectorAll("details[open][id]")) {
-        const same = next.querySelector("#" + CSS.escape(it.id));
-        if (same) same.open = true;
-      }
       page.replaceChildren(...next.childNodes);
       if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
       failed = 0;

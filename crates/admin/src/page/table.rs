@@ -1,16 +1,13 @@
 //! The table of nodes, which is sorted by links.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, time::Duration};
 
 use hinted_handoff::{Gate, Health, NodeState, NodeStats, Pause, Stats};
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    actions::{Act, button},
-    words,
-};
-use crate::{health, settings::Settings};
+use super::{act::Act, actions::button, words};
+use crate::{health, settings::Settings, summary::Summary};
 
 /// Rows that are shown at a time.
 const ROWS: usize = 100;
@@ -122,6 +119,13 @@ pub fn cause(node: &NodeStats, health: &Health) -> Option<String> {
     }
     if let Some(shard) = node.stalled_by {
         parts.push(format!("Stuck at shard {shard}"));
+    }
+    if !node.hinting {
+        parts.push("No hints are made for it: an operator stopped that".to_owned());
+    }
+    if let Some(since) = node.direct.held_since_unix_ms {
+        let since = words::moment(since);
+        parts.push(format!("An operator holds its direct writes since {since}"));
     }
     if node.leaving {
         parts.push("It is removed once nothing waits".to_owned());
@@ -277,15 +281,10 @@ fn pager(base: &str, order: Order, nodes: usize, skip: usize) -> Markup {
 }
 
 /// How many nodes are in which state, in words.
-pub fn states(nodes: &[NodeStats]) -> String {
-    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
-    for node in nodes {
-        *states
-            .entry(crate::summary::state_name(node.state))
-            .or_default() += 1;
-    }
-    let states = states
-        .into_iter()
-        .map(|(state, nodes)| format!("{} {}", words::count(nodes), state.replace('_', " ")));
+pub fn states(sum: &Summary) -> String {
+    let states = sum
+        .states
+        .iter()
+        .map(|(state, nodes)| format!("{} {}", words::count(*nodes), state.replace('_', " ")));
     states.collect::<Vec<_>>().join(", ")
 }

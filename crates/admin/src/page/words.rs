@@ -116,7 +116,10 @@ pub fn node(settings: &Settings, node: NodeId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hinted_handoff::WriteError;
+
     use super::*;
+    use crate::problem::with_causes;
 
     #[test]
     fn figures_are_short_and_keep_their_unit() {
@@ -132,7 +135,9 @@ mod tests {
         assert_eq!(moment(0), "1970-01-01 00:00:00");
         assert_eq!(moment(u64::MAX), "18446744073709551615 ms");
         assert_eq!(rate(0.25), "0.2/s");
-        assert_eq!(cause("the node may take it later: refused"), "refused");
+        for said in [WriteError::retry("refused"), WriteError::reject("refused")] {
+            assert_eq!(cause(&with_causes(&said)), "refused");
+        }
         assert_eq!(cause("refused"), "refused");
     }
 }

@@ -6,7 +6,7 @@ mod unix;
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use hinted_handoff::{HintedHandoff, Payload};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, runtime::Handle, task::JoinHandle, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::unix::Socket;
@@ -116,13 +116,15 @@ pub struct Server {
 /// others wait.
 ///
 /// # Errors
-/// [`ServeError`]: an address that others can reach, a path that is in use or no socket, or why the
-/// operating system refuses it.
+/// [`ServeError`]: an address that others can reach, a path that is in use or no socket, no tokio
+/// runtime, or why the operating system refuses it.
 pub async fn serve<P: Payload>(
     handoff: &HintedHandoff<P>,
     mut settings: Settings,
     at: Address,
 ) -> Result<Server, ServeError> {
+    // A listener is bound to one, and panics without.
+    Handle::try_current().map_err(|_| NoRuntime)?;
     let failed = |address: &Address, source| ServeError::Listen {
         address: address.clone(),
         source,

@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use hinted_handoff::{BarrierState, NodeId, Pause};
+use hinted_handoff::{NodeId, Pause};
 use hinted_handoff_admin::{Address, Server, Settings, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +16,7 @@ use crate::{common::*, webdriver::Browser};
 const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
 
-async fn served(host: &Host, read_only: bool) -> (Server, String) {
+pub async fn served(host: &Host, read_only: bool) -> (Server, String) {
     let settings = Settings {
         read_only,
         title: Some("coordinator-1".to_owned()),
@@ -37,7 +37,7 @@ async fn served(host: &Host, read_only: bool) -> (Server, String) {
 const WAITS_FOR_AWAY: &str = "#node-2 td[data-is=Waits]";
 
 /// A host with a bit of everything.
-async fn busy() -> Host {
+pub async fn busy() -> Host {
     let host = Host::start().await;
     host.hint(
         AWAY,
@@ -66,12 +66,12 @@ async fn busy() -> Host {
     host
 }
 
-async fn end(host: Host, server: Server) {
+pub async fn end(host: Host, server: Server) {
     let _ = server.shutdown(Duration::from_secs(20)).await;
     host.handoff.shutdown().await.unwrap();
 }
 
-fn node(host: &Host, node: NodeId) -> hinted_handoff::NodeStats {
+pub fn node(host: &Host, node: NodeId) -> hinted_handoff::NodeStats {
     let mut nodes = host.handoff.stats().nodes.into_iter();
     nodes.find(|it| it.node == node).unwrap()
 }
@@ -88,8 +88,9 @@ async fn the_page_says_what_stats_says_and_keeps_saying_it() {
     let stats = host.handoff.stats();
     assert_eq!(browser.count("table.nodes tbody tr"), stats.nodes.len());
     for it in &stats.nodes {
-        let row = browser.text(&format!("#node-{}", it.node));
-        assert!(row.contains(&it.pending.hints.to_string()), "{row}");
+        let waits = browser.text(&format!("#node-{} td[data-is=Waits]", it.node));
+        let pending = format!("{} ", it.pending.hints);
+        assert!(waits.starts_with(&pending), "{waits}");
     }
     let row = browser.text("#node-2");
     let away = node(&host, AWAY);
@@ -117,60 +118,6 @@ async fn the_page_says_what_stats_says_and_keeps_saying_it() {
         let is_own = address.starts_with(&url) || address.starts_with("data:");
         assert!(is_own, "the page asked for {address}");
     }
-    end(host, server).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_that_is_clicked_holds_replay_and_a_refused_one_says_why() {
-    let Some(browser) = Browser::start(true) else {
-        return;
-    };
-    let host = busy().await;
-    let (server, url) = served(&host, false).await;
-    browser.go(&url);
-    browser.click("#pause-3");
-    assert!(browser.text("#question").contains("Pause node 3"));
-    assert_eq!(node(&host, WELL).paused, None, "it asks first");
-    browser.click("#yes");
-    assert!(browser.text("#done").contains("paused"));
-    assert_eq!(node(&host, WELL).paused, Some(Pause::UntilRestart));
-    host.hint(WELL, &["held"]).await;
-    let held = host
-        .handoff
-        .drain(WELL, Duration::from_millis(300))
-        .await
-        .unwrap();
-    assert!(matches!(held, BarrierState::Waiting { .. }), "{held:?}");
-    browser.click("#resume-3");
-    browser.click("#yes");
-    let drained = host
-        .handoff
-        .drain(WELL, Duration::from_secs(20))
-        .await
-        .unwrap();
-    assert_eq!(drained, BarrierState::Delivered);
-    assert_eq!(browser.console_errors(), [""; 0]);
-
-    // There is no button for what is refused anyway; a page of a moment ago may have one.
-    assert_eq!(browser.count("#pause-9"), 0);
-    browser.go(&format!("{url}/confirm?do=pause&node=9"));
-    browser.click("#yes");
-    assert!(browser.text("#problem").contains("taken by hand"));
-    assert!(browser.text(".cause").contains("Config::manual_nodes"));
-
-    let letter = host
-        .handoff
-        .dead_letters(STRICT, None, 1)
-        .await
-        .unwrap()
-        .remove(0)
-        .id;
-    browser.go(&url);
-    browser.click(&format!("#discard-{}-{}", letter.queue, letter.sequence));
-    assert!(browser.text("main").contains("cannot be undone"));
-    browser.click("#yes");
-    browser.text("#done");
-    assert_eq!(node(&host, STRICT).dead_letters.hints, 0);
     end(host, server).await;
 }
 
@@ -230,7 +177,7 @@ async fn what_is_read_only_has_no_buttons() {
     let (server, url) = served(&host, true).await;
     browser.go(&url);
     assert!(browser.text("header").contains("read-only"));
-    for page in ["/", "/nodes/2", "/nodes/4"] {
+    for page in ["/", "/nodes/2", "/nodes/4", "/settings"] {
         browser.go(&format!("{url}{page}"));
         browser.text("main");
         assert_eq!(browser.count("button, form"), 0, "{page}");
@@ -328,11 +275,14 @@ async fn pictures_are_taken_and_nothing_is_wider_than_the_screen() {
     ] {
         browser.picture(&folder.join(format!("{name}.png")), width, scheme);
     }
+    browser.go(&format!("{url}/settings"));
+    browser.picture(&folder.join("settings.png"), 1280, "light");
     for page in [
         "/",
         "/nodes/2?hints=true",
         "/nodes/4",
         "/confirm?do=discard&node=4",
+        "/settings",
     ] {
         browser.go(&format!("{url}{page}"));
         for width in [360, 600, 800, 1280] {

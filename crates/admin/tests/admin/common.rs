@@ -168,3 +168,26 @@ pub async fn post(router: &Router, path: &str, body: Value) -> Answer {
         .header("x-hinted-handoff", "1");
     send(router, request.body(Body::from(body.to_string())).unwrap()).await
 }
+
+/// Sends the form of a question, with headers that a browser adds.
+pub async fn send_form(
+    router: &Router,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut request = Request::post(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(router, request.body(Body::from(body.to_owned())).unwrap()).await
+}
+
+/// What forms of the page are told by.
+pub async fn token(router: &Router) -> String {
+    let page = get(router, "/confirm?do=pause&node=2").await;
+    let (_, rest) = page.text().split_once("name=\"token\" value=\"").unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}

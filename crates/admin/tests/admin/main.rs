@@ -2,6 +2,8 @@
 
 mod api;
 mod browser;
+mod browser_changes;
+mod by_hand;
 mod common;
 mod events;
 mod metrics;
@@ -10,4 +12,5 @@ mod page;
 mod security;
 mod serving;
 mod settings;
+mod settings_page;
 mod webdriver;

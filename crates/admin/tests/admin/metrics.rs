@@ -147,7 +147,7 @@ async fn scrape(router: &axum::Router) -> Scrape {
 }
 
 #[tokio::test]
-async fn every_figure_of_stats_is_there() {
+async fn figures_of_the_store_and_of_nodes_are_those_of_stats() {
     let host = Host::start().await;
     host.hint(AWAY, &["a", "bb"]).await;
     host.hint(WELL, &["ccc"]).await;

@@ -2,31 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    body::Body,
-    http::{Request, StatusCode, header},
-};
-use hinted_handoff::Pause;
+use axum::{Router, http::StatusCode};
+use bytes::Bytes;
+use hinted_handoff::{Pause, internals::CommitFault};
 use hinted_handoff_admin::Settings;
 
 use crate::common::*;
-
-async fn send_form(router: &Router, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut request = Request::post("/do")
-        .header(header::HOST, "localhost")
-        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    send(router, request.body(Body::from(body.to_owned())).unwrap()).await
-}
-
-async fn token(router: &Router) -> String {
-    let page = get(router, "/confirm?do=pause&node=2").await;
-    let (_, rest) = page.text().split_once("name=\"token\" value=\"").unwrap();
-    rest.split('"').next().unwrap().to_owned()
-}
 
 #[tokio::test]
 async fn the_cause_comes_first_and_whole_and_as_text() {
@@ -68,20 +49,23 @@ async fn the_page_is_sorted_by_links_and_mounted_anywhere() {
     let host = Host::start().await;
     host.hint(AWAY, &["a", "b"]).await;
     host.handoff.pause_all(Pause::UntilRestart).await.unwrap();
-    host.hint(WELL, &["a"]).await;
+    host.hint(WELL, &["a", "b", "c"]).await;
     let mounted = Router::new().nest("/x/handoff", host.router(Settings::default()));
     let order = |page: &Answer| {
         let text = page.text().to_owned();
         text.find("id=\"node-2\"").unwrap() < text.find("id=\"node-3\"").unwrap()
     };
     let page = get(&mounted, "/x/handoff?sort=pending").await;
-    assert!(order(&page));
+    assert!(!order(&page), "most first");
     assert!(page.text().contains("href=\"/x/handoff/nodes/2\""));
     assert!(!page.text().contains("href=\"/nodes"));
-    assert!(!order(
+    assert!(order(
         &get(&mounted, "/x/handoff?sort=pending&reverse=true").await
     ));
     assert!(order(&get(&mounted, "/x/handoff?sort=node").await));
+    assert!(!order(
+        &get(&mounted, "/x/handoff?sort=node&reverse=true").await
+    ));
     assert!(
         get(&mounted, "/x/handoff?sort=colour")
             .await
@@ -108,7 +92,7 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         [("sec-fetch-site", "cross-site")],
         [("sec-fetch-site", "same-site")],
     ] {
-        let refused = send_form(&router, &foreign, &form).await;
+        let refused = send_form(&router, "/do", &foreign, &form).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{foreign:?}");
     }
     for wrong in [
@@ -116,7 +100,7 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         "token=&do=pause&node=2",
         "token=0123&do=pause&node=2",
     ] {
-        let refused = send_form(&router, &[], wrong).await;
+        let refused = send_form(&router, "/do", &[], wrong).await;
         assert!(refused.status.is_client_error(), "{wrong}: {refused:?}");
     }
     assert_eq!(host.handoff.stats().nodes[0].paused, None);
@@ -124,7 +108,7 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         ("origin", "http://localhost"),
         ("sec-fetch-site", "same-origin"),
     ];
-    let done = send_form(&router, &own, &form).await;
+    let done = send_form(&router, "/do", &own, &form).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER);
     assert_eq!(done.headers["location"], "/?done=pause&node=2");
     assert_eq!(host.handoff.stats().nodes[0].paused, Some(Pause::Lasting));
@@ -135,12 +119,86 @@ async fn a_form_does_what_it_asked_for_and_a_foreign_one_does_not() {
         get(&read_only, "/confirm?do=resume&node=2").await.status,
         StatusCode::FORBIDDEN
     );
-    let refused = send_form(&read_only, &own, &form).await;
+    let refused = send_form(&read_only, "/do", &own, &form).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(
+        refused.text().contains("This interface is read-only"),
+        "{}",
+        refused.text()
+    );
     host.hint(BY_HAND, &["a"]).await;
-    let refused = send_form(&router, &own, &format!("token={token}&do=pause&node=9")).await;
+    let refused = send_form(
+        &router,
+        "/do",
+        &own,
+        &format!("token={token}&do=pause&node=9"),
+    )
+    .await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.text().contains("manual_nodes"));
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_store_that_hangs_the_rest_of_the_page_is_shown() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a"]).await;
+    host.handoff.inject(CommitFault::Hang);
+    let (handoff, points) = (host.handoff.clone(), Bytes::from_static(b"b"));
+    let write = tokio::spawn(async move { handoff.write_shard(AWAY, SHARD, &points).await });
+    let page = get(&host.router(Settings::default()), "/").await;
+    host.handoff.inject(CommitFault::None);
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.text().contains("id=\"node-2\""), "{}", page.text());
+    assert!(
+        page.text().contains("did not say in time what was lost"),
+        "{}",
+        page.text()
+    );
+    write.await.unwrap().unwrap();
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_done_is_not_told_again_by_a_refresh_and_the_disk_not_read_by_one() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a"]).await;
+    let router = host.router(Settings::default());
+    for (path, refresh) in [
+        ("/?done=pause&node=2", "?"),
+        (
+            "/?sort=age&done=pause&node=2&skip=1",
+            "?sort=age&amp;skip=1",
+        ),
+        ("/nodes/2?done=redrive&node=2", "?"),
+        ("/nodes/2", "?"),
+    ] {
+        let page = get(&router, path).await;
+        let refresh = format!("content=\"10; url={refresh}\"");
+        assert!(page.text().contains(&refresh), "{path}: {}", page.text());
+        assert!(page.text().contains("<script"), "{path}");
+        assert_eq!(page.text().contains("id=\"done\""), path.contains("done"));
+    }
+    let peeked = get(&router, "/nodes/2?hints=true").await;
+    assert_eq!(peeked.status, StatusCode::OK);
+    assert!(!peeked.text().contains("<script"));
+    assert!(!peeked.text().contains("http-equiv"));
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_question_that_does_not_read_is_answered_with_a_page() {
+    let host = Host::start().await;
+    let router = host.writable();
+    for path in ["/confirm", "/confirm?do=dance", "/nodes/2?hints=perhaps"] {
+        let page = get(&router, path).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{path}");
+        assert!(
+            page.text().contains("id=\"problem\""),
+            "{path}: {}",
+            page.text()
+        );
+    }
     host.handoff.shutdown().await.unwrap();
 }
 

@@ -21,6 +21,15 @@ fn changes(hint: &str) -> Vec<(String, serde_json::Value)> {
         ("/v1/nodes/2/rename", json!({"to": 5})),
         ("/v1/nodes/2/remove", json!({"discard_pending": true})),
         ("/v1/nodes/2/cancel-removal", json!({})),
+        ("/v1/config", json!({"max_age": "2h"})),
+        ("/v1/hinting", json!({"nodes": [2], "hinting": false})),
+        ("/v1/hinting/stop-hinting", json!({})),
+        ("/v1/hinting/start-hinting", json!({})),
+        ("/v1/nodes/2/by-hand/stop-hinting", json!({})),
+        ("/v1/nodes/2/by-hand/start-hinting", json!({})),
+        ("/v1/nodes/2/by-hand/hold-direct", json!({})),
+        ("/v1/nodes/2/by-hand/release-direct", json!({})),
+        ("/v1/nodes/2/hints/discard", json!({"shard": SHARD})),
         ("/v1/nodes/4/letters/redrive", json!({"all": true})),
         ("/v1/nodes/4/letters/redrive", letters.clone()),
         ("/v1/nodes/4/letters/discard", json!({"all": true})),
@@ -53,12 +62,15 @@ fn seen(host: &Host) -> impl PartialEq + std::fmt::Debug {
             it.pending,
             it.dead_letters,
             it.leaving,
+            it.hinting,
+            it.gate.clone(),
             it.parked_since_unix_ms,
         )
     };
     (
-        stats.paused_all,
+        (stats.paused_all, stats.hinting),
         stats.nodes.iter().map(node).collect::<Vec<_>>(),
+        hinted_handoff::Config::clone(&host.handoff.config()),
     )
 }
 
@@ -157,6 +169,10 @@ async fn what_is_too_large_or_too_much_is_refused() {
         .await
         .problem(400, "invalid-request");
     post(&router, "/v1/barriers", json!({"nodes": many}))
+        .await
+        .problem(400, "invalid-request");
+    let hinting = json!({"nodes": many, "hinting": false});
+    post(&router, "/v1/hinting", hinting)
         .await
         .problem(400, "invalid-request");
     let hint = format!("{}/1/1", host.handoff.stats().store.store);

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use hinted_handoff_admin::{Address, ServeError, Server, Settings, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -48,6 +49,26 @@ fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = names.collect();
     names.sort();
     names
+}
+
+#[test]
+fn without_a_runtime_nothing_is_served_and_that_is_said() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let host = runtime.block_on(Host::start());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    for at in [
+        Address::Tcp("127.0.0.1:0".parse().unwrap()),
+        Address::Unix(path.clone()),
+    ] {
+        let served = serve(&host.handoff, Settings::default(), at).now_or_never();
+        assert!(
+            matches!(served, Some(Err(ServeError::NoRuntime(_)))),
+            "{served:?}"
+        );
+    }
+    assert_eq!(names(dir.path()), [""; 0], "nothing was bound");
+    runtime.block_on(host.handoff.shutdown()).unwrap();
 }
 
 #[tokio::test]
@@ -114,7 +135,7 @@ async fn the_socket_has_its_mode_from_its_first_moment() {
             .unwrap();
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    println!("seen {} times", watching.join().unwrap());
+    assert!(watching.join().unwrap() > 0, "nobody looked at it");
     host.handoff.shutdown().await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use hinted_handoff::{Gate, NodeStats};
 use hinted_handoff_admin::Settings;
 use serde_json::json;
 
-use crate::common::{AWAY, Host, SHARD, get, post};
+use crate::common::{AWAY, BY_HAND, Host, SHARD, WELL, get, post};
 
 fn of_node(host: &Host) -> NodeStats {
     let nodes = host.handoff.stats().nodes;
@@ -32,12 +32,14 @@ async fn settings_are_shown_and_changed_by_their_names() {
 
     for (changes, names) in [
         (json!({ "max_in_flight": 0 }), "max_in_flight"),
-        (json!({ "dir": "/elsewhere" }), "dir"),
+        (json!({ "dir": "/elsewhere" }), "dir = "),
         (json!({ "no_such_setting": 1 }), "no_such_setting"),
     ] {
         let refused = post(&router, "/v1/config", changes.clone()).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{changes}");
         assert!(refused.text().contains(names), "{}", refused.text());
+        let still = get(&router, "/v1/config").await.json();
+        assert_eq!(still, shown, "{changes}");
     }
     let read_only = host.router(Settings::default());
     let refused = post(&read_only, "/v1/config", json!({})).await;
@@ -64,9 +66,15 @@ async fn hints_and_direct_writes_of_a_node_are_stopped_and_discarded_by_hand() {
     by_hand("hold-direct").await;
     assert_ne!(of_node(&host).gate, Gate::Open);
     by_hand("release-direct").await;
+    assert_eq!(of_node(&host).gate, Gate::Open);
     let all = post(&router, "/v1/hinting/stop-hinting", json!({})).await;
     assert_eq!(all.status, StatusCode::OK);
     assert!(!of_node(&host).hinting);
+    assert_eq!(get(&router, "/v1/status").await.ok()["hinting"], false);
+    post(&router, "/v1/hinting/start-hinting", json!({}))
+        .await
+        .ok();
+    assert_eq!(get(&router, "/v1/status").await.ok()["hinting"], true);
 
     host.handoff
         .pause_all(hinted_handoff::Pause::UntilRestart)
@@ -80,4 +88,47 @@ async fn hints_and_direct_writes_of_a_node_are_stopped_and_discarded_by_hand() {
     let done = post(&router, &path, json!({ "shard": SHARD })).await.json();
     assert_eq!(done["discarded"]["hints"], 2);
     assert_eq!(of_node(&host).pending.hints, 0);
+}
+
+#[tokio::test]
+async fn hinting_is_stopped_for_all_nodes_that_are_named_or_for_none() {
+    let host = Host::start().await;
+    for node in [AWAY, WELL, BY_HAND] {
+        host.hint(node, &["a"]).await;
+    }
+    let router = host.router(writable());
+    let hinted = || {
+        let nodes = host.handoff.stats().nodes.into_iter();
+        let hinted = nodes.filter(|it| it.hinting).map(|it| it.node);
+        hinted.collect::<Vec<_>>()
+    };
+    let set = async |nodes: serde_json::Value, hinting: bool| {
+        let asked = json!({ "nodes": nodes, "hinting": hinting });
+        post(&router, "/v1/hinting", asked).await
+    };
+    let refused = set(json!([2, 77, 3, 78]), false).await;
+    let why = refused.problem(404, "unknown-node");
+    assert!(why.contains("77, 78"), "{why}");
+    assert_eq!(hinted(), [AWAY, WELL, BY_HAND], "nothing was changed");
+    set(json!([2, 9, 2]), false).await.ok();
+    assert_eq!(hinted(), [WELL]);
+    let refused = set(json!([2, 77]), true).await;
+    refused.problem(404, "unknown-node");
+    assert_eq!(hinted(), [WELL], "nothing was changed");
+    set(json!([2, 9]), true).await.ok();
+    assert_eq!(hinted(), [AWAY, WELL, BY_HAND]);
+
+    let many: Vec<u64> = (100..2_100).collect();
+    let why = set(json!(many), false).await.problem(404, "unknown-node");
+    assert!(why.contains("2000") && why.len() < 200, "{why}");
+    for unclear in [
+        json!({ "nodes": [], "hinting": false }),
+        json!({ "nodes": [2] }),
+        json!({ "hinting": false }),
+    ] {
+        let refused = post(&router, "/v1/hinting", unclear).await;
+        refused.problem(400, "invalid-request");
+    }
+    assert_eq!(hinted(), [AWAY, WELL, BY_HAND]);
+    host.handoff.shutdown().await.unwrap();
 }

@@ -172,6 +172,13 @@ impl Browser {
         self.post(&format!("/element/{id}/click"), json!({}));
     }
 
+    /// Types a text into a field, in place of what is there.
+    pub fn fill(&self, css: &str, text: &str) {
+        let id = self.element(css);
+        self.post(&format!("/element/{id}/clear"), json!({}));
+        self.post(&format!("/element/{id}/value"), json!({ "text": text }));
+    }
+
     /// Sends a key to whatever has the focus, and returns the `id` of what has it then.
     pub fn key(&self, key: char) -> String {
         let actions = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
