@@ -23,6 +23,8 @@ pub const HEADER: &str = "x-hinted-handoff";
 /// Bytes of a body: a barrier of 8,000 nodes fits, with one queue each and figures of up to twelve
 /// digits.
 const BODY_BYTES: usize = 1024 * 1024;
+/// The path whose body may be longer.
+pub const IMPORT: &str = "/v1/import";
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,7 @@ fn host(request: &Request) -> Option<&str> {
 }
 
 /// For every request: the host is called by a name of its own, and the body is small and arrives.
+/// That of an import is read by itself, once it is known that it may come.
 pub async fn every_request(
     State(settings): State<Arc<Settings>>,
     request: Request,
@@ -49,7 +52,11 @@ pub async fn every_request(
         )
         .into_response();
     }
-    let request = match with_body(with_host(request)).await {
+    let request = match request.uri().path() {
+        IMPORT => Ok(with_host(request)),
+        _ => with_body(with_host(request), BODY_BYTES, BODY_TIME).await,
+    };
+    let request = match request {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
@@ -84,19 +91,20 @@ fn with_host(mut request: Request) -> Request {
     request
 }
 
-async fn with_body(request: Request) -> Result<Request, Problem> {
+/// The request with all of its body, which is no longer than this and arrives in this time.
+pub async fn with_body(request: Request, bytes: usize, time: Duration) -> Result<Request, Problem> {
     if !is_said(request.method()) {
         return Ok(request);
     }
     let (parts, body) = request.into_parts();
-    let body = match timeout(BODY_TIME, to_bytes(body, BODY_BYTES)).await {
+    let body = match timeout(time, to_bytes(body, bytes)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
-            let detail = format!("the body is longer than {BODY_BYTES} bytes, or broke off");
+            let detail = format!("the body is longer than {bytes} bytes, or broke off");
             return Err(Problem::new(Kind::TooLarge, detail));
         }
         Err(_) => {
-            let detail = format!("the body took longer than {} s", BODY_TIME.as_secs());
+            let detail = format!("the body took longer than {} s", time.as_secs());
             return Err(Problem::new(Kind::TooSlow, detail));
         }
     };

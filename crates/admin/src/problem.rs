@@ -11,7 +11,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hinted_handoff::HandoffError;
+use hinted_handoff::{HandoffError, HintId};
 use serde::Serialize;
 
 /// What kinds of problems there are: the last part of the `type`, the title, and the status.
@@ -77,6 +77,9 @@ pub struct Problem {
     status: u16,
     /// What happened, to which value, and what to do.
     pub detail: String,
+    /// Of an import: the new ids of what was stored all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Vec<HintId>>,
 }
 
 impl Problem {
@@ -88,6 +91,7 @@ impl Problem {
             title,
             status: status.as_u16(),
             detail: detail.into(),
+            stored: None,
         }
     }
 

@@ -46,6 +46,8 @@ struct Shared<P: Payload> {
     settings: Arc<Settings>,
     watch: Arc<Watch>,
     streams: Arc<Semaphore>,
+    /// Taken for the time of an import, whose body may be large.
+    imports: Semaphore,
     /// What forms of the page are told by.
     token: String,
     /// What the page shows of the loss journal, and since when. Guarded for a copy.
@@ -72,6 +74,7 @@ impl<P: Payload> Admin<P> {
             settings,
             watch,
             streams: Arc::new(Semaphore::new(STREAMS)),
+            imports: Semaphore::new(1),
             token: random(),
             losses: Mutex::default(),
             stop,
@@ -94,6 +97,10 @@ impl<P: Payload> Admin<P> {
 
     pub fn streams(&self) -> &Arc<Semaphore> {
         &self.0.streams
+    }
+
+    pub fn imports(&self) -> &Semaphore {
+        &self.0.imports
     }
 
     pub fn token(&self) -> &str {

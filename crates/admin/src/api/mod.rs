@@ -4,6 +4,7 @@ mod barriers;
 mod events;
 mod letters;
 mod losses;
+mod moving;
 mod nodes;
 mod peek;
 mod probes;
@@ -13,7 +14,9 @@ mod status;
 use std::sync::Arc;
 
 use axum::{
-    Router, middleware,
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
     routing::{get, post},
 };
 use hinted_handoff::Payload;
@@ -55,6 +58,11 @@ pub fn routes<P: Payload>(settings: &Arc<Settings>) -> Router<Admin<P>> {
         .route("/v1/nodes/{node}/pause", post(nodes::pause))
         .route("/v1/nodes/{node}/resume", post(nodes::resume))
         .route("/v1/nodes/{node}/rename", post(nodes::rename))
+        .route("/v1/nodes/{node}/rehint", post(moving::rehint))
+        .route(
+            guard::IMPORT,
+            post(moving::import).layer(DefaultBodyLimit::max(moving::IMPORT_BYTES)),
+        )
         .route("/v1/nodes/{node}/remove", post(nodes::remove))
         .route(
             "/v1/nodes/{node}/cancel-removal",

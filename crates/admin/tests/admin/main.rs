@@ -7,6 +7,7 @@ mod by_hand;
 mod common;
 mod events;
 mod metrics;
+mod moving;
 mod ops;
 mod page;
 mod security;

@@ -29,6 +29,8 @@ fn changes(hint: &str) -> Vec<(String, serde_json::Value)> {
         ("/v1/nodes/2/by-hand/start-hinting", json!({})),
         ("/v1/nodes/2/by-hand/hold-direct", json!({})),
         ("/v1/nodes/2/by-hand/release-direct", json!({})),
+        ("/v1/nodes/2/rehint", json!({"to": [5]})),
+        ("/v1/import", json!({"hints": []})),
         ("/v1/nodes/2/hints/discard", json!({"shard": SHARD})),
         ("/v1/nodes/4/letters/redrive", json!({"all": true})),
         ("/v1/nodes/4/letters/redrive", letters.clone()),

@@ -1,0 +1,112 @@
+//! Hints that go to other nodes, and hints that come from another store.
+
+use axum::http::StatusCode;
+use hinted_handoff::{NodeId, Pause, ShardId};
+use hinted_handoff_admin::Settings;
+use serde_json::{Value, json};
+
+use crate::common::*;
+
+fn pending(host: &Host, node: NodeId) -> u64 {
+    let mut nodes = host.handoff.stats().nodes.into_iter();
+    nodes
+        .find(|it| it.node == node)
+        .map_or(0, |it| it.pending.hints)
+}
+
+#[tokio::test]
+async fn hints_of_a_node_go_to_its_new_owners_by_shard() {
+    let host = Host::start().await;
+    host.handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    host.hint(AWAY, &["a", "b"]).await;
+    let points = "c".into();
+    host.handoff
+        .write_shard(AWAY, ShardId(8), &points)
+        .await
+        .unwrap();
+    let router = host.writable();
+    let path = format!("/v1/nodes/{AWAY}/rehint");
+    for (said, names) in [
+        (json!({}), "to"),
+        (json!({"to": []}), "owners"),
+        (json!({"to": [5, AWAY]}), "owners"),
+        (json!({"to": vec![5; 8_001]}), "too many"),
+    ] {
+        let refused = post(&router, &path, said).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert!(refused.text().contains(names), "{}", refused.text());
+    }
+    let of_shard = json!({"to": [5, 6], "shards": [8]});
+    let left = post(&router, &path, of_shard).await.ok();
+    assert_eq!(left, json!({"rehinted": {"hints": 1, "bytes": 1}}));
+    let left = post(&router, &path, json!({"to": [5]})).await.ok();
+    assert_eq!(left["rehinted"]["hints"], 2);
+    let [away, five, six] = [AWAY, NodeId(5), NodeId(6)].map(|node| pending(&host, node));
+    assert_eq!((away, five, six), (0, 3, 1));
+    let unknown = post(&router, "/v1/nodes/77/rehint", json!({"to": [5]})).await;
+    unknown.problem(404, "unknown-node");
+}
+
+fn line(payload_base64: &str) -> Value {
+    json!({
+        "kind": "hint", "node": 5, "meant_for": 5, "shard": 7, "id": null, "queue": 1,
+        "sequence": 1, "format": 0, "enqueued_unix_ms": 1_700_000_000_000_u64,
+        "payload_bytes": 3, "payload_base64": payload_base64,
+    })
+}
+
+#[tokio::test]
+async fn lines_of_an_export_become_hints_and_dead_letters() {
+    let host = Host::start().await;
+    host.handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    let router = host.writable();
+    let mut letter = line("YWJj");
+    letter["kind"] = json!("dead_letter");
+    let unsaid = post(
+        &router,
+        "/v1/import",
+        json!({"hints": [line("YWJj"), letter]}),
+    )
+    .await;
+    let why = unsaid.problem(400, "invalid-request");
+    assert!(why.contains("hints[1]"), "{why}");
+    letter["dead"] = json!({
+        "reason": "rejected", "error": "no such field", "attempts": 1,
+        "first_failed_unix_ms": 1_700_000_000_001_u64,
+        "last_failed_unix_ms": 1_700_000_000_001_u64,
+    });
+    let garbage = post(&router, "/v1/import", json!({"hints": [line("!")]})).await;
+    garbage.problem(400, "invalid-request");
+    assert_eq!(pending(&host, NodeId(5)), 0);
+
+    let hints = json!({"hints": [line("YWJj"), letter, line("YWJj")]});
+    let told = post(&router, "/v1/import", hints).await.ok();
+    assert_eq!(told["ids"].as_array().map(Vec::len), Some(3));
+    assert_eq!(pending(&host, NodeId(5)), 2);
+    let letters = host.handoff.dead_letters(NodeId(5), None, 9).await.unwrap();
+    assert_eq!(letters[0].error, "no such field");
+    assert_eq!(told["ids"][1], letters[0].id.to_string());
+
+    // The second has no payload.
+    let hints = json!({"hints": [line("YWJj"), line(""), line("YWJj")]});
+    let stopped = post(&router, "/v1/import", hints).await;
+    let stored = stopped.json()["stored"].clone();
+    stopped.problem(409, "refused");
+    assert_eq!(stored.as_array().map(Vec::len), Some(1));
+    assert_eq!(pending(&host, NodeId(5)), 3);
+    let read_only = host.router(Settings::default());
+    let refused = post(&read_only, "/v1/import", json!({"hints": []})).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_body_of_an_import_may_be_large_and_others_may_not() {
+    let host = Host::start().await;
+    let router = host.writable();
+    let large = line(&"YWJj".repeat(1 << 20));
+    let told = post(&router, "/v1/import", json!({"hints": [large]})).await;
+    told.ok();
+    let large = json!({"to": [5], "shards": vec![u64::MAX; 1 << 18]});
+    let refused = post(&router, &format!("/v1/nodes/{AWAY}/rehint"), large).await;
+    assert!(refused.status.is_client_error(), "{}", refused.status);
+}
