@@ -1,11 +1,14 @@
 //! How the program fails.
 
-use std::{error::Error, fs, io, path::PathBuf, process::ExitCode};
+use std::{error::Error, fs, io, path::{Path, PathBuf}, process::ExitCode};
 
-use hinted_handoff::{EnqueueError, LockKind, OpenError, StorageError};
+use hinted_handoff::{
+    EnqueueError, LockKind, OpenError, StorageError,
+    offline::{Finding, Severity},
+};
 
 /// What was looked at is damaged.
-pub const DAMAGED: u8 = 1;
+const DAMAGED: u8 = 1;
 /// The arguments do not fit together. clap exits with the same.
 const USAGE: u8 = 2;
 const OTHER: u8 = 3;
@@ -76,10 +79,10 @@ impl Failure {
     }
 
     /// Of a file, or something like it.
-    pub fn file(action: &'static str, file: &str, source: io::Error) -> Failure {
+    pub fn file(action: &'static str, file: impl AsRef<Path>, source: io::Error) -> Failure {
         Failure::File {
             action,
-            file: file.to_owned(),
+            file: file.as_ref().display().to_string(),
             source,
         }
     }
@@ -110,6 +113,20 @@ impl Failure {
             Failure::Usage(_) => USAGE,
             _ => OTHER,
         })
+    }
+}
+
+/// What to exit with after a look that found this.
+pub fn exit_of<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> ExitCode {
+    let mut findings = findings.into_iter();
+    exit_if_damaged(findings.any(|it| it.severity > Severity::Unknown))
+}
+
+/// What to exit with after a look at what is damaged, or is not.
+pub fn exit_if_damaged(is_damaged: bool) -> ExitCode {
+    match is_damaged {
+        true => ExitCode::from(DAMAGED),
+        false => ExitCode::SUCCESS,
     }
 }
 

@@ -162,7 +162,7 @@ impl Output {
 }
 
 /// What a terminal would take for a command, or what would break a column, as an escape.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter.is_control() {

@@ -283,11 +283,140 @@ fn a_salvaged_store_has_what_is_intact() {
     let salvaged = json(&["salvage", path(&generation), path(&into)]);
     assert_eq!(all_of(&generation), before);
     assert_eq!(salvaged["dead_letters"], 1);
-    let exported = run(&["export", path(&into), "--node", "1"]);
-    assert_eq!(lines(&out(&exported)).len(), 5);
+    // Ids and bytes are those that the old one has, without what is gone.
+    let exported = |store: &Path| {
+        let exported = run(&["export", path(store), "--node", "1"]);
+        lines(&out(&exported))
+    };
+    let (there, given) = (exported(&into), exported(&store));
+    assert_eq!(there.len(), 5);
+    let told = |it: &Value| (it["id"].clone(), it["payload_base64"].clone());
+    let told = |of: &[Value]| of.iter().map(told).collect::<Vec<_>>();
+    assert_eq!(told(&there), told(&given));
     let occupied = run(&["salvage", path(&generation), path(&into)]);
     assert_eq!(code(&occupied), 3);
     assert_eq!(code(&run(&["salvage", path(&store), path(&into)])), 2);
+}
+
+#[test]
+fn a_deep_verify_leaves_a_directory_alone_that_it_did_not_make() {
+    let (dir, store) = place();
+    closed(&store);
+    // Which process it is going to be nobody knows: a shell makes the directory of its own number.
+    let script = "mkdir \"$1/hh-verify-$$\" && touch \"$1/hh-verify-$$/kept\" && \
+                  exec \"$0\" verify --deep --scratch \"$1\" \"$2\"";
+    let output = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_hh")])
+        .args([dir.path(), store.as_path()])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 3);
+    assert!(err(&output).contains("could not create"), "{}", err(&output));
+    let entries = fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap());
+    let kept = entries.filter(|it| it.path().join("kept").is_file());
+    assert_eq!(kept.count(), 1);
+}
+
+/// Puts something else under a key of the hints, with sled's checksums as they must be.
+fn put(store: &Path, of: impl Fn(&[u8], &[u8]) -> bool, change: impl Fn(&mut Vec<u8>)) {
+    let config = hinted_handoff::database_config(store.join("gen-000001"));
+    let database = config.open().unwrap();
+    let hints = database.open_tree("hh/hints").unwrap();
+    let entries: Vec<_> = hints.iter().map(Result::unwrap).collect();
+    let mut changed = 0;
+    for (key, value) in entries.into_iter().filter(|(key, value)| of(key, value)) {
+        let mut value = value.to_vec();
+        change(&mut value);
+        hints.insert(key, value).unwrap();
+        changed += 1;
+    }
+    assert_eq!(changed, 1);
+    database.flush().unwrap();
+}
+
+#[test]
+fn a_dead_letter_that_does_not_say_how_it_became_one_does_not_stop_an_import() {
+    let (_dir, store) = place();
+    closed(&store);
+    let error = b"no such column";
+    let has = |value: &[u8]| value.windows(error.len()).any(|it| it == error);
+    put(
+        &store,
+        |_, value| has(value),
+        |value| {
+            let last = value.last_mut().unwrap();
+            *last ^= 1;
+        },
+    );
+    let exported = run(&["export", path(&store)]);
+    assert_eq!(code(&exported), 1);
+    let told = err(&exported);
+    assert!(told.contains("the record of a dead letter"), "{told}");
+    assert_eq!(lines(&out(&exported)).len(), 8);
+    let file = store.with_extension("jsonl");
+    fs::write(&file, out(&exported)).unwrap();
+    let into = store.with_extension("into");
+    assert_eq!(json(&["import", path(&into), path(&file)])["imported_hints"], 8);
+
+    let listed = run(&["--json", "letters", "list", path(&store)]);
+    assert_eq!(code(&listed), 1);
+    let listed: Value = serde_json::from_str(&out(&listed)).unwrap();
+    let shown = run(&["letters", "show", path(&store), listed[0]["id"].as_str().unwrap()]);
+    assert_eq!(code(&shown), 1);
+    let shown: Value = serde_json::from_str(&out(&shown)).unwrap();
+    assert_eq!((&shown["reads"], &shown["dead"]), (&true.into(), &Value::Null));
+}
+
+#[test]
+fn a_dead_letter_whose_payload_is_gone_is_shown_as_one_that_does_not_read() {
+    let (_dir, store) = place();
+    closed(&store);
+    let id = json(&["letters", "list", path(&store)])[0]["id"].clone();
+    destroy(&store, &marked(8));
+    let shown = run(&["letters", "show", path(&store), id.as_str().unwrap()]);
+    assert_eq!(code(&shown), 1, "{}", err(&shown));
+    let shown: Value = serde_json::from_str(&out(&shown)).unwrap();
+    assert_eq!((&shown["reads"], &shown["payload_bytes"]), (&false.into(), &0.into()));
+}
+
+#[test]
+fn what_is_damaged_and_cost_nothing_is_told_by_the_exit_status_too() {
+    let (_dir, store) = place();
+    closed(&store);
+    fs::write(store.join("gen-000001/CLEAN"), "no summary").unwrap();
+    for verb in ["info", "export", "verify"] {
+        let output = run(&[verb, path(&store)]);
+        assert_eq!(code(&output), 1, "{verb}: {}", err(&output));
+    }
+    let told = err(&run(&["export", path(&store)]));
+    assert!(told.contains("CLEAN"), "{told}");
+}
+
+#[test]
+fn an_import_that_is_refused_says_how_much_is_in_the_store() {
+    let (_dir, store) = place();
+    closed(&store);
+    let exported = ok(&["export", path(&store), "--node", "1"]);
+    let first = exported.lines().next().unwrap();
+    let large = {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let bytes = 64 * 1024 * 1024 + 1;
+        let mut record: Value = serde_json::from_str(first).unwrap();
+        record["payload_bytes"] = bytes.into();
+        record["payload_base64"] = STANDARD.encode(vec![7; bytes]).into();
+        record
+    };
+    let (file, into) = (store.with_extension("jsonl"), store.with_extension("into"));
+    fs::write(&file, format!("{first}\n{first}\n{large}\n{first}\n")).unwrap();
+    let stopped = run(&["import", path(&into), path(&file)]);
+    assert_eq!(code(&stopped), 3);
+    let told = err(&stopped);
+    assert!(told.contains("2 hints of the input are in the store"), "{told}");
+    assert!(told.contains("67108865"), "{told}");
+    assert_eq!(lines(&ok(&["export", path(&into)])).len(), 2);
+    fs::write(&file, first).unwrap();
+    let checked = json(&["import", path(&into), path(&file), "--dry-run"]);
+    assert_eq!((&checked["dry_run"], &checked["imported_hints"]), (&true.into(), &1.into()));
 }
 
 #[test]

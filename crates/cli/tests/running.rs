@@ -251,7 +251,8 @@ fn what_cannot_be_taken_back_shows_what_would_go_and_wants_a_yes() {
     ] {
         let output = host.run(arguments);
         assert_eq!(code(&output), 2, "{arguments:?}");
-        assert!(out(&output).contains("hints wait"), "{}", out(&output));
+        assert_eq!(out(&output), "");
+        assert!(err(&output).contains("hints wait"), "{}", err(&output));
         assert!(err(&output).contains("--yes"), "{}", err(&output));
     }
     assert_eq!((host.pending(AWAY), host.letters()), (2, 1));

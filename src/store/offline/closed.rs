@@ -132,7 +132,8 @@ impl ClosedStore {
             tree = read(None, progress)?;
             known = Known::read(&place, &tree)?;
         }
-        let wal = WalRuns::read(&place, &tree)?;
+        let mut wal = WalRuns::read(&place, &tree)?;
+        findings.append(&mut wal.findings);
         let mut store = ClosedStore {
             place,
             tree,

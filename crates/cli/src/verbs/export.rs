@@ -10,13 +10,13 @@ use std::{
 use clap::{Args, ValueEnum};
 use hinted_handoff::{
     NodeId, ShardId,
-    offline::{ClosedHint, ClosedStore, Finding, Selection, Severity},
+    offline::{ClosedHint, ClosedStore, Finding, Selection},
 };
 
 use crate::{
-    failure::{DAMAGED, Failure},
+    failure::{Failure, exit_of},
     output::Output,
-    progress::Progress,
+    progress::{Progress, open},
     record::LineWriter,
 };
 
@@ -24,7 +24,8 @@ use crate::{
 ///
 /// As JSON lines on standard output, payloads in base64; `hh import` reads them. Or, with --raw, as
 /// one file a payload. Nothing in the store's directory is changed. What does not read is passed
-/// over and told on standard error; then this exits with 1.
+/// over, of dead letters also what does not say how it became one. What is wrong with the store is
+/// told on standard error; this exits with 1 if something is damaged or lost.
 #[derive(Debug, Args)]
 pub struct Export {
     /// The store's directory, or a folder with sled's files in it.
@@ -59,31 +60,23 @@ enum What {
 
 impl Export {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let opening = Progress::of_bytes("log");
-        let store = ClosedStore::open_with(&self.dir, |done, total| opening.set(done, total))?;
-        drop(opening);
+        let store = open(&self.dir)?;
         if let Some(raw) = &self.raw {
-            fs::create_dir(raw).map_err(|source| file("create", raw, source))?;
+            fs::create_dir(raw).map_err(|source| Failure::file("create", raw, source))?;
         }
         let mut selection = Selection::default();
         selection.node = self.node;
         selection.shard = self.shard;
         selection.sequences = Some(self.from..=self.to);
-        let mut findings = Vec::new();
+        let mut findings = store.findings().to_vec();
         if self.only != What::Letters {
             findings.extend(self.hints(&store, &selection, output)?);
         }
         if self.only != What::Hints {
             findings.extend(self.letters(&store, &selection, output)?);
         }
-        let mut code = ExitCode::SUCCESS;
-        for finding in findings {
-            tell(&finding);
-            if finding.severity == Severity::Lost {
-                code = ExitCode::from(DAMAGED);
-            }
-        }
-        Ok(code)
+        findings.iter().for_each(tell);
+        Ok(exit_of(&findings))
     }
 
     fn hints(
@@ -124,6 +117,8 @@ impl Export {
             }
             match &self.raw {
                 Some(raw) => write_raw(&raw.join("letters"), &letter.hint)?,
+                // An import refuses one that does not say how it became one.
+                None if letter.cause.is_none() => {}
                 None => {
                     let written = lines.letter(output.writer(), &letter);
                     written.map_err(Failure::output)?;
@@ -138,20 +133,12 @@ fn write_raw(into: &Path, hint: &ClosedHint) -> Result<(), Failure> {
     let folder = into
         .join(hint.node.to_string())
         .join(hint.shard.to_string());
-    fs::create_dir_all(&folder).map_err(|source| file("create", &folder, source))?;
+    fs::create_dir_all(&folder).map_err(|source| Failure::file("create", &folder, source))?;
     // Names sort as the hints do.
     let name = format!("{:020}-{:020}", hint.id.queue.0, hint.id.sequence.0);
     let path = folder.join(name);
     let written = File::create_new(&path).and_then(|mut it| it.write_all(&hint.payload));
-    written.map_err(|source| file("write", &path, source))
-}
-
-fn file(action: &'static str, path: &Path, source: std::io::Error) -> Failure {
-    Failure::File {
-        action,
-        file: path.display().to_string(),
-        source,
-    }
+    written.map_err(|source| Failure::file("write", &path, source))
 }
 
 fn tell(finding: &Finding) {

@@ -19,8 +19,9 @@ const LINE_BYTES_MAX: u64 = 100 * 1024 * 1024;
 /// Put the hints and dead letters of an export into a store that nobody has open.
 ///
 /// The store is made if there is none. Node, shard, order, payload, format, age, lifetime and the
-/// id of the write are kept; each hint gets a new id. It stops at the first line that is no hint;
-/// what came before is in the store then, and comes twice if all is imported again.
+/// id of the write are kept; each hint gets a new id. It stops at the first line that is no hint, and
+/// at the first error, and says how many hints are in the store then; these come twice if all is
+/// imported again.
 #[derive(Debug, Args)]
 pub struct Import {
     /// The store's directory.
@@ -35,6 +36,8 @@ pub struct Import {
 
 #[derive(Debug, Default, Serialize)]
 struct Imported {
+    /// Then nothing was stored, and this is what would be.
+    dry_run: bool,
     imported_hints: u64,
     imported_dead_letters: u64,
     imported_payload_bytes: u64,
@@ -69,15 +72,14 @@ impl Import {
     }
 
     fn unread(&self, source: io::Error) -> Failure {
-        Failure::File {
-            action: "read",
-            file: self.file.display().to_string(),
-            source,
-        }
+        Failure::file("read", &self.file, source)
     }
 
     fn check(&self, mut lines: Lines) -> Result<Imported, Failure> {
-        let mut checked = Imported::default();
+        let mut checked = Imported {
+            dry_run: true,
+            ..Imported::default()
+        };
         while let Some(import) = lines.next(self)? {
             checked.imported_payload_bytes += import.payload.len() as u64;
             match import.dead {
@@ -90,21 +92,30 @@ impl Import {
 
     fn import(&self, mut lines: Lines) -> Result<Imported, Failure> {
         let mut importer = Importer::open(&self.dir)?;
-        let stopped = loop {
+        let pushed = loop {
             match lines.next(self) {
-                Ok(Some(import)) => importer.push(import)?,
-                Ok(None) => break None,
-                Err(failure) => break Some(failure),
+                Ok(Some(import)) => match importer.push(import) {
+                    Ok(()) => {}
+                    Err(error) => break Err(error.into()),
+                },
+                Ok(None) => break Ok(()),
+                Err(failure) => break Err(failure),
             }
         };
-        let tally = importer.finish()?;
-        match stopped {
-            Some(failure) => {
+        let settled = importer.settle();
+        let tally = importer.tally();
+        let closed = importer.finish();
+        let ended = pushed
+            .and(settled.map_err(Failure::from))
+            .and(closed.map_err(Failure::from));
+        match ended {
+            Err(failure) => {
                 let hints = tally.hints + tally.dead_letters;
-                anstream::eprintln!("hh: {hints} hints before that line are in the store");
+                anstream::eprintln!("hh: {hints} hints of the input are in the store");
                 Err(failure)
             }
-            None => Ok(Imported {
+            Ok(_) => Ok(Imported {
+                dry_run: false,
                 imported_hints: tally.hints,
                 imported_dead_letters: tally.dead_letters,
                 imported_payload_bytes: tally.bytes,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{ArgGroup, Args, Subcommand};
 use hinted_handoff::{
     DeadLetter, HintId, NodeId, ShardId,
-    offline::{ClosedLetter, ClosedStore, Selection},
+    offline::{ClosedLetter, Selection},
 };
 
 use serde::Deserialize;
@@ -13,13 +13,18 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Host, HostIfAny},
-    failure::{DAMAGED, Failure},
+    failure::{Failure, exit_of},
     json::name_of,
     output::Output,
-    progress::Progress,
+    progress::open,
     record::Record,
     verbs::operate::confirm,
 };
+
+/// Of a list, wherever the letters are.
+const COLUMNS: [&str; 8] = [
+    "id", "node", "shard", "bytes", "enqueued", "reason", "attempts", "error",
+];
 
 /// Look at dead letters.
 #[derive(Debug, Args)]
@@ -37,6 +42,9 @@ enum Verb {
 }
 
 /// List the dead letters of a store that nobody has open, or of a node of a host that runs.
+///
+/// The columns are the same; a host does not tell when a letter was enqueued. As JSON those of a
+/// store are as in an export, without the payload, and those of a host as its interface tells them.
 #[derive(Debug, Args)]
 struct List {
     /// The store's directory, or a folder with sled's files in it.
@@ -51,7 +59,8 @@ struct List {
     shard: Option<ShardId>,
 }
 
-/// Show one dead letter with its payload, of a store that nobody has open.
+/// Show one dead letter with its payload, of a store that nobody has open. Exits with 1 if it does
+/// not read where it should.
 #[derive(Debug, Args)]
 struct Show {
     /// The store's directory, or a folder with sled's files in it.
@@ -71,12 +80,6 @@ impl Letters {
     }
 }
 
-fn open(dir: &PathBuf) -> Result<ClosedStore, Failure> {
-    let progress = Progress::of_bytes("log");
-    let opened = ClosedStore::open_with(dir, |done, total| progress.set(done, total));
-    Ok(opened?)
-}
-
 impl List {
     fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let Some(dir) = &self.dir else {
@@ -92,12 +95,9 @@ impl List {
             match output.is_json() {
                 true => {
                     // The payload is for `show`.
-                    let record = Record::of_letter(&letter);
-                    let record = serde_json::to_value(record);
-                    let mut record = record.map_err(|error| Failure::output(error.into()))?;
+                    let mut record = shown(Record::without_payload_of(&letter), letter.reads)?;
                     if let Some(record) = record.as_object_mut() {
                         record.remove("payload_base64");
-                        record.insert("reads".to_owned(), letter.reads.into());
                     }
                     records.push(record);
                 }
@@ -106,17 +106,9 @@ impl List {
         }
         match output.is_json() {
             true => output.json(&records)?,
-            false => {
-                let header = [
-                    "id", "node", "shard", "bytes", "enqueued", "reason", "attempts", "error",
-                ];
-                output.table(&header, rows)?;
-            }
+            false => output.table(&COLUMNS, rows)?,
         }
-        Ok(match letters.findings() {
-            [] => ExitCode::SUCCESS,
-            _ => ExitCode::from(DAMAGED),
-        })
+        Ok(exit_of(letters.findings()))
     }
 }
 
@@ -125,16 +117,29 @@ impl Show {
         let store = open(&self.dir)?;
         let mut selection = Selection::default();
         selection.sequences = Some(self.id.sequence.0..=self.id.sequence.0);
-        for letter in store.letters(&selection)? {
-            let letter = letter?;
+        let mut letters = store.letters(&selection)?;
+        while let Some(letter) = letters.next().transpose()? {
             if letter.hint.id == self.id {
-                output.json(&Record::of_letter(&letter))?;
-                return Ok(ExitCode::SUCCESS);
+                output.json(&shown(Record::of_letter(&letter), letter.reads)?)?;
+                let queue = Some(self.id.queue);
+                return Ok(exit_of(
+                    letters.findings().iter().filter(|it| it.queue == queue),
+                ));
             }
         }
         let text = format!("{} is no dead letter of this store", self.id);
         Err(Failure::Usage(text))
     }
+}
+
+/// A letter as JSON, with whether its payload reads.
+fn shown(record: Record, reads: bool) -> Result<Value, Failure> {
+    let record = serde_json::to_value(record);
+    let mut record = record.map_err(|error| Failure::output(error.into()))?;
+    if let Some(record) = record.as_object_mut() {
+        record.insert("reads".to_owned(), reads.into());
+    }
+    Ok(record)
 }
 
 impl List {
@@ -163,16 +168,15 @@ impl List {
                 it.node.to_string(),
                 it.shard.to_string(),
                 output.bytes(it.payload_bytes),
+                // A host does not tell it in a list.
+                "-".to_owned(),
                 name_of(&it.reason),
                 it.attempts.to_string(),
                 it.error.clone(),
             ]
         });
         let rows = rows.collect();
-        let header = [
-            "id", "node", "shard", "bytes", "reason", "attempts", "error",
-        ];
-        output.table(&header, rows)?;
+        output.table(&COLUMNS, rows)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -187,6 +191,7 @@ struct Page {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("letters").required(true).args(["ids", "all"])))]
 struct Named {
+    /// The node that they are for.
     node: NodeId,
     /// Their ids, as the list has them.
     ids: Vec<HintId>,
@@ -198,7 +203,7 @@ struct Named {
 }
 
 impl Named {
-    fn said(&self) -> Value {
+    fn body(&self) -> Value {
         match self.all {
             true => json!({ "all": true }),
             false => json!({ "hints": self.ids }),
@@ -217,7 +222,7 @@ impl Redrive {
     fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.named.host)?;
         let path = format!("/v1/nodes/{}/letters/redrive", self.named.node);
-        let redriven: Value = client.post(&path, self.named.said())?;
+        let redriven: Value = client.post(&path, self.named.body())?;
         output.json(&redriven)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -242,7 +247,7 @@ impl Discard {
         };
         confirm(output, &client, self.named.node, &what, self.yes)?;
         let path = format!("/v1/nodes/{}/letters/discard", self.named.node);
-        let discarded: Value = client.post(&path, self.named.said())?;
+        let discarded: Value = client.post(&path, self.named.body())?;
         output.json(&discarded)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -250,8 +255,6 @@ impl Discard {
 
 fn row(output: &Output, letter: &ClosedLetter) -> Vec<String> {
     let (hint, cause) = (&letter.hint, letter.cause.as_ref());
-    let reason = cause.and_then(|it| serde_json::to_value(it.reason).ok());
-    let reason = reason.and_then(|it| it.as_str().map(str::to_owned));
     let bytes = match letter.reads {
         true => output.bytes(hint.payload.len() as u64),
         false => "damaged".to_owned(),
@@ -261,8 +264,8 @@ fn row(output: &Output, letter: &ClosedLetter) -> Vec<String> {
         hint.node.to_string(),
         hint.shard.to_string(),
         bytes,
-        output.time(Some(hint.enqueued_unix_ms)),
-        reason.unwrap_or("-".to_owned()),
+        output.time(letter.reads.then_some(hint.enqueued_unix_ms)),
+        cause.map_or("-".to_owned(), |it| name_of(&it.reason)),
         cause.map_or("-".to_owned(), |it| it.attempts.to_string()),
         cause.map_or("-".to_owned(), |it| it.error.clone()),
     ]
