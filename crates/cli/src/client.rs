@@ -101,7 +101,12 @@ impl Client {
         body: Value,
         wait: Duration,
     ) -> Result<T, Failure> {
-        self.ask(Method::POST, path, Some(body), wait.saturating_add(BEYOND_WAIT))
+        self.ask(
+            Method::POST,
+            path,
+            Some(body),
+            wait.saturating_add(BEYOND_WAIT),
+        )
     }
 
     /// A text.

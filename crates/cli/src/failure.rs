@@ -1,6 +1,11 @@
 //! How the program fails.
 
-use std::{error::Error, fs, io, path::{Path, PathBuf}, process::ExitCode};
+use std::{
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use hinted_handoff::{
     EnqueueError, LockKind, OpenError, StorageError,

@@ -311,7 +311,11 @@ fn a_deep_verify_leaves_a_directory_alone_that_it_did_not_make() {
         .output()
         .unwrap();
     assert_eq!(code(&output), 3);
-    assert!(err(&output).contains("could not create"), "{}", err(&output));
+    assert!(
+        err(&output).contains("could not create"),
+        "{}",
+        err(&output)
+    );
     let entries = fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap());
     let kept = entries.filter(|it| it.path().join("kept").is_file());
     assert_eq!(kept.count(), 1);
@@ -356,15 +360,26 @@ fn a_dead_letter_that_does_not_say_how_it_became_one_does_not_stop_an_import() {
     let file = store.with_extension("jsonl");
     fs::write(&file, out(&exported)).unwrap();
     let into = store.with_extension("into");
-    assert_eq!(json(&["import", path(&into), path(&file)])["imported_hints"], 8);
+    assert_eq!(
+        json(&["import", path(&into), path(&file)])["imported_hints"],
+        8
+    );
 
     let listed = run(&["--json", "letters", "list", path(&store)]);
     assert_eq!(code(&listed), 1);
     let listed: Value = serde_json::from_str(&out(&listed)).unwrap();
-    let shown = run(&["letters", "show", path(&store), listed[0]["id"].as_str().unwrap()]);
+    let shown = run(&[
+        "letters",
+        "show",
+        path(&store),
+        listed[0]["id"].as_str().unwrap(),
+    ]);
     assert_eq!(code(&shown), 1);
     let shown: Value = serde_json::from_str(&out(&shown)).unwrap();
-    assert_eq!((&shown["reads"], &shown["dead"]), (&true.into(), &Value::Null));
+    assert_eq!(
+        (&shown["reads"], &shown["dead"]),
+        (&true.into(), &Value::Null)
+    );
 }
 
 #[test]
@@ -376,7 +391,10 @@ fn a_dead_letter_whose_payload_is_gone_is_shown_as_one_that_does_not_read() {
     let shown = run(&["letters", "show", path(&store), id.as_str().unwrap()]);
     assert_eq!(code(&shown), 1, "{}", err(&shown));
     let shown: Value = serde_json::from_str(&out(&shown)).unwrap();
-    assert_eq!((&shown["reads"], &shown["payload_bytes"]), (&false.into(), &0.into()));
+    assert_eq!(
+        (&shown["reads"], &shown["payload_bytes"]),
+        (&false.into(), &0.into())
+    );
 }
 
 #[test]
@@ -411,12 +429,18 @@ fn an_import_that_is_refused_says_how_much_is_in_the_store() {
     let stopped = run(&["import", path(&into), path(&file)]);
     assert_eq!(code(&stopped), 3);
     let told = err(&stopped);
-    assert!(told.contains("2 hints of the input are in the store"), "{told}");
+    assert!(
+        told.contains("2 hints of the input are in the store"),
+        "{told}"
+    );
     assert!(told.contains("67108865"), "{told}");
     assert_eq!(lines(&ok(&["export", path(&into)])).len(), 2);
     fs::write(&file, first).unwrap();
     let checked = json(&["import", path(&into), path(&file), "--dry-run"]);
-    assert_eq!((&checked["dry_run"], &checked["imported_hints"]), (&true.into(), &1.into()));
+    assert_eq!(
+        (&checked["dry_run"], &checked["imported_hints"]),
+        (&true.into(), &1.into())
+    );
 }
 
 #[test]
