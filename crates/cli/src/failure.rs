@@ -12,6 +12,8 @@ use hinted_handoff::{
     offline::{Finding, Severity},
 };
 
+use crate::output::printable;
+
 /// What was looked at is damaged.
 const DAMAGED: u8 = 1;
 /// The arguments do not fit together. clap exits with the same.
@@ -107,7 +109,7 @@ impl Failure {
         {
             return ExitCode::from(PIPE_CLOSED);
         }
-        anstream::eprintln!("hh: {}", self.text());
+        anstream::eprintln!("hh: {}", printable(&self.text()));
         ExitCode::from(match self {
             Failure::Open(OpenError::Locked { kind, .. }) => {
                 if let Some(name) = holder_name(kind) {
@@ -121,10 +123,35 @@ impl Failure {
     }
 }
 
-/// What to exit with after a look that found this.
-pub fn exit_of<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> ExitCode {
-    let mut findings = findings.into_iter();
-    exit_if_damaged(findings.any(|it| it.severity > Severity::Unknown))
+/// Tells on stderr what a look found, and says what to exit with after it.
+pub fn told<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> ExitCode {
+    told_with(false, findings)
+}
+
+/// The same where it may be known already that something is damaged.
+pub fn told_with<'a>(
+    mut is_damaged: bool,
+    findings: impl IntoIterator<Item = &'a Finding>,
+) -> ExitCode {
+    for finding in findings {
+        is_damaged |= finding.severity > Severity::Unknown;
+        anstream::eprintln!("hh: {}", text_of(finding));
+    }
+    exit_if_damaged(is_damaged)
+}
+
+fn text_of(finding: &Finding) -> String {
+    let number = |it: Option<u64>| it.map_or("-".to_owned(), |it| it.to_string());
+    let Some(node) = finding.node else {
+        return printable(&finding.what);
+    };
+    format!(
+        "node {node} queue {} sequences {} to {}: {}",
+        number(finding.queue.map(|it| it.0)),
+        number(finding.first.map(|it| it.0)),
+        number(finding.last.map(|it| it.0)),
+        printable(&finding.what)
+    )
 }
 
 /// What to exit with after a look at what is damaged, or is not.

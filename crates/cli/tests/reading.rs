@@ -267,10 +267,11 @@ fn damage_at_the_end_of_a_store_that_was_not_closed_is_told_and_not_blamed() {
     assert_eq!(verified["is_clean"], false);
     assert_eq!(verified["findings"][0]["severity"], "unknown");
     // As an open would.
-    assert_eq!(
-        json(&["info", path(&store)])["nodes"][1]["pending"]["hints"],
-        1
-    );
+    let info = run(&["--json", "info", path(&store)]);
+    assert_eq!(code(&info), 0);
+    assert!(err(&info).contains("was not closed"), "{}", err(&info));
+    let info: Value = serde_json::from_str(&out(&info)).unwrap();
+    assert_eq!(info["nodes"][1]["pending"]["hints"], 1);
 }
 
 #[test]
@@ -321,20 +322,26 @@ fn a_deep_verify_leaves_a_directory_alone_that_it_did_not_make() {
     assert_eq!(kept.count(), 1);
 }
 
-/// Puts something else under a key of the hints, with sled's checksums as they must be.
+/// Puts something else under the first such key, with sled's checksums as they must be.
 fn put(store: &Path, of: impl Fn(&[u8], &[u8]) -> bool, change: impl Fn(&mut Vec<u8>)) {
+    put_in("hh/hints", store, of, change);
+}
+
+fn put_in(
+    tree: &str,
+    store: &Path,
+    of: impl Fn(&[u8], &[u8]) -> bool,
+    change: impl Fn(&mut Vec<u8>),
+) {
     let config = hinted_handoff::database_config(store.join("gen-000001"));
     let database = config.open().unwrap();
-    let hints = database.open_tree("hh/hints").unwrap();
+    let hints = database.open_tree(tree).unwrap();
     let entries: Vec<_> = hints.iter().map(Result::unwrap).collect();
-    let mut changed = 0;
-    for (key, value) in entries.into_iter().filter(|(key, value)| of(key, value)) {
-        let mut value = value.to_vec();
-        change(&mut value);
-        hints.insert(key, value).unwrap();
-        changed += 1;
-    }
-    assert_eq!(changed, 1);
+    let mut wanted = entries.into_iter().filter(|(key, value)| of(key, value));
+    let (key, value) = wanted.next().unwrap();
+    let mut value = value.to_vec();
+    change(&mut value);
+    hints.insert(key, value).unwrap();
     database.flush().unwrap();
 }
 
@@ -402,12 +409,53 @@ fn what_is_damaged_and_cost_nothing_is_told_by_the_exit_status_too() {
     let (_dir, store) = place();
     closed(&store);
     fs::write(store.join("gen-000001/CLEAN"), "no summary").unwrap();
-    for verb in ["info", "export", "verify"] {
-        let output = run(&[verb, path(&store)]);
-        assert_eq!(code(&output), 1, "{verb}: {}", err(&output));
+    let verbs = ["info", "export", "verify", "losses"].map(|it| vec![it]);
+    for verb in verbs.into_iter().chain([vec!["letters", "list"]]) {
+        let output = run(&[verb.as_slice(), &[path(&store)]].concat());
+        assert_eq!(code(&output), 1, "{verb:?}: {}", err(&output));
+        let told = err(&output) + &out(&output);
+        assert!(told.contains("CLEAN"), "{verb:?}: {told}");
     }
-    let told = err(&run(&["export", path(&store)]));
-    assert!(told.contains("CLEAN"), "{told}");
+}
+
+#[test]
+fn an_export_tells_of_wal_records_that_do_not_read() {
+    let (_dir, store) = place();
+    // Hints of many nodes at once are in no block of their queue.
+    let living = tempfile::tempdir().unwrap();
+    let open = open(&living.path().join("store"));
+    let (tell, told) = std::sync::mpsc::channel();
+    for node in 0..200 {
+        let tell = tell.clone();
+        let done = move |it: Result<_, _>| drop(tell.send(it.map(drop)));
+        open.append(
+            hinted_handoff::NodeId(node),
+            hint(1, marked(node)),
+            Box::new(done),
+        );
+    }
+    for _ in 0..200 {
+        told.recv().unwrap().unwrap();
+    }
+    copy(&living.path().join("store"), &store);
+    open.close().unwrap();
+    // Where these are, no node is.
+    let of_wal = [[0xff; 8], [0; 8]].concat();
+    let is_chunk = |key: &[u8]| {
+        key.strip_prefix(of_wal.as_slice())
+            .is_some_and(|it| it[0] == 1)
+    };
+    put(
+        &store,
+        |key, value| is_chunk(key) && !value.is_empty(),
+        |value| *value.last_mut().unwrap() ^= 1,
+    );
+    for verb in ["export", "info"] {
+        let output = run(&[verb, path(&store)]);
+        let told = err(&output);
+        assert_eq!(code(&output), 1, "{verb}: {told}");
+        assert!(told.contains("WAL record"), "{verb}: {told}");
+    }
 }
 
 #[test]
@@ -462,6 +510,28 @@ fn dead_letters_are_listed_and_one_is_shown() {
     assert_eq!(ok(&["letters", "list", path(&store), "--node", "1"]), "");
     let other = id.replace('/', "/9");
     assert_eq!(code(&run(&["letters", "show", path(&store), &other])), 2);
+}
+
+#[test]
+fn an_entry_of_the_loss_journal_that_does_not_read_is_told_by_the_exit_status() {
+    let (_dir, dir) = place();
+    let store = open(&dir);
+    fill(&store);
+    let (tell, told) = std::sync::mpsc::channel();
+    store.remove_node(hinted_handoff::NodeId(1), move |it| drop(tell.send(it)));
+    told.recv().unwrap().unwrap();
+    store.close().unwrap();
+    let entry = |key: &[u8], _: &[u8]| key.len() == 9;
+    put_in("hh/losses", &dir, entry, |value| {
+        *value.last_mut().unwrap() ^= 1
+    });
+    let losses = run(&["--json", "losses", path(&dir)]);
+    assert_eq!(code(&losses), 1, "{}", err(&losses));
+    let losses: Value = serde_json::from_str(&out(&losses)).unwrap();
+    assert_eq!(losses["unreadable"].as_array().unwrap().len(), 1);
+    let plain = run(&["losses", path(&dir)]);
+    assert_eq!(code(&plain), 1);
+    assert!(err(&plain).contains("does not read"), "{}", err(&plain));
 }
 
 #[test]

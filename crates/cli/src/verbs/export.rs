@@ -14,7 +14,7 @@ use hinted_handoff::{
 };
 
 use crate::{
-    failure::{Failure, exit_of},
+    failure::{Failure, told},
     output::Output,
     progress::{Progress, open},
     record::LineWriter,
@@ -75,8 +75,7 @@ impl Export {
         if self.only != What::Hints {
             findings.extend(self.letters(&store, &selection, output)?);
         }
-        findings.iter().for_each(tell);
-        Ok(exit_of(&findings))
+        Ok(told(&findings))
     }
 
     fn hints(
@@ -139,16 +138,4 @@ fn write_raw(into: &Path, hint: &ClosedHint) -> Result<(), Failure> {
     let path = folder.join(name);
     let written = File::create_new(&path).and_then(|mut it| it.write_all(&hint.payload));
     written.map_err(|source| Failure::file("write", &path, source))
-}
-
-fn tell(finding: &Finding) {
-    let number = |it: Option<u64>| it.map_or("-".to_owned(), |it| it.to_string());
-    anstream::eprintln!(
-        "hh: node {} queue {} sequences {} to {}: {}",
-        number(finding.node.map(|it| it.0)),
-        number(finding.queue.map(|it| it.0)),
-        number(finding.first.map(|it| it.0)),
-        number(finding.last.map(|it| it.0)),
-        finding.what
-    );
 }

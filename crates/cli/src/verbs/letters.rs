@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Host, HostIfAny},
-    failure::{Failure, exit_of},
+    failure::{Failure, told},
     json::name_of,
     output::Output,
     progress::open,
@@ -108,7 +108,7 @@ impl List {
             true => output.json(&records)?,
             false => output.table(&COLUMNS, rows)?,
         }
-        Ok(exit_of(letters.findings()))
+        Ok(told(store.findings().iter().chain(letters.findings())))
     }
 }
 
@@ -122,9 +122,8 @@ impl Show {
             if letter.hint.id == self.id {
                 output.json(&shown(Record::of_letter(&letter), letter.reads)?)?;
                 let queue = Some(self.id.queue);
-                return Ok(exit_of(
-                    letters.findings().iter().filter(|it| it.queue == queue),
-                ));
+                let findings = letters.findings().iter();
+                return Ok(told(findings.filter(|it| it.queue == queue)));
             }
         }
         let text = format!("{} is no dead letter of this store", self.id);

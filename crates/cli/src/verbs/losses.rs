@@ -7,7 +7,7 @@ use hinted_handoff::{Loss, Losses as LossJournal, NodeId};
 
 use crate::{
     client::{Client, HostIfAny},
-    failure::{Failure, exit_if_damaged},
+    failure::{Failure, exit_if_damaged, told_with},
     json::name_of,
     output::Output,
     progress::open,
@@ -44,9 +44,10 @@ impl Losses {
         let Some(dir) = &self.dir else {
             return self.of_host(output);
         };
-        let losses = self.of_node(open(dir)?.losses(self.since));
+        let store = open(dir)?;
+        let losses = self.of_node(store.losses(self.since));
         self.print(output, &losses)?;
-        Ok(exit_if_damaged(!losses.unreadable.is_empty()))
+        Ok(told_with(is_damaged(&losses), store.findings()))
     }
 
     fn of_host(&self, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -64,7 +65,7 @@ impl Losses {
                 output.finish()?;
             }
             if !self.follow {
-                return Ok(exit_if_damaged(!losses.unreadable.is_empty()));
+                return Ok(exit_if_damaged(is_damaged(&losses)));
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -91,6 +92,14 @@ impl Losses {
         ];
         output.table(&header, rows)
     }
+}
+
+/// Whether entries do not read, which is told on stderr.
+fn is_damaged(losses: &LossJournal) -> bool {
+    for index in &losses.unreadable {
+        anstream::eprintln!("hh: entry {index} of the loss journal does not read");
+    }
+    !losses.unreadable.is_empty()
 }
 
 /// All pages from an index on as one: mostly the first has all that the journal keeps.
