@@ -110,6 +110,7 @@ fn what_is_exported_and_imported_keeps_order_age_and_all_but_the_id() {
         let imported = json(&["import", path(&into), path(&file)]);
         assert_eq!(imported["imported_hints"], 8);
         assert_eq!(imported["imported_dead_letters"], 1);
+        assert_eq!(imported["is_complete"], true);
         let there = lines(&ok(&["export", path(&into)]));
         let bare = |records: Vec<Value>| {
             let bare = records.into_iter().map(|mut record| {
@@ -166,9 +167,12 @@ fn an_import_stops_at_what_is_no_hint_and_says_where() {
         let checked = run(&["import", path(&into), path(&file), "--dry-run"]);
         assert_eq!(code(&checked), 3);
         assert!(!into.exists());
-        let stopped = run(&["import", path(&into), path(&file)]);
+        let stopped = run(&["--json", "import", path(&into), path(&file)]);
         let said = err(&stopped);
         assert_eq!(code(&stopped), 3);
+        let tally: Value = serde_json::from_str(&out(&stopped)).unwrap();
+        assert_eq!(tally["imported_hints"], 1);
+        assert_eq!(tally["is_complete"], false);
         assert!(said.contains("line 3") && said.contains(why), "{said}");
         assert_eq!(lines(&ok(&["export", path(&into)])).len(), 1);
     }
