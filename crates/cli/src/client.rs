@@ -255,6 +255,7 @@ fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let begin = String::from_utf8_lossy(body.get(..body.len().min(200)).unwrap_or_default());
     Failure::Refused {
         status: status.as_u16(),
+        kind: text("type").unwrap_or_default().to_owned(),
         detail: detail.map_or(begin.into_owned(), str::to_owned),
     }
 }

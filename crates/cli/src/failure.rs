@@ -67,7 +67,12 @@ pub enum Failure {
     },
     /// The host does not do it.
     #[error("the host refuses ({status}): {detail}")]
-    Refused { status: u16, detail: String },
+    Refused {
+        status: u16,
+        /// The type of the problem, for programs.
+        kind: String,
+        detail: String,
+    },
     /// What it answers is not what is expected.
     #[error("the answer of the host to {path} does not read: {why}")]
     Answer { path: String, why: String },
@@ -102,6 +107,19 @@ impl Failure {
         texts.join(": ")
     }
 
+    /// The same, of characters that print.
+    pub fn line(&self) -> String {
+        printable(&self.text())
+    }
+
+    /// Whether it is what a host calls so.
+    pub fn is_problem(&self, name: &str) -> bool {
+        let Failure::Refused { kind, .. } = self else {
+            return false;
+        };
+        kind.strip_prefix("urn:hinted-handoff:") == Some(name)
+    }
+
     /// Tells of it on stderr, and says what to exit with.
     pub fn report(&self) -> ExitCode {
         if let Failure::Output(error) = self
@@ -109,7 +127,7 @@ impl Failure {
         {
             return ExitCode::from(PIPE_CLOSED);
         }
-        anstream::eprintln!("hh: {}", printable(&self.text()));
+        anstream::eprintln!("hh: {}", self.line());
         ExitCode::from(match self {
             Failure::Open(OpenError::Locked { kind, .. }) => {
                 if let Some(name) = holder_name(kind) {

@@ -13,6 +13,7 @@
 mod client;
 mod failure;
 mod json;
+mod letter;
 mod output;
 mod progress;
 mod record;
@@ -31,7 +32,9 @@ use output::Output;
 /// its directory.
 ///
 /// On a terminal it prints tables; elsewhere columns that are separated by tabs, without a header;
-/// with --json one JSON document. Sizes are in bytes, times in milliseconds since 1970.
+/// with --json one JSON document. What is followed, and an export, is a document a line. What has
+/// no columns is JSON in any case. Sizes are in bytes, times in milliseconds since 1970. Standard
+/// error has all that is said besides.
 ///
 /// Exit status: 0 if all went well, 1 if what was looked at is damaged, 2 for wrong arguments, 3
 /// for any other error, 4 if somebody has the store open, 141 if nobody reads the output any more.

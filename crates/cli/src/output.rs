@@ -73,6 +73,22 @@ impl Output {
         self.line("")
     }
 
+    /// One document of many, on a line of its own.
+    pub fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let written = serde_json::to_writer(&mut self.to, value);
+        written.map_err(|error| Failure::output(error.into()))?;
+        self.line("")
+    }
+
+    /// A text that is of a format of its own: as it is, or as a document that has it by a name.
+    pub fn text(&mut self, name: &str, text: &str) -> Result<(), Failure> {
+        if self.is_json {
+            return self.json(&std::collections::BTreeMap::from([(name, text)]));
+        }
+        let written = self.to.write_all(text.as_bytes());
+        written.map_err(Failure::output)
+    }
+
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.to, "{text}").map_err(Failure::output)
     }

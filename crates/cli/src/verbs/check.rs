@@ -16,8 +16,10 @@ const WARNING: u8 = 1;
 const CRITICAL: u8 = 2;
 const UNKNOWN: u8 = 3;
 
-/// Say in one line whether all is well. Exit status: 0 well, 1 over a bound, 2 it does not serve, or
-/// replay does not run, 3 it is not known.
+/// Say in one line whether all is well.
+///
+/// Exit status: 0 well, 1 over a bound, 2 it does not serve, or replay does not run, 3 it is not
+/// known.
 #[derive(Debug, Args)]
 pub struct Check {
     /// The oldest hint may be so old.

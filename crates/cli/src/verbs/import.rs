@@ -19,9 +19,9 @@ const LINE_BYTES_MAX: u64 = 100 * 1024 * 1024;
 /// Put the hints and dead letters of an export into a store that nobody has open.
 ///
 /// The store is made if there is none. Node, shard, order, payload, format, age, lifetime and the
-/// id of the write are kept; each hint gets a new id. It stops at the first line that is no hint, and
-/// at the first error, and says how much of the input is in the store then; that comes twice if all
-/// is imported again.
+/// id of the write are kept; each hint gets a new id. It stops at the first line that is no hint,
+/// and at the first error, and says how much of the input is in the store then; that comes twice if
+/// all is imported again.
 #[derive(Debug, Args)]
 pub struct Import {
     /// The store's directory.

@@ -14,8 +14,8 @@ use crate::{
 /// Say what a store that nobody has open is, and what waits in it.
 ///
 /// Nothing in the directory is changed. As long as this runs nobody can open the store. What is
-/// wrong is told on standard error, and exits with 1 if it is damage. Not every record is looked at,
-/// as `hh verify` does.
+/// wrong is told on standard error, and exits with 1 if it is damage. `hh verify` looks at every
+/// record; this does not.
 #[derive(Debug, Args)]
 pub struct Info {
     /// The store's directory, or a folder with sled's files in it.

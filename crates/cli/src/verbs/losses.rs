@@ -21,7 +21,8 @@ const PAGE: usize = 10_000;
 /// Say which hints of a store left undelivered, and why: its loss journal.
 ///
 /// Of a store that nobody has open, in whose directory nothing is changed, or of a host that runs.
-/// Exits with 1 if entries do not read.
+/// Exits with 1 if entries do not read. With --follow and --json a document is a line, and there is
+/// one each time that something was lost.
 #[derive(Debug, Args)]
 pub struct Losses {
     /// The store's directory, or a folder with sled's files in it.
@@ -60,12 +61,17 @@ impl Losses {
             let losses = all(&client, since)?;
             since = losses.next;
             let losses = self.of_node(losses);
-            if !self.follow || !losses.entries.is_empty() {
-                self.print(output, &losses)?;
-                output.finish()?;
-            }
             if !self.follow {
+                self.print(output, &losses)?;
                 return Ok(exit_if_damaged(is_damaged(&losses)));
+            }
+            is_damaged(&losses);
+            if !losses.entries.is_empty() {
+                match output.is_json() {
+                    true => output.json_line(&losses)?,
+                    false => self.print(output, &losses)?,
+                }
+                output.finish()?;
             }
             std::thread::sleep(LOOK_EVERY);
         }
