@@ -104,7 +104,7 @@ impl Output {
             true => Style::new().fg_color(Some(colour.into())).bold(),
             false => Style::new(),
         };
-        let line = writeln!(self.to, "{style}{text}{style:#}");
+        let line = writeln!(self.to, "{style}{}{style:#}", printable(text));
         line.map_err(Failure::output)
     }
 
@@ -181,12 +181,20 @@ impl Output {
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for letter in text.chars() {
-        match letter.is_control() {
+        match letter.is_control() || is_layout(letter) {
             true => printable.extend(letter.escape_default()),
             false => printable.push(letter),
         }
     }
     printable
+}
+
+/// Ends a line, or turns the direction of what follows: then a line does not say what it seems to.
+fn is_layout(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 #[cfg(test)]
@@ -196,5 +204,9 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_printed_as_an_escape() {
         assert_eq!(printable("a\tb\n\u{1b}[2Jc ü"), "a\\tb\\n\\u{1b}[2Jc ü");
+        assert_eq!(
+            printable("a\u{2028}b\u{202e}c\u{7f}"),
+            "a\\u{2028}b\\u{202e}c\\u{7f}"
+        );
     }
 }

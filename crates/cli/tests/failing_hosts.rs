@@ -100,3 +100,50 @@ fn a_dead_letter_of_a_host_that_does_not_read_is_shown_as_one_of_a_store_is() {
         (&false.into(), &Value::Null)
     );
 }
+
+#[test]
+fn a_check_that_cannot_tell_says_so_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |_, to| {
+        send(to, 200, &json!({"health": "serving"}))
+    });
+    for arguments in [
+        &["check"][..],
+        &["check", "--max-age", "soon"],
+        &["check", "--max-letters"],
+        &["--json", "check", "--no-such-bound"],
+    ] {
+        let checked = at(&socket, arguments);
+        assert_eq!(code(&checked), 3, "{arguments:?}: {}", err(&checked));
+        if arguments[0] == "--json" {
+            let checked: Value = serde_json::from_str(&out(&checked)).unwrap();
+            assert_eq!(checked["state"], "UNKNOWN");
+            continue;
+        }
+        assert!(out(&checked).starts_with("UNKNOWN - "), "{}", out(&checked));
+        assert_eq!(out(&checked).lines().count(), 1);
+    }
+    let unnamed = hh(&["check"]).env_remove("HH_SOCKET").output().unwrap();
+    assert_eq!(code(&unnamed), 3, "{}", err(&unnamed));
+    assert_eq!(code(&at(&socket, &["check", "--help"])), 0);
+}
+
+#[test]
+fn a_check_of_a_host_that_does_not_replay_says_why_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |_, to| {
+        let status = json!({
+            "health": "replay_stopped", "text": "the task\u{2028}of node 3 panicked\n| a=1",
+            "pending": {"hints": 5, "bytes": 50}, "dead_letters": {"hints": 0, "bytes": 0},
+            "oldest_age_ms": null,
+        });
+        send(to, 200, &status)
+    });
+    let checked = at(&socket, &["check"]);
+    assert_eq!(code(&checked), 2);
+    assert_eq!(
+        out(&checked),
+        "CRITICAL - the task\\u{2028}of node 3 panicked\\n\\u{7c} a=1 \
+         | pending=5 bytes=50B age=0s letters=0\n"
+    );
+}

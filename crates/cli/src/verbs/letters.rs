@@ -59,8 +59,8 @@ struct List {
 
 /// Show one dead letter with its payload, as JSON.
 ///
-/// Of a store that nobody has open, or of a host that runs. Exits with 1 if it does not read where it
-/// should.
+/// Of a store that nobody has open, or of a host that runs. Exits with 1 if it does not read where
+/// it should.
 ///
 /// The names are those of the list, and format, redriven_from, payload_base64, and what a host's
 /// decoder makes of it. Of a payload a host shows 1 MiB; cut says whether there is more.
