@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
 };
 
 use serde_json::{Value, json};
@@ -50,8 +50,13 @@ fn send(to: &mut UnixStream, status: u16, body: &Value) -> std::io::Result<()> {
     )
 }
 
+/// Of a program that goes on for ever the exit status is 124.
 fn at(socket: &Path, arguments: &[&str]) -> Output {
-    hh(arguments).env("HH_SOCKET", socket).output().unwrap()
+    let mut bounded = Command::new("timeout");
+    bounded
+        .args(["60", env!("CARGO_BIN_EXE_hh")])
+        .args(arguments);
+    bounded.env("HH_SOCKET", socket).output().unwrap()
 }
 
 const ID: &str = "000102030405060708090a0b0c0d0e0f/1/2";
@@ -146,4 +151,41 @@ fn a_check_of_a_host_that_does_not_replay_says_why_in_one_line() {
         "CRITICAL - the task\\u{2028}of node 3 panicked\\n\\u{7c} a=1 \
          | pending=5 bytes=50B age=0s letters=0\n"
     );
+}
+
+#[test]
+fn a_time_that_no_clock_has_is_waited_for_as_long_as_clocks_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |_, to| send(to, 200, &"delivered".into()));
+    let ever = "500000000000y";
+    for arguments in [
+        &["nodes", "3", "--answer-within", ever][..],
+        &["drain", "3", "--answer-within", ever, "--timeout", ever],
+    ] {
+        let answered = at(&socket, arguments);
+        assert_eq!(code(&answered), 0, "{arguments:?}: {}", err(&answered));
+    }
+}
+
+#[test]
+fn a_host_that_hangs_is_given_up_wherever_it_does() {
+    // None of it, or the head alone: the body of a problem is waited for as well.
+    for head in ["", "HTTP/1.1 503 status\r\ncontent-length: 100\r\n\r\n{"] {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = host(dir.path(), move |_, to| to.write_all(head.as_bytes()));
+        for verb in [
+            &["status"][..],
+            &["events"],
+            &["losses"],
+            &["losses", "--follow"],
+            &["letters", "list", "--node", "3"],
+            &["letters", "show", ID],
+            &["metrics"],
+        ] {
+            let hanging = at(&socket, &[verb, &["--answer-within", "100ms"]].concat());
+            let told = err(&hanging);
+            assert_eq!(code(&hanging), 3, "{verb:?}: {told}");
+            assert!(told.contains("within 100ms"), "{verb:?}: {told}");
+        }
+    }
 }
