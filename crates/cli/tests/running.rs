@@ -271,9 +271,10 @@ fn what_cannot_be_taken_back_shows_what_would_go_and_wants_a_yes() {
     let reasons: Vec<_> = reasons
         .map(|it| it[1]["reason"].as_str().unwrap())
         .collect();
-    assert!(reasons.iter().all(|it| *it == "discarded"), "{reasons:?}");
+    assert_eq!(reasons, ["discarded"; 3]);
     let of_away = host.ok(&["losses", "--node", "2"]);
-    assert!(of_away.lines().all(|it| it.split('\t').nth(1) == Some("2")));
+    let nodes: Vec<_> = of_away.lines().map(|it| it.split('\t').nth(1)).collect();
+    assert_eq!(nodes, [Some("2"); 2]);
 }
 
 #[test]
@@ -422,7 +423,12 @@ fn a_check_is_one_line_and_an_exit_status() {
         .block_on(host.handoff.clone().shutdown())
         .unwrap();
     let down = host.run(&["check"]);
-    assert!([2, 3].contains(&code(&down)), "{}", out(&down));
+    assert_eq!(code(&down), 2, "{}", out(&down));
+    assert!(
+        out(&down).starts_with("CRITICAL - It is shut down"),
+        "{}",
+        out(&down)
+    );
 }
 
 /// Those that print something else: lines as they come, or a picture.
