@@ -151,14 +151,30 @@ impl Importer {
         self.tally
     }
 
+    /// Waits until all that was handed in is durable, or is not going to be: then
+    /// [`tally`](Importer::tally) is exact.
+    ///
+    /// # Errors
+    /// Why the first that is not durable is not.
+    pub fn settle(&mut self) -> Result<(), EnqueueError> {
+        let mut settled = Ok(());
+        while self.under_way > 0 {
+            let before = self.under_way;
+            settled = settled.and(self.await_one());
+            // Nothing is answered any more.
+            if self.under_way == before {
+                break;
+            }
+        }
+        settled
+    }
+
     /// Waits until all is durable, and closes the store.
     ///
     /// # Errors
     /// Why something was not stored, or the store did not close.
     pub fn finish(mut self) -> Result<ImportTally, EnqueueError> {
-        while self.under_way > 0 {
-            self.await_one()?;
-        }
+        self.settle()?;
         self.store.close()?;
         Ok(self.tally)
     }

@@ -1,8 +1,21 @@
 //! A bar on stderr, on a terminal only.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+};
 
+use hinted_handoff::offline::ClosedStore;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::failure::Failure;
+
+/// Opens a store to be read, with a bar.
+pub fn open(dir: &Path) -> Result<ClosedStore, Failure> {
+    let progress = Progress::of_bytes("log");
+    let opened = ClosedStore::open_with(dir, |done, total| progress.set(done, total));
+    Ok(opened?)
+}
 
 /// How far something is.
 pub struct Progress(ProgressBar);

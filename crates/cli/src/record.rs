@@ -51,11 +51,7 @@ impl LineWriter {
 
     /// Writes a dead letter.
     pub fn letter(&mut self, to: &mut impl Write, letter: &ClosedLetter) -> io::Result<()> {
-        let record = Record {
-            kind: Kind::DeadLetter,
-            dead: letter.cause.clone(),
-            ..Record::without_payload(&letter.hint)
-        };
+        let record = Record::without_payload_of(letter);
         self.line(to, &record, &letter.hint.payload)
     }
 
@@ -84,14 +80,6 @@ pub enum Kind {
 }
 
 impl Record {
-    /// Of a pending hint, with its payload.
-    pub fn of_hint(hint: &ClosedHint) -> Record {
-        Record {
-            payload_base64: STANDARD.encode(&hint.payload),
-            ..Record::without_payload(hint)
-        }
-    }
-
     fn without_payload(hint: &ClosedHint) -> Record {
         Record {
             kind: Kind::Hint,
@@ -112,12 +100,11 @@ impl Record {
         }
     }
 
-    /// Of a dead letter, with its payload.
-    pub fn of_letter(letter: &ClosedLetter) -> Record {
+    fn without_payload_of(letter: &ClosedLetter) -> Record {
         Record {
             kind: Kind::DeadLetter,
             dead: letter.cause.clone(),
-            ..Record::of_hint(&letter.hint)
+            ..Record::without_payload(&letter.hint)
         }
     }
 

@@ -110,6 +110,7 @@ fn what_is_exported_and_imported_keeps_order_age_and_all_but_the_id() {
         let imported = json(&["import", path(&into), path(&file)]);
         assert_eq!(imported["imported_hints"], 8);
         assert_eq!(imported["imported_dead_letters"], 1);
+        assert_eq!(imported["is_complete"], true);
         let there = lines(&ok(&["export", path(&into)]));
         let bare = |records: Vec<Value>| {
             let bare = records.into_iter().map(|mut record| {
@@ -166,9 +167,12 @@ fn an_import_stops_at_what_is_no_hint_and_says_where() {
         let checked = run(&["import", path(&into), path(&file), "--dry-run"]);
         assert_eq!(code(&checked), 3);
         assert!(!into.exists());
-        let stopped = run(&["import", path(&into), path(&file)]);
+        let stopped = run(&["--json", "import", path(&into), path(&file)]);
         let said = err(&stopped);
         assert_eq!(code(&stopped), 3);
+        let tally: Value = serde_json::from_str(&out(&stopped)).unwrap();
+        assert_eq!(tally["imported_hints"], 1);
+        assert_eq!(tally["is_complete"], false);
         assert!(said.contains("line 3") && said.contains(why), "{said}");
         assert_eq!(lines(&ok(&["export", path(&into)])).len(), 1);
     }
@@ -267,10 +271,11 @@ fn damage_at_the_end_of_a_store_that_was_not_closed_is_told_and_not_blamed() {
     assert_eq!(verified["is_clean"], false);
     assert_eq!(verified["findings"][0]["severity"], "unknown");
     // As an open would.
-    assert_eq!(
-        json(&["info", path(&store)])["nodes"][1]["pending"]["hints"],
-        1
-    );
+    let info = run(&["--json", "info", path(&store)]);
+    assert_eq!(code(&info), 0);
+    assert!(err(&info).contains("was not closed"), "{}", err(&info));
+    let info: Value = serde_json::from_str(&out(&info)).unwrap();
+    assert_eq!(info["nodes"][1]["pending"]["hints"], 1);
 }
 
 #[test]
@@ -283,11 +288,211 @@ fn a_salvaged_store_has_what_is_intact() {
     let salvaged = json(&["salvage", path(&generation), path(&into)]);
     assert_eq!(all_of(&generation), before);
     assert_eq!(salvaged["dead_letters"], 1);
-    let exported = run(&["export", path(&into), "--node", "1"]);
-    assert_eq!(lines(&out(&exported)).len(), 5);
+    // Ids and bytes are those that the old one has, without what is gone.
+    let exported = |store: &Path| {
+        let exported = run(&["export", path(store), "--node", "1"]);
+        lines(&out(&exported))
+    };
+    let (there, given) = (exported(&into), exported(&store));
+    assert_eq!(there.len(), 5);
+    let told = |it: &Value| (it["id"].clone(), it["payload_base64"].clone());
+    let told = |of: &[Value]| of.iter().map(told).collect::<Vec<_>>();
+    assert_eq!(told(&there), told(&given));
     let occupied = run(&["salvage", path(&generation), path(&into)]);
     assert_eq!(code(&occupied), 3);
     assert_eq!(code(&run(&["salvage", path(&store), path(&into)])), 2);
+}
+
+#[test]
+fn a_deep_verify_leaves_a_directory_alone_that_it_did_not_make() {
+    let (dir, store) = place();
+    closed(&store);
+    // Which process it is going to be nobody knows: a shell makes the directory of its own number.
+    let script = "mkdir \"$1/hh-verify-$$\" && touch \"$1/hh-verify-$$/kept\" && \
+                  exec \"$0\" verify --deep --scratch \"$1\" \"$2\"";
+    let output = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_hh")])
+        .args([dir.path(), store.as_path()])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 3);
+    assert!(
+        err(&output).contains("could not create"),
+        "{}",
+        err(&output)
+    );
+    let entries = fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap());
+    let kept = entries.filter(|it| it.path().join("kept").is_file());
+    assert_eq!(kept.count(), 1);
+}
+
+/// Puts something else under the first such key, with sled's checksums as they must be.
+fn put(store: &Path, of: impl Fn(&[u8], &[u8]) -> bool, change: impl Fn(&mut Vec<u8>)) {
+    put_in("hh/hints", store, of, change);
+}
+
+fn put_in(
+    tree: &str,
+    store: &Path,
+    of: impl Fn(&[u8], &[u8]) -> bool,
+    change: impl Fn(&mut Vec<u8>),
+) {
+    let config = hinted_handoff::database_config(store.join("gen-000001"));
+    let database = config.open().unwrap();
+    let hints = database.open_tree(tree).unwrap();
+    let entries: Vec<_> = hints.iter().map(Result::unwrap).collect();
+    let mut wanted = entries.into_iter().filter(|(key, value)| of(key, value));
+    let (key, value) = wanted.next().unwrap();
+    let mut value = value.to_vec();
+    change(&mut value);
+    hints.insert(key, value).unwrap();
+    database.flush().unwrap();
+}
+
+#[test]
+fn a_dead_letter_that_does_not_say_how_it_became_one_does_not_stop_an_import() {
+    let (_dir, store) = place();
+    closed(&store);
+    let error = b"no such column";
+    let has = |value: &[u8]| value.windows(error.len()).any(|it| it == error);
+    put(
+        &store,
+        |_, value| has(value),
+        |value| {
+            let last = value.last_mut().unwrap();
+            *last ^= 1;
+        },
+    );
+    let exported = run(&["export", path(&store)]);
+    assert_eq!(code(&exported), 1);
+    let told = err(&exported);
+    assert!(told.contains("the record of a dead letter"), "{told}");
+    assert_eq!(lines(&out(&exported)).len(), 8);
+    let file = store.with_extension("jsonl");
+    fs::write(&file, out(&exported)).unwrap();
+    let into = store.with_extension("into");
+    assert_eq!(
+        json(&["import", path(&into), path(&file)])["imported_hints"],
+        8
+    );
+
+    let listed = run(&["--json", "letters", "list", path(&store)]);
+    assert_eq!(code(&listed), 1);
+    let listed: Value = serde_json::from_str(&out(&listed)).unwrap();
+    let shown = run(&[
+        "letters",
+        "show",
+        path(&store),
+        listed[0]["id"].as_str().unwrap(),
+    ]);
+    assert_eq!(code(&shown), 1);
+    let shown: Value = serde_json::from_str(&out(&shown)).unwrap();
+    assert_eq!(
+        (&shown["reads"], &shown["reason"]),
+        (&true.into(), &Value::Null)
+    );
+}
+
+#[test]
+fn a_dead_letter_whose_payload_is_gone_is_shown_as_one_that_does_not_read() {
+    let (_dir, store) = place();
+    closed(&store);
+    let id = json(&["letters", "list", path(&store)])[0]["id"].clone();
+    destroy(&store, &marked(8));
+    let shown = run(&["letters", "show", path(&store), id.as_str().unwrap()]);
+    assert_eq!(code(&shown), 1, "{}", err(&shown));
+    let shown: Value = serde_json::from_str(&out(&shown)).unwrap();
+    assert_eq!(
+        (&shown["reads"], &shown["payload_bytes"]),
+        (&false.into(), &Value::Null)
+    );
+}
+
+#[test]
+fn what_is_damaged_and_cost_nothing_is_told_by_the_exit_status_too() {
+    let (_dir, store) = place();
+    closed(&store);
+    fs::write(store.join("gen-000001/CLEAN"), "no summary").unwrap();
+    let verbs = ["info", "export", "verify", "losses"].map(|it| vec![it]);
+    for verb in verbs.into_iter().chain([vec!["letters", "list"]]) {
+        let output = run(&[verb.as_slice(), &[path(&store)]].concat());
+        assert_eq!(code(&output), 1, "{verb:?}: {}", err(&output));
+        let told = err(&output) + &out(&output);
+        assert!(told.contains("CLEAN"), "{verb:?}: {told}");
+    }
+}
+
+#[test]
+fn an_export_tells_of_wal_records_that_do_not_read() {
+    let (_dir, store) = place();
+    // Hints of many nodes at once are in no block of their queue.
+    let living = tempfile::tempdir().unwrap();
+    let open = open(&living.path().join("store"));
+    let (tell, told) = std::sync::mpsc::channel();
+    for node in 0..200 {
+        let tell = tell.clone();
+        let done = move |it: Result<_, _>| drop(tell.send(it.map(drop)));
+        open.append(
+            hinted_handoff::NodeId(node),
+            hint(1, marked(node)),
+            Box::new(done),
+        );
+    }
+    for _ in 0..200 {
+        told.recv().unwrap().unwrap();
+    }
+    copy(&living.path().join("store"), &store);
+    open.close().unwrap();
+    // Where these are, no node is.
+    let of_wal = [[0xff; 8], [0; 8]].concat();
+    let is_chunk = |key: &[u8]| {
+        key.strip_prefix(of_wal.as_slice())
+            .is_some_and(|it| it[0] == 1)
+    };
+    put(
+        &store,
+        |key, value| is_chunk(key) && !value.is_empty(),
+        |value| *value.last_mut().unwrap() ^= 1,
+    );
+    for verb in ["export", "info"] {
+        let output = run(&[verb, path(&store)]);
+        let told = err(&output);
+        assert_eq!(code(&output), 1, "{verb}: {told}");
+        assert!(told.contains("WAL record"), "{verb}: {told}");
+    }
+}
+
+#[test]
+fn an_import_that_is_refused_says_how_much_is_in_the_store() {
+    let (_dir, store) = place();
+    closed(&store);
+    let exported = ok(&["export", path(&store), "--node", "1"]);
+    let first = exported.lines().next().unwrap();
+    let large = {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let bytes = 64 * 1024 * 1024 + 1;
+        let mut record: Value = serde_json::from_str(first).unwrap();
+        record["payload_bytes"] = bytes.into();
+        record["payload_base64"] = STANDARD.encode(vec![7; bytes]).into();
+        record
+    };
+    let (file, into) = (store.with_extension("jsonl"), store.with_extension("into"));
+    fs::write(&file, format!("{first}\n{first}\n{large}\n{first}\n")).unwrap();
+    let stopped = run(&["import", path(&into), path(&file)]);
+    assert_eq!(code(&stopped), 3);
+    let told = err(&stopped);
+    assert!(
+        told.contains("2 hints of the input are in the store"),
+        "{told}"
+    );
+    assert!(told.contains("67108865"), "{told}");
+    assert_eq!(lines(&ok(&["export", path(&into)])).len(), 2);
+    fs::write(&file, first).unwrap();
+    let checked = json(&["import", path(&into), path(&file), "--dry-run"]);
+    assert_eq!(
+        (&checked["dry_run"], &checked["imported_hints"]),
+        (&true.into(), &1.into())
+    );
 }
 
 #[test]
@@ -296,7 +501,7 @@ fn dead_letters_are_listed_and_one_is_shown() {
     closed(&store);
     let listed = json(&["letters", "list", path(&store)]);
     assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!(listed[0]["dead"]["attempts"], 5);
+    assert_eq!(listed[0]["attempts"], 5);
     let id = listed[0]["id"].as_str().unwrap();
     let shown = json(&["letters", "show", path(&store), id]);
     assert_eq!(shown["payload_bytes"], marked(8).len());
@@ -309,6 +514,28 @@ fn dead_letters_are_listed_and_one_is_shown() {
     assert_eq!(ok(&["letters", "list", path(&store), "--node", "1"]), "");
     let other = id.replace('/', "/9");
     assert_eq!(code(&run(&["letters", "show", path(&store), &other])), 2);
+}
+
+#[test]
+fn an_entry_of_the_loss_journal_that_does_not_read_is_told_by_the_exit_status() {
+    let (_dir, dir) = place();
+    let store = open(&dir);
+    fill(&store);
+    let (tell, told) = std::sync::mpsc::channel();
+    store.remove_node(hinted_handoff::NodeId(1), move |it| drop(tell.send(it)));
+    told.recv().unwrap().unwrap();
+    store.close().unwrap();
+    let entry = |key: &[u8], _: &[u8]| key.len() == 9;
+    put_in("hh/losses", &dir, entry, |value| {
+        *value.last_mut().unwrap() ^= 1
+    });
+    let losses = run(&["--json", "losses", path(&dir)]);
+    assert_eq!(code(&losses), 1, "{}", err(&losses));
+    let losses: Value = serde_json::from_str(&out(&losses)).unwrap();
+    assert_eq!(losses["unreadable"].as_array().unwrap().len(), 1);
+    let plain = run(&["losses", path(&dir)]);
+    assert_eq!(code(&plain), 1);
+    assert!(err(&plain).contains("does not read"), "{}", err(&plain));
 }
 
 #[test]

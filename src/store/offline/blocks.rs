@@ -20,8 +20,11 @@ use crate::{
     types::Sequence,
 };
 
-/// What copies of blocks are held at once that were looked for in the log.
-const COPIES_BYTES: usize = 64 * 1024 * 1024;
+/// What copies of blocks are held at once that were looked for in the log. Tests have few bytes.
+const COPIES_BYTES: usize = match cfg!(test) {
+    true => 256 * 1024,
+    false => 64 * 1024 * 1024,
+};
 
 /// The chunks of a block, as they are stored.
 #[derive(Debug, Default)]
@@ -54,6 +57,10 @@ impl Chunks {
             }
         };
         Ok((header, raw))
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.values().map(Bytes::len).sum()
     }
 
     /// Verified and taken apart.
@@ -154,13 +161,12 @@ pub struct Copies {
 
 /// Looks in the whole log for copies of a queue's blocks that start from `low` on and not behind
 /// `high`, whether sled would find them or not: a block is written once under its key, so any copy
-/// is right.
+/// is right. If they are more than is held at once, those around and behind `next` come first.
 pub fn copies(
     log: &Path,
     keyspace: Keyspace,
     queue: QueueRef,
-    low: Sequence,
-    high: Sequence,
+    (low, next, high): (Sequence, Sequence, Sequence),
 ) -> Result<Copies, StorageError> {
     let mut found = Copies {
         blocks: BTreeMap::new(),
@@ -195,12 +201,21 @@ pub fn copies(
         if block.0.insert(chunk, copy).is_none() {
             bytes += value.len();
         }
-        while bytes > COPIES_BYTES
-            && found.blocks.len() > 1
-            && let Some((last, chunks)) = found.blocks.pop_last()
-        {
-            bytes -= chunks.0.values().map(Bytes::len).sum::<usize>();
-            found.through = Sequence(last.0.saturating_sub(1));
+        while bytes > COPIES_BYTES && found.blocks.len() > 1 {
+            let second = found.blocks.keys().nth(1);
+            // The first ends before the second starts: nothing of it is asked for.
+            let is_done_with = second.is_some_and(|second| *second <= next);
+            let dropped = match is_done_with {
+                true => found.blocks.pop_first(),
+                false => found.blocks.pop_last(),
+            };
+            let Some((first, chunks)) = dropped else {
+                break;
+            };
+            bytes -= chunks.bytes();
+            if !is_done_with {
+                found.through = Sequence(first.0.saturating_sub(1));
+            }
         }
         Ok(())
     })?;

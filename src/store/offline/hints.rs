@@ -219,7 +219,8 @@ impl ClosedHints<'_> {
                 hints
             }
             Some(Piece::Missing(first, last, why)) => {
-                note(Severity::Lost, first, last, last.0 - first.0 + 1, why);
+                let hints = last.0.saturating_sub(first.0).saturating_add(1);
+                note(Severity::Lost, first, last, hints, why);
                 return Ok(true);
             }
             None => {

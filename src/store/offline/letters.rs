@@ -106,7 +106,7 @@ pub fn read(
     };
     if let Some(why) = why {
         let (log, one) = (place.log(), at.sequence);
-        let copies = copies(&log, Keyspace::Letters, at.queue, one, one)?;
+        let copies = copies(&log, Keyspace::Letters, at.queue, (one, one, one))?;
         let copy = copies.blocks.values().find_map(|chunks| open(chunks).ok());
         hint = copy.and_then(|mut hints| hints.pop());
         match (&hint, &record) {

@@ -165,7 +165,9 @@ impl<'a> QueuePieces<'a> {
             .is_none_or(|it| it.through < self.next)
         {
             let log = self.place.log();
-            self.rescued = Some(copies(&log, Keyspace::Queue, at, self.low, upto)?);
+            // All at once, for the holes behind this one, too.
+            let wanted = (self.low, self.next, self.queue.watermark);
+            self.rescued = Some(copies(&log, Keyspace::Queue, at, wanted)?);
         }
         let why = self.damaged.clone();
         let why = why.unwrap_or_else(|| "no block holds them".to_owned());
@@ -182,14 +184,20 @@ impl<'a> QueuePieces<'a> {
             }
             if first <= self.next {
                 let hints = self.take(first, block.hints);
+                self.low = self.next;
                 return Ok(Piece::Rescued(hints, why));
             }
             upto = upto.min(Sequence(first.0 - 1));
             copies.blocks.insert(first, chunks);
             break;
         }
+        let upto = upto.max(self.next);
         let missing = Piece::Missing(self.next, upto, why);
         self.next = Sequence(upto.0.saturating_add(1));
+        self.low = self.next;
         Ok(missing)
     }
 }
+
+#[cfg(test)]
+mod tests;

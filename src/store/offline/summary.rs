@@ -54,7 +54,8 @@ pub struct ClosedNode {
     pub node: NodeId,
     /// What waits for it.
     pub pending: Amount,
-    /// When the first of its pending hints was enqueued, by its stamp, in milliseconds since 1970.
+    /// When the first of its pending hints that reads was enqueued, by its stamp, in milliseconds
+    /// since 1970.
     pub oldest_unix_ms: Option<u64>,
     /// Its dead letters.
     pub dead_letters: Amount,
@@ -75,8 +76,8 @@ pub struct ClosedNode {
 }
 
 impl ClosedStore {
-    /// What it is, and what waits in it. Reads the first pending hint of each node, and what is
-    /// known of every dead letter.
+    /// What it is, and what waits in it. Of each node the pending hints are read up to the first that
+    /// reads, and what is known of every dead letter.
     ///
     /// # Errors
     /// The log does not read.
@@ -138,8 +139,13 @@ impl ClosedStore {
         for queue in found.queues.iter().filter(|it| it.pending().hints > 0) {
             let mut pieces =
                 QueuePieces::new(&self.place, &self.tree, queue, &self.wal.runs, Sequence(0))?;
-            if let Some(Piece::Hints(hints) | Piece::Rescued(hints, _)) = pieces.next_piece()? {
-                return Ok(hints.first().map(|(_, hint)| hint.enqueued_unix_ms));
+            // The first that reads: what is before that tells nothing.
+            while let Some(piece) = pieces.next_piece()? {
+                if let Piece::Hints(hints) | Piece::Rescued(hints, _) = piece
+                    && let Some((_, hint)) = hints.first()
+                {
+                    return Ok(Some(hint.enqueued_unix_ms));
+                }
             }
         }
         Ok(None)

@@ -98,7 +98,6 @@ impl ClosedStore {
     /// The log does not read.
     pub fn verify(&self, mut progress: impl FnMut(u64, u64)) -> Result<Verified, StorageError> {
         let mut findings = self.findings.clone();
-        findings.extend(self.wal.findings.iter().cloned());
         let damaged = |what: String| Finding::new(Severity::Damaged, what);
         findings.extend(conf::problem(&self.place.generation).map(damaged));
         findings.extend(snapshots::problem(&self.place.generation).map(damaged));

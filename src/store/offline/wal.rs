@@ -88,7 +88,7 @@ impl WalRuns {
         mut next: Sequence,
         last: Sequence,
     ) -> Result<(), StorageError> {
-        let copies = copies(&place.log(), Keyspace::Queue, WAL, next, last)?;
+        let copies = copies(&place.log(), Keyspace::Queue, WAL, (next, next, last))?;
         let missing = |upto: u64, next: Sequence| {
             let hints = upto.saturating_sub(next.0);
             let what = format!("WAL records with {hints} hints do not read");
@@ -130,12 +130,20 @@ fn open(chunks: &Chunks, first: Sequence) -> Option<(Header, Vec<Draft>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::mpsc};
+    use std::{
+        fs,
+        path::Path,
+        sync::{Arc, mpsc},
+    };
 
     use crate::{
         config::Config,
-        offline::{ClosedStore, Selection, verify},
-        store::{Hint, Reservation, Store},
+        offline::{ClosedStore, Selection, Severity, verify},
+        store::{
+            Hint, Reservation, Store,
+            engine::generation::Engine,
+            format::keys::{Key, WAL},
+        },
         types::{NodeId, ShardId},
     };
 
@@ -210,5 +218,32 @@ mod tests {
                 "{in_wal} in WAL records"
             );
         }
+    }
+
+    #[test]
+    fn a_wal_record_that_does_not_read_where_it_should_is_told_of_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let (open, killed) = (dir.path().join("open"), dir.path().join("killed"));
+        let config = Config {
+            min_free_disk: 0,
+            ..Config::new(&open)
+        };
+        let store = Store::open(&config, Box::new(|_| {})).unwrap();
+        fill(&store);
+        copy(&open, &killed);
+        store.close().unwrap();
+        let engine = Engine::open(&killed.join("gen-000001"), Arc::default()).unwrap();
+        let keys = engine.hints.iter().map(|entry| entry.unwrap().0.to_vec());
+        let of_wal = |key: &Vec<u8>| matches!(Key::parse(key), Some(Key::Chunk { queue: WAL, .. }));
+        let keys: Vec<Vec<u8>> = keys.filter(of_wal).collect();
+        assert!(keys.len() > 1, "one is left to tell of the one before");
+        engine.hints.remove(&keys[0]);
+        engine.close().unwrap();
+        let closed = ClosedStore::open(&killed).unwrap();
+        let told = closed.findings().iter();
+        let told = told.filter(|it| it.severity == Severity::Damaged);
+        assert_eq!(told.count(), 1, "{:?}", closed.findings());
+        let verified = closed.verify(|_, _| {}).unwrap();
+        assert_eq!(verified.findings, closed.findings(), "told once");
     }
 }

@@ -19,6 +19,7 @@ const NOT_YET: u8 = 1;
 /// delivered in time.
 #[derive(Debug, Args)]
 pub struct Barrier {
+    /// The nodes' numbers.
     #[arg(required = true)]
     nodes: Vec<NodeId>,
     /// Wait until all of it is delivered.
@@ -39,8 +40,8 @@ impl Barrier {
             output.json(&barrier)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let said = json!({ "barrier": barrier, "timeout_ms": ms(*self.timeout) });
-        let state = client.post_and_wait("/v1/barriers/wait", said, *self.timeout)?;
+        let body = json!({ "barrier": barrier, "timeout_ms": ms(*self.timeout) });
+        let state = client.post_and_wait("/v1/barriers/wait", body, *self.timeout)?;
         told(output, &state)
     }
 }

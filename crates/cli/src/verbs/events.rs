@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct Events {
     /// End after so many.
-    #[arg(long, value_name = "EVENTS")]
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
     #[command(flatten)]
     host: Host,

@@ -3,22 +3,26 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use hinted_handoff::{Loss, Losses as LossJournal, NodeId, offline::ClosedStore};
+use hinted_handoff::{Loss, Losses as LossJournal, NodeId};
 
 use crate::{
     client::{Client, HostIfAny},
-    failure::Failure,
+    failure::{Failure, exit_if_damaged, told_with},
     json::name_of,
     output::Output,
-    progress::Progress,
+    progress::open,
 };
 
 /// How often it is looked for more.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Entries that a host gives at once, at most.
+const PAGE: usize = 10_000;
 
 /// Say which hints of a store left undelivered, and why: its loss journal.
 ///
 /// Of a store that nobody has open, in whose directory nothing is changed, or of a host that runs.
+/// Exits with 1 if entries do not read. With --follow and --json a document is a line, and there is
+/// one each time that something was lost.
 #[derive(Debug, Args)]
 pub struct Losses {
     /// The store's directory, or a folder with sled's files in it.
@@ -41,12 +45,10 @@ impl Losses {
         let Some(dir) = &self.dir else {
             return self.of_host(output);
         };
-        let progress = Progress::of_bytes("log");
-        let store = ClosedStore::open_with(dir, |done, total| progress.set(done, total))?;
-        drop(progress);
+        let store = open(dir)?;
         let losses = self.of_node(store.losses(self.since));
         self.print(output, &losses)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(told_with(is_damaged(&losses), store.findings()))
     }
 
     fn of_host(&self, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -56,19 +58,22 @@ impl Losses {
         let client = Client::new(&host)?;
         let mut since = self.since;
         loop {
-            let losses: LossJournal = client.get(&format!("/v1/losses?since={since}&max=1000"))?;
-            let (next, is_all) = (losses.next, losses.entries.len() < 1000);
+            let losses = all(&client, since)?;
+            since = losses.next;
             let losses = self.of_node(losses);
-            if !self.follow || !losses.entries.is_empty() {
+            if !self.follow {
                 self.print(output, &losses)?;
+                return Ok(exit_if_damaged(is_damaged(&losses)));
+            }
+            is_damaged(&losses);
+            if !losses.entries.is_empty() {
+                match output.is_json() {
+                    true => output.json_line(&losses)?,
+                    false => self.print(output, &losses)?,
+                }
                 output.finish()?;
             }
-            since = next;
-            match (is_all, self.follow) {
-                (true, false) => return Ok(ExitCode::SUCCESS),
-                (true, true) => std::thread::sleep(LOOK_EVERY),
-                (false, _) => {}
-            }
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
@@ -93,6 +98,32 @@ impl Losses {
         ];
         output.table(&header, rows)
     }
+}
+
+/// Whether entries do not read, which is told on stderr.
+fn is_damaged(losses: &LossJournal) -> bool {
+    for index in &losses.unreadable {
+        anstream::eprintln!("hh: entry {index} of the loss journal does not read");
+    }
+    !losses.unreadable.is_empty()
+}
+
+/// All pages from an index on as one: mostly the first has all that the journal keeps.
+fn all(client: &Client, since: u64) -> Result<LossJournal, Failure> {
+    let page = |since: u64| {
+        let path = format!("/v1/losses?since={since}&max={PAGE}");
+        client.get::<LossJournal>(&path)
+    };
+    let mut all = page(since)?;
+    let mut is_last = all.entries.len() < PAGE;
+    while !is_last {
+        let more = page(all.next)?;
+        is_last = more.entries.len() < PAGE;
+        // What stands beside the entries is told of all from an index on.
+        all.entries.extend(more.entries);
+        (all.next, all.by_reason) = (more.next, more.by_reason);
+    }
+    Ok(all)
 }
 
 fn row(output: &Output, index: u64, loss: &Loss) -> Vec<String> {

@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 use crate::{
     client::{Client, Host},
     failure::Failure,
-    output::{Output, Tone},
+    output::Output,
 };
 
 /// One node, or all.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["node", "all"])))]
 struct Which {
+    /// The node's number; not with --all.
     node: Option<NodeId>,
     /// All nodes, those that are hinted for the first time later, too.
     #[arg(long)]
@@ -51,8 +52,8 @@ impl Pause {
         } else {
             "until_restart"
         };
-        let said = json!({ "pause": pause });
-        done(output, &self.host, &self.which.path("pause"), said)
+        let body = json!({ "pause": pause });
+        done(output, &self.host, &self.which.path("pause"), body)
     }
 }
 
@@ -74,6 +75,7 @@ impl Resume {
 /// Wait until a node has all hints that are pending for it now. Exit status 1 if it has not.
 #[derive(Debug, Args)]
 pub struct Drain {
+    /// The node's number.
     node: NodeId,
     /// How long.
     #[arg(long, default_value = "1m", value_name = "DURATION")]
@@ -85,8 +87,8 @@ pub struct Drain {
 impl Drain {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let path = format!("/v1/nodes/{}/drain", self.node);
-        let said = json!({ "timeout_ms": ms(*self.timeout) });
-        let state: Value = Client::new(&self.host)?.post_and_wait(&path, said, *self.timeout)?;
+        let body = json!({ "timeout_ms": ms(*self.timeout) });
+        let state: Value = Client::new(&self.host)?.post_and_wait(&path, body, *self.timeout)?;
         super::barrier::told(output, &state)
     }
 }
@@ -94,6 +96,7 @@ impl Drain {
 /// Forget a node: once nothing is pending for it, or at once with what is pending.
 #[derive(Debug, Args)]
 pub struct Remove {
+    /// The node's number.
     node: NodeId,
     /// Discard what is pending instead of waiting for it.
     #[arg(long)]
@@ -117,11 +120,11 @@ impl Remove {
         };
         confirm(output, &client, self.node, what, self.yes)?;
         let path = format!("/v1/nodes/{}/remove", self.node);
-        let said = json!({
+        let body = json!({
             "discard_pending": self.discard_pending,
             "timeout_ms": ms(*self.timeout),
         });
-        let removed: Value = client.post_and_wait(&path, said, *self.timeout)?;
+        let removed: Value = client.post_and_wait(&path, body, *self.timeout)?;
         output.json(&removed)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -130,7 +133,9 @@ impl Remove {
 /// Give the hints of a node to another name.
 #[derive(Debug, Args)]
 pub struct Rename {
+    /// The node as it is called by now.
     from: NodeId,
+    /// What it is to be called.
     to: NodeId,
     #[command(flatten)]
     host: Host,
@@ -146,6 +151,7 @@ impl Rename {
 /// Say who is in the cluster: all other nodes are parked.
 #[derive(Debug, Args)]
 pub struct Retain {
+    /// The nodes that are in it.
     #[arg(required = true)]
     nodes: Vec<NodeId>,
     /// These are all: nodes that are hinted for the first time later are parked, too.
@@ -157,14 +163,17 @@ pub struct Retain {
 
 impl Retain {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let said = json!({ "nodes": self.nodes, "are_all": self.only });
-        done(output, &self.host, "/v1/retain", said)
+        let body = json!({ "nodes": self.nodes, "are_all": self.only });
+        done(output, &self.host, "/v1/retain", body)
     }
 }
 
 /// Stop or start making hints, for a node or for all, until the host is opened again.
 #[derive(Debug, Args)]
+// clap puts the group first.
+#[command(override_usage = "hh hinting [OPTIONS] --socket <PATH> <WHAT> <NODE|--all>")]
 pub struct Hinting {
+    /// What to do.
     #[arg(value_parser = ["stop", "start"])]
     what: String,
     #[command(flatten)]
@@ -186,8 +195,10 @@ impl Hinting {
 /// Hold direct writes to a node, so that they become hints, or release them.
 #[derive(Debug, Args)]
 pub struct Direct {
+    /// What to do.
     #[arg(value_parser = ["hold", "release"])]
     what: String,
+    /// The node that they are to.
     node: NodeId,
     #[command(flatten)]
     host: Host,
@@ -203,6 +214,7 @@ impl Direct {
 /// Discard pending hints of a node that are old, or of one shard. Those that are being sent stay.
 #[derive(Debug, Args)]
 pub struct Discard {
+    /// The node that they are for.
     node: NodeId,
     /// Those that were enqueued at least so long ago.
     #[arg(long, value_name = "DURATION", required_unless_present = "shard")]
@@ -223,15 +235,15 @@ impl Discard {
         let what = "those of its hints that are meant are discarded";
         confirm(output, &client, self.node, what, self.yes)?;
         let path = format!("/v1/nodes/{}/hints/discard", self.node);
-        let mut said = Map::new();
+        let mut body = Map::new();
         if let Some(age) = self.older_than {
-            said.insert("older_than_ms".to_owned(), ms(*age).into());
+            body.insert("older_than_ms".to_owned(), ms(*age).into());
         }
         if let Some(shard) = self.shard {
-            said.insert("shard".to_owned(), json!(shard));
+            body.insert("shard".to_owned(), json!(shard));
         }
         let wait = Duration::from_secs(300);
-        let discarded: Value = client.post_and_wait(&path, said.into(), wait)?;
+        let discarded: Value = client.post_and_wait(&path, body.into(), wait)?;
         output.json(&discarded)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -240,7 +252,9 @@ impl Discard {
 /// Show the settings in effect, or change some until the host is opened again.
 #[derive(Debug, Args)]
 pub struct Set {
-    /// `name=value`, as in a file of settings; `name=` takes a limit away.
+    /// Settings as a file of them has them; with nothing behind `=` a limit is taken away. Without
+    /// any all are shown.
+    #[arg(value_name = "NAME=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]
     host: Host,
@@ -275,18 +289,18 @@ pub fn ms(duration: Duration) -> u64 {
 }
 
 /// Has something done, and prints what the host says of it.
-fn done(output: &mut Output, host: &Host, path: &str, said: Value) -> Result<ExitCode, Failure> {
-    let answer: Value = Client::new(host)?.post(path, said)?;
-    match answer.as_object().is_some_and(Map::is_empty) {
+fn done(output: &mut Output, host: &Host, path: &str, body: Value) -> Result<ExitCode, Failure> {
+    let answer: Value = Client::new(host)?.post(path, body)?;
+    match !output.is_json() && answer.as_object().is_some_and(Map::is_empty) {
         true => output.line("done")?,
         false => output.json(&answer)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what would go, and goes on only if that was said to be meant.
+/// Tells on standard error what would go, and goes on only if that was said to be meant.
 pub fn confirm(
-    output: &mut Output,
+    output: &Output,
     client: &Client,
     node: NodeId,
     what: &str,
@@ -299,10 +313,9 @@ pub fn confirm(
     let (hints, bytes) = (it.pending.hints, output.bytes(it.pending.bytes));
     let oldest = output.duration(it.oldest_age);
     let letters = it.dead_letters.hints;
-    let text = format!(
-        "node {node}: {hints} hints wait ({bytes}), the oldest for {oldest}; {letters} dead letters"
+    anstream::eprintln!(
+        "hh: node {node}: {hints} hints wait ({bytes}), the oldest for {oldest}; {letters} dead \
+         letters"
     );
-    output.toned(Tone::Doubtful, &text)?;
-    output.finish()?;
     Err(Failure::Usage(format!("{what}; say --yes to do it")))
 }

@@ -16,6 +16,7 @@ use crate::{
 /// Show the next hints of a node. They stay where they are.
 #[derive(Debug, Args)]
 pub struct Peek {
+    /// The node that they are for.
     node: NodeId,
     /// Those behind this one.
     #[arg(long, value_name = "ID")]

@@ -1,13 +1,13 @@
 //! `hh verify`: every record of a closed store, checked.
 
-use std::{fs, io, path::PathBuf, process::ExitCode};
+use std::{fs, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use hinted_handoff::offline::{Finding, Severity, Verified, verify, verify_deep};
 use serde::Serialize;
 
 use crate::{
-    failure::{DAMAGED, Failure},
+    failure::{Failure, exit_if_damaged},
     output::{Output, Tone},
     progress::Progress,
 };
@@ -53,27 +53,23 @@ impl Verify {
             })?,
             false => print(output, &verified)?,
         }
-        Ok(match is_sound {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(DAMAGED),
-        })
+        Ok(exit_if_damaged(!is_sound))
     }
 }
 
 impl Verify {
     fn verify_deep(&self, progress: impl FnMut(u64, u64)) -> Result<Verified, Failure> {
-        let scratch = self
+        let made = self
             .scratch
             .join(format!("hh-verify-{}", std::process::id()));
-        let verified = verify_deep(&self.dir, &scratch, progress);
-        if let Err(source) = fs::remove_dir_all(&scratch)
-            && source.kind() != io::ErrorKind::NotFound
-        {
-            return Err(Failure::File {
-                action: "remove",
-                file: scratch.display().to_string(),
-                source,
-            });
+        let mut private = fs::DirBuilder::new();
+        // What is there already is not ours to remove.
+        let created = private.mode(0o700).create(&made);
+        created.map_err(|source| Failure::file("create", &made, source))?;
+        let verified = verify_deep(&self.dir, made.join("copy"), progress);
+        if let Err(source) = fs::remove_dir_all(&made) {
+            let failure = Failure::file("remove", &made, source);
+            anstream::eprintln!("hh: {}", failure.text());
         }
         Ok(verified?)
     }
