@@ -57,6 +57,11 @@ impl Output {
         self.is_terminal
     }
 
+    /// Whether to write in colours: on a terminal, by `NO_COLOR`.
+    pub fn has_colours(&self) -> bool {
+        self.has_colours
+    }
+
     /// Where to write what is neither a table nor one document.
     pub fn writer(&mut self) -> &mut impl Write {
         &mut self.to
