@@ -37,7 +37,10 @@ pub fn run(host: Host, every: Duration, has_colours: bool) -> Result<ExitCode, F
             if let Some(code) = take(&mut state, &threads, news)? {
                 return Ok(code);
             }
-            next = threads.news.try_recv().map_err(|_| RecvTimeoutError::Timeout);
+            next = threads
+                .news
+                .try_recv()
+                .map_err(|_| RecvTimeoutError::Timeout);
         }
         if let Some(name) = threads.ended() {
             let ended = io::Error::other("it ended by itself");

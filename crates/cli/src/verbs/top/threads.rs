@@ -60,7 +60,9 @@ impl Threads {
         let mut signals = signals.map_err(|it| Failure::file("listen to", "signals", it))?;
         let mut all = Vec::new();
         let (client, to) = (Client::new(host)?, tell.clone());
-        all.push(start("watch", move || watch(&client, every, &refreshed, &to))?);
+        all.push(start("watch", move || {
+            watch(&client, every, &refreshed, &to)
+        })?);
         let (client, to) = (Client::new(host)?, tell.clone());
         all.push(start("act", move || act(&client, &asked, &to))?);
         let to = tell.clone();
@@ -91,10 +93,7 @@ impl Threads {
     }
 }
 
-fn start(
-    name: &str,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, Failure> {
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map_err(|source| Failure::file("start", "a thread", source))
 }

@@ -20,7 +20,9 @@ pub fn draw(frame: &mut Frame, room: &mut Room, state: &State, theme: Theme, now
     let (rows, columns) = (room.0.height, room.0.width);
     let (tone, said) = said(state, now);
     let state_rows = match rows >= ROWS_FOR_FIGURES {
-        true => rows_of(&said, columns).min(rows / 6).clamp(1, STATE_ROWS_MAX),
+        true => rows_of(&said, columns)
+            .min(rows / 6)
+            .clamp(1, STATE_ROWS_MAX),
         false => 1,
     };
     let area = room.from_top(state_rows);
@@ -97,8 +99,13 @@ fn waiting(state: &State, status: &Status) -> String {
 
 fn rest(status: &Status) -> String {
     let store = &status.store;
-    let lost = store.lost.values().fold(0, |sum: u64, lost| sum.saturating_add(lost.hints));
-    let free = store.free_disk_bytes.map_or(text::UNKNOWN.to_owned(), text::bytes);
+    let lost = store
+        .lost
+        .values()
+        .fold(0, |sum: u64, lost| sum.saturating_add(lost.hints));
+    let free = store
+        .free_disk_bytes
+        .map_or(text::UNKNOWN.to_owned(), text::bytes);
     let mut figures = Vec::new();
     match status.paused_all {
         None => {}

@@ -37,13 +37,9 @@ enum Column {
 use Column::*;
 
 /// From left to right.
-const COLUMNS: [Column; 9] = [
-    Node, State, Pending, Bytes, Oldest, In, Out, DoneIn, Cause,
-];
+const COLUMNS: [Column; 9] = [Node, State, Pending, Bytes, Oldest, In, Out, DoneIn, Cause];
 /// What comes first where there is no room for all.
-const BY_WORTH: [Column; 9] = [
-    Node, State, Pending, Oldest, Out, DoneIn, In, Bytes, Cause,
-];
+const BY_WORTH: [Column; 9] = [Node, State, Pending, Oldest, Out, DoneIn, In, Bytes, Cause];
 /// A name gets more where there is more.
 const NODE_MAX: usize = 32;
 

@@ -38,8 +38,14 @@ fn the_deepest_comes_first_and_every_order_is_reached_by_its_key() {
         });
         node(number, changes)
     };
-    let before = answer(1, vec![aged(2, 5, 10, 0), aged(3, 9, 10, 0), aged(4, 7, 10, 0)]);
-    let now = answer(2, vec![aged(2, 5, 30, 8), aged(3, 9, 10, 1), aged(4, 7, 50, 2)]);
+    let before = answer(
+        1,
+        vec![aged(2, 5, 10, 0), aged(3, 9, 10, 0), aged(4, 7, 10, 0)],
+    );
+    let now = answer(
+        2,
+        vec![aged(2, 5, 30, 8), aged(3, 9, 10, 1), aged(4, 7, 50, 2)],
+    );
     let (mut state, _) = after(vec![before, now]);
     for (order, nodes) in [
         (Order::Pending, [3, 4, 2]),
@@ -73,7 +79,12 @@ fn the_keys_move_within_the_nodes() {
         assert_eq!(selected(&state), Some(NodeId(node)), "{key:?}");
     }
     let (mut none, _) = asked();
-    for key in [KeyCode::Down, KeyCode::End, KeyCode::Char('p'), KeyCode::Char('s')] {
+    for key in [
+        KeyCode::Down,
+        KeyCode::End,
+        KeyCode::Char('p'),
+        KeyCode::Char('s'),
+    ] {
         assert_eq!(press(&mut none, key), Wish::Nothing);
         assert_eq!((selected(&none), none.mode()), (None, &Mode::Table));
     }
@@ -86,7 +97,10 @@ fn the_choice_stays_with_its_node_and_goes_on_where_that_is_gone() {
     assert_eq!(selected(&state), Some(NodeId(4)));
     let deeper = answer(2, vec![waiting(2, 5), waiting(3, 9), waiting(4, 70)]);
     state.answered(deeper, now);
-    assert_eq!((selected(&state), state.selected_at()), (Some(NodeId(4)), Some(0)));
+    assert_eq!(
+        (selected(&state), state.selected_at()),
+        (Some(NodeId(4)), Some(0))
+    );
     let gone = answer(3, vec![waiting(2, 5), waiting(3, 9)]);
     state.answered(gone, now);
     assert_eq!(selected(&state), Some(NodeId(3)), "the one in its place");
@@ -119,7 +133,10 @@ fn a_pause_is_asked_for_and_done_to_the_node_that_was_named() {
         assert_eq!(state.mode(), &Mode::Table, "one thing at a time");
         assert!(state.message().unwrap().1.contains("not answered yet"));
         state.done(&act, Ok(()));
-        assert_eq!((state.message().unwrap().0, state.under_way()), (Tone::Good, None));
+        assert_eq!(
+            (state.message().unwrap().0, state.under_way()),
+            (Tone::Good, None)
+        );
     }
 }
 
@@ -157,7 +174,12 @@ fn the_program_ends_by_its_keys_and_by_no_other() {
         assert_eq!(state.key(control_c), Wish::Quit, "{before:?}");
     }
     let (mut state, _) = after(vec![three()]);
-    for key in [KeyCode::Char('c'), KeyCode::Char('x'), KeyCode::Enter, KeyCode::F(1)] {
+    for key in [
+        KeyCode::Char('c'),
+        KeyCode::Char('x'),
+        KeyCode::Enter,
+        KeyCode::F(1),
+    ] {
         assert_eq!(press(&mut state, key), Wish::Nothing);
     }
     let mut released = KeyEvent::new(KeyCode::Char('q'), KeyModifiers::NONE);
@@ -175,7 +197,10 @@ fn a_host_that_hangs_is_told_of_once_its_answer_is_late() {
     let (mut state, now) = after(vec![three()]);
     let later = |seconds| now + Duration::from_secs(seconds);
     assert_eq!(state.silence(later(2)), None, "it may still come");
-    assert_eq!(state.silence(later(5)), Some((Duration::from_secs(5), None)));
+    assert_eq!(
+        state.silence(later(5)),
+        Some((Duration::from_secs(5), None))
+    );
     state.missed(refused()).unwrap();
     let (silent, why) = state.silence(later(6)).unwrap();
     assert_eq!(silent, Duration::from_secs(6));
@@ -190,5 +215,8 @@ fn a_host_that_never_answered_is_an_error_and_one_that_did_is_waited_for() {
     let (mut state, now) = asked();
     let hangs = state.silence(now + Duration::from_secs(3));
     assert_eq!(hangs, Some((Duration::from_secs(3), None)));
-    assert!(matches!(state.missed(refused()), Err(Failure::Refused { .. })));
+    assert!(matches!(
+        state.missed(refused()),
+        Err(Failure::Refused { .. })
+    ));
 }

@@ -56,7 +56,7 @@ fn node(node: u64, changes: Value) -> Value {
 
 /// One with so many hints that wait.
 fn waiting(number: u64, hints: u64) -> Value {
-    let changes = json!({ "state": "down", "pending": { "hints": hints, "bytes": hints * 10 } });
+    let changes = json!({ "state": "down", "pending": { "hints": hints, "bytes": hints.saturating_mul(10) } });
     node(number, changes)
 }
 
@@ -66,7 +66,9 @@ fn answer(groups: u64, nodes: Vec<Value>) -> Answer {
         .into_iter()
         .map(|it| serde_json::from_value(it).unwrap())
         .collect();
-    let pending = nodes.iter().map(|it: &crate::verbs::nodes::Named| it.stats.pending.hints);
+    let pending = nodes
+        .iter()
+        .map(|it: &crate::verbs::nodes::Named| it.stats.pending.hints);
     let pending = pending.fold(0, u64::saturating_add);
     let status = json!({
         "health": "serving",
