@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ratatui::{DefaultTerminal, Frame};
+use ratatui::{DefaultTerminal, Frame, crossterm::terminal::is_raw_mode_enabled};
 
 /// A terminal that is given back when this goes, and before a panic is told.
 pub struct Screen {
@@ -27,7 +27,10 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // One that is gone cannot be given back.
-        drop(ratatui::try_restore());
+        // A panic has given it back already: once more would put the cursor above what was told.
+        if is_raw_mode_enabled().unwrap_or(true) {
+            // One that is gone cannot be given back.
+            drop(ratatui::try_restore());
+        }
     }
 }
