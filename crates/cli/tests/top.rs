@@ -22,14 +22,13 @@ use hinted_handoff_admin::Settings;
 use hosts::{AWAY, Host, WELL};
 use portable_pty::CommandBuilder;
 use stores::{code, err, hh};
-use terminal::Terminal;
+use terminal::{Terminal, has_colours};
 
 /// The program, asking often.
 fn top(socket: &Path, arguments: &[&str]) -> CommandBuilder {
-    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_hh"));
+    let mut command = terminal::program(env!("CARGO_BIN_EXE_hh"));
     command.args([&["top", "--every", "100ms"], arguments].concat());
     command.env("HH_SOCKET", socket);
-    command.env_remove("NO_COLOR");
     command
 }
 
@@ -44,7 +43,7 @@ fn below_shell(socket: &Path, arguments: &str) -> Terminal {
         "trap : HUP INT QUIT TERM; printf 'before\\n'; {program} top --every 100ms {arguments}; \
          printf 'ended with %s.\\n' $?; read line"
     );
-    let mut command = CommandBuilder::new("sh");
+    let mut command = terminal::program("sh");
     command.args(["-c", &script]);
     command.env("HH_SOCKET", socket);
     Terminal::run(command, 120, 24)
@@ -325,14 +324,6 @@ fn the_terminal_may_become_any_size_and_back() {
     assert_eq!(terminal.ended().exit_code(), 0);
 }
 
-/// Whether there is a colour in it that is not the terminal's own.
-fn has_colours(bytes: &str) -> bool {
-    let sequences = bytes.split("\u{1b}[").skip(1);
-    let modes = sequences.filter_map(|it| it.split_once('m').map(|(modes, _)| modes));
-    let mut modes = modes.flat_map(|it| it.split(';'));
-    modes.any(|it| matches!(it.parse::<u32>(), Ok(30..=38 | 40..=48 | 90..=107)))
-}
-
 #[test]
 fn colours_are_shown_unless_no_color_says_otherwise() {
     let host = Host::start();
@@ -361,7 +352,7 @@ fn where_it_cannot_draw_it_says_what_else_there_is() {
             "TERM={term} {} top {arguments}; printf 'ended with %s.\\n' $?; read line",
             env!("CARGO_BIN_EXE_hh")
         );
-        let mut command = CommandBuilder::new("sh");
+        let mut command = terminal::program("sh");
         command.args(["-c", &script]);
         command.env("HH_SOCKET", host.socket());
         let terminal = Terminal::run(command, 120, 24);

@@ -35,11 +35,20 @@ struct Shown {
     bytes: Vec<u8>,
 }
 
+/// A program as its user has it on a terminal with colours, whatever these tests run on.
+pub fn program(path: &str) -> CommandBuilder {
+    let mut command = CommandBuilder::new(path);
+    command.env("TERM", "xterm-256color");
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 impl Terminal {
-    /// Runs it on a terminal of so many columns and rows, which has colours.
-    pub fn run(mut command: CommandBuilder, columns: u16, rows: u16) -> Terminal {
+    /// Runs it on a terminal of so many columns and rows.
+    pub fn run(command: CommandBuilder, columns: u16, rows: u16) -> Terminal {
         let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
-        command.env("TERM", "xterm-256color");
         let child = pair.slave.spawn_command(command).unwrap();
         // The end that the program has is its own, so that its end is seen.
         drop(pair.slave);
@@ -176,4 +185,12 @@ fn size(columns: u16, rows: u16) -> PtySize {
         pixel_width: 0,
         pixel_height: 0,
     }
+}
+
+/// Whether there is a colour in it that is not the terminal's own.
+pub fn has_colours(bytes: &str) -> bool {
+    let sequences = bytes.split("\u{1b}[").skip(1);
+    let modes = sequences.filter_map(|it| it.split_once('m').map(|(modes, _)| modes));
+    let mut modes = modes.flat_map(|it| it.split(';'));
+    modes.any(|it| matches!(it.parse::<u32>(), Ok(30..=38 | 40..=48 | 90..=107)))
 }

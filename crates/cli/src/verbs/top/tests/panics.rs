@@ -3,8 +3,6 @@
 
 use std::thread;
 
-use portable_pty::CommandBuilder;
-
 use crate::verbs::top::screen::Screen;
 
 #[path = "../../../../tests/terminal/mod.rs"]
@@ -35,7 +33,7 @@ fn a_panic_gives_the_terminal_back_and_is_told_there() {
         let script = "printf 'before\\n'; read line; \
                       \"$0\" --exact verbs::top::tests::panics::on_a_terminal --nocapture; \
                       printf 'ended.\\n'; read line";
-        let mut command = CommandBuilder::new("sh");
+        let mut command = terminal::program("sh");
         command.args(["-c", script]);
         command.arg(&test);
         command.env(WHERE, whose);
