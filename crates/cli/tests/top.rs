@@ -330,7 +330,9 @@ fn colours_are_shown_unless_no_color_says_otherwise() {
     host.hint(AWAY, &["one"]);
     for (no_color, is_coloured) in [(None, true), (Some("1"), false)] {
         let mut command = top(&host.socket(), &[]);
-        no_color.map(|it| command.env("NO_COLOR", it));
+        if let Some(it) = no_color {
+            command.env("NO_COLOR", it);
+        }
         let mut terminal = Terminal::run(command, 120, 24);
         terminal.until_shows("backlog of 2 replica-2");
         terminal.keys("q");

@@ -13,7 +13,7 @@ use super::{
     draw::{Theme, draw},
     screen::Screen,
     state::{State, Wish},
-    threads::{News, Threads},
+    threads::{News, Threads, signals},
 };
 use crate::{client::Host, failure::Failure};
 
@@ -24,9 +24,10 @@ const NEWS_AT_ONCE: usize = 64;
 
 pub fn run(host: Host, every: Duration, has_colours: bool) -> Result<ExitCode, Failure> {
     let theme = Theme { has_colours };
-    // Taken first: the terminal says only then what its keys are.
+    // Before the terminal is taken, so that none ends the program without giving it back.
+    let signals = signals()?;
     let mut screen = Screen::take().map_err(Failure::output)?;
-    let threads = Threads::start(&host, every)?;
+    let threads = Threads::start(&host, every, signals)?;
     let mut state = State::new(every, Instant::now());
     loop {
         let drawn = screen.draw(|frame| draw(frame, &state, theme, Instant::now()));

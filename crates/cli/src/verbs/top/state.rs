@@ -156,13 +156,18 @@ impl State {
     /// The host did what it was asked for, or did not.
     pub fn done(&mut self, act: &Act, result: Result<(), Failure>) {
         self.under_way = None;
+        let is_all_paused = self.status().is_some_and(|it| it.paused_all.is_some());
         self.message = Some(match result {
             Ok(()) => {
-                let is = match act.verb {
-                    Verb::Pause => "paused until the host restarts",
-                    Verb::Resume => "resumed",
+                let (tone, is) = match (act.verb, is_all_paused) {
+                    (Verb::Pause, _) => (Tone::Good, "paused until the host restarts"),
+                    (Verb::Resume, false) => (Tone::Good, "resumed"),
+                    (Verb::Resume, true) => (
+                        Tone::Doubtful,
+                        "resumed, and waits with all nodes; `hh resume --all` resumes these",
+                    ),
                 };
-                (Tone::Good, format!("node {} is {is}", act.called))
+                (tone, format!("node {} is {is}", act.called))
             }
             Err(failure) => (Tone::Bad, text::plain(&failure.text())),
         });

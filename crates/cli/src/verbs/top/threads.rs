@@ -42,6 +42,12 @@ pub enum News {
     Signal(u8),
 }
 
+/// Signals that end the program, kept from now on until the loop hears of them.
+pub fn signals() -> Result<Signals, Failure> {
+    let signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
+    signals.map_err(|it| Failure::file("listen to", "signals", it))
+}
+
 /// The threads, as the loop has them. They end with the process: what they wait for cannot be told
 /// to end.
 pub struct Threads {
@@ -52,12 +58,10 @@ pub struct Threads {
 }
 
 impl Threads {
-    pub fn start(host: &Host, every: Duration) -> Result<Threads, Failure> {
+    pub fn start(host: &Host, every: Duration, mut signals: Signals) -> Result<Threads, Failure> {
         let (tell, news) = sync_channel(NEWS_MAX);
         let (refresh, refreshed) = sync_channel(1);
         let (acts, asked) = sync_channel(1);
-        let signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
-        let mut signals = signals.map_err(|it| Failure::file("listen to", "signals", it))?;
         let mut all = Vec::new();
         let (client, to) = (Client::new(host)?, tell.clone());
         all.push(start("watch", move || {
@@ -139,12 +143,13 @@ fn keys(to: &SyncSender<News>) {
 }
 
 fn end_by(signals: &mut Signals, to: &SyncSender<News>) {
-    for signal in signals.forever() {
-        let status = SIGNALLED + signal;
-        drop(to.try_send(News::Signal(u8::try_from(status).unwrap_or(u8::MAX))));
-        thread::sleep(ENDS_WITHIN);
-        // The loop is kept by the terminal, so nothing can be written to it either.
-        drop(disable_raw_mode());
-        std::process::exit(status);
-    }
+    let Some(signal) = signals.forever().next() else {
+        return;
+    };
+    let status = SIGNALLED + signal;
+    drop(to.try_send(News::Signal(u8::try_from(status).unwrap_or(u8::MAX))));
+    thread::sleep(ENDS_WITHIN);
+    // The loop is kept by the terminal, so nothing can be written to it either.
+    drop(disable_raw_mode());
+    std::process::exit(status);
 }

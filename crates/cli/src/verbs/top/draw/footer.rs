@@ -36,7 +36,7 @@ pub fn draw(frame: &mut Frame, room: &mut Room, state: &State, theme: Theme) {
         Some(_) => rows_of(&text, columns).min(room.0.height / 2).max(1),
         None => 1,
     };
-    let area = room.from_bottom(rows);
+    let area = room.lower(rows);
     match tone {
         Some(tone) => frame.render_widget(wrapped(text).style(theme.tone(tone)), area),
         None => frame.render_widget(Line::raw(text::cut(&text, columns.into())), area),

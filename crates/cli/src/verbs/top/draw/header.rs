@@ -25,7 +25,7 @@ pub fn draw(frame: &mut Frame, room: &mut Room, state: &State, theme: Theme, now
             .clamp(1, STATE_ROWS_MAX),
         false => 1,
     };
-    let area = room.from_top(state_rows);
+    let area = room.upper(state_rows);
     let style = tone.map(|tone| theme.tone(tone)).unwrap_or_default();
     match state_rows {
         1 => {
@@ -44,7 +44,7 @@ pub fn draw(frame: &mut Frame, room: &mut Room, state: &State, theme: Theme, now
     }
     for line in figures {
         let line = text::cut(&line, columns.into());
-        frame.render_widget(Line::raw(line), room.from_top(1));
+        frame.render_widget(Line::raw(line), room.upper(1));
     }
 }
 

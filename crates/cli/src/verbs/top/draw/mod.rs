@@ -58,7 +58,7 @@ impl Theme {
 struct Room(Rect);
 
 impl Room {
-    fn from_top(&mut self, rows: u16) -> Rect {
+    fn upper(&mut self, rows: u16) -> Rect {
         let rows = rows.min(self.0.height);
         let taken = Rect {
             height: rows,
@@ -69,7 +69,7 @@ impl Room {
         taken
     }
 
-    fn from_bottom(&mut self, rows: u16) -> Rect {
+    fn lower(&mut self, rows: u16) -> Rect {
         let rows = rows.min(self.0.height);
         self.0.height -= rows;
         Rect {
@@ -96,11 +96,11 @@ pub fn draw(frame: &mut Frame, state: &State, theme: Theme, now: Instant) {
         return;
     }
     if area.height >= ROWS_FOR_BACKLOG {
-        let rows = room.from_bottom(BACKLOG_ROWS);
+        let rows = room.lower(BACKLOG_ROWS);
         backlog::draw(frame, rows, state, now);
     }
     if area.height >= ROWS_FOR_CAUSE {
-        let rows = room.from_bottom(CAUSE_ROWS);
+        let rows = room.lower(CAUSE_ROWS);
         draw_cause(frame, rows, state);
     }
     table::draw(frame, room.0, state, theme);

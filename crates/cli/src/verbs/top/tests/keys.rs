@@ -166,6 +166,21 @@ fn what_the_host_refuses_is_told_with_its_reason() {
 }
 
 #[test]
+fn a_node_that_is_resumed_while_all_are_paused_waits_with_them() {
+    let mut paused = three();
+    paused.status.paused_all = Some(hinted_handoff::Pause::UntilRestart);
+    let (mut state, _) = after(vec![paused]);
+    letter(&mut state, 'r');
+    let Wish::Act(act) = letter(&mut state, 'y') else {
+        panic!("nothing asked for");
+    };
+    state.done(&act, Ok(()));
+    let (tone, told) = state.message().unwrap();
+    assert_eq!(tone, Tone::Doubtful);
+    assert!(told.contains("hh resume --all"), "{told}");
+}
+
+#[test]
 fn the_program_ends_by_its_keys_and_by_no_other() {
     let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     for before in [None, Some('?'), Some('p')] {
