@@ -15,6 +15,10 @@ use crate::failure::Failure;
 
 /// A terminal that does not say how wide it is.
 const WIDTH: u16 = 100;
+/// A terminal with fewer columns for each column of a table gets its rows as names and values.
+const COLUMN_WIDTH_MIN: u16 = 6;
+/// One with fewer columns has no room to align values.
+const ALIGNED_WIDTH_MIN: u16 = 40;
 const BUFFER_BYTES: usize = 1 << 18;
 
 /// Standard output.
@@ -55,6 +59,11 @@ impl Output {
 
     pub fn is_terminal(&self) -> bool {
         self.is_terminal
+    }
+
+    /// Whether to write in colours: on a terminal, by `NO_COLOR`.
+    pub fn has_colours(&self) -> bool {
+        self.has_colours
     }
 
     /// Where to write what is neither a table nor one document.
@@ -110,11 +119,13 @@ impl Output {
 
     /// Names and values: aligned on a terminal, elsewhere separated by tabs.
     pub fn pairs(&mut self, pairs: &[(&str, String)]) -> Result<(), Failure> {
+        let is_narrow = width() < ALIGNED_WIDTH_MIN;
         for (name, value) in pairs {
             let value = printable(value);
-            match self.is_terminal {
-                true => self.line(&format!("{name:<16} {value}"))?,
-                false => self.line(&format!("{}\t{value}", name.replace(' ', "_")))?,
+            match (self.is_terminal, is_narrow) {
+                (true, false) => self.line(&format!("{name:<16} {value}"))?,
+                (true, true) => self.line(&format!("{name}: {value}"))?,
+                (false, _) => self.line(&format!("{}\t{value}", name.replace(' ', "_")))?,
             }
         }
         Ok(())
@@ -130,7 +141,10 @@ impl Output {
             }
             return Ok(());
         }
-        let width = terminal_size::terminal_size().map_or(WIDTH, |(width, _)| width.0);
+        let width = width();
+        if usize::from(width / COLUMN_WIDTH_MIN) < header.len() {
+            return self.records(header, rows);
+        }
         let mut table = Table::new();
         table
             .load_style(NOTHING)
@@ -141,6 +155,19 @@ impl Output {
             table.add_row(row.iter().map(|cell| printable(cell)));
         }
         self.line(&table.to_string())
+    }
+
+    /// Rows where they do not fit beside each other: a line a cell, an empty one between two.
+    fn records(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+        for (at, row) in rows.iter().enumerate() {
+            if at > 0 {
+                self.line("")?;
+            }
+            for (name, cell) in header.iter().zip(row) {
+                self.line(&format!("{name}: {}", printable(cell)))?;
+            }
+        }
+        Ok(())
     }
 
     /// A number of bytes: for people on a terminal, plain elsewhere.
@@ -175,6 +202,11 @@ impl Output {
             None => unix_ms.to_string(),
         }
     }
+}
+
+/// Columns of the terminal.
+fn width() -> u16 {
+    terminal_size::terminal_size().map_or(WIDTH, |(width, _)| width.0)
 }
 
 /// What a terminal would take for a command, or what would break a column, as an escape.

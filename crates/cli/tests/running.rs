@@ -1,162 +1,22 @@
 //! Each verb that asks a host, at one that runs, at one that refuses, at one that hangs, at none.
 
+mod hosts;
 mod stores;
 
 use std::{
     io::{BufRead, BufReader},
     os::unix::net::UnixListener,
-    path::{Path, PathBuf},
-    process::{Child, Output, Stdio},
-    sync::{Arc, mpsc},
-    time::{Duration, Instant},
+    process::{Child, Stdio},
+    sync::mpsc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use hinted_handoff::{Config, HintedHandoff, NodeId, ShardId, Stats};
-use hinted_handoff_admin::{Address, Server, Settings, serve};
-use hinted_handoff_testkit::{Reply, ScriptedWriter};
+use hinted_handoff::NodeId;
+use hinted_handoff_admin::Settings;
+use hosts::{AWAY, Host, SHARD, STRICT, WELL, at, row};
 use serde_json::Value;
 use stores::{code, err, hh, out, run};
-use tokio::runtime::Runtime;
-
-/// Nodes of these tests: one that is away, one that takes all, one that rejects.
-const AWAY: NodeId = NodeId(2);
-const WELL: NodeId = NodeId(3);
-const STRICT: NodeId = NodeId(4);
-const SHARD: ShardId = ShardId(7);
-
-/// A host with its socket, and the program asking it.
-struct Host {
-    dir: tempfile::TempDir,
-    runtime: Runtime,
-    handoff: HintedHandoff<Bytes>,
-    _server: Server,
-}
-
-impl Host {
-    fn start() -> Host {
-        Host::with(Settings {
-            read_only: false,
-            ..Settings::default()
-        })
-    }
-
-    fn with(settings: Settings) -> Host {
-        let dir = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new().unwrap();
-        let writer = ScriptedWriter::new(|write| match write.node {
-            WELL => Reply::Take,
-            STRICT => Reply::Reject,
-            _ => Reply::Retry,
-        });
-        let config = Config {
-            retry_interval: Duration::from_millis(10),
-            retry_max_interval: Duration::from_millis(50),
-            min_free_disk: 0,
-            ..Config::new(dir.path().join("hints"))
-        };
-        let settings = Settings {
-            node_names: Some(Arc::new(|node| Some(format!("replica-{node}")))),
-            ..settings
-        };
-        let address = Address::Unix(dir.path().join("hh.sock"));
-        let (handoff, server) = runtime.block_on(async {
-            let handoff = HintedHandoff::open(config, writer).await.unwrap();
-            let server = serve(&handoff, settings, address).await.unwrap();
-            (handoff, server)
-        });
-        Host {
-            dir,
-            runtime,
-            handoff,
-            _server: server,
-        }
-    }
-
-    fn hint(&self, node: NodeId, texts: &[&str]) {
-        for text in texts {
-            let points = Bytes::from(text.to_string());
-            let written = self.handoff.write_shard(node, SHARD, &points);
-            self.runtime.block_on(written).unwrap();
-        }
-    }
-
-    fn until(&self, wished: impl Fn(&Stats) -> bool) {
-        let by = Instant::now() + Duration::from_secs(60);
-        while !wished(&self.handoff.stats()) {
-            assert!(Instant::now() < by, "{:?}", self.handoff.stats());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn pending(&self, node: NodeId) -> u64 {
-        let stats = self.handoff.stats();
-        let node = stats.nodes.iter().find(|it| it.node == node);
-        node.map_or(0, |it| it.pending.hints)
-    }
-
-    fn letters(&self) -> u64 {
-        let nodes = self.handoff.stats().nodes;
-        nodes.iter().map(|it| it.dead_letters.hints).sum()
-    }
-
-    /// With a dead letter.
-    fn with_letter(&self) {
-        self.hint(STRICT, &["refused"]);
-        self.until(|stats| stats.nodes.iter().any(|it| it.dead_letters.hints > 0));
-    }
-
-    /// Has the writes to the node that takes all become hints that wait.
-    fn hold_well(&self) {
-        self.ok(&["direct", "hold", "3"]);
-        // Only a node that has a queue is paused.
-        self.hint(WELL, &["first"]);
-        assert_eq!(self.ok(&["drain", "3"]), "delivered\n");
-        assert_eq!(self.ok(&["pause", "3"]), "done\n");
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("hh.sock")
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        at(&self.socket(), arguments)
-    }
-
-    /// What is printed, if it went well.
-    #[track_caller]
-    fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(code(&output), 0, "{arguments:?}: {}", err(&output));
-        out(&output)
-    }
-
-    #[track_caller]
-    fn json(&self, arguments: &[&str]) -> Value {
-        let arguments = [&["--json"], arguments].concat();
-        serde_json::from_str(&self.ok(&arguments)).unwrap()
-    }
-
-    /// What is said of it, if it failed with this exit status.
-    #[track_caller]
-    fn fails(&self, status: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(code(&output), status, "{arguments:?}: {}", err(&output));
-        err(&output)
-    }
-}
-
-fn at(socket: &Path, arguments: &[&str]) -> Output {
-    hh(arguments).env("HH_SOCKET", socket).output().unwrap()
-}
-
-/// The cells of the row that begins with this.
-#[track_caller]
-fn row<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
-    let rows = text.lines().map(|it| it.split('\t').collect::<Vec<_>>());
-    let mut rows = rows.filter(|it| it.first() == Some(&first));
-    rows.next().unwrap_or_else(|| panic!("{first}: {text}"))
-}
 
 #[test]
 fn status_and_nodes_tell_what_waits_for_whom_and_why() {

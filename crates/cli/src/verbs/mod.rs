@@ -16,4 +16,5 @@ pub mod operate;
 pub mod peek;
 pub mod salvage;
 pub mod status;
+pub mod top;
 pub mod verify;
