@@ -6,7 +6,7 @@ use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{
     net::UnixStream,
@@ -268,6 +268,10 @@ fn refused(status: StatusCode, body: &[u8]) -> Failure {
         status: status.as_u16(),
         kind: text("type").unwrap_or_default().to_owned(),
         detail: detail.map_or(begin.into_owned(), str::to_owned),
+        stored: problem
+            .get("stored")
+            .and_then(|ids| Vec::deserialize(ids).ok())
+            .unwrap_or_default(),
     }
 }
 

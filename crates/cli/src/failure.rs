@@ -8,7 +8,7 @@ use std::{
 };
 
 use hinted_handoff::{
-    EnqueueError, LockKind, OpenError, StorageError,
+    EnqueueError, HintId, LockKind, OpenError, StorageError,
     offline::{Finding, Severity},
 };
 
@@ -72,6 +72,8 @@ pub enum Failure {
         /// The type of the problem, for programs.
         kind: String,
         detail: String,
+        /// Of an import: the new ids of what is stored all the same.
+        stored: Vec<HintId>,
     },
     /// What it answers is not what is expected.
     #[error("the answer of the host to {path} does not read: {why}")]

@@ -251,7 +251,19 @@ fn hints_of_a_node_are_stopped_and_its_direct_writes_are_held() {
     assert!(host.runtime.block_on(written).is_err());
     host.ok(&["hinting", "start", "2"]);
     host.hint(AWAY, &["accepted"]);
+    host.hint(WELL, &["x"]);
+    let of = |node| {
+        let nodes = host.handoff.stats().nodes;
+        nodes.iter().find(|it| it.node == node).map(|it| it.hinting)
+    };
+    host.ok(&["hinting", "stop", "2", "3"]);
+    assert_eq!((of(AWAY), of(WELL)), (Some(false), Some(false)));
+    host.fails(3, &["hinting", "start", "2", "77"]);
+    assert_eq!(of(AWAY), Some(false), "none is concerned");
+    host.ok(&["hinting", "start", "2", "3"]);
+    assert_eq!((of(AWAY), of(WELL)), (Some(true), Some(true)));
     host.ok(&["hinting", "stop", "--all"]);
+    assert_eq!(row(&host.ok(&["status"]), "hints_are_made")[1], "no");
     host.ok(&["hinting", "start", "--all"]);
     host.hint(AWAY, &["accepted"]);
 }
@@ -326,6 +338,7 @@ fn every_verb_prints_one_document_of_json() {
         "letters list",
         "letters show ID",
         "letters redrive 4 ID",
+        "rehint 4 --to 5",
         "letters discard 4 --all --yes",
         "losses",
         "remove 22 --discard-pending --yes",

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod operate;
 pub mod peek;
+pub mod rehint;
 pub mod salvage;
 pub mod status;
 pub mod top;

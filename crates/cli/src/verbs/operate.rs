@@ -168,27 +168,39 @@ impl Retain {
     }
 }
 
-/// Stop or start making hints, for a node or for all, until the host is opened again.
+/// Stop or start making hints, for some nodes or for all, until the host is opened again.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whose").required(true).args(["nodes", "all"])))]
 // clap puts the group first.
-#[command(override_usage = "hh hinting [OPTIONS] --socket <PATH> <WHAT> <NODE|--all>")]
+#[command(override_usage = "hh hinting [OPTIONS] --socket <PATH> <WHAT> <NODE...|--all>")]
 pub struct Hinting {
     /// What to do.
     #[arg(value_parser = ["stop", "start"])]
     what: String,
-    #[command(flatten)]
-    which: Which,
+    /// Numbers of nodes. Of several each must have been hinted for, else none is concerned.
+    #[arg(value_name = "NODE")]
+    nodes: Vec<NodeId>,
+    /// All nodes, those that are hinted for the first time later, too.
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     host: Host,
 }
 
 impl Hinting {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let path = match self.which.node {
-            Some(node) => format!("/v1/nodes/{node}/by-hand/{}-hinting", self.what),
-            None => format!("/v1/hinting/{}-hinting", self.what),
+        let (path, body) = match self.nodes.as_slice() {
+            [] => (format!("/v1/hinting/{}-hinting", self.what), json!({})),
+            [node] => (
+                format!("/v1/nodes/{node}/by-hand/{}-hinting", self.what),
+                json!({}),
+            ),
+            nodes => (
+                "/v1/hinting".to_owned(),
+                json!({ "nodes": nodes, "hinting": self.what == "start" }),
+            ),
         };
-        done(output, &self.host, &path, json!({}))
+        done(output, &self.host, &path, body)
     }
 }
 

@@ -52,6 +52,12 @@ impl Status {
             Some(pause) => pause.to_owned(),
             None => "no".to_owned(),
         };
+        // A host of an earlier version does not say so.
+        let hinting = match status.get("hinting").and_then(Value::as_bool) {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "unknown",
+        };
         output.pairs(&[
             ("nodes", none_if_empty(states)),
             ("pending", amount(output, &status, "pending")),
@@ -61,8 +67,10 @@ impl Status {
             ("dead letters", amount(output, &status, "dead_letters")),
             ("lost since open", none_if_empty(lost)),
             ("paused", paused),
+            ("hints are made", hinting.to_owned()),
             ("log", output.bytes(number(store, "log_bytes"))),
             ("free disk", output.bytes(number(store, "free_disk_bytes"))),
+            ("full in", duration(&status, "until_full_ms")),
             ("store", text(store, "store")),
         ])?;
         Ok(ExitCode::SUCCESS)

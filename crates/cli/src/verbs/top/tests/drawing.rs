@@ -183,6 +183,7 @@ fn what_is_asked_and_what_was_refused_is_shown_whole() {
     let refused = Failure::Refused {
         status: 403,
         kind: "urn:hinted-handoff:read-only".to_owned(),
+        stored: Vec::new(),
         detail: "this interface only shows; the host opens it with Settings::read_only = false"
             .to_owned(),
     };

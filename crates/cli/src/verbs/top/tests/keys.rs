@@ -25,6 +25,7 @@ fn refused() -> Failure {
     Failure::Refused {
         status: 403,
         kind: "urn:hinted-handoff:read-only".to_owned(),
+        stored: Vec::new(),
         detail: "this interface only shows".to_owned(),
     }
 }
