@@ -33,5 +33,6 @@ mod slow_receiver;
 mod supervision;
 mod timeouts;
 mod times;
+mod traced;
 mod unknown_format;
 mod weak_handle;
