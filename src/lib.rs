@@ -163,6 +163,8 @@ mod guides {
     mod sled_rules {}
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
+    #[doc = include_str!("../docs/tracing.md")]
+    mod tracing {}
     #[doc = include_str!("../docs/transactions.md")]
     mod transactions {}
 }

@@ -34,5 +34,6 @@ mod supervision;
 mod timeouts;
 mod times;
 mod traced;
+mod tracing_guide;
 mod unknown_format;
 mod weak_handle;
