@@ -295,7 +295,7 @@ impl<P: Payload> Consumer<P> {
             last_failed_unix_ms: now,
         };
         tracing::warn!(
-            node = node.0, queue = head.queue.0, sequence = head.sequence.0, ?reason, error = %cause.error,
+            node = node.0, shard = hint.hint.shard.0, queue = head.queue.0, sequence = head.sequence.0, ?reason, error = %cause.error,
             "a hint becomes a dead letter by hand"
         );
         let (tell, told) = oneshot::channel();

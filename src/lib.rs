@@ -61,7 +61,7 @@
 //! | open a queue, hint a write, operate nodes | [`HintedHandoff`], [`Config`] |
 //! | say how a node is reached | [`ShardWriter`], [`ShardWrite`], [`WriteError`] |
 //! | write to all owners of a shard | [`PointsWriter`], [`ConsistencyLevel`], [`WriteOutcome`] |
-//! | queue a type of your own | [`Payload`], [`Postcard`], [`Expiring`] |
+//! | queue a type of your own | [`Payload`], [`Postcard`], [`Expiring`], [`Traced`] |
 //! | store rows and hints as one | [`HintedHandoff::open_in`], [`HintedHandoff::transaction`] |
 //! | take hints by hand: outbox, jobs | [`Consumer`] |
 //! | apply each hint once at the receiver | [`AppliedHints`], [`AppliedWrites`] |
@@ -123,7 +123,7 @@ pub use events::Event;
 pub use fan_out::{OwnerError, PointsWriteError, PointsWriter, Shard, Tally, WriteOutcome};
 #[cfg(feature = "json")]
 pub use payload::Json;
-pub use payload::{EncodeError, Expiring, Payload, PayloadError, Postcard};
+pub use payload::{EncodeError, Expiring, Payload, PayloadError, Postcard, TraceParent, Traced};
 pub use peeked::PeekedPoints;
 pub use service::{
     Accepted, DeadLetter, DeadLetterContent, HintsMeant, PendingHint, Redriven,
@@ -163,6 +163,8 @@ mod guides {
     mod sled_rules {}
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
+    #[doc = include_str!("../docs/tracing.md")]
+    mod tracing {}
     #[doc = include_str!("../docs/transactions.md")]
     mod transactions {}
 }

@@ -305,7 +305,7 @@ impl Link {
         // Whoever tried it now would find what is known already.
         state.tried = Some(Instant::now());
         drop(state);
-        tracing::warn!(node = node.0, %why, "node does not answer; writes to it are hinted at once");
+        tracing::warn!(node = node.0, error = %why, "node does not answer; writes to it are hinted at once");
         self.tell(Event::GateClosed { node, why });
     }
 

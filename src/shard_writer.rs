@@ -8,7 +8,11 @@ use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 pub use boxed::BoxShardWriter;
 pub use write::{Batch, ShardWrite};
 
-use crate::{payload::Payload, types::NodeId};
+use crate::{
+    error::with_causes,
+    payload::Payload,
+    types::{NodeId, ShardId},
+};
 
 /// How the host reaches a node. One implementation serves direct writes and replay alike.
 ///
@@ -183,7 +187,12 @@ impl WriteError {
     }
 
     /// What an answer to a write of so many batches comes to: how many were taken, or why none was.
-    pub(crate) fn settle(answer: Result<(), WriteError>, batches: usize) -> Result<usize, Self> {
+    pub(crate) fn settle(
+        answer: Result<(), WriteError>,
+        batches: usize,
+        node: NodeId,
+        shard: ShardId,
+    ) -> Result<usize, Self> {
         match answer {
             Ok(()) => Ok(batches),
             Err(WriteError::Partial { taken: 0, source }) => Err(WriteError::Retry {
@@ -191,7 +200,10 @@ impl WriteError {
                 source,
             }),
             Err(WriteError::Partial { taken, source }) => {
-                tracing::debug!(taken, batches, error = %source, "a write was taken in part");
+                tracing::debug!(
+                    node = node.0, shard = shard.0, taken, batches, error = %with_causes(source.as_ref()),
+                    "a write was taken in part"
+                );
                 Ok(taken.min(batches))
             }
             Err(error) => Err(error),

@@ -131,7 +131,7 @@ async fn a_state_change_is_logged_once_and_the_spans_say_what_moved() {
     writer.until_taken(6).await;
     assert_eq!(log.changes().len(), 3);
 
-    assert!(log.has_span(&["commit_group", "hints=1", "bytes="]));
+    assert!(log.has_span(&["commit_group", "hints=1", " written_bytes="]));
     assert!(log.has_span(&[
         "replay_round",
         "node=5",

@@ -111,12 +111,13 @@ impl<P: Payload + Clone, W: ShardWriter<P>> Write<P, W> {
             answer: Err(OwnerError::TimedOut(timeout)),
         };
         let writer = Arc::clone(&self.writer);
+        let (node, shard) = (write.node, write.shard);
         let send = tokio::spawn(async move {
             let answer = caught(async { writer.write_shard(write).await }).await;
             drop(outstanding);
             report.end(match answer {
                 // One batch: it was taken, or it was not.
-                Ok(answer) => match WriteError::settle(answer, 1) {
+                Ok(answer) => match WriteError::settle(answer, 1, node, shard) {
                     Ok(_) => Ok(()),
                     Err(error) => Err(OwnerError::Write(Arc::new(error))),
                 },

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{keeper::Keeper, oldest::read_unclaimed, search::Search};
 use crate::{
     ageing::Ageing,
-    error::HandoffError,
+    error::{HandoffError, with_causes},
     store::{PeekedHint, Reader, Store},
     types::NodeId,
 };
@@ -66,7 +66,7 @@ impl Housekeeper {
                 Some(Ok(())) => self.until_next(),
                 // A store that failed reopens itself, and one that was closed stops this task.
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "the age of hints is not looked at for a while");
+                    tracing::debug!(error = %with_causes(&error), "the age of hints is not looked at for a while");
                     LOOKS_APART_MAX
                 }
             };
@@ -77,7 +77,7 @@ impl Housekeeper {
         // The next life is to know what this one does; the watchdog bounds the commit.
         self.look_at_clock();
         if let Err(error) = self.record().await {
-            tracing::debug!(%error, "that the clock was set is not recorded");
+            tracing::debug!(error = %with_causes(&error), "that the clock was set is not recorded");
         }
     }
 

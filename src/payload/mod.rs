@@ -5,6 +5,8 @@ mod expiring;
 mod json;
 mod postcard;
 mod said;
+mod trace_parent;
+mod traced;
 
 use std::{
     error::Error,
@@ -20,6 +22,8 @@ pub use self::expiring::Expiring;
 #[cfg(feature = "json")]
 pub use self::json::Json;
 pub use self::postcard::Postcard;
+pub use self::trace_parent::TraceParent;
+pub use self::traced::Traced;
 
 /// Points that could not be turned into bytes: why, in the host's own words. Nothing is stored or
 /// sent.

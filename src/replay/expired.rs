@@ -8,7 +8,7 @@ use super::{claim::Claim, line::Line};
 use crate::{
     error::HandoffError,
     store::{LossReason, PeekedHint, Store},
-    types::{Amount, NodeId},
+    types::{Amount, NodeId, ShardId},
 };
 
 /// What is left of a claim.
@@ -21,7 +21,11 @@ pub enum Checked {
 
 /// Has those of a claim leave that are too old. What was read long ago may have grown old since,
 /// and those who look for such hints look once a second at most.
-pub async fn check(line: &Line<impl Sized>, mut claim: Claim) -> Result<Checked, HandoffError> {
+pub async fn check(
+    line: &Line<impl Sized>,
+    shard: ShardId,
+    mut claim: Claim,
+) -> Result<Checked, HandoffError> {
     let is_over = |hint: &PeekedHint| line.ageing.is_hint_over(&line.store, hint);
     if !claim.hints.iter().any(is_over) {
         return Ok(Checked::All(claim));
@@ -29,10 +33,11 @@ pub async fn check(line: &Line<impl Sized>, mut claim: Claim) -> Result<Checked,
     let (expired, kept) = claim.hints.drain(..).partition(is_over);
     claim.hints = kept;
     let left = lose(&line.store, line.node, expired, LossReason::Expired).await?;
-    let (node, hints) = (line.node.0, left.hints);
     tracing::warn!(
-        node,
-        hints,
+        node = line.node.0,
+        shard = shard.0,
+        hints = left.hints,
+        bytes = left.bytes,
         "hints that were about to be sent had become too old"
     );
     Ok(Checked::Some(claim.hints.clone()))

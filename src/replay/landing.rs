@@ -124,8 +124,8 @@ impl<P: Payload, W: ShardWriter<P>> Round<'_, P, W> {
                 shard = shard.0,
                 queue = mark.queue.queue.0,
                 sequence = mark.sequence.0,
-                found,
-                written,
+                found_format = found,
+                written_format = written,
                 "hints of a format that is not read here wait for a host that reads it"
             );
             self.handle.progress.tell(Event::UnknownFormat {

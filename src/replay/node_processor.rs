@@ -121,7 +121,10 @@ impl<P: Payload, W: ShardWriter<P>> NodeProcessor<P, W> {
                     // A failed store sends and acknowledges nothing; it rings when it is reopened.
                     // That says nothing of the node.
                     let node = self.line.node.0;
-                    tracing::debug!(node, %error, "nothing is replayed: the store does not serve");
+                    tracing::debug!(
+                        node, error = %with_causes(&error),
+                        "nothing is replayed: the store does not serve"
+                    );
                     handle.progress.waits();
                     RoundPause {
                         most: Some(self.backoff.longest()),

@@ -180,7 +180,7 @@ impl Pulse {
             is_news
         });
         if is_news && !self.stop.is_cancelled() {
-            tracing::error!(%why, "replay does not run");
+            tracing::error!(error = %why, "replay does not run");
             self.events.tell(Event::ReplayStopped(why));
         }
     }
@@ -206,7 +206,7 @@ impl Pulse {
         }
         let why = ReplayStopped::RuntimeGone;
         self.stopped.send_replace(Some(why.clone()));
-        tracing::error!(%why, "replay does not run");
+        tracing::error!(error = %why, "replay does not run");
         self.events.tell(Event::ReplayStopped(why));
     }
 }

@@ -81,7 +81,7 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     if claim.hints.is_empty() {
         return ended(tried, Outcome::Nothing);
     }
-    let claim = match expired::check(&line, claim).await {
+    let claim = match expired::check(&line, shard, claim).await {
         Ok(Checked::All(claim)) => claim,
         Ok(Checked::Some(kept)) => return ended(tried, Outcome::Expired(kept)),
         Err(error) => return ended(tried, Outcome::Store(error)),
@@ -100,7 +100,7 @@ pub async fn send<P: Payload, W: ShardWriter<P>>(
     let work = async { line.writer.write_shard(write).await };
     let began = Instant::now();
     let answer = answered("send", line.timeout, load.patience, work).await;
-    let answer = WriteError::settle(answer, sent);
+    let answer = WriteError::settle(answer, sent, line.node, shard);
     let took = began.elapsed();
     line.send_times.note(took);
     Landed {

@@ -125,7 +125,8 @@ impl Supervision {
     }
 
     fn note_failed(&self, task: ReplayTask, error: String, again_after: Duration) {
-        tracing::error!(%task, %error, ?again_after, "a task failed; it is started again");
+        let again_after_ms = again_after.as_millis() as u64;
+        tracing::error!(%task, %error, again_after_ms, "a task failed; it is started again");
         let why = ReplayStopped::TaskFailed {
             task,
             error,

@@ -19,7 +19,7 @@ use crate::{
     ageing::Ageing,
     clock::Clock,
     config::Config,
-    error::{EnqueueError, HandoffError, StorageError},
+    error::{EnqueueError, HandoffError, StorageError, with_causes},
     events::Events,
     links::Links,
     payload::Payload,
@@ -221,7 +221,10 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.replays.stop_all();
         if let Err(error) = self.store.close() {
-            tracing::error!(%error, "the last handle was dropped and the store did not close cleanly");
+            tracing::error!(
+                error = %with_causes(&error),
+                "the last handle was dropped and the store did not close cleanly"
+            );
         }
         self.events.close();
     }

@@ -44,7 +44,7 @@ use crate::{
     ageing::Ageing,
     blocking::block_on,
     clock::Clock,
-    error::{EnqueueError, HandoffError},
+    error::{EnqueueError, HandoffError, with_causes},
     events::Event,
     links::Links,
     payload::{EncodeError, Payload},
@@ -139,7 +139,10 @@ impl<P: Payload> HintedHandoff<P> {
                 drop(permit);
                 note_durable(on_its_way, &result);
                 if let Err(error) = result {
-                    tracing::error!(node = node.0, shard = shard.0, %error, "a buffered hint was lost");
+                    tracing::error!(
+                        node = node.0, shard = shard.0, error = %with_causes(&error),
+                        "a buffered hint was lost"
+                    );
                 }
             };
             let done = Box::new(done);

@@ -102,7 +102,7 @@ pub(crate) mod formats {
 
 use crate::{
     config::Config,
-    error::{HandoffError, OpenError, StorageError},
+    error::{HandoffError, OpenError, StorageError, with_causes},
     stats::{Health, StoreStats},
     types::StoreId,
 };
@@ -326,6 +326,9 @@ impl Store {
             let _ = threads.committer.join();
             let _ = threads.watchdog.join();
         }
+        if result.is_ok() {
+            tracing::info!(store = %self.id(), "store closed");
+        }
         result
     }
 
@@ -349,7 +352,7 @@ impl Drop for Store {
     /// Nothing that was answered is lost with the last handle, `Buffered` answers included.
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            tracing::error!(%error, "the store was dropped and did not close cleanly");
+            tracing::error!(error = %with_causes(&error), "the store was dropped and did not close cleanly");
         }
     }
 }

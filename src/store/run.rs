@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    error::{HandoffError, StorageError},
+    error::{HandoffError, StorageError, with_causes},
     stats::Health,
     store::{
         commit::committer::Committer,
@@ -80,7 +80,7 @@ impl Committer {
     /// go, without `CLEAN`.
     fn end(mut self) {
         if let Err(error) = self.let_go_of_engine() {
-            tracing::warn!(%error, source = %error.source, "a store that hung did not close cleanly");
+            tracing::warn!(error = %with_causes(&error), "a store that hung did not close cleanly");
         }
     }
 

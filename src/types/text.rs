@@ -34,7 +34,7 @@ pub struct ParseError {
 const GIVEN_MAX: usize = 100;
 
 impl ParseError {
-    fn new(kind: &'static str, given: &str, wanted: &'static str) -> Self {
+    pub(crate) fn new(kind: &'static str, given: &str, wanted: &'static str) -> Self {
         ParseError {
             kind,
             given: given.chars().take(GIVEN_MAX).collect(),

@@ -33,5 +33,7 @@ mod slow_receiver;
 mod supervision;
 mod timeouts;
 mod times;
+mod traced;
+mod tracing_guide;
 mod unknown_format;
 mod weak_handle;

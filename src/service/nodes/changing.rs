@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     config::Config,
-    error::HandoffError,
+    error::{HandoffError, with_causes},
     replay::Replays,
     service::handoff::Inner,
     store::Parked,
@@ -93,7 +93,7 @@ impl Inner {
                 Err(HandoffError::NotDrained { .. } | HandoffError::RemovalCancelled { .. }) => {}
                 Err(HandoffError::ShutDown) => return,
                 Err(error) => {
-                    tracing::debug!(node = node.0, %error, "a node could not be removed yet")
+                    tracing::warn!(node = node.0, error = %with_causes(&error), "a node could not be removed yet")
                 }
             }
         }
@@ -108,7 +108,7 @@ impl Inner {
         let (tell, told) = channel();
         self.store.park_unlisted(self.ageing.now(), tell);
         if let Err(error) = heard(told).await {
-            tracing::debug!(%error, "nodes that are not in the cluster could not be parked yet");
+            tracing::debug!(error = %with_causes(&error), "nodes that are not in the cluster could not be parked yet");
         }
     }
 
@@ -134,7 +134,7 @@ impl Inner {
                 ),
                 Err(HandoffError::ShutDown) => return,
                 Err(error) => {
-                    tracing::error!(node = node.0, %error, "a node could not be purged yet");
+                    tracing::warn!(node = node.0, error = %with_causes(&error), "a node could not be purged yet");
                 }
             }
         }

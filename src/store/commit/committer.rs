@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     config::Config,
-    error::{HandoffError, StorageError},
+    error::{HandoffError, StorageError, with_causes},
     stats::Health,
     store::{
         commit::{
@@ -108,7 +108,7 @@ impl Committer {
     /// that reads of it is on the disk.
     fn look_at_log(&self) {
         if let Some(Err(error)) = self.writer.as_ref().map(|writer| writer.engine().fsync()) {
-            tracing::warn!(%error, source = %error.source, "what reads of the log may not be on the disk");
+            tracing::warn!(error = %with_causes(&error), "what reads of the log may not be on the disk");
         }
     }
 

@@ -283,7 +283,7 @@ fn read_letter(key: &IVec, value: &IVec) -> Option<(Place, Letter)> {
         Ok(letter) => Some((place, letter)),
         Err(error) => {
             tracing::error!(
-                queue = place.queue.queue.0, sequence = place.sequence.0, %error,
+                node = place.queue.node.0, queue = place.queue.queue.0, sequence = place.sequence.0, %error,
                 "the record of a dead letter is damaged"
             );
             None

@@ -70,8 +70,8 @@ impl Committer {
         let span = tracing::debug_span!(
             "commit_group",
             hints = hints.len(),
-            several = accepted.several,
-            bytes = tracing::field::Empty
+            transactions = accepted.several,
+            written_bytes = tracing::field::Empty
         );
         let _entered = span.enter();
         let plan = self.plan(hints, &mut accepted)?;
@@ -89,7 +89,7 @@ impl Committer {
         self.write_statuses()?;
         self.trim(brought)?;
         let writer = self.writer()?;
-        span.record("bytes", writer.handed_bytes());
+        span.record("written_bytes", writer.handed_bytes());
         if writer.handed_bytes() > 0 && !is_off(Safeguard::GroupCommits) {
             writer.commit()?;
         }
@@ -143,8 +143,12 @@ impl Committer {
                     }
                 }
                 Job::Wal(draft) => {
-                    let (runs, bytes) = (draft.runs.len(), block.bytes());
-                    tracing::debug!(runs, hints = draft.hints(), bytes, "WAL record");
+                    tracing::debug!(
+                        runs = draft.runs.len(),
+                        hints = draft.hints(),
+                        written_bytes = block.bytes(),
+                        "WAL record"
+                    );
                     self.write_block(block)?;
                     point("append: WAL record written")?;
                     let written = draft.runs.iter().map(|run| Stored::of(run, None));

@@ -87,7 +87,7 @@ impl Stored {
             queue = queue.queue.0,
             first = header.first.0,
             last = header.last().0,
-            bytes = block.bytes(),
+            written_bytes = block.bytes(),
             "block"
         );
         let kept = block.body.take().map(|body| Kept {

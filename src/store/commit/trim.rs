@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    error::StorageError,
+    error::{StorageError, with_causes},
     store::{
         engine::{
             blocks,
@@ -121,7 +121,10 @@ impl Trimmer {
                 Ok(TrimStep::Some) => return Ok(trimmed),
                 Ok(TrimStep::All) => {}
                 Err(error) if is_damage(&error) => {
-                    tracing::error!(queue = place.queue.queue.0, sequence = place.sequence.0, %error, "trimming gave up on a damaged dead letter");
+                    tracing::error!(
+                        node = place.queue.node.0, queue = place.queue.queue.0, sequence = place.sequence.0, error = %with_causes(&error),
+                        "trimming gave up on a damaged dead letter"
+                    );
                 }
                 Err(error) => return Err(error),
             }
@@ -146,7 +149,10 @@ impl Trimmer {
                 // Space that cannot be read cannot be given back; that is no reason to stop the
                 // store.
                 Err(error) if is_damage(&error) => {
-                    tracing::error!(queue = queue.queue.0, %error, "trimming gave up on a damaged queue");
+                    tracing::error!(
+                        node = queue.node.0, queue = queue.queue.0, error = %with_causes(&error),
+                        "trimming gave up on a damaged queue"
+                    );
                 }
                 Err(error) => return Err(error),
             }

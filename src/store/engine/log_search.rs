@@ -51,6 +51,7 @@ pub fn find(
         store(key, value)
     })?;
     tracing::warn!(
+        node = queue.node.0,
         queue = queue.queue.0,
         chunks = found.len(),
         "looked for missing blocks in the log"

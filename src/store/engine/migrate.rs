@@ -80,7 +80,11 @@ fn run(
         meta::set_schema(&mut writer, version)?;
         point("migrate: version written")?;
         writer.commit()?;
-        tracing::info!(from = version - 1, to = version, "schema migrated");
+        tracing::info!(
+            from_schema = version - 1,
+            to_schema = version,
+            "schema migrated"
+        );
     }
     Ok(())
 }

@@ -75,7 +75,7 @@ pub fn or_without<T>(
         return opened.map(|opened| (opened, false));
     }
     let opened = open()?;
-    tracing::error!(dir = %dir.display(), "opened without a snapshot: {AHEAD}");
+    tracing::error!(path = %dir.display(), error = AHEAD, "opened without a snapshot");
     Ok((opened, true))
 }
 
@@ -87,7 +87,7 @@ fn remove(dir: &Path, unwanted: impl Fn(&str) -> bool, what: &str) -> Result<boo
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with("snap.") && unwanted(&name) {
-            tracing::warn!(file = %name, "removing {what}");
+            tracing::warn!(path = %entry.path().display(), error = what, "a snapshot is removed");
             let path = entry.path();
             fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
             is_any = true;

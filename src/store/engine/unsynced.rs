@@ -35,7 +35,7 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
-    error::{LockKind, OpenError, StorageError},
+    error::{LockKind, OpenError, StorageError, with_causes},
     store::{
         bounds::{LINGERING_LOCK, SEGMENT_BYTES},
         engine::folder::{Folder, failed},
@@ -60,7 +60,7 @@ pub fn mark(folder: &Folder) -> Result<(), OpenError> {
 pub fn try_to_mark(folder: &Folder) {
     if let Err(error) = mark(folder) {
         tracing::error!(
-            path = %folder.path().display(), %error,
+            path = %folder.path().display(), error = %with_causes(&error),
             "could not leave a marker that an fsync failed"
         );
     }

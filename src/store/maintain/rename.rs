@@ -126,8 +126,8 @@ impl Committer {
         // Nothing waits for `from` any more.
         self.shared.tell_leave();
         tracing::info!(
-            from = from.0,
-            to = to.0,
+            node = from.0,
+            to_node = to.0,
             hints = pending.hints,
             bytes = pending.bytes,
             "a node goes by another name"

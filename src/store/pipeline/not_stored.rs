@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, mem};
 use parking_lot::Mutex;
 
 use crate::{
-    error::{HandoffError, StorageError},
+    error::{HandoffError, StorageError, with_causes},
     store::{LossReason, format::loss::Loss, pipeline::done::ControlDone},
     types::{Amount, NodeId, ShardId},
 };
@@ -84,7 +84,7 @@ impl Sums {
 fn log_unrecorded(node: NodeId, shard: Option<ShardId>, copies: Amount, why: &HandoffError) {
     tracing::error!(
         node = node.0, shard = shard.map(|it| it.0),
-        copies = copies.hints, bytes = copies.bytes, %why,
+        copies = copies.hints, bytes = copies.bytes, error = %with_causes(why),
         "copies were neither sent nor stored, and the loss journal may not tell of them"
     );
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{
-    error::{EnqueueError, HandoffError, StorageError},
+    error::{EnqueueError, HandoffError, StorageError, with_causes},
     stats::Health,
     store::{
         engine::generation::Engine,
@@ -110,7 +110,7 @@ impl Shared {
             if worse {
                 let reopens_itself = matches!(health, Health::Failed(_));
                 tracing::error!(
-                    error = %cause, source = %cause.source, reopens_itself,
+                    error = %with_causes(&cause), reopens_itself,
                     "the store failed; it accepts nothing until it is reopened"
                 );
                 condition.health = health;
@@ -156,7 +156,7 @@ impl Shared {
                 return;
             }
             let cause = cause.clone();
-            tracing::warn!(error = %cause, source = %cause.source, "what hung has come back");
+            tracing::warn!(error = %with_causes(&cause), "what hung has come back");
             condition.may_return = false;
             condition.health = match self.reopens_itself {
                 true => Health::Failed(cause),

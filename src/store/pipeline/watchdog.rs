@@ -90,7 +90,7 @@ pub fn run(shared: &Arc<Shared>, stop: &StopSignal, timeout: Duration) {
         let compaction_text =
             "compacting the store hangs; restart the process if it does not come back";
         if compaction_hangs && !hung_before.1 {
-            tracing::error!("{compaction_text}");
+            tracing::error!(error = compaction_text, "compacting the store hangs");
         }
         if commit_hangs && !hung_before.0 {
             let text = format!(

@@ -34,7 +34,7 @@ pub fn assemble(
     on_durable: OnDurable,
 ) -> (Arc<Shared>, Committer) {
     tracing::info!(
-        database = %home.database().display(), store = %recovered.store,
+        path = %home.database().display(), store = %recovered.store,
         nodes = recovered.registry.nodes.len(), "store opened"
     );
     recovered.registry.limit(Limits::of(config));

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     config::{Config, OnUnopenable},
-    error::{ConfigError, OpenError, UnopenableReason},
+    error::{ConfigError, OpenError, UnopenableReason, with_causes},
     store::{
         commit::committer::Committer,
         engine::{
@@ -210,7 +210,7 @@ fn open_or_replace(
     let mut opened = open_generation(config, directory, next, Origin::New, Arc::default())?;
     let aside = moved_first.map_or_else(move_aside, Ok)?;
     tracing::error!(
-        %reason, moved_to = %aside.display(),
+        error = %with_causes(&reason), moved_to = %aside.display(),
         "the store cannot be opened; it was moved aside whole and an empty one is started"
     );
     opened.moved_aside = Some(aside);
@@ -289,7 +289,7 @@ fn open_found(
             return match repair::replace(directory, &generation, clean, &|| {}) {
                 Ok(rebuilt) => open_rebuilt(config, directory, rebuilt, faults),
                 Err(OpenError::Unopenable { reason, .. }) => {
-                    tracing::error!(%reason, "too little is intact to rebuild the store");
+                    tracing::error!(error = %with_causes(&reason), "too little is intact to rebuild the store");
                     Err(error)
                 }
                 Err(in_the_way) => Err(in_the_way),

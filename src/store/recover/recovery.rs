@@ -230,7 +230,7 @@ fn paused_all(engine: &Engine) -> Result<bool, MetaError> {
         Err(MetaError::Damaged { record, detail }) => {
             tracing::error!(
                 record,
-                detail,
+                error = detail,
                 "whether all replay is paused is not known; it is not"
             );
             Ok(false)

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    error::StorageError,
+    error::{StorageError, with_causes},
     stats::Health,
     store::{
         commit::{
@@ -66,7 +66,7 @@ impl Committer {
                     return now;
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error, source = %error.source, "the store could not be reopened yet");
+                    tracing::warn!(error = %with_causes(&error), "the store could not be reopened yet");
                 }
             },
             None => {
@@ -131,7 +131,7 @@ impl Committer {
             if self.writer.is_some() {
                 return Err(error);
             }
-            tracing::warn!(error = %error, source = %error.source, "the failed engine did not close cleanly");
+            tracing::warn!(error = %with_causes(&error), "the failed engine did not close cleanly");
         }
         self.reopening.log_is_unsynced |= unsynced.is_some_and(|it| it.load(Relaxed));
         if self.reopening.log_is_unsynced {

@@ -347,7 +347,7 @@ impl Registry {
 
     pub fn note_damage(&mut self, damage: Damage) {
         tracing::error!(
-            node = damage.node.0, queue = damage.queue.0, what = %damage.what,
+            node = damage.node.0, queue = damage.queue.0, error = %damage.what,
             first_lost = damage.lost.map(|(first, _)| first.0),
             last_lost = damage.lost.map(|(_, last)| last.0),
             "damage found in the store"

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    error::{HandoffError, StorageError},
+    error::{HandoffError, StorageError, with_causes},
     stats::Health,
     store::{
         bounds::SEGMENT_BYTES,
@@ -116,11 +116,11 @@ impl Compactor {
                 Ok(Ok(true)) => self.pace.after_success(started.elapsed()),
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, source = %error.source, "the store was not compacted");
+                    tracing::warn!(error = %with_causes(&error), "the store was not compacted");
                     self.pace.after_failure();
                 }
                 Err(panic) => {
-                    tracing::error!(text = %panic_text(panic.as_ref()), "a panic while the store was compacted");
+                    tracing::error!(error = %panic_text(panic.as_ref()), "a panic while the store was compacted");
                     self.pace.after_failure();
                 }
             }
@@ -193,9 +193,15 @@ impl Compactor {
             Ok(Compacted::Switched(old)) => {
                 drop(engine);
                 let freed_bytes = old.log_bytes();
-                tracing::info!(generation = %into, freed_bytes, copied_bytes = self.copied_bytes, "the store was compacted");
+                tracing::info!(
+                    generation = %into, freed_bytes, copied_bytes = self.copied_bytes,
+                    "the store was compacted"
+                );
                 if let Err(error) = self.remove_old(old) {
-                    tracing::warn!(%error, source = %error.source, "the old generation is left for the next open to remove");
+                    tracing::warn!(
+                        error = %with_causes(&error),
+                        "the old generation is left for the next open to remove"
+                    );
                 }
                 Ok(true)
             }
@@ -339,7 +345,10 @@ impl Compactor {
             engine = match Arc::try_unwrap(engine) {
                 Ok(sole) => {
                     if let Err(error) = sole.close() {
-                        tracing::warn!(%error, source = %error.source, "a generation that is done with did not close cleanly");
+                        tracing::warn!(
+                            error = %with_causes(&error),
+                            "a generation that is done with did not close cleanly"
+                        );
                     }
                     return true;
                 }
