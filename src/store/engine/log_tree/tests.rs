@@ -213,7 +213,7 @@ fn a_key_that_was_removed_does_not_come_back_with_an_older_leaf() {
     let key = |number: u64| at.chunk_key(Sequence(number), 0).to_vec();
     let engine = open(dir.path());
     // The leaf is split, and what goes is in the new one; then they are one again.
-    (1..=40).for_each(|number| engine.hints.insert(&key(number), vec![number as u8; 400]));
+    (1..=40).for_each(|number| engine.hints.insert(key(number), vec![number as u8; 400]));
     (26..=36).for_each(|number| assert!(engine.hints.remove(key(number))));
     (2..=20).for_each(|number| assert!(engine.hints.remove(key(number))));
     engine.commit().unwrap();
