@@ -168,7 +168,8 @@ pub struct NodeStats {
     /// none, or for a moment after open, before it was read. Serialized as `oldest_age_ms`.
     #[serde(rename = "oldest_age_ms", with = "millis::option")]
     pub oldest_age: Option<Duration>,
-    /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room.
+    /// Hints that left undelivered since open: damage, obsolete shards, age, dropped to make room,
+    /// discarded; also those that other nodes have now ([`LossReason::Rehinted`]).
     pub lost: Amount,
     /// Of the lost ones, those that were older than [`Config::max_age`](crate::Config::max_age) or
     /// than their own lifetime ([`Payload::expires_after`](crate::Payload::expires_after)).

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hinted_handoff::{Amount, NodeId, NodeState, NodeStats, Stats};
+use hinted_handoff::{Amount, LossReason, NodeId, NodeState, NodeStats, Stats};
 
 /// What all nodes come to.
 #[derive(Debug, Clone, Default)]
@@ -20,8 +20,8 @@ pub struct Summary {
     pub caught_up_in: Option<Duration>,
     /// Nodes with pending hints of which it is not known.
     pub stuck_nodes: u64,
-    /// Left undelivered since open, copies that were not stored and evicted dead letters among
-    /// them.
+    /// Lost since open, copies that were not stored and evicted dead letters among them. What other
+    /// nodes have now is none of it.
     pub lost: Amount,
 }
 
@@ -31,6 +31,11 @@ impl Summary {
             caught_up_in: Some(Duration::ZERO),
             ..Summary::default()
         };
+        for (reason, lost) in &stats.store.lost {
+            if *reason != LossReason::Rehinted {
+                sum.lost = plus(sum.lost, *lost);
+            }
+        }
         for node in &stats.nodes {
             sum.add(node);
         }
@@ -42,9 +47,6 @@ impl Summary {
         self.dead_letters = plus(self.dead_letters, node.dead_letters);
         self.in_flight += node.in_flight;
         self.delivery_rate += node.delivery_rate;
-        for lost in [node.lost, node.not_stored, node.letters_evicted] {
-            self.lost = plus(self.lost, lost);
-        }
         let age = node.oldest_age.map(|age| (node.node, age));
         self.oldest = [self.oldest, age]
             .into_iter()

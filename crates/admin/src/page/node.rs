@@ -173,7 +173,7 @@ fn facts(stats: &NodeStats) -> Markup {
         ("In flight", words::count(stats.in_flight)),
         ("Enqueued since open", words::amount(stats.enqueued)),
         ("Delivered since open", words::amount(stats.delivered)),
-        ("Lost since open", words::amount(stats.lost)),
+        ("Left undelivered since open", words::amount(stats.lost)),
         ("Too old since open", words::amount(stats.expired)),
         ("Dropped for room since open", words::amount(stats.dropped)),
         ("Not stored since open", words::amount(stats.not_stored)),

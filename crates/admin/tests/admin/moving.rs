@@ -43,6 +43,10 @@ async fn hints_of_a_node_go_to_its_new_owners_by_shard() {
     assert_eq!(left["rehinted"]["hints"], 2);
     let [away, five, six] = [AWAY, NodeId(5), NodeId(6)].map(|node| pending(&host, node));
     assert_eq!((away, five, six), (0, 3, 1));
+    let page = get(&router, "/").await;
+    let (_, tile) = page.text().split_once("Lost since open").unwrap();
+    let is_none = tile.starts_with("</dt><dd class=\"value\">0</dd>");
+    assert!(is_none, "{tile:.100}");
     let unknown = post(&router, "/v1/nodes/77/rehint", json!({"to": [5]})).await;
     unknown.problem(404, "unknown-node");
 }
