@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
 use hinted_handoff::{NodeState, Stats};
@@ -178,6 +179,22 @@ fn a_terminal_that_goes_away_ends_it() {
     terminal.until_shows("2 replica-2");
     terminal.hang_up();
     assert!(!terminal.ended().success());
+}
+
+#[test]
+fn a_terminal_that_takes_no_output_does_not_keep_it_from_ending() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    let mut terminal = at(&host);
+    terminal.until_shows("2 replica-2");
+    terminal.stop_reading();
+    // More than a terminal has room for.
+    for at in 0..400 {
+        terminal.resize(200, 50 + at % 2);
+        thread::sleep(Duration::from_millis(2));
+    }
+    terminal.signal("TERM");
+    assert_eq!(terminal.ended().exit_code(), 143);
 }
 
 #[test]
