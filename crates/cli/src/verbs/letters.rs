@@ -222,7 +222,7 @@ impl Show {
 struct Named {
     /// The node that they are for.
     node: NodeId,
-    /// Their ids, as the list has them.
+    /// Their ids, as the list has them; not with --all.
     ids: Vec<HintId>,
     /// All of them.
     #[arg(long)]
@@ -243,6 +243,8 @@ impl Named {
 /// Send dead letters of a node on once more, at a host that runs. Exits with 1 if some do not read,
 /// and stay.
 #[derive(Debug, Args)]
+// clap puts the group first.
+#[command(override_usage = "hh letters redrive [OPTIONS] --socket <PATH> <NODE> <IDS|--all>...")]
 struct Redrive {
     #[command(flatten)]
     named: Named,
@@ -263,6 +265,7 @@ impl Redrive {
 
 /// Discard dead letters of a node, at a host that runs.
 #[derive(Debug, Args)]
+#[command(override_usage = "hh letters discard [OPTIONS] --socket <PATH> <NODE> <IDS|--all>...")]
 struct Discard {
     #[command(flatten)]
     named: Named,
