@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::Path,
 };
 
@@ -24,7 +23,7 @@ use crate::{
         offline::{
             findings::{Finding, Severity},
             known::Known,
-            place::ClosedPlace,
+            place::{ClosedPlace, unread},
             queues::{self, QueueFinder},
             wal::WalRuns,
         },
@@ -59,10 +58,6 @@ pub struct ClosedStore {
     pub(super) nodes: BTreeMap<NodeId, FoundNode>,
     pub(super) wal: WalRuns,
     pub(super) findings: Vec<Finding>,
-}
-
-fn unread(error: io::Error) -> StorageError {
-    StorageError::new("read the log", error)
 }
 
 impl ClosedStore {
