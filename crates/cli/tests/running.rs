@@ -1,162 +1,22 @@
 //! Each verb that asks a host, at one that runs, at one that refuses, at one that hangs, at none.
 
+mod hosts;
 mod stores;
 
 use std::{
     io::{BufRead, BufReader},
     os::unix::net::UnixListener,
-    path::{Path, PathBuf},
-    process::{Child, Output, Stdio},
-    sync::{Arc, mpsc},
-    time::{Duration, Instant},
+    process::{Child, Stdio},
+    sync::mpsc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use hinted_handoff::{Config, HintedHandoff, NodeId, ShardId, Stats};
-use hinted_handoff_admin::{Address, Server, Settings, serve};
-use hinted_handoff_testkit::{Reply, ScriptedWriter};
+use hinted_handoff::NodeId;
+use hinted_handoff_admin::Settings;
+use hosts::{AWAY, Host, SHARD, STRICT, WELL, at, row};
 use serde_json::Value;
 use stores::{code, err, hh, out, run};
-use tokio::runtime::Runtime;
-
-/// Nodes of these tests: one that is away, one that takes all, one that rejects.
-const AWAY: NodeId = NodeId(2);
-const WELL: NodeId = NodeId(3);
-const STRICT: NodeId = NodeId(4);
-const SHARD: ShardId = ShardId(7);
-
-/// A host with its socket, and the program asking it.
-struct Host {
-    dir: tempfile::TempDir,
-    runtime: Runtime,
-    handoff: HintedHandoff<Bytes>,
-    _server: Server,
-}
-
-impl Host {
-    fn start() -> Host {
-        Host::with(Settings {
-            read_only: false,
-            ..Settings::default()
-        })
-    }
-
-    fn with(settings: Settings) -> Host {
-        let dir = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new().unwrap();
-        let writer = ScriptedWriter::new(|write| match write.node {
-            WELL => Reply::Take,
-            STRICT => Reply::Reject,
-            _ => Reply::Retry,
-        });
-        let config = Config {
-            retry_interval: Duration::from_millis(10),
-            retry_max_interval: Duration::from_millis(50),
-            min_free_disk: 0,
-            ..Config::new(dir.path().join("hints"))
-        };
-        let settings = Settings {
-            node_names: Some(Arc::new(|node| Some(format!("replica-{node}")))),
-            ..settings
-        };
-        let address = Address::Unix(dir.path().join("hh.sock"));
-        let (handoff, server) = runtime.block_on(async {
-            let handoff = HintedHandoff::open(config, writer).await.unwrap();
-            let server = serve(&handoff, settings, address).await.unwrap();
-            (handoff, server)
-        });
-        Host {
-            dir,
-            runtime,
-            handoff,
-            _server: server,
-        }
-    }
-
-    fn hint(&self, node: NodeId, texts: &[&str]) {
-        for text in texts {
-            let points = Bytes::from(text.to_string());
-            let written = self.handoff.write_shard(node, SHARD, &points);
-            self.runtime.block_on(written).unwrap();
-        }
-    }
-
-    fn until(&self, wished: impl Fn(&Stats) -> bool) {
-        let by = Instant::now() + Duration::from_secs(60);
-        while !wished(&self.handoff.stats()) {
-            assert!(Instant::now() < by, "{:?}", self.handoff.stats());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn pending(&self, node: NodeId) -> u64 {
-        let stats = self.handoff.stats();
-        let node = stats.nodes.iter().find(|it| it.node == node);
-        node.map_or(0, |it| it.pending.hints)
-    }
-
-    fn letters(&self) -> u64 {
-        let nodes = self.handoff.stats().nodes;
-        nodes.iter().map(|it| it.dead_letters.hints).sum()
-    }
-
-    /// With a dead letter.
-    fn with_letter(&self) {
-        self.hint(STRICT, &["refused"]);
-        self.until(|stats| stats.nodes.iter().any(|it| it.dead_letters.hints > 0));
-    }
-
-    /// Has the writes to the node that takes all become hints that wait.
-    fn hold_well(&self) {
-        self.ok(&["direct", "hold", "3"]);
-        // Only a node that has a queue is paused.
-        self.hint(WELL, &["first"]);
-        assert_eq!(self.ok(&["drain", "3"]), "delivered\n");
-        assert_eq!(self.ok(&["pause", "3"]), "done\n");
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("hh.sock")
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        at(&self.socket(), arguments)
-    }
-
-    /// What is printed, if it went well.
-    #[track_caller]
-    fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(code(&output), 0, "{arguments:?}: {}", err(&output));
-        out(&output)
-    }
-
-    #[track_caller]
-    fn json(&self, arguments: &[&str]) -> Value {
-        let arguments = [&["--json"], arguments].concat();
-        serde_json::from_str(&self.ok(&arguments)).unwrap()
-    }
-
-    /// What is said of it, if it failed with this exit status.
-    #[track_caller]
-    fn fails(&self, status: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(code(&output), status, "{arguments:?}: {}", err(&output));
-        err(&output)
-    }
-}
-
-fn at(socket: &Path, arguments: &[&str]) -> Output {
-    hh(arguments).env("HH_SOCKET", socket).output().unwrap()
-}
-
-/// The cells of the row that begins with this.
-#[track_caller]
-fn row<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
-    let rows = text.lines().map(|it| it.split('\t').collect::<Vec<_>>());
-    let mut rows = rows.filter(|it| it.first() == Some(&first));
-    rows.next().unwrap_or_else(|| panic!("{first}: {text}"))
-}
 
 #[test]
 fn status_and_nodes_tell_what_waits_for_whom_and_why() {
@@ -298,51 +158,6 @@ fn dead_letters_of_a_host_are_listed_and_sent_on_once_more() {
     host.fails(2, &["letters", "redrive", "4"]);
 }
 
-/// Names of an object, in order.
-fn names(of: &Value) -> Vec<&String> {
-    of.as_object().unwrap().keys().collect()
-}
-
-#[test]
-fn a_dead_letter_of_a_host_is_shown_by_the_names_that_a_closed_store_has_for_it() {
-    let host = Host::start();
-    host.with_letter();
-    let listed = host.json(&["letters", "list"]);
-    assert_eq!(listed.as_array().unwrap().len(), 1, "of all nodes");
-    let id = listed[0]["id"].as_str().unwrap();
-    let shown = host.json(&["letters", "show", id]);
-    assert_eq!(shown["node"], 4);
-    assert_eq!(shown["payload_base64"], "cmVmdXNlZA==");
-    assert_eq!(
-        (&shown["cut"], &shown["reads"]),
-        (&false.into(), &true.into())
-    );
-    assert_eq!(host.json(&["letters", "show", id, "--node", "4"]), shown);
-    let other = format!("{id}0");
-    let error = host.fails(2, &["letters", "show", &other]);
-    assert!(error.contains("no dead letter"), "{error}");
-    host.fails(3, &["letters", "show", id, "--node", "9"]);
-
-    let shutdown = host.handoff.shutdown();
-    host.runtime.block_on(shutdown).unwrap();
-    let store = host.dir.path().join("hints");
-    let store = store.to_str().unwrap();
-    // What is named comes before the socket of the environment.
-    let of_store = host.json(&["letters", "list", store]);
-    assert_eq!(names(&of_store[0]), names(&listed[0]));
-    let shown_of_store = host.json(&["letters", "show", store, id]);
-    assert_eq!(names(&shown_of_store), names(&shown));
-    for name in [
-        "enqueued_unix_ms",
-        "error",
-        "first_failed_unix_ms",
-        "reason",
-        "payload_base64",
-    ] {
-        assert_eq!(shown_of_store[name], shown[name], "{name}");
-    }
-}
-
 #[test]
 fn a_node_is_renamed_and_the_members_of_the_cluster_are_said() {
     let host = Host::start();
@@ -431,99 +246,6 @@ fn a_check_is_one_line_and_an_exit_status() {
     );
 }
 
-/// Those that print something else: lines as they come, or a picture.
-const NO_DOCUMENT: [&str; 4] = ["events", "export", "top", "help"];
-
-#[test]
-fn every_verb_prints_one_document_of_json() {
-    let host = Host::start();
-    host.hint(AWAY, &["one"]);
-    host.with_letter();
-    let id = host.json(&["letters", "list"])[0]["id"].clone();
-    let id = id.as_str().unwrap();
-    let into = |name: &str| host.dir.path().join(name).to_str().unwrap().to_owned();
-    let (store, raw, man, file) = (into("hints"), into("raw"), into("man"), into("lines"));
-    let of_host = [
-        "status",
-        "nodes",
-        "nodes 2",
-        "peek 2",
-        "metrics",
-        "check",
-        "pause 2",
-        "resume 2",
-        "barrier 2",
-        "barrier 3 --wait",
-        "rename 2 22",
-        "retain 22 4",
-        "hinting stop 22",
-        "hinting start 22",
-        "direct hold 3",
-        "direct release 3",
-        "discard 22 --shard 7 --yes",
-        "set",
-        "set max_age=3h",
-        "letters list",
-        "letters show ID",
-        "letters redrive 4 ID",
-        "letters discard 4 --all --yes",
-        "losses",
-        "remove 22 --discard-pending --yes",
-        "completions bash",
-        "man MAN",
-    ];
-    let of_store = [
-        "info STORE",
-        "verify STORE",
-        "verify STORE --deep",
-        "export STORE --raw RAW",
-        "import INTO LINES",
-        "salvage STORE/gen-000001 SALVAGED",
-        "letters list STORE",
-        "losses STORE",
-    ];
-    let mut asked = Vec::new();
-    let mut ask = |line: &str| {
-        let words = line.split(' ').map(|word| match word {
-            "ID" => id.to_owned(),
-            "STORE" => store.clone(),
-            "RAW" => raw.clone(),
-            "MAN" => man.clone(),
-            "LINES" => file.clone(),
-            "INTO" | "SALVAGED" => into(word),
-            word => word.replace("STORE", &store),
-        });
-        let words: Vec<String> = words.collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        asked.push(words[0].to_owned());
-        // One, or this panics.
-        let document = host.json(&words);
-        assert!(!document.is_null(), "{line}");
-    };
-    std::fs::create_dir(&man).unwrap();
-    // Otherwise the letter would be there again before it is discarded.
-    host.ok(&["pause", "4"]);
-    of_host.iter().for_each(|line| ask(line));
-    host.ok(&["drain", "3", "--json"]).parse::<Value>().unwrap();
-    host.runtime.block_on(host.handoff.shutdown()).unwrap();
-    std::fs::write(&file, host.ok(&["export", &store])).unwrap();
-    of_store.iter().for_each(|line| ask(line));
-    asked.push("drain".to_owned());
-
-    let help = host.ok(&["--help"]);
-    let (_, verbs) = help.split_once("Commands:\n").unwrap();
-    let verbs = verbs.lines().take_while(|line| !line.is_empty());
-    let verbs = verbs.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let verbs: Vec<&str> = verbs
-        .filter_map(|it| it.split_whitespace().next())
-        .collect();
-    assert!(verbs.len() > 20, "{help}");
-    for verb in verbs {
-        let is_seen = asked.iter().any(|it| it == verb) || NO_DOCUMENT.contains(&verb);
-        assert!(is_seen, "{verb} is not asked here");
-    }
-}
-
 #[test]
 fn what_is_followed_is_a_document_a_line() {
     let host = Host::start();
@@ -585,26 +307,6 @@ impl Drop for Following {
     fn drop(&mut self) {
         drop(self.program.kill());
         drop(self.program.wait());
-    }
-}
-
-#[test]
-fn a_usage_has_what_comes_first_first() {
-    let usage = |arguments: &[&str]| {
-        let help = stores::ok(&[arguments, &["--help"]].concat());
-        let usage = help.lines().find_map(|it| it.strip_prefix("Usage: "));
-        usage.unwrap_or_else(|| panic!("{help}")).to_owned()
-    };
-    for (verb, first, then) in [
-        (&["hinting"][..], "<WHAT>", "<NODE"),
-        (&["letters", "redrive"], "<NODE>", "<IDS"),
-        (&["letters", "discard"], "<NODE>", "<IDS"),
-        (&["direct"], "<WHAT>", "<NODE"),
-        (&["letters", "show"], "[DIR]", "<ID>"),
-    ] {
-        let usage = usage(verb);
-        let (first, then) = (usage.find(first), usage.find(then));
-        assert!(first.is_some() && first < then, "{usage}");
     }
 }
 
