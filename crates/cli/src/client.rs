@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
     net::UnixStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::failure::Failure;
@@ -19,6 +19,9 @@ use crate::failure::Failure;
 const ANSWER_BYTES: usize = 128 * 1024 * 1024;
 /// What a wait on the other side may take beyond its own time.
 const BEYOND_WAIT: Duration = Duration::from_secs(15);
+/// What a stream may be silent for beyond the time of an answer: a host says something each 15 s,
+/// if only that it is there.
+const SILENCE: Duration = Duration::from_secs(30);
 /// No wait is longer: clocks end somewhere.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -70,6 +73,7 @@ impl HostIfAny {
 /// A host, on a runtime of this thread.
 pub struct Client {
     host: Host,
+    silence: Duration,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -80,6 +84,7 @@ impl Client {
             .build();
         Ok(Client {
             host: host.clone(),
+            silence: SILENCE,
             runtime: runtime.map_err(|source| Failure::file("start", "a runtime", source))?,
         })
     }
@@ -101,7 +106,12 @@ impl Client {
         body: Value,
         wait: Duration,
     ) -> Result<T, Failure> {
-        self.ask(Method::POST, path, Some(body), wait.saturating_add(BEYOND_WAIT))
+        self.ask(
+            Method::POST,
+            path,
+            Some(body),
+            wait.saturating_add(BEYOND_WAIT),
+        )
     }
 
     /// A text.
@@ -182,8 +192,8 @@ impl Client {
         sender.send_request(request).await.map_err(broken)
     }
 
-    /// Calls `each` with every line of a stream, until that ends or `each` fails. The first answer
-    /// must come in time; later ones may take any time.
+    /// Calls `each` with every line of a stream, until that ends or `each` fails. A host that is
+    /// silent for too long hangs.
     pub fn lines(
         &self,
         path: &str,
@@ -197,12 +207,18 @@ impl Client {
             let status = response.status();
             let mut body = response.into_body();
             if !status.is_success() {
-                let problem = Limited::new(body, ANSWER_BYTES).collect().await;
+                let problem = Limited::new(body, ANSWER_BYTES).collect();
+                let problem = timeout_at(by, problem).await;
+                let problem = problem.map_err(|_| self.hangs(within))?;
                 let problem = problem.map_err(|error| self.broken(path, &*error))?;
                 return Err(refused(status, &problem.to_bytes()));
             }
-            let mut line = Vec::new();
-            while let Some(frame) = body.frame().await {
+            let (mut line, silence) = (Vec::new(), self.within(self.silence));
+            loop {
+                let frame = timeout(silence, body.frame()).await;
+                let Some(frame) = frame.map_err(|_| self.hangs(silence))? else {
+                    break;
+                };
                 let frame = frame.map_err(|error| self.broken(path, &error))?;
                 for byte in frame.into_data().unwrap_or_default() {
                     match byte {
@@ -250,6 +266,60 @@ fn refused(status: StatusCode, body: &[u8]) -> Failure {
     let begin = String::from_utf8_lossy(body.get(..body.len().min(200)).unwrap_or_default());
     Failure::Refused {
         status: status.as_u16(),
+        kind: text("type").unwrap_or_default().to_owned(),
         detail: detail.map_or(begin.into_owned(), str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        os::unix::net::UnixListener,
+    };
+
+    use super::*;
+
+    fn client(socket: PathBuf, answer_within: Duration) -> Client {
+        let answer_within = answer_within.into();
+        let patience = Patience { answer_within };
+        Client::new(&Host { socket, patience }).unwrap()
+    }
+
+    #[test]
+    fn a_wait_takes_the_time_of_an_answer_besides_and_no_clock_overflows() {
+        let client = client(PathBuf::new(), Duration::from_secs(10));
+        let second = Duration::from_secs(1);
+        assert_eq!(client.within(second), Duration::from_secs(11));
+        assert_eq!(client.within(Duration::MAX), WAIT_MAX);
+        let told = client.hangs(client.within(BEYOND_WAIT)).to_string();
+        assert!(told.contains("within 25s;"), "{told}");
+    }
+
+    #[test]
+    fn a_stream_that_falls_silent_hangs() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("hh.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let host = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
+            let event = "10\r\ndata: something\n\r\n";
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            write!(connection, "{head}{event}").unwrap();
+            connection
+        });
+        let client = Client {
+            silence: Duration::ZERO,
+            ..client(socket, Duration::from_secs(2))
+        };
+        let mut lines = Vec::new();
+        let ended = client.lines("/v1/events", |line| {
+            lines.push(line.to_owned());
+            Ok(())
+        });
+        assert_eq!(lines, ["data: something"]);
+        assert!(matches!(ended, Err(Failure::Hangs { .. })), "{ended:?}");
+        drop(host.join().unwrap());
     }
 }

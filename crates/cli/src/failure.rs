@@ -1,11 +1,18 @@
 //! How the program fails.
 
-use std::{error::Error, fs, io, path::{Path, PathBuf}, process::ExitCode};
+use std::{
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use hinted_handoff::{
     EnqueueError, LockKind, OpenError, StorageError,
     offline::{Finding, Severity},
 };
+
+use crate::output::printable;
 
 /// What was looked at is damaged.
 const DAMAGED: u8 = 1;
@@ -60,7 +67,12 @@ pub enum Failure {
     },
     /// The host does not do it.
     #[error("the host refuses ({status}): {detail}")]
-    Refused { status: u16, detail: String },
+    Refused {
+        status: u16,
+        /// The type of the problem, for programs.
+        kind: String,
+        detail: String,
+    },
     /// What it answers is not what is expected.
     #[error("the answer of the host to {path} does not read: {why}")]
     Answer { path: String, why: String },
@@ -95,6 +107,19 @@ impl Failure {
         texts.join(": ")
     }
 
+    /// The same, of characters that print.
+    pub fn line(&self) -> String {
+        printable(&self.text())
+    }
+
+    /// Whether it is what a host calls so.
+    pub fn is_problem(&self, name: &str) -> bool {
+        let Failure::Refused { kind, .. } = self else {
+            return false;
+        };
+        kind.strip_prefix("urn:hinted-handoff:") == Some(name)
+    }
+
     /// Tells of it on stderr, and says what to exit with.
     pub fn report(&self) -> ExitCode {
         if let Failure::Output(error) = self
@@ -102,7 +127,7 @@ impl Failure {
         {
             return ExitCode::from(PIPE_CLOSED);
         }
-        anstream::eprintln!("hh: {}", self.text());
+        anstream::eprintln!("hh: {}", self.line());
         ExitCode::from(match self {
             Failure::Open(OpenError::Locked { kind, .. }) => {
                 if let Some(name) = holder_name(kind) {
@@ -116,10 +141,35 @@ impl Failure {
     }
 }
 
-/// What to exit with after a look that found this.
-pub fn exit_of<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> ExitCode {
-    let mut findings = findings.into_iter();
-    exit_if_damaged(findings.any(|it| it.severity > Severity::Unknown))
+/// Tells on stderr what a look found, and says what to exit with after it.
+pub fn told<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> ExitCode {
+    told_with(false, findings)
+}
+
+/// The same where it may be known already that something is damaged.
+pub fn told_with<'a>(
+    mut is_damaged: bool,
+    findings: impl IntoIterator<Item = &'a Finding>,
+) -> ExitCode {
+    for finding in findings {
+        is_damaged |= finding.severity > Severity::Unknown;
+        anstream::eprintln!("hh: {}", text_of(finding));
+    }
+    exit_if_damaged(is_damaged)
+}
+
+fn text_of(finding: &Finding) -> String {
+    let number = |it: Option<u64>| it.map_or("-".to_owned(), |it| it.to_string());
+    let Some(node) = finding.node else {
+        return printable(&finding.what);
+    };
+    format!(
+        "node {node} queue {} sequences {} to {}: {}",
+        number(finding.queue.map(|it| it.0)),
+        number(finding.first.map(|it| it.0)),
+        number(finding.last.map(|it| it.0)),
+        printable(&finding.what)
+    )
 }
 
 /// What to exit with after a look at what is damaged, or is not.

@@ -16,6 +16,7 @@
 mod client;
 mod failure;
 mod json;
+mod letter;
 mod output;
 mod progress;
 mod record;
@@ -34,7 +35,9 @@ use output::Output;
 /// its directory.
 ///
 /// On a terminal it prints tables; elsewhere columns that are separated by tabs, without a header;
-/// with --json one JSON document. Sizes are in bytes, times in milliseconds since 1970.
+/// with --json one JSON document. What is followed, and an export, is a document a line. What has
+/// no columns is JSON in any case. Sizes are in bytes, times in milliseconds since 1970. Standard
+/// error has all that is said besides.
 ///
 /// Exit status: 0 if all went well, 1 if what was looked at is damaged, 2 for wrong arguments, 3
 /// for any other error, 4 if somebody has the store open, 141 if nobody reads the output any more.
@@ -81,11 +84,35 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && is_verb("check") => return wrong_check(&error),
+        Err(error) => error.exit(),
+    };
     match run(arguments) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
+}
+
+/// Whether this is what is to be done, of arguments that do not parse.
+fn is_verb(verb: &str) -> bool {
+    let arguments = std::env::args_os().skip(1);
+    let mut words = arguments.filter(|it| !it.as_encoded_bytes().starts_with(b"-"));
+    words.next().is_some_and(|it| it == verb)
+}
+
+/// Who monitors has the exit status of other wrong arguments for one of a host that does not serve.
+fn wrong_check(error: &clap::Error) -> ExitCode {
+    let told = error.print().map_err(Failure::output);
+    let wrong = || {
+        let output = &mut Output::new(std::env::args_os().any(|it| it == "--json"))?;
+        let code = verbs::check::wrong_arguments(output)?;
+        output.finish()?;
+        Ok(code)
+    };
+    told.and_then(|()| wrong())
+        .unwrap_or_else(|failure: Failure| failure.report())
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {

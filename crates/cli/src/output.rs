@@ -82,6 +82,22 @@ impl Output {
         self.line("")
     }
 
+    /// One document of many, on a line of its own.
+    pub fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let written = serde_json::to_writer(&mut self.to, value);
+        written.map_err(|error| Failure::output(error.into()))?;
+        self.line("")
+    }
+
+    /// A text that is of a format of its own: as it is, or as a document that has it by a name.
+    pub fn text(&mut self, name: &str, text: &str) -> Result<(), Failure> {
+        if self.is_json {
+            return self.json(&std::collections::BTreeMap::from([(name, text)]));
+        }
+        let written = self.to.write_all(text.as_bytes());
+        written.map_err(Failure::output)
+    }
+
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.to, "{text}").map_err(Failure::output)
     }
@@ -97,7 +113,7 @@ impl Output {
             true => Style::new().fg_color(Some(colour.into())).bold(),
             false => Style::new(),
         };
-        let line = writeln!(self.to, "{style}{text}{style:#}");
+        let line = writeln!(self.to, "{style}{}{style:#}", printable(text));
         line.map_err(Failure::output)
     }
 
@@ -197,12 +213,20 @@ fn width() -> u16 {
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for letter in text.chars() {
-        match letter.is_control() {
+        match letter.is_control() || is_layout(letter) {
             true => printable.extend(letter.escape_default()),
             false => printable.push(letter),
         }
     }
     printable
+}
+
+/// Ends a line, or turns the direction of what follows: then a line does not say what it seems to.
+fn is_layout(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 #[cfg(test)]
@@ -212,5 +236,9 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_printed_as_an_escape() {
         assert_eq!(printable("a\tb\n\u{1b}[2Jc ü"), "a\\tb\\n\\u{1b}[2Jc ü");
+        assert_eq!(
+            printable("a\u{2028}b\u{202e}c\u{7f}"),
+            "a\\u{2028}b\\u{202e}c\\u{7f}"
+        );
     }
 }

@@ -100,20 +100,11 @@ impl Record {
         }
     }
 
-    /// Of a dead letter; its payload is left out.
-    pub fn without_payload_of(letter: &ClosedLetter) -> Record {
+    fn without_payload_of(letter: &ClosedLetter) -> Record {
         Record {
             kind: Kind::DeadLetter,
             dead: letter.cause.clone(),
             ..Record::without_payload(&letter.hint)
-        }
-    }
-
-    /// Of a dead letter, with its payload.
-    pub fn of_letter(letter: &ClosedLetter) -> Record {
-        Record {
-            payload_base64: STANDARD.encode(&letter.hint.payload),
-            ..Record::without_payload_of(letter)
         }
     }
 

@@ -131,9 +131,10 @@ fn what_cannot_be_taken_back_shows_what_would_go_and_wants_a_yes() {
     let reasons: Vec<_> = reasons
         .map(|it| it[1]["reason"].as_str().unwrap())
         .collect();
-    assert!(reasons.iter().all(|it| *it == "discarded"), "{reasons:?}");
+    assert_eq!(reasons, ["discarded"; 3]);
     let of_away = host.ok(&["losses", "--node", "2"]);
-    assert!(of_away.lines().all(|it| it.split('\t').nth(1) == Some("2")));
+    let nodes: Vec<_> = of_away.lines().map(|it| it.split('\t').nth(1)).collect();
+    assert_eq!(nodes, [Some("2"); 2]);
 }
 
 #[test]
@@ -237,7 +238,30 @@ fn a_check_is_one_line_and_an_exit_status() {
         .block_on(host.handoff.clone().shutdown())
         .unwrap();
     let down = host.run(&["check"]);
-    assert!([2, 3].contains(&code(&down)), "{}", out(&down));
+    assert_eq!(code(&down), 2, "{}", out(&down));
+    assert!(
+        out(&down).starts_with("CRITICAL - It is shut down"),
+        "{}",
+        out(&down)
+    );
+}
+
+#[test]
+fn what_is_followed_is_a_document_a_line() {
+    let host = Host::start();
+    // Hints that are being sent are not discarded.
+    host.ok(&["pause", "--all"]);
+    let mut following = Following::start(&host, &["losses", "--follow", "--json"]);
+    for node in [AWAY, NodeId(5)] {
+        host.hint(node, &["one"]);
+        let node = node.to_string();
+        host.ok(&["discard", &node, "--shard", "7", "--yes"]);
+        let line = following.next().unwrap();
+        let document: Value = serde_json::from_str(&line).unwrap();
+        let lost = document["entries"].as_array().unwrap();
+        assert_eq!(lost.len(), 1, "{document}");
+        assert_eq!(lost[0][1]["node"].to_string(), node);
+    }
 }
 
 #[test]
@@ -302,6 +326,7 @@ fn events_are_told_as_they_happen() {
     assert!(event["event"].is_string(), "{event}");
     assert_eq!(following.next(), None, "one was asked for");
     assert!(following.program.wait().unwrap().success());
+    host.fails(2, &["events", "--max", "0"]);
 }
 
 #[test]

@@ -58,24 +58,38 @@ pub fn padded(key: &[u8]) -> PaddedKey {
     padded
 }
 
-/// Where a message stands in the file.
+/// Where a message stands in the file, and its log sequence number.
 #[derive(Debug, Clone, Copy)]
 struct At {
+    lsn: u64,
     offset: u64,
     bytes: u32,
 }
+
+/// What a leaf says of a key: since when, as a log sequence number, and the value; `None` if it was
+/// removed.
+pub type Said = (u64, Option<Bytes>);
 
 /// A leaf.
 #[derive(Debug)]
 pub struct LeafAt {
     node: At,
     links: Vec<At>,
-    prefix: Vec<u8>,
+    /// The first key that it is there for, as it is.
+    first: Vec<u8>,
+    /// How many bytes of that its keys lack.
+    prefix_bytes: usize,
+    /// Whether it was written as a whole with keys of `hh/hints` and no others.
+    is_of_hints: bool,
     /// Grows with every change: the log sequence number of the last.
     pub changed_at: u64,
-    /// The lowest and the highest key of `hh/hints` that was ever in it.
-    pub hints: Option<(PaddedKey, PaddedKey)>,
-    /// Whether there was ever any other key in it.
+    /// The keys that it is there for are from this on.
+    pub lo: PaddedKey,
+    /// And below this.
+    pub hi: PaddedKey,
+    /// Whether there was any key of `hh/hints` in it since it was written as a whole.
+    pub has_hints: bool,
+    /// Whether there was any other key in it since then.
     pub has_others: bool,
 }
 
@@ -148,6 +162,7 @@ impl LogPages {
 
     fn apply(&mut self, message: &Message<'_>, lsn: u64, segment: u64) {
         let at = At {
+            lsn,
             offset: segment + message.at as u64,
             bytes: (message.end - message.at) as u32,
         };
@@ -157,14 +172,22 @@ impl LogPages {
                     let mut leaf = LeafAt {
                         node: at,
                         links: Vec::new(),
-                        prefix: node.prefix.to_vec(),
+                        first: node.lo.to_vec(),
+                        prefix_bytes: node.prefix.len(),
+                        is_of_hints: false,
                         changed_at: lsn,
-                        hints: None,
+                        lo: padded(node.lo),
+                        hi: match node.hi {
+                            [] => [u8::MAX; CHUNK_KEY_BYTES],
+                            hi => padded(hi),
+                        },
+                        has_hints: false,
                         has_others: false,
                     };
                     for (key, _) in &node.entries {
                         leaf.see(key);
                     }
+                    leaf.is_of_hints = leaf.has_hints && !leaf.has_others;
                     self.leaves.insert(message.page, leaf);
                 }
                 None => drop(self.leaves.remove(&message.page)),
@@ -184,20 +207,22 @@ impl LogPages {
         }
     }
 
-    /// What is in a leaf.
-    pub fn entries(&self, leaf: &LeafAt) -> io::Result<BTreeMap<Vec<u8>, Bytes>> {
+    /// What a leaf says, of keys that were removed from it, too.
+    pub fn entries(&self, leaf: &LeafAt) -> io::Result<BTreeMap<Vec<u8>, Said>> {
         let mut entries = BTreeMap::new();
         let body = self.body(leaf.node)?;
         let node = TreeNode::parse(&body).ok_or_else(changed)?;
         for (key, value) in node.entries {
-            entries.insert([node.prefix, key].concat(), body.slice_ref(value));
+            let value = Some(body.slice_ref(value));
+            entries.insert([node.prefix, key].concat(), (leaf.node.lsn, value));
         }
         for link in &leaf.links {
             let body = self.body(*link)?;
             if let Some((key, value)) = set(&body) {
-                entries.insert(leaf.whole(key), body.slice_ref(value));
+                let value = Some(body.slice_ref(value));
+                entries.insert(leaf.whole(key), (link.lsn, value));
             } else if let Some(key) = removed(&body) {
-                entries.remove(&leaf.whole(key));
+                entries.insert(leaf.whole_of_removed(key), (link.lsn, None));
             }
         }
         Ok(entries)
@@ -213,22 +238,45 @@ impl LogPages {
 }
 
 impl LeafAt {
+    /// When it was written as a whole: of a key that it is there for and says nothing of, it says
+    /// that it is not there since then.
+    pub fn written_at(&self) -> u64 {
+        self.node.lsn
+    }
+
+    /// A key with the bytes that it lacks.
     fn whole(&self, key: &[u8]) -> Vec<u8> {
-        [self.prefix.as_slice(), key].concat()
+        self.with(self.prefix_bytes, key)
+    }
+
+    fn with(&self, bytes: usize, key: &[u8]) -> Vec<u8> {
+        [self.first.get(..bytes).unwrap_or_default(), key].concat()
+    }
+
+    /// The same of a key that was removed. If what the leaf became when it was written the next time
+    /// is damaged, keys of links lack more bytes than its own: the most that make a key of them. A
+    /// value is not read so, since neither does an open.
+    fn whole_of_removed(&self, key: &[u8]) -> Vec<u8> {
+        let whole = self.whole(key);
+        if !self.is_of_hints || is_of_hints(&whole) {
+            return whole;
+        }
+        let longer = self.prefix_bytes + 1..=self.first.len();
+        let mut longer = longer.rev().map(|bytes| self.with(bytes, key));
+        longer.find(|it| is_of_hints(it)).unwrap_or(whole)
     }
 
     fn see(&mut self, key: &[u8]) {
-        let key = self.whole(key);
-        match Key::parse(&key) {
-            Some(Key::Other(_)) | None => self.has_others = true,
-            Some(_) => {
-                let key = padded(&key);
-                let (lowest, highest) = self.hints.get_or_insert((key, key));
-                *lowest = key.min(*lowest);
-                *highest = key.max(*highest);
-            }
+        match is_of_hints(&self.whole(key)) {
+            true => self.has_hints = true,
+            false => self.has_others = true,
         }
     }
+}
+
+/// Whether this is a key of `hh/hints`.
+fn is_of_hints(key: &[u8]) -> bool {
+    !matches!(Key::parse(key), Some(Key::Other(_)) | None)
 }
 
 /// It passed its checksum a moment ago.

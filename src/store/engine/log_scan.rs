@@ -253,8 +253,11 @@ pub fn message_at(segment: &[u8], at: usize, number: Option<u64>) -> Option<Mess
     })
 }
 
-/// A leaf: the prefix that its keys lack, and its entries.
+/// A leaf: the keys that it is there for, from `lo` on and below `hi` (an empty one is no bound),
+/// the prefix that its keys lack, and its entries.
 pub(super) struct TreeNode<'a> {
+    pub(super) lo: &'a [u8],
+    pub(super) hi: &'a [u8],
     pub(super) prefix: &'a [u8],
     pub(super) entries: Vec<(&'a [u8], &'a [u8])>,
 }
@@ -267,7 +270,7 @@ impl<'a> TreeNode<'a> {
         let (&[_merging, prefix_bytes], rest) = body.split_first_chunk::<2>()?;
         body = rest;
         let lo = take_bytes(&mut body)?;
-        let _hi = take_bytes(&mut body)?;
+        let hi = take_bytes(&mut body)?;
         let (&kind, rest) = body.split_first()?;
         body = rest;
         if kind != 0 {
@@ -283,6 +286,8 @@ impl<'a> TreeNode<'a> {
             .map(|_| take_bytes(&mut body))
             .collect::<Option<Vec<_>>>()?;
         Some(TreeNode {
+            lo,
+            hi,
             prefix: lo.get(..usize::from(prefix_bytes))?,
             entries: keys.into_iter().zip(values).collect(),
         })

@@ -1,21 +1,22 @@
 //! The keys of `hh/hints` in order, from the leaves that stand in a log. In memory is where each
-//! leaf stands and between which keys, not what is in it.
+//! leaf stands and which keys it is there for, not what is in it.
 //!
-//! Leaves of a tree do not overlap, but for what damage or a crash left of older ones. Then the one
-//! that was changed last has the last word.
+//! Leaves of a tree do not overlap, but for older ones that damage left, or a crash: one whose end,
+//! or whose next state, is not in the log. So of each key the leaf counts that said something of it
+//! last: that it was set or removed, or that it was not there when the leaf was written as a whole.
 
 use std::{collections::BTreeMap, io, path::Path};
 
 use bytes::Bytes;
 
-use super::log_pages::{Ending, LeafAt, LogPages, PaddedKey, TornAt, padded};
+use super::log_pages::{Ending, LeafAt, LogPages, PaddedKey, Said, TornAt, padded};
 
-/// What a leaf of `hh/hints` holds, between its lowest and its highest key.
+/// A leaf that had keys of `hh/hints`, by what keys it is there for.
 #[derive(Debug)]
 struct Span {
-    lowest: PaddedKey,
-    highest: PaddedKey,
-    /// The highest key of this and of all before it.
+    lo: PaddedKey,
+    hi: PaddedKey,
+    /// The highest `hi` of this and of all before it.
     highest_so_far: PaddedKey,
     leaf: u64,
 }
@@ -24,37 +25,57 @@ struct Span {
 #[derive(Debug)]
 pub struct LogTree {
     pages: LogPages,
-    /// By lowest key.
+    /// By `lo`.
     spans: Vec<Span>,
+    trees: Trees,
 }
 
-type Entries = BTreeMap<Vec<u8>, Bytes>;
+/// Whose trees are in a log besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trees {
+    /// Those of the store.
+    Ours,
+    /// A host's may be. They may have keys as ours, so a leaf says nothing of what it lacks.
+    Anyones,
+}
+
+/// A leaf that was read, and what it says.
+#[derive(Debug)]
+struct Leaf {
+    lo: PaddedKey,
+    hi: PaddedKey,
+    /// What it lacks is not there since then.
+    lacks_since: u64,
+    entries: BTreeMap<Vec<u8>, Said>,
+}
 
 impl LogTree {
     /// Goes through a log once.
     pub fn read(
         log: &Path,
-        ending: Ending,
+        (ending, trees): (Ending, Trees),
         progress: &mut dyn FnMut(u64, u64),
     ) -> io::Result<LogTree> {
         let pages = LogPages::read(log, ending, progress)?;
-        let with_hints = pages.leaves.iter().filter_map(|(leaf, at)| {
-            let (lowest, highest) = at.hints?;
-            Some(Span {
-                lowest,
-                highest,
-                highest_so_far: highest,
-                leaf: *leaf,
-            })
-        });
-        let mut spans: Vec<Span> = with_hints.collect();
-        spans.sort_unstable_by_key(|span| (span.lowest, span.leaf));
+        let with_hints = pages.leaves.iter().filter(|(_, at)| at.has_hints);
+        let span = |(leaf, at): (&u64, &LeafAt)| Span {
+            lo: at.lo,
+            hi: at.hi,
+            highest_so_far: at.hi,
+            leaf: *leaf,
+        };
+        let mut spans: Vec<Span> = with_hints.map(span).collect();
+        spans.sort_unstable_by_key(|span| (span.lo, span.leaf));
         let mut highest = [0; _];
         for span in &mut spans {
-            highest = span.highest.max(highest);
+            highest = span.hi.max(highest);
             span.highest_so_far = highest;
         }
-        Ok(LogTree { pages, spans })
+        Ok(LogTree {
+            pages,
+            spans,
+            trees,
+        })
     }
 
     /// Where the log ends, if there is more behind.
@@ -62,45 +83,57 @@ impl LogTree {
         self.pages.torn_at
     }
 
-    /// Calls `each` with what is under keys of other trees than `hh/hints`, for one key the newest
-    /// last.
+    /// Calls `each` with what is under keys of other trees than `hh/hints`. Of the values that
+    /// several leaves have for a key, that of the leaf that was changed last comes last. A leaf that
+    /// lacks it says nothing, since nothing tells which tree it is of.
     pub fn others(&self, mut each: impl FnMut(&[u8], &Bytes)) -> io::Result<()> {
         let mut leaves: Vec<&LeafAt> = self.pages.leaves.values().collect();
         leaves.retain(|leaf| leaf.has_others);
         leaves.sort_unstable_by_key(|leaf| leaf.changed_at);
         for leaf in leaves {
-            for (key, value) in self.pages.entries(leaf)? {
-                each(&key, &value);
+            for (key, (_, value)) in self.pages.entries(leaf)? {
+                if let Some(value) = value {
+                    each(&key, &value);
+                }
             }
         }
         Ok(())
     }
 
-    fn entries(&self, span: &Span) -> io::Result<(u64, Entries)> {
-        match self.pages.leaves.get(&span.leaf) {
-            Some(leaf) => Ok((leaf.changed_at, self.pages.entries(leaf)?)),
-            None => Ok((0, Entries::new())),
-        }
+    fn leaf(&self, span: &Span) -> io::Result<Leaf> {
+        let (lacks_since, entries) = match self.pages.leaves.get(&span.leaf) {
+            Some(leaf) => (leaf.written_at(), self.pages.entries(leaf)?),
+            None => (0, BTreeMap::new()),
+        };
+        Ok(Leaf {
+            lo: span.lo,
+            hi: span.hi,
+            lacks_since: match self.trees {
+                Trees::Ours => lacks_since,
+                Trees::Anyones => 0,
+            },
+            entries,
+        })
     }
 
     /// What is under a key.
     pub fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {
         let wanted = padded(key);
-        let upto = self.spans.partition_point(|span| span.lowest <= wanted);
+        let upto = self.spans.partition_point(|span| span.lo <= wanted);
         let spans = self.spans.get(..upto).unwrap_or_default().iter().rev();
-        let mut found: Option<(u64, Bytes)> = None;
-        for span in spans.take_while(|span| span.highest_so_far >= wanted) {
-            if span.highest < wanted {
+        let mut last: Said = (0, None);
+        for span in spans.take_while(|span| span.highest_so_far > wanted) {
+            if span.hi <= wanted {
                 continue;
             }
-            let (changed_at, mut entries) = self.entries(span)?;
-            if let Some(value) = entries.remove(key)
-                && found.as_ref().is_none_or(|(at, _)| *at < changed_at)
-            {
-                found = Some((changed_at, value));
+            let mut leaf = self.leaf(span)?;
+            let said = leaf.entries.remove(key);
+            let said = said.unwrap_or((leaf.lacks_since, None));
+            if said.0 >= last.0 {
+                last = said;
             }
         }
-        Ok(found.map(|(_, value)| value))
+        Ok(last.1)
     }
 
     /// What is under the keys from `from` on and below `to`, in order.
@@ -110,8 +143,9 @@ impl LogTree {
             tree: self,
             from: from.to_vec(),
             to: to.to_vec(),
-            next_span: self.spans.partition_point(|it| it.highest_so_far < lowest),
+            next_span: self.spans.partition_point(|it| it.highest_so_far <= lowest),
             ahead: BTreeMap::new(),
+            lacking: Vec::new(),
         }
     }
 
@@ -123,23 +157,31 @@ impl LogTree {
         is_wanted: impl Fn(&[u8], &[u8]) -> bool,
     ) -> io::Result<Option<Vec<u8>>> {
         let (lowest, end) = (padded(from), padded(to));
-        let upto = self.spans.partition_point(|span| span.lowest < end);
+        let upto = self.spans.partition_point(|span| span.lo < end);
         let mut best: Option<Vec<u8>> = None;
         for span in self.spans.get(..upto).unwrap_or_default().iter().rev() {
             let bound = best.as_deref().map_or(lowest, padded);
-            if span.highest_so_far < bound {
+            if span.highest_so_far <= bound {
                 break;
             }
-            if span.highest < bound {
+            if span.hi <= bound {
                 continue;
             }
-            let (_, entries) = self.entries(span)?;
-            let within = entries.range::<[u8], _>((
+            let leaf = self.leaf(span)?;
+            let within = leaf.entries.range::<[u8], _>((
                 std::ops::Bound::Included(from),
                 std::ops::Bound::Excluded(to),
             ));
-            let mut within = within.rev().filter(|(key, value)| is_wanted(key, value));
-            best = best.max(within.next().map(|(key, _)| key.clone()));
+            for key in within.rev().map(|(key, _)| key) {
+                if best.as_ref().is_some_and(|best| best >= key) {
+                    break;
+                }
+                // Another leaf may say that it is gone.
+                if self.get(key)?.is_some_and(|value| is_wanted(key, &value)) {
+                    best = Some(key.clone());
+                    break;
+                }
+            }
         }
         Ok(best)
     }
@@ -159,36 +201,47 @@ pub struct Range<'a> {
     to: Vec<u8>,
     next_span: usize,
     /// What was read and comes later: mostly the rest of a leaf.
-    ahead: BTreeMap<Vec<u8>, (u64, Bytes)>,
+    ahead: BTreeMap<Vec<u8>, Said>,
+    /// Leaves that were read: from where to where, and since when what they lack is not there.
+    lacking: Vec<(PaddedKey, PaddedKey, u64)>,
 }
 
 impl Range<'_> {
-    /// Reads each leaf that may hold what comes next.
+    /// Reads each leaf that may say something of what comes next.
     fn fill(&mut self) -> io::Result<()> {
         while let Some(span) = self.tree.spans.get(self.next_span) {
             let is_behind = match self.ahead.first_key_value() {
-                Some((next, _)) => span.lowest > padded(next),
-                None => span.lowest >= padded(&self.to),
+                Some((next, _)) => span.lo > padded(next),
+                None => span.lo >= padded(&self.to),
             };
             if is_behind {
                 break;
             }
             self.next_span += 1;
-            if span.highest < padded(&self.from) {
+            if span.hi <= padded(&self.from) {
                 continue;
             }
-            let (changed_at, entries) = self.tree.entries(span)?;
-            for (key, value) in entries {
+            let leaf = self.tree.leaf(span)?;
+            self.lacking.push((leaf.lo, leaf.hi, leaf.lacks_since));
+            for (key, said) in leaf.entries {
                 if key < self.from || key >= self.to {
                     continue;
                 }
                 let known = self.ahead.get(&key);
-                if known.is_none_or(|(at, _)| *at < changed_at) {
-                    self.ahead.insert(key, (changed_at, value));
+                if known.is_none_or(|known| known.0 <= said.0) {
+                    self.ahead.insert(key, said);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a leaf that is there for this key lacks it since later than that.
+    fn is_lacking(&mut self, key: &[u8], since: u64) -> bool {
+        let key = padded(key);
+        self.lacking.retain(|(_, hi, _)| *hi > key);
+        let mut lacking = self.lacking.iter();
+        lacking.any(|(lo, _, at)| *lo <= key && *at > since)
     }
 }
 
@@ -196,12 +249,18 @@ impl Iterator for Range<'_> {
     type Item = io::Result<(Vec<u8>, Bytes)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(error) = self.fill() {
-            self.next_span = usize::MAX;
-            return Some(Err(error));
+        loop {
+            if let Err(error) = self.fill() {
+                self.next_span = usize::MAX;
+                return Some(Err(error));
+            }
+            let (key, (at, value)) = self.ahead.pop_first()?;
+            if let Some(value) = value
+                && !self.is_lacking(&key, at)
+            {
+                return Some(Ok((key, value)));
+            }
         }
-        let (key, (_, value)) = self.ahead.pop_first()?;
-        Some(Ok((key, value)))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::Path,
 };
 
@@ -11,7 +10,10 @@ use crate::{
     store::{
         commit::loss_journal,
         engine::{
-            generation::unopenable, log_pages::Ending, log_tail::LogTail, log_tree::LogTree,
+            generation::unopenable,
+            log_pages::Ending,
+            log_tail::LogTail,
+            log_tree::{LogTree, Trees},
             unsynced,
         },
         format::{
@@ -21,7 +23,7 @@ use crate::{
         offline::{
             findings::{Finding, Severity},
             known::Known,
-            place::ClosedPlace,
+            place::{ClosedPlace, unread},
             queues::{self, QueueFinder},
             wal::WalRuns,
         },
@@ -56,10 +58,6 @@ pub struct ClosedStore {
     pub(super) nodes: BTreeMap<NodeId, FoundNode>,
     pub(super) wal: WalRuns,
     pub(super) findings: Vec<Finding>,
-}
-
-fn unread(error: io::Error) -> StorageError {
-    StorageError::new("read the log", error)
 }
 
 impl ClosedStore {
@@ -116,9 +114,13 @@ impl ClosedStore {
             let reason = UnopenableReason::Damaged { record, detail };
             return Err(unopenable(&place.generation, reason));
         }
+        let trees = match place.is_bare {
+            true => Trees::Anyones,
+            false => Trees::Ours,
+        };
         let read = |clean: Option<&Summary>, progress: &mut dyn FnMut(u64, u64)| {
             let ending = clean.map_or(Ending::MayBeTorn, |_| Ending::Closed);
-            LogTree::read(&log, ending, progress).map_err(unread)
+            LogTree::read(&log, (ending, trees), progress).map_err(unread)
         };
         let mut tree = read(clean.as_ref(), progress)?;
         let mut known = Known::read(&place, &tree)?;

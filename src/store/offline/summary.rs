@@ -54,7 +54,8 @@ pub struct ClosedNode {
     pub node: NodeId,
     /// What waits for it.
     pub pending: Amount,
-    /// When the first of its pending hints that reads was enqueued, by its stamp, in milliseconds since 1970.
+    /// When the first of its pending hints that reads was enqueued, by its stamp, in milliseconds
+    /// since 1970.
     pub oldest_unix_ms: Option<u64>,
     /// Its dead letters.
     pub dead_letters: Amount,
@@ -75,8 +76,8 @@ pub struct ClosedNode {
 }
 
 impl ClosedStore {
-    /// What it is, and what waits in it. Reads the first pending hint of each node that reads, and what is
-    /// known of every dead letter.
+    /// What it is, and what waits in it. Of each node the pending hints are read up to the first that
+    /// reads, and what is known of every dead letter.
     ///
     /// # Errors
     /// The log does not read.

@@ -19,7 +19,7 @@ const NOT_YET: u8 = 1;
 /// delivered in time.
 #[derive(Debug, Args)]
 pub struct Barrier {
-    /// The nodes.
+    /// The nodes' numbers.
     #[arg(required = true)]
     nodes: Vec<NodeId>,
     /// Wait until all of it is delivered.

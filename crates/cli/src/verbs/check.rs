@@ -16,8 +16,10 @@ const WARNING: u8 = 1;
 const CRITICAL: u8 = 2;
 const UNKNOWN: u8 = 3;
 
-/// Say in one line whether all is well. Exit status: 0 well, 1 over a bound, 2 it does not serve, or
-/// replay does not run, 3 it is not known.
+/// Say in one line whether all is well.
+///
+/// Exit status: 0 well, 1 over a bound, 2 it does not serve, or replay does not run, 3 it is not
+/// known.
 #[derive(Debug, Args)]
 pub struct Check {
     /// The oldest hint may be so old.
@@ -65,23 +67,9 @@ impl Check {
         let asked = Client::new(&self.host).and_then(|client| client.get("/v1/status"));
         let (code, checked) = match asked {
             Ok(status) => self.judge(status),
-            Err(failure) => {
-                let (state, why) = ("UNKNOWN", failure.text());
-                let figures = None;
-                (
-                    UNKNOWN,
-                    Checked {
-                        state,
-                        why,
-                        figures,
-                    },
-                )
-            }
+            Err(failure) => (UNKNOWN, Checked::unknown(failure.text())),
         };
-        match output.is_json() {
-            true => output.json(&checked)?,
-            false => output.line(&checked.line())?,
-        }
+        checked.print(output)?;
         Ok(ExitCode::from(code))
     }
 
@@ -123,7 +111,29 @@ impl Check {
     }
 }
 
+/// Says that the arguments are wrong, as a check that cannot tell.
+pub fn wrong_arguments(output: &mut Output) -> Result<ExitCode, Failure> {
+    let why = "the arguments are wrong: see standard error".to_owned();
+    Checked::unknown(why).print(output)?;
+    Ok(ExitCode::from(UNKNOWN))
+}
+
 impl Checked {
+    fn unknown(why: String) -> Checked {
+        Checked {
+            state: "UNKNOWN",
+            why,
+            figures: None,
+        }
+    }
+
+    fn print(&self, output: &mut Output) -> Result<(), Failure> {
+        match output.is_json() {
+            true => output.json(self),
+            false => output.line(&self.line()),
+        }
+    }
+
     /// Behind the bar stand figures, as plug-ins have them: there is no other bar, nor an end of a
     /// line.
     fn line(&self) -> String {

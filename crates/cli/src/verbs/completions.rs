@@ -18,8 +18,7 @@ impl Completions {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Arguments::command(), "hh", &mut script);
-        let written = std::io::Write::write_all(output.writer(), &script);
-        written.map_err(Failure::output)?;
+        output.text("completions", &String::from_utf8_lossy(&script))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -12,9 +12,10 @@ use hinted_handoff::{
     NodeId, ShardId,
     offline::{ClosedHint, ClosedStore, Finding, Selection},
 };
+use serde::Serialize;
 
 use crate::{
-    failure::{Failure, exit_of},
+    failure::{Failure, told},
     output::Output,
     progress::{Progress, open},
     record::LineWriter,
@@ -22,10 +23,12 @@ use crate::{
 
 /// Write the hints and dead letters of a store that nobody has open.
 ///
-/// As JSON lines on standard output, payloads in base64; `hh import` reads them. Or, with --raw, as
-/// one file a payload. Nothing in the store's directory is changed. What does not read is passed
-/// over, of dead letters also what does not say how it became one. What is wrong with the store is
-/// told on standard error; this exits with 1 if something is damaged or lost.
+/// As JSON lines on standard output, payloads in base64; `hh import` reads them, and --json changes
+/// nothing. Or, with --raw, as one file a payload; then how many is printed.
+///
+/// Nothing in the store's directory is changed. What does not read is passed over; of dead letters
+/// so is, but with --raw, what does not say how it became one. What is wrong with the store is told
+/// on standard error; this exits with 1 if something is damaged or lost.
 #[derive(Debug, Args)]
 pub struct Export {
     /// The store's directory, or a folder with sled's files in it.
@@ -58,6 +61,14 @@ enum What {
     All,
 }
 
+/// What was written to files.
+#[derive(Debug, Default, Serialize)]
+struct Exported {
+    exported_hints: u64,
+    exported_dead_letters: u64,
+    exported_payload_bytes: u64,
+}
+
 impl Export {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let store = open(&self.dir)?;
@@ -69,14 +80,17 @@ impl Export {
         selection.shard = self.shard;
         selection.sequences = Some(self.from..=self.to);
         let mut findings = store.findings().to_vec();
+        let mut exported = Exported::default();
         if self.only != What::Letters {
-            findings.extend(self.hints(&store, &selection, output)?);
+            findings.extend(self.hints(&store, &selection, output, &mut exported)?);
         }
         if self.only != What::Hints {
-            findings.extend(self.letters(&store, &selection, output)?);
+            findings.extend(self.letters(&store, &selection, output, &mut exported)?);
         }
-        findings.iter().for_each(tell);
-        Ok(exit_of(&findings))
+        if self.raw.is_some() {
+            exported.print(output)?;
+        }
+        Ok(told(&findings))
     }
 
     fn hints(
@@ -84,6 +98,7 @@ impl Export {
         store: &ClosedStore,
         selection: &Selection,
         output: &mut Output,
+        exported: &mut Exported,
     ) -> Result<Vec<Finding>, Failure> {
         let progress = Progress::of_bytes("hints");
         let (mut done, total) = (0, store.info()?.pending.bytes);
@@ -93,7 +108,11 @@ impl Export {
             done += hint.payload.len() as u64;
             progress.set(done.min(total), total);
             match &self.raw {
-                Some(raw) => write_raw(&raw.join("hints"), &hint)?,
+                Some(raw) => {
+                    write_raw(&raw.join("hints"), &hint)?;
+                    exported.exported_hints += 1;
+                    exported.exported_payload_bytes += hint.payload.len() as u64;
+                }
                 None => {
                     let written = lines.hint(output.writer(), &hint);
                     written.map_err(Failure::output)?;
@@ -108,6 +127,7 @@ impl Export {
         store: &ClosedStore,
         selection: &Selection,
         output: &mut Output,
+        exported: &mut Exported,
     ) -> Result<Vec<Finding>, Failure> {
         let (mut letters, mut lines) = (store.letters(selection)?, LineWriter::default());
         for letter in letters.by_ref() {
@@ -116,7 +136,11 @@ impl Export {
                 continue;
             }
             match &self.raw {
-                Some(raw) => write_raw(&raw.join("letters"), &letter.hint)?,
+                Some(raw) => {
+                    write_raw(&raw.join("letters"), &letter.hint)?;
+                    exported.exported_dead_letters += 1;
+                    exported.exported_payload_bytes += letter.hint.payload.len() as u64;
+                }
                 // An import refuses one that does not say how it became one.
                 None if letter.cause.is_none() => {}
                 None => {
@@ -126,6 +150,19 @@ impl Export {
             }
         }
         Ok(letters.findings().to_vec())
+    }
+}
+
+impl Exported {
+    fn print(&self, output: &mut Output) -> Result<(), Failure> {
+        if output.is_json() {
+            return output.json(self);
+        }
+        output.pairs(&[
+            ("exported hints", self.exported_hints.to_string()),
+            ("dead letters", self.exported_dead_letters.to_string()),
+            ("payload bytes", output.bytes(self.exported_payload_bytes)),
+        ])
     }
 }
 
@@ -139,16 +176,4 @@ fn write_raw(into: &Path, hint: &ClosedHint) -> Result<(), Failure> {
     let path = folder.join(name);
     let written = File::create_new(&path).and_then(|mut it| it.write_all(&hint.payload));
     written.map_err(|source| Failure::file("write", &path, source))
-}
-
-fn tell(finding: &Finding) {
-    let number = |it: Option<u64>| it.map_or("-".to_owned(), |it| it.to_string());
-    anstream::eprintln!(
-        "hh: node {} queue {} sequences {} to {}: {}",
-        number(finding.node.map(|it| it.0)),
-        number(finding.queue.map(|it| it.0)),
-        number(finding.first.map(|it| it.0)),
-        number(finding.last.map(|it| it.0)),
-        finding.what
-    );
 }

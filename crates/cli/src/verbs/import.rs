@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use hinted_handoff::offline::Importer;
+use hinted_handoff::offline::{ImportTally, Importer};
 use serde::Serialize;
 
 use crate::{failure::Failure, output::Output, record::Record};
@@ -19,9 +19,9 @@ const LINE_BYTES_MAX: u64 = 100 * 1024 * 1024;
 /// Put the hints and dead letters of an export into a store that nobody has open.
 ///
 /// The store is made if there is none. Node, shard, order, payload, format, age, lifetime and the
-/// id of the write are kept; each hint gets a new id. It stops at the first line that is no hint, and
-/// at the first error, and says how many hints are in the store then; these come twice if all is
-/// imported again.
+/// id of the write are kept; each hint gets a new id. It stops at the first line that is no hint,
+/// and at the first error, and says how much of the input is in the store then; that comes twice if
+/// all is imported again.
 #[derive(Debug, Args)]
 pub struct Import {
     /// The store's directory.
@@ -38,6 +38,8 @@ pub struct Import {
 struct Imported {
     /// Then nothing was stored, and this is what would be.
     dry_run: bool,
+    /// Whether it came to the end of the input.
+    is_complete: bool,
     imported_hints: u64,
     imported_dead_letters: u64,
     imported_payload_bytes: u64,
@@ -53,44 +55,48 @@ impl Import {
             from: BufReader::with_capacity(1 << 18, input),
             number: 0,
         };
-        let imported = match self.dry_run {
-            true => self.check(lines)?,
+        let (tally, ended) = match self.dry_run {
+            true => self.check(lines),
             false => self.import(lines)?,
         };
-        match output.is_json() {
-            true => output.json(&imported)?,
-            false => output.pairs(&[
-                ("imported hints", imported.imported_hints.to_string()),
-                ("dead letters", imported.imported_dead_letters.to_string()),
-                (
-                    "payload bytes",
-                    output.bytes(imported.imported_payload_bytes),
-                ),
-            ])?,
+        let imported = Imported {
+            dry_run: self.dry_run,
+            is_complete: ended.is_ok(),
+            imported_hints: tally.hints,
+            imported_dead_letters: tally.dead_letters,
+            imported_payload_bytes: tally.bytes,
+        };
+        if ended.is_err() && !self.dry_run {
+            let hints = tally.hints + tally.dead_letters;
+            anstream::eprintln!("hh: {hints} hints of the input are in the store");
         }
-        Ok(ExitCode::SUCCESS)
+        print(output, &imported)?;
+        ended.map(|()| ExitCode::SUCCESS)
     }
 
     fn unread(&self, source: io::Error) -> Failure {
         Failure::file("read", &self.file, source)
     }
 
-    fn check(&self, mut lines: Lines) -> Result<Imported, Failure> {
-        let mut checked = Imported {
-            dry_run: true,
-            ..Imported::default()
-        };
-        while let Some(import) = lines.next(self)? {
-            checked.imported_payload_bytes += import.payload.len() as u64;
-            match import.dead {
-                Some(_) => checked.imported_dead_letters += 1,
-                None => checked.imported_hints += 1,
+    fn check(&self, mut lines: Lines) -> (ImportTally, Result<(), Failure>) {
+        let mut tally = ImportTally::default();
+        let ended = loop {
+            match lines.next(self) {
+                Ok(Some(import)) => {
+                    tally.bytes += import.payload.len() as u64;
+                    match import.dead {
+                        Some(_) => tally.dead_letters += 1,
+                        None => tally.hints += 1,
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(failure) => break Err(failure),
             }
-        }
-        Ok(checked)
+        };
+        (tally, ended)
     }
 
-    fn import(&self, mut lines: Lines) -> Result<Imported, Failure> {
+    fn import(&self, mut lines: Lines) -> Result<(ImportTally, Result<(), Failure>), Failure> {
         let mut importer = Importer::open(&self.dir)?;
         let pushed = loop {
             match lines.next(self) {
@@ -102,26 +108,27 @@ impl Import {
                 Err(failure) => break Err(failure),
             }
         };
+        // What was handed in before may be stored still.
         let settled = importer.settle();
         let tally = importer.tally();
         let closed = importer.finish();
         let ended = pushed
             .and(settled.map_err(Failure::from))
-            .and(closed.map_err(Failure::from));
-        match ended {
-            Err(failure) => {
-                let hints = tally.hints + tally.dead_letters;
-                anstream::eprintln!("hh: {hints} hints of the input are in the store");
-                Err(failure)
-            }
-            Ok(_) => Ok(Imported {
-                dry_run: false,
-                imported_hints: tally.hints,
-                imported_dead_letters: tally.dead_letters,
-                imported_payload_bytes: tally.bytes,
-            }),
-        }
+            .and(closed.map(drop).map_err(Failure::from));
+        Ok((tally, ended))
     }
+}
+
+fn print(output: &mut Output, imported: &Imported) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.json(imported);
+    }
+    let bytes = output.bytes(imported.imported_payload_bytes);
+    output.pairs(&[
+        ("imported hints", imported.imported_hints.to_string()),
+        ("dead letters", imported.imported_dead_letters.to_string()),
+        ("payload bytes", bytes),
+    ])
 }
 
 struct Lines {

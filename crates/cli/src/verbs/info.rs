@@ -6,15 +6,16 @@ use clap::Args;
 use hinted_handoff::offline::{ClosedInfo, ClosedNode};
 
 use crate::{
-    failure::{Failure, exit_of},
-    output::{Output, Tone},
+    failure::{Failure, told},
+    output::Output,
     progress::open,
 };
 
 /// Say what a store that nobody has open is, and what waits in it.
 ///
-/// Nothing in the directory is changed. As long as this runs nobody can open the store. Exits with 1
-/// if what it looks at is damaged; it does not look at every record, as `hh verify` does.
+/// Nothing in the directory is changed. As long as this runs nobody can open the store. What is
+/// wrong is told on standard error, and exits with 1 if it is damage. `hh verify` looks at every
+/// record; this does not.
 #[derive(Debug, Args)]
 pub struct Info {
     /// The store's directory, or a folder with sled's files in it.
@@ -25,16 +26,11 @@ impl Info {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let store = open(&self.dir)?;
         let info = store.info()?;
-        if output.is_json() {
-            output.json(&info)?;
-            return Ok(exit_of(store.findings()));
+        match output.is_json() {
+            true => output.json(&info)?,
+            false => print(output, &info)?,
         }
-        print(output, &info)?;
-        if !store.findings().is_empty() && output.is_terminal() {
-            let said = "something is wrong with it: see hh verify";
-            output.toned(Tone::Doubtful, said)?;
-        }
-        Ok(exit_of(store.findings()))
+        Ok(told(store.findings()))
     }
 }
 

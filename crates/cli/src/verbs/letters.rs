@@ -1,32 +1,30 @@
 //! `hh letters`: the dead letters of a closed store, or of a host that runs.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{ArgGroup, Args, Subcommand};
-use hinted_handoff::{
-    DeadLetter, HintId, NodeId, ShardId,
-    offline::{ClosedLetter, Selection},
-};
+use hinted_handoff::{DeadLetter, HintId, NodeId, Redriven, ShardId, offline::Selection};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Host, HostIfAny},
-    failure::{Failure, exit_of},
-    json::name_of,
+    failure::{Failure, exit_if_damaged, told},
+    letter::{Letter, OfHost, Shown},
     output::Output,
     progress::open,
-    record::Record,
-    verbs::operate::confirm,
+    verbs::{nodes, operate::confirm},
 };
 
-/// Of a list, wherever the letters are.
-const COLUMNS: [&str; 8] = [
-    "id", "node", "shard", "bytes", "enqueued", "reason", "attempts", "error",
-];
+/// Of a payload that a host shows: it shows no more.
+const SHOWN_BYTES: usize = 1024 * 1024;
 
-/// Look at dead letters.
+/// Look at dead letters, of a store that nobody has open or of a host that runs. At a host, send
+/// them on or discard them.
 #[derive(Debug, Args)]
 pub struct Letters {
     #[command(subcommand)]
@@ -41,32 +39,43 @@ enum Verb {
     Discard(Discard),
 }
 
-/// List the dead letters of a store that nobody has open, or of a node of a host that runs.
+/// List the dead letters of a store that nobody has open, or of a host that runs.
 ///
-/// The columns are the same; a host does not tell when a letter was enqueued. As JSON those of a
-/// store are as in an export, without the payload, and those of a host as its interface tells them.
+/// As JSON an array, with the same names for both. What is not known is null: a host does not look
+/// at payloads for a list, and does not tell when letters were enqueued.
 #[derive(Debug, Args)]
 struct List {
-    /// The store's directory, or a folder with sled's files in it.
+    /// The store's directory, or a folder with sled's files in it. Without it the host is asked.
     dir: Option<PathBuf>,
     #[command(flatten)]
     host: HostIfAny,
-    /// Only those of this node; of a host one must be named.
-    #[arg(long, required_unless_present = "dir")]
+    /// Only those of this node.
+    #[arg(long)]
     node: Option<NodeId>,
     /// Only those of this shard.
     #[arg(long)]
     shard: Option<ShardId>,
 }
 
-/// Show one dead letter with its payload, of a store that nobody has open. Exits with 1 if it does
-/// not read where it should.
+/// Show one dead letter with its payload, as JSON.
+///
+/// Of a store that nobody has open, or of a host that runs. Exits with 1 if it does not read where
+/// it should.
+///
+/// The names are those of the list, and format, redriven_from, payload_base64, and what a host's
+/// decoder makes of it. Of a payload a host shows 1 MiB; cut says whether there is more.
 #[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
 struct Show {
-    /// The store's directory, or a folder with sled's files in it.
-    dir: PathBuf,
+    /// The store's directory, or a folder with sled's files in it. Without it the host is asked.
+    dir: Option<PathBuf>,
     /// Its id, as the list has it.
     id: HintId,
+    #[command(flatten)]
+    host: HostIfAny,
+    /// The node that it is for; without it all nodes are asked for it.
+    #[arg(long)]
+    node: Option<NodeId>,
 }
 
 impl Letters {
@@ -82,103 +91,54 @@ impl Letters {
 
 impl List {
     fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let Some(dir) = &self.dir else {
-            return self.of_host(output);
+        let (letters, code) = match (&self.dir, self.host.host(self.dir.is_some())?) {
+            (Some(dir), _) => self.of_store(dir)?,
+            (None, Some(host)) => (self.of_host(&host)?, ExitCode::SUCCESS),
+            (None, None) => (Vec::new(), ExitCode::SUCCESS),
         };
+        match output.is_json() {
+            true => output.json(&letters)?,
+            false => {
+                let rows = letters.iter().map(|it| it.row(output)).collect();
+                output.table(&Letter::COLUMNS, rows)?;
+            }
+        }
+        Ok(code)
+    }
+
+    fn of_store(&self, dir: &Path) -> Result<(Vec<Letter>, ExitCode), Failure> {
         let store = open(dir)?;
         let mut selection = Selection::default();
         (selection.node, selection.shard) = (self.node, self.shard);
-        let mut letters = store.letters(&selection)?;
-        let (mut records, mut rows) = (Vec::new(), Vec::new());
+        let (mut letters, mut found) = (store.letters(&selection)?, Vec::new());
         for letter in letters.by_ref() {
-            let letter = letter?;
-            match output.is_json() {
-                true => {
-                    // The payload is for `show`.
-                    let mut record = shown(Record::without_payload_of(&letter), letter.reads)?;
-                    if let Some(record) = record.as_object_mut() {
-                        record.remove("payload_base64");
-                    }
-                    records.push(record);
-                }
-                false => rows.push(row(output, &letter)),
-            }
+            found.push(Letter::from(&letter?));
         }
-        match output.is_json() {
-            true => output.json(&records)?,
-            false => output.table(&COLUMNS, rows)?,
-        }
-        Ok(exit_of(letters.findings()))
+        let findings = store.findings().iter().chain(letters.findings());
+        Ok((found, told(findings)))
     }
-}
 
-impl Show {
-    fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let store = open(&self.dir)?;
-        let mut selection = Selection::default();
-        selection.sequences = Some(self.id.sequence.0..=self.id.sequence.0);
-        let mut letters = store.letters(&selection)?;
-        while let Some(letter) = letters.next().transpose()? {
-            if letter.hint.id == self.id {
-                output.json(&shown(Record::of_letter(&letter), letter.reads)?)?;
-                let queue = Some(self.id.queue);
-                return Ok(exit_of(
-                    letters.findings().iter().filter(|it| it.queue == queue),
-                ));
-            }
-        }
-        let text = format!("{} is no dead letter of this store", self.id);
-        Err(Failure::Usage(text))
-    }
-}
-
-/// A letter as JSON, with whether its payload reads.
-fn shown(record: Record, reads: bool) -> Result<Value, Failure> {
-    let record = serde_json::to_value(record);
-    let mut record = record.map_err(|error| Failure::output(error.into()))?;
-    if let Some(record) = record.as_object_mut() {
-        record.insert("reads".to_owned(), reads.into());
-    }
-    Ok(record)
-}
-
-impl List {
-    fn of_host(&self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let (Some(host), Some(node)) = (self.host.host(false)?, self.node) else {
-            return Err(Failure::Usage("name a node of the host".to_owned()));
-        };
-        let client = Client::new(&host)?;
-        let (mut letters, mut after) = (Vec::new(), String::new());
-        loop {
-            let page: Page = client.get(&format!("/v1/nodes/{node}/letters?max=1000{after}"))?;
-            letters.extend(page.letters);
-            match page.next {
-                Some(next) => after = format!("&after={next}"),
-                None => break,
-            }
+    fn of_host(&self, host: &Host) -> Result<Vec<Letter>, Failure> {
+        let client = Client::new(host)?;
+        let mut letters = Vec::new();
+        for node in with_letters(&client, self.node)? {
+            all(&client, node, |letter| letters.push(letter))?;
         }
         letters.retain(|it| self.shard.is_none_or(|shard| it.shard == shard));
-        if output.is_json() {
-            output.json(&letters)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let rows = letters.iter().map(|it| {
-            vec![
-                it.id.to_string(),
-                it.node.to_string(),
-                it.shard.to_string(),
-                output.bytes(it.payload_bytes),
-                // A host does not tell it in a list.
-                "-".to_owned(),
-                name_of(&it.reason),
-                it.attempts.to_string(),
-                it.error.clone(),
-            ]
-        });
-        let rows = rows.collect();
-        output.table(&COLUMNS, rows)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(letters)
     }
+}
+
+/// The node that is meant, or all that have dead letters.
+fn with_letters(client: &Client, node: Option<NodeId>) -> Result<Vec<NodeId>, Failure> {
+    if let Some(node) = node {
+        return Ok(vec![node]);
+    }
+    let nodes = nodes::all(client)?.into_iter().map(|it| it.stats);
+    let with_letters = nodes.filter(|it| it.dead_letters.hints > 0);
+    let mut nodes: Vec<NodeId> = with_letters.map(|it| it.node).collect();
+    nodes.sort();
+    Ok(nodes)
 }
 
 #[derive(Deserialize)]
@@ -187,13 +147,82 @@ struct Page {
     next: Option<HintId>,
 }
 
+/// Calls `each` with every dead letter of a node.
+fn all(client: &Client, node: NodeId, mut each: impl FnMut(Letter)) -> Result<(), Failure> {
+    let mut after = String::new();
+    loop {
+        let page: Page = client.get(&format!("/v1/nodes/{node}/letters?max=1000{after}"))?;
+        page.letters.into_iter().for_each(|it| each(it.into()));
+        match page.next {
+            Some(next) => after = format!("&after={next}"),
+            None => return Ok(()),
+        }
+    }
+}
+
+impl Show {
+    fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let (found, code) = match (&self.dir, self.host.host(self.dir.is_some())?) {
+            (Some(dir), _) => self.of_store(dir)?,
+            (None, Some(host)) => self.of_host(&host)?,
+            (None, None) => (None, ExitCode::SUCCESS),
+        };
+        let Some(shown) = found else {
+            let text = format!("{} is no dead letter here", self.id);
+            return Err(Failure::Usage(text));
+        };
+        output.json(&shown)?;
+        Ok(code)
+    }
+
+    fn of_store(&self, dir: &Path) -> Result<(Option<Shown>, ExitCode), Failure> {
+        let store = open(dir)?;
+        let mut selection = Selection::default();
+        selection.node = self.node;
+        selection.sequences = Some(self.id.sequence.0..=self.id.sequence.0);
+        let mut letters = store.letters(&selection)?;
+        while let Some(letter) = letters.next().transpose()? {
+            if letter.hint.id == self.id {
+                let queue = Some(self.id.queue);
+                let findings = letters.findings().iter();
+                let code = told(findings.filter(|it| it.queue == queue));
+                return Ok((Some(Shown::from(&letter)), code));
+            }
+        }
+        Ok((None, ExitCode::SUCCESS))
+    }
+
+    fn of_host(&self, host: &Host) -> Result<(Option<Shown>, ExitCode), Failure> {
+        let client = Client::new(host)?;
+        for node in with_letters(&client, self.node)? {
+            let path = format!("/v1/nodes/{node}/letters/{}?bytes={SHOWN_BYTES}", self.id);
+            match client.get::<OfHost>(&path) {
+                Ok(shown) => return Ok((Some(shown.into()), ExitCode::SUCCESS)),
+                Err(failure) if failure.is_problem("unknown-hint") => {}
+                Err(failure) if failure.is_problem("damaged") => {
+                    let mut found = None;
+                    all(&client, node, |it| {
+                        if it.id == self.id {
+                            found = Some(Shown::damaged(it));
+                        }
+                    })?;
+                    anstream::eprintln!("hh: {}", failure.line());
+                    return Ok((found, exit_if_damaged(true)));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok((None, ExitCode::SUCCESS))
+    }
+}
+
 /// Which dead letters of a node.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("letters").required(true).args(["ids", "all"])))]
 struct Named {
     /// The node that they are for.
     node: NodeId,
-    /// Their ids, as the list has them.
+    /// Their ids, as the list has them; not with --all.
     ids: Vec<HintId>,
     /// All of them.
     #[arg(long)]
@@ -211,8 +240,11 @@ impl Named {
     }
 }
 
-/// Send dead letters of a node on once more, at a host that runs.
+/// Send dead letters of a node on once more, at a host that runs. Exits with 1 if some do not read,
+/// and stay.
 #[derive(Debug, Args)]
+// clap puts the group first.
+#[command(override_usage = "hh letters redrive [OPTIONS] --socket <PATH> <NODE> <IDS|--all>...")]
 struct Redrive {
     #[command(flatten)]
     named: Named,
@@ -222,14 +254,18 @@ impl Redrive {
     fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.named.host)?;
         let path = format!("/v1/nodes/{}/letters/redrive", self.named.node);
-        let redriven: Value = client.post(&path, self.named.body())?;
+        let redriven: Redriven = client.post(&path, self.named.body())?;
         output.json(&redriven)?;
-        Ok(ExitCode::SUCCESS)
+        for id in &redriven.damaged {
+            anstream::eprintln!("hh: {id} does not read, and stays a dead letter");
+        }
+        Ok(exit_if_damaged(!redriven.damaged.is_empty()))
     }
 }
 
 /// Discard dead letters of a node, at a host that runs.
 #[derive(Debug, Args)]
+#[command(override_usage = "hh letters discard [OPTIONS] --socket <PATH> <NODE> <IDS|--all>...")]
 struct Discard {
     #[command(flatten)]
     named: Named,
@@ -251,22 +287,4 @@ impl Discard {
         output.json(&discarded)?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn row(output: &Output, letter: &ClosedLetter) -> Vec<String> {
-    let (hint, cause) = (&letter.hint, letter.cause.as_ref());
-    let bytes = match letter.reads {
-        true => output.bytes(hint.payload.len() as u64),
-        false => "damaged".to_owned(),
-    };
-    vec![
-        hint.id.to_string(),
-        hint.node.to_string(),
-        hint.shard.to_string(),
-        bytes,
-        output.time(letter.reads.then_some(hint.enqueued_unix_ms)),
-        cause.map_or("-".to_owned(), |it| name_of(&it.reason)),
-        cause.map_or("-".to_owned(), |it| it.attempts.to_string()),
-        cause.map_or("-".to_owned(), |it| it.error.clone()),
-    ]
 }

@@ -7,7 +7,7 @@ use hinted_handoff::{Loss, Losses as LossJournal, NodeId};
 
 use crate::{
     client::{Client, HostIfAny},
-    failure::{Failure, exit_if_damaged},
+    failure::{Failure, exit_if_damaged, told_with},
     json::name_of,
     output::Output,
     progress::open,
@@ -21,7 +21,8 @@ const PAGE: usize = 10_000;
 /// Say which hints of a store left undelivered, and why: its loss journal.
 ///
 /// Of a store that nobody has open, in whose directory nothing is changed, or of a host that runs.
-/// Exits with 1 if entries do not read.
+/// Exits with 1 if entries do not read. With --follow and --json a document is a line, and there is
+/// one each time that something was lost.
 #[derive(Debug, Args)]
 pub struct Losses {
     /// The store's directory, or a folder with sled's files in it.
@@ -44,9 +45,10 @@ impl Losses {
         let Some(dir) = &self.dir else {
             return self.of_host(output);
         };
-        let losses = self.of_node(open(dir)?.losses(self.since));
+        let store = open(dir)?;
+        let losses = self.of_node(store.losses(self.since));
         self.print(output, &losses)?;
-        Ok(exit_if_damaged(!losses.unreadable.is_empty()))
+        Ok(told_with(is_damaged(&losses), store.findings()))
     }
 
     fn of_host(&self, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -59,12 +61,17 @@ impl Losses {
             let losses = all(&client, since)?;
             since = losses.next;
             let losses = self.of_node(losses);
-            if !self.follow || !losses.entries.is_empty() {
-                self.print(output, &losses)?;
-                output.finish()?;
-            }
             if !self.follow {
-                return Ok(exit_if_damaged(!losses.unreadable.is_empty()));
+                self.print(output, &losses)?;
+                return Ok(exit_if_damaged(is_damaged(&losses)));
+            }
+            is_damaged(&losses);
+            if !losses.entries.is_empty() {
+                match output.is_json() {
+                    true => output.json_line(&losses)?,
+                    false => self.print(output, &losses)?,
+                }
+                output.finish()?;
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -91,6 +98,14 @@ impl Losses {
         ];
         output.table(&header, rows)
     }
+}
+
+/// Whether entries do not read, which is told on stderr.
+fn is_damaged(losses: &LossJournal) -> bool {
+    for index in &losses.unreadable {
+        anstream::eprintln!("hh: entry {index} of the loss journal does not read");
+    }
+    !losses.unreadable.is_empty()
 }
 
 /// All pages from an index on as one: mostly the first has all that the journal keeps.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory};
+use serde_json::json;
 
 use crate::{Arguments, failure::Failure, output::Output};
 
@@ -15,13 +16,12 @@ pub struct Man {
 }
 
 impl Man {
-    pub fn run(self, _output: &mut Output) -> Result<ExitCode, Failure> {
+    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let made = clap_mangen::generate_to(Arguments::command(), &self.dir);
-        made.map_err(|source| Failure::File {
-            action: "write manual pages to",
-            file: self.dir.display().to_string(),
-            source,
-        })?;
+        made.map_err(|source| Failure::file("write manual pages to", &self.dir, source))?;
+        if output.is_json() {
+            output.json(&json!({ "written_to": self.dir }))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,6 +1,6 @@
 //! `hh metrics`: what a scrape gets.
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use crate::{
     output::Output,
 };
 
-/// Print the metrics of a host, as OpenMetrics text.
+/// Print the metrics of a host, as OpenMetrics text. With --json that text is in a document.
 #[derive(Debug, Args)]
 pub struct Metrics {
     #[command(flatten)]
@@ -20,8 +20,7 @@ pub struct Metrics {
 impl Metrics {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let text = Client::new(&self.host)?.text("/metrics")?;
-        let written = output.writer().write_all(text.as_bytes());
-        written.map_err(Failure::output)?;
+        output.text("openmetrics", &text)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["node", "all"])))]
 struct Which {
-    /// The node.
+    /// The node's number; not with --all.
     node: Option<NodeId>,
     /// All nodes, those that are hinted for the first time later, too.
     #[arg(long)]
@@ -75,7 +75,7 @@ impl Resume {
 /// Wait until a node has all hints that are pending for it now. Exit status 1 if it has not.
 #[derive(Debug, Args)]
 pub struct Drain {
-    /// The node.
+    /// The node's number.
     node: NodeId,
     /// How long.
     #[arg(long, default_value = "1m", value_name = "DURATION")]
@@ -96,7 +96,7 @@ impl Drain {
 /// Forget a node: once nothing is pending for it, or at once with what is pending.
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// The node.
+    /// The node's number.
     node: NodeId,
     /// Discard what is pending instead of waiting for it.
     #[arg(long)]
@@ -170,6 +170,8 @@ impl Retain {
 
 /// Stop or start making hints, for a node or for all, until the host is opened again.
 #[derive(Debug, Args)]
+// clap puts the group first.
+#[command(override_usage = "hh hinting [OPTIONS] --socket <PATH> <WHAT> <NODE|--all>")]
 pub struct Hinting {
     /// What to do.
     #[arg(value_parser = ["stop", "start"])]
@@ -250,7 +252,9 @@ impl Discard {
 /// Show the settings in effect, or change some until the host is opened again.
 #[derive(Debug, Args)]
 pub struct Set {
-    /// `name=value`, as in a file of settings; `name=` takes a limit away.
+    /// Settings as a file of them has them; with nothing behind `=` a limit is taken away. Without
+    /// any all are shown.
+    #[arg(value_name = "NAME=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]
     host: Host,

@@ -8,8 +8,7 @@ use crate::{
     config::Config,
     offline::{ClosedStore, Selection, Severity},
     store::{
-        Hint, Peek, PeekLimits, Reader, Reservation, Store,
-        engine::generation::Engine,
+        Hint, Peek, PeekLimits, Reader, Reservation, Store, engine::generation::Engine,
         format::keys::Key,
     },
     types::{NodeId, ShardId},

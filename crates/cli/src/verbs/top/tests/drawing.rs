@@ -182,6 +182,7 @@ fn what_is_asked_and_what_was_refused_is_shown_whole() {
     assert_eq!(rows(&state, now, 40, 12)[11], "pausing node 2 replica-2");
     let refused = Failure::Refused {
         status: 403,
+        kind: "urn:hinted-handoff:read-only".to_owned(),
         detail: "this interface only shows; the host opens it with Settings::read_only = false"
             .to_owned(),
     };

@@ -24,6 +24,7 @@ fn three() -> Answer {
 fn refused() -> Failure {
     Failure::Refused {
         status: 403,
+        kind: "urn:hinted-handoff:read-only".to_owned(),
         detail: "this interface only shows".to_owned(),
     }
 }

@@ -1,0 +1,191 @@
+//! What is said of a host that answers badly, late, or not at all. A thread takes its place: a real
+//! one cannot be made to do so.
+
+mod stores;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
+use stores::{code, err, hh, out};
+
+/// Answers each request by its path, until the test is over.
+fn host(
+    dir: &Path,
+    answer: impl Fn(&str, &mut UnixStream) -> std::io::Result<()> + Send + 'static,
+) -> PathBuf {
+    let socket = dir.join("hh.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+            let first = lines.next().unwrap().unwrap();
+            let path = first.split(' ').nth(1).unwrap().to_owned();
+            for line in lines {
+                if line.unwrap().is_empty() {
+                    break;
+                }
+            }
+            // Whoever asked may be gone.
+            drop(answer(&path, &mut connection));
+            // It is not closed: that would be an answer, too.
+            kept.push(connection);
+        }
+    });
+    socket
+}
+
+fn send(to: &mut UnixStream, status: u16, body: &Value) -> std::io::Result<()> {
+    let body = body.to_string();
+    write!(
+        to,
+        "HTTP/1.1 {status} status\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Of a program that goes on for ever the exit status is 124.
+fn at(socket: &Path, arguments: &[&str]) -> Output {
+    let mut bounded = Command::new("timeout");
+    bounded
+        .args(["60", env!("CARGO_BIN_EXE_hh")])
+        .args(arguments);
+    bounded.env("HH_SOCKET", socket).output().unwrap()
+}
+
+const ID: &str = "000102030405060708090a0b0c0d0e0f/1/2";
+
+#[test]
+fn a_dead_letter_of_a_host_that_does_not_read_is_shown_as_one_of_a_store_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |path, to| match path {
+        "/v1/nodes/4/letters?max=1000" => {
+            let letter = json!({
+                "id": ID, "node": 4, "shard": 7, "payload_bytes": 100, "reason": "rejected",
+                "error": "no such column", "attempts": 2, "first_failed_unix_ms": 1,
+                "last_failed_unix_ms": 2,
+            });
+            send(
+                to,
+                200,
+                &json!({"node": 4, "letters": [letter], "next": null}),
+            )
+        }
+        _ => {
+            let kind = "urn:hinted-handoff:damaged";
+            let detail = "its payload\u{1b}[2J does not read";
+            send(
+                to,
+                409,
+                &json!({"type": kind, "status": 409, "detail": detail}),
+            )
+        }
+    });
+    let shown = at(&socket, &["letters", "show", ID, "--node", "4", "--json"]);
+    assert_eq!(code(&shown), 1);
+    // What a host says does not reach the terminal as a command.
+    let told = err(&shown);
+    assert!(
+        told.contains("its payload\\u{1b}[2J does not read"),
+        "{told}"
+    );
+    let shown: Value = serde_json::from_str(&out(&shown)).unwrap();
+    assert_eq!(
+        (&shown["id"], &shown["reason"]),
+        (&ID.into(), &"rejected".into())
+    );
+    assert_eq!(
+        (&shown["reads"], &shown["payload_base64"]),
+        (&false.into(), &Value::Null)
+    );
+}
+
+#[test]
+fn a_check_that_cannot_tell_says_so_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |_, to| {
+        send(to, 200, &json!({"health": "serving"}))
+    });
+    for arguments in [
+        &["check"][..],
+        &["check", "--max-age", "soon"],
+        &["check", "--max-letters"],
+        &["--json", "check", "--no-such-bound"],
+    ] {
+        let checked = at(&socket, arguments);
+        assert_eq!(code(&checked), 3, "{arguments:?}: {}", err(&checked));
+        if arguments[0] == "--json" {
+            let checked: Value = serde_json::from_str(&out(&checked)).unwrap();
+            assert_eq!(checked["state"], "UNKNOWN");
+            continue;
+        }
+        assert!(out(&checked).starts_with("UNKNOWN - "), "{}", out(&checked));
+        assert_eq!(out(&checked).lines().count(), 1);
+    }
+    let unnamed = hh(&["check"]).env_remove("HH_SOCKET").output().unwrap();
+    assert_eq!(code(&unnamed), 3, "{}", err(&unnamed));
+    assert_eq!(code(&at(&socket, &["check", "--help"])), 0);
+}
+
+#[test]
+fn a_check_of_a_host_that_does_not_replay_says_why_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |_, to| {
+        let status = json!({
+            "health": "replay_stopped", "text": "the task\u{2028}of node 3 panicked\n| a=1",
+            "pending": {"hints": 5, "bytes": 50}, "dead_letters": {"hints": 0, "bytes": 0},
+            "oldest_age_ms": null,
+        });
+        send(to, 200, &status)
+    });
+    let checked = at(&socket, &["check"]);
+    assert_eq!(code(&checked), 2);
+    assert_eq!(
+        out(&checked),
+        "CRITICAL - the task\\u{2028}of node 3 panicked\\n\\u{7c} a=1 \
+         | pending=5 bytes=50B age=0s letters=0\n"
+    );
+}
+
+#[test]
+fn a_time_that_no_clock_has_is_waited_for_as_long_as_clocks_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |_, to| send(to, 200, &"delivered".into()));
+    let ever = "500000000000y";
+    for arguments in [
+        &["nodes", "3", "--answer-within", ever][..],
+        &["drain", "3", "--answer-within", ever, "--timeout", ever],
+    ] {
+        let answered = at(&socket, arguments);
+        assert_eq!(code(&answered), 0, "{arguments:?}: {}", err(&answered));
+    }
+}
+
+#[test]
+fn a_host_that_hangs_is_given_up_wherever_it_does() {
+    // None of it, or the head alone: the body of a problem is waited for as well.
+    for head in ["", "HTTP/1.1 503 status\r\ncontent-length: 100\r\n\r\n{"] {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = host(dir.path(), move |_, to| to.write_all(head.as_bytes()));
+        for verb in [
+            &["status"][..],
+            &["events"],
+            &["losses"],
+            &["losses", "--follow"],
+            &["letters", "list", "--node", "3"],
+            &["letters", "show", ID],
+            &["metrics"],
+        ] {
+            let hanging = at(&socket, &[verb, &["--answer-within", "100ms"]].concat());
+            let told = err(&hanging);
+            assert_eq!(code(&hanging), 3, "{verb:?}: {told}");
+            assert!(told.contains("within 100ms"), "{verb:?}: {told}");
+        }
+    }
+}
