@@ -47,7 +47,7 @@ pub struct FoundNode {
 /// that is started meanwhile is refused ([`OpenError::Locked`](crate::OpenError::Locked)), and the
 /// process that the error names is the one that had the store before.
 ///
-/// Memory: some 250 bytes for each leaf of sled's trees, of 16 values at most, and the hints that
+/// Memory: some 350 bytes for each leaf of sled's trees, of 16 values at most, and the hints that
 /// are in WAL records only, 16 MiB or a little more. Payloads are read when they are asked for.
 #[derive(Debug)]
 pub struct ClosedStore {
