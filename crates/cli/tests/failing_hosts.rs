@@ -16,7 +16,7 @@ use stores::{code, err, hh, out};
 /// Answers each request by its path, until the test is over.
 fn host(
     dir: &Path,
-    answer: impl Fn(&str, &mut UnixStream) -> std::io::Result<()> + Send + 'static,
+    mut answer: impl FnMut(&str, &mut UnixStream) -> std::io::Result<()> + Send + 'static,
 ) -> PathBuf {
     let socket = dir.join("hh.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -164,6 +164,38 @@ fn a_time_that_no_clock_has_is_waited_for_as_long_as_clocks_go() {
     ] {
         let answered = at(&socket, arguments);
         assert_eq!(code(&answered), 0, "{arguments:?}: {}", err(&answered));
+    }
+}
+
+/// The host waits for 300 s at a time.
+#[test]
+fn a_long_wait_asks_again_until_it_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut asked = 0;
+    let socket = host(dir.path(), move |path, to| {
+        asked += 1;
+        match (path, asked % 3) {
+            ("/v1/barriers", _) => send(to, 200, &json!({"version": 1})),
+            ("/v1/barriers/wait", 2) => send(to, 200, &json!({"waiting": {}})),
+            ("/v1/nodes/3/remove", 1 | 2) => {
+                let kind = "urn:hinted-handoff:not-drained";
+                send(
+                    to,
+                    409,
+                    &json!({"type": kind, "detail": "hints are pending still"}),
+                )
+            }
+            _ => send(to, 200, &"delivered".into()),
+        }
+    });
+    for arguments in [
+        &["drain", "3", "--timeout", "1h"][..],
+        &["barrier", "3", "--wait", "--timeout", "1h"],
+        &["remove", "3", "--yes", "--timeout", "1h"],
+    ] {
+        let ended = at(&socket, arguments);
+        assert_eq!(code(&ended), 0, "{arguments:?}: {}", err(&ended));
+        assert!(out(&ended).contains("delivered"), "{}", out(&ended));
     }
 }
 

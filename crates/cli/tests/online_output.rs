@@ -105,7 +105,9 @@ fn a_terminal_with_room_for_a_table_gets_no_line_that_is_longer() {
                 );
             }
             let head = all.lines().next().unwrap();
-            assert!(head.trim().starts_with(names[0]), "{verb:?}: {head:?}");
+            for name in &names[..2] {
+                assert!(head.contains(name), "{verb:?}: {head:?}");
+            }
         }
     }
 }

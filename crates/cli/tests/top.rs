@@ -6,20 +6,13 @@ mod stores;
 mod terminal;
 
 use std::{
-    io,
-    net::Shutdown,
-    os::unix::net::{UnixListener, UnixStream},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread,
+    os::unix::net::UnixListener, path::Path, sync::atomic::Ordering::Relaxed, thread,
+    time::Duration,
 };
 
 use hinted_handoff::{NodeState, Stats};
 use hinted_handoff_admin::Settings;
-use hosts::{AWAY, Host, WELL};
+use hosts::{AWAY, Between, Host, WELL};
 use portable_pty::CommandBuilder;
 use stores::{code, err, hh};
 use terminal::{Terminal, has_colours};
@@ -36,17 +29,22 @@ fn at(host: &Host) -> Terminal {
     Terminal::run(top(&host.socket(), &[]), 120, 24)
 }
 
-/// The program below a shell that tells how it ended, and ends after a line.
-fn below_shell(socket: &Path, arguments: &str) -> Terminal {
+/// The program below a shell that tells how it ended, and ends after a line; and how the terminal
+/// treated what is typed before.
+fn below_shell(socket: &Path, arguments: &str) -> (Terminal, String) {
     let program = env!("CARGO_BIN_EXE_hh");
     let script = format!(
-        "trap : HUP INT QUIT TERM; printf 'before\\n'; {program} top --every 100ms {arguments}; \
-         printf 'ended with %s.\\n' $?; read line"
+        "trap : HUP INT QUIT TERM; printf before; read line; {program} top --every 100ms \
+         {arguments}; printf 'ended with %s.\\n' $?; read line"
     );
     let mut command = terminal::program("sh");
     command.args(["-c", &script]);
     command.env("HH_SOCKET", socket);
-    Terminal::run(command, 120, 24)
+    let mut terminal = Terminal::run(command, 120, 24);
+    terminal.until_shows("before");
+    let modes = terminal.modes();
+    terminal.keys("\n");
+    (terminal, modes)
 }
 
 fn state_of(stats: &Stats, node: hinted_handoff::NodeId) -> Option<NodeState> {
@@ -138,8 +136,7 @@ fn keys_that_end_it_leave_the_terminal_as_it_was() {
     let host = Host::start();
     host.hint(AWAY, &["one"]);
     for (key, status) in [("q", 0), ("\u{1b}", 0), ("\u{3}", 0)] {
-        let mut terminal = below_shell(&host.socket(), "");
-        let before = terminal.modes();
+        let (mut terminal, before) = below_shell(&host.socket(), "");
         terminal.until_shows("2 replica-2");
         assert_eq!(terminal.is_taken(), (true, true));
         assert_ne!(terminal.modes(), before, "keys come one by one");
@@ -160,8 +157,7 @@ fn signals_end_it_and_leave_the_terminal_as_it_was() {
     let host = Host::start();
     host.hint(AWAY, &["one"]);
     for (signal, status) in [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)] {
-        let terminal = below_shell(&host.socket(), "");
-        let before = terminal.modes();
+        let (terminal, before) = below_shell(&host.socket(), "");
         terminal.until_shows("2 replica-2");
         terminal.signal(signal);
         terminal.until_shows(&format!("before\nended with {status}."));
@@ -178,6 +174,22 @@ fn a_terminal_that_goes_away_ends_it() {
     terminal.until_shows("2 replica-2");
     terminal.hang_up();
     assert!(!terminal.ended().success());
+}
+
+#[test]
+fn a_terminal_that_takes_no_output_does_not_keep_it_from_ending() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    let mut terminal = at(&host);
+    terminal.until_shows("2 replica-2");
+    terminal.stop_reading();
+    // More than a terminal has room for.
+    for at in 0..400 {
+        terminal.resize(200, 50 + at % 2);
+        thread::sleep(Duration::from_millis(2));
+    }
+    terminal.signal("TERM");
+    assert_eq!(terminal.ended().exit_code(), 143);
 }
 
 #[test]
@@ -200,45 +212,10 @@ fn the_end_of_the_host_is_shown_and_its_return_too() {
     assert_eq!(terminal.ended().exit_code(), 0);
 }
 
-/// Stands between the program and a host, and lets nothing through when it is told so.
-struct Between {
-    dir: tempfile::TempDir,
-    hangs: Arc<AtomicBool>,
-}
-
-impl Between {
-    fn stand(host: &Host) -> Between {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("hh.sock")).unwrap();
-        let hangs = Arc::new(AtomicBool::new(false));
-        let (is_hanging, behind) = (hangs.clone(), host.socket());
-        thread::spawn(move || {
-            let mut kept = Vec::new();
-            for stream in listener.incoming().map_while(Result::ok) {
-                match is_hanging.load(Relaxed) {
-                    true => kept.push(stream),
-                    false => pass(stream, UnixStream::connect(&behind).unwrap()),
-                }
-            }
-        });
-        Between { dir, hangs }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("hh.sock")
-    }
-}
-
-/// Passes on what each of both says, until it ends.
-fn pass(one: UnixStream, other: UnixStream) {
-    let ways = [(&one, &other), (&other, &one)];
-    for (from, to) in ways.map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap())) {
-        thread::spawn(move || {
-            let (mut from, mut to) = (from, to);
-            drop(io::copy(&mut from, &mut to));
-            drop(to.shutdown(Shutdown::Write));
-        });
-    }
+/// For how many seconds there was no answer, as it is told.
+fn silence(screen: &str) -> Option<u64> {
+    let (_, silence) = screen.split_once("no answer for ")?;
+    silence.split_once('s')?.0.parse().ok()
 }
 
 #[test]
@@ -250,8 +227,9 @@ fn a_host_that_hangs_is_told_of_and_keys_are_answered_meanwhile() {
     let mut terminal = Terminal::run(top(&between.socket(), &patient), 120, 24);
     terminal.until_shows("2 replica-2");
     between.hangs.store(true, Relaxed);
-    terminal.until_shows("no answer for 2s");
-    terminal.until_shows("no answer for 3s");
+    terminal.until(|it| silence(it).is_some());
+    let first = silence(&terminal.text());
+    terminal.until(|it| silence(it) > first);
     terminal.keys("?");
     terminal.until_shows("another order");
     terminal.keys("?py");
@@ -273,7 +251,7 @@ fn a_host_that_hangs_from_the_beginning_is_told_of_and_is_an_error_in_the_end() 
     terminal.keys("q");
     assert_eq!(terminal.ended().exit_code(), 0);
 
-    let terminal = below_shell(&socket, "--answer-within 200ms");
+    let (terminal, _) = below_shell(&socket, "--answer-within 200ms");
     terminal.until_shows("within 200ms");
     terminal.until_shows("ended with 3.");
     assert_eq!(terminal.is_taken(), (false, false));
@@ -282,10 +260,11 @@ fn a_host_that_hangs_from_the_beginning_is_told_of_and_is_an_error_in_the_end() 
 #[test]
 fn a_socket_that_nobody_serves_is_an_error_in_the_terminal_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let mut terminal = below_shell(&dir.path().join("none"), "");
+    let (mut terminal, before) = below_shell(&dir.path().join("none"), "");
     terminal.until_shows("hh: nobody answers at");
     terminal.until_shows("ended with 3.");
     assert_eq!(terminal.is_taken(), (false, false));
+    assert_eq!(terminal.modes(), before);
     terminal.keys("\n");
     terminal.ended();
 }

@@ -222,7 +222,7 @@ impl LogPages {
                 let value = Some(body.slice_ref(value));
                 entries.insert(leaf.whole(key), (link.lsn, value));
             } else if let Some(key) = removed(&body) {
-                entries.insert(leaf.whole(key), (link.lsn, None));
+                entries.insert(leaf.whole_of_removed(key), (link.lsn, None));
             }
         }
         Ok(entries)
@@ -244,16 +244,25 @@ impl LeafAt {
         self.node.lsn
     }
 
-    /// A key with the bytes that it lacks. If what it became when it was written the next time is
-    /// damaged, keys of links lack more bytes than its own: the most that make a key of them.
+    /// A key with the bytes that it lacks.
     fn whole(&self, key: &[u8]) -> Vec<u8> {
-        let with = |bytes: usize| [self.first.get(..bytes).unwrap_or_default(), key].concat();
-        let whole = with(self.prefix_bytes);
+        self.with(self.prefix_bytes, key)
+    }
+
+    fn with(&self, bytes: usize, key: &[u8]) -> Vec<u8> {
+        [self.first.get(..bytes).unwrap_or_default(), key].concat()
+    }
+
+    /// The same of a key that was removed. If what the leaf became when it was written the next time
+    /// is damaged, keys of links lack more bytes than its own: the most that make a key of them. A
+    /// value is not read so, since neither does an open.
+    fn whole_of_removed(&self, key: &[u8]) -> Vec<u8> {
+        let whole = self.whole(key);
         if !self.is_of_hints || is_of_hints(&whole) {
             return whole;
         }
         let longer = self.prefix_bytes + 1..=self.first.len();
-        let mut longer = longer.rev().map(with);
+        let mut longer = longer.rev().map(|bytes| self.with(bytes, key));
         longer.find(|it| is_of_hints(it)).unwrap_or(whole)
     }
 

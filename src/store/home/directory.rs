@@ -28,12 +28,15 @@ use crate::{
     },
 };
 
-const LOCK: &str = "LOCK";
-const CURRENT: &str = "CURRENT";
-const OPENING: &str = "OPENING";
+/// Says who has the store.
+pub const LOCK: &str = "LOCK";
+/// Names the generation in use.
+pub const CURRENT: &str = "CURRENT";
+/// Counts opens that died.
+pub const OPENING: &str = "OPENING";
 /// Names the generation that is compacted and the one that it is written into, while both may be
 /// there.
-const COMPACTION: &str = "COMPACTION";
+pub const COMPACTION: &str = "COMPACTION";
 const GENERATION: &str = "gen-";
 const BUILDING: &str = "building";
 /// A file of gigabytes is given back in steps of this: the file system holds up whoever fsyncs
@@ -88,27 +91,13 @@ impl Directory {
         self.folder.path().join(name)
     }
 
-    /// The generation in use: the one that `CURRENT` names, or, if the first open never got to
-    /// write `CURRENT`, the only one there is. The flag says whether `CURRENT` names it.
+    /// The generation in use; see [`in_use`].
     pub fn current(&self) -> Result<Option<(String, bool)>, OpenError> {
-        let problem = |problem| OpenError::Directory {
+        let found = self.generations()?;
+        in_use(self.text(CURRENT)?, found).map_err(|problem| OpenError::Directory {
             path: self.folder.path().to_owned(),
             problem,
-        };
-        let mut found = self.generations()?;
-        match self.text(CURRENT)? {
-            Some(text) => match found.iter().find(|name| **name == text.trim_end()) {
-                Some(name) => Ok(Some((name.clone(), true))),
-                None => Err(problem(DirectoryProblem::BadCurrent { text })),
-            },
-            None => match found.len() {
-                0 => Ok(None),
-                1 => Ok(found.pop().map(|name| (name, false))),
-                _ => Err(problem(DirectoryProblem::NoCurrent {
-                    found: found.join(", "),
-                })),
-            },
-        }
+        })
     }
 
     /// Names the generation in use. Call it when that is durable: until then nothing in it was
@@ -131,11 +120,7 @@ impl Directory {
     /// Counts an attempt to open, durably, before it is made; returns how many died before it. With
     /// more deaths than `tolerated` no attempt will be made, so none is counted.
     pub fn begin_opening(&self, tolerated: u32) -> Result<u32, OpenError> {
-        let died = match self.text(OPENING)? {
-            // A file that is not a number is one that a crash cut short: an attempt all the same.
-            Some(text) => text.trim().parse().unwrap_or(1),
-            None => 0,
-        };
+        let died = opens_died(self.text(OPENING)?);
         if died <= tolerated && !is_off(Safeguard::OpeningCount) {
             let text = format!("{}\n", died + 1);
             self.changed()?.replace(OPENING, text.as_bytes())?;
@@ -309,8 +294,36 @@ pub fn read_summary(
     }
 }
 
+/// How many opens died in a row, by what `OPENING` says.
+pub fn opens_died(opening: Option<String>) -> u32 {
+    // A file that is not a number is one that a crash cut short: an attempt all the same.
+    opening.map_or(0, |text| text.trim().parse().unwrap_or(1))
+}
+
+/// Of the generations that there are the one in use: the one that `CURRENT` names, or, if the first
+/// open never got to write `CURRENT`, the only one. The flag says whether `CURRENT` names it. `None`
+/// if there is none.
+pub fn in_use(
+    current: Option<String>,
+    mut found: Vec<String>,
+) -> Result<Option<(String, bool)>, DirectoryProblem> {
+    match current {
+        Some(text) => match found.iter().find(|name| **name == text.trim_end()) {
+            Some(name) => Ok(Some((name.clone(), true))),
+            None => Err(DirectoryProblem::BadCurrent { text }),
+        },
+        None => match found.len() {
+            0 => Ok(None),
+            1 => Ok(found.pop().map(|name| (name, false))),
+            _ => Err(DirectoryProblem::NoCurrent {
+                found: found.join(", "),
+            }),
+        },
+    }
+}
+
 /// Whether this is the name of a generation that we gave.
-fn ours(name: &str) -> bool {
+pub fn ours(name: &str) -> bool {
     let digits = name.strip_prefix(GENERATION).unwrap_or_default();
     digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
 }

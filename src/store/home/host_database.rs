@@ -42,7 +42,8 @@ use crate::{
     types::StoreId,
 };
 
-const LOCK: &str = "hh-LOCK";
+/// Says who has the store.
+pub const LOCK: &str = "hh-LOCK";
 
 /// The settings that a database must have to be shared with a store: segments of 8 MiB, which are
 /// fixed for its life, and sled's own compression off. The cache is 8 MiB, of which sled uses

@@ -49,31 +49,43 @@ pub fn create_if_missing(path: &Path) -> Result<(), OpenError> {
     above.into_iter().try_for_each(sync_path)
 }
 
+/// Takes a lock on a file as soon as it is free; false if somebody else has it for longer than a
+/// moment.
+pub fn is_taken(
+    path: &Path,
+    attempt: impl Fn() -> Result<(), TryLockError>,
+) -> Result<bool, OpenError> {
+    let started = Instant::now();
+    loop {
+        match attempt() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if started.elapsed() < LINGERING_LOCK => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", path, source)),
+        }
+    }
+}
+
+/// Who has the lock on such a file, as it says itself.
+pub fn holder(file: &mut File) -> LockKind {
+    let mut text = String::new();
+    let read = file.take(64).read_to_string(&mut text);
+    LockKind::Store {
+        holder: read.ok().and_then(|_| text.trim().parse().ok()),
+    }
+}
+
 /// Locks a file in a directory, making it if need be.
 pub fn take_lock(folder: &Folder, name: &str) -> Result<Lock, OpenError> {
     let path = folder.path().join(name);
     // Whoever may read it may lock it.
     let private = Mode::RUSR | Mode::WUSR;
     let mut file = folder.file(name, OFlags::RDWR | OFlags::CREATE, private)?;
-    let started = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if started.elapsed() < LINGERING_LOCK => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let holder = file.read_to_string(&mut text).ok();
-                return Err(OpenError::Locked {
-                    path,
-                    kind: LockKind::Store {
-                        holder: holder.and_then(|_| text.trim().parse().ok()),
-                    },
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed("lock", &path, source)),
-        }
+    if !is_taken(&path, || file.try_lock())? {
+        let kind = holder(&mut file);
+        return Err(OpenError::Locked { path, kind });
     }
     // For the error text of whoever meets the lock; nothing depends on it.
     file.set_len(0)

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::Path,
 };
 
@@ -24,7 +23,7 @@ use crate::{
         offline::{
             findings::{Finding, Severity},
             known::Known,
-            place::ClosedPlace,
+            place::{ClosedPlace, unread},
             queues::{self, QueueFinder},
             wal::WalRuns,
         },
@@ -48,7 +47,7 @@ pub struct FoundNode {
 /// that is started meanwhile is refused ([`OpenError::Locked`](crate::OpenError::Locked)), and the
 /// process that the error names is the one that had the store before.
 ///
-/// Memory: some 250 bytes for each leaf of sled's trees, of 16 values at most, and the hints that
+/// Memory: some 350 bytes for each leaf of sled's trees, of 16 values at most, and the hints that
 /// are in WAL records only, 16 MiB or a little more. Payloads are read when they are asked for.
 #[derive(Debug)]
 pub struct ClosedStore {
@@ -59,10 +58,6 @@ pub struct ClosedStore {
     pub(super) nodes: BTreeMap<NodeId, FoundNode>,
     pub(super) wal: WalRuns,
     pub(super) findings: Vec<Finding>,
-}
-
-fn unread(error: io::Error) -> StorageError {
-    StorageError::new("read the log", error)
 }
 
 impl ClosedStore {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use crate::{
-    error::{OpenError, StorageError, UnopenableReason},
+    error::{OpenError, UnopenableReason},
     store::{
         engine::{
             generation::unopenable, log_scan, log_tree::LogTree, meta, migrate::SCHEMA_VERSION,
@@ -15,7 +15,7 @@ use crate::{
             node_record::NodeRecord,
             node_status::Status,
         },
-        offline::place::ClosedPlace,
+        offline::place::{ClosedPlace, unread},
     },
     types::{NodeId, StoreId},
 };
@@ -49,13 +49,13 @@ impl Known {
             damaged_records: Vec::new(),
             is_from_older_copies: false,
         };
-        let mut unread = BTreeMap::new();
-        tree.others(|key, value| known.see(key, value, &mut meta, &mut unread))
-            .map_err(|error| StorageError::new("read the log", error))?;
+        let mut damaged = BTreeMap::new();
+        tree.others(|key, value| known.see(key, value, &mut meta, &mut damaged))
+            .map_err(unread)?;
         // In a host's database anything may stand under keys of this length.
         if !place.is_bare {
-            unread.retain(|node, _| !known.records.contains_key(node));
-            known.damaged_records.extend(unread);
+            damaged.retain(|node, _| !known.records.contains_key(node));
+            known.damaged_records.extend(damaged);
         }
         known.identify(place, meta)?;
         Ok(known)
@@ -66,7 +66,7 @@ impl Known {
         key: &[u8],
         value: &Bytes,
         meta: &mut BTreeMap<Vec<u8>, Bytes>,
-        unread: &mut BTreeMap<NodeId, String>,
+        damaged: &mut BTreeMap<NodeId, String>,
     ) {
         let losses = |key: &[u8]| key.first().is_some_and(|kind| *kind < GONE_LETTERS);
         if meta::is_record(key, value) {
@@ -74,7 +74,7 @@ impl Known {
         } else if let Ok(node) = key.try_into().map(u64::from_be_bytes).map(NodeId) {
             match NodeRecord::decode(node, value) {
                 Ok(record) => drop(self.records.insert(node, record)),
-                Err(error) => drop(unread.insert(node, error.to_string())),
+                Err(error) => drop(damaged.insert(node, error.to_string())),
             }
         } else if let Some(node) = Status::node_of(key)
             && let Ok(status) = Status::decode(node, value)

@@ -1,6 +1,6 @@
 //! The dead letters of a closed store.
 
-use std::{collections::BTreeSet, io};
+use std::collections::BTreeSet;
 
 use crate::{
     error::StorageError,
@@ -15,7 +15,7 @@ use crate::{
         offline::{
             blocks::{copies, letter_block},
             findings::{Finding, Severity},
-            place::ClosedPlace,
+            place::{ClosedPlace, unread},
         },
     },
     types::{NodeId, Sequence},
@@ -29,10 +29,6 @@ pub struct FoundLetter {
     pub dead: Option<Dead>,
     /// The hint itself; `None` if it does not read.
     pub hint: Option<Hint>,
-}
-
-fn unread(error: io::Error) -> StorageError {
-    StorageError::new("read the log", error)
 }
 
 /// The queues of a node that may have dead letters.

@@ -1,7 +1,7 @@
 //! The pending hints of a queue in order, from wherever they stand: a block, a WAL record, or a
 //! copy that the log has still.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use crate::{
     error::StorageError,
@@ -14,7 +14,7 @@ use crate::{
         },
         offline::{
             blocks::{BlockStream, Chunks, Copies, copies, last_start},
-            place::ClosedPlace,
+            place::{ClosedPlace, unread},
         },
         state::queue::Queue,
     },
@@ -47,10 +47,6 @@ pub struct QueuePieces<'a> {
     /// What was wrong with the block that was read last.
     damaged: Option<String>,
     rescued: Option<Copies>,
-}
-
-fn unread(error: io::Error) -> StorageError {
-    StorageError::new("read the log", error)
 }
 
 impl<'a> QueuePieces<'a> {

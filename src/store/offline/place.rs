@@ -1,31 +1,35 @@
 //! Where a store lies that nobody has open, found and held without changing a byte.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io::{self, Read},
+    fs::{self, File},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use crate::{
-    error::{DirectoryProblem, LockKind, OpenError},
+    error::{DirectoryProblem, LockKind, OpenError, StorageError},
     store::{
         engine::folder::failed,
         format::{
             file_names::{CLEAN, HOST_CLEAN},
             shutdown_summary::{self, Summary},
         },
+        home::{
+            directory::{self, COMPACTION, CURRENT, OPENING, in_use, opens_died, ours},
+            host_database,
+            lock::{holder, is_taken},
+        },
     },
 };
 
-const CURRENT: &str = "CURRENT";
-const OPENING: &str = "OPENING";
-const COMPACTION: &str = "COMPACTION";
-const LOCKS: [&str; 2] = ["LOCK", "hh-LOCK"];
+const LOCKS: [&str; 2] = [directory::LOCK, host_database::LOCK];
 const LOG: &str = "db";
-/// A process that was just killed may need a moment to let go.
-const LINGERING_LOCK: Duration = Duration::from_millis(500);
+
+/// Of reading the log.
+pub fn unread(error: io::Error) -> StorageError {
+    StorageError::new("read the log", error)
+}
 
 /// A place that is held: nobody opens it for as long.
 #[derive(Debug)]
@@ -63,29 +67,31 @@ impl ClosedPlace {
         }
         let mut held = Vec::new();
         for name in LOCKS {
-            held.extend(share(&dir.join(name), own_lock)?);
+            held.extend(share(&dir.join(name), holder)?);
         }
         let names = names(dir)?;
         let is_bare = names.iter().any(|name| name == LOG);
-        let name = match is_bare {
-            true => None,
-            false => Some(in_use(dir, &names).map_err(|error| match error {
-                InUse::Problem(it) => problem(it),
-                InUse::Io(error) => error,
-            })?),
+        let (name, is_named) = match is_bare {
+            true => (None, true),
+            false => {
+                let found = names.iter().filter(|name| ours(name)).cloned();
+                let current = text(&dir.join(CURRENT))?;
+                let in_use = in_use(current, found.collect()).map_err(problem)?;
+                let in_use = in_use.ok_or_else(|| problem(DirectoryProblem::NoStore))?;
+                (Some(in_use.0), in_use.1)
+            }
         };
         let generation = name.as_ref().map_or(dir.to_owned(), |name| dir.join(name));
         // Whoever has the database open without our locks.
         held.extend(share(&generation.join(LOG), |_| LockKind::Sled)?);
-        let opening = text(&dir.join(OPENING))?;
         let aside = names.iter().filter(|name| name.starts_with("aside-"));
         Ok(ClosedPlace {
             dir: dir.to_owned(),
             generation,
             name,
-            is_named: is_bare || names.iter().any(|name| name == CURRENT),
+            is_named,
             is_bare,
-            opens_died: opening.map_or(0, |text| text.trim().parse().unwrap_or(1)),
+            opens_died: opens_died(text(&dir.join(OPENING))?),
             is_compacting: names.iter().any(|name| name == COMPACTION),
             aside: aside.cloned().collect(),
             _held: held,
@@ -140,32 +146,6 @@ impl ClosedPlace {
     }
 }
 
-enum InUse {
-    Problem(DirectoryProblem),
-    Io(OpenError),
-}
-
-fn in_use(dir: &Path, names: &[String]) -> Result<String, InUse> {
-    let is_generation = |name: &&String| {
-        let digits = name.strip_prefix("gen-").unwrap_or_default();
-        digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    let found: Vec<&String> = names.iter().filter(is_generation).collect();
-    let current = text(&dir.join(CURRENT)).map_err(InUse::Io)?;
-    let problem = match (current, found.as_slice()) {
-        (Some(text), _) => match found.iter().find(|name| **name == text.trim_end()) {
-            Some(name) => return Ok((*name).clone()),
-            None => DirectoryProblem::BadCurrent { text },
-        },
-        (None, []) => DirectoryProblem::NoStore,
-        (None, [only]) => return Ok((*only).clone()),
-        (None, _) => DirectoryProblem::NoCurrent {
-            found: names.join(", "),
-        },
-    };
-    Err(InUse::Problem(problem))
-}
-
 fn names(dir: &Path) -> Result<Vec<String>, OpenError> {
     let listed = |source| failed("list", dir, source);
     let mut names = Vec::new();
@@ -185,14 +165,6 @@ fn text(path: &Path) -> Result<Option<String>, OpenError> {
     }
 }
 
-fn own_lock(file: &mut File) -> LockKind {
-    let mut text = String::new();
-    let read = file.take(64).read_to_string(&mut text);
-    LockKind::Store {
-        holder: read.ok().and_then(|_| text.trim().parse().ok()),
-    }
-}
-
 /// Takes a lock that others may share, on a file opened to be read only: nothing of the file
 /// changes, and no open of the store gets the lock that it needs for itself alone.
 fn share(path: &Path, kind: impl Fn(&mut File) -> LockKind) -> Result<Option<File>, OpenError> {
@@ -201,20 +173,11 @@ fn share(path: &Path, kind: impl Fn(&mut File) -> LockKind) -> Result<Option<Fil
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(failed("open", path, source)),
     };
-    let started = Instant::now();
-    loop {
-        match file.try_lock_shared() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) if started.elapsed() < LINGERING_LOCK => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked {
-                    path: path.to_owned(),
-                    kind: kind(&mut file),
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed("lock", path, source)),
-        }
+    match is_taken(path, || file.try_lock_shared())? {
+        true => Ok(Some(file)),
+        false => Err(OpenError::Locked {
+            path: path.to_owned(),
+            kind: kind(&mut file),
+        }),
     }
 }

@@ -1,9 +1,6 @@
 //! Hints that are in WAL records only: an open would flush them into blocks of their queues.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     error::StorageError,
@@ -19,7 +16,7 @@ use crate::{
         offline::{
             blocks::{BlockStream, Chunks, copies},
             findings::{Finding, Severity},
-            place::ClosedPlace,
+            place::{ClosedPlace, unread},
         },
     },
     types::Sequence,
@@ -31,10 +28,6 @@ pub struct WalRuns {
     /// Those of a queue, in order.
     pub runs: BTreeMap<QueueRef, Vec<Draft>>,
     pub findings: Vec<Finding>,
-}
-
-fn unread(error: io::Error) -> StorageError {
-    StorageError::new("read the log", error)
 }
 
 impl WalRuns {

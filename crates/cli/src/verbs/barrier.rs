@@ -1,6 +1,9 @@
 //! `hh barrier`: a mark of what is pending now, to be waited for.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use hinted_handoff::NodeId;
@@ -14,6 +17,8 @@ use crate::{
 };
 
 const NOT_YET: u8 = 1;
+/// A host waits no longer for one request.
+pub const ONCE: Duration = Duration::from_secs(300);
 
 /// Make a barrier of all that is pending for nodes now, or wait for it. Exit status 1 if it is not
 /// delivered in time.
@@ -40,14 +45,31 @@ impl Barrier {
             output.json(&barrier)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let body = json!({ "barrier": barrier, "timeout_ms": ms(*self.timeout) });
-        let state = client.post_and_wait("/v1/barriers/wait", body, *self.timeout)?;
-        told(output, &state)
+        wait(output, &client, &barrier, *self.timeout)
+    }
+}
+
+/// Waits for what a barrier marks, and prints what became of it.
+pub fn wait(
+    output: &mut Output,
+    client: &Client,
+    barrier: &Value,
+    timeout: Duration,
+) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(started.elapsed());
+        let once = left.min(ONCE);
+        let body = json!({ "barrier": barrier, "timeout_ms": ms(once) });
+        let state: Value = client.post_and_wait("/v1/barriers/wait", body, once)?;
+        if left <= ONCE || state.get("waiting").is_none() {
+            return told(output, &state);
+        }
     }
 }
 
 /// Prints what became of what a barrier marks.
-pub fn told(output: &mut Output, state: &Value) -> Result<ExitCode, Failure> {
+fn told(output: &mut Output, state: &Value) -> Result<ExitCode, Failure> {
     let is_delivered = state.as_str() == Some("delivered");
     match (output.is_json(), is_delivered) {
         (false, true) => output.line("delivered")?,

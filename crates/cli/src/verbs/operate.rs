@@ -1,6 +1,9 @@
 //! Verbs that change something at a host that runs: its nodes, its replay, its settings.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::{ArgGroup, Args};
 use hinted_handoff::{NodeId, NodeStats, ShardId};
@@ -10,6 +13,7 @@ use crate::{
     client::{Client, Host},
     failure::Failure,
     output::Output,
+    verbs::barrier,
 };
 
 /// One node, or all.
@@ -86,10 +90,9 @@ pub struct Drain {
 
 impl Drain {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let path = format!("/v1/nodes/{}/drain", self.node);
-        let body = json!({ "timeout_ms": ms(*self.timeout) });
-        let state: Value = Client::new(&self.host)?.post_and_wait(&path, body, *self.timeout)?;
-        super::barrier::told(output, &state)
+        let client = Client::new(&self.host)?;
+        let barrier: Value = client.post("/v1/barriers", json!({ "nodes": [self.node] }))?;
+        barrier::wait(output, &client, &barrier, *self.timeout)
     }
 }
 
@@ -120,11 +123,19 @@ impl Remove {
         };
         confirm(output, &client, self.node, what, self.yes)?;
         let path = format!("/v1/nodes/{}/remove", self.node);
-        let body = json!({
-            "discard_pending": self.discard_pending,
-            "timeout_ms": ms(*self.timeout),
-        });
-        let removed: Value = client.post_and_wait(&path, body, *self.timeout)?;
+        let started = Instant::now();
+        let removed: Value = loop {
+            let left = (*self.timeout).saturating_sub(started.elapsed());
+            let once = left.min(barrier::ONCE);
+            let body = json!({
+                "discard_pending": self.discard_pending,
+                "timeout_ms": ms(once),
+            });
+            match client.post_and_wait(&path, body, once) {
+                Err(failure) if left > once && failure.is_problem("not-drained") => {}
+                removed => break removed?,
+            }
+        };
         output.json(&removed)?;
         Ok(ExitCode::SUCCESS)
     }

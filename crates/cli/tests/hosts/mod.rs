@@ -3,9 +3,16 @@
 #![allow(dead_code)]
 
 use std::{
+    io,
+    net::Shutdown,
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::Output,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -155,4 +162,45 @@ pub fn row<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
     let rows = text.lines().map(|it| it.split('\t').collect::<Vec<_>>());
     let mut rows = rows.filter(|it| it.first() == Some(&first));
     rows.next().unwrap_or_else(|| panic!("{first}: {text}"))
+}
+
+/// Stands between the program and a host, and lets nothing through when it is told so.
+pub struct Between {
+    dir: tempfile::TempDir,
+    pub hangs: Arc<AtomicBool>,
+}
+
+impl Between {
+    pub fn stand(host: &Host) -> Between {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("hh.sock")).unwrap();
+        let hangs = Arc::new(AtomicBool::new(false));
+        let (is_hanging, behind) = (hangs.clone(), host.socket());
+        thread::spawn(move || {
+            let mut kept = Vec::new();
+            for stream in listener.incoming().map_while(Result::ok) {
+                match is_hanging.load(Relaxed) {
+                    true => kept.push(stream),
+                    false => pass(stream, UnixStream::connect(&behind).unwrap()),
+                }
+            }
+        });
+        Between { dir, hangs }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("hh.sock")
+    }
+}
+
+/// Passes on what each of both says, until it ends.
+fn pass(one: UnixStream, other: UnixStream) {
+    let ways = [(&one, &other), (&other, &one)];
+    for (from, to) in ways.map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap())) {
+        thread::spawn(move || {
+            let (mut from, mut to) = (from, to);
+            drop(io::copy(&mut from, &mut to));
+            drop(to.shutdown(Shutdown::Write));
+        });
+    }
 }

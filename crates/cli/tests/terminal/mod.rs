@@ -23,6 +23,7 @@ pub struct Terminal {
     shown: Arc<Mutex<Shown>>,
     reader: Option<JoinHandle<()>>,
     is_hanging_up: Arc<AtomicBool>,
+    is_unread: Arc<AtomicBool>,
 }
 
 struct User {
@@ -59,10 +60,15 @@ impl Terminal {
         }));
         let is_hanging_up = Arc::new(AtomicBool::new(false));
         let (to, is_over) = (shown.clone(), is_hanging_up.clone());
+        let is_unread = Arc::new(AtomicBool::new(false));
+        let waits = is_unread.clone();
         let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             // It ends with an error where nobody has the other end any more.
             while let Ok(read @ 1..) = from.read(&mut buffer) {
+                while waits.load(Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 let mut to = to.lock().unwrap();
                 to.screen.process(&buffer[..read]);
                 to.bytes.extend_from_slice(&buffer[..read]);
@@ -81,6 +87,7 @@ impl Terminal {
             shown,
             reader: Some(reader),
             is_hanging_up,
+            is_unread,
         }
     }
 
@@ -145,6 +152,11 @@ impl Terminal {
         assert!(kill.unwrap().success());
     }
 
+    /// Nobody reads what the program writes, as on a connection that hangs, until it ended.
+    pub fn stop_reading(&self) {
+        self.is_unread.store(true, Relaxed);
+    }
+
     /// Its user goes away, as a connection that breaks.
     pub fn hang_up(&mut self) {
         self.is_hanging_up.store(true, Relaxed);
@@ -160,6 +172,7 @@ impl Terminal {
         let by = Instant::now() + WITHIN;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.is_unread.store(false, Relaxed);
                 if let Some(reader) = self.reader.take() {
                     reader.join().unwrap();
                 }
