@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         let store = dir.path().join("store");
         look_while(stop, &store, dir.path(), seed, number, lives)
     });
-    let kills = kills && has_seen("kills", 40);
+    let kills = kills && has_seen("kills");
     let cuts = match crash::can_cut_power("closed_store") {
         Ok(true) => {
             let cuts = crash::repeat("closed_store, power cuts", 20, 10, |seed, number, lives| {
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
                 let store = stop.path().join("store");
                 look_while(stop, &store, dir.path(), seed, number, lives)
             });
-            cuts && has_seen("power cuts", 20)
+            cuts && has_seen("power cuts")
         }
         Ok(false) => true,
         Err(code) => return code,
@@ -64,20 +64,16 @@ fn main() -> ExitCode {
     crash::verdict(kills && cuts)
 }
 
-/// Stops of which some leave a torn log, by far: about one in forty does.
-const STOPS_WITH_TORN: u64 = 500;
-
-/// Whether what is promised was put to the test at all.
-fn has_seen(stops: &str, usually: u64) -> bool {
+/// Whether what is promised was put to the test at all. How many logs are torn depends on how busy
+/// the machine is, so none is demanded here: the test of `engine/log_tree.rs` tears them by hand.
+fn has_seen(stops: &str) -> bool {
     let seen = LOOKED.each_ref().map(|it| it.swap(0, Relaxed));
     println!(
         "after {stops}: {} stores looked at, {} hints and {} dead letters compared, {} torn logs, \
          {} stops without a store, 0 blamed",
         seen[STORES], seen[HINTS], seen[LETTERS], seen[TORN], seen[NO_STORE]
     );
-    let wants_torn = crash::cycles(usually) >= STOPS_WITH_TORN;
-    let has_seen =
-        [STORES, HINTS, LETTERS].iter().all(|it| seen[*it] > 0) && (seen[TORN] > 0 || !wants_torn);
+    let has_seen = [STORES, HINTS, LETTERS].iter().all(|it| seen[*it] > 0);
     if !has_seen {
         println!("FAILED: after {stops}: too little was seen to tell anything");
     }
