@@ -16,6 +16,7 @@ mod outage;
 mod peers;
 mod plain_sled;
 mod replay;
+mod scraped;
 mod space;
 mod sweep;
 mod transactions;
@@ -37,7 +38,7 @@ use figures::Figures;
 /// Where stores are put if nothing else is said.
 pub const TEMPORARY_DIR: &str = env!("CARGO_TARGET_TMPDIR");
 
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 11] = [
     "append",
     "latency",
     "replay",
@@ -48,6 +49,7 @@ const SCENARIOS: [&str; 10] = [
     "producers",
     "outage",
     "space",
+    "scraped",
 ];
 /// What runs if nothing is named: all figures but those that take 10 GiB.
 const QUICK: [&str; 4] = ["append", "latency", "replay", "peers"];
@@ -132,6 +134,7 @@ fn run(args: &[String]) -> Outcome<()> {
     }
     for scenario in scenarios {
         match scenario {
+            "scraped" => runtime()?.block_on(scraped::run(&settings, &place, &mut figures))?,
             "latency" => runtime()?.block_on(latency::run(&settings, &place, &mut figures))?,
             "replay" => runtime()?.block_on(replay::run(&settings, &place, &mut figures))?,
             "peers" => peers::run(&settings, &place, &mut figures)?,
