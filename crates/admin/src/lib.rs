@@ -104,6 +104,9 @@
 //! [`Settings::metrics_nodes`] the deepest have samples of their own, and `node="rest"` has the sum
 //! of the others; a count stays in the sample that it was first in, so that rates add up. Names of
 //! nodes are the label `name` of `hinted_handoff_node_name`, to be joined by `node`.
+//!
+//! With the feature `metrics` a `Reporter` reports the same through the facade of the crate
+//! `metrics`, for hosts that have their own figures there.
 #![cfg_attr(
     not(test),
     warn(
@@ -131,6 +134,8 @@ mod state;
 mod summary;
 mod watch;
 
+#[cfg(feature = "metrics")]
+pub use metrics::Reporter;
 pub use routes::{NoRuntime, router};
 pub use serve::{Address, ServeError, Server, serve};
 pub use settings::{Decoder, Hosts, NodeNames, Settings};

@@ -17,9 +17,10 @@ use crate::{
     watch::Watch,
 };
 
-/// The router was made where no tokio runtime is, which it needs for the samples of the last hour.
+/// The router, or the reporter, was made where no tokio runtime is, which it needs for the samples
+/// of the last hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no tokio runtime here; make the router within the one that serves it")]
+#[error("there is no tokio runtime here; call this within the one of the host")]
 #[non_exhaustive]
 pub struct NoRuntime;
 

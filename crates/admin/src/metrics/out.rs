@@ -1,34 +1,30 @@
-//! Writing metric families.
+//! Writing metric families, in one form or the other.
 
 use std::fmt;
 
 use hinted_handoff::Durations;
-use prometheus_client::{
-    encoding::{DescriptorEncoder, EncodeGaugeValue, GaugeValueEncoder, NoLabelSet},
-    metrics::MetricType,
-    registry,
-};
+
+#[cfg(feature = "metrics")]
+use super::facade::Facade;
+use super::text::Text;
 
 /// Labels of a sample, and its value.
-type Sample<'a, const LABELS: usize, V> = ([(&'static str, &'a str); LABELS], V);
+pub type Sample<'a, const LABELS: usize, V> = ([(&'static str, &'a str); LABELS], V);
 
-/// The text that a scrape gets.
-pub struct Out<'a>(DescriptorEncoder<'a>);
+/// Where families are written to.
+pub enum Out<'a> {
+    /// The text that a scrape gets.
+    Text(Text<'a>),
+    /// The recorder that the host installed.
+    #[cfg(feature = "metrics")]
+    Facade(&'a mut Facade),
+}
 
 /// What is measured, where it is no count of things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Bytes,
     Seconds,
-}
-
-impl Unit {
-    fn named(self) -> registry::Unit {
-        match self {
-            Unit::Bytes => registry::Unit::Bytes,
-            Unit::Seconds => registry::Unit::Seconds,
-        }
-    }
 }
 
 /// A value of a gauge.
@@ -50,20 +46,7 @@ impl From<f64> for Value {
     }
 }
 
-impl EncodeGaugeValue for Value {
-    fn encode(&self, encoder: &mut GaugeValueEncoder<'_>) -> fmt::Result {
-        match self {
-            Value::Whole(value) => value.encode(encoder),
-            Value::Real(value) => value.encode(encoder),
-        }
-    }
-}
-
-impl<'a> Out<'a> {
-    pub fn new(encoder: DescriptorEncoder<'a>) -> Self {
-        Out(encoder)
-    }
-
+impl Out<'_> {
     /// A family of gauges. The unit becomes the end of its name.
     pub fn gauge<'l, const LABELS: usize, V: Into<Value>>(
         &mut self,
@@ -72,17 +55,11 @@ impl<'a> Out<'a> {
         unit: Option<Unit>,
         samples: impl IntoIterator<Item = Sample<'l, LABELS, V>>,
     ) -> fmt::Result {
-        let Out(encoder) = self;
-        let (unit, gauge) = (unit.map(Unit::named), MetricType::Gauge);
-        let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), gauge)?;
-        for (labels, value) in samples {
-            let value: Value = value.into();
-            match LABELS {
-                0 => family.encode_gauge(&value)?,
-                _ => family.encode_family(&labels)?.encode_gauge(&value)?,
-            }
+        match self {
+            Out::Text(text) => text.gauge(name, help, unit, samples),
+            #[cfg(feature = "metrics")]
+            Out::Facade(facade) => facade.gauge(name, help, unit, samples),
         }
-        Ok(())
     }
 
     /// A family of counters. Behind the unit the name gets `_total`.
@@ -93,34 +70,19 @@ impl<'a> Out<'a> {
         unit: Option<Unit>,
         samples: impl IntoIterator<Item = Sample<'l, LABELS, u64>>,
     ) -> fmt::Result {
-        let Out(encoder) = self;
-        let (unit, counter) = (unit.map(Unit::named), MetricType::Counter);
-        let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), counter)?;
-        for (labels, value) in samples {
-            match LABELS {
-                0 => family.encode_counter::<NoLabelSet, u64, u64>(&value, None)?,
-                _ => {
-                    let mut of = family.encode_family(&labels)?;
-                    of.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
-                }
-            }
+        match self {
+            Out::Text(text) => text.counter(name, help, unit, samples),
+            #[cfg(feature = "metrics")]
+            Out::Facade(facade) => facade.counter(name, help, unit, samples),
         }
-        Ok(())
     }
 
-    /// A histogram of times, in seconds.
+    /// A histogram of times, in seconds. The facade gets its sum and its count only.
     pub fn histogram(&mut self, name: &str, help: &str, times: &Durations) -> fmt::Result {
-        let Out(encoder) = self;
-        let (unit, histogram) = (Unit::Seconds.named(), MetricType::Histogram);
-        let mut family = encoder.encode_descriptor(name, help, Some(&unit), histogram)?;
-        let seconds = |us: u64| us as f64 / 1e6;
-        let buckets = times.buckets.iter().map(|bucket| {
-            (
-                bucket.at_most_us.map_or(f64::INFINITY, seconds),
-                bucket.count,
-            )
-        });
-        let buckets: Vec<(f64, u64)> = buckets.collect();
-        family.encode_histogram::<NoLabelSet>(seconds(times.sum_us), times.count, &buckets, None)
+        match self {
+            Out::Text(text) => text.histogram(name, help, times),
+            #[cfg(feature = "metrics")]
+            Out::Facade(facade) => facade.histogram(name, help, times),
+        }
     }
 }

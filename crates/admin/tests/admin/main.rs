@@ -6,6 +6,7 @@ mod browser_changes;
 mod by_hand;
 mod common;
 mod events;
+mod facade;
 mod metrics;
 mod moving;
 mod ops;
