@@ -1,6 +1,10 @@
 //! The page without a browser: what it says, what it lets through, and what it does not.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::Poll,
+};
 
 use axum::{Router, http::StatusCode};
 use bytes::Bytes;
@@ -145,7 +149,10 @@ async fn of_a_store_that_hangs_the_rest_of_the_page_is_shown() {
     host.hint(AWAY, &["a"]).await;
     host.handoff.inject(CommitFault::Hang);
     let (handoff, points) = (host.handoff.clone(), Bytes::from_static(b"b"));
-    let write = tokio::spawn(async move { handoff.write_shard(AWAY, SHARD, &points).await });
+    let mut write = Box::pin(async move { handoff.write_shard(AWAY, SHARD, &points).await });
+    // It is in the pipeline by then, before the page asks what was lost.
+    let handed_in = poll_fn(|context| Poll::Ready(write.as_mut().poll(context).is_pending()));
+    assert!(handed_in.await);
     let page = get(&host.router(Settings::default()), "/").await;
     host.handoff.inject(CommitFault::None);
     assert_eq!(page.status, StatusCode::OK);
@@ -155,7 +162,7 @@ async fn of_a_store_that_hangs_the_rest_of_the_page_is_shown() {
         "{}",
         page.text()
     );
-    write.await.unwrap().unwrap();
+    write.await.unwrap();
     host.handoff.shutdown().await.unwrap();
 }
 
