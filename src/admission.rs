@@ -22,7 +22,7 @@ mod held;
 mod sweep;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -61,8 +61,8 @@ struct LanesState {
     /// What was pending of a node when the store was opened, or when its lanes became too many:
     /// queues, and how far they got.
     found: HashMap<NodeId, Vec<QueuePosition>>,
-    /// Nodes whose list of queues is being changed.
-    moving: BTreeSet<NodeId>,
+    /// Nodes whose list of queues is being changed, or that get hints of another, and how often.
+    moving: HashMap<NodeId, usize>,
     /// Reopens of the store after which it was last looked what there is; `None` before the first
     /// look.
     found_after: Option<u64>,
@@ -222,9 +222,9 @@ impl Admission {
         }
     }
 
-    /// A node gets the queues of another: nothing is written to it directly while it does.
+    /// A node gets queues or hints of another: nothing is written to it directly while it does.
     pub fn begin_move(&self, to: NodeId) {
-        self.state.lock().moving.insert(to);
+        *self.state.lock().moving.entry(to).or_default() += 1;
     }
 
     /// What waits for the node by now, whoever it was for before, must be gone first; nobody has
@@ -238,7 +238,12 @@ impl Admission {
         if found.is_empty() {
             state.found.remove(&to);
         }
-        state.moving.remove(&to);
+        if let Some(others) = state.moving.get_mut(&to) {
+            *others -= 1;
+            if *others == 0 {
+                state.moving.remove(&to);
+            }
+        }
     }
 
     /// Whether nothing older is on its way to the node. Asked by whoever has the turn.
@@ -250,7 +255,7 @@ impl Admission {
             if lane.is_none_or(|lane| lane.in_pipeline > 0 || lane.sends > 0) {
                 return false;
             }
-            if state.moving.contains(&key.0) {
+            if state.moving.contains_key(&key.0) {
                 return false;
             }
             let found = state.found.get(&key.0).cloned();

@@ -159,6 +159,17 @@ pub enum HandoffError {
         /// The hint.
         hint: HintId,
     },
+    /// What was picked out of the hints of a node left in so many places between others that its
+    /// queue has no room to note more. What left has left, and the rest stays.
+    #[error(
+        "so many hints of node {node} left between others that its queue cannot note more such \
+         places; have those that come first leave, too, or wait until they are delivered"
+    )]
+    #[non_exhaustive]
+    TooScattered {
+        /// The node.
+        node: NodeId,
+    },
     /// A barrier was made by another store, or by this one before its identity was reset.
     #[error(
         "the barrier is one of store {barrier}, this is {store}; wait for it at the store that made it"

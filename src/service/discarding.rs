@@ -51,7 +51,9 @@ impl<P: Payload> HintedHandoff<P> {
     /// [`remove_node`](HintedHandoff::remove_node).
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if the node was never hinted, or why the store does not serve.
+    /// [`HandoffError::UnknownNode`] if the node was never hinted, [`HandoffError::TooScattered`] or
+    /// [`HandoffError::DamagedHint`] if others than the first cannot leave, or why the store does
+    /// not serve.
     pub async fn discard_hints(
         &self,
         node: NodeId,
@@ -67,8 +69,12 @@ impl<P: Payload> HintedHandoff<P> {
             hints.retain(|hint| self.is_meant(meant, hint));
             store.claim(node, &mut hints);
             if !hints.is_empty() {
+                let meant = hints.len() as u64;
                 let gone = lose(store, node, hints, LossReason::Discarded).await?;
                 left = left.plus(gone);
+                if gone.hints < meant && store.is_scattered(node) {
+                    return Err(HandoffError::TooScattered { node });
+                }
             }
         }
         tracing::warn!(

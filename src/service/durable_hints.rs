@@ -8,7 +8,7 @@ use crate::{
     limits::read_unclaimed,
     payload::Payload,
     store::{PeekedHint, Place, QueueRef, Reader, Store},
-    types::{NodeId, Sequence},
+    types::{HintId, NodeId, Sequence},
 };
 
 /// Those that were durable when it was made, and that nobody has claimed when they are read, piece
@@ -43,20 +43,42 @@ impl DurableHints {
     /// The next piece; none at the end. Others than the first of a piece may be claimed.
     ///
     /// # Errors
-    /// Why they cannot be read.
+    /// [`HandoffError::DamagedHint`] for one behind others that does not read: it is given up once
+    /// it comes first. Or why they cannot be read.
     pub async fn next(&mut self) -> Result<Vec<PeekedHint>, HandoffError> {
-        let reader = std::mem::take(&mut self.reader);
-        let reading = read_unclaimed(&self.runtime, &self.store, self.node, self.next, reader);
-        let mut hints;
-        (self.reader, hints) = reading.await?;
-        let is_durable = |hint: &&PeekedHint| {
-            let place = hint.mark.place();
-            let mut ends = self.ends.iter();
-            ends.any(|(queue, end)| place.queue == *queue && place.sequence <= *end)
-        };
-        // What is behind those came later.
-        hints.truncate(hints.iter().take_while(is_durable).count());
-        self.next = hints.last().map(|hint| hint.mark.place().next());
-        Ok(hints)
+        let mut stood = None;
+        loop {
+            let head = self.store.head(self.node, self.next).map(|head| head.place);
+            let Some(head) = head.filter(|place| self.is_durable(*place)) else {
+                return Ok(Vec::new());
+            };
+            let reader = std::mem::take(&mut self.reader);
+            let reading = read_unclaimed(&self.runtime, &self.store, self.node, self.next, reader);
+            let mut hints;
+            (self.reader, hints) = reading.await?;
+            if !hints.is_empty() {
+                // What is behind those came later.
+                let durable = hints
+                    .iter()
+                    .take_while(|it| self.is_durable(it.mark.place()));
+                hints.truncate(durable.count());
+                self.next = hints.last().map(|hint| hint.mark.place().next());
+                return Ok(hints);
+            }
+            // It may have left meanwhile, or been claimed; what stays and gives nothing is damaged.
+            if stood.replace(head) == Some(head) {
+                let hint = HintId {
+                    store: self.store.id(),
+                    queue: head.queue.queue,
+                    sequence: head.sequence,
+                };
+                return Err(HandoffError::DamagedHint { hint });
+            }
+        }
+    }
+
+    fn is_durable(&self, place: Place) -> bool {
+        let mut ends = self.ends.iter();
+        ends.any(|(queue, end)| place.queue == *queue && place.sequence <= *end)
     }
 }

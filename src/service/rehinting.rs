@@ -38,24 +38,38 @@ impl<P: Payload> HintedHandoff<P> {
     /// does a barrier that waits for them. Dead letters stay.
     ///
     /// Meant are hints that were durable when it is asked, and that are nobody's: those that are
-    /// being sent stay. [`pause`](HintedHandoff::pause) the node first, and call it again for what
-    /// came meanwhile. Returns what left.
+    /// being sent stay, and would come behind younger ones of their shard if they were given away
+    /// later. So [`pause`](HintedHandoff::pause) the node, and wait until nothing is
+    /// [`in_flight`](crate::NodeStats::in_flight). Call it again for what came meanwhile. Returns
+    /// what left.
+    ///
+    /// Where only some shards leave, those of others stay between them. A queue notes some 2,000
+    /// such places; beyond that the call ends with an error.
     ///
     /// ```no_run
     /// # use hinted_handoff::{HandoffError, HintedHandoff, NodeId, Pause, ShardId};
     /// # async fn decommission(handoff: HintedHandoff<String>) -> Result<(), HandoffError> {
     /// let gone = NodeId(3);
+    /// let stats = || handoff.stats().nodes.into_iter().find(|it| it.node == gone);
+    /// handoff.stop_hinting(gone); // writes go to the new owners by now
     /// handoff.pause(gone, Pause::Lasting).await?;
+    /// while stats().is_some_and(|it| it.in_flight > 0) {
+    ///     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    /// }
     /// handoff.rehint(gone, |ShardId(shard)| vec![NodeId(1 + shard % 2)]).await?;
-    /// handoff.remove_node(gone).await?;
+    /// // Nothing is discarded by this but dead letters: look at these before.
+    /// if stats().is_some_and(|it| it.pending.hints == 0) {
+    ///     handoff.remove_node(gone).await?;
+    /// }
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     /// [`HandoffError::UnknownNode`] if the node was never hinted; [`HandoffError::Refused`] if a
-    /// limit or the disk has no room for them, or if hinting is stopped for an owner; or why the
-    /// store does not serve. What had left by then has.
+    /// limit or the disk has no room for them, or if hinting is stopped for an owner;
+    /// [`HandoffError::TooScattered`] or [`HandoffError::DamagedHint`] if others than the first
+    /// cannot leave; or why the store does not serve. What had left by then has.
     pub async fn rehint(
         &self,
         from: NodeId,
@@ -106,38 +120,65 @@ impl<P: Payload> HintedHandoff<P> {
         block_on(self.rehint(from, owners))
     }
 
+    /// To its end, whoever gives up: nothing is written directly to an owner meanwhile.
     async fn rehint_step(&self, from: NodeId, step: Vec<Rehint>) -> Result<Amount, HandoffError> {
-        let (leaving, wanted) = amounts(&step);
-        for (owner, _) in &wanted {
-            self.check_hinted(*owner)?;
-        }
+        let handoff = self.clone();
+        self.to_its_end(async move {
+            let (leaving, wanted) = amounts(&step);
+            let owners: Vec<NodeId> = wanted.iter().map(|(owner, _)| *owner).collect();
+            let inner = &handoff.inner;
+            if let Some(admission) = &inner.admission {
+                owners.iter().for_each(|owner| admission.begin_move(*owner));
+            }
+            let left = handoff.store_for_owners(from, step, leaving, wanted).await;
+            if let Some(admission) = &inner.admission {
+                let ends = |owner: &NodeId| admission.end_move(&inner.store, *owner);
+                owners.iter().for_each(ends);
+            }
+            left
+        })
+        .await
+    }
+
+    async fn store_for_owners(
+        &self,
+        from: NodeId,
+        step: Vec<Rehint>,
+        leaving: Amount,
+        wanted: Vec<(NodeId, Amount)>,
+    ) -> Result<Amount, HandoffError> {
         let store = &self.inner.store;
         let bytes = wanted.iter().map(|(_, amount)| amount.bytes).sum::<u64>();
         let permit = self
             .room(usize::try_from(bytes).unwrap_or(usize::MAX))
             .await?;
+        for (owner, _) in &wanted {
+            self.check_hinted(*owner)?;
+        }
         let reserved = store.reserve_in_place_of(leaving, wanted);
         let reserved = reserved.map_err(|full| self.refusal(full, None))?;
         // From the claim on nothing is awaited before it is handed in.
-        let claimed = claim(store, from, step);
+        let (claimed, reopens) = claim(store, from, step);
         if claimed.is_empty() {
             return Ok(Amount::default());
         }
+        let hints = claimed.len() as u64;
         let given_back: Vec<_> = claimed.iter().map(|(hint, _)| hint.clone()).collect();
         let releasing: Weak<Store> = Arc::downgrade(store);
         let (tell, told) = oneshot::channel();
         store.rehint(from, claimed, reserved, move |result| {
             drop(permit);
-            // A store that failed forgets all claims when it is opened again; one that serves would
-            // keep these for ever.
-            if let (Err(_), Some(store)) = (&result, releasing.upgrade())
-                && store.check_serving().is_ok()
-            {
-                store.release(from, &given_back);
+            // A store that failed forgets all claims when it is opened again.
+            if let (Err(_), Some(store)) = (&result, releasing.upgrade()) {
+                store.release_claimed(from, &given_back, reopens);
             }
             let _ = tell.send(result);
         });
-        told.await.unwrap_or(Err(HandoffError::ShutDown))
+        let left = told.await.unwrap_or(Err(HandoffError::ShutDown))?;
+        match left.hints < hints && store.is_scattered(from) {
+            true => Err(HandoffError::TooScattered { node: from }),
+            false => Ok(left),
+        }
     }
 }
 
@@ -159,19 +200,19 @@ fn amounts(step: &[Rehint]) -> (Amount, Vec<(NodeId, Amount)>) {
     (leaving, wanted.into_iter().collect())
 }
 
-/// Those that nobody else has claimed.
-fn claim(store: &Store, from: NodeId, step: Vec<Rehint>) -> Vec<Rehint> {
+/// Those that nobody else has claimed, and how often the store had been opened again.
+fn claim(store: &Store, from: NodeId, step: Vec<Rehint>) -> (Vec<Rehint>, u64) {
     let (mut hints, mut owners) = (Vec::new(), BTreeMap::new());
     for (hint, of_hint) in step {
         owners.insert(hint.mark.place(), of_hint);
         hints.push(hint);
     }
-    store.claim(from, &mut hints);
+    let reopens = store.claim(from, &mut hints);
     let of_hint = |hint: PeekedHint| {
         let owners = owners.remove(&hint.mark.place())?;
         Some((hint, owners))
     };
-    hints.into_iter().filter_map(of_hint).collect()
+    (hints.into_iter().filter_map(of_hint).collect(), reopens)
 }
 
 /// Hints in their order, in parts that one step takes.

@@ -8,14 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use hinted_handoff::{
-    Amount, BarrierState, EnqueueError, HandoffError, HintedHandoff, LossReason, NodeId, NodeState,
-    Pause, ShardId, internals::WallClock,
+    Amount, BarrierState, ConsistencyLevel, Durability, EnqueueError, HandoffError, HintedHandoff,
+    HintsMeant, LossReason, NodeId, NodeState, Pause, PointsWriter, ShardId, WriteOrdering,
+    internals::WallClock,
 };
 use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
 use crate::common::{
+    changed_for_good, chunk_keys,
     frozen::{freeze, pass, until},
-    service::{node_stats, quick, soon_node, start},
+    service::{node_stats, quick, shard, soon_node, start},
 };
 
 const GONE: NodeId = NodeId(2);
@@ -191,4 +193,122 @@ async fn all_of_a_node_that_was_down_goes_once_it_is_paused_and_then_it_can_be_r
     assert_eq!(heir.state, NodeState::CaughtUp);
     let losses = handoff.losses(0).await.unwrap().by_reason;
     assert_eq!(losses.keys().collect::<Vec<_>>(), [&LossReason::Rehinted]);
+}
+
+/// A write that is sent directly keeps behind hints of its shard, whoever they were for first.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_order_is_strict_no_direct_write_goes_past_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = quick(dir.path());
+    config.ordering = WriteOrdering::Strict;
+    let writer = Arc::new(ScriptedWriter::taking());
+    let handoff = start(&config, &writer).await;
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    let shard = shard(7, &[HEIR.0]);
+    let (old, new) = (Bytes::from("old"), Bytes::from("new"));
+    handoff.write_shard(GONE, shard.id, &old).await.unwrap();
+    let left = handoff.rehint(GONE, |_| vec![HEIR]).await.unwrap();
+    assert_eq!(left.hints, 1);
+    let points = PointsWriter::new(handoff.clone(), Arc::clone(&writer));
+    let written = points.write(&shard, ConsistencyLevel::Any, new.clone());
+    written.await.unwrap();
+    soon_node(&handoff, HEIR, |it| it.pending.hints == 2).await;
+    handoff.resume_all().await.unwrap();
+    soon_node(&handoff, HEIR, |it| it.delivered.hints == 2).await;
+    assert_eq!(writer.taken(), [old, new]);
+    // Once they are gone it goes directly again.
+    let next = points.write(&shard, ConsistencyLevel::One, "next".into());
+    next.await.unwrap();
+    assert_eq!(node_stats(&handoff, HEIR).direct.taken, 1);
+}
+
+/// Hints of two shards in turn: each that leaves is a place that its queue must note.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_queue_has_no_room_to_note_stays_and_nothing_is_doubled_by_a_restart() {
+    const HINTS: u64 = 6000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = quick(dir.path());
+    config.durability = Durability::Buffered;
+    let handoff = start(&config, &Arc::new(ScriptedWriter::down())).await;
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    for number in 0..HINTS {
+        let points = numbered(number);
+        let shard = ShardId(number % 2);
+        handoff.write_shard(GONE, shard, &points).await.unwrap();
+    }
+    handoff.sync().await.unwrap();
+    let odd = |shard: ShardId| match shard.0 {
+        1 => vec![HEIR],
+        _ => vec![],
+    };
+    let scattered = handoff.rehint(GONE, odd).await;
+    let is_scattered = matches!(
+        scattered,
+        Err(HandoffError::TooScattered { node: GONE, .. })
+    );
+    assert!(is_scattered, "{scattered:?}");
+    let pending = |handoff: &HintedHandoff<Bytes>| {
+        [GONE, HEIR].map(|node| node_stats(handoff, node).pending.hints)
+    };
+    let [stay, gone] = pending(&handoff);
+    assert_eq!(stay + gone, HINTS);
+    assert!((2000..2100).contains(&gone), "{gone}");
+    let discarded = handoff
+        .discard_hints(GONE, HintsMeant::default().of_shard(ShardId(1)))
+        .await;
+    let is_scattered = matches!(discarded, Err(HandoffError::TooScattered { .. }));
+    assert!(is_scattered, "{discarded:?}");
+    assert_eq!(
+        pending(&handoff),
+        [stay, gone],
+        "what stays is nobody's and whole"
+    );
+    handoff.shutdown().await.unwrap();
+
+    let handoff = start(&config, &Arc::new(ScriptedWriter::down())).await;
+    handoff.pause_all(Pause::UntilRestart).await.unwrap();
+    assert_eq!(pending(&handoff), [stay, gone]);
+    // All of them can leave.
+    let left = handoff.rehint(GONE, |_| vec![HEIR]).await.unwrap();
+    assert_eq!((left.hints, pending(&handoff)[1]), (stay, HINTS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_behind_hints_that_stay_is_told_and_what_is_behind_it_is_not_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let config = quick(&store);
+    let handoff = start(&config, &Arc::new(ScriptedWriter::down())).await;
+    handoff.pause_all(Pause::Lasting).await.unwrap();
+    for number in 0..3 {
+        let points = Bytes::from(vec![number; 40_000]);
+        handoff
+            .write_shard(GONE, ShardId(number.min(1).into()), &points)
+            .await
+            .unwrap();
+    }
+    handoff.shutdown().await.unwrap();
+    changed_for_good(&store, |db| {
+        let hints = db.open_tree("hh/hints").unwrap();
+        let keys = chunk_keys(&hints, GONE.0);
+        let second = keys
+            .iter()
+            .find(|key| key[17..25] == 2_u64.to_be_bytes())
+            .unwrap();
+        hints.insert(second, &b"damaged"[..]).unwrap();
+    });
+    let handoff = start(&config, &Arc::new(ScriptedWriter::down())).await;
+    let of_one = |shard: ShardId| match shard.0 {
+        1 => vec![HEIR],
+        _ => vec![],
+    };
+    let damaged = handoff.rehint(GONE, of_one).await;
+    let is_told =
+        matches!(&damaged, Err(HandoffError::DamagedHint { hint, .. }) if hint.sequence.0 == 2);
+    assert!(is_told, "{damaged:?}");
+    // Once it comes first it is given up, and what is behind it goes.
+    let left = handoff.rehint(GONE, |_| vec![HEIR]).await.unwrap();
+    assert_eq!(left.hints, 2);
+    let losses = handoff.losses(0).await.unwrap().by_reason;
+    assert_eq!(losses[&LossReason::Damaged].hints, 1);
 }

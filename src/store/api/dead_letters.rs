@@ -82,7 +82,10 @@ impl Store {
         reason: LossReason,
         done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
     ) {
-        if matches!(reason, LossReason::Expired | LossReason::Quota) {
+        if matches!(
+            reason,
+            LossReason::Expired | LossReason::Quota | LossReason::Discarded
+        ) {
             self.shared.registry.lock().note_limited(node, &hints);
         }
         self.hand_in_leaving(Leaving::Hints(node, hints, Fate::Lost(reason)), done);

@@ -5,6 +5,7 @@ use crate::{
     store::{
         Store,
         format::{
+            cursor::RANGES_MAX,
             keys::{Place, QueueRef},
             peeked::PeekedHint,
         },
@@ -50,6 +51,14 @@ impl Store {
         let registry = self.shared.registry.lock();
         let queues = registry.nodes.get(&node)?.queues.iter();
         Some(queues.map(|queue| (queue.at, queue.watermark)).collect())
+    }
+
+    /// Whether a queue of the node has so many holes that no more may be picked out of it.
+    pub fn is_scattered(&self, node: NodeId) -> bool {
+        let registry = self.shared.registry.lock();
+        let queues = registry.nodes.get(&node).into_iter();
+        let mut queues = queues.flat_map(|it| &it.queues);
+        queues.any(|queue| queue.cursor.above.len() >= RANGES_MAX)
     }
 
     /// Whether the node has queues, or had some and was not removed.

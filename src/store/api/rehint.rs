@@ -28,6 +28,8 @@ impl Store {
         reserved: Reservation,
         done: impl FnOnce(Result<Amount, HandoffError>) + Send + 'static,
     ) {
+        let leaving: Vec<_> = hints.iter().map(|(hint, _)| hint.clone()).collect();
+        self.shared.registry.lock().note_limited(node, &leaving);
         let copies = hints
             .iter()
             .flat_map(|(PeekedHint { mark, hint }, owners)| {
@@ -38,7 +40,6 @@ impl Store {
                 })
             });
         let copies = copies.collect();
-        let leaving = hints.into_iter().map(|(hint, _)| hint).collect();
         let fate = Fate::Lost(LossReason::Rehinted);
         let batch = WriteBatch {
             hints: copies,

@@ -59,7 +59,7 @@ pub struct Accepted {
     /// Dead letters that become hints again: where it stood, where it is now, and all places where
     /// it stood.
     pub pointed: Vec<(Place, Place, Vec<Place>)>,
-    /// Hints that leave since other nodes get them.
+    /// Hints of the batch in hand that leave since other nodes get them.
     pub rehinted: HashSet<Place>,
     /// A node that is forgotten, with its status.
     pub status_gone: Option<NodeId>,

@@ -1,7 +1,7 @@
 //! What a group does with hints that leave undelivered: it works out the records, which
 //! `write_batch.rs` writes as one with all else of the group.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::{
     error::StorageError,
@@ -31,28 +31,42 @@ impl Accepted {
         at: QueueRef,
         committer: &Committer,
     ) -> Option<(&mut Cursor, Sequence)> {
-        let queue = committer.shared.registry.lock().queue(node, at)?;
-        let cursor = self.cursors.entry((node, at)).or_insert(queue.cursor);
+        let registry = committer.shared.registry.lock();
+        let queue = registry.look_at(node, at)?;
+        // Asked for each hint that leaves, and a cursor may be long: copied once a group.
+        let cursor = self.cursors.entry((node, at));
+        let cursor = cursor.or_insert_with(|| queue.cursor.clone());
         Some((cursor, queue.watermark))
     }
 }
 
 impl Committer {
     /// Takes into the group that hints leave. Returns what does: those that are pending still.
+    ///
+    /// What the host picks out by hand may leave so many holes in a queue that its cursor has no
+    /// room for them. Those beyond stay, and are claimed no longer.
     pub fn leave_undelivered(
         &mut self,
         accepted: &mut Accepted,
         node: NodeId,
-        hints: Vec<PeekedHint>,
+        mut hints: Vec<PeekedHint>,
         fate: &Fate,
     ) -> Result<Amount, StorageError> {
         let leave = fate.leave();
-        let mut left = Amount::default();
+        let is_picked = matches!(
+            fate,
+            Fate::Lost(LossReason::Discarded | LossReason::Rehinted)
+        );
+        let (mut left, mut stay) = (Amount::default(), HashSet::new());
         let leaves = |PeekedHint { mark, hint }: &&PeekedHint| {
             let Some((cursor, watermark)) = accepted.cursor(node, mark.queue, self) else {
                 return false;
             };
             if mark.sequence > watermark {
+                return false;
+            }
+            if is_picked && !cursor.may_leave(mark.sequence) {
+                stay.insert(mark.place());
                 return false;
             }
             let gone = cursor.leave(mark.sequence, hint.payload_bytes(), leave);
@@ -65,7 +79,10 @@ impl Committer {
             accepted.rehinted.extend(places);
         }
         self.record(accepted, node, &leaving, fate)?;
-        // All of them are claimed no longer.
+        let stay = hints.extract_if(.., |hint| stay.contains(&hint.mark.place()));
+        let stay: Vec<_> = stay.collect();
+        self.shared.registry.lock().release(node, &stay);
+        // All others are claimed no longer.
         accepted.leaving.push((node, hints, leave));
         Ok(left)
     }

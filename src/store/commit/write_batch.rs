@@ -59,6 +59,7 @@ impl Committer {
                 continue;
             }
             group.accepted.several += u64::from(is_several);
+            group.accepted.rehinted.clear();
             let left = self.let_leave(&mut group.accepted, batch.leaves)?;
             if left != Amount::default() {
                 shared.tickets.note_left(place, left);

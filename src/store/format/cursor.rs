@@ -180,6 +180,14 @@ impl Cursor {
         left
     }
 
+    /// Whether a hint can leave as anything but delivered, so that the stored cursor has it.
+    pub fn may_leave(&self, sequence: Sequence) -> bool {
+        self.above.len() < RANGES_MAX
+            || sequence <= self.next
+            || self.above.touches(sequence)
+            || self.is_gone(sequence)
+    }
+
     /// One hint leaves, wherever it stands. Returns what left, nothing if it had left before.
     pub fn leave(&mut self, sequence: Sequence, bytes: u64, leave: Leave) -> Amount {
         let one = Amount { hints: 1, bytes };

@@ -76,14 +76,18 @@ impl Registry {
     }
 
     pub fn queue(&self, node: NodeId, at: QueueRef) -> Option<Queue> {
+        self.look_at(node, at).cloned()
+    }
+
+    /// A queue of a node, as it is now.
+    pub fn look_at(&self, node: NodeId, at: QueueRef) -> Option<&Queue> {
         let queues = &self.nodes.get(&node)?.queues;
-        queues.iter().find(|queue| queue.at == at).cloned()
+        queues.iter().find(|queue| queue.at == at)
     }
 
     /// How many ranges left above the cursor of a queue.
     pub fn ranges_of(&self, node: NodeId, at: QueueRef) -> usize {
-        let queues = self.nodes.get(&node).map(|node| &node.queues);
-        let queue = queues.and_then(|queues| queues.iter().find(|queue| queue.at == at));
+        let queue = self.look_at(node, at);
         queue.map_or(0, |queue| queue.cursor.above.len())
     }
 
@@ -115,9 +119,9 @@ impl Registry {
     /// Whether a hint has left its queue, and with it every older one of its shard there, or the
     /// queue its node.
     ///
-    /// Replay lets the hints of a shard leave in order. Limits do not: they pass over those that
-    /// are being sent, which stay if that fails. So of what a limit may have taken, this says so
-    /// only once all of the queue up to there is gone.
+    /// Replay lets the hints of a shard leave in order. Limits and the host's own hand do not: they
+    /// pass over those that are being sent, which stay if that fails. So of what they may have
+    /// taken, this says so only once all of the queue up to there is gone.
     pub fn is_gone_in_order(&self, node: NodeId, queue: QueueId, sequence: Sequence) -> bool {
         let queue = self.numbered(node, queue);
         queue.is_none_or(|queue| match sequence <= queue.limited_through {
