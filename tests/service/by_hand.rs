@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use hinted_handoff::{
     ConsistencyLevel, EnqueueError, Gate, HandoffError, HintedHandoff, HintsMeant, LossReason,
-    NodeId, Pause, PointsWriter, ShardId, WhenFull, internals::WallClock,
+    NodeId, Pause, PointsWriter, ShardId, WhenFull, WriteOrdering, internals::WallClock,
 };
 use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use tokio_util::sync::CancellationToken;
@@ -232,4 +232,38 @@ async fn a_write_that_waits_for_room_is_refused_once_hints_are_stopped() {
         "{refused:?}"
     );
     assert_eq!(node_stats(&handoff, DOWN).pending.hints, 0);
+}
+
+/// The first of three is being sent while the others are discarded, and stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_order_is_strict_direct_writes_keep_behind_a_hint_whose_successors_are_discarded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = quick(dir.path());
+    config.ordering = WriteOrdering::Strict;
+    config.max_in_flight = 1;
+    config.send_timeout = Duration::from_millis(500);
+    let writer = Arc::new(ScriptedWriter::new(|_| Reply::Hang));
+    let handoff = start(&config, &writer).await;
+    let shard = shard(SHARD.0, &[DOWN.0]);
+    let write = |name| {
+        let handoff = handoff.clone();
+        async move { handoff.write_shard(DOWN, SHARD, &text(name)).await.unwrap() }
+    };
+    write("first").await;
+    soon_node(&handoff, DOWN, |it| it.in_flight == 1).await;
+    write("second").await;
+    write("third").await;
+    let discarded = handoff.discard_hints(DOWN, HintsMeant::default()).await;
+    assert_eq!(discarded.unwrap().hints, 2);
+    handoff.pause(DOWN, Pause::UntilRestart).await.unwrap();
+    soon_node(&handoff, DOWN, |it| it.in_flight == 0).await;
+    writer.follow(|_| Reply::Take);
+    let points = PointsWriter::new(handoff.clone(), Arc::clone(&writer));
+    let written = points.write(&shard, ConsistencyLevel::Any, text("new"));
+    written.await.unwrap();
+    let known = soon_node(&handoff, DOWN, |it| it.pending.hints == 2).await;
+    assert_eq!(known.direct.taken, 0);
+    handoff.resume(DOWN).await.unwrap();
+    soon_node(&handoff, DOWN, |it| it.delivered.hints == 2).await;
+    assert_eq!(writer.taken(), [text("first"), text("new")]);
 }
