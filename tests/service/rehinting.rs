@@ -189,8 +189,10 @@ async fn all_of_a_node_that_was_down_goes_once_it_is_paused_and_then_it_can_be_r
     let left = handoff.rehint(GONE, |_| vec![HEIR]).await.unwrap();
     assert_eq!(left.hints, 500);
     handoff.remove_node(GONE).await.unwrap();
-    let heir = soon_node(&handoff, HEIR, |it| it.delivered.hints == 500).await;
-    assert_eq!(heir.state, NodeState::CaughtUp);
+    let has_all = |it: &hinted_handoff::NodeStats| {
+        it.delivered.hints == 500 && it.state == NodeState::CaughtUp
+    };
+    soon_node(&handoff, HEIR, has_all).await;
     let losses = handoff.losses(0).await.unwrap().by_reason;
     assert_eq!(losses.keys().collect::<Vec<_>>(), [&LossReason::Rehinted]);
 }

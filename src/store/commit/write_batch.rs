@@ -160,6 +160,7 @@ impl Committer {
                 if is_large && writes.peek().is_some() {
                     let engine = self.engine()?;
                     self.writer()?.put(&engine.hints, &key, value)?;
+                    point("append: chunk written")?;
                 } else {
                     hints.insert(IVec::from(&key), Some(value.into()));
                 }
