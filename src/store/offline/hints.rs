@@ -152,7 +152,7 @@ impl ClosedStore {
                 continue;
             }
             for queue in letters::queues(&found.record) {
-                letters::records(&self.tree, queue, |place, dead| {
+                letters::records(self, queue, |place, dead| {
                     let shard = dead.as_ref().ok().map(|dead| dead.shard);
                     let shard = shard.or(selection.shard).unwrap_or(ShardId(0));
                     if selection.takes(place.sequence, shard) {

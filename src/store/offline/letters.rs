@@ -14,6 +14,7 @@ use crate::{
         },
         offline::{
             blocks::{copies, letter_block},
+            closed::ClosedStore,
             findings::{Finding, Severity},
             place::{ClosedPlace, unread},
         },
@@ -37,19 +38,22 @@ pub fn queues(record: &NodeRecord) -> BTreeSet<QueueRef> {
 }
 
 /// Calls `each` with what is known of every dead letter of a queue, in order: the record, or why it
-/// does not read.
+/// does not read. One that is gone is passed over: damage may have brought its record back.
 pub fn records(
-    tree: &LogTree,
+    store: &ClosedStore,
     queue: QueueRef,
     mut each: impl FnMut(Place, Result<Dead, String>) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     let keys = queue.letter_keys(Sequence(0));
-    for entry in tree.range(&keys.start, &keys.end) {
+    let gone = store.known.gone_letters.get(&queue.queue);
+    let is_gone = |dead: &Dead| gone.is_some_and(|gone| gone.holds(dead.number));
+    for entry in store.tree.range(&keys.start, &keys.end) {
         let (key, value) = entry.map_err(unread)?;
         let Some(Key::Letter(place)) = Key::parse(&key) else {
             continue;
         };
         match Letter::decode(place, &value) {
+            Ok(Letter::Dead(dead)) if is_gone(&dead) => {}
             Ok(Letter::Dead(dead)) => each(place, Ok(dead))?,
             // It is no dead letter any more.
             Ok(Letter::Redriven { .. }) => {}
@@ -130,3 +134,6 @@ pub fn read(
         hint,
     })
 }
+
+#[cfg(test)]
+mod tests;
