@@ -56,7 +56,7 @@ impl Known {
         tree.others(|key, value| known.see(key, value, &mut meta, &mut damaged))
             .map_err(unread)?;
         // In a host's database anything may stand under keys of this length.
-        if !place.is_bare {
+        if !place.may_be_shared {
             damaged.retain(|node, _| !known.records.contains_key(node));
             known.damaged_records.extend(damaged);
         }
