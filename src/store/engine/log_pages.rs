@@ -133,9 +133,12 @@ impl LogPages {
         let total = (order.len() * SEGMENT_BYTES) as u64;
         for (done, (number, offset)) in (0_u64..).zip(order) {
             progress(done * SEGMENT_BYTES as u64, total);
+            let Some(base) = lsn_of(number) else {
+                continue;
+            };
             read_segment(&pages.file, offset, &mut buffer)?;
             for message in messages(&buffer, Some(number)) {
-                let lsn = number * SEGMENT_BYTES as u64 + message.at as u64;
+                let lsn = base + message.at as u64;
                 // All of a batch counts or nothing.
                 if ending == Ending::MayBeTorn
                     && message.kind == MANIFEST
@@ -282,6 +285,13 @@ fn is_of_hints(key: &[u8]) -> bool {
 /// It passed its checksum a moment ago.
 fn changed() -> io::Error {
     io::Error::other("the log changed while it was read")
+}
+
+/// Where a segment begins, as a log sequence number; `None` of a number that is higher than any of
+/// sled's, which are signed. One comes out of a message if the segment's header is damaged.
+fn lsn_of(number: u64) -> Option<u64> {
+    let lsn = number.checked_mul(SEGMENT_BYTES as u64)?;
+    (lsn < i64::MAX as u64).then_some(lsn)
 }
 
 fn last_of_batch(manifest: &Message<'_>) -> Option<u64> {

@@ -1,4 +1,7 @@
-use std::{path::Path, sync::Arc, sync::mpsc};
+use std::{
+    path::Path,
+    sync::{Arc, mpsc},
+};
 
 use crate::{
     config::Config,
