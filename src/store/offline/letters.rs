@@ -8,12 +8,13 @@ use crate::{
         engine::log_tree::LogTree,
         format::{
             block::{self, Hint},
+            checksum::DecodeError,
             dead_letter::{Dead, Letter},
             keys::{Key, Keyspace, Place, QueueRef},
             node_record::NodeRecord,
         },
         offline::{
-            blocks::{copies, letter_block},
+            blocks::{Chunks, Copies, copies, letter_block},
             closed::ClosedStore,
             findings::{Finding, Severity},
             place::{ClosedPlace, unread},
@@ -79,10 +80,39 @@ pub fn record(
     Ok(())
 }
 
+/// Copies of payloads that the log has still, of one queue at a time.
+#[derive(Debug, Default)]
+pub struct LetterCopies(Option<(QueueRef, Copies)>);
+
+impl LetterCopies {
+    /// The hint of a dead letter, if a copy of it reads. Those of a queue are asked for in order.
+    fn find(&mut self, place: &ClosedPlace, at: Place) -> Result<Option<Hint>, StorageError> {
+        let is_held = |(queue, copies): &(QueueRef, Copies)| {
+            *queue == at.queue && copies.through >= at.sequence
+        };
+        let (_, copies) = match self.0.take().filter(is_held) {
+            Some(held) => self.0.insert(held),
+            None => {
+                // All at once, for those behind this one, too.
+                let wanted = (at.sequence, at.sequence, Sequence(u64::MAX));
+                let found = copies(&place.log(), Keyspace::Letters, at.queue, wanted)?;
+                self.0.insert((at.queue, found))
+            }
+        };
+        copies.blocks = copies.blocks.split_off(&at.sequence);
+        let copy = copies.blocks.remove(&at.sequence);
+        Ok(copy.and_then(|chunks| open(&chunks, at).ok()?.pop()))
+    }
+}
+
+fn open(chunks: &Chunks, at: Place) -> Result<Vec<Hint>, DecodeError> {
+    let (header, raw) = chunks.open(Keyspace::Letters, at.queue, at.sequence)?;
+    block::split_hints(raw, &header)
+}
+
 /// Reads one with its payload. `findings` gets what is wrong with it.
 pub fn read(
-    place: &ClosedPlace,
-    tree: &LogTree,
+    (place, tree, copies): (&ClosedPlace, &LogTree, &mut LetterCopies),
     node: NodeId,
     at: Place,
     record: Result<Dead, String>,
@@ -94,21 +124,14 @@ pub fn read(
     };
     let found = letter_block(tree, at).map_err(unread)?;
     let no_block = found.is_none();
-    let open = |chunks: &super::blocks::Chunks| {
-        let (header, raw) = chunks.open(Keyspace::Letters, at.queue, at.sequence)?;
-        block::split_hints(raw, &header)
-    };
-    let read = found.map(|chunks| open(&chunks));
+    let read = found.map(|chunks| open(&chunks, at));
     let (mut hint, why) = match read {
         Some(Ok(mut hints)) => (hints.pop(), None),
         Some(Err(error)) => (None, Some(error.to_string())),
         None => (None, Some("it is not there".to_owned())),
     };
     if let Some(why) = why {
-        let (log, one) = (place.log(), at.sequence);
-        let copies = copies(&log, Keyspace::Letters, at.queue, (one, one, one))?;
-        let copy = copies.blocks.values().find_map(|chunks| open(chunks).ok());
-        hint = copy.and_then(|mut hints| hints.pop());
+        hint = copies.find(place, at)?;
         match (&hint, &record) {
             (Some(_), _) => note(
                 Severity::Damaged,

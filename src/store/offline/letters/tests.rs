@@ -1,4 +1,5 @@
 use std::{
+    fs,
     path::Path,
     sync::{Arc, mpsc},
 };
@@ -118,4 +119,31 @@ fn a_dead_letter_that_was_discarded_stays_gone_if_damage_brings_its_record_back(
     let verified = store.verify(|_, _| {}).unwrap();
     assert_eq!(verified.dead_letters.hints, 2);
     assert!(verified.is_sound(), "{:?}", verified.findings);
+}
+
+#[test]
+fn payloads_that_do_not_read_take_one_look_through_the_log_for_all_of_a_queue() {
+    const LETTERS: u64 = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("store");
+    closed(&dir, LETTERS);
+    behind_its_back(&dir, |engine| {
+        for (place, key, _) in stored(engine) {
+            if key != place.letter_key() && place.sequence.0 != 3 {
+                engine.hints.remove(key);
+            }
+        }
+    });
+    let store = ClosedStore::open(&dir).unwrap();
+    let mut letters = store.letters(&Selection::default()).unwrap();
+    let first = letters.next().unwrap().unwrap();
+    assert_eq!(first.hint.payload, payload(0));
+    // What was opened reads on; another look through the log does not find it.
+    fs::remove_file(dir.join("gen-000001/db")).unwrap();
+    for number in 1..LETTERS {
+        let letter = letters.next().unwrap().unwrap();
+        assert_eq!(letter.hint.payload, payload(number));
+        assert!(letter.reads);
+    }
+    assert_eq!(letters.findings().len() as u64, LETTERS - 1);
 }
