@@ -12,7 +12,7 @@
 //! see [`Ending`].
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -75,6 +75,8 @@ pub type Said = (u64, Option<Bytes>);
 pub struct LeafAt {
     node: At,
     links: Vec<At>,
+    /// The page of the leaf with the keys from `hi` on.
+    next: Option<u64>,
     /// The first key that it is there for, as it is.
     first: Vec<u8>,
     /// How many bytes of that its keys lack.
@@ -129,13 +131,19 @@ impl LogPages {
             torn_at: None,
         };
         let order = in_order(&pages.file)?;
-        let (mut buffer, mut behind) = (Vec::new(), 0);
+        let (mut buffer, mut behind, mut is_whole) = (Vec::new(), 0, true);
         let total = (order.len() * SEGMENT_BYTES) as u64;
         for (done, (number, offset)) in (0_u64..).zip(order) {
             progress(done * SEGMENT_BYTES as u64, total);
+            let Some(base) = lsn_of(number) else {
+                continue;
+            };
             read_segment(&pages.file, offset, &mut buffer)?;
+            let mut next_at = SEGMENT_HEADER_BYTES;
             for message in messages(&buffer, Some(number)) {
-                let lsn = number * SEGMENT_BYTES as u64 + message.at as u64;
+                let lsn = base + message.at as u64;
+                is_whole &= message.at == next_at || lsn >= end;
+                next_at = message.end;
                 // All of a batch counts or nothing.
                 if ending == Ending::MayBeTorn
                     && message.kind == MANIFEST
@@ -151,6 +159,9 @@ impl LogPages {
             }
         }
         progress(total, total);
+        if is_whole {
+            pages.forget_orphans();
+        }
         if behind > 0 {
             pages.torn_at = Some(TornAt {
                 lsn: end,
@@ -172,6 +183,7 @@ impl LogPages {
                     let mut leaf = LeafAt {
                         node: at,
                         links: Vec::new(),
+                        next: node.next,
                         first: node.lo.to_vec(),
                         prefix_bytes: node.prefix.len(),
                         is_of_hints: false,
@@ -204,6 +216,27 @@ impl LogPages {
             // Whatever else takes the place of a page, or frees it.
             kind if COUNTERS.contains(&kind) => drop(self.leaves.remove(&message.page)),
             _ => {}
+        }
+    }
+
+    /// Forgets leaves that sled never gets to. A split writes the new leaf first, then the old one,
+    /// which names it. If the log was cut in between, the new one stays for good, and looks newer
+    /// than what became of its keys as soon as sled has moved it to another segment.
+    ///
+    /// Where anything is damaged, what names a leaf may be what is damaged, so all of them stay.
+    fn forget_orphans(&mut self) {
+        let named = self.leaves.values().filter_map(|leaf| leaf.next);
+        let named: HashSet<u64> = named.collect();
+        // None is written to, since none is found.
+        let is_orphan = |page: &u64, leaf: &LeafAt| {
+            !leaf.first.is_empty() && leaf.links.is_empty() && !named.contains(page)
+        };
+        let is_there = |page: &u64| self.leaves.contains_key(page);
+        let mut found = self.leaves.iter();
+        let leads_on = found
+            .all(|(page, leaf)| is_orphan(page, leaf) || leaf.next.as_ref().is_none_or(is_there));
+        if leads_on {
+            self.leaves.retain(|page, leaf| !is_orphan(page, leaf));
         }
     }
 
@@ -282,6 +315,13 @@ fn is_of_hints(key: &[u8]) -> bool {
 /// It passed its checksum a moment ago.
 fn changed() -> io::Error {
     io::Error::other("the log changed while it was read")
+}
+
+/// Where a segment begins, as a log sequence number; `None` of a number that is higher than any of
+/// sled's, which are signed. One comes out of a message if the segment's header is damaged.
+fn lsn_of(number: u64) -> Option<u64> {
+    let lsn = number.checked_mul(SEGMENT_BYTES as u64)?;
+    (lsn < i64::MAX as u64).then_some(lsn)
 }
 
 fn last_of_batch(manifest: &Message<'_>) -> Option<u64> {

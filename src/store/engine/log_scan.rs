@@ -256,6 +256,8 @@ pub fn message_at(segment: &[u8], at: usize, number: Option<u64>) -> Option<Mess
 /// A leaf: the keys that it is there for, from `lo` on and below `hi` (an empty one is no bound),
 /// the prefix that its keys lack, and its entries.
 pub(super) struct TreeNode<'a> {
+    /// The page of the leaf with the keys from `hi` on.
+    pub(super) next: Option<u64>,
     pub(super) lo: &'a [u8],
     pub(super) hi: &'a [u8],
     pub(super) prefix: &'a [u8],
@@ -265,7 +267,7 @@ pub(super) struct TreeNode<'a> {
 impl<'a> TreeNode<'a> {
     /// `None` for an index, which holds no values, and for what is no node.
     pub(super) fn parse(mut body: &'a [u8]) -> Option<TreeNode<'a>> {
-        let _next = take_number(&mut body)?;
+        let next = take_number(&mut body)?;
         let _merging_child = take_number(&mut body)?;
         let (&[_merging, prefix_bytes], rest) = body.split_first_chunk::<2>()?;
         body = rest;
@@ -286,6 +288,7 @@ impl<'a> TreeNode<'a> {
             .map(|_| take_bytes(&mut body))
             .collect::<Option<Vec<_>>>()?;
         Some(TreeNode {
+            next: (next != 0).then_some(next),
             lo,
             hi,
             prefix: lo.get(..usize::from(prefix_bytes))?,

@@ -172,7 +172,7 @@ pub fn copies(
         blocks: BTreeMap::new(),
         through: high,
     };
-    let mut bytes = 0;
+    let mut bytes = 0_usize;
     log_scan::scan(log, |key, value| {
         let (at, first, chunk) = match (keyspace, Key::parse(key)) {
             (
@@ -198,9 +198,10 @@ pub fn copies(
         }
         let block = found.blocks.entry(first).or_default();
         let copy = Bytes::copy_from_slice(value);
-        if block.0.insert(chunk, copy).is_none() {
-            bytes += value.len();
-        }
+        // Damage may have left copies of different lengths.
+        let replaced = block.0.insert(chunk, copy);
+        bytes = bytes.saturating_sub(replaced.map_or(0, |it| it.len()));
+        bytes = bytes.saturating_add(value.len());
         while bytes > COPIES_BYTES && found.blocks.len() > 1 {
             let second = found.blocks.keys().nth(1);
             // The first ends before the second starts: nothing of it is asked for.
@@ -212,7 +213,7 @@ pub fn copies(
             let Some((first, chunks)) = dropped else {
                 break;
             };
-            bytes -= chunks.bytes();
+            bytes = bytes.saturating_sub(chunks.bytes());
             if !is_done_with {
                 found.through = Sequence(first.0.saturating_sub(1));
             }
@@ -221,3 +222,6 @@ pub fn copies(
     })?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

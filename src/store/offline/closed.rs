@@ -114,7 +114,7 @@ impl ClosedStore {
             let reason = UnopenableReason::Damaged { record, detail };
             return Err(unopenable(&place.generation, reason));
         }
-        let trees = match place.is_bare {
+        let trees = match place.may_be_shared {
             true => Trees::Anyones,
             false => Trees::Ours,
         };

@@ -15,7 +15,7 @@ use crate::{
         offline::{
             closed::ClosedStore,
             findings::{Finding, Severity},
-            letters,
+            letters::{self, LetterCopies},
             pieces::{Piece, QueuePieces},
         },
         state::queue::Queue,
@@ -152,7 +152,7 @@ impl ClosedStore {
                 continue;
             }
             for queue in letters::queues(&found.record) {
-                letters::records(&self.tree, queue, |place, dead| {
+                letters::records(self, queue, |place, dead| {
                     let shard = dead.as_ref().ok().map(|dead| dead.shard);
                     let shard = shard.or(selection.shard).unwrap_or(ShardId(0));
                     if selection.takes(place.sequence, shard) {
@@ -165,6 +165,7 @@ impl ClosedStore {
         Ok(ClosedLetters {
             store: self,
             places,
+            copies: LetterCopies::default(),
             findings: Vec::new(),
         })
     }
@@ -267,6 +268,7 @@ impl Iterator for ClosedHints<'_> {
 pub struct ClosedLetters<'a> {
     store: &'a ClosedStore,
     places: VecDeque<(NodeId, Place)>,
+    copies: LetterCopies,
     findings: Vec<Finding>,
 }
 
@@ -284,7 +286,8 @@ impl ClosedLetters<'_> {
         let ClosedStore { place, tree, .. } = self.store;
         let mut record = Err("it is not there".to_owned());
         letters::record(tree, at, |found| record = found)?;
-        let found = letters::read(place, tree, node, at, record, &mut self.findings)?;
+        let from = (place, tree, &mut self.copies);
+        let found = letters::read(from, node, at, record, &mut self.findings)?;
         let reads = found.hint.is_some();
         let shard = found.dead.as_ref().map_or(ShardId(0), |dead| dead.shard);
         let empty = Hint {

@@ -17,7 +17,7 @@ use crate::{
         },
         offline::place::{ClosedPlace, unread},
     },
-    types::{NodeId, StoreId},
+    types::{NodeId, QueueId, StoreId},
 };
 
 /// What is known without a look at any hint.
@@ -30,6 +30,8 @@ pub struct Known {
     pub statuses: HashMap<NodeId, Status>,
     /// By key, damaged ones too.
     pub losses: BTreeMap<Vec<u8>, Bytes>,
+    /// Which dead letters are gone, whatever stands in the log of them.
+    pub gone_letters: HashMap<QueueId, GoneLetters>,
     /// Nodes whose record does not read, and why.
     pub damaged_records: Vec<(NodeId, String)>,
     /// Whether the records that everything depends on are only in older places of the log.
@@ -46,6 +48,7 @@ impl Known {
             records: HashMap::new(),
             statuses: HashMap::new(),
             losses: BTreeMap::new(),
+            gone_letters: HashMap::new(),
             damaged_records: Vec::new(),
             is_from_older_copies: false,
         };
@@ -53,7 +56,7 @@ impl Known {
         tree.others(|key, value| known.see(key, value, &mut meta, &mut damaged))
             .map_err(unread)?;
         // In a host's database anything may stand under keys of this length.
-        if !place.is_bare {
+        if !place.may_be_shared {
             damaged.retain(|node, _| !known.records.contains_key(node));
             known.damaged_records.extend(damaged);
         }
@@ -80,8 +83,11 @@ impl Known {
             && let Ok(status) = Status::decode(node, value)
         {
             self.statuses.insert(node, status);
-        } else if GoneLetters::queue_of(key).is_none() && losses(key) && matches!(key.len(), 1 | 9)
-        {
+        } else if let Some(queue) = GoneLetters::queue_of(key) {
+            if let Ok(gone) = GoneLetters::decode(queue, value) {
+                self.gone_letters.insert(queue, gone);
+            }
+        } else if losses(key) && matches!(key.len(), 1 | 9) {
             self.losses.insert(key.to_vec(), value.clone());
         }
     }

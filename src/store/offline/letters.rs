@@ -8,12 +8,14 @@ use crate::{
         engine::log_tree::LogTree,
         format::{
             block::{self, Hint},
+            checksum::DecodeError,
             dead_letter::{Dead, Letter},
             keys::{Key, Keyspace, Place, QueueRef},
             node_record::NodeRecord,
         },
         offline::{
-            blocks::{copies, letter_block},
+            blocks::{Chunks, Copies, copies, letter_block},
+            closed::ClosedStore,
             findings::{Finding, Severity},
             place::{ClosedPlace, unread},
         },
@@ -37,19 +39,22 @@ pub fn queues(record: &NodeRecord) -> BTreeSet<QueueRef> {
 }
 
 /// Calls `each` with what is known of every dead letter of a queue, in order: the record, or why it
-/// does not read.
+/// does not read. One that is gone is passed over: damage may have brought its record back.
 pub fn records(
-    tree: &LogTree,
+    store: &ClosedStore,
     queue: QueueRef,
     mut each: impl FnMut(Place, Result<Dead, String>) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     let keys = queue.letter_keys(Sequence(0));
-    for entry in tree.range(&keys.start, &keys.end) {
+    let gone = store.known.gone_letters.get(&queue.queue);
+    let is_gone = |dead: &Dead| gone.is_some_and(|gone| gone.holds(dead.number));
+    for entry in store.tree.range(&keys.start, &keys.end) {
         let (key, value) = entry.map_err(unread)?;
         let Some(Key::Letter(place)) = Key::parse(&key) else {
             continue;
         };
         match Letter::decode(place, &value) {
+            Ok(Letter::Dead(dead)) if is_gone(&dead) => {}
             Ok(Letter::Dead(dead)) => each(place, Ok(dead))?,
             // It is no dead letter any more.
             Ok(Letter::Redriven { .. }) => {}
@@ -75,10 +80,39 @@ pub fn record(
     Ok(())
 }
 
+/// Copies of payloads that the log has still, of one queue at a time.
+#[derive(Debug, Default)]
+pub struct LetterCopies(Option<(QueueRef, Copies)>);
+
+impl LetterCopies {
+    /// The hint of a dead letter, if a copy of it reads. Those of a queue are asked for in order.
+    fn find(&mut self, place: &ClosedPlace, at: Place) -> Result<Option<Hint>, StorageError> {
+        let is_held = |(queue, copies): &(QueueRef, Copies)| {
+            *queue == at.queue && copies.through >= at.sequence
+        };
+        let (_, copies) = match self.0.take().filter(is_held) {
+            Some(held) => self.0.insert(held),
+            None => {
+                // All at once, for those behind this one, too.
+                let wanted = (at.sequence, at.sequence, Sequence(u64::MAX));
+                let found = copies(&place.log(), Keyspace::Letters, at.queue, wanted)?;
+                self.0.insert((at.queue, found))
+            }
+        };
+        copies.blocks = copies.blocks.split_off(&at.sequence);
+        let copy = copies.blocks.remove(&at.sequence);
+        Ok(copy.and_then(|chunks| open(&chunks, at).ok()?.pop()))
+    }
+}
+
+fn open(chunks: &Chunks, at: Place) -> Result<Vec<Hint>, DecodeError> {
+    let (header, raw) = chunks.open(Keyspace::Letters, at.queue, at.sequence)?;
+    block::split_hints(raw, &header)
+}
+
 /// Reads one with its payload. `findings` gets what is wrong with it.
 pub fn read(
-    place: &ClosedPlace,
-    tree: &LogTree,
+    (place, tree, copies): (&ClosedPlace, &LogTree, &mut LetterCopies),
     node: NodeId,
     at: Place,
     record: Result<Dead, String>,
@@ -90,21 +124,14 @@ pub fn read(
     };
     let found = letter_block(tree, at).map_err(unread)?;
     let no_block = found.is_none();
-    let open = |chunks: &super::blocks::Chunks| {
-        let (header, raw) = chunks.open(Keyspace::Letters, at.queue, at.sequence)?;
-        block::split_hints(raw, &header)
-    };
-    let read = found.map(|chunks| open(&chunks));
+    let read = found.map(|chunks| open(&chunks, at));
     let (mut hint, why) = match read {
         Some(Ok(mut hints)) => (hints.pop(), None),
         Some(Err(error)) => (None, Some(error.to_string())),
         None => (None, Some("it is not there".to_owned())),
     };
     if let Some(why) = why {
-        let (log, one) = (place.log(), at.sequence);
-        let copies = copies(&log, Keyspace::Letters, at.queue, (one, one, one))?;
-        let copy = copies.blocks.values().find_map(|chunks| open(chunks).ok());
-        hint = copy.and_then(|mut hints| hints.pop());
+        hint = copies.find(place, at)?;
         match (&hint, &record) {
             (Some(_), _) => note(
                 Severity::Damaged,
@@ -130,3 +157,6 @@ pub fn read(
         hint,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use crate::{
     store::{
         engine::folder::failed,
         format::{
-            file_names::{CLEAN, HOST_CLEAN},
+            file_names::{CLEAN, HOST_CLEAN, HOST_STORE},
             shutdown_summary::{self, Summary},
         },
         home::{
@@ -41,8 +41,8 @@ pub struct ClosedPlace {
     pub name: Option<String>,
     /// Whether `CURRENT` names it: no open came so far that anything was answered, if it does not.
     pub is_named: bool,
-    /// Whether the directory is a database that is the host's too, or one that was moved aside.
-    pub is_bare: bool,
+    /// Whether the database may be a host's, too.
+    pub may_be_shared: bool,
     /// Opens that died in a row.
     pub opens_died: u32,
     /// Whether a compaction was under way.
@@ -90,7 +90,7 @@ impl ClosedPlace {
             generation,
             name,
             is_named,
-            is_bare,
+            may_be_shared: is_bare && may_be_shared(dir, &names)?,
             opens_died: opens_died(text(&dir.join(OPENING))?),
             is_compacting: names.iter().any(|name| name == COMPACTION),
             aside: aside.cloned().collect(),
@@ -146,6 +146,19 @@ impl ClosedPlace {
     }
 }
 
+/// Whether a folder with sled's files may be a host's database: all are but a generation that was
+/// moved aside, which has trees of ours alone.
+fn may_be_shared(dir: &Path, names: &[String]) -> Result<bool, OpenError> {
+    let of_host = [host_database::LOCK, HOST_STORE];
+    if names.iter().any(|name| of_host.contains(&name.as_str())) {
+        return Ok(true);
+    }
+    // `dir` may be `.`, or a link.
+    let dir = fs::canonicalize(dir).map_err(|source| failed("resolve", dir, source))?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    Ok(!(name.starts_with("aside-") && name.contains("-gen-")))
+}
+
 fn names(dir: &Path) -> Result<Vec<String>, OpenError> {
     let listed = |source| failed("list", dir, source);
     let mut names = Vec::new();
@@ -181,3 +194,6 @@ fn share(path: &Path, kind: impl Fn(&mut File) -> LockKind) -> Result<Option<Fil
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

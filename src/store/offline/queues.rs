@@ -112,6 +112,8 @@ impl QueueFinder<'_> {
                 (watermark, bytes) = (last, bytes_through.max(bytes));
             }
         }
+        // Behind the last hint is room for another, whatever a damaged key says.
+        watermark = watermark.min(Sequence(u64::MAX - 1));
         if let Some(clean) = clean.filter(|clean| clean.next.0 > watermark.0 + 1) {
             let what = format!(
                 "its blocks end at {watermark}, CLEAN says {}",

@@ -113,7 +113,7 @@ impl ClosedStore {
         let pending = found.queues.iter().map(|queue| queue.pending());
         let mut dead_letters = Amount::default();
         for queue in letters::queues(&found.record) {
-            letters::records(&self.tree, queue, |_, dead| {
+            letters::records(self, queue, |_, dead| {
                 let bytes = dead.map_or(0, |dead| dead.payload_bytes);
                 dead_letters = dead_letters.plus(Amount { hints: 1, bytes });
                 Ok(())

@@ -138,7 +138,7 @@ impl ClosedStore {
         findings.extend(letters.into_findings());
         for named in self.clean.iter().flat_map(|clean| &clean.letters) {
             let mut there = 0;
-            letters::records(&self.tree, named.queue, |_, _| {
+            letters::records(self, named.queue, |_, _| {
                 there += 1;
                 Ok(())
             })?;

@@ -11,7 +11,7 @@ use crate::{
         Hint, Peek, PeekLimits, Reader, Reservation, Store, engine::generation::Engine,
         format::keys::Key,
     },
-    types::{NodeId, ShardId},
+    types::{NodeId, Sequence, ShardId},
 };
 
 const NODE: NodeId = NodeId(7);
@@ -147,4 +147,24 @@ fn more_is_rescued_than_is_held_at_once_and_each_hole_in_it_is_told() {
     let (found, lost) = read(&store);
     assert_eq!(lost, [3, 4, 9, 15]);
     assert_eq!(found, [2, 5, 6, 7, 8, 10, 11, 12, 13, 14]);
+}
+
+#[test]
+fn a_key_behind_which_no_hint_can_stand_is_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    closed(&store, 2);
+    let opened = ClosedStore::open(&store).unwrap();
+    let at = opened.nodes[&NODE].queues[0].at;
+    drop(opened);
+    let engine = Engine::open(&store.join("gen-000001"), Arc::default()).unwrap();
+    let key = at.chunk_key(Sequence(u64::MAX), 0);
+    engine.hints.insert(key, vec![3; 30]);
+    engine.close().unwrap();
+    let store = ClosedStore::open(&store).unwrap();
+    let mut hints = store.hints(&Selection::default());
+    assert_eq!(hints.by_ref().count(), HINTS as usize - 2);
+    let lost = hints.findings().iter().map(|it| (it.first, it.last));
+    let behind = (Some(Sequence(HINTS + 1)), Some(Sequence(u64::MAX - 1)));
+    assert_eq!(lost.collect::<Vec<_>>(), [behind]);
 }
