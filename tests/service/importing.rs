@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hinted_handoff::{
     Batch, ConsistencyLevel, EnqueueError, HandoffError, NodeId, Pause, PointsWriter, ShardId,
     WriteId,
-    offline::{ClosedHint, ClosedStore, Import, Selection},
+    offline::{ClosedHint, ClosedStore, Import, ImportTally, Importer, Selection},
 };
 use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
@@ -211,4 +211,25 @@ async fn nothing_is_handed_in_behind_one_that_is_known_not_to_be_stored() {
     // The answer of the first is there once the third has room.
     let refused = handoff.stats().store.refused_for_space;
     assert!((1..=3).contains(&refused), "{refused} were handed in");
+}
+
+#[test]
+fn a_store_that_nobody_has_open_takes_no_hint_without_a_payload_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut importer = Importer::open(dir.path().join("hints")).unwrap();
+    let refused = importer.push(Import {
+        node: DOWN,
+        shard: ShardId(1),
+        format: 0,
+        enqueued_unix_ms: 1_700_000_000_000,
+        lifetime_ms: None,
+        write: None,
+        payload: Bytes::new(),
+        dead: None,
+    });
+    assert!(
+        matches!(refused, Err(EnqueueError::EmptyPoints)),
+        "{refused:?}"
+    );
+    assert_eq!(importer.finish().unwrap(), ImportTally::default());
 }
