@@ -200,6 +200,30 @@ fn a_long_wait_asks_again_until_it_is_over() {
 }
 
 #[test]
+fn an_import_that_a_host_did_not_end_in_time_is_not_said_to_be_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |_, to| {
+        let kind = "urn:hinted-handoff:timed-out";
+        send(
+            to,
+            504,
+            &json!({"type": kind, "detail": "it took too long"}),
+        )
+    });
+    let file = dir.path().join("export");
+    let hint = json!({
+        "kind": "hint", "node": 5, "meant_for": 5, "shard": 7, "id": ID, "queue": 1, "sequence": 2,
+        "format": 0, "enqueued_unix_ms": 1_700_000_000_000_u64, "payload_bytes": 3,
+        "payload_base64": "YWJj",
+    });
+    std::fs::write(&file, format!("{hint}\n")).unwrap();
+    let stopped = at(&socket, &["import", "--online", file.to_str().unwrap()]);
+    let told = err(&stopped);
+    assert_eq!(code(&stopped), 3, "{told}");
+    assert!(told.contains("at least 0 hints of the input"), "{told}");
+}
+
+#[test]
 fn a_host_that_hangs_is_given_up_wherever_it_does() {
     // None of it, or the head alone: the body of a problem is waited for as well.
     for head in ["", "HTTP/1.1 503 status\r\ncontent-length: 100\r\n\r\n{"] {

@@ -12,15 +12,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, Host},
+    client::{Client, Host, LONG_WORK},
     failure::Failure,
     output::Output,
 };
 
 /// How often is asked whether something is being sent still.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// What the host may take for it.
-const REHINT_TIME: Duration = Duration::from_secs(300);
 
 /// Give the pending hints of a node to its shards' new owners, after a change of topology.
 ///
@@ -68,7 +66,7 @@ impl Rehint {
         }
         let shards = Some(&self.shard).filter(|shards| !shards.is_empty());
         let body = json!({ "to": self.to, "shards": shards });
-        let told: Told = client.post_and_wait(&format!("{node}/rehint"), body, REHINT_TIME)?;
+        let told: Told = client.post_and_wait(&format!("{node}/rehint"), body, LONG_WORK)?;
         let stays = client.get::<NodeStats>(&node)?.pending;
         let rehinted = Rehinted {
             rehinted: told.rehinted,

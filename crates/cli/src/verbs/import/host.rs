@@ -5,7 +5,6 @@ use std::{
     io::{BufWriter, Write},
     mem,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use hinted_handoff::{HintId, offline::ImportTally};
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, lines::Lines, note};
 use crate::{
-    client::{Client, Host},
+    client::{Client, Host, LONG_WORK},
     failure::Failure,
 };
 
@@ -22,8 +21,6 @@ use crate::{
 const PIECE_BYTES: usize = 4 * 1024 * 1024;
 /// Hints of a piece.
 const PIECE_HINTS: usize = 10_000;
-/// What the host may take to store a piece.
-const PIECE_TIME: Duration = Duration::from_secs(300);
 
 /// What the host says of a piece.
 #[derive(Debug, Deserialize)]
@@ -106,7 +103,7 @@ impl HostImport {
         self.piece_bytes = 0;
         let sent = mem::take(&mut self.sent);
         let body = json!({ "hints": hints });
-        let answer: Result<Imported, _> = self.client.post_and_wait("/v1/import", body, PIECE_TIME);
+        let answer: Result<Imported, _> = self.client.post_and_wait("/v1/import", body, LONG_WORK);
         match answer {
             Ok(imported) => self.stored(&sent, &imported.ids),
             Err(failure) => {
