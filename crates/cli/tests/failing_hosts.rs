@@ -1,6 +1,7 @@
 //! What is said of a host that answers badly, late, or not at all. A thread takes its place: a real
 //! one cannot be made to do so.
 
+mod hosts;
 mod stores;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     process::{Command, Output},
 };
 
+use hosts::{AWAY, Host};
 use serde_json::{Value, json};
 use stores::{code, err, hh, out};
 
@@ -196,6 +198,32 @@ fn a_long_wait_asks_again_until_it_is_over() {
         let ended = at(&socket, arguments);
         assert_eq!(code(&ended), 0, "{arguments:?}: {}", err(&ended));
         assert!(out(&ended).contains("delivered"), "{}", out(&ended));
+    }
+}
+
+/// A hint that is sent while others are given away would come behind them.
+#[test]
+fn no_hint_is_given_away_while_some_of_the_node_are_being_sent() {
+    let real = Host::start();
+    real.hint(AWAY, &["one", "two"]);
+    let mut sending = real.json(&["nodes", "2"]);
+    sending["in_flight"] = 1.into();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), move |path, to| match path {
+        "/v1/nodes/2" => send(to, 200, &sending),
+        "/v1/nodes/2/pause" => send(to, 200, &Value::Null),
+        _ => send(to, 200, &json!({"rehinted": {"hints": 2, "bytes": 6}})),
+    });
+    for shards in [&[][..], &["--shard", "7"]] {
+        let arguments = ["--json", "rehint", "2", "--to", "5", "--timeout", "1ms"];
+        let stopped = at(&socket, &[&arguments, shards].concat());
+        let told = err(&stopped);
+        assert_eq!(code(&stopped), 1, "{told}");
+        assert!(told.contains("1 hints are being sent"), "{told}");
+        assert!(told.contains("node 2 is paused; resume it"), "{told}");
+        let shown: Value = serde_json::from_str(&out(&stopped)).unwrap();
+        assert_eq!(shown["rehinted"]["hints"], 0);
+        assert_eq!(shown["stays"]["hints"], 2);
     }
 }
 

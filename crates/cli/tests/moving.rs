@@ -147,7 +147,27 @@ fn hints_of_a_node_go_to_others_once_it_is_paused() {
     assert_eq!(plain, "rehinted\t3 (11)\nstays\t0 (0)\n");
     let error = host.fails(3, &["rehint", "99", "--to", "5"]);
     assert!(error.contains("404"), "{error}");
-    let error = host.fails(3, &["rehint", "2", "--to", "2"]);
-    assert!(error.contains("owners"), "{error}");
     host.fails(2, &["rehint", "2"]);
+}
+
+#[test]
+fn a_node_that_is_its_own_new_owner_is_not_paused_for_it() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    let error = host.fails(2, &["rehint", "2", "--to", "5,2"]);
+    assert!(error.contains("new owners"), "{error}");
+    let nodes = host.handoff.stats().nodes;
+    assert!(nodes.iter().all(|it| it.paused.is_none()), "{nodes:?}");
+}
+
+#[test]
+fn a_node_whose_hints_a_host_does_not_give_away_is_said_to_be_paused() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    host.handoff.stop_hinting(NodeId(5));
+    let error = host.fails(3, &["rehint", "2", "--to", "5"]);
+    assert!(error.contains("node 2 is paused; resume it"), "{error}");
+    // Of none that the host does not know.
+    let error = host.fails(3, &["rehint", "99", "--to", "5"]);
+    assert!(!error.contains("is paused"), "{error}");
 }
