@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use self::{host::HostImport, lines::Lines};
 use crate::{
-    client::HostIfAny,
+    client::{Host, HostIfAny},
     failure::Failure,
     output::Output,
 };
@@ -101,10 +101,14 @@ impl Import {
     }
 
     fn import_online(&self, lines: Lines) -> Result<Ended, Failure> {
-        let host = self.host.host(false)?.ok_or_else(|| {
-            let text = "name the --socket of the host";
+        let socket = self.host.socket.clone().ok_or_else(|| {
+            let text = "name the --socket of the host that is to have the hints";
             Failure::Usage(text.to_owned())
         })?;
+        let host = Host {
+            socket,
+            patience: self.host.patience.clone(),
+        };
         HostImport::new(&host, self.ids.as_deref())?.run(lines)
     }
 }
