@@ -6,7 +6,7 @@ mod stores;
 use std::fs;
 
 use hinted_handoff::{NodeId, Pause};
-use hosts::{AWAY, Host};
+use hosts::{AWAY, Host, row};
 use serde_json::Value;
 use stores::{closed, code, err, lines, ok, out, path, place, run};
 
@@ -145,6 +145,9 @@ fn hints_of_a_node_go_to_others_once_it_is_paused() {
     let moved = host.json(&["rehint", "5", "--to", "7", "--shard", "1,2"]);
     assert_eq!(moved["rehinted"]["hints"], 0);
     assert_eq!(moved["stays"]["hints"], 3);
+    let plain = host.ok(&["status"]);
+    assert_eq!(row(&plain, "lost_since_open")[1], "none");
+    assert_eq!(row(&plain, "rehinted_since_open")[1], "3");
     let plain = host.ok(&["rehint", "5", "--to", "7", "--shard", "1,7"]);
     assert_eq!(plain, "rehinted\t3 (11)\nstays\t0 (0)\n");
     let error = host.fails(3, &["rehint", "99", "--to", "5"]);
