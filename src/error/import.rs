@@ -9,7 +9,7 @@ use crate::{error::EnqueueError, types::HintId};
 pub struct ImportError {
     /// The new ids of those before it, in their order.
     pub stored: Vec<HintId>,
-    /// Why that one was not. Those behind it may be stored if its fate is unknown
-    /// ([`EnqueueError::outcome`]), and are not if it was refused.
+    /// Why that one was not, or is not known to be ([`EnqueueError::outcome`]). Some of those behind
+    /// it may be stored: several are under way at a time.
     pub source: EnqueueError,
 }

@@ -100,6 +100,9 @@ impl Importer {
     /// Why it, or an earlier one, was not stored. Then stop.
     pub fn push(&mut self, import: Import) -> Result<(), EnqueueError> {
         let bytes = import.payload.len();
+        if bytes == 0 {
+            return Err(EnqueueError::EmptyPoints);
+        }
         if bytes as u64 > MAX_ENTRY_BYTES_CEILING {
             return Err(EnqueueError::EntryTooLarge {
                 bytes: bytes as u64,

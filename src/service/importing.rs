@@ -1,5 +1,9 @@
 //! Hints that come from another store.
 
+use std::collections::VecDeque;
+
+use tokio::sync::oneshot::error::TryRecvError;
+
 use super::{
     HandedIn,
     handoff::{HintedHandoff, Told, no_answer},
@@ -29,19 +33,24 @@ impl<P: Payload> HintedHandoff<P> {
     /// be stored.
     ///
     /// # Errors
-    /// [`ImportError`] at the first that was not stored, with those before it.
+    /// [`ImportError`] at the first that was not stored, with those before it. Of those behind it
+    /// some may be stored.
     pub async fn import(&self, hints: Vec<Import>) -> Result<Vec<HintId>, ImportError> {
-        let (mut under_way, mut refused) = (Vec::with_capacity(hints.len()), None);
+        let mut under_way = VecDeque::with_capacity(hints.len());
+        let (mut stored, mut refused) = (Vec::with_capacity(hints.len()), None);
         for import in hints {
+            // Nothing is to come in behind one of which it is known that it did not.
+            if let Err(source) = take_answers(&mut under_way, &mut stored) {
+                return Err(ImportError { stored, source });
+            }
             match self.hand_in_import(import).await {
-                Ok(told) => under_way.push(told),
+                Ok(told) => under_way.push_back(told),
                 Err(error) => {
                     refused = Some(error);
                     break;
                 }
             }
         }
-        let mut stored = Vec::with_capacity(under_way.len());
         for told in under_way {
             match told.await.unwrap_or_else(|_| Err(no_answer())) {
                 Ok(id) => stored.push(id),
@@ -85,4 +94,20 @@ impl<P: Payload> HintedHandoff<P> {
             },
         }
     }
+}
+
+/// The ids that are told by now, in order; nothing is waited for.
+fn take_answers(
+    under_way: &mut VecDeque<Told<HintId>>,
+    stored: &mut Vec<HintId>,
+) -> Result<(), EnqueueError> {
+    while let Some(told) = under_way.front_mut() {
+        match told.try_recv() {
+            Ok(answer) => stored.push(answer?),
+            Err(TryRecvError::Empty) => break,
+            Err(TryRecvError::Closed) => return Err(no_answer()),
+        }
+        under_way.pop_front();
+    }
+    Ok(())
 }

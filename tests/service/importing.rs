@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hinted_handoff::{
     Batch, ConsistencyLevel, EnqueueError, HandoffError, NodeId, Pause, PointsWriter, ShardId,
     WriteId,
-    offline::{ClosedHint, ClosedStore, Import, Selection},
+    offline::{ClosedHint, ClosedStore, Import, ImportTally, Importer, Selection},
 };
 use hinted_handoff_testkit::{Reply, ScriptedWriter};
 
@@ -176,11 +176,60 @@ async fn what_is_refused_ends_it_and_is_told_with_those_that_came_in() {
     let is_stopped = matches!(ended.source, EnqueueError::HintingStopped { .. });
     assert!(is_stopped, "{ended:?}");
     handoff.shutdown().await.unwrap();
-    let ended = handoff.import(vec![import(b"e")]).await.unwrap_err();
-    assert!(matches!(
-        ended.source,
-        EnqueueError::ShutDown | EnqueueError::HintingStopped { .. }
-    ));
+    // Of a node whose hints are neither stopped nor too many.
+    let late = Import {
+        node: OTHER,
+        ..import(b"e")
+    };
+    let ended = handoff.import(vec![late]).await.unwrap_err();
+    assert!(matches!(ended.source, EnqueueError::ShutDown), "{ended:?}");
     let gone = handoff.dead_letters(DOWN, None, 1).await;
     assert!(matches!(gone, Err(HandoffError::ShutDown)), "{gone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_handed_in_behind_one_that_is_known_not_to_be_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = quick(dir.path());
+    config.min_free_disk = u64::MAX / 2;
+    config.max_entry_bytes = 64 << 20;
+    let handoff = start(&config, &Arc::new(ScriptedWriter::down())).await;
+    // It is all the room that there is, so each waits until the one before it is answered.
+    let large = Import {
+        node: DOWN,
+        shard: ShardId(1),
+        format: 0,
+        enqueued_unix_ms: 1_700_000_000_000,
+        lifetime_ms: None,
+        write: None,
+        payload: vec![7; 32 << 20].into(),
+        dead: None,
+    };
+    let ended = handoff.import(vec![large; 20]).await.unwrap_err();
+    let is_space = matches!(ended.source, EnqueueError::DiskReserve { .. });
+    assert!(is_space && ended.stored.is_empty(), "{ended:?}");
+    // The answer of the first is there once the third has room.
+    let refused = handoff.stats().store.refused_for_space;
+    assert!((1..=3).contains(&refused), "{refused} were handed in");
+}
+
+#[test]
+fn a_store_that_nobody_has_open_takes_no_hint_without_a_payload_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut importer = Importer::open(dir.path().join("hints")).unwrap();
+    let refused = importer.push(Import {
+        node: DOWN,
+        shard: ShardId(1),
+        format: 0,
+        enqueued_unix_ms: 1_700_000_000_000,
+        lifetime_ms: None,
+        write: None,
+        payload: Bytes::new(),
+        dead: None,
+    });
+    assert!(
+        matches!(refused, Err(EnqueueError::EmptyPoints)),
+        "{refused:?}"
+    );
+    assert_eq!(importer.finish().unwrap(), ImportTally::default());
 }

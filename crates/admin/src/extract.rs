@@ -85,10 +85,15 @@ pub fn at_most(asked: Option<usize>, usual: usize, most: usize) -> Result<usize,
 
 /// Refuses more nodes than can be named at a time.
 pub fn not_too_many(nodes: &[NodeId]) -> Result<(), Problem> {
-    match nodes.len() {
-        0..=NODES_MAX => Ok(()),
-        nodes => Err(Problem::invalid(format!(
-            "{nodes} nodes are too many, at most {NODES_MAX}"
+    no_more_than(NODES_MAX, nodes.len(), "nodes")
+}
+
+/// Refuses more of something than can be named at a time.
+pub fn no_more_than(most: usize, named: usize, what: &str) -> Result<(), Problem> {
+    match named <= most {
+        true => Ok(()),
+        false => Err(Problem::invalid(format!(
+            "{named} {what} are too many, at most {most}"
         ))),
     }
 }

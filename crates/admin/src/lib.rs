@@ -73,7 +73,7 @@
 //! | `POST /v1/resume`, `/v1/nodes/{node}/resume` | ends a pause |
 //! | `POST /v1/retain` | `{"nodes": [2, 3], "are_all": false}`: parks the others |
 //! | `POST /v1/nodes/{node}/rename` | `{"to": 5}` |
-//! | `POST /v1/nodes/{node}/rehint` | `{"to": [5, 6], "shards": [7]}`: they get its hints |
+//! | `POST /v1/nodes/{node}/rehint` | `{"to": [5, 6], "shards": [7]}`: up to 64 get its hints |
 //! | `POST /v1/import` | `{"hints": [ … ]}`: lines of `hh export`; 90 MiB, one at a time |
 //! | `POST /v1/nodes/{node}/remove` | `{"timeout_ms": 1000}`, or `{"discard_pending": true}` |
 //! | `POST /v1/nodes/{node}/cancel-removal` | calls a removal off |

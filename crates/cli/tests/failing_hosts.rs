@@ -1,6 +1,7 @@
 //! What is said of a host that answers badly, late, or not at all. A thread takes its place: a real
 //! one cannot be made to do so.
 
+mod hosts;
 mod stores;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     process::{Command, Output},
 };
 
+use hosts::{AWAY, Host};
 use serde_json::{Value, json};
 use stores::{code, err, hh, out};
 
@@ -197,6 +199,56 @@ fn a_long_wait_asks_again_until_it_is_over() {
         assert_eq!(code(&ended), 0, "{arguments:?}: {}", err(&ended));
         assert!(out(&ended).contains("delivered"), "{}", out(&ended));
     }
+}
+
+/// A hint that is sent while others are given away would come behind them.
+#[test]
+fn no_hint_is_given_away_while_some_of_the_node_are_being_sent() {
+    let real = Host::start();
+    real.hint(AWAY, &["one", "two"]);
+    let mut sending = real.json(&["nodes", "2"]);
+    sending["in_flight"] = 1.into();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), move |path, to| match path {
+        "/v1/nodes/2" => send(to, 200, &sending),
+        "/v1/nodes/2/pause" => send(to, 200, &Value::Null),
+        _ => send(to, 200, &json!({"rehinted": {"hints": 2, "bytes": 6}})),
+    });
+    for shards in [&[][..], &["--shard", "7"]] {
+        let arguments = ["--json", "rehint", "2", "--to", "5", "--timeout", "1ms"];
+        let stopped = at(&socket, &[&arguments, shards].concat());
+        let told = err(&stopped);
+        assert_eq!(code(&stopped), 1, "{told}");
+        assert!(told.contains("1 hints are being sent"), "{told}");
+        assert!(told.contains("node 2 is paused; resume it"), "{told}");
+        let shown: Value = serde_json::from_str(&out(&stopped)).unwrap();
+        assert_eq!(shown["rehinted"]["hints"], 0);
+        assert_eq!(shown["stays"]["hints"], 2);
+    }
+}
+
+#[test]
+fn an_import_that_a_host_did_not_end_in_time_is_not_said_to_be_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |_, to| {
+        let kind = "urn:hinted-handoff:timed-out";
+        send(
+            to,
+            504,
+            &json!({"type": kind, "detail": "it took too long"}),
+        )
+    });
+    let file = dir.path().join("export");
+    let hint = json!({
+        "kind": "hint", "node": 5, "meant_for": 5, "shard": 7, "id": ID, "queue": 1, "sequence": 2,
+        "format": 0, "enqueued_unix_ms": 1_700_000_000_000_u64, "payload_bytes": 3,
+        "payload_base64": "YWJj",
+    });
+    std::fs::write(&file, format!("{hint}\n")).unwrap();
+    let stopped = at(&socket, &["import", "--online", file.to_str().unwrap()]);
+    let told = err(&stopped);
+    assert_eq!(code(&stopped), 3, "{told}");
+    assert!(told.contains("at least 0 hints of the input"), "{told}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod stores;
 use std::fs;
 
 use hinted_handoff::{NodeId, Pause};
-use hosts::{AWAY, Host};
+use hosts::{AWAY, Host, row};
 use serde_json::Value;
 use stores::{closed, code, err, lines, ok, out, path, place, run};
 
@@ -120,9 +120,11 @@ fn an_import_wants_a_store_or_a_host_and_not_both() {
         let error = host.fails(2, arguments);
         assert!(error.contains(says), "{arguments:?}: {error}");
     }
-    let homeless = run(&["import", "--online", "a"]);
-    assert!(code(&homeless) == 2 || code(&homeless) == 3);
-    assert!(!err(&homeless).is_empty());
+    let homeless = run(&["import", "--online", "/dev/null"]);
+    assert_eq!(code(&homeless), 2, "{}", err(&homeless));
+    let told = err(&homeless);
+    assert!(told.contains("--socket of the host"), "{told}");
+    assert!(!told.contains("directory"), "{told}");
 }
 
 #[test]
@@ -143,11 +145,34 @@ fn hints_of_a_node_go_to_others_once_it_is_paused() {
     let moved = host.json(&["rehint", "5", "--to", "7", "--shard", "1,2"]);
     assert_eq!(moved["rehinted"]["hints"], 0);
     assert_eq!(moved["stays"]["hints"], 3);
+    let plain = host.ok(&["status"]);
+    assert_eq!(row(&plain, "lost_since_open")[1], "none");
+    assert_eq!(row(&plain, "rehinted_since_open")[1], "3");
     let plain = host.ok(&["rehint", "5", "--to", "7", "--shard", "1,7"]);
     assert_eq!(plain, "rehinted\t3 (11)\nstays\t0 (0)\n");
     let error = host.fails(3, &["rehint", "99", "--to", "5"]);
     assert!(error.contains("404"), "{error}");
-    let error = host.fails(3, &["rehint", "2", "--to", "2"]);
-    assert!(error.contains("owners"), "{error}");
     host.fails(2, &["rehint", "2"]);
+}
+
+#[test]
+fn a_node_that_is_its_own_new_owner_is_not_paused_for_it() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    let error = host.fails(2, &["rehint", "2", "--to", "5,2"]);
+    assert!(error.contains("new owners"), "{error}");
+    let nodes = host.handoff.stats().nodes;
+    assert!(nodes.iter().all(|it| it.paused.is_none()), "{nodes:?}");
+}
+
+#[test]
+fn a_node_whose_hints_a_host_does_not_give_away_is_said_to_be_paused() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    host.handoff.stop_hinting(NodeId(5));
+    let error = host.fails(3, &["rehint", "2", "--to", "5"]);
+    assert!(error.contains("node 2 is paused; resume it"), "{error}");
+    // Of none that the host does not know.
+    let error = host.fails(3, &["rehint", "99", "--to", "5"]);
+    assert!(!error.contains("is paused"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Hints that go to other nodes, and hints that come from another store.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use axum::{
     Json,
@@ -14,7 +14,7 @@ use hinted_handoff::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    extract::{Path, Said, not_too_many},
+    extract::{Path, Said, no_more_than},
     guard::with_body,
     problem::{Kind, Problem},
     state::Admin,
@@ -26,6 +26,11 @@ const LONG: Duration = Duration::from_secs(300);
 pub const IMPORT_BYTES: usize = 90 * 1024 * 1024;
 /// How long such a body may take to arrive.
 const IMPORT_TIME: Duration = Duration::from_secs(60);
+
+/// New owners at a time: each has a copy of a payload, of 64 MiB at most, in the same step.
+const OWNERS_MAX: usize = 64;
+/// Shards that can be named at a time.
+const SHARDS_MAX: usize = 100_000;
 
 /// Who is to have the hints of a node.
 #[derive(Debug, Deserialize)]
@@ -49,12 +54,14 @@ pub async fn rehint<P: Payload>(
     Path(node): Path<NodeId>,
     Said(Owners { to, shards }): Said<Owners>,
 ) -> Result<Json<Rehinted>, Problem> {
-    not_too_many(&to)?;
+    no_more_than(OWNERS_MAX, to.len(), "nodes")?;
+    no_more_than(SHARDS_MAX, shards.as_ref().map_or(0, Vec::len), "shards")?;
     if to.is_empty() || to.contains(&node) {
         let detail = "to names no node, or the one whose hints they are; name their new owners";
         return Err(Problem::invalid(detail));
     }
     let handoff = admin.handoff()?;
+    let shards = shards.map(|shards| shards.into_iter().collect::<HashSet<_>>());
     let is_meant = |shard| shards.as_ref().is_none_or(|shards| shards.contains(&shard));
     let owners = |shard| match is_meant(shard) {
         true => to.clone(),

@@ -12,21 +12,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, Host},
+    client::{Client, Host, LONG_WORK},
     failure::Failure,
     output::Output,
 };
 
 /// How often is asked whether something is being sent still.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// What the host may take for it.
-const REHINT_TIME: Duration = Duration::from_secs(300);
 
 /// Give the pending hints of a node to its shards' new owners, after a change of topology.
 ///
 /// The node is paused first, and stays so: remove it, or resume it. Each hint leaves it in the step
-/// in which it becomes a hint of all nodes that are named. Exit status 1 if hints of it stay, such
-/// as one that is being sent: say it again.
+/// in which it becomes a hint of all nodes that are named. Exit status 1 if hints of it stay; none
+/// leaves while some are being sent still after --timeout: say it again.
 #[derive(Debug, Args)]
 pub struct Rehint {
     /// The node whose hints they are.
@@ -58,34 +56,66 @@ struct Rehinted {
 
 impl Rehint {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        if self.to.contains(&self.from) {
+            let text = "--to names the node whose hints they are; name their new owners";
+            return Err(Failure::Usage(text.to_owned()));
+        }
         let client = Client::new(&self.host)?;
         let node = format!("/v1/nodes/{}", self.from);
         let pause = json!({ "pause": "lasting" });
         let _: Value = client.post(&format!("{node}/pause"), pause)?;
-        let by = Instant::now() + *self.timeout;
-        while client.get::<NodeStats>(&node)?.in_flight > 0 && Instant::now() < by {
-            thread::sleep(LOOK_EVERY);
+        let done = self.once_paused(&client, &node);
+        if !matches!(done, Ok((_, 0))) {
+            let from = self.from;
+            anstream::eprintln!("hh: node {from} is paused; resume it, or say it again");
         }
-        let shards = Some(&self.shard).filter(|shards| !shards.is_empty());
-        let body = json!({ "to": self.to, "shards": shards });
-        let told: Told = client.post_and_wait(&format!("{node}/rehint"), body, REHINT_TIME)?;
-        let stays = client.get::<NodeStats>(&node)?.pending;
-        let rehinted = Rehinted {
-            rehinted: told.rehinted,
-            stays,
-        };
+        let (rehinted, sending) = done?;
         match output.is_json() {
             true => output.json(&rehinted)?,
             false => output.pairs(&[
-                ("rehinted", amount(output, told.rehinted)),
-                ("stays", amount(output, stays)),
+                ("rehinted", amount(output, rehinted.rehinted)),
+                ("stays", amount(output, rehinted.stays)),
             ])?,
         }
-        // Of other shards some may.
-        match stays.hints > 0 && self.shard.is_empty() {
+        // Of other shards some may stay.
+        let stays = rehinted.stays.hints > 0 && self.shard.is_empty();
+        match stays || sending > 0 {
             true => Ok(ExitCode::from(1)),
             false => Ok(ExitCode::SUCCESS),
         }
+    }
+
+    /// Gives them away unless some are being sent still: those that leave would come before these
+    /// at their owners if their sends fail. Says how many are.
+    fn once_paused(&self, client: &Client, node: &str) -> Result<(Rehinted, u64), Failure> {
+        let began = Instant::now();
+        let sending = loop {
+            let sending = client.get::<NodeStats>(node)?.in_flight;
+            if sending == 0 || began.elapsed() >= *self.timeout {
+                break sending;
+            }
+            thread::sleep(LOOK_EVERY);
+        };
+        let rehinted = match sending {
+            0 => {
+                let shards = Some(&self.shard).filter(|shards| !shards.is_empty());
+                let body = json!({ "to": self.to, "shards": shards });
+                let path = format!("{node}/rehint");
+                client
+                    .post_and_wait::<Told>(&path, body, LONG_WORK)?
+                    .rehinted
+            }
+            _ => {
+                let (from, timeout) = (self.from, self.timeout);
+                anstream::eprintln!(
+                    "hh: of node {from} {sending} hints are being sent still after {timeout}; \
+                     nothing was given away, lest they come behind what is"
+                );
+                Amount::default()
+            }
+        };
+        let stays = client.get::<NodeStats>(node)?.pending;
+        Ok((Rehinted { rehinted, stays }, sending))
     }
 }
 

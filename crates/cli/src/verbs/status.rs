@@ -40,8 +40,17 @@ impl Status {
             .map(|(state, nodes)| format!("{nodes} {state}"))
             .collect();
         let lost = store.get("lost").and_then(Value::as_object);
-        let lost = lost.into_iter().flatten();
+        // Other nodes have those now.
+        let (rehinted, lost): (Vec<_>, Vec<_>) = lost
+            .into_iter()
+            .flatten()
+            .partition(|(reason, _)| *reason == "rehinted");
+        let rehinted = rehinted
+            .iter()
+            .map(|(_, amount)| number(amount, "hints"))
+            .sum::<u64>();
         let lost: Vec<String> = lost
+            .into_iter()
             .map(|(reason, lost)| format!("{} {reason}", number(lost, "hints")))
             .collect();
         let none_if_empty = |all: Vec<String>| match all.is_empty() {
@@ -66,6 +75,7 @@ impl Status {
             ("in flight", number(&status, "in_flight").to_string()),
             ("dead letters", amount(output, &status, "dead_letters")),
             ("lost since open", none_if_empty(lost)),
+            ("rehinted since open", rehinted.to_string()),
             ("paused", paused),
             ("hints are made", hinting.to_owned()),
             ("log", output.bytes(number(store, "log_bytes"))),

@@ -5,7 +5,6 @@ use std::{
     io::{BufWriter, Write},
     mem,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use hinted_handoff::{HintId, offline::ImportTally};
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, lines::Lines, note};
 use crate::{
-    client::{Client, Host},
+    client::{Client, Host, LONG_WORK},
     failure::Failure,
 };
 
@@ -22,8 +21,6 @@ use crate::{
 const PIECE_BYTES: usize = 4 * 1024 * 1024;
 /// Hints of a piece.
 const PIECE_HINTS: usize = 10_000;
-/// What the host may take to store a piece.
-const PIECE_TIME: Duration = Duration::from_secs(300);
 
 /// What the host says of a piece.
 #[derive(Debug, Deserialize)]
@@ -66,11 +63,9 @@ impl HostImport {
 
     pub fn run(mut self, mut lines: Lines) -> Result<Ended, Failure> {
         let ended = self.all(&mut lines);
-        // What was read before a line that is no hint is stored, as it is in a directory.
-        let ended = match ended {
-            Err(failure @ Failure::Input { .. }) => self.send().and(Err(failure)),
-            ended => ended.and_then(|()| self.send()),
-        };
+        // What was read before the input failed is stored, as it is in a directory. Of a piece that
+        // the host refused nothing is left to be sent.
+        let ended = self.send().and(ended);
         if let Some((path, mut file)) = self.ids.take() {
             let flushed = file.flush();
             flushed.map_err(|source| Failure::file("write", path, source))?;
@@ -106,7 +101,7 @@ impl HostImport {
         self.piece_bytes = 0;
         let sent = mem::take(&mut self.sent);
         let body = json!({ "hints": hints });
-        let answer: Result<Imported, _> = self.client.post_and_wait("/v1/import", body, PIECE_TIME);
+        let answer: Result<Imported, _> = self.client.post_and_wait("/v1/import", body, LONG_WORK);
         match answer {
             Ok(imported) => self.stored(&sent, &imported.ids),
             Err(failure) => {
@@ -131,5 +126,63 @@ impl HostImport {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, BufRead, BufReader, Read},
+        os::unix::net::UnixListener,
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::client::Patience;
+
+    /// A disk that fails behind what was read.
+    struct Failing;
+
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the disk is broken"))
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_the_input_failed_is_stored() {
+        const ID: &str = "000102030405060708090a0b0c0d0e0f/1/2";
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("hh.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let host = Host {
+            socket,
+            patience: Patience {
+                answer_within: Duration::from_secs(10).into(),
+            },
+        };
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut to = connection.unwrap();
+                let mut lines = BufReader::new(to.try_clone().unwrap()).lines();
+                while lines.next().is_some_and(|line| line.unwrap() != "") {}
+                let ids = json!({ "ids": [ID] }).to_string();
+                let length = ids.len();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+                to.write_all((head + &ids).as_bytes()).unwrap();
+            }
+        });
+        let hint = json!({
+            "kind": "hint", "node": 5, "meant_for": 5, "shard": 7, "id": ID, "queue": 1,
+            "sequence": 2, "format": 0, "enqueued_unix_ms": 1, "payload_bytes": 3,
+            "payload_base64": "YWJj",
+        });
+        let input = io::Cursor::new(format!("{hint}\n")).chain(Failing);
+        let lines = Lines::reading(Path::new("export"), Box::new(input));
+        let (tally, ended) = HostImport::new(&host, None).unwrap().run(lines).unwrap();
+        let failure = ended.unwrap_err().text();
+        assert!(failure.contains("the disk is broken"), "{failure}");
+        assert_eq!(tally.hints, 1);
     }
 }

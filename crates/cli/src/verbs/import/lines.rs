@@ -28,11 +28,16 @@ impl Lines {
                 Box::new(opened.map_err(|source| Failure::file("read", file, source))?)
             }
         };
-        Ok(Lines {
+        Ok(Lines::reading(file, input))
+    }
+
+    /// Of an input that a message calls `file`.
+    pub fn reading(file: &Path, input: Box<dyn Read>) -> Lines {
+        Lines {
             file: file.to_owned(),
             from: BufReader::with_capacity(1 << 18, input),
             number: 0,
-        })
+        }
     }
 
     /// The next line and how long it is; `None` at the end.

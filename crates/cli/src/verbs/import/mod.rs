@@ -10,7 +10,11 @@ use hinted_handoff::offline::{self, ImportTally, Importer};
 use serde::Serialize;
 
 use self::{host::HostImport, lines::Lines};
-use crate::{client::HostIfAny, failure::Failure, output::Output};
+use crate::{
+    client::{Host, HostIfAny},
+    failure::Failure,
+    output::Output,
+};
 
 /// Put the hints and dead letters of an export into a store that nobody has open, or with --online
 /// into a host that runs.
@@ -67,7 +71,10 @@ impl Import {
         };
         if ended.is_err() && !self.dry_run {
             let hints = tally.hints + tally.dead_letters;
-            anstream::eprintln!("hh: {hints} hints of the input are in the store");
+            // A host may have stored more than it said.
+            let is_exact = !self.online || matches!(ended, Err(Failure::Input { .. }));
+            let at_least = if is_exact { "" } else { "at least " };
+            anstream::eprintln!("hh: {at_least}{hints} hints of the input are in the store");
         }
         print(output, &imported)?;
         ended.map(|()| ExitCode::SUCCESS)
@@ -94,10 +101,14 @@ impl Import {
     }
 
     fn import_online(&self, lines: Lines) -> Result<Ended, Failure> {
-        let host = self.host.host(false)?.ok_or_else(|| {
-            let text = "name the --socket of the host";
+        let socket = self.host.socket.clone().ok_or_else(|| {
+            let text = "name the --socket of the host that is to have the hints";
             Failure::Usage(text.to_owned())
         })?;
+        let host = Host {
+            socket,
+            patience: self.host.patience.clone(),
+        };
         HostImport::new(&host, self.ids.as_deref())?.run(lines)
     }
 }

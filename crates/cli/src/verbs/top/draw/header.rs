@@ -99,10 +99,12 @@ fn waiting(state: &State, status: &Status) -> String {
 
 fn rest(status: &Status) -> String {
     let store = &status.store;
+    // Other nodes have now what is rehinted.
     let lost = store
         .lost
-        .values()
-        .fold(0, |sum: u64, lost| sum.saturating_add(lost.hints));
+        .iter()
+        .filter(|(reason, _)| *reason != "rehinted")
+        .fold(0, |sum: u64, (_, lost)| sum.saturating_add(lost.hints));
     let free = store
         .free_disk_bytes
         .map_or(text::UNKNOWN.to_owned(), text::bytes);

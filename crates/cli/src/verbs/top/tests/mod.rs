@@ -79,7 +79,10 @@ fn answer(groups: u64, nodes: Vec<Value>) -> Answer {
         "oldest_age_ms": 192_000,
         "store": {
             "groups": groups,
-            "lost": { "discarded": { "hints": 3, "bytes": 9 } },
+            "lost": {
+                "discarded": { "hints": 3, "bytes": 9 },
+                "rehinted": { "hints": 40, "bytes": 120 },
+            },
             "log_bytes": 1_572_864,
             "free_disk_bytes": 5_368_709_120_u64,
             "reserve_bytes": 134_217_728,
