@@ -1,9 +1,13 @@
 //! `hh salvage`: a store made of what is intact in a damaged one.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
-use hinted_handoff::offline::ClosedStore;
+use hinted_handoff::{OpenError, offline::ClosedStore};
 use serde::Serialize;
 
 use crate::{failure::Failure, output::Output};
@@ -11,8 +15,8 @@ use crate::{failure::Failure, output::Output};
 /// Make a store in INTO of what is intact in the folder FROM.
 ///
 /// FROM is a folder with sled's files in it, one that was moved aside or a generation of a store
-/// that does not open, and is only read. INTO is made, or empty. The new store has the identity of
-/// the old one.
+/// that does not open, and is only read. Nobody may have it open. INTO is made, or empty. The new
+/// store has the identity of the old one: only one of both may go on.
 #[derive(Debug, Args)]
 pub struct Salvage {
     /// The folder with the file `db` in it.
@@ -38,7 +42,9 @@ impl Salvage {
                  {from}/gen-000001"
             )));
         }
+        let held = hold(&self.from)?;
         hinted_handoff::salvage(&self.from, &self.into)?;
+        drop(held);
         let info = ClosedStore::open(&self.into)?.info()?;
         let salvaged = Salvaged {
             store: info.store.to_string(),
@@ -56,5 +62,24 @@ impl Salvage {
             ])?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Keeps a store closed while it is read: the one whose generation `from` is, or `from` itself.
+fn hold(from: &Path) -> Result<Option<ClosedStore>, Failure> {
+    let whole = fs::canonicalize(from).map_err(|source| Failure::file("look at", from, source))?;
+    let is_generation = whole
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"gen-"));
+    // A folder that was moved aside is not what the store beside it has open.
+    let held = match whole.parent() {
+        Some(store) if is_generation => store,
+        _ => whole.as_path(),
+    };
+    match ClosedStore::open(held) {
+        Ok(store) => Ok(Some(store)),
+        Err(error @ OpenError::Locked { .. }) => Err(error.into()),
+        // One that is damaged is what this is for. Whether it can be salvaged the salvage says.
+        Err(_) => Ok(None),
     }
 }
