@@ -7,16 +7,24 @@ use std::{
 };
 
 use clap::Args;
-use hinted_handoff::{OpenError, offline::ClosedStore};
+use hinted_handoff::{
+    OpenError,
+    offline::{ClosedStore, Severity, verify},
+};
 use serde::Serialize;
 
-use crate::{failure::Failure, output::Output};
+use crate::{
+    failure::{Failure, told},
+    output::Output,
+    progress::Progress,
+};
 
 /// Make a store in INTO of what is intact in the folder FROM.
 ///
 /// FROM is a folder with sled's files in it, one that was moved aside or a generation of a store
 /// that does not open, and is only read. Nobody may have it open. INTO is made, or empty. The new
-/// store has the identity of the old one: only one of both may go on.
+/// store has the identity of the old one: only one of both may go on. Every record of it is read:
+/// what is printed is what INTO gives. Exits with 1 if something is missing.
 #[derive(Debug, Args)]
 pub struct Salvage {
     /// The folder with the file `db` in it.
@@ -28,9 +36,14 @@ pub struct Salvage {
 #[derive(Debug, Serialize)]
 struct Salvaged {
     store: String,
+    /// Those that read, as the dead letters.
     pending_hints: u64,
     pending_bytes: u64,
     dead_letters: u64,
+    /// Hints and dead letters that are known to be missing.
+    lost_hints: u64,
+    /// Whether FROM was closed. If it was not, nothing tells whether the end of a queue is there.
+    is_clean: bool,
 }
 
 impl Salvage {
@@ -45,12 +58,19 @@ impl Salvage {
         let held = hold(&self.from)?;
         hinted_handoff::salvage(&self.from, &self.into)?;
         drop(held);
-        let info = ClosedStore::open(&self.into)?.info()?;
+        let store = ClosedStore::open(&self.into)?.id();
+        let progress = Progress::of_bytes("verify");
+        let verified = verify(&self.into, |done, total| progress.set(done, total))?;
+        drop(progress);
+        let lost = verified.findings.iter();
+        let lost = lost.filter(|it| it.severity == Severity::Lost);
         let salvaged = Salvaged {
-            store: info.store.to_string(),
-            pending_hints: info.pending.hints,
-            pending_bytes: info.pending.bytes,
-            dead_letters: info.dead_letters.hints,
+            store: store.to_string(),
+            pending_hints: verified.pending.hints,
+            pending_bytes: verified.pending.bytes,
+            dead_letters: verified.dead_letters.hints,
+            lost_hints: lost.map(|it| it.hints).sum(),
+            is_clean: verified.is_clean,
         };
         match output.is_json() {
             true => output.json(&salvaged)?,
@@ -59,9 +79,15 @@ impl Salvage {
                 ("pending hints", salvaged.pending_hints.to_string()),
                 ("pending bytes", output.bytes(salvaged.pending_bytes)),
                 ("dead letters", salvaged.dead_letters.to_string()),
+                ("lost hints", salvaged.lost_hints.to_string()),
             ])?,
         }
-        Ok(ExitCode::SUCCESS)
+        if !verified.is_clean {
+            anstream::eprintln!(
+                "hh: it was not closed, or does not say so: what was written last may be missing"
+            );
+        }
+        Ok(told(&verified.findings))
     }
 }
 
