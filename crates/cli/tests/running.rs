@@ -166,9 +166,40 @@ fn a_node_is_renamed_and_the_members_of_the_cluster_are_said() {
     let moved = host.json(&["rename", "2", "22"]);
     assert_eq!(moved["pending"]["hints"], 1);
     assert_eq!((host.pending(AWAY), host.pending(NodeId(22))), (0, 1));
-    host.json(&["retain", "22"]);
+    host.json(&["retain", "22", "--yes"]);
     assert_eq!(host.json(&["nodes", "5"])["state"], "parked");
     assert_ne!(host.json(&["nodes", "22"])["state"], "parked");
+}
+
+#[test]
+fn a_rename_to_a_node_that_has_a_queue_and_a_retain_that_may_be_a_typo_want_a_yes() {
+    let host = Host::start();
+    host.hint(AWAY, &["one", "two"]);
+    host.hint(NodeId(5), &["three"]);
+    let error = host.fails(2, &["rename", "2", "5"]);
+    assert!(
+        error.contains("node 2: 2 hints wait (6 B), the oldest for"),
+        "{error}"
+    );
+    assert!(error.contains("node 5: 1 hints wait (5 B)"), "{error}");
+    assert!(error.contains("--yes"), "{error}");
+    let error = host.fails(2, &["retain", "2", "5", "77"]);
+    assert!(error.contains("node 77 is not known"), "{error}");
+    let error = host.fails(2, &["retain", "2"]);
+    assert!(
+        error.contains("to be parked: node 5: 1 hints wait"),
+        "{error}"
+    );
+    assert_eq!((host.pending(AWAY), host.pending(NodeId(5))), (2, 1));
+    assert_ne!(host.json(&["nodes", "5"])["state"], "parked");
+
+    host.ok(&["retain", "2", "5"]);
+    host.ok(&["retain", "2", "77", "--yes"]);
+    assert_eq!(host.json(&["nodes", "5"])["state"], "parked");
+    // It was parked already.
+    host.ok(&["retain", "2"]);
+    host.ok(&["rename", "2", "5", "--yes"]);
+    assert_eq!((host.pending(AWAY), host.pending(NodeId(5))), (0, 3));
 }
 
 #[test]

@@ -17,7 +17,10 @@ use crate::{
     letter::{Letter, OfHost, Shown},
     output::Output,
     progress::open,
-    verbs::{nodes, operate::confirm},
+    verbs::{
+        nodes,
+        operate::{confirm, waiting_for},
+    },
 };
 
 /// Of a payload that a host shows: it shows no more.
@@ -281,7 +284,7 @@ impl Discard {
             true => "all its dead letters are discarded".to_owned(),
             false => format!("{} of its dead letters are discarded", self.named.ids.len()),
         };
-        confirm(output, &client, self.named.node, &what, self.yes)?;
+        confirm(self.yes, &what, || waiting_for(&client, self.named.node))?;
         let path = format!("/v1/nodes/{}/letters/discard", self.named.node);
         let discarded: Value = client.post(&path, self.named.body())?;
         output.json(&discarded)?;
