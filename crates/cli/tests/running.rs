@@ -8,7 +8,7 @@ use std::{
     os::unix::net::UnixListener,
     process::{Child, Stdio},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -222,6 +222,42 @@ fn settings_are_shown_and_changed_by_their_names() {
         assert!(error.contains(said), "{error}");
     }
     host.fails(2, &["set", "max_age"]);
+}
+
+#[test]
+fn settings_that_take_hints_or_refuse_them_show_which_and_want_a_yes() {
+    let host = Host::start();
+    host.ok(&["pause", "--all"]);
+    host.hint(AWAY, &["one", "two", "three"]);
+    let by = Instant::now() + Duration::from_secs(60);
+    while host.json(&["nodes", "2"])["oldest_age_ms"].as_u64() < Some(1_100) {
+        assert!(Instant::now() < by);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (setting, said) in [
+        ("max_age=1s", "those older than 1s leave undelivered"),
+        (
+            "max_hints=2",
+            "3 hints wait, 1 over max_hints = 2; the next finds no room",
+        ),
+        (
+            "max_bytes_per_node=1",
+            "node 2: 11 bytes wait, 10 over max_bytes_per_node = 1;",
+        ),
+    ] {
+        let error = host.fails(2, &["set", setting]);
+        assert!(error.contains("--yes"), "{error}");
+        assert!(error.contains(said), "{error}");
+    }
+    let config = host.json(&["set", "max_age=3h"]);
+    assert_eq!(config["max_hints"], Value::Null, "nothing was changed");
+    assert_eq!(host.pending(AWAY), 3);
+    host.ok(&["set", "max_hints=4"]);
+    host.ok(&["set", "max_hints=2", "--yes"]);
+    // What is higher than before takes nothing, though hints are over it.
+    host.ok(&["set", "max_hints=3"]);
+    host.ok(&["set", "max_age=1s", "--yes"]);
+    host.until(|stats| stats.nodes.iter().all(|it| it.pending.hints == 0));
 }
 
 #[test]

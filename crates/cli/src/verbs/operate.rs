@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{ArgGroup, Args};
 use hinted_handoff::{NodeId, NodeStats, ShardId};
 use indicatif::HumanBytes;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -204,8 +205,17 @@ pub struct Set {
     /// any all are shown.
     #[arg(value_name = "NAME=VALUE")]
     settings: Vec<String>,
+    /// Do it although hints leave for it or are refused: with a lower max_age, or a lower limit.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     host: Host,
+}
+
+/// What a change would cost.
+#[derive(Deserialize)]
+struct Costs {
+    costs: Vec<String>,
 }
 
 impl Set {
@@ -223,6 +233,15 @@ impl Set {
             };
             changes.insert(name.to_owned(), value);
         }
+        // Without changes there is nothing to ask for.
+        confirm(
+            self.yes || changes.is_empty(),
+            "hints leave or are refused with these settings",
+            || {
+                let costs: Costs = client.post("/v1/config/preview", changes.clone().into())?;
+                Ok(costs.costs)
+            },
+        )?;
         let config: Value = match changes.is_empty() {
             true => client.get("/v1/config")?,
             false => client.post("/v1/config", changes.into())?,
