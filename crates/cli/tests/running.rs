@@ -203,6 +203,21 @@ fn a_rename_to_a_node_that_has_a_queue_and_a_retain_that_may_be_a_typo_want_a_ye
 }
 
 #[test]
+fn a_removal_that_waits_goes_on_until_it_is_called_off() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    let error = host.fails(3, &["remove", "2", "--yes", "--timeout", "50ms"]);
+    assert!(error.contains("node 2: 1 hints wait (3 B)"), "{error}");
+    assert!(error.contains("hh remove 2 --cancel"), "{error}");
+    assert!(!error.contains("_node"), "no call of Rust: {error}");
+    assert_eq!(host.json(&["nodes", "2"])["leaving"], true);
+    host.ok(&["remove", "2", "--cancel"]);
+    assert_eq!(host.json(&["nodes", "2"])["leaving"], false);
+    host.fails(2, &["remove", "2", "--cancel", "--discard-pending"]);
+    assert_eq!(host.pending(AWAY), 1);
+}
+
+#[test]
 fn settings_are_shown_and_changed_by_their_names() {
     let host = Host::start();
     assert_eq!(host.json(&["set"])["max_bytes_per_node"], Value::Null);

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Forget a node: once nothing is pending for it, or at once with what is pending.
+/// Forget a node: once nothing is pending for it, or at once with what is pending. Or call that off.
 #[derive(Debug, Args)]
 pub struct Remove {
     /// The node's number.
@@ -27,6 +27,9 @@ pub struct Remove {
     /// How long to wait. The removal goes on when that is over.
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     timeout: humantime::Duration,
+    /// Call off a removal that waits: the node stays.
+    #[arg(long, conflicts_with = "discard_pending")]
+    cancel: bool,
     /// Do it.
     #[arg(long)]
     yes: bool,
@@ -37,6 +40,10 @@ pub struct Remove {
 impl Remove {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.host)?;
+        if self.cancel {
+            let path = format!("/v1/nodes/{}/cancel-removal", self.node);
+            return done(output, &client, &path, json!({}));
+        }
         let what = match self.discard_pending {
             true => "its hints and its dead letters are discarded",
             false => "its dead letters are discarded once its hints are delivered",
@@ -53,11 +60,27 @@ impl Remove {
             });
             match client.post_and_wait(&path, body, once) {
                 Err(failure) if left > once && failure.is_problem("not-drained") => {}
-                removed => break removed?,
+                removed => break removed.map_err(|it| self.goes_on(&client, it))?,
             }
         };
         output.json(&removed)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What the host says of a removal that goes on, with the verbs of this program.
+    fn goes_on(&self, client: &Client, mut failure: Failure) -> Failure {
+        let is_waiting = failure.is_problem("not-drained");
+        if let Failure::Refused { detail, .. } = &mut failure
+            && is_waiting
+        {
+            let node = self.node;
+            let waiting = waiting_for(client, node).unwrap_or_default().concat();
+            *detail = format!(
+                "{waiting}; its removal goes on: hh remove {node} --cancel calls it off, hh remove \
+                 {node} --discard-pending discards what waits"
+            );
+        }
+        failure
     }
 }
 
