@@ -156,6 +156,12 @@ fn dead_letters_of_a_host_are_listed_and_sent_on_once_more() {
     let error = host.fails(3, &["letters", "redrive", "4", id]);
     assert!(error.contains("404"), "{error}");
     host.fails(2, &["letters", "redrive", "4"]);
+    let error = host.fails(3, &["letters", "discard", "4", id, "--yes"]);
+    assert!(
+        error.contains("none of these is a dead letter of node 4"),
+        "{error}"
+    );
+    assert_eq!(host.pending(STRICT), 1);
 }
 
 #[test]

@@ -266,7 +266,7 @@ impl Redrive {
     }
 }
 
-/// Discard dead letters of a node, at a host that runs.
+/// Discard dead letters of a node, at a host that runs. It is an error if none of them is there.
 #[derive(Debug, Args)]
 #[command(override_usage = "hh letters discard [OPTIONS] --socket <PATH> <NODE> <IDS|--all>...")]
 struct Discard {
@@ -286,8 +286,15 @@ impl Discard {
         };
         confirm(self.yes, &what, || waiting_for(&client, self.named.node))?;
         let path = format!("/v1/nodes/{}/letters/discard", self.named.node);
-        let discarded: Value = client.post(&path, self.named.body())?;
-        output.json(&discarded)?;
+        let answer: Value = client.post(&path, self.named.body())?;
+        let discarded = answer.pointer("/discarded/hints").and_then(Value::as_u64);
+        if discarded == Some(0) && !self.named.all {
+            let node = self.named.node;
+            let text =
+                format!("none of these is a dead letter of node {node}; see hh letters list");
+            return Err(Failure::NotThere(text));
+        }
+        output.json(&answer)?;
         Ok(ExitCode::SUCCESS)
     }
 }
