@@ -65,6 +65,7 @@
 //! | `GET /v1/events` | server-sent events; `missed` tells a slow reader how many it missed |
 //! | `GET /v1/losses?since&max` | the loss journal |
 //! | `GET /v1/config` | the settings in effect, as they are in a file |
+//! | `POST /v1/config/preview` | as `POST /v1/config`, which it is not: what that would cost |
 //! | `POST /v1/sync` | waits until all is durable |
 //! | `POST /v1/barriers` | `{"nodes": [2, 3]}`: a barrier |
 //! | `POST /v1/barriers/wait` | `{"barrier": …, "timeout_ms": 1000}`: what has become of it |
@@ -119,6 +120,7 @@
 #![warn(missing_debug_implementations)]
 
 mod api;
+mod costs;
 mod disk;
 mod extract;
 mod form;

@@ -81,6 +81,9 @@ pub enum Failure {
     /// All that was asked for came.
     #[error("that is enough")]
     Enough,
+    /// What was named is not there.
+    #[error("{0}")]
+    NotThere(String),
     /// The arguments do not fit together.
     #[error("{0}")]
     Usage(String),

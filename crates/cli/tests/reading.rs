@@ -230,15 +230,26 @@ fn a_salvaged_store_has_what_is_intact() {
     destroy(&store, &marked(3));
     let (generation, into) = (store.join("gen-000001"), store.with_extension("into"));
     let before = all_of(&generation);
-    let salvaged = json(&["salvage", path(&generation), path(&into)]);
+    let salvaged = run(&["--json", "salvage", path(&generation), path(&into)]);
+    assert_eq!(code(&salvaged), 1, "something is missing");
+    let told = err(&salvaged);
+    assert!(told.contains("node 1 queue 1 sequences 4 to 4"), "{told}");
+    let salvaged: Value = serde_json::from_str(&out(&salvaged)).unwrap();
     assert_eq!(all_of(&generation), before);
     assert_eq!(salvaged["dead_letters"], 1);
     // Ids and bytes are those that the old one has, without what is gone.
-    let exported = |store: &Path| {
-        let exported = run(&["export", path(store), "--node", "1"]);
+    let exported = |store: &Path, more: &[&str]| {
+        let exported = run(&[&["export", path(store)], more].concat());
         lines(&out(&exported))
     };
-    let (there, given) = (exported(&into), exported(&store));
+    let all = exported(&into, &["--only", "hints"]).len();
+    assert_eq!(
+        salvaged["pending_hints"], all,
+        "no hint is told that is not there"
+    );
+    assert_eq!(all as u64 + salvaged["lost_hints"].as_u64().unwrap(), 8);
+    let of_node = ["--node", "1"];
+    let (there, given) = (exported(&into, &of_node), exported(&store, &of_node));
     assert_eq!(there.len(), 5);
     let told = |it: &Value| (it["id"].clone(), it["payload_base64"].clone());
     let told = |of: &[Value]| of.iter().map(told).collect::<Vec<_>>();
@@ -246,6 +257,25 @@ fn a_salvaged_store_has_what_is_intact() {
     let occupied = run(&["salvage", path(&generation), path(&into)]);
     assert_eq!(code(&occupied), 3);
     assert_eq!(code(&run(&["salvage", path(&store), path(&into)])), 2);
+}
+
+#[test]
+fn a_salvage_of_a_store_that_was_not_closed_says_that_its_end_may_be_missing() {
+    let (_dir, store) = place();
+    killed(&store);
+    let (generation, into) = (store.join("gen-000001"), store.with_extension("into"));
+    let salvaged = run(&["--json", "salvage", path(&generation), path(&into)]);
+    assert_eq!(code(&salvaged), 0, "{}", err(&salvaged));
+    assert!(
+        err(&salvaged).contains("was not closed"),
+        "{}",
+        err(&salvaged)
+    );
+    let salvaged: Value = serde_json::from_str(&out(&salvaged)).unwrap();
+    assert_eq!(
+        (&salvaged["pending_hints"], &salvaged["lost_hints"]),
+        (&8.into(), &0.into())
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     os::unix::net::UnixListener,
     process::{Child, Stdio},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -156,6 +156,12 @@ fn dead_letters_of_a_host_are_listed_and_sent_on_once_more() {
     let error = host.fails(3, &["letters", "redrive", "4", id]);
     assert!(error.contains("404"), "{error}");
     host.fails(2, &["letters", "redrive", "4"]);
+    let error = host.fails(3, &["letters", "discard", "4", id, "--yes"]);
+    assert!(
+        error.contains("none of these is a dead letter of node 4"),
+        "{error}"
+    );
+    assert_eq!(host.pending(STRICT), 1);
 }
 
 #[test]
@@ -166,9 +172,55 @@ fn a_node_is_renamed_and_the_members_of_the_cluster_are_said() {
     let moved = host.json(&["rename", "2", "22"]);
     assert_eq!(moved["pending"]["hints"], 1);
     assert_eq!((host.pending(AWAY), host.pending(NodeId(22))), (0, 1));
-    host.json(&["retain", "22"]);
+    host.json(&["retain", "22", "--yes"]);
     assert_eq!(host.json(&["nodes", "5"])["state"], "parked");
     assert_ne!(host.json(&["nodes", "22"])["state"], "parked");
+}
+
+#[test]
+fn a_rename_to_a_node_that_has_a_queue_and_a_retain_that_may_be_a_typo_want_a_yes() {
+    let host = Host::start();
+    host.hint(AWAY, &["one", "two"]);
+    host.hint(NodeId(5), &["three"]);
+    let error = host.fails(2, &["rename", "2", "5"]);
+    assert!(
+        error.contains("node 2: 2 hints wait (6 B), the oldest for"),
+        "{error}"
+    );
+    assert!(error.contains("node 5: 1 hints wait (5 B)"), "{error}");
+    assert!(error.contains("--yes"), "{error}");
+    let error = host.fails(2, &["retain", "2", "5", "77"]);
+    assert!(error.contains("node 77 is not known"), "{error}");
+    let error = host.fails(2, &["retain", "2"]);
+    assert!(
+        error.contains("to be parked: node 5: 1 hints wait"),
+        "{error}"
+    );
+    assert_eq!((host.pending(AWAY), host.pending(NodeId(5))), (2, 1));
+    assert_ne!(host.json(&["nodes", "5"])["state"], "parked");
+
+    host.ok(&["retain", "2", "5"]);
+    host.ok(&["retain", "2", "77", "--yes"]);
+    assert_eq!(host.json(&["nodes", "5"])["state"], "parked");
+    // It was parked already.
+    host.ok(&["retain", "2"]);
+    host.ok(&["rename", "2", "5", "--yes"]);
+    assert_eq!((host.pending(AWAY), host.pending(NodeId(5))), (0, 3));
+}
+
+#[test]
+fn a_removal_that_waits_goes_on_until_it_is_called_off() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    let error = host.fails(3, &["remove", "2", "--yes", "--timeout", "50ms"]);
+    assert!(error.contains("node 2: 1 hints wait (3 B)"), "{error}");
+    assert!(error.contains("hh remove 2 --cancel"), "{error}");
+    assert!(!error.contains("_node"), "no call of Rust: {error}");
+    assert_eq!(host.json(&["nodes", "2"])["leaving"], true);
+    host.ok(&["remove", "2", "--cancel"]);
+    assert_eq!(host.json(&["nodes", "2"])["leaving"], false);
+    host.fails(2, &["remove", "2", "--cancel", "--discard-pending"]);
+    assert_eq!(host.pending(AWAY), 1);
 }
 
 #[test]
@@ -191,6 +243,42 @@ fn settings_are_shown_and_changed_by_their_names() {
         assert!(error.contains(said), "{error}");
     }
     host.fails(2, &["set", "max_age"]);
+}
+
+#[test]
+fn settings_that_take_hints_or_refuse_them_show_which_and_want_a_yes() {
+    let host = Host::start();
+    host.ok(&["pause", "--all"]);
+    host.hint(AWAY, &["one", "two", "three"]);
+    let by = Instant::now() + Duration::from_secs(60);
+    while host.json(&["nodes", "2"])["oldest_age_ms"].as_u64() < Some(1_100) {
+        assert!(Instant::now() < by);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (setting, said) in [
+        ("max_age=1s", "those older than 1s leave undelivered"),
+        (
+            "max_hints=2",
+            "3 hints wait, 1 over max_hints = 2; the next finds no room",
+        ),
+        (
+            "max_bytes_per_node=1",
+            "node 2: 11 bytes wait, 10 over max_bytes_per_node = 1;",
+        ),
+    ] {
+        let error = host.fails(2, &["set", setting]);
+        assert!(error.contains("--yes"), "{error}");
+        assert!(error.contains(said), "{error}");
+    }
+    let config = host.json(&["set", "max_age=3h"]);
+    assert_eq!(config["max_hints"], Value::Null, "nothing was changed");
+    assert_eq!(host.pending(AWAY), 3);
+    host.ok(&["set", "max_hints=4"]);
+    host.ok(&["set", "max_hints=2", "--yes"]);
+    // What is higher than before takes nothing, though hints are over it.
+    host.ok(&["set", "max_hints=3"]);
+    host.ok(&["set", "max_age=1s", "--yes"]);
+    host.until(|stats| stats.nodes.iter().all(|it| it.pending.hints == 0));
 }
 
 #[test]

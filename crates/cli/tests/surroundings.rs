@@ -61,6 +61,28 @@ fn a_store_in_use_is_left_alone_and_its_process_named() {
 }
 
 #[test]
+fn a_store_in_use_is_not_salvaged_and_one_moved_aside_beside_it_is() {
+    let (_dir, dir) = place();
+    closed(&dir);
+    let generation = dir.join("gen-000001");
+    let aside = dir.join("aside-1763856000000-gen-000001");
+    copy(&generation, &aside);
+    let (store, into) = (open(&dir), dir.with_extension("into"));
+    let salvaged = run(&["salvage", path(&generation), path(&into)]);
+    assert_eq!(code(&salvaged), 4, "{}", err(&salvaged));
+    let holder = format!("({})", std::process::id());
+    assert!(
+        err(&salvaged).contains("that process is "),
+        "{}",
+        err(&salvaged)
+    );
+    assert!(err(&salvaged).contains(&holder), "{}", err(&salvaged));
+    assert!(!into.exists(), "its identity is not cloned");
+    ok(&["salvage", path(&aside), path(&into)]);
+    store.close().unwrap();
+}
+
+#[test]
 fn a_reader_keeps_the_store_closed_while_it_reads() {
     let (_dir, dir) = place();
     let store = open(&dir);

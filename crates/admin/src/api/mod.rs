@@ -23,7 +23,7 @@ use hinted_handoff::Payload;
 
 pub use nodes::of_node;
 pub use peek::{How, Shown};
-pub use settings::reconfigure;
+pub use settings::{costs_of, reconfigure};
 
 use crate::{guard, settings::Settings, state::Admin};
 
@@ -45,7 +45,8 @@ pub fn routes<P: Payload>(settings: &Arc<Settings>) -> Router<Admin<P>> {
         .route("/v1/config", get(settings::shown))
         .route("/v1/events", get(events::stream))
         .route("/v1/losses", get(losses::since))
-        // These wait for hints, and change none.
+        // These look, or wait for hints, and change none.
+        .route("/v1/config/preview", post(settings::preview))
         .route("/v1/nodes/{node}/drain", post(barriers::drain))
         .route("/v1/barriers", post(barriers::make))
         .route("/v1/barriers/wait", post(barriers::wait))

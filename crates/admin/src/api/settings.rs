@@ -4,11 +4,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use axum::{Json, extract::State};
 use hinted_handoff::{Config, HintsMeant, NodeId, Payload, ShardId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::nodes::{Discarded, Done, Nothing};
 use crate::{
+    costs::costs,
     extract::{Path, Said, not_too_many},
     problem::{Kind, Problem},
     state::Admin,
@@ -34,6 +35,32 @@ pub async fn change<P: Payload>(
 ) -> Result<Json<Config>, Problem> {
     reconfigure(&admin, changes).await?;
     shown(State(admin)).await
+}
+
+/// What a change would cost.
+#[derive(Serialize)]
+pub struct Costs {
+    costs: Vec<String>,
+}
+
+/// The same settings as for a change, and none is changed.
+pub async fn preview<P: Payload>(
+    State(admin): State<Admin<P>>,
+    Said(changes): Said<Map<String, Value>>,
+) -> Result<Json<Costs>, Problem> {
+    let costs = costs_of(&admin, changes)?;
+    Ok(Json(Costs { costs }))
+}
+
+/// What these changes would cost, or which of them is wrong.
+pub fn costs_of<P: Payload>(
+    admin: &Admin<P>,
+    changes: Map<String, Value>,
+) -> Result<Vec<String>, Problem> {
+    let handoff = admin.handoff()?;
+    let before = handoff.config();
+    let after = merged(&before, changes)?;
+    Ok(costs(&handoff.stats(), &before, &after))
 }
 
 /// Changes these settings, or says which of them is wrong, and changes none.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::{
     Form,
     extract::{State, rejection::FormRejection},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Redirect, Response},
 };
 use hinted_handoff::Payload;
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::frame::Frame;
 use crate::{
-    api::reconfigure,
+    api::{costs_of, reconfigure},
     extract::Query,
     guard::{check_token, may_send_form},
     problem::Problem,
@@ -70,6 +70,8 @@ const LIVE: [(&str, &str); 20] = [
 
 /// What a form has of a setting beside its value: the value that was there before.
 const WAS: &str = "was-";
+/// The changes whose costs were shown.
+const SURE: &str = "sure";
 
 /// Texts by their names.
 type Texts = BTreeMap<String, String>;
@@ -98,7 +100,7 @@ pub async fn shown<P: Payload>(
     };
     let body = match settings.read_only {
         true => list("Can change while it runs", &values, is_live),
-        false => form(&frame, admin.token(), &values, &values),
+        false => form(&frame, admin.token(), &values, &values, ""),
     };
     frame.still(
         settings,
@@ -122,9 +124,22 @@ pub async fn change<P: Payload>(
     let changes = changes(&sent);
     let names: Vec<&str> = changes.keys().map(String::as_str).collect();
     let to = format!("{}/settings?changed={}", frame.base, names.join(","));
-    let done = match changes.is_empty() {
-        true => Ok(()),
-        false => reconfigure(&admin, changes).await,
+    let sure = Value::Object(changes.clone()).to_string();
+    // Of what was shown and no other change.
+    let is_sure = sent.get(SURE) == Some(&sure);
+    let done = match costs_of(&admin, changes.clone()) {
+        Ok(costs) if !costs.is_empty() && !is_sure => {
+            let notice = html! {
+                section.card.banner.doubtful role="alert" {
+                    p.verdict #costs { "Nothing is changed yet. This takes hints, or refuses them:" }
+                    @for cost in &costs { p.cause { (cost) } }
+                }
+            };
+            return again(&frame, &admin, &sent, notice, (StatusCode::OK, &sure));
+        }
+        Ok(_) if changes.is_empty() => Ok(()),
+        Ok(_) => reconfigure(&admin, changes).await,
+        Err(problem) => Err(problem),
     };
     match done.and_then(|()| in_effect(&admin)) {
         Ok(_) => Redirect::to(&to).into_response(),
@@ -139,24 +154,36 @@ fn refused<P: Payload>(
     sent: &Texts,
     problem: &Problem,
 ) -> Response {
-    let settings = admin.settings();
-    let Ok(values) = in_effect(admin) else {
-        return frame.problem(settings, problem);
-    };
-    let before = sent.iter().filter_map(|(name, text)| {
-        let name = name.strip_prefix(WAS)?;
-        Some((name.to_owned(), text.clone()))
-    });
     let notice = html! {
         section.card.banner.bad role="alert" {
             p.verdict #problem { "Nothing was changed." }
             p.cause { (problem.detail) }
         }
     };
-    let form = form(frame, admin.token(), sent, &before.collect());
+    again(frame, admin, sent, notice, (problem.status(), ""))
+}
+
+/// The form as it was sent, below a notice.
+fn again<P: Payload>(
+    frame: &Frame,
+    admin: &Admin<P>,
+    sent: &Texts,
+    notice: Markup,
+    (status, sure): (StatusCode, &str),
+) -> Response {
+    let settings = admin.settings();
+    let values = match in_effect(admin) {
+        Ok(values) => values,
+        Err(problem) => return frame.problem(settings, &problem),
+    };
+    let before = sent.iter().filter_map(|(name, text)| {
+        let name = name.strip_prefix(WAS)?;
+        Some((name.to_owned(), text.clone()))
+    });
+    let form = form(frame, admin.token(), sent, &before.collect(), sure);
     let page = page(frame, settings, notice, form, &values);
     let mut response = frame.still(settings, "Settings", &page);
-    *response.status_mut() = problem.status();
+    *response.status_mut() = status;
     response
 }
 
@@ -239,7 +266,7 @@ fn page(
     }
 }
 
-fn form(frame: &Frame, token: &str, values: &Texts, before: &Texts) -> Markup {
+fn form(frame: &Frame, token: &str, values: &Texts, before: &Texts, sure: &str) -> Markup {
     let of = |texts: &Texts, name: &str| texts.get(name).cloned().unwrap_or_default();
     html! {
         section.card {
@@ -250,6 +277,7 @@ fn form(frame: &Frame, token: &str, values: &Texts, before: &Texts) -> Markup {
             }
             form #settings method="post" action={ (frame.base) "/settings" } {
                 input type="hidden" name="token" value=(token);
+                @if !sure.is_empty() { input type="hidden" name=(SURE) value=(sure); }
                 div.settings {
                     @for (name, about) in LIVE {
                         div {
@@ -262,7 +290,7 @@ fn form(frame: &Frame, token: &str, values: &Texts, before: &Texts) -> Markup {
                     }
                 }
                 div.choices {
-                    button.main #save { "Change" }
+                    button.main #save { @if sure.is_empty() { "Change" } @else { "Change all the same" } }
                     a href={ (frame.base) "/" } { "Leave them as they are" }
                 }
             }

@@ -173,6 +173,42 @@ async fn what_is_refused_is_told_with_its_text_and_what_was_typed_stays() {
 }
 
 #[tokio::test]
+async fn what_takes_hints_or_refuses_them_is_shown_first_and_changed_if_that_is_meant() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a", "b", "c"]).await;
+    let router = host.writable();
+    let page = get(&router, "/settings").await.text().to_owned();
+    let before = host.handoff.config();
+    let form = filled(&page, &[("max_hints", "1"), ("max_in_flight", "12")]);
+    let asked = send_settings(&router, &form).await;
+    assert_eq!(asked.status, StatusCode::OK);
+    let text = asked.text();
+    assert!(text.contains("Nothing is changed yet."), "{text}");
+    assert!(
+        text.contains("3 hints wait, 2 over max_hints = 1"),
+        "{text}"
+    );
+    assert_eq!(
+        (value_of(text, "max_hints"), value_of(text, "was-max_hints")),
+        ("1".into(), "".into())
+    );
+    assert_eq!(host.handoff.config(), before);
+
+    let sure = value_of(text, "sure").replace("&quot;", "%22");
+    // That is not what was shown.
+    let other = filled(text, &[("max_hints", "2")]) + "&sure=" + &sure;
+    let asked = send_settings(&router, &other).await;
+    assert_eq!(asked.status, StatusCode::OK);
+    assert_eq!(host.handoff.config(), before);
+    let form = filled(text, &[]) + "&sure=" + &sure;
+    let done = send_settings(&router, &form).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text());
+    let config = host.handoff.config();
+    assert_eq!((config.max_hints, config.max_in_flight), (Some(1), 12));
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn nobody_changes_settings_who_may_not() {
     let host = Host::start().await;
     let writable = host.writable();

@@ -17,7 +17,10 @@ use crate::{
     letter::{Letter, OfHost, Shown},
     output::Output,
     progress::open,
-    verbs::{nodes, operate::confirm},
+    verbs::{
+        nodes,
+        operate::{confirm, waiting_for},
+    },
 };
 
 /// Of a payload that a host shows: it shows no more.
@@ -263,7 +266,7 @@ impl Redrive {
     }
 }
 
-/// Discard dead letters of a node, at a host that runs.
+/// Discard dead letters of a node, at a host that runs. It is an error if none of them is there.
 #[derive(Debug, Args)]
 #[command(override_usage = "hh letters discard [OPTIONS] --socket <PATH> <NODE> <IDS|--all>...")]
 struct Discard {
@@ -281,10 +284,17 @@ impl Discard {
             true => "all its dead letters are discarded".to_owned(),
             false => format!("{} of its dead letters are discarded", self.named.ids.len()),
         };
-        confirm(output, &client, self.named.node, &what, self.yes)?;
+        confirm(self.yes, &what, || waiting_for(&client, self.named.node))?;
         let path = format!("/v1/nodes/{}/letters/discard", self.named.node);
-        let discarded: Value = client.post(&path, self.named.body())?;
-        output.json(&discarded)?;
+        let answer: Value = client.post(&path, self.named.body())?;
+        let discarded = answer.pointer("/discarded/hints").and_then(Value::as_u64);
+        if discarded == Some(0) && !self.named.all {
+            let node = self.named.node;
+            let text =
+                format!("none of these is a dead letter of node {node}; see hh letters list");
+            return Err(Failure::NotThere(text));
+        }
+        output.json(&answer)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -10,6 +10,7 @@ pub mod info;
 pub mod letters;
 pub mod losses;
 pub mod man;
+pub mod members;
 pub mod metrics;
 pub mod nodes;
 pub mod operate;

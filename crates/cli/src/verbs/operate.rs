@@ -1,18 +1,17 @@
-//! Verbs that change something at a host that runs: its nodes, its replay, its settings.
+//! Verbs that change something at a host that runs: its replay, its hints, its settings.
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Duration};
 
 use clap::{ArgGroup, Args};
 use hinted_handoff::{NodeId, NodeStats, ShardId};
+use indicatif::HumanBytes;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
     client::{Client, Host},
     failure::Failure,
-    output::Output,
+    output::{Output, printable},
     verbs::barrier,
 };
 
@@ -57,7 +56,12 @@ impl Pause {
             "until_restart"
         };
         let body = json!({ "pause": pause });
-        done(output, &self.host, &self.which.path("pause"), body)
+        done(
+            output,
+            &Client::new(&self.host)?,
+            &self.which.path("pause"),
+            body,
+        )
     }
 }
 
@@ -72,7 +76,12 @@ pub struct Resume {
 
 impl Resume {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        done(output, &self.host, &self.which.path("resume"), json!({}))
+        done(
+            output,
+            &Client::new(&self.host)?,
+            &self.which.path("resume"),
+            json!({}),
+        )
     }
 }
 
@@ -93,89 +102,6 @@ impl Drain {
         let client = Client::new(&self.host)?;
         let barrier: Value = client.post("/v1/barriers", json!({ "nodes": [self.node] }))?;
         barrier::wait(output, &client, &barrier, *self.timeout)
-    }
-}
-
-/// Forget a node: once nothing is pending for it, or at once with what is pending.
-#[derive(Debug, Args)]
-pub struct Remove {
-    /// The node's number.
-    node: NodeId,
-    /// Discard what is pending instead of waiting for it.
-    #[arg(long)]
-    discard_pending: bool,
-    /// How long to wait. The removal goes on when that is over.
-    #[arg(long, default_value = "1m", value_name = "DURATION")]
-    timeout: humantime::Duration,
-    /// Do it.
-    #[arg(long)]
-    yes: bool,
-    #[command(flatten)]
-    host: Host,
-}
-
-impl Remove {
-    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.host)?;
-        let what = match self.discard_pending {
-            true => "its hints and its dead letters are discarded",
-            false => "its dead letters are discarded once its hints are delivered",
-        };
-        confirm(output, &client, self.node, what, self.yes)?;
-        let path = format!("/v1/nodes/{}/remove", self.node);
-        let started = Instant::now();
-        let removed: Value = loop {
-            let left = (*self.timeout).saturating_sub(started.elapsed());
-            let once = left.min(barrier::ONCE);
-            let body = json!({
-                "discard_pending": self.discard_pending,
-                "timeout_ms": ms(once),
-            });
-            match client.post_and_wait(&path, body, once) {
-                Err(failure) if left > once && failure.is_problem("not-drained") => {}
-                removed => break removed?,
-            }
-        };
-        output.json(&removed)?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Give the hints of a node to another name.
-#[derive(Debug, Args)]
-pub struct Rename {
-    /// The node as it is called by now.
-    from: NodeId,
-    /// What it is to be called.
-    to: NodeId,
-    #[command(flatten)]
-    host: Host,
-}
-
-impl Rename {
-    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let path = format!("/v1/nodes/{}/rename", self.from);
-        done(output, &self.host, &path, json!({ "to": self.to }))
-    }
-}
-
-/// Say who is in the cluster: all other nodes are parked.
-#[derive(Debug, Args)]
-pub struct Retain {
-    /// The nodes that are in it.
-    #[arg(required = true)]
-    nodes: Vec<NodeId>,
-    /// These are all: nodes that are hinted for the first time later are parked, too.
-    #[arg(long)]
-    only: bool,
-    #[command(flatten)]
-    host: Host,
-}
-
-impl Retain {
-    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let body = json!({ "nodes": self.nodes, "are_all": self.only });
-        done(output, &self.host, "/v1/retain", body)
     }
 }
 
@@ -211,7 +137,7 @@ impl Hinting {
                 json!({ "nodes": nodes, "hinting": self.what == "start" }),
             ),
         };
-        done(output, &self.host, &path, body)
+        done(output, &Client::new(&self.host)?, &path, body)
     }
 }
 
@@ -230,7 +156,7 @@ pub struct Direct {
 impl Direct {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let path = format!("/v1/nodes/{}/by-hand/{}-direct", self.node, self.what);
-        done(output, &self.host, &path, json!({}))
+        done(output, &Client::new(&self.host)?, &path, json!({}))
     }
 }
 
@@ -256,7 +182,7 @@ impl Discard {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.host)?;
         let what = "those of its hints that are meant are discarded";
-        confirm(output, &client, self.node, what, self.yes)?;
+        confirm(self.yes, what, || waiting_for(&client, self.node))?;
         let path = format!("/v1/nodes/{}/hints/discard", self.node);
         let mut body = Map::new();
         if let Some(age) = self.older_than {
@@ -279,8 +205,17 @@ pub struct Set {
     /// any all are shown.
     #[arg(value_name = "NAME=VALUE")]
     settings: Vec<String>,
+    /// Do it although hints leave for it or are refused: with a lower max_age, or a lower limit.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     host: Host,
+}
+
+/// What a change would cost.
+#[derive(Deserialize)]
+struct Costs {
+    costs: Vec<String>,
 }
 
 impl Set {
@@ -298,6 +233,15 @@ impl Set {
             };
             changes.insert(name.to_owned(), value);
         }
+        // Without changes there is nothing to ask for.
+        confirm(
+            self.yes || changes.is_empty(),
+            "hints leave or are refused with these settings",
+            || {
+                let costs: Costs = client.post("/v1/config/preview", changes.clone().into())?;
+                Ok(costs.costs)
+            },
+        )?;
         let config: Value = match changes.is_empty() {
             true => client.get("/v1/config")?,
             false => client.post("/v1/config", changes.into())?,
@@ -312,8 +256,13 @@ pub fn ms(duration: Duration) -> u64 {
 }
 
 /// Has something done, and prints what the host says of it.
-fn done(output: &mut Output, host: &Host, path: &str, body: Value) -> Result<ExitCode, Failure> {
-    let answer: Value = Client::new(host)?.post(path, body)?;
+pub fn done(
+    output: &mut Output,
+    client: &Client,
+    path: &str,
+    body: Value,
+) -> Result<ExitCode, Failure> {
+    let answer: Value = client.post(path, body)?;
     match !output.is_json() && answer.as_object().is_some_and(Map::is_empty) {
         true => output.line("done")?,
         false => output.json(&answer)?,
@@ -321,24 +270,47 @@ fn done(output: &mut Output, host: &Host, path: &str, body: Value) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells on standard error what would go, and goes on only if that was said to be meant.
+/// Goes on if what happens was said to be meant. Otherwise tells on standard error what it happens
+/// to, and goes on only if that is nothing.
 pub fn confirm(
-    output: &Output,
-    client: &Client,
-    node: NodeId,
-    what: &str,
     yes: bool,
+    what: &str,
+    seen: impl FnOnce() -> Result<Vec<String>, Failure>,
 ) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    let it: NodeStats = client.get(&format!("/v1/nodes/{node}"))?;
-    let (hints, bytes) = (it.pending.hints, output.bytes(it.pending.bytes));
-    let oldest = output.duration(it.oldest_age);
-    let letters = it.dead_letters.hints;
-    anstream::eprintln!(
-        "hh: node {node}: {hints} hints wait ({bytes}), the oldest for {oldest}; {letters} dead \
-         letters"
-    );
+    let seen = seen()?;
+    if seen.is_empty() {
+        return Ok(());
+    }
+    for line in seen {
+        anstream::eprintln!("hh: {}", printable(&line));
+    }
     Err(Failure::Usage(format!("{what}; say --yes to do it")))
+}
+
+/// What waits for a node, for people to read.
+pub fn waiting(it: &NodeStats) -> String {
+    let age = it.oldest_age.map_or_else(
+        || "not read yet".to_owned(),
+        |age| humantime::format_duration(Duration::from_secs(age.as_secs())).to_string(),
+    );
+    let oldest = match it.pending.hints {
+        0 => String::new(),
+        _ => format!(", the oldest for {age}"),
+    };
+    format!(
+        "node {}: {} hints wait ({}){oldest}; {} dead letters",
+        it.node,
+        it.pending.hints,
+        HumanBytes(it.pending.bytes),
+        it.dead_letters.hints
+    )
+}
+
+/// The same, where the host is asked for it.
+pub fn waiting_for(client: &Client, node: NodeId) -> Result<Vec<String>, Failure> {
+    let it: NodeStats = client.get(&format!("/v1/nodes/{node}"))?;
+    Ok(vec![waiting(&it)])
 }

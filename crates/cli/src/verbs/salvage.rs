@@ -1,18 +1,30 @@
 //! `hh salvage`: a store made of what is intact in a damaged one.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
-use hinted_handoff::offline::ClosedStore;
+use hinted_handoff::{
+    OpenError,
+    offline::{ClosedStore, Severity, verify},
+};
 use serde::Serialize;
 
-use crate::{failure::Failure, output::Output};
+use crate::{
+    failure::{Failure, told},
+    output::Output,
+    progress::Progress,
+};
 
 /// Make a store in INTO of what is intact in the folder FROM.
 ///
 /// FROM is a folder with sled's files in it, one that was moved aside or a generation of a store
-/// that does not open, and is only read. INTO is made, or empty. The new store has the identity of
-/// the old one.
+/// that does not open, and is only read. Nobody may have it open. INTO is made, or empty. The new
+/// store has the identity of the old one: only one of both may go on. Every record of it is read:
+/// what is printed is what INTO gives. Exits with 1 if something is missing.
 #[derive(Debug, Args)]
 pub struct Salvage {
     /// The folder with the file `db` in it.
@@ -24,9 +36,14 @@ pub struct Salvage {
 #[derive(Debug, Serialize)]
 struct Salvaged {
     store: String,
+    /// Those that read, as the dead letters.
     pending_hints: u64,
     pending_bytes: u64,
     dead_letters: u64,
+    /// Hints and dead letters that are known to be missing.
+    lost_hints: u64,
+    /// Whether FROM was closed. If it was not, nothing tells whether the end of a queue is there.
+    is_clean: bool,
 }
 
 impl Salvage {
@@ -38,13 +55,22 @@ impl Salvage {
                  {from}/gen-000001"
             )));
         }
+        let held = hold(&self.from)?;
         hinted_handoff::salvage(&self.from, &self.into)?;
-        let info = ClosedStore::open(&self.into)?.info()?;
+        drop(held);
+        let store = ClosedStore::open(&self.into)?.id();
+        let progress = Progress::of_bytes("verify");
+        let verified = verify(&self.into, |done, total| progress.set(done, total))?;
+        drop(progress);
+        let lost = verified.findings.iter();
+        let lost = lost.filter(|it| it.severity == Severity::Lost);
         let salvaged = Salvaged {
-            store: info.store.to_string(),
-            pending_hints: info.pending.hints,
-            pending_bytes: info.pending.bytes,
-            dead_letters: info.dead_letters.hints,
+            store: store.to_string(),
+            pending_hints: verified.pending.hints,
+            pending_bytes: verified.pending.bytes,
+            dead_letters: verified.dead_letters.hints,
+            lost_hints: lost.map(|it| it.hints).sum(),
+            is_clean: verified.is_clean,
         };
         match output.is_json() {
             true => output.json(&salvaged)?,
@@ -53,8 +79,33 @@ impl Salvage {
                 ("pending hints", salvaged.pending_hints.to_string()),
                 ("pending bytes", output.bytes(salvaged.pending_bytes)),
                 ("dead letters", salvaged.dead_letters.to_string()),
+                ("lost hints", salvaged.lost_hints.to_string()),
             ])?,
         }
-        Ok(ExitCode::SUCCESS)
+        if !verified.is_clean {
+            anstream::eprintln!(
+                "hh: it was not closed, or does not say so: what was written last may be missing"
+            );
+        }
+        Ok(told(&verified.findings))
+    }
+}
+
+/// Keeps a store closed while it is read: the one whose generation `from` is, or `from` itself.
+fn hold(from: &Path) -> Result<Option<ClosedStore>, Failure> {
+    let whole = fs::canonicalize(from).map_err(|source| Failure::file("look at", from, source))?;
+    let is_generation = whole
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"gen-"));
+    // A folder that was moved aside is not what the store beside it has open.
+    let held = match whole.parent() {
+        Some(store) if is_generation => store,
+        _ => whole.as_path(),
+    };
+    match ClosedStore::open(held) {
+        Ok(store) => Ok(Some(store)),
+        Err(error @ OpenError::Locked { .. }) => Err(error.into()),
+        // One that is damaged is what this is for. Whether it can be salvaged the salvage says.
+        Err(_) => Ok(None),
     }
 }
