@@ -1,4 +1,9 @@
-use std::{fs, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::*;
 use crate::{
@@ -151,7 +156,7 @@ fn what_is_found_in_a_log_is_what_sled_finds_however_it_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         // Each life begins where any of the stops before left it.
-        let mut begin = None;
+        let mut begin: Option<PathBuf> = None;
         for life in 0..random.u8(1..5) {
             let lived = at(&format!("lived-{life}"));
             if let Some(begin) = &begin {
