@@ -70,7 +70,7 @@ pub fn load_queue(
         }
         closed |= !tail.intact;
     }
-    if let Some(clean) = clean.filter(|clean| clean.next.0 > watermark.0 + 1) {
+    if let Some(clean) = clean.filter(|clean| clean.next.0 > watermark.0.saturating_add(1)) {
         note(format!(
             "its blocks end at {}, CLEAN says {}; replay will report what is missing",
             watermark,
