@@ -69,6 +69,11 @@ fn words_of(settings: &Settings, told: &Told) -> Words {
             let what = format!("Shard {shard} of node {} waits", of(node));
             Words::new("warn", what).said(format!("payload format {found} does not read here"))
         }
+        Event::Lost(loss) if loss.reason == LossReason::Rehinted => {
+            let amount = words::amount(loss.amount);
+            let (node, what) = (of(&loss.node), reason(loss.reason));
+            Words::new("", format!("{amount} for node {node} {what}"))
+        }
         Event::Lost(loss) => {
             let what = format!(
                 "{} for node {} lost",

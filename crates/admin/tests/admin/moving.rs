@@ -1,6 +1,8 @@
 //! Hints that go to other nodes, and hints that come from another store.
 
-use axum::http::StatusCode;
+use std::time::Duration;
+
+use axum::{Router, http::StatusCode};
 use hinted_handoff::{NodeId, Pause, ShardId};
 use hinted_handoff_admin::Settings;
 use serde_json::{Value, json};
@@ -12,6 +14,18 @@ fn pending(host: &Host, node: NodeId) -> u64 {
     nodes
         .find(|it| it.node == node)
         .map_or(0, |it| it.pending.hints)
+}
+
+/// What stands on the page behind the begin of an event, once that is told.
+async fn told(router: &Router, begin: &str) -> String {
+    for _ in 0..4_000 {
+        let page = get(router, "/").await;
+        if let Some((_, end)) = page.text().split_once(begin) {
+            return end.to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it was never told: {begin}");
 }
 
 #[tokio::test]
@@ -54,6 +68,8 @@ async fn hints_of_a_node_go_to_its_new_owners_by_shard() {
     let (_, tile) = page.text().split_once("Lost since open").unwrap();
     let is_none = tile.starts_with("</dt><dd class=\"value\">0</dd>");
     assert!(is_none, "{tile:.100}");
+    let told = told(&router, " B) for node 2 ").await;
+    assert!(told.starts_with("given to other nodes "), "{told:.100}");
     let unknown = post(&router, "/v1/nodes/77/rehint", json!({"to": [5]})).await;
     unknown.problem(404, "unknown-node");
 }
