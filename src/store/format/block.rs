@@ -70,7 +70,7 @@ const LIFETIME_BYTES: usize = 8;
 /// What stands for none.
 pub(crate) const NO_LIFETIME: u64 = u64::MAX;
 /// The most that a hint takes beside its payload.
-const HINT_OVERHEAD_BYTES_MAX: usize =
+pub(crate) const HINT_OVERHEAD_BYTES_MAX: usize =
     HINT_OVERHEAD_BYTES + ORIGIN_BYTES + WRITE_BYTES + LIFETIME_BYTES;
 /// No block is larger than one hint of the largest size, so nothing larger is ever allocated for
 /// one.
