@@ -317,6 +317,14 @@ pub fn verify(
     Ok(raw)
 }
 
+/// The queue and the first sequence that a chunk 0 names, whatever its key is.
+pub fn named_in(mut chunk0: &[u8]) -> Option<(QueueId, Sequence)> {
+    let is_header = chunk0.try_get_u16().ok()? == u16::from(VERSION) << 8 | HEADER_BYTES as u16;
+    let _codec_and_flags = chunk0.try_get_u16().ok()?;
+    let named = (chunk0.try_get_u64().ok()?, chunk0.try_get_u64().ok()?);
+    is_header.then_some((QueueId(named.0), Sequence(named.1)))
+}
+
 /// Where the body starts in chunk 0.
 pub fn body_of_chunk0(chunk0: &[u8]) -> &[u8] {
     chunk0.get(HEADER_BYTES..).unwrap_or_default()

@@ -27,14 +27,21 @@ pub fn of_torn_log(place: &ClosedPlace, torn: TornAt) -> Result<Finding, Storage
         );
         return Ok(Finding::new(Severity::Unknown, what));
     };
+    let generation = place.generation.display();
+    let then = match place.is_bare {
+        true => format!(
+            "a host goes on without them; before it opens this, `hh salvage {generation} INTO` \
+             makes a store with them"
+        ),
+        false => format!(
+            "the next open rebuilds the store with them; `hh salvage {generation} INTO` makes \
+             another one with them"
+        ),
+    };
     let what = format!(
         "the log is damaged at {}: {} records stand behind that which were durable, with {} hints \
-         that wait, and the next open goes on without them; before it, `hh salvage {} INTO` finds \
-         them",
-        torn.lsn,
-        torn.messages_behind,
-        cut_off.hints,
-        place.generation.display()
+         that wait and are not read here; {then}",
+        torn.lsn, torn.messages_behind, cut_off.hints
     );
     let severity = match cut_off.hints {
         0 => Severity::Damaged,

@@ -24,7 +24,7 @@ use std::{
 use crate::{
     store::{
         commit::encode_pool::HALF_BYTES,
-        engine::log_entries::{Entry, entries},
+        engine::log_entries::{self, Entry, entries},
         format::{
             block::{self, HINT_OVERHEAD_BYTES_MAX, Header},
             cursor::Cursor,
@@ -32,7 +32,7 @@ use crate::{
             wal_record::split_runs,
         },
     },
-    types::Sequence,
+    types::{QueueId, Sequence},
 };
 
 /// What damage has cut off.
@@ -40,6 +40,23 @@ use crate::{
 pub struct CutOff {
     /// Hints that are intact behind it, and of which nothing says that they left.
     pub hints: u64,
+}
+
+/// The same as [`find`], for an open, which is to be fast: where sled would end the log, if damage
+/// ended it. All of the log is read only where blocks are behind that a group does not leave.
+pub fn damaged_at(log: &Path) -> io::Result<Option<u64>> {
+    let end = log_entries::end(log)?;
+    let mut blocks: HashMap<QueueId, HashSet<Sequence>> = HashMap::new();
+    log_entries::new_values_behind(log, end, |value| {
+        if let Some((queue, first)) = block::named_in(value) {
+            blocks.entry(queue).or_default().insert(first);
+        }
+    })?;
+    let is_with_wal = blocks.contains_key(&WAL.queue) && blocks.len() > 1;
+    if !is_with_wal && blocks.values().all(|firsts| firsts.len() < 2) {
+        return Ok(None);
+    }
+    Ok(find(log, end)?.map(|_| end))
 }
 
 /// Looks at what stands behind `end`, a log sequence number; `None` if a crash may have left it so.
