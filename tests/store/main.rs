@@ -6,6 +6,7 @@ mod common;
 mod side_by_side;
 
 mod barrier;
+mod damaged_end;
 mod dead_letters;
 mod directory;
 mod directory_gone;

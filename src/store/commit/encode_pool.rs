@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Half a group of fewer bytes is encoded before another thread is awake.
-const HALF_BYTES: usize = 32 * 1024;
+pub const HALF_BYTES: usize = 32 * 1024;
 
 /// What is to be one block.
 #[derive(Debug)]

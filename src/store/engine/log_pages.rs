@@ -331,7 +331,7 @@ fn last_of_batch(manifest: &Message<'_>) -> Option<u64> {
 
 /// Where sled would take the log to end: behind the last of the messages that follow each other
 /// without a gap, from the segment on in which all before was durable.
-fn end_of_log(file: &File, snapshot: u64) -> io::Result<u64> {
+pub(super) fn end_of_log(file: &File, snapshot: u64) -> io::Result<u64> {
     let segment_bytes = SEGMENT_BYTES as u64;
     let found = segments(file)?;
     let numbered = |it: &Segment| it.number >= Some(snapshot / segment_bytes);

@@ -116,6 +116,16 @@ pub fn scan_segment<E>(
     prefixes: &mut Prefixes,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
+    scan_messages(segment, number, prefixes, |_, key, value| each(key, value))
+}
+
+/// The same, with the message that each stands in.
+pub(super) fn scan_messages<E>(
+    segment: &[u8],
+    number: u64,
+    prefixes: &mut Prefixes,
+    mut each: impl FnMut(&Message<'_>, &[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     for message in messages(segment, Some(number)) {
         match message.kind {
             NODE => {
@@ -123,7 +133,7 @@ pub fn scan_segment<E>(
                     continue;
                 };
                 for (key, value) in &node.entries {
-                    each(&[node.prefix, key].concat(), value)?;
+                    each(&message, &[node.prefix, key].concat(), value)?;
                 }
                 prefixes.insert(message.page, node.prefix.to_vec());
             }
@@ -131,7 +141,7 @@ pub fn scan_segment<E>(
                 if let (Some(prefix), Some((key, value))) =
                     (prefixes.get(&message.page), set(message.body))
                 {
-                    each(&[prefix, key].concat(), value)?;
+                    each(&message, &[prefix, key].concat(), value)?;
                 }
             }
             _ => {}

@@ -8,6 +8,7 @@ pub mod folder;
 pub mod generation;
 pub mod growth;
 pub mod leaf_padding;
+pub mod log_entries;
 pub mod log_pages;
 pub mod log_scan;
 pub mod log_search;

@@ -70,7 +70,7 @@ const LIFETIME_BYTES: usize = 8;
 /// What stands for none.
 pub(crate) const NO_LIFETIME: u64 = u64::MAX;
 /// The most that a hint takes beside its payload.
-const HINT_OVERHEAD_BYTES_MAX: usize =
+pub(crate) const HINT_OVERHEAD_BYTES_MAX: usize =
     HINT_OVERHEAD_BYTES + ORIGIN_BYTES + WRITE_BYTES + LIFETIME_BYTES;
 /// No block is larger than one hint of the largest size, so nothing larger is ever allocated for
 /// one.
@@ -315,6 +315,14 @@ pub fn verify(
         return Err(DecodeError::Invalid("its raw length is not what it says"));
     }
     Ok(raw)
+}
+
+/// The queue and the first sequence that a chunk 0 names, whatever its key is.
+pub fn named_in(mut chunk0: &[u8]) -> Option<(QueueId, Sequence)> {
+    let is_header = chunk0.try_get_u16().ok()? == u16::from(VERSION) << 8 | HEADER_BYTES as u16;
+    let _codec_and_flags = chunk0.try_get_u16().ok()?;
+    let named = (chunk0.try_get_u64().ok()?, chunk0.try_get_u64().ok()?);
+    is_header.then_some((QueueId(named.0), Sequence(named.1)))
 }
 
 /// Where the body starts in chunk 0.

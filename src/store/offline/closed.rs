@@ -21,6 +21,7 @@ use crate::{
             shutdown_summary::Summary,
         },
         offline::{
+            end,
             findings::{Finding, Severity},
             known::Known,
             place::{ClosedPlace, unread},
@@ -158,12 +159,7 @@ impl ClosedStore {
                 self.findings.push(Finding::new(Severity::Damaged, what));
             }
         } else if let Some(torn) = self.tree.torn_at() {
-            let what = format!(
-                "the log ends at {}, and {} records stand behind that: the store was not closed, \
-                 and what was under way then looks like this, but so does damage",
-                torn.lsn, torn.messages_behind
-            );
-            self.findings.push(Finding::new(Severity::Unknown, what));
+            self.findings.push(end::of_torn_log(&self.place, torn)?);
         }
         if self.place.generation.join(unsynced::MARKER).exists() {
             let what = "an fsync failed and the log was not copied since: what reads may not be on \

@@ -10,12 +10,15 @@ use crate::types::{NodeId, QueueId, Sequence};
 #[non_exhaustive]
 pub enum Severity {
     /// Something does not read that damage may explain and an unclean stop as well. The store was
-    /// not closed, and what was written last and never answered may look like this.
+    /// not closed, and what was written last and never answered may look like this. Where more
+    /// stands behind the end of the log than one commit group leaves, that is [`Lost`](Self::Lost)
+    /// or [`Damaged`](Self::Damaged) instead.
     Unknown,
     /// Something is damaged. No hint is known to be lost by it: there is another copy, or another
     /// record tells the same.
     Damaged,
-    /// Hints or dead letters are gone that were to be kept, or nothing of the store can be read.
+    /// Hints or dead letters are gone that were to be kept, or stand intact behind damage where only
+    /// a rebuild or [`salvage`](crate::salvage()) finds them, or nothing of the store can be read.
     Lost,
 }
 

@@ -12,6 +12,7 @@
 
 mod blocks;
 mod closed;
+mod end;
 mod findings;
 mod hints;
 mod known;

@@ -1,6 +1,7 @@
 //! Opening a store, and what is made of what is found.
 
 pub mod assemble;
+pub mod behind_end;
 pub mod dead_letters;
 pub mod found_queue;
 pub mod memtable;

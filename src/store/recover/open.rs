@@ -23,7 +23,7 @@ use crate::{
         pipeline::{events::OnDurable, shared::Shared},
         recover::{
             assemble::assemble,
-            memtable,
+            behind_end, memtable,
             prepare::guarded_open,
             recovery::Recovered,
             repair::{self, Rebuilt},
@@ -108,7 +108,7 @@ pub fn reopen(
         };
         // A crash while it is rebuilt must not forget what was known.
         directory.write_clean_summary(generation, known)?;
-        let rebuilt = repair::replace(directory, generation, known, alive)?;
+        let rebuilt = repair::replace(directory, generation, Some(known), alive)?;
         open_rebuilt(config, directory, rebuilt, faults)
     })
 }
@@ -259,6 +259,11 @@ fn open_found(
         (Some(_), Some(clean)) if repair::is_of_another(&log, &clean)? => None,
         (_, clean) => clean,
     };
+    if let (Some(_), None) = (&tail, &clean)
+        && let Some(rebuilt) = rebuild_cut_off(directory, &generation)?
+    {
+        return open_cut_off(config, directory, rebuilt, faults);
+    }
     let open_engine = || Engine::open(&path, Arc::clone(&faults));
     let opened = match (tail, &clean) {
         // sled would take damage at the end of the log for its end, and write over what stands
@@ -286,7 +291,7 @@ fn open_found(
     let (engine, recovered) = match (opened, &clean) {
         // What CLEAN knows tells what is missing, so all that is intact can be used.
         (Err(error @ OpenError::Unopenable { .. }), Some(clean)) if origin == Origin::Named => {
-            return match repair::replace(directory, &generation, clean, &|| {}) {
+            return match repair::replace(directory, &generation, Some(clean), &|| {}) {
                 Ok(rebuilt) => open_rebuilt(config, directory, rebuilt, faults),
                 Err(OpenError::Unopenable { reason, .. }) => {
                     tracing::error!(error = %with_causes(&reason), "too little is intact to rebuild the store");
@@ -310,6 +315,44 @@ fn open_found(
         generation,
         moved_aside: None,
     })
+}
+
+/// Rebuilds a generation that was not closed if damage ended its log: sled would go on without what
+/// was durable behind that, and write over it.
+fn rebuild_cut_off(directory: &Directory, generation: &str) -> Result<Option<Rebuilt>, OpenError> {
+    let log = directory.generation(generation).join("db");
+    // A log that does not read is told of by whoever needs it.
+    let Ok(Some(at)) = behind_end::damaged_at(&log) else {
+        return Ok(None);
+    };
+    tracing::error!(
+        generation,
+        at,
+        "the log of a store that was not closed is damaged, and what stands behind that was durable"
+    );
+    match repair::replace(directory, generation, None, &|| {}) {
+        Ok(rebuilt) => Ok(Some(rebuilt)),
+        Err(OpenError::Unopenable { reason, .. }) => {
+            tracing::error!(error = %with_causes(&reason), "too little is intact to rebuild the store");
+            Ok(None)
+        }
+        Err(in_the_way) => Err(in_the_way),
+    }
+}
+
+/// Opens what was made of one whose end was damaged.
+fn open_cut_off(
+    config: &Config,
+    directory: &Directory,
+    rebuilt: Rebuilt,
+    faults: Arc<Faults>,
+) -> Result<Opened, OpenError> {
+    let mut opened = open_rebuilt(config, directory, rebuilt, faults)?;
+    let what = "the log of the store, which was not closed, was damaged: it was rebuilt from what \
+                is intact, and what came last may be missing";
+    let damage = memtable::damage_of(what.to_owned());
+    opened.recovered.registry.note_damage(damage);
+    Ok(opened)
 }
 
 /// Opens what a rebuild made.

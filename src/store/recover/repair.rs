@@ -50,18 +50,13 @@ pub struct Rebuilt {
 pub fn replace(
     directory: &Directory,
     damaged: &str,
-    clean: &Summary,
+    clean: Option<&Summary>,
     alive: &dyn Fn(),
 ) -> Result<Rebuilt, OpenError> {
     let building = directory.start_building()?;
-    write(
-        &directory.generation(damaged),
-        Some(clean),
-        &building,
-        alive,
-    )?;
+    write(&directory.generation(damaged), clean, &building, alive)?;
     point("rebuild: written")?;
-    let generation = directory.finish_building(Some(clean))?;
+    let generation = directory.finish_building(clean)?;
     point("rebuild: complete")?;
     directory.set_current(&generation)?;
     point("rebuild: named")?;
