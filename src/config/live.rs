@@ -3,7 +3,7 @@
 use super::Config;
 use crate::error::ConfigError;
 
-const RULE: &str = "the same until the handoff is opened again: it cannot change while it runs";
+const RULE: &str = "it cannot change while it runs; set it for the next open";
 
 macro_rules! settings {
     (
