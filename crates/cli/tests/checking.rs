@@ -1,10 +1,13 @@
-//! What `hh check` does not call well, each with what makes it well again.
+//! What `check`, `status` and `nodes` do not call well.
 
 mod hosts;
 mod stores;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use hosts::{AWAY, Host, SHARD};
+use hinted_handoff::NodeId;
+use hosts::{AWAY, Host, SHARD, row};
 use stores::{code, out};
 
 /// It warns of this, and of nothing else, until that is allowed.
@@ -90,7 +93,7 @@ fn a_check_warns_of_hints_that_were_lost_unless_somebody_let_them_go() {
     host.ok(&["check"]);
     host.hint(AWAY, &["one", "two"]);
     let set = host.runtime.block_on(host.handoff.reconfigure(|config| {
-        config.max_age = std::time::Duration::from_secs(1);
+        config.max_age = Duration::from_secs(1);
     }));
     set.unwrap();
     host.until(|stats| stats.store.pending.hints == 0);
@@ -101,4 +104,42 @@ fn a_check_warns_of_hints_that_were_lost_unless_somebody_let_them_go() {
         (&figures["lost_hints"], &figures["refused_hints"]),
         (&2.into(), &0.into())
     );
+}
+
+#[test]
+fn status_and_nodes_tell_what_somebody_did_by_hand() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    host.hint(NodeId(5), &["two"]);
+    host.ok(&["hinting", "stop", "2", "5"]);
+    host.ok(&["direct", "hold", "5"]);
+    let status = host.ok(&["status"]);
+    let made = row(&status, "hints_are_made")[1];
+    assert_eq!(made, "yes, but not for nodes 2, 5");
+    assert_eq!(row(&status, "direct_held")[1], "node 5");
+    let nodes = host.ok(&["nodes"]);
+    assert_eq!(row(&nodes, "2")[9], "no_hints");
+    assert_eq!(row(&nodes, "5")[9], "no_hints,held");
+    let removing = host.handoff.drain_and_remove(AWAY, Duration::ZERO);
+    host.runtime.block_on(removing).unwrap_err();
+    assert_eq!(row(&host.ok(&["nodes"]), "2")[9], "no_hints,leaving");
+    // Off a terminal a time is a number.
+    let oldest = row(&status, "oldest")[1];
+    assert!(oldest.parse::<u64>().is_ok(), "{oldest}");
+}
+
+#[test]
+fn the_first_line_of_a_status_does_not_say_that_replay_runs_while_it_is_paused() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    let first = || host.ok(&["status"]).lines().next().unwrap().to_owned();
+    assert_eq!(first(), "It serves, and replay runs.");
+    for (pause, resume) in [
+        (["pause", "--all"], ["resume", "--all"]),
+        (["pause", "2"], ["resume", "2"]),
+    ] {
+        host.ok(&pause);
+        assert_eq!(first(), "It serves, and replay is paused for all nodes.");
+        host.ok(&resume);
+    }
 }

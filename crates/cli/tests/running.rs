@@ -39,7 +39,7 @@ fn status_and_nodes_tell_what_waits_for_whom_and_why() {
     let plain = host.ok(&["nodes", "--sort", "node"]);
     let away = row(&plain, "2");
     assert_eq!((away[1], away[3], away[4]), ("replica-2", "3", "11"));
-    assert!(away[9].contains("scripted: down"), "{away:?}");
+    assert!(away[10].contains("scripted: down"), "{away:?}");
     assert_eq!(host.json(&["nodes", "2"])["pending"]["hints"], 3);
     let error = host.fails(3, &["nodes", "77"]);
     assert!(error.contains("404"), "{error}");

@@ -11,14 +11,12 @@ use crate::{
     failure::Failure,
     json::name_of,
     output::{Output, printable},
-    verbs::nodes,
+    verbs::nodes::{self, Named},
 };
 
 const WARNING: u8 = 1;
 const CRITICAL: u8 = 2;
 const UNKNOWN: u8 = 3;
-/// Nodes that are named in the line.
-const NODES_SHOWN: usize = 5;
 /// What leaves by somebody's decision.
 const DECIDED: [LossReason; 2] = [LossReason::Discarded, LossReason::Rehinted];
 
@@ -131,9 +129,7 @@ impl Check {
             return Ok((CRITICAL, checked("CRITICAL", status.text)));
         }
         let mut doubts = self.over(&status);
-        let nodes = nodes::all(&client)?;
-        let nodes: Vec<&NodeStats> = nodes.iter().map(|it| &it.stats).collect();
-        doubts.extend(self.by_hand(&status, &nodes));
+        doubts.extend(self.by_hand(&status, &nodes::all(&client)?));
         Ok(match doubts.is_empty() {
             true => (0, checked("OK", "all is well".to_owned())),
             false => (WARNING, checked("WARNING", doubts.join("; "))),
@@ -173,11 +169,8 @@ impl Check {
     }
 
     /// What somebody did, and has not taken back.
-    fn by_hand(&self, status: &Status, nodes: &[&NodeStats]) -> Vec<String> {
-        let of = |is_so: fn(&NodeStats) -> bool| {
-            let found = nodes.iter().filter(|it| is_so(it));
-            named(&found.map(|it| it.node.to_string()).collect::<Vec<_>>())
-        };
+    fn by_hand(&self, status: &Status, nodes: &[Named]) -> Vec<String> {
+        let of = |is_so: fn(&NodeStats) -> bool| nodes::named(nodes, is_so);
         let is_paused = |it: &NodeStats| it.paused.is_some() || it.state == NodeState::Paused;
         let paused = match status.paused_all {
             Some(_) => Some("all nodes".to_owned()),
@@ -240,17 +233,6 @@ fn size(text: &str) -> Result<u64, String> {
         .flatten();
     let wanted = "give a number of bytes, or a size like 64MiB (powers of 1024) or 64MB";
     size.ok_or_else(|| wanted.to_owned())
-}
-
-/// Some nodes, if there are any.
-fn named(nodes: &[String]) -> Option<String> {
-    let shown = nodes.get(..NODES_SHOWN).unwrap_or(nodes).join(", ");
-    match nodes.len() {
-        0 => None,
-        1 => Some(format!("node {shown}")),
-        all if all > NODES_SHOWN => Some(format!("nodes {shown} and {} more", all - NODES_SHOWN)),
-        _ => Some(format!("nodes {shown}")),
-    }
 }
 
 /// Whether it says that the host is gone, hangs or was shut down. Who may not connect knows
