@@ -13,7 +13,7 @@ use crate::{
     client::{Client, Host},
     failure::Failure,
     output::Output,
-    verbs::barrier,
+    verbs::{barrier, settings},
 };
 
 /// One node, or all.
@@ -302,7 +302,7 @@ impl Set {
             true => client.get("/v1/config")?,
             false => client.post("/v1/config", changes.into())?,
         };
-        output.json(&config)?;
+        settings::print(output, &config)?;
         Ok(ExitCode::SUCCESS)
     }
 }
