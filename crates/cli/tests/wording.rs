@@ -58,3 +58,20 @@ fn a_database_that_never_was_a_store_is_told_to_be_none() {
     assert_ne!(code(&verified), 0, "{told}");
     assert!(told.contains("no host ever had a store there"), "{told}");
 }
+
+#[test]
+fn a_sound_store_is_told_to_be_sound_in_the_columns_of_findings() {
+    let (_dir, store) = place();
+    closed(&store);
+    let verified = stores::ok(&["verify", path(&store)]);
+    let columns: Vec<&str> = verified.trim_end().split('\t').collect();
+    assert_eq!(columns[..6], ["sound", "-", "-", "-", "-", "0"]);
+    assert!(columns[6].starts_with("8 pending hints"), "{verified}");
+    assert_eq!(columns.len(), 7);
+}
+
+#[test]
+fn the_help_lists_every_verb() {
+    let help = stores::ok(&["--help"]);
+    assert!(help.lines().any(|it| it.starts_with("  man ")), "{help}");
+}

@@ -220,6 +220,10 @@ async fn losses_of_a_node_are_told_together() {
     }
     host.until(|it| it.nodes[0].dead_letters.hints == 3).await;
     for letter in host.handoff.dead_letters(STRICT, None, 3).await.unwrap() {
+        // As `hh letters` takes it.
+        let page = get(&router, "/").await;
+        let id = format!("<code>{}</code>", letter.id);
+        assert!(page.text().contains(&id), "{}", page.text());
         host.handoff.discard(STRICT, &[letter.id]).await.unwrap();
     }
     for _ in 0..2_000 {
