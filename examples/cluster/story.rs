@@ -217,7 +217,11 @@ impl<'screen> Cluster<'screen> {
             let lines = format!("kept,series={} value={number} {number}", shard.0);
             let write = CoordinatorRequest::Write { shard, lines };
             tokio::select! {
-                interrupted = &mut interrupted => return Ok(interrupted?),
+                interrupted = &mut interrupted => {
+                    // Whoever comes next shall not take it for one that is served.
+                    drop(std::fs::remove_file(operating::socket(&self.root)));
+                    return Ok(interrupted?);
+                }
                 written = self.ask(&write) => {
                     if let CoordinatorAnswer::NotWritten(why) = written? {
                         println!("a write failed: {why}");

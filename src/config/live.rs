@@ -3,7 +3,7 @@
 use super::Config;
 use crate::error::ConfigError;
 
-const RULE: &str = "the same until the handoff is opened again: it cannot change while it runs";
+const RULE: &str = "it cannot change while it runs; set it for the next open";
 
 macro_rules! settings {
     (
@@ -12,6 +12,11 @@ macro_rules! settings {
         live { $($live:ident),* $(,)? }
     ) => {
         impl Config {
+            /// The settings that [`reconfigure`](crate::HintedHandoff::reconfigure) can change, by
+            /// their names in a file.
+            pub const CHANGEABLE: &'static [&'static str] =
+                &[$(stringify!($of_replay),)* $(stringify!($live),)*];
+
             /// Whether a handoff that runs with these settings can go on with others.
             pub(crate) fn check_change(&self, then: &Config) -> Result<(), ConfigError> {
                 then.validate()?;

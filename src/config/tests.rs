@@ -170,7 +170,7 @@ fn a_size_out_of_range_is_told_with_units() {
     let said = config.validate().unwrap_err().to_string();
     assert_eq!(
         said,
-        "config: max_entry_bytes = 65MiB is out of range: between 1 and 64MiB"
+        "config: max_entry_bytes = 65MiB is not accepted: between 1 and 64MiB"
     );
 }
 

@@ -23,9 +23,9 @@ use crate::{
     types::{Amount, HintId, NodeId, QueueId, Sequence, StoreId},
 };
 
-/// A setting out of its range.
+/// A setting out of its range, or one that cannot change now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("config: {field} = {value} is out of range: {rule}")]
+#[error("config: {field} = {value} is not accepted: {rule}")]
 #[non_exhaustive]
 pub struct ConfigError {
     /// The name of the setting.
@@ -116,9 +116,9 @@ pub enum HandoffError {
         /// The hint named.
         hint: HintId,
     },
-    /// A dead letter was not taken back into its node's queue, for the reason that a hint would not
-    /// be.
-    #[error("the dead letter stays where it is")]
+    /// A hint or dead letter that is there already, such as one of an import, was not taken into a
+    /// node's queue, for the reason that a new hint would not be.
+    #[error("it is not queued, and stays where it is")]
     Refused(#[source] EnqueueError),
     /// The id was given out by another store, or by this one before its identity was reset.
     #[error("hint {hint} is not one of store {store}; ask the store that gave out its id")]

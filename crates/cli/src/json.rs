@@ -26,11 +26,9 @@ pub fn amount(output: &Output, value: &Value, name: &str) -> String {
 }
 
 /// A time of so many milliseconds.
-pub fn duration(value: &Value, name: &str) -> String {
+pub fn duration(output: &Output, value: &Value, name: &str) -> String {
     let ms = value.get(name).and_then(Value::as_u64);
-    ms.map_or("-".to_owned(), |ms| {
-        humantime::format_duration(Duration::from_millis(ms)).to_string()
-    })
+    output.duration(ms.map(Duration::from_millis))
 }
 
 /// What serde calls a variant.

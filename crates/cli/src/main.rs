@@ -15,6 +15,8 @@
 
 mod client;
 mod failure;
+#[cfg(test)]
+mod guide;
 mod json;
 mod letter;
 mod output;

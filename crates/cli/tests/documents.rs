@@ -69,7 +69,7 @@ fn every_verb_prints_one_document_of_json() {
         "nodes 2",
         "peek 2",
         "metrics",
-        "check",
+        "check --allow paused",
         "pause 2",
         "resume 2",
         "barrier 2",

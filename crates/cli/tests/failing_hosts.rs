@@ -142,7 +142,8 @@ fn a_check_of_a_host_that_does_not_replay_says_why_in_one_line() {
         let status = json!({
             "health": "replay_stopped", "text": "the task\u{2028}of node 3 panicked\n| a=1",
             "pending": {"hints": 5, "bytes": 50}, "dead_letters": {"hints": 0, "bytes": 0},
-            "oldest_age_ms": null,
+            "oldest_age_ms": null, "paused_all": null, "hinting": true,
+            "store": {"lost": {}, "refused_for_space": 0, "refused_when_full": 0},
         });
         send(to, 200, &status)
     });
@@ -151,7 +152,7 @@ fn a_check_of_a_host_that_does_not_replay_says_why_in_one_line() {
     assert_eq!(
         out(&checked),
         "CRITICAL - the task\\u{2028}of node 3 panicked\\n\\u{7c} a=1 \
-         | pending=5 bytes=50B age=0s letters=0\n"
+         | pending=5 bytes=50B age=0s letters=0 lost=0 refused=0\n"
     );
 }
 

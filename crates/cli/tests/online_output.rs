@@ -186,3 +186,20 @@ fn colours_are_for_terminals_where_no_color_allows_them() {
         assert!(!out(&piped).contains('\u{1b}'), "{verb:?}: {}", out(&piped));
     }
 }
+
+#[test]
+fn settings_are_a_table_on_a_terminal_that_says_which_can_change() {
+    let host = host();
+    let all = on_terminal(&host, 100, &["set"], &[]);
+    let row = |name: &str| {
+        let found = all.lines().map(|it| it.trim());
+        let found = found.filter(|it| it.split_whitespace().next() == Some(name));
+        let found: Vec<&str> = found.collect();
+        assert_eq!(found.len(), 1, "{name}: {all}");
+        found[0].to_owned()
+    };
+    assert!(row("max_age").contains("can change"), "{all}");
+    assert!(row("max_hints").contains("none"), "{all}");
+    assert!(row("purge_after").contains("7days"), "{all}");
+    assert!(row("purge_after").contains("fixed"), "{all}");
+}

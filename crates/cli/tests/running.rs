@@ -39,7 +39,7 @@ fn status_and_nodes_tell_what_waits_for_whom_and_why() {
     let plain = host.ok(&["nodes", "--sort", "node"]);
     let away = row(&plain, "2");
     assert_eq!((away[1], away[3], away[4]), ("replica-2", "3", "11"));
-    assert!(away[9].contains("scripted: down"), "{away:?}");
+    assert!(away[10].contains("scripted: down"), "{away:?}");
     assert_eq!(host.json(&["nodes", "2"])["pending"]["hints"], 3);
     let error = host.fails(3, &["nodes", "77"]);
     assert!(error.contains("404"), "{error}");
@@ -331,9 +331,19 @@ fn a_check_is_one_line_and_an_exit_status() {
         assert!(out(&output).contains(said), "{}", out(&output));
     }
     host.ok(&["check", "--max-bytes", "13", "--max-letters", "1"]);
+    host.ok(&["check", "--max-bytes", "1KiB"]);
+    for size in ["1K", "many", "-1"] {
+        let wrong = host.fails(3, &["check", &format!("--max-bytes={size}")]);
+        assert!(wrong.contains("64MiB"), "{wrong}");
+    }
     let nobody = at(&host.dir.path().join("none"), &["check"]);
-    assert_eq!(code(&nobody), 3);
-    assert!(out(&nobody).starts_with("UNKNOWN - nobody answers"));
+    assert_eq!(code(&nobody), 2);
+    assert!(out(&nobody).starts_with("CRITICAL - nobody answers"));
+    let hanging = host.dir.path().join("hanging");
+    let _listener = UnixListener::bind(&hanging).unwrap();
+    let hangs = at(&hanging, &["check", "--answer-within", "100ms"]);
+    assert_eq!(code(&hangs), 2, "{}", out(&hangs));
+    assert!(out(&hangs).starts_with("CRITICAL - no answer"));
     host.runtime
         .block_on(host.handoff.clone().shutdown())
         .unwrap();

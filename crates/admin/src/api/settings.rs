@@ -93,8 +93,15 @@ fn merged(config: &Config, changes: Map<String, Value>) -> Result<Config, Proble
         // It does not always say which setting it is about.
         let wrong = changes.into_iter().find_map(|(name, value)| {
             let given: String = value.to_string().chars().take(GIVEN_SHOWN).collect();
+            let is_taken_away = value.is_null();
             let error = with(Map::from_iter([(name.clone(), value)])).err()?;
-            Some(format!("{name} = {given}: {error}"))
+            Some(match is_taken_away {
+                true => format!(
+                    "{name}: it needs a value; where a time or a rate may have no limit, that is \
+                     0s or 0"
+                ),
+                false => format!("{name} = {given}: {error}"),
+            })
         });
         Problem::invalid(wrong.unwrap_or_else(|| error.to_string()))
     })

@@ -1,6 +1,6 @@
 //! What can be done on the page, in words.
 
-use hinted_handoff::{HintId, NodeId, NodeStats};
+use hinted_handoff::{HintId, NodeId, NodeStats, Stats};
 use serde::{Deserialize, Serialize};
 
 use super::words;
@@ -132,17 +132,38 @@ impl Act {
         }
     }
 
-    /// What was done to these.
-    pub fn done(self, of: &str) -> String {
-        match self {
-            Act::Pause => format!("Replay of {of} is paused."),
-            Act::Resume => format!("The pause of {of} has ended."),
-            Act::StopHinting => format!("Hinting for {of} is stopped."),
-            Act::StartHinting => format!("Hinting for {of} is started."),
-            Act::HoldDirect => format!("Direct writes to {of} are held."),
-            Act::ReleaseDirect => format!("Direct writes to {of} are released."),
-            Act::Redrive => format!("Dead letters of {of} were sent on."),
-            Act::Discard => format!("Dead letters of {of} were discarded."),
-        }
+    /// What is so now that it was done to these; nothing where it is not so, or no longer: whoever
+    /// makes a link can have the page say only what is true.
+    pub fn done(self, of: &str, stats: &Stats, node: Option<NodeId>) -> Option<String> {
+        let found = node.map(|node| stats.nodes.iter().find(|it| it.node == node));
+        let (paused, hinting, held, letters) = match found {
+            Some(None) => return None,
+            Some(Some(it)) => (
+                it.paused.is_some(),
+                it.hinting,
+                it.direct.held_since_unix_ms.is_some(),
+                it.dead_letters.hints,
+            ),
+            None => match self {
+                Act::Pause | Act::Resume | Act::StopHinting | Act::StartHinting => {
+                    (stats.paused_all.is_some(), stats.hinting, false, 0)
+                }
+                // Nothing of it is done to all nodes.
+                _ => return None,
+            },
+        };
+        let (is_so, text) = match self {
+            Act::Pause => (paused, format!("Replay of {of} is paused.")),
+            Act::Resume => (!paused, format!("The pause of {of} has ended.")),
+            Act::StopHinting => (!hinting, format!("Hinting for {of} is stopped.")),
+            Act::StartHinting => (hinting, format!("Hinting for {of} is started.")),
+            Act::HoldDirect => (held, format!("Direct writes to {of} are held.")),
+            Act::ReleaseDirect => (!held, format!("Direct writes to {of} are released.")),
+            Act::Redrive | Act::Discard => {
+                let left = words::counted(letters, "dead letter", "dead letters");
+                (true, format!("Of {of} there are {left} now."))
+            }
+        };
+        is_so.then_some(text)
     }
 }

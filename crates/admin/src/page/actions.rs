@@ -6,7 +6,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
 };
-use hinted_handoff::{HintId, HintedHandoff, NodeId, Pause, Payload};
+use hinted_handoff::{HintId, HintedHandoff, NodeId, Pause, Payload, Stats};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -189,12 +189,13 @@ pub struct Done {
 }
 
 impl Done {
-    pub fn notice(self, settings: &Settings) -> Markup {
+    pub fn notice(self, settings: &Settings, stats: &Stats) -> Markup {
         let of = self.node.map_or_else(
             || "all nodes".to_owned(),
             |node| format!("node {}", words::node(settings, node)),
         );
-        let text = self.done.map(|done| done.done(&of));
+        let done = self.done;
+        let text = done.and_then(|done| done.done(&of, stats, self.node));
         html! {
             @if let Some(text) = text { p.card.banner.good #done role="status" { (text) } }
         }

@@ -45,7 +45,8 @@ pub fn list(base: &str, settings: &Settings, letters: &[DeadLetter]) -> Markup {
                             span.sub {
                                 (words::bytes(letter.payload_bytes)) ", "
                                 (words::counted(letter.attempts.into(), "try", "tries")) ", last "
-                                (moment(letter.last_failed)) " UTC"
+                                (moment(letter.last_failed)) " UTC, id "
+                                code { (letter.id) }
                             }
                         }
                         div.right {

@@ -51,6 +51,7 @@ pub async fn node<P: Payload>(
         let handoff = admin.handoff()?;
         let all = handoff.stats();
         let is_of_all = (all.paused_all.is_some(), !all.hinting);
+        let notice = done.notice(settings, &all);
         let stats = of_node(all, node)?;
         let letters = match stats.dead_letters.hints {
             0 => Vec::new(),
@@ -77,7 +78,7 @@ pub async fn node<P: Payload>(
             html! {
                 (frame.top(settings, pill(&stats)))
                 main #main {
-                    (done.notice(settings))
+                    (notice)
                     (head(settings, &stats, &health, &buttons))
                     (facts(&stats))
                     section.card {

@@ -69,7 +69,7 @@ pub async fn overview<P: Payload>(
             let body = html! {
                 (frame.top(settings, top(&shown.health)))
                 main #main {
-                    (done.notice(settings))
+                    (done.notice(settings, &shown.stats))
                     (verdict(settings, &shown))
                     (tiles(settings, &shown))
                     section.card {

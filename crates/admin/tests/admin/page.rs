@@ -170,6 +170,8 @@ async fn of_a_store_that_hangs_the_rest_of_the_page_is_shown() {
 async fn what_was_done_is_not_told_again_by_a_refresh_and_the_disk_not_read_by_one() {
     let host = Host::start().await;
     host.hint(AWAY, &["a"]).await;
+    let pausing = host.handoff.pause(AWAY, Pause::UntilRestart);
+    pausing.await.unwrap();
     let router = host.router(Settings::default());
     for (path, refresh) in [
         ("/?done=pause&node=2", "?"),
@@ -218,6 +220,10 @@ async fn losses_of_a_node_are_told_together() {
     }
     host.until(|it| it.nodes[0].dead_letters.hints == 3).await;
     for letter in host.handoff.dead_letters(STRICT, None, 3).await.unwrap() {
+        // As `hh letters` takes it.
+        let page = get(&router, "/").await;
+        let id = format!("<code>{}</code>", letter.id);
+        assert!(page.text().contains(&id), "{}", page.text());
         host.handoff.discard(STRICT, &[letter.id]).await.unwrap();
     }
     for _ in 0..2_000 {
@@ -231,4 +237,29 @@ async fn losses_of_a_node_are_told_together() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     panic!("{}", get(&router, "/").await.text());
+}
+
+#[tokio::test]
+async fn what_a_link_says_was_done_is_told_only_while_it_is_so() {
+    let host = Host::start().await;
+    host.hint(AWAY, &["a"]).await;
+    let router = host.router(Settings::default());
+    for (path, is_so) in [
+        ("/?done=pause&node=2", false),
+        ("/?done=pause", false),
+        ("/?done=stop-hinting", false),
+        ("/?done=pause&node=77", false),
+        ("/?done=discard", false),
+        ("/nodes/2?done=hold-direct&node=2", false),
+        ("/?done=resume&node=2", true),
+        ("/?done=start-hinting", true),
+    ] {
+        let page = get(&router, path).await;
+        assert_eq!(page.text().contains("id=\"done\""), is_so, "{path}");
+    }
+    let pausing = host.handoff.pause_all(Pause::UntilRestart);
+    pausing.await.unwrap();
+    let page = get(&router, "/?done=pause").await;
+    assert!(page.text().contains("Replay of all nodes is paused."));
+    host.handoff.shutdown().await.unwrap();
 }

@@ -154,7 +154,7 @@ async fn what_is_refused_is_told_with_its_text_and_what_was_typed_stays() {
             "<b>many",
             "max_sends = &quot;&lt;b&gt;many&quot;",
         ),
-        ("batch_bytes", "", "batch_bytes = null"),
+        ("batch_bytes", "", "batch_bytes: it needs a value"),
         ("answer", "never", "unknown variant `never`"),
     ] {
         let form = filled(&page, &[("max_attempts", "5"), (name, typed)]);

@@ -9,7 +9,6 @@ use crate::{Arguments, failure::Failure, output::Output};
 
 /// Write the manual pages into a directory: hh.1, and one for each verb.
 #[derive(Debug, Args)]
-#[command(hide = true)]
 pub struct Man {
     /// An existing directory.
     dir: PathBuf,

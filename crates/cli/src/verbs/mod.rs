@@ -17,6 +17,7 @@ pub mod operate;
 pub mod peek;
 pub mod rehint;
 pub mod salvage;
+pub mod settings;
 pub mod status;
 pub mod top;
 pub mod verify;

@@ -13,7 +13,13 @@ use crate::{
     output::Output,
 };
 
+/// Nodes that a sentence names.
+const SHOWN: usize = 5;
+
 /// List the nodes of a host, or show one.
+///
+/// "by hand" has what somebody did to a node and has not taken back: no_hints, no hints are made
+/// for it; held, direct writes to it become hints; leaving, it is removed once it is drained.
 #[derive(Debug, Args)]
 pub struct Nodes {
     /// Only this one, with all that is known of it.
@@ -64,6 +70,19 @@ pub fn all(client: &Client) -> Result<Vec<Named>, Failure> {
     }
 }
 
+/// Those of the nodes of which it is so, in words, if there are any.
+pub fn named(nodes: &[Named], is_so: impl Fn(&NodeStats) -> bool) -> Option<String> {
+    let found = nodes.iter().map(|it| &it.stats).filter(|it| is_so(it));
+    let found: Vec<String> = found.map(|it| it.node.to_string()).collect();
+    let shown = found.get(..SHOWN).unwrap_or(&found).join(", ");
+    match found.len() {
+        0 => None,
+        1 => Some(format!("node {shown}")),
+        all if all > SHOWN => Some(format!("nodes {shown} and {} more", all - SHOWN)),
+        _ => Some(format!("nodes {shown}")),
+    }
+}
+
 impl Nodes {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.host)?;
@@ -95,6 +114,7 @@ impl Nodes {
             "rate/s",
             "done in",
             "letters",
+            "by hand",
             "last error",
         ];
         let rows = nodes.iter().map(|it| row(output, it)).collect();
@@ -115,6 +135,22 @@ fn row(output: &Output, node: &Named) -> Vec<String> {
         format!("{:.0}", it.delivery_rate),
         output.duration(it.caught_up_in),
         it.dead_letters.hints.to_string(),
+        by_hand(it),
         it.last_error.clone().unwrap_or("-".to_owned()),
     ]
+}
+
+/// What somebody did to it, and has not taken back; its state tells of a pause.
+fn by_hand(it: &NodeStats) -> String {
+    let done = [
+        (!it.hinting, "no_hints"),
+        (it.direct.held_since_unix_ms.is_some(), "held"),
+        (it.leaving, "leaving"),
+    ];
+    let done = done.iter().filter(|(is_so, _)| *is_so);
+    let done: Vec<&str> = done.map(|(_, name)| *name).collect();
+    match done.is_empty() {
+        true => "-".to_owned(),
+        false => done.join(","),
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
     client::{Client, Host},
     failure::Failure,
     output::{Output, printable},
-    verbs::barrier,
+    verbs::{barrier, settings},
 };
 
 /// One node, or all.
@@ -246,7 +246,7 @@ impl Set {
             true => client.get("/v1/config")?,
             false => client.post("/v1/config", changes.into())?,
         };
-        output.json(&config)?;
+        settings::print(output, &config)?;
         Ok(ExitCode::SUCCESS)
     }
 }

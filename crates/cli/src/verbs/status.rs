@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     json::{amount, duration, number, text},
     output::{Output, Tone},
+    verbs::nodes,
 };
 
 /// Say how a host is: whether it serves, what waits, since when, and what was lost.
@@ -33,7 +34,15 @@ impl Status {
             "replay_stopped" => Tone::Doubtful,
             _ => Tone::Bad,
         };
-        output.toned(tone, &text(&status, "text"))?;
+        let is_paused = is_paused(&status);
+        let (tone, first) = match tone {
+            Tone::Good if is_paused => (
+                Tone::Doubtful,
+                "It serves, and replay is paused for all nodes.".to_owned(),
+            ),
+            tone => (tone, text(&status, "text")),
+        };
+        output.toned(tone, &first)?;
         let states = status.get("nodes").and_then(Value::as_object);
         let states = states.into_iter().flatten();
         let states: Vec<String> = states
@@ -61,28 +70,40 @@ impl Status {
             Some(pause) => pause.to_owned(),
             None => "no".to_owned(),
         };
+        let nodes = nodes::all(&client)?;
+        let unhinted = nodes::named(&nodes, |it| !it.hinting);
         // A host of an earlier version does not say so.
-        let hinting = match status.get("hinting").and_then(Value::as_bool) {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => "unknown",
+        let hinting = match (status.get("hinting").and_then(Value::as_bool), unhinted) {
+            (Some(true), None) => "yes".to_owned(),
+            (Some(true), Some(nodes)) => format!("yes, but not for {nodes}"),
+            (Some(false), _) => "no".to_owned(),
+            (None, _) => "unknown".to_owned(),
         };
+        let held = nodes::named(&nodes, |it| it.direct.held_since_unix_ms.is_some());
         output.pairs(&[
             ("nodes", none_if_empty(states)),
             ("pending", amount(output, &status, "pending")),
-            ("oldest", duration(&status, "oldest_age_ms")),
-            ("caught up in", duration(&status, "caught_up_in_ms")),
+            ("oldest", duration(output, &status, "oldest_age_ms")),
+            ("caught up in", duration(output, &status, "caught_up_in_ms")),
             ("in flight", number(&status, "in_flight").to_string()),
             ("dead letters", amount(output, &status, "dead_letters")),
             ("lost since open", none_if_empty(lost)),
             ("rehinted since open", rehinted.to_string()),
             ("paused", paused),
-            ("hints are made", hinting.to_owned()),
+            ("hints are made", hinting),
+            ("direct held", held.unwrap_or("none".to_owned())),
             ("log", output.bytes(number(store, "log_bytes"))),
             ("free disk", output.bytes(number(store, "free_disk_bytes"))),
-            ("full in", duration(&status, "until_full_ms")),
+            ("full in", duration(output, &status, "until_full_ms")),
             ("store", text(store, "store")),
         ])?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whether nothing is replayed because somebody said so: for all nodes, or for each by itself.
+fn is_paused(status: &Value) -> bool {
+    let states = status.get("nodes").and_then(Value::as_object);
+    let is_each = states.is_some_and(|it| it.len() == 1 && it.contains_key("paused"));
+    is_each || status.get("paused_all").is_some_and(Value::is_string)
 }
