@@ -288,11 +288,11 @@ fn hints_of_a_node_are_stopped_and_its_direct_writes_are_held() {
     host.hint(WELL, &["held"]);
     assert_eq!(host.pending(WELL), 1);
     host.ok(&["direct", "release", "3"]);
-    host.ok(&["hinting", "stop", "2"]);
+    host.ok(&["hinting", "stop", "2", "--unknown"]);
     let points = Bytes::from("refused");
     let written = host.handoff.write_shard(AWAY, SHARD, &points);
     assert!(host.runtime.block_on(written).is_err());
-    host.ok(&["hinting", "start", "2"]);
+    host.ok(&["hinting", "start", "2", "--unknown"]);
     host.hint(AWAY, &["accepted"]);
     host.hint(WELL, &["x"]);
     let of = |node| {
@@ -309,6 +309,41 @@ fn hints_of_a_node_are_stopped_and_its_direct_writes_are_held() {
     assert_eq!(row(&host.ok(&["status"]), "hints_are_made")[1], "no");
     host.ok(&["hinting", "start", "--all"]);
     host.hint(AWAY, &["accepted"]);
+}
+
+#[test]
+fn a_node_that_is_not_known_is_taken_for_a_typo() {
+    let host = Host::start();
+    host.hint(AWAY, &["one"]);
+    for arguments in [
+        &["direct", "hold", "98"][..],
+        &["direct", "release", "98"],
+        &["hinting", "stop", "98"],
+        &["hinting", "stop", "2", "98"],
+        &["drain", "98"],
+    ] {
+        let error = host.fails(3, arguments);
+        assert!(
+            error.contains("98") && error.contains("--unknown"),
+            "{error}"
+        );
+    }
+    let nodes = host.handoff.stats().nodes;
+    assert_eq!(nodes.len(), 1, "none is listed for it: {nodes:?}");
+    assert!(nodes[0].hinting);
+    for arguments in [
+        &["direct", "hold", "98", "--unknown"][..],
+        &["hinting", "stop", "2", "98", "--unknown"],
+        &["drain", "97", "--unknown"],
+    ] {
+        host.ok(arguments);
+    }
+    let stats = host.handoff.stats();
+    assert!(
+        stats.nodes.iter().all(|it| !it.hinting),
+        "{:?}",
+        stats.nodes
+    );
 }
 
 #[test]
