@@ -98,6 +98,36 @@ fn a_barrier_is_made_and_waited_for() {
 }
 
 #[test]
+fn a_barrier_that_was_made_before_is_waited_for() {
+    let host = Host::start();
+    host.hold_well();
+    host.hint(WELL, &["held"]);
+    let file = host.dir.path().join("barrier");
+    std::fs::write(&file, host.ok(&["barrier", "3"])).unwrap();
+    let file = file.to_str().unwrap();
+    let wait = ["barrier", "--wait", "--barrier", file, "--timeout", "50ms"];
+    assert_eq!(code(&host.run(&wait)), 1);
+    host.ok(&["resume", "3"]);
+    assert_eq!(host.ok(&wait[..4]), "delivered\n");
+    // What comes after it is not waited for.
+    host.hint(AWAY, &["one"]);
+    let mut command = hh(&["barrier", "--wait", "--barrier", "-"]);
+    command.env("HH_SOCKET", host.socket());
+    let input = command
+        .stdin(std::fs::File::open(file).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(out(&input), "delivered\n", "{}", err(&input));
+
+    std::fs::write(file, "no barrier").unwrap();
+    let error = host.fails(2, &wait);
+    assert!(error.contains("has no barrier"), "{error}");
+    host.fails(2, &["barrier"]);
+    host.fails(2, &["barrier", "--barrier", file]);
+    host.fails(2, &["barrier", "3", "--wait", "--barrier", file]);
+}
+
+#[test]
 fn what_cannot_be_taken_back_shows_what_would_go_and_wants_a_yes() {
     let host = Host::start();
     host.with_letter();
