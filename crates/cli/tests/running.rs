@@ -146,6 +146,10 @@ fn what_cannot_be_taken_back_shows_what_would_go_and_wants_a_yes() {
         assert!(err(&output).contains("--yes"), "{}", err(&output));
     }
     assert_eq!((host.pending(AWAY), host.letters()), (2, 1));
+    let error = host.fails(2, &["discard", "2", "--shard", "7", "--older-than", "1h"]);
+    assert!(error.contains("2 hints wait (6 B)"), "{error}");
+    let said = "all that waits; of it only what is older than 1h and is of shard 7 is discarded";
+    assert!(error.contains(said), "{error}");
 
     let discarded = host.json(&["discard", "2", "--shard", "7", "--yes"]);
     assert_eq!(discarded["discarded"]["hints"], 2);

@@ -219,10 +219,21 @@ pub struct Discard {
 }
 
 impl Discard {
+    /// Which hints these are, in words.
+    fn meant(&self) -> String {
+        let age = self.older_than.map(|age| format!("is older than {age}"));
+        let shard = self.shard.map(|shard| format!("is of shard {shard}"));
+        let both: Vec<String> = age.into_iter().chain(shard).collect();
+        both.join(" and ")
+    }
+
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.host)?;
-        let what = "those of its hints that are meant are discarded";
-        confirm(self.yes, what, || waiting_for(&client, self.node))?;
+        let what = format!(
+            "that is all that waits; of it only what {} is discarded",
+            self.meant()
+        );
+        confirm(self.yes, &what, || waiting_for(&client, self.node))?;
         let path = format!("/v1/nodes/{}/hints/discard", self.node);
         let mut body = Map::new();
         if let Some(age) = self.older_than {
