@@ -78,7 +78,7 @@ fn every_verb_prints_one_document_of_json() {
         "retain 22 4",
         "hinting stop 22",
         "hinting start 22",
-        "direct hold 3",
+        "direct hold 3 --unknown",
         "direct release 3",
         "discard 22 --shard 7 --yes",
         "set",

@@ -163,7 +163,15 @@ fn a_time_that_no_clock_has_is_waited_for_as_long_as_clocks_go() {
     let ever = "500000000000y";
     for arguments in [
         &["nodes", "3", "--answer-within", ever][..],
-        &["drain", "3", "--answer-within", ever, "--timeout", ever],
+        &[
+            "drain",
+            "3",
+            "--unknown",
+            "--answer-within",
+            ever,
+            "--timeout",
+            ever,
+        ],
     ] {
         let answered = at(&socket, arguments);
         assert_eq!(code(&answered), 0, "{arguments:?}: {}", err(&answered));
@@ -192,7 +200,7 @@ fn a_long_wait_asks_again_until_it_is_over() {
         }
     });
     for arguments in [
-        &["drain", "3", "--timeout", "1h"][..],
+        &["drain", "3", "--unknown", "--timeout", "1h"][..],
         &["barrier", "3", "--wait", "--timeout", "1h"],
         &["remove", "3", "--yes", "--timeout", "1h"],
     ] {

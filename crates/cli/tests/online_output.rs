@@ -35,7 +35,7 @@ const OTHERS: [&[&str]; 8] = [
     &["set"],
     &["pause", "2"],
     &["resume", "2"],
-    &["drain", "3"],
+    &["drain", "3", "--unknown"],
     &["barrier", "2"],
 ];
 

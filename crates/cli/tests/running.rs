@@ -8,7 +8,7 @@ use std::{
     os::unix::net::UnixListener,
     process::{Child, Stdio},
     sync::mpsc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -98,43 +98,33 @@ fn a_barrier_is_made_and_waited_for() {
 }
 
 #[test]
-fn what_cannot_be_taken_back_shows_what_would_go_and_wants_a_yes() {
+fn a_barrier_that_was_made_before_is_waited_for() {
     let host = Host::start();
-    host.with_letter();
-    // Hints that are being sent are not discarded.
-    host.ok(&["pause", "--all"]);
-    host.hint(AWAY, &["one", "two"]);
-    for arguments in [
-        &["remove", "2", "--discard-pending"][..],
-        &["discard", "2", "--shard", "7"],
-        &["letters", "discard", "4", "--all"],
-    ] {
-        let output = host.run(arguments);
-        assert_eq!(code(&output), 2, "{arguments:?}");
-        assert_eq!(out(&output), "");
-        assert!(err(&output).contains("hints wait"), "{}", err(&output));
-        assert!(err(&output).contains("--yes"), "{}", err(&output));
-    }
-    assert_eq!((host.pending(AWAY), host.letters()), (2, 1));
+    host.hold_well();
+    host.hint(WELL, &["held"]);
+    let file = host.dir.path().join("barrier");
+    std::fs::write(&file, host.ok(&["barrier", "3"])).unwrap();
+    let file = file.to_str().unwrap();
+    let wait = ["barrier", "--wait", "--barrier", file, "--timeout", "50ms"];
+    assert_eq!(code(&host.run(&wait)), 1);
+    host.ok(&["resume", "3"]);
+    assert_eq!(host.ok(&wait[..4]), "delivered\n");
+    // What comes after it is not waited for.
+    host.hint(AWAY, &["one"]);
+    let mut command = hh(&["barrier", "--wait", "--barrier", "-"]);
+    command.env("HH_SOCKET", host.socket());
+    let input = command
+        .stdin(std::fs::File::open(file).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(out(&input), "delivered\n", "{}", err(&input));
 
-    let discarded = host.json(&["discard", "2", "--shard", "7", "--yes"]);
-    assert_eq!(discarded["discarded"]["hints"], 2);
-    assert_eq!(host.pending(AWAY), 0);
-    host.hint(AWAY, &["three"]);
-    let removed = host.json(&["remove", "2", "--discard-pending", "--yes"]);
-    assert_eq!(removed["discarded"]["hints"], 1);
-    host.json(&["letters", "discard", "4", "--all", "--yes"]);
-    assert_eq!(host.letters(), 0);
-
-    let losses = host.json(&["losses"]);
-    let reasons = losses["entries"].as_array().unwrap().iter();
-    let reasons: Vec<_> = reasons
-        .map(|it| it[1]["reason"].as_str().unwrap())
-        .collect();
-    assert_eq!(reasons, ["discarded"; 3]);
-    let of_away = host.ok(&["losses", "--node", "2"]);
-    let nodes: Vec<_> = of_away.lines().map(|it| it.split('\t').nth(1)).collect();
-    assert_eq!(nodes, [Some("2"); 2]);
+    std::fs::write(file, "no barrier").unwrap();
+    let error = host.fails(2, &wait);
+    assert!(error.contains("has no barrier"), "{error}");
+    host.fails(2, &["barrier"]);
+    host.fails(2, &["barrier", "--barrier", file]);
+    host.fails(2, &["barrier", "3", "--wait", "--barrier", file]);
 }
 
 #[test]
@@ -178,52 +168,6 @@ fn a_node_is_renamed_and_the_members_of_the_cluster_are_said() {
 }
 
 #[test]
-fn a_rename_to_a_node_that_has_a_queue_and_a_retain_that_may_be_a_typo_want_a_yes() {
-    let host = Host::start();
-    host.hint(AWAY, &["one", "two"]);
-    host.hint(NodeId(5), &["three"]);
-    let error = host.fails(2, &["rename", "2", "5"]);
-    assert!(
-        error.contains("node 2: 2 hints wait (6 B), the oldest for"),
-        "{error}"
-    );
-    assert!(error.contains("node 5: 1 hints wait (5 B)"), "{error}");
-    assert!(error.contains("--yes"), "{error}");
-    let error = host.fails(2, &["retain", "2", "5", "77"]);
-    assert!(error.contains("node 77 is not known"), "{error}");
-    let error = host.fails(2, &["retain", "2"]);
-    assert!(
-        error.contains("to be parked: node 5: 1 hints wait"),
-        "{error}"
-    );
-    assert_eq!((host.pending(AWAY), host.pending(NodeId(5))), (2, 1));
-    assert_ne!(host.json(&["nodes", "5"])["state"], "parked");
-
-    host.ok(&["retain", "2", "5"]);
-    host.ok(&["retain", "2", "77", "--yes"]);
-    assert_eq!(host.json(&["nodes", "5"])["state"], "parked");
-    // It was parked already.
-    host.ok(&["retain", "2"]);
-    host.ok(&["rename", "2", "5", "--yes"]);
-    assert_eq!((host.pending(AWAY), host.pending(NodeId(5))), (0, 3));
-}
-
-#[test]
-fn a_removal_that_waits_goes_on_until_it_is_called_off() {
-    let host = Host::start();
-    host.hint(AWAY, &["one"]);
-    let error = host.fails(3, &["remove", "2", "--yes", "--timeout", "50ms"]);
-    assert!(error.contains("node 2: 1 hints wait (3 B)"), "{error}");
-    assert!(error.contains("hh remove 2 --cancel"), "{error}");
-    assert!(!error.contains("_node"), "no call of Rust: {error}");
-    assert_eq!(host.json(&["nodes", "2"])["leaving"], true);
-    host.ok(&["remove", "2", "--cancel"]);
-    assert_eq!(host.json(&["nodes", "2"])["leaving"], false);
-    host.fails(2, &["remove", "2", "--cancel", "--discard-pending"]);
-    assert_eq!(host.pending(AWAY), 1);
-}
-
-#[test]
 fn settings_are_shown_and_changed_by_their_names() {
     let host = Host::start();
     assert_eq!(host.json(&["set"])["max_bytes_per_node"], Value::Null);
@@ -246,53 +190,17 @@ fn settings_are_shown_and_changed_by_their_names() {
 }
 
 #[test]
-fn settings_that_take_hints_or_refuse_them_show_which_and_want_a_yes() {
-    let host = Host::start();
-    host.ok(&["pause", "--all"]);
-    host.hint(AWAY, &["one", "two", "three"]);
-    let by = Instant::now() + Duration::from_secs(60);
-    while host.json(&["nodes", "2"])["oldest_age_ms"].as_u64() < Some(1_100) {
-        assert!(Instant::now() < by);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    for (setting, said) in [
-        ("max_age=1s", "those older than 1s leave undelivered"),
-        (
-            "max_hints=2",
-            "3 hints wait, 1 over max_hints = 2; the next finds no room",
-        ),
-        (
-            "max_bytes_per_node=1",
-            "node 2: 11 bytes wait, 10 over max_bytes_per_node = 1;",
-        ),
-    ] {
-        let error = host.fails(2, &["set", setting]);
-        assert!(error.contains("--yes"), "{error}");
-        assert!(error.contains(said), "{error}");
-    }
-    let config = host.json(&["set", "max_age=3h"]);
-    assert_eq!(config["max_hints"], Value::Null, "nothing was changed");
-    assert_eq!(host.pending(AWAY), 3);
-    host.ok(&["set", "max_hints=4"]);
-    host.ok(&["set", "max_hints=2", "--yes"]);
-    // What is higher than before takes nothing, though hints are over it.
-    host.ok(&["set", "max_hints=3"]);
-    host.ok(&["set", "max_age=1s", "--yes"]);
-    host.until(|stats| stats.nodes.iter().all(|it| it.pending.hints == 0));
-}
-
-#[test]
 fn hints_of_a_node_are_stopped_and_its_direct_writes_are_held() {
     let host = Host::start();
     host.hold_well();
     host.hint(WELL, &["held"]);
     assert_eq!(host.pending(WELL), 1);
     host.ok(&["direct", "release", "3"]);
-    host.ok(&["hinting", "stop", "2"]);
+    host.ok(&["hinting", "stop", "2", "--unknown"]);
     let points = Bytes::from("refused");
     let written = host.handoff.write_shard(AWAY, SHARD, &points);
     assert!(host.runtime.block_on(written).is_err());
-    host.ok(&["hinting", "start", "2"]);
+    host.ok(&["hinting", "start", "2", "--unknown"]);
     host.hint(AWAY, &["accepted"]);
     host.hint(WELL, &["x"]);
     let of = |node| {

@@ -75,7 +75,7 @@ fn it_shows_what_waits_for_a_node_and_why_as_that_changes() {
 #[test]
 fn a_pause_by_key_holds_replay_in_the_host_and_a_resume_lets_it_go_on() {
     let host = Host::start();
-    host.ok(&["direct", "hold", "3"]);
+    host.ok(&["direct", "hold", "3", "--unknown"]);
     host.hint(WELL, &["first"]);
     host.ok(&["drain", "3"]);
     host.hint(AWAY, &["deeper"]);

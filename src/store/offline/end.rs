@@ -28,7 +28,7 @@ pub fn of_torn_log(place: &ClosedPlace, torn: TornAt) -> Result<Finding, Storage
         return Ok(Finding::new(Severity::Unknown, what));
     };
     let generation = place.generation.display();
-    let then = match place.is_bare {
+    let then = match place.may_be_shared {
         true => format!(
             "a host goes on without them; before it opens this, `hh salvage {generation} INTO` \
              makes a store with them"

@@ -1,6 +1,8 @@
 //! `hh barrier`: a mark of what is pending now, to be waited for.
 
 use std::{
+    fs, io,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -25,11 +27,15 @@ pub const ONCE: Duration = Duration::from_secs(300);
 #[derive(Debug, Args)]
 pub struct Barrier {
     /// The nodes' numbers.
-    #[arg(required = true)]
+    #[arg(value_name = "NODE", required_unless_present = "barrier")]
     nodes: Vec<NodeId>,
     /// Wait until all of it is delivered.
     #[arg(long)]
     wait: bool,
+    /// Wait for a barrier that was made before, as it was printed: a file, or standard input for
+    /// `-`.
+    #[arg(long, value_name = "FILE", requires = "wait", conflicts_with = "nodes")]
+    barrier: Option<PathBuf>,
     /// How long.
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     timeout: humantime::Duration,
@@ -40,6 +46,9 @@ pub struct Barrier {
 impl Barrier {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.host)?;
+        if let Some(file) = &self.barrier {
+            return wait(output, &client, &read(file)?, *self.timeout);
+        }
         let barrier: Value = client.post("/v1/barriers", json!({ "nodes": self.nodes }))?;
         if !self.wait {
             output.json(&barrier)?;
@@ -47,6 +56,21 @@ impl Barrier {
         }
         wait(output, &client, &barrier, *self.timeout)
     }
+}
+
+/// A barrier as it was printed.
+fn read(file: &Path) -> Result<Value, Failure> {
+    let text = match file.as_os_str() == "-" {
+        true => io::read_to_string(io::stdin()),
+        false => fs::read_to_string(file),
+    };
+    let text = text.map_err(|source| Failure::file("read", file, source))?;
+    serde_json::from_str(&text).map_err(|error| {
+        let file = file.display();
+        Failure::Usage(format!(
+            "{file} has no barrier that hh barrier printed: {error}"
+        ))
+    })
 }
 
 /// Waits for what a barrier marks, and prints what became of it.

@@ -36,6 +36,35 @@ impl Which {
     }
 }
 
+/// What to make of a node that the host does not know.
+#[derive(Debug, Args)]
+struct Unknown {
+    /// Do it although nothing was ever hinted for the node.
+    #[arg(long)]
+    unknown: bool,
+}
+
+impl Unknown {
+    /// Fails if the node is not known: its number may be a typo.
+    fn check(&self, client: &Client, node: NodeId) -> Result<(), Failure> {
+        match self.unknown {
+            true => Ok(()),
+            false => waiting_for(client, node).map(drop).map_err(or_unknown),
+        }
+    }
+}
+
+/// The same failure; of a node that is not known it says what to do.
+fn or_unknown(failure: Failure) -> Failure {
+    match failure.is_problem("unknown-node") {
+        true => Failure::NotThere(format!(
+            "{}; say --unknown to do it all the same",
+            failure.text()
+        )),
+        false => failure,
+    }
+}
+
 /// Pause replay: hints wait, and others are accepted.
 #[derive(Debug, Args)]
 pub struct Pause {
@@ -94,12 +123,15 @@ pub struct Drain {
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     timeout: humantime::Duration,
     #[command(flatten)]
+    unknown: Unknown,
+    #[command(flatten)]
     host: Host,
 }
 
 impl Drain {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.host)?;
+        self.unknown.check(&client, self.node)?;
         let barrier: Value = client.post("/v1/barriers", json!({ "nodes": [self.node] }))?;
         barrier::wait(output, &client, &barrier, *self.timeout)
     }
@@ -114,30 +146,34 @@ pub struct Hinting {
     /// What to do.
     #[arg(value_parser = ["stop", "start"])]
     what: String,
-    /// Numbers of nodes. Of several each must have been hinted for, else none is concerned.
+    /// Numbers of nodes. Each must have been hinted for, else none is concerned.
     #[arg(value_name = "NODE")]
     nodes: Vec<NodeId>,
     /// All nodes, those that are hinted for the first time later, too.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
+    unknown: Unknown,
+    #[command(flatten)]
     host: Host,
 }
 
 impl Hinting {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let (path, body) = match self.nodes.as_slice() {
-            [] => (format!("/v1/hinting/{}-hinting", self.what), json!({})),
-            [node] => (
-                format!("/v1/nodes/{node}/by-hand/{}-hinting", self.what),
-                json!({}),
-            ),
-            nodes => (
-                "/v1/hinting".to_owned(),
-                json!({ "nodes": nodes, "hinting": self.what == "start" }),
-            ),
-        };
-        done(output, &Client::new(&self.host)?, &path, body)
+        let client = Client::new(&self.host)?;
+        if self.all {
+            let path = format!("/v1/hinting/{}-hinting", self.what);
+            return done(output, &client, &path, json!({}));
+        }
+        if self.unknown.unknown {
+            for node in &self.nodes {
+                let path = format!("/v1/nodes/{node}/by-hand/{}-hinting", self.what);
+                client.post::<Value>(&path, json!({}))?;
+            }
+            return said(output, &json!({}));
+        }
+        let body = json!({ "nodes": self.nodes, "hinting": self.what == "start" });
+        done(output, &client, "/v1/hinting", body).map_err(or_unknown)
     }
 }
 
@@ -150,13 +186,17 @@ pub struct Direct {
     /// The node that they are to.
     node: NodeId,
     #[command(flatten)]
+    unknown: Unknown,
+    #[command(flatten)]
     host: Host,
 }
 
 impl Direct {
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.host)?;
+        self.unknown.check(&client, self.node)?;
         let path = format!("/v1/nodes/{}/by-hand/{}-direct", self.node, self.what);
-        done(output, &Client::new(&self.host)?, &path, json!({}))
+        done(output, &client, &path, json!({}))
     }
 }
 
@@ -179,10 +219,21 @@ pub struct Discard {
 }
 
 impl Discard {
+    /// Which hints these are, in words.
+    fn meant(&self) -> String {
+        let age = self.older_than.map(|age| format!("is older than {age}"));
+        let shard = self.shard.map(|shard| format!("is of shard {shard}"));
+        let both: Vec<String> = age.into_iter().chain(shard).collect();
+        both.join(" and ")
+    }
+
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.host)?;
-        let what = "those of its hints that are meant are discarded";
-        confirm(self.yes, what, || waiting_for(&client, self.node))?;
+        let what = format!(
+            "that is all that waits; of it only what {} is discarded",
+            self.meant()
+        );
+        confirm(self.yes, &what, || waiting_for(&client, self.node))?;
         let path = format!("/v1/nodes/{}/hints/discard", self.node);
         let mut body = Map::new();
         if let Some(age) = self.older_than {
@@ -263,9 +314,13 @@ pub fn done(
     body: Value,
 ) -> Result<ExitCode, Failure> {
     let answer: Value = client.post(path, body)?;
+    said(output, &answer)
+}
+
+fn said(output: &mut Output, answer: &Value) -> Result<ExitCode, Failure> {
     match !output.is_json() && answer.as_object().is_some_and(Map::is_empty) {
         true => output.line("done")?,
-        false => output.json(&answer)?,
+        false => output.json(answer)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -114,7 +114,7 @@ impl Host {
 
     /// Has the writes to the node that takes all become hints that wait.
     pub fn hold_well(&self) {
-        self.ok(&["direct", "hold", "3"]);
+        self.ok(&["direct", "hold", "3", "--unknown"]);
         // Only a node that has a queue is paused.
         self.hint(WELL, &["first"]);
         assert_eq!(self.ok(&["drain", "3"]), "delivered\n");
