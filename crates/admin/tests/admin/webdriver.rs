@@ -16,6 +16,8 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const SOON: Duration = Duration::from_secs(30);
 
 /// A browser with one window; ended when it is dropped.
+type Answered = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
+
 pub struct Browser {
     driver: Child,
     session: String,
@@ -140,25 +142,33 @@ impl Browser {
         }
     }
 
+    /// Asks something of an element. The page may exchange it after it was found: then of the one
+    /// that is in its place.
+    fn of_element(&self, css: &str, ask: impl Fn(&ureq::Agent, String) -> Answered) -> Value {
+        let began = Instant::now();
+        loop {
+            let id = self.element(css);
+            let answer = ask(&self.agent, format!("{}/element/{id}", self.session));
+            let json: Value = answer.unwrap().body_mut().read_json().unwrap();
+            let value = &json["value"];
+            if value["error"] != "stale element reference" {
+                assert!(value.get("error").is_none(), "{css}: {value}");
+                return value.clone();
+            }
+            assert!(began.elapsed() < SOON, "{css} is exchanged again and again");
+        }
+    }
+
     pub fn text(&self, css: &str) -> String {
-        let id = self.element(css);
-        self.get(&format!("/element/{id}/text"))
-            .as_str()
-            .unwrap()
-            .to_owned()
+        let text = self.of_element(css, |agent, it| agent.get(format!("{it}/text")).call());
+        text.as_str().unwrap().to_owned()
     }
 
     /// Waits until the text of an element is as wished. It may be exchanged meanwhile.
     pub fn until_text(&self, css: &str, wished: impl Fn(&str) -> bool) -> String {
         let began = Instant::now();
         loop {
-            let id = self.element(css);
-            let answer = self
-                .agent
-                .get(format!("{}/element/{id}/text", self.session))
-                .call();
-            let json: Value = answer.unwrap().body_mut().read_json().unwrap();
-            let text = json["value"].as_str().unwrap_or_default().to_owned();
+            let text = self.text(css);
             if wished(&text) {
                 return text;
             }
@@ -168,15 +178,21 @@ impl Browser {
     }
 
     pub fn click(&self, css: &str) {
-        let id = self.element(css);
-        self.post(&format!("/element/{id}/click"), json!({}));
+        self.of_element(css, |agent, it| {
+            agent.post(format!("{it}/click")).send_json(json!({}))
+        });
     }
 
     /// Types a text into a field, in place of what is there.
     pub fn fill(&self, css: &str, text: &str) {
-        let id = self.element(css);
-        self.post(&format!("/element/{id}/clear"), json!({}));
-        self.post(&format!("/element/{id}/value"), json!({ "text": text }));
+        self.of_element(css, |agent, it| {
+            agent.post(format!("{it}/clear")).send_json(json!({}))
+        });
+        self.of_element(css, |agent, it| {
+            agent
+                .post(format!("{it}/value"))
+                .send_json(json!({ "text": text }))
+        });
     }
 
     /// Sends a key to whatever has the focus, and returns the `id` of what has it then.
