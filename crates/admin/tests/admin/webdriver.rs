@@ -15,9 +15,9 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// How long to wait for what must come.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A browser with one window; ended when it is dropped.
 type Answered = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
+/// A browser with one window; ended when it is dropped.
 pub struct Browser {
     driver: Child,
     session: String,
