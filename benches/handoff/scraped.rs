@@ -1,5 +1,5 @@
-//! Durable append with and without a collector that asks for the metrics each second, in alternating
-//! rounds.
+//! Durable append with and without a collector that asks for the metrics each second, in
+//! alternating rounds.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -28,9 +28,9 @@
 //! 6. When nothing waits any more, every replica's content is compared with the input, point by
 //!    point.
 //!
-//! While it runs the coordinator serves a page, and a socket for `hh` (`operating.rs`). With `--keep`
-//! all is started once more at the end, replica 3 is killed, and points are written to the others
-//! until Ctrl-C, so that there is something to look at; the databases are left behind.
+//! While it runs the coordinator serves a page, and a socket for `hh` (`operating.rs`). With
+//! `--keep` all is started once more at the end, replica 3 is killed, and points are written to the
+//! others until Ctrl-C, so that there is something to look at; the databases are left behind.
 //!
 //! Printed are what was hinted, replayed, redelivered and lost, and where each number was counted
 //! (`report.rs`). The exit code is 0 if every replica holds exactly the input, and 1 if one does

@@ -9,7 +9,7 @@ use crate::{error::EnqueueError, types::HintId};
 pub struct ImportError {
     /// The new ids of those before it, in their order.
     pub stored: Vec<HintId>,
-    /// Why that one was not, or is not known to be ([`EnqueueError::outcome`]). Some of those behind
-    /// it may be stored: several are under way at a time.
+    /// Why that one was not, or is not known to be ([`EnqueueError::outcome`]). Some of those
+    /// behind it may be stored: several are under way at a time.
     pub source: EnqueueError,
 }

@@ -51,9 +51,9 @@ impl<P: Payload> HintedHandoff<P> {
     /// [`remove_node`](HintedHandoff::remove_node).
     ///
     /// # Errors
-    /// [`HandoffError::UnknownNode`] if the node was never hinted, [`HandoffError::TooScattered`] or
-    /// [`HandoffError::DamagedHint`] if others than the first cannot leave, or why the store does
-    /// not serve.
+    /// [`HandoffError::UnknownNode`] if the node was never hinted, [`HandoffError::TooScattered`]
+    /// or [`HandoffError::DamagedHint`] if others than the first cannot leave, or why the store
+    /// does not serve.
     pub async fn discard_hints(
         &self,
         node: NodeId,

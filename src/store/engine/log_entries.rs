@@ -23,8 +23,8 @@ pub struct Entry<'a> {
     pub value: &'a [u8],
 }
 
-/// Calls `each` with every key and value that is intact, oldest first, whether sled would find it or
-/// not.
+/// Calls `each` with every key and value that is intact, oldest first, whether sled would find it
+/// or not.
 pub fn entries(log: &Path, mut each: impl FnMut(Entry<'_>)) -> io::Result<()> {
     let file = File::open(log)?;
     let (mut buffer, mut prefixes) = (Vec::new(), Prefixes::new());

@@ -286,9 +286,9 @@ impl LeafAt {
         [self.first.get(..bytes).unwrap_or_default(), key].concat()
     }
 
-    /// The same of a key that was removed. If what the leaf became when it was written the next time
-    /// is damaged, keys of links lack more bytes than its own: the most that make a key of them. A
-    /// value is not read so, since neither does an open.
+    /// The same of a key that was removed. If what the leaf became when it was written the next
+    /// time is damaged, keys of links lack more bytes than its own: the most that make a key of
+    /// them. A value is not read so, since neither does an open.
     fn whole_of_removed(&self, key: &[u8]) -> Vec<u8> {
         let whole = self.whole(key);
         if !self.is_of_hints || is_of_hints(&whole) {

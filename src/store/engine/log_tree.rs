@@ -84,8 +84,8 @@ impl LogTree {
     }
 
     /// Calls `each` with what is under keys of other trees than `hh/hints`. Of the values that
-    /// several leaves have for a key, that of the leaf that was changed last comes last. A leaf that
-    /// lacks it says nothing, since nothing tells which tree it is of.
+    /// several leaves have for a key, that of the leaf that was changed last comes last. A leaf
+    /// that lacks it says nothing, since nothing tells which tree it is of.
     pub fn others(&self, mut each: impl FnMut(&[u8], &Bytes)) -> io::Result<()> {
         let mut leaves: Vec<&LeafAt> = self.pages.leaves.values().collect();
         leaves.retain(|leaf| leaf.has_others);

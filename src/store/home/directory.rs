@@ -301,8 +301,8 @@ pub fn opens_died(opening: Option<String>) -> u32 {
 }
 
 /// Of the generations that there are the one in use: the one that `CURRENT` names, or, if the first
-/// open never got to write `CURRENT`, the only one. The flag says whether `CURRENT` names it. `None`
-/// if there is none.
+/// open never got to write `CURRENT`, the only one. The flag says whether `CURRENT` names it.
+/// `None` if there is none.
 pub fn in_use(
     current: Option<String>,
     mut found: Vec<String>,

@@ -17,8 +17,9 @@ pub enum Severity {
     /// Something is damaged. No hint is known to be lost by it: there is another copy, or another
     /// record tells the same.
     Damaged,
-    /// Hints or dead letters are gone that were to be kept, or stand intact behind damage where only
-    /// a rebuild or [`salvage`](crate::salvage()) finds them, or nothing of the store can be read.
+    /// Hints or dead letters are gone that were to be kept, or stand intact behind damage where
+    /// only a rebuild or [`salvage`](crate::salvage()) finds them, or nothing of the store can be
+    /// read.
     Lost,
 }
 

@@ -76,8 +76,8 @@ pub struct ClosedNode {
 }
 
 impl ClosedStore {
-    /// What it is, and what waits in it. Of each node the pending hints are read up to the first that
-    /// reads, and what is known of every dead letter.
+    /// What it is, and what waits in it. Of each node the pending hints are read up to the first
+    /// that reads, and what is known of every dead letter.
     ///
     /// # Errors
     /// The log does not read.

@@ -47,8 +47,8 @@ impl WalRuns {
         let mut blocks = BlockStream::new(tree, WAL, floor.unwrap_or(Sequence(0)));
         let mut damaged: Option<Sequence> = None;
         while let Some((first, chunks)) = blocks.next_block().map_err(unread)? {
-            // Without its chunk 0, which is written last, it is none: so a crash leaves one that was
-            // under way.
+            // Without its chunk 0, which is written last, it is none: so a crash leaves one that
+            // was under way.
             if chunks.header(WAL, first).is_err() {
                 continue;
             }

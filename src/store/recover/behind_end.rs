@@ -11,8 +11,8 @@
 //!
 //! - a block that has hints of a WAL record: a pass flushes many of a queue with one group, and an
 //!   open flushes all;
-//! - a block or a record that stands before the end, too: it was stored again, since it did not read
-//!   where it should;
+//! - a block or a record that stands before the end, too: it was stored again, since it did not
+//!   read where it should;
 //! - what stands in leaves that sled wrote as a whole: most of it was there before.
 
 use std::{

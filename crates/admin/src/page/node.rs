@@ -122,8 +122,8 @@ async fn peeked<P: Payload>(
     }
 }
 
-/// What can be done to the node. While all are paused, or no hints are made for any, it alone cannot
-/// go on.
+/// What can be done to the node. While all are paused, or no hints are made for any, it alone
+/// cannot go on.
 fn buttons(base: &str, stats: &NodeStats, (all_paused, none_hinted): (bool, bool)) -> Markup {
     let hinting = match stats.hinting {
         true => Act::StopHinting,

@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// Forget a node: once nothing is pending for it, or at once with what is pending. Or call that off.
+/// Forget a node: once nothing is pending for it, or at once with what is pending. Or call that
+/// off.
 #[derive(Debug, Args)]
 pub struct Remove {
     /// The node's number.

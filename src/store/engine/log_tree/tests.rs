@@ -311,8 +311,8 @@ fn cut_within_a_split(dir: &Path) {
     fs::write(&path, log).unwrap();
 }
 
-/// The new leaf of a split that was cut short is never looked at by sled, but moved when its segment
-/// is emptied. So it looks newer than what became of its keys.
+/// The new leaf of a split that was cut short is never looked at by sled, but moved when its
+/// segment is emptied. So it looks newer than what became of its keys.
 #[test]
 fn a_leaf_that_a_power_cut_left_without_a_sibling_says_nothing_once_it_was_moved() {
     let dir = tempfile::tempdir().unwrap();

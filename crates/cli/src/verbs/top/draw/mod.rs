@@ -1,4 +1,5 @@
-//! The state on a screen of any size: fewer parts where it is low, fewer columns where it is narrow.
+//! The state on a screen of any size: fewer parts where it is low, fewer columns where it is
+//! narrow.
 
 mod backlog;
 mod footer;
