@@ -7,6 +7,7 @@ mod discarding;
 mod door;
 mod dropping;
 mod durable_hints;
+mod encoding;
 mod fan_out;
 pub(crate) mod handoff;
 mod hinting;
@@ -26,13 +27,8 @@ mod writes_under_way;
 pub use handoff::HintedHandoff;
 use handoff::{Told, no_answer};
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use bytes::Bytes;
 pub use dead_letters::{DeadLetter, DeadLetterContent, Redriven};
 pub use discarding::HintsMeant;
 pub(crate) use fan_out::NoRoom;
@@ -47,10 +43,10 @@ use crate::{
     error::{EnqueueError, HandoffError, with_causes},
     events::Event,
     links::Links,
-    payload::{EncodeError, Payload},
+    payload::Payload,
     replay::Replays,
     stats::Health,
-    store::{Hint, Store, panic_text},
+    store::{Hint, Store},
     types::{Durability, HintId, NodeId, ShardId},
 };
 
@@ -83,11 +79,6 @@ impl HandedIn {
         let durable = told.await.unwrap_or_else(|_| Err(no_answer()));
         durable.map(Accepted::Durable)
     }
-}
-
-/// As it is stored: one that is too long to be is as good as for ever.
-fn lifetime_ms(lifetime: Duration) -> u64 {
-    u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX - 1)
 }
 
 /// Says of a hint on its way that it is durable, or that it is not known to be.
@@ -207,39 +198,6 @@ impl<P: Payload> HintedHandoff<P> {
         points: &P,
     ) -> Result<Accepted, EnqueueError> {
         block_on(self.write_shard(node, shard, points))
-    }
-
-    /// Checks points and makes a hint of them, which was enqueued now.
-    pub(crate) fn encode(&self, shard: ShardId, points: &P) -> Result<Hint, EnqueueError> {
-        let mut bytes = Vec::new();
-        // A panic there refuses this write, as an error does, and unwinds through nobody else's.
-        let encode = || points.encode(&mut bytes).map(|()| points.expires_after());
-        let lifetime = catch_unwind(AssertUnwindSafe(encode)).unwrap_or_else(|panic| {
-            let text = panic_text(panic.as_ref());
-            Err(EncodeError::new(format!("the encoder panicked: {text}")))
-        })?;
-        self.check_size(bytes.len())?;
-        let lifetime_ms = lifetime.map(lifetime_ms);
-        lifetime_ms.inspect(|ms| self.inner.ageing.note_lifetime(*ms));
-        Ok(Hint {
-            shard,
-            format: P::FORMAT,
-            enqueued_unix_ms: self.inner.ageing.now(),
-            payload: Bytes::from(bytes),
-            origin: None,
-            write: None,
-            lifetime_ms,
-        })
-    }
-
-    /// Whether a payload of so many bytes can be a hint.
-    fn check_size(&self, bytes: usize) -> Result<(), EnqueueError> {
-        let (bytes, max) = (bytes as u64, self.config().max_entry_bytes);
-        match bytes {
-            0 => Err(EnqueueError::EmptyPoints),
-            _ if bytes > max => Err(EnqueueError::EntryTooLarge { bytes, max }),
-            _ => Ok(()),
-        }
     }
 
     /// Waits until everything answered so far is durable, `Buffered` answers and acknowledgements

@@ -13,6 +13,7 @@ mod directory_gone;
 mod extremes;
 mod golden;
 mod group_commit;
+mod killed;
 mod log_bound;
 mod mid_block_ack;
 mod not_stored;

@@ -5,7 +5,7 @@
 //! looked at: every hint is pending for its node, and for nobody else, or pending for each of its
 //! owners, and not for its node; and those that it told of as given are.
 
-use std::{collections::BTreeMap, io::Write, ops::ControlFlow, path::Path, sync::Mutex};
+use std::{collections::BTreeMap, io::Write, path::Path};
 
 use hinted_handoff::{
     Amount, LossReason, NodeId,
@@ -14,7 +14,7 @@ use hinted_handoff::{
 
 use crate::{
     common::{letters::*, *},
-    side_by_side::side_by_side,
+    killed::{self, Child},
 };
 
 const FROM: u64 = 7;
@@ -125,47 +125,18 @@ fn check(store: &Store, said: &str, of: &str) -> u64 {
     given
 }
 
-/// Runs, runs that were killed, and hints that had been given.
-fn at(step: &str) -> [u64; 3] {
-    let (mut runs, mut met, mut given) = (0, 0, 0);
-    // Some steps are come to by each hint that is queued, others only by what is given.
-    // Of the large ones chunks are written before the step.
-    for nth in [1, 2, 3, 4, 13, 14, 15, 16, 300, 400] {
-        let dir = tempfile::tempdir().unwrap();
-        let child = child_for("rehint::child")
-            .env(DIR, dir.path().join("store"))
-            .env("HH_FAILPOINT", format!("{step}/abort/{nth}"))
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&child.stderr).into_owned();
-        let is_met = said.contains("@failpoint");
-        assert!(is_met || child.status.success(), "{step} {nth}: {said}");
-        runs += 1;
-        met += u64::from(is_met);
-        for life in 0..2 {
-            let store = open(&dir.path().join("store"));
-            given += check(&store, &said, &format!("{step} {nth}, life {life}"));
-            store.close().unwrap();
-        }
-    }
-    assert!(met > 0, "no child came to {step}");
-    [runs, met, given]
-}
-
 #[test]
 fn however_it_is_stopped_each_hint_is_its_nodes_or_its_owners() {
-    let seen = Mutex::new([0; 3]);
-    side_by_side(STEPS.len() as u64, |number| {
-        let more = at(STEPS[number as usize]);
-        let mut seen = seen.lock().unwrap();
-        for (seen, more) in seen.iter_mut().zip(more) {
-            *seen += more;
-        }
-        ControlFlow::Continue(())
-    });
-    let [runs, met, given] = seen.into_inner().unwrap();
-    println!("rehint: {runs} children, {met} killed, {given} hints given");
-    assert!(given > 0);
+    let child = Child {
+        test: "rehint::child",
+        dir: DIR,
+    };
+    // Some steps are come to by each hint that is queued, others only by what is given; of the
+    // large ones chunks are written before the step.
+    let nths = [1, 2, 3, 4, 13, 14, 15, 16, 300, 400];
+    let seen = killed::at_every_step(&child, &STEPS, &nths, check);
+    println!("rehint: {seen:?}");
+    assert!(seen.checked > 0, "nothing was given");
 }
 
 #[test]

@@ -329,26 +329,6 @@ impl Drop for Following {
 }
 
 #[test]
-fn a_usage_has_what_comes_first_first() {
-    let usage = |arguments: &[&str]| {
-        let help = stores::ok(&[arguments, &["--help"]].concat());
-        let usage = help.lines().find_map(|it| it.strip_prefix("Usage: "));
-        usage.unwrap_or_else(|| panic!("{help}")).to_owned()
-    };
-    for (verb, first, then) in [
-        (&["hinting"][..], "<WHAT>", "<NODE"),
-        (&["letters", "redrive"], "<NODE>", "<IDS"),
-        (&["letters", "discard"], "<NODE>", "<IDS"),
-        (&["direct"], "<WHAT>", "<NODE"),
-        (&["letters", "show"], "[DIR]", "<ID>"),
-    ] {
-        let usage = usage(verb);
-        let (first, then) = (usage.find(first), usage.find(then));
-        assert!(first.is_some() && first < then, "{usage}");
-    }
-}
-
-#[test]
 fn events_are_told_as_they_happen() {
     let host = Host::start();
     let mut following = Following::start(&host, &["events", "--max", "1"]);

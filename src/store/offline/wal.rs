@@ -130,7 +130,7 @@ fn open(chunks: &Chunks, first: Sequence) -> Option<(Header, Vec<Draft>)> {
 mod tests {
     use std::{
         fs,
-        path::Path,
+        path::{Path, PathBuf},
         sync::{Arc, mpsc},
     };
 
@@ -183,8 +183,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn hints_that_are_in_wal_records_only_are_read_in_order() {
+    /// The files of a store that is open, with hints in WAL records only.
+    fn killed() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let (open, killed) = (dir.path().join("open"), dir.path().join("killed"));
         let config = Config {
@@ -195,6 +195,12 @@ mod tests {
         fill(&store);
         copy(&open, &killed);
         store.close().unwrap();
+        (dir, killed)
+    }
+
+    #[test]
+    fn hints_that_are_in_wal_records_only_are_read_in_order() {
+        let (_dir, killed) = killed();
         assert_eq!(verify(&killed, |_, _| {}).unwrap().findings, []);
         let closed = ClosedStore::open(&killed).unwrap();
         let in_wal: usize = closed
@@ -220,16 +226,7 @@ mod tests {
 
     #[test]
     fn a_wal_record_that_does_not_read_where_it_should_is_told_of_the_store() {
-        let dir = tempfile::tempdir().unwrap();
-        let (open, killed) = (dir.path().join("open"), dir.path().join("killed"));
-        let config = Config {
-            min_free_disk: 0,
-            ..Config::new(&open)
-        };
-        let store = Store::open(&config, Box::new(|_| {})).unwrap();
-        fill(&store);
-        copy(&open, &killed);
-        store.close().unwrap();
+        let (_dir, killed) = killed();
         let engine = Engine::open(&killed.join("gen-000001"), Arc::default()).unwrap();
         let keys = engine.hints.iter().map(|entry| entry.unwrap().0.to_vec());
         let of_wal = |key: &Vec<u8>| matches!(Key::parse(key), Some(Key::Chunk { queue: WAL, .. }));

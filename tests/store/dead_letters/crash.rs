@@ -7,13 +7,11 @@
 //! delivered; in the one that it told of last, or, if it was stopped in between, the one it was
 //! about to be in.
 
-use std::{
-    collections::BTreeMap, io::Write, ops::ControlFlow, path::Path, process::Stdio, sync::Mutex,
-};
+use std::{collections::BTreeMap, io::Write, path::Path};
 
 use crate::{
     common::{letters::*, *},
-    side_by_side::side_by_side,
+    killed::{self, Child},
 };
 use hinted_handoff::{
     LossReason, NodeId,
@@ -221,47 +219,18 @@ fn check_noted(store: &Store, said: &str) {
 }
 
 pub fn at_every_step() {
-    let seen = Mutex::new([0; 3]);
-    side_by_side(STEPS.len() as u64, |number| {
-        let more = at(STEPS[number as usize]);
-        let mut seen = seen.lock().unwrap();
-        for (seen, more) in seen.iter_mut().zip(more) {
-            *seen += more;
-        }
-        ControlFlow::Continue(())
-    });
-    let [runs, met, checked] = seen.into_inner().unwrap();
+    let child = Child {
+        test: "dead_letters::child",
+        dir: DIR,
+    };
+    let seen = killed::at_every_step(&child, &STEPS, &[1, 2, 5, 13, 30], check);
     println!(
-        "dead_letters: {runs} children, {met} killed at one of {} steps, {checked} looks at hints",
-        STEPS.len()
+        "dead_letters: {} children, {} killed at one of {} steps, {} looks at hints",
+        seen.children,
+        seen.killed,
+        STEPS.len(),
+        seen.checked
     );
-}
-
-/// Children that are killed at the step; how many there were, were killed, and how many hints were
-/// looked at.
-fn at(step: &str) -> [u64; 3] {
-    let (mut runs, mut met, mut checked) = (0, 0, 0);
-    for nth in [1, 2, 5, 13, 30] {
-        let dir = tempfile::tempdir().unwrap();
-        let child = child_for("dead_letters::child")
-            .env(DIR, dir.path().join("store"))
-            .env("HH_FAILPOINT", format!("{step}/abort/{nth}"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&child.stderr).into_owned();
-        let is_met = said.contains("@failpoint");
-        assert!(is_met || child.status.success(), "{step} {nth}: {said}");
-        runs += 1;
-        met += u64::from(is_met);
-        for life in 0..2 {
-            let store = open(&dir.path().join("store"));
-            checked += check(&store, &said, &format!("{step} {nth}, life {life}"));
-            store.close().unwrap();
-        }
-    }
-    assert!(met > 0, "no child came to {step}");
-    [runs, met, checked]
 }
 
 /// Whether each hint is where the child said that it was or was about to be; returns how many.
