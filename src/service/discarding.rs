@@ -59,31 +59,43 @@ impl<P: Payload> HintedHandoff<P> {
         node: NodeId,
         meant: HintsMeant,
     ) -> Result<Amount, HandoffError> {
+        let mut left = Amount::default();
+        let ended = self.discard_each(node, meant, &mut left).await;
+        if left.hints > 0 {
+            tracing::warn!(
+                node = node.0,
+                hints = left.hints,
+                bytes = left.bytes,
+                "pending hints are discarded: the host says so"
+            );
+        }
+        ended.map(|()| left)
+    }
+
+    async fn discard_each(
+        &self,
+        node: NodeId,
+        meant: HintsMeant,
+        left: &mut Amount,
+    ) -> Result<(), HandoffError> {
         let store = &self.inner.store;
-        let (mut pending, mut left) = (DurableHints::of(self, node)?, Amount::default());
+        let mut pending = DurableHints::of(self, node)?;
         loop {
             let mut hints = pending.next().await?;
             if hints.is_empty() {
-                break;
+                return Ok(());
             }
             hints.retain(|hint| self.is_meant(meant, hint));
             store.claim(node, &mut hints);
             if !hints.is_empty() {
-                let meant = hints.len() as u64;
+                let claimed = hints.len() as u64;
                 let gone = lose(store, node, hints, LossReason::Discarded).await?;
-                left = left.plus(gone);
-                if gone.hints < meant && store.is_scattered(node) {
+                *left = left.plus(gone);
+                if gone.hints < claimed && store.is_scattered(node) {
                     return Err(HandoffError::TooScattered { node });
                 }
             }
         }
-        tracing::warn!(
-            node = node.0,
-            hints = left.hints,
-            bytes = left.bytes,
-            "pending hints are discarded: the host says so"
-        );
-        Ok(left)
     }
 
     /// [`discard_hints`](HintedHandoff::discard_hints) for a thread that does not drive a tokio

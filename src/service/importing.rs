@@ -4,17 +4,14 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::{
-    HandedIn,
-    handoff::{HintedHandoff, Told, no_answer},
-};
+use super::handoff::{HintedHandoff, Told, no_answer};
 use crate::{
     blocking::block_on,
     error::{EnqueueError, ImportError},
     import::Import,
     payload::Payload,
     store::Fate,
-    types::{Durability, HintId},
+    types::HintId,
 };
 
 impl<P: Payload> HintedHandoff<P> {
@@ -88,10 +85,7 @@ impl<P: Payload> HintedHandoff<P> {
                 self.hand_in_undelivered(node, hint, Fate::Dead(cause))
                     .await
             }
-            None => match self.hand_in(node, hint, Durability::Sync).await? {
-                HandedIn::Waiting(told) => Ok(told),
-                HandedIn::Buffered => Err(no_answer()),
-            },
+            None => self.hand_in(node, hint).await,
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::{
     payload::Payload,
     replay::Replays,
     stats::Health,
-    store::{Hint, Store},
+    store::{Hint, Reservation, Store},
     types::{Durability, HintId, NodeId, ShardId},
 };
 
@@ -63,22 +63,11 @@ pub enum Accepted {
     Buffered,
 }
 
-/// A hint in the pipeline, and what its caller waits for.
-enum HandedIn {
-    Buffered,
-    Waiting(Told<HintId>),
-}
-
-impl HandedIn {
-    /// Waits until the configured durability is met.
-    pub async fn answer(self) -> Result<Accepted, EnqueueError> {
-        let told = match self {
-            HandedIn::Buffered => return Ok(Accepted::Buffered),
-            HandedIn::Waiting(told) => told,
-        };
-        let durable = told.await.unwrap_or_else(|_| Err(no_answer()));
-        durable.map(Accepted::Durable)
-    }
+/// Room for a hint: below the limits and in the pipeline, and its note for direct writes.
+struct Admitted {
+    reserved: Reservation,
+    permit: OwnedSemaphorePermit,
+    on_its_way: Option<OnItsWay>,
 }
 
 /// Says of a hint on its way that it is durable, or that it is not known to be.
@@ -106,52 +95,58 @@ impl<P: Payload> HintedHandoff<P> {
         points: &P,
     ) -> Result<Accepted, EnqueueError> {
         let hint = self.encode(shard, points)?;
-        let durability = self.config().durability;
-        self.hand_in(node, hint, durability).await?.answer().await
+        if self.config().durability == Durability::Buffered {
+            self.hand_in_buffered(node, hint).await?;
+            return Ok(Accepted::Buffered);
+        }
+        let told = self.hand_in(node, hint).await?;
+        let durable = told.await.unwrap_or_else(|_| Err(no_answer()));
+        durable.map(Accepted::Durable)
     }
 
-    /// Waits for room, and hands a hint to the pipeline that [`encode`](Self::encode) made.
-    async fn hand_in(
-        &self,
-        node: NodeId,
-        hint: Hint,
-        durability: Durability,
-    ) -> Result<HandedIn, EnqueueError> {
+    /// Waits for room, and hands a hint to the pipeline. Its id is told once it is durable.
+    async fn hand_in(&self, node: NodeId, hint: Hint) -> Result<Told<HintId>, EnqueueError> {
+        let admitted = self.admit_to_pipeline(node, &hint).await?;
+        let (tell, told) = oneshot::channel();
+        let done = move |result| {
+            drop(admitted.permit);
+            note_durable(admitted.on_its_way, &result);
+            // Nobody listens if the caller gave up; the hint stays.
+            let _ = tell.send(result);
+        };
+        let store = &self.inner.store;
+        store.append_within(admitted.reserved, node, hint, Box::new(done));
+        Ok(told)
+    }
+
+    /// The same of one that is answered by then.
+    async fn hand_in_buffered(&self, node: NodeId, hint: Hint) -> Result<(), EnqueueError> {
+        let (admitted, shard) = (self.admit_to_pipeline(node, &hint).await?, hint.shard);
+        let done = move |result: Result<HintId, EnqueueError>| {
+            drop(admitted.permit);
+            note_durable(admitted.on_its_way, &result);
+            if let Err(error) = result {
+                tracing::error!(
+                    node = node.0, shard = shard.0, error = %with_causes(&error),
+                    "a buffered hint was lost"
+                );
+            }
+        };
+        let store = &self.inner.store;
+        store.append_buffered_within(admitted.reserved, node, hint, Box::new(done))
+    }
+
+    async fn admit_to_pipeline(&self, node: NodeId, hint: &Hint) -> Result<Admitted, EnqueueError> {
         self.check_hinted(node)?;
-        let inner = &self.inner;
-        let shard = hint.shard;
         let reserved = self.admit_hint(node, hint.payload.len()).await?;
         let permit = self.room(hint.payload.len()).await?;
         // The host may have said so while this waited.
         self.check_hinted(node)?;
-        let on_its_way = self.on_its_way(node, shard);
-        if durability == Durability::Buffered {
-            let done = move |result: Result<HintId, EnqueueError>| {
-                drop(permit);
-                note_durable(on_its_way, &result);
-                if let Err(error) = result {
-                    tracing::error!(
-                        node = node.0, shard = shard.0, error = %with_causes(&error),
-                        "a buffered hint was lost"
-                    );
-                }
-            };
-            let done = Box::new(done);
-            inner
-                .store
-                .append_buffered_within(reserved, node, hint, done)?;
-            return Ok(HandedIn::Buffered);
-        }
-        let (tell, told) = oneshot::channel();
-        let done = move |result| {
-            drop(permit);
-            note_durable(on_its_way, &result);
-            // Nobody listens if the caller gave up; the hint stays.
-            let _ = tell.send(result);
-        };
-        let done = Box::new(done);
-        inner.store.append_within(reserved, node, hint, done);
-        Ok(HandedIn::Waiting(told))
+        Ok(Admitted {
+            reserved,
+            permit,
+            on_its_way: self.on_its_way(node, hint.shard),
+        })
     }
 
     /// To be noted before a hint is handed in, if direct writes keep behind it.

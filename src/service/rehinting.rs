@@ -75,32 +75,17 @@ impl<P: Payload> HintedHandoff<P> {
         from: NodeId,
         owners: impl Fn(ShardId) -> Vec<NodeId>,
     ) -> Result<Amount, HandoffError> {
-        let (mut pending, mut left) = (DurableHints::of(self, from)?, Amount::default());
-        loop {
-            let hints = pending.next().await?;
-            if hints.is_empty() {
-                break;
-            }
-            let mut steps = Steps::default();
-            for hint in hints {
-                let mut owners = owners(hint.hint.shard);
-                owners.sort_unstable();
-                owners.dedup();
-                if !owners.is_empty() && !owners.contains(&from) {
-                    steps.push((hint, owners));
-                }
-            }
-            for step in steps.all {
-                left = left.plus(self.rehint_step(from, step).await?);
-            }
+        let mut left = Amount::default();
+        let ended = self.rehint_each(from, owners, &mut left).await;
+        if left.hints > 0 {
+            tracing::info!(
+                node = from.0,
+                hints = left.hints,
+                bytes = left.bytes,
+                "hints are given to other nodes: the host says so"
+            );
         }
-        tracing::info!(
-            node = from.0,
-            hints = left.hints,
-            bytes = left.bytes,
-            "hints are given to other nodes: the host says so"
-        );
-        Ok(left)
+        ended.map(|()| left)
     }
 
     /// [`rehint`](HintedHandoff::rehint) for a thread that does not drive a tokio runtime. Blocks
@@ -118,6 +103,33 @@ impl<P: Payload> HintedHandoff<P> {
         owners: impl Fn(ShardId) -> Vec<NodeId>,
     ) -> Result<Amount, HandoffError> {
         block_on(self.rehint(from, owners))
+    }
+
+    async fn rehint_each(
+        &self,
+        from: NodeId,
+        owners: impl Fn(ShardId) -> Vec<NodeId>,
+        left: &mut Amount,
+    ) -> Result<(), HandoffError> {
+        let mut pending = DurableHints::of(self, from)?;
+        loop {
+            let hints = pending.next().await?;
+            if hints.is_empty() {
+                return Ok(());
+            }
+            let mut steps = Steps::default();
+            for hint in hints {
+                let mut owners = owners(hint.hint.shard);
+                owners.sort_unstable();
+                owners.dedup();
+                if !owners.is_empty() && !owners.contains(&from) {
+                    steps.push((hint, owners));
+                }
+            }
+            for step in steps.all {
+                *left = left.plus(self.rehint_step(from, step).await?);
+            }
+        }
     }
 
     /// To its end, whoever gives up: nothing is written directly to an owner meanwhile.

@@ -1,6 +1,6 @@
 //! What a group changes as one, and whether a batch can be part of it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     error::StorageError,
@@ -59,8 +59,6 @@ pub struct Accepted {
     /// Dead letters that become hints again: where it stood, where it is now, and all places where
     /// it stood.
     pub pointed: Vec<(Place, Place, Vec<Place>)>,
-    /// Hints of the batch in hand that leave since other nodes get them.
-    pub rehinted: HashSet<Place>,
     /// A node that is forgotten, with its status.
     pub status_gone: Option<NodeId>,
     /// Nodes whose record changes.
@@ -176,8 +174,6 @@ impl Accepted {
             evicted: _,
             letters_gone,
             pointed,
-            // What leaves is in the cursors.
-            rehinted: _,
             status_gone,
             rewrites,
             several,

@@ -14,7 +14,7 @@ use crate::{
         failpoints::point,
         format::{
             cursor::Cursor,
-            keys::QueueRef,
+            keys::{Place, QueueRef},
             loss::{Loss, LostRange},
             peeked::{Mark, PeekedHint},
             reasons::{Fate, LossReason},
@@ -41,7 +41,8 @@ impl Accepted {
 }
 
 impl Committer {
-    /// Takes into the group that hints leave. Returns what does: those that are pending still.
+    /// Takes into the group that hints leave. Returns what does, those that are pending still, and
+    /// where each stood.
     ///
     /// What the host picks out by hand may leave so many holes in a queue that its cursor has no
     /// room for them. Those beyond stay, and are claimed no longer.
@@ -51,7 +52,7 @@ impl Committer {
         node: NodeId,
         mut hints: Vec<PeekedHint>,
         fate: &Fate,
-    ) -> Result<Amount, StorageError> {
+    ) -> Result<(Amount, Vec<Place>), StorageError> {
         let leave = fate.leave();
         let is_picked = matches!(
             fate,
@@ -74,17 +75,14 @@ impl Committer {
             gone.hints > 0
         };
         let leaving: Vec<&PeekedHint> = hints.iter().filter(leaves).collect();
-        if matches!(fate, Fate::Lost(LossReason::Rehinted)) {
-            let places = leaving.iter().map(|hint| hint.mark.place());
-            accepted.rehinted.extend(places);
-        }
+        let places = leaving.iter().map(|hint| hint.mark.place()).collect();
         self.record(accepted, node, &leaving, fate)?;
         let stay = hints.extract_if(.., |hint| stay.contains(&hint.mark.place()));
         let stay: Vec<_> = stay.collect();
         self.shared.registry.lock().release(node, &stay);
         // All others are claimed no longer.
         accepted.leaving.push((node, hints, leave));
-        Ok(left)
+        Ok((left, places))
     }
 
     /// Takes into the group that a hint of it leaves in it. The registry knows nothing of it before

@@ -1,7 +1,7 @@
 //! Which batches of a group come into effect, and writing what of them must not come apart.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -19,9 +19,11 @@ use crate::{
             cursor::Leave,
             dead_letter_count::LetterTallies,
             encoder::EncodedBlock,
+            keys::Place,
             node_record::NodeRecord,
             node_status::Status,
             peeked::{Mark, PeekedHint},
+            reasons::{Fate, LossReason},
         },
         pipeline::{
             batch::{HintKind, Leaving, NewHint, WriteBatch},
@@ -59,8 +61,7 @@ impl Committer {
                 continue;
             }
             group.accepted.several += u64::from(is_several);
-            group.accepted.rehinted.clear();
-            let left = self.let_leave(&mut group.accepted, batch.leaves)?;
+            let (left, rehinted) = self.let_leave(&mut group.accepted, batch.leaves)?;
             if left != Amount::default() {
                 shared.tickets.note_left(place, left);
             }
@@ -69,7 +70,7 @@ impl Committer {
                     HintKind::Redriven(letter) => {
                         self.redrive(&mut group.accepted, new.node, letter)?
                     }
-                    HintKind::Rehinted(from) => group.accepted.rehinted.contains(&from),
+                    HintKind::Rehinted(from) => rehinted.contains(&from),
                     _ => true,
                 };
                 if is_there {
@@ -80,23 +81,28 @@ impl Committer {
         Ok(group)
     }
 
-    /// Returns what leaves: what is pending, or a dead letter, still.
+    /// Returns what leaves: what is pending, or a dead letter, still. And where those of it stood
+    /// that other nodes get.
     fn let_leave(
         &mut self,
         accepted: &mut Accepted,
         leaves: Vec<Leaving>,
-    ) -> Result<Amount, StorageError> {
-        let mut left = Amount::default();
+    ) -> Result<(Amount, HashSet<Place>), StorageError> {
+        let (mut left, mut rehinted) = (Amount::default(), HashSet::new());
         for leaving in leaves {
             left = left.plus(match leaving {
                 Leaving::Hints(node, hints, fate) => {
-                    self.leave_undelivered(accepted, node, hints, &fate)?
+                    let (left, places) = self.leave_undelivered(accepted, node, hints, &fate)?;
+                    if matches!(fate, Fate::Lost(LossReason::Rehinted)) {
+                        rehinted.extend(places);
+                    }
+                    left
                 }
                 Leaving::Letters(node, letters) => self.discard(accepted, node, &letters)?,
                 Leaving::Acked(_) => Amount::default(),
             });
         }
-        Ok(left)
+        Ok((left, rehinted))
     }
 
     /// Writes what a group changes that is all or nothing, and its blocks.
