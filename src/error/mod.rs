@@ -116,9 +116,9 @@ pub enum HandoffError {
         /// The hint named.
         hint: HintId,
     },
-    /// A hint or dead letter that is there already, such as one of an import, was not taken into a
-    /// node's queue, for the reason that a new hint would not be.
-    #[error("it is not queued, and stays where it is")]
+    /// A hint or dead letter that is there already did not become one of another queue, for the
+    /// reason that a new hint would not.
+    #[error("the hint or dead letter is not queued, and stays where it is")]
     Refused(#[source] EnqueueError),
     /// The id was given out by another store, or by this one before its identity was reset.
     #[error("hint {hint} is not one of store {store}; ask the store that gave out its id")]

@@ -260,23 +260,13 @@ pub enum UnopenableReason {
     #[error("the engine panicked: {0}")]
     Panic(String),
     /// A record that everything depends on is damaged.
-    #[error("the {record} record is damaged: {detail}{}", no_store(record))]
+    #[error("the {record} record is damaged: {detail}")]
     Damaged {
         /// Which record.
         record: &'static str,
         /// What is wrong with it.
         detail: String,
     },
-}
-
-/// Of a database that is somebody else's no record says anything.
-fn no_store(record: &str) -> &'static str {
-    match record {
-        "schema" => {
-            "; if no host ever had a store there, it is none, and there is nothing to restore"
-        }
-        _ => "",
-    }
 }
 
 impl StorageError {

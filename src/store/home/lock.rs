@@ -51,7 +51,7 @@ pub fn create_if_missing(path: &Path) -> Result<(), OpenError> {
 
 /// Takes a lock on a file as soon as it is free; false if somebody else has it for longer than a
 /// moment.
-pub fn is_taken(
+pub fn lock_within_a_moment(
     path: &Path,
     attempt: impl Fn() -> Result<(), TryLockError>,
 ) -> Result<bool, OpenError> {
@@ -83,7 +83,7 @@ pub fn take_lock(folder: &Folder, name: &str) -> Result<Lock, OpenError> {
     // Whoever may read it may lock it.
     let private = Mode::RUSR | Mode::WUSR;
     let mut file = folder.file(name, OFlags::RDWR | OFlags::CREATE, private)?;
-    if !is_taken(&path, || file.try_lock())? {
+    if !lock_within_a_moment(&path, || file.try_lock())? {
         let kind = holder(&mut file);
         return Err(OpenError::Locked { path, kind });
     }

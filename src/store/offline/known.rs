@@ -115,7 +115,16 @@ impl Known {
             unopenable(&place.generation, reason)
         };
         let get = |record: &'static str| {
-            let missing = || damaged(record, "no copy of it is intact in the log".to_owned());
+            let missing = || {
+                let missing = "no copy of it is intact in the log";
+                damaged(
+                    record,
+                    match place.may_be_shared {
+                        true => format!("{missing}; if no host ever had a store there, it is none"),
+                        false => missing.to_owned(),
+                    },
+                )
+            };
             meta.get(record.as_bytes()).ok_or_else(missing)
         };
         let schema = meta::decode(meta::SCHEMA, get(meta::SCHEMA)?);

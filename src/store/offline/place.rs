@@ -18,7 +18,7 @@ use crate::{
         home::{
             directory::{self, COMPACTION, CURRENT, OPENING, in_use, opens_died, ours},
             host_database,
-            lock::{holder, is_taken},
+            lock::{holder, lock_within_a_moment},
         },
     },
 };
@@ -186,7 +186,7 @@ fn share(path: &Path, kind: impl Fn(&mut File) -> LockKind) -> Result<Option<Fil
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(failed("open", path, source)),
     };
-    match is_taken(path, || file.try_lock_shared())? {
+    match lock_within_a_moment(path, || file.try_lock_shared())? {
         true => Ok(Some(file)),
         false => Err(OpenError::Locked {
             path: path.to_owned(),
