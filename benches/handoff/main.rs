@@ -51,7 +51,7 @@ const SCENARIOS: [&str; 11] = [
     "space",
     "scraped",
 ];
-/// What runs if nothing is named: all figures but those that take 10 GiB.
+/// What runs if nothing is named: all figures but that of `scraped` and those of 10 GiB.
 const QUICK: [&str; 4] = ["append", "latency", "replay", "peers"];
 
 const USAGE: &str =

@@ -10,7 +10,10 @@ use std::{
 use hinted_handoff::HintedHandoff;
 use hinted_handoff_admin::{Address, Server, Settings, serve};
 
-use crate::protocol::{COORDINATOR, Failure, address_file, replica_name};
+use crate::{
+    protocol::{COORDINATOR, Failure, address_file, replica_name},
+    server::publish,
+};
 
 /// The socket that `hh --socket` takes.
 pub fn socket(root: &Path) -> PathBuf {
@@ -41,7 +44,7 @@ pub async fn serve_both(
     let at = Address::Tcp(page(root).unwrap_or(any));
     let on_page = serve(handoff, settings.clone(), at).await?;
     if let Address::Tcp(address) = on_page.address() {
-        std::fs::write(address_file(root, "page"), address.to_string())?;
+        publish(root, "page", *address)?;
     }
     let on_socket = serve(handoff, settings, Address::Unix(socket(root))).await?;
     Ok([on_page, on_socket])

@@ -58,8 +58,8 @@ async fn converse<R: Request, S: Service<R>>(
     Ok(())
 }
 
-/// By a rename, so that nobody reads half an address.
-fn publish(root: &Path, name: &str, address: SocketAddr) -> Result<(), Failure> {
+/// Says where a server is: by a rename, so that nobody reads half an address.
+pub fn publish(root: &Path, name: &str, address: SocketAddr) -> Result<(), Failure> {
     let file = protocol::address_file(root, name);
     let draft = file.with_extension("draft");
     std::fs::write(&draft, address.to_string())?;

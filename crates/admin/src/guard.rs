@@ -39,7 +39,7 @@ fn host(request: &Request) -> Option<&str> {
 }
 
 /// For every request: the host is called by a name of its own, and the body is small and arrives.
-/// That of an import is read by itself, once it is known that it may come.
+/// The handler of an import reads its own body, after the checks.
 pub async fn every_request(
     State(settings): State<Arc<Settings>>,
     request: Request,
@@ -146,8 +146,8 @@ pub fn may_write(settings: &Settings) -> Result<(), Problem> {
     }
 }
 
-/// Whether a form that changes something may be looked at: it is asked first, so that whoever has
-/// no right to that is told so, whatever the form says.
+/// Whether a form that changes something may be looked at. Checked before the form is parsed, so
+/// that whoever has no right to that is told so, whatever the form says.
 pub fn may_send_form(settings: &Settings, headers: &HeaderMap) -> Result<(), Problem> {
     may_write(settings)?;
     match is_own_form(headers) {

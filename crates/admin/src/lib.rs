@@ -65,7 +65,7 @@
 //! | `GET /v1/events` | server-sent events; `missed` tells a slow reader how many it missed |
 //! | `GET /v1/losses?since&max` | the loss journal |
 //! | `GET /v1/config` | the settings in effect, as they are in a file |
-//! | `POST /v1/config/preview` | as `POST /v1/config`, which it is not: what that would cost |
+//! | `POST /v1/config/preview` | the body of `POST /v1/config`; changes nothing, tells the cost |
 //! | `POST /v1/sync` | waits until all is durable |
 //! | `POST /v1/barriers` | `{"nodes": [2, 3]}`: a barrier |
 //! | `POST /v1/barriers/wait` | `{"barrier": …, "timeout_ms": 1000}`: what has become of it |
@@ -78,12 +78,12 @@
 //! | `POST /v1/import` | `{"hints": [ … ]}`: lines of `hh export`; 90 MiB, one at a time |
 //! | `POST /v1/nodes/{node}/remove` | `{"timeout_ms": 1000}`, or `{"discard_pending": true}` |
 //! | `POST /v1/nodes/{node}/cancel-removal` | calls a removal off |
-//! | `POST /v1/nodes/{node}/hints/discard` | `{"older_than_ms": 1000, "shard": 7}`, or one |
+//! | `POST /v1/nodes/{node}/hints/discard` | `{"older_than_ms": 1000, "shard": 7}`: one or both |
 //! | `POST /v1/nodes/{node}/letters/redrive`, `/discard` | `{"hints": ["…"]}`, `{"all": true}` |
 //! | `POST /v1/config` | `{"max_age": "2h"}`: changes the settings that are named |
 //! | `POST /v1/hinting` | `{"nodes": [2, 3], "hinting": false}`: for all of them, or an error |
 //! | `POST /v1/hinting/{what}` | `stop-hinting` or `start-hinting`, of all nodes |
-//! | `POST /v1/nodes/{node}/by-hand/{what}` | the same of it; or `hold-direct`, `release-direct` |
+//! | `POST /v1/nodes/{node}/by-hand/{what}` | for one node; also hold-direct, release-direct |
 //!
 //! A hint id is `store/queue/sequence`, in paths too. Waits are 300,000 ms at most. An error is
 //! problem JSON (RFC 9457); its `type` is `urn:hinted-handoff:` and a name that stays.

@@ -20,6 +20,8 @@ use crate::{
 
 /// How long a call of the library may take that waits for nothing but the store.
 const CALL_TIME: Duration = Duration::from_secs(30);
+/// How long a call may take that reads through a long queue, or writes much.
+pub const LONG: Duration = Duration::from_secs(300);
 /// The longest wait that a request may ask for.
 pub const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Losses that the page shows, and how long they are shown before the journal is asked again.

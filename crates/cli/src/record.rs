@@ -119,8 +119,9 @@ impl Record {
                 self.payload_bytes
             ));
         }
-        if self.kind == Kind::DeadLetter && self.dead.is_none() {
-            return Err("it is a dead letter and does not say why".to_owned());
+        if (self.kind == Kind::DeadLetter) != self.dead.is_some() {
+            let why = "`dead` must be given for a dead_letter, and only for one";
+            return Err(why.to_owned());
         }
         Ok(Import {
             node: self.node,
@@ -130,7 +131,7 @@ impl Record {
             lifetime_ms: self.lifetime_ms,
             write: self.write,
             payload: payload.into(),
-            dead: self.dead.filter(|_| self.kind == Kind::DeadLetter),
+            dead: self.dead,
         })
     }
 }

@@ -145,6 +145,7 @@ fn an_import_stops_at_what_is_no_hint_and_says_where() {
     let exported = ok(&["export", path(&store), "--node", "1"]);
     let first = exported.lines().next().unwrap();
     let changed = |from: &str, to: &str| first.replace(from, to);
+    let letters = ok(&["export", path(&store), "--only", "letters"]);
     for (line, why) in [
         ("nonsense".to_owned(), "expected"),
         (
@@ -157,7 +158,11 @@ fn an_import_stops_at_what_is_no_hint_and_says_where() {
         ),
         (
             changed("\"kind\":\"hint\"", "\"kind\":\"dead_letter\""),
-            "does not say why",
+            "`dead` must be given",
+        ),
+        (
+            letters.trim().replace("\"dead_letter\"", "\"hint\""),
+            "only for one",
         ),
         (changed("\"node\":1", "\"node\":-1"), "integer `-1`"),
     ] {

@@ -115,8 +115,7 @@ pub async fn redrive<P: Payload>(
     Ok(Json(admin.call(redrive_each(&handoff, node, hints)).await?))
 }
 
-/// Sends on those of them that are there and read, as [`HintedHandoff::redrive_all`] does. If there
-/// is none, it is an error what the first one is.
+/// Sends on those that exist and can be read. If none was sent on, returns the error of the first.
 async fn redrive_each<P: Payload>(
     handoff: &HintedHandoff<P>,
     node: NodeId,

@@ -17,11 +17,9 @@ use crate::{
     extract::{Path, Said, no_more_than},
     guard::with_body,
     problem::{Kind, Problem},
-    state::Admin,
+    state::{Admin, LONG},
 };
 
-/// A long queue is read through, or much is written.
-const LONG: Duration = Duration::from_secs(300);
 /// A payload has 64 MiB at most, and base64 makes it a third longer.
 pub const IMPORT_BYTES: usize = 90 * 1024 * 1024;
 /// How long such a body may take to arrive.
@@ -56,9 +54,11 @@ pub async fn rehint<P: Payload>(
 ) -> Result<Json<Rehinted>, Problem> {
     no_more_than(OWNERS_MAX, to.len(), "nodes")?;
     no_more_than(SHARDS_MAX, shards.as_ref().map_or(0, Vec::len), "shards")?;
-    if to.is_empty() || to.contains(&node) {
-        let detail = "to names no node, or the one whose hints they are; name their new owners";
-        return Err(Problem::invalid(detail));
+    if to.is_empty() {
+        return Err(Problem::invalid("`to` is empty: name the new owners"));
+    }
+    if to.contains(&node) {
+        return Err(Problem::invalid(format!("`to` names node {node} itself")));
     }
     let handoff = admin.handoff()?;
     let shards = shards.map(|shards| shards.into_iter().collect::<HashSet<_>>());
@@ -93,6 +93,7 @@ struct Line {
     write: Option<WriteId>,
     #[serde(default)]
     dead: Option<DeadCause>,
+    payload_bytes: u64,
     payload_base64: String,
 }
 
@@ -144,8 +145,15 @@ impl Line {
         let wrong = |why: String| Problem::invalid(format!("hints[{at}]: {why}"));
         let payload = STANDARD.decode(&self.payload_base64);
         let payload = payload.map_err(|error| wrong(format!("payload_base64: {error}")))?;
+        if payload.len() as u64 != self.payload_bytes {
+            return Err(wrong(format!(
+                "the payload has {} bytes, payload_bytes says {}",
+                payload.len(),
+                self.payload_bytes
+            )));
+        }
         if (self.kind == LineKind::DeadLetter) != self.dead.is_some() {
-            let why = "a dead letter, and nothing else, says in dead how it came to be one";
+            let why = "`dead` must be given for a dead_letter, and only for one";
             return Err(wrong(why.to_owned()));
         }
         Ok(Import {

@@ -12,11 +12,9 @@ use crate::{
     costs::costs,
     extract::{Path, Said, not_too_many},
     problem::{Kind, Problem},
-    state::Admin,
+    state::{Admin, LONG},
 };
 
-/// A long queue is read through.
-const DISCARD_TIME: Duration = Duration::from_secs(300);
 /// Characters of a value that are told back.
 const GIVEN_SHOWN: usize = 100;
 /// Nodes that are not known and are named in an answer.
@@ -159,7 +157,8 @@ pub struct HintingOf {
 }
 
 /// For all of the nodes or for none. What the library does for each cannot fail, so it is enough to
-/// look first whether all are known. A write meanwhile may find some of them changed.
+/// look first whether all are known. A write that runs meanwhile may see only some of the nodes
+/// changed.
 pub async fn hinting<P: Payload>(
     State(admin): State<Admin<P>>,
     Said(asked): Said<HintingOf>,
@@ -214,6 +213,6 @@ pub async fn discard<P: Payload>(
         ));
     }
     let discarding = handoff.discard_hints(node, meant);
-    let discarded = admin.wait(DISCARD_TIME, discarding).await?;
+    let discarded = admin.wait(LONG, discarding).await?;
     Ok(Json(Discarded { discarded }))
 }

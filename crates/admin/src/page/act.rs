@@ -132,8 +132,8 @@ impl Act {
         }
     }
 
-    /// What is so now that it was done to these; nothing where it is not so, or no longer: whoever
-    /// makes a link can have the page say only what is true.
+    /// The notice after an action; `None` unless the statistics bear it out, since anybody can make
+    /// the link.
     pub fn done(self, of: &str, stats: &Stats, node: Option<NodeId>) -> Option<String> {
         let found = node.map(|node| stats.nodes.iter().find(|it| it.node == node));
         let (paused, hinting, held, letters) = match found {
@@ -161,7 +161,8 @@ impl Act {
             Act::ReleaseDirect => (!held, format!("Direct writes to {of} are released.")),
             Act::Redrive | Act::Discard => {
                 let left = words::counted(letters, "dead letter", "dead letters");
-                (true, format!("Of {of} there are {left} now."))
+                let name = of.strip_prefix("node ").unwrap_or(of);
+                (true, format!("Node {name} has {left} now."))
             }
         };
         is_so.then_some(text)

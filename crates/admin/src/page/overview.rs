@@ -156,7 +156,8 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
     troubled.sort_by_key(|it| std::cmp::Reverse((severity(it), it.oldest_age)));
     let pending = shown.stats.store.pending.hints;
     let is_serving = matches!(shown.health, Health::Serving);
-    let is_well = troubled.is_empty() && unhinted(&shown.stats).is_none();
+    let unhinted = unhinted(&shown.stats);
+    let is_well = troubled.is_empty() && unhinted.is_none();
     let class = match is_serving && is_well {
         true => "card banner good",
         false => "card banner bad",
@@ -177,7 +178,7 @@ fn verdict(settings: &Settings, shown: &Shown) -> Markup {
                 }
             }
             @if shown.stats.paused_all.is_some() { p { "All replay is paused by an operator." } }
-            @if let Some(unhinted) = unhinted(&shown.stats) { p #unhinted { (unhinted) } }
+            @if let Some(unhinted) = unhinted { p #unhinted { (unhinted) } }
             @if !troubled.is_empty() {
                 ul.plain {
                     @for node in troubled.iter().take(TROUBLES) {

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Redirect, Response},
 };
-use hinted_handoff::Payload;
+use hinted_handoff::{Config, Payload};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -23,7 +23,7 @@ use crate::{
     state::Admin,
 };
 
-/// The settings that can change, and what each is.
+/// What each of [`Config::CHANGEABLE`] is, as the form has them one after the other.
 const LIVE: [(&str, &str); 20] = [
     (
         "retry_rate_limit",
@@ -60,7 +60,7 @@ const LIVE: [(&str, &str); 20] = [
     ("answer", "When a write is answered: level or accounted"),
     (
         "on_not_stored",
-        "What a write is of which a copy could not be stored: report or fail",
+        "If a copy of a write could be neither sent nor stored: `report` it, or `fail` the write",
     ),
     (
         "fail_early",
@@ -131,7 +131,10 @@ pub async fn change<P: Payload>(
         Ok(costs) if !costs.is_empty() && !is_sure => {
             let notice = html! {
                 section.card.banner.doubtful role="alert" {
-                    p.verdict #costs { "Nothing is changed yet. This takes hints, or refuses them:" }
+                    p.verdict #costs {
+                        "Nothing is changed yet. With this change hints would leave undelivered, "
+                        "or new ones would be refused:"
+                    }
                     @for cost in &costs { p.cause { (cost) } }
                 }
             };
@@ -141,8 +144,8 @@ pub async fn change<P: Payload>(
         Ok(_) => reconfigure(&admin, changes).await,
         Err(problem) => Err(problem),
     };
-    match done.and_then(|()| in_effect(&admin)) {
-        Ok(_) => Redirect::to(&to).into_response(),
+    match done {
+        Ok(()) => Redirect::to(&to).into_response(),
         Err(problem) => refused(&frame, &admin, &sent, &problem),
     }
 }
@@ -201,7 +204,7 @@ fn received<P: Payload>(
 
 /// What is not as it was. The others stay, also if somebody else changed them meanwhile.
 fn changes(sent: &Texts) -> Map<String, Value> {
-    let changed = LIVE.iter().filter_map(|(name, _)| {
+    let changed = Config::CHANGEABLE.iter().filter_map(|name| {
         let text = sent.get(*name)?.trim();
         let was = sent.get(&format!("{WAS}{name}"))?;
         (text != was).then(|| ((*name).to_owned(), value(text)))
@@ -229,14 +232,14 @@ fn in_effect<P: Payload>(admin: &Admin<P>) -> Result<Texts, Problem> {
             (name.clone(), text.unwrap_or_else(|| value.to_string()))
         })
         .collect();
-    for (name, _) in LIVE {
-        all.entry(name.to_owned()).or_default();
+    for name in Config::CHANGEABLE {
+        all.entry((*name).to_owned()).or_default();
     }
     Ok(all)
 }
 
 fn is_live(name: &str) -> bool {
-    LIVE.iter().any(|(live, _)| *live == name)
+    Config::CHANGEABLE.contains(&name)
 }
 
 /// The names are from an address, which anybody may have made.

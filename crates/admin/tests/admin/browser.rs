@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use hinted_handoff::{NodeId, Pause};
+use hinted_handoff::Pause;
 use hinted_handoff_admin::{Address, Server, Settings, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -71,11 +71,6 @@ pub async fn end(host: Host, server: Server) {
     host.handoff.shutdown().await.unwrap();
 }
 
-pub fn node(host: &Host, node: NodeId) -> hinted_handoff::NodeStats {
-    let mut nodes = host.handoff.stats().nodes.into_iter();
-    nodes.find(|it| it.node == node).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_says_what_stats_says_and_keeps_saying_it() {
     let Some(browser) = Browser::start(true) else {
@@ -93,7 +88,7 @@ async fn the_page_says_what_stats_says_and_keeps_saying_it() {
         assert!(waits.starts_with(&pending), "{waits}");
     }
     let row = browser.text("#node-2");
-    let away = node(&host, AWAY);
+    let away = host.node(AWAY);
     assert!(row.contains("eu-west-2a"), "{row}");
     assert!(browser.text(WAITS_FOR_AWAY).starts_with("3 "));
     let verdict = browser.text("#verdict");
@@ -139,7 +134,7 @@ async fn it_works_without_scripts() {
     browser.click("#pause-2");
     browser.click("#yes");
     assert!(browser.text("#done").contains("paused"));
-    assert_eq!(node(&host, AWAY).paused, Some(Pause::UntilRestart));
+    assert_eq!(host.node(AWAY).paused, Some(Pause::UntilRestart));
     browser.click("#to-2");
     browser.click("#peek");
     assert!(browser.text("#hints").contains("cpu,host=a usage=0.64"));
@@ -164,7 +159,7 @@ async fn it_is_used_by_keyboard_alone() {
     tab_to("yes");
     browser.key(ENTER);
     assert!(browser.text("#done").contains("paused"));
-    assert_eq!(node(&host, AWAY).paused, Some(Pause::UntilRestart));
+    assert_eq!(host.node(AWAY).paused, Some(Pause::UntilRestart));
     end(host, server).await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hinted_handoff::{BarrierState, Pause};
 
 use crate::{
-    browser::{busy, end, node, served},
+    browser::{busy, end, served},
     common::*,
     webdriver::Browser,
 };
@@ -20,11 +20,11 @@ async fn a_pause_that_is_clicked_holds_replay_and_a_refused_one_says_why() {
     browser.go(&url);
     browser.click("#pause-3");
     assert!(browser.text("#question").contains("Pause node 3"));
-    assert_eq!(node(&host, WELL).paused, None, "it asks first");
+    assert_eq!(host.node(WELL).paused, None, "it asks first");
     browser.click("#yes");
     assert!(browser.text("#done").contains("paused"));
     assert!(!browser.url().contains("done="), "it is told once");
-    assert_eq!(node(&host, WELL).paused, Some(Pause::UntilRestart));
+    assert_eq!(host.node(WELL).paused, Some(Pause::UntilRestart));
     host.hint(WELL, &["held"]).await;
     let held = host
         .handoff
@@ -61,7 +61,7 @@ async fn a_pause_that_is_clicked_holds_replay_and_a_refused_one_says_why() {
     assert!(browser.text("main").contains("cannot be undone"));
     browser.click("#yes");
     browser.text("#done");
-    assert_eq!(node(&host, STRICT).dead_letters.hints, 0);
+    assert_eq!(host.node(STRICT).dead_letters.hints, 0);
     end(host, server).await;
 }
 
@@ -78,10 +78,10 @@ async fn hinting_and_direct_writes_are_stopped_by_buttons_that_ask_first() {
         browser.text("#question"),
         "Stop hinting for node 3 (eu-west-2b)?"
     );
-    assert!(node(&host, WELL).hinting, "it asks first");
+    assert!(host.node(WELL).hinting, "it asks first");
     browser.click("#yes");
     assert!(browser.text("#done").contains("is stopped"));
-    assert!(!node(&host, WELL).hinting);
+    assert!(!host.node(WELL).hinting);
     let points = bytes::Bytes::from_static(b"a");
     let refused = host.handoff.write_shard(WELL, SHARD, &points).await;
     assert!(refused.unwrap_err().to_string().contains("start hinting"));
@@ -93,11 +93,11 @@ async fn hinting_and_direct_writes_are_stopped_by_buttons_that_ask_first() {
     browser.click("#hold-direct-3");
     browser.click("#yes");
     assert!(browser.text("#done").contains("are held"));
-    assert!(node(&host, WELL).direct.held_since_unix_ms.is_some());
+    assert!(host.node(WELL).direct.held_since_unix_ms.is_some());
     browser.click("#release-direct-3");
     browser.click("#yes");
     assert!(browser.text("#done").contains("are released"));
-    assert_eq!(node(&host, WELL).direct.held_since_unix_ms, None);
+    assert_eq!(host.node(WELL).direct.held_since_unix_ms, None);
 
     browser.go(&url);
     browser.click("#stop-hinting-all");

@@ -1,15 +1,10 @@
 //! Buttons of the page for hinting and direct writes.
 
 use axum::{Router, http::StatusCode};
-use hinted_handoff::{Gate, NodeStats};
+use hinted_handoff::Gate;
 use hinted_handoff_admin::Settings;
 
 use crate::common::*;
-
-fn away(host: &Host) -> NodeStats {
-    let nodes = host.handoff.stats().nodes;
-    nodes.into_iter().find(|it| it.node == AWAY).unwrap()
-}
 
 /// Asks what a button asks, answers yes, and returns the page that follows.
 async fn click(router: &Router, button: &str) -> String {
@@ -35,9 +30,9 @@ async fn hinting_of_a_node_is_stopped_and_started_by_buttons_of_its_page() {
     let router = host.writable();
     let page = get(&router, "/nodes/2").await.text().to_owned();
     assert!(has(&page, "stop-hinting-2") && !has(&page, "start-hinting-2"));
-    assert!(away(&host).hinting, "it asks first");
+    assert!(host.node(AWAY).hinting, "it asks first");
     let page = click(&router, "stop-hinting&node=2").await;
-    assert!(!away(&host).hinting);
+    assert!(!host.node(AWAY).hinting);
     assert!(page.contains("Hinting for node 2 is stopped."), "{page}");
     assert!(page.contains("No hints are made for it"), "{page}");
     assert!(has(&page, "start-hinting-2") && !has(&page, "stop-hinting-2"));
@@ -45,7 +40,7 @@ async fn hinting_of_a_node_is_stopped_and_started_by_buttons_of_its_page() {
     assert!(overview.contains("No hints are made for 1 node:"));
     assert!(has(&overview, "stop-hinting-all"), "of the others");
     let page = click(&router, "start-hinting&node=2").await;
-    assert!(away(&host).hinting);
+    assert!(host.node(AWAY).hinting);
     assert!(page.contains("Hinting for node 2 is started."), "{page}");
     assert!(!page.contains("No hints are made"));
     host.handoff.shutdown().await.unwrap();
@@ -80,13 +75,13 @@ async fn direct_writes_of_a_node_are_held_and_released_by_buttons_of_its_page() 
     let page = get(&router, "/nodes/2").await.text().to_owned();
     assert!(has(&page, "hold-direct-2") && !has(&page, "release-direct-2"));
     let page = click(&router, "hold-direct&node=2").await;
-    assert_ne!(away(&host).gate, Gate::Open);
-    assert!(away(&host).direct.held_since_unix_ms.is_some());
+    assert_ne!(host.node(AWAY).gate, Gate::Open);
+    assert!(host.node(AWAY).direct.held_since_unix_ms.is_some());
     assert!(page.contains("Direct writes to node 2 are held."), "{page}");
     assert!(page.contains("An operator holds its direct writes"));
     assert!(has(&page, "release-direct-2") && !has(&page, "hold-direct-2"));
     let page = click(&router, "release-direct&node=2").await;
-    assert_eq!(away(&host).direct.held_since_unix_ms, None);
+    assert_eq!(host.node(AWAY).direct.held_since_unix_ms, None);
     assert!(page.contains("Direct writes to node 2 are released."));
     host.handoff.shutdown().await.unwrap();
 }
@@ -138,6 +133,6 @@ async fn what_is_read_only_stops_and_holds_nothing() {
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{act}");
         assert!(refused.text().contains("read-only"), "{}", refused.text());
     }
-    assert!(away(&host).hinting && away(&host).direct.held_since_unix_ms.is_none());
+    assert!(host.node(AWAY).hinting && host.node(AWAY).direct.held_since_unix_ms.is_none());
     host.handoff.shutdown().await.unwrap();
 }

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, header},
 };
 use bytes::Bytes;
-use hinted_handoff::{Config, HintedHandoff, NodeId, ShardId};
+use hinted_handoff::{Config, HintedHandoff, NodeId, NodeStats, ShardId};
 use hinted_handoff_admin::{Settings, router};
 use hinted_handoff_testkit::{Reply, ScriptedWriter};
 use serde_json::Value;
@@ -78,6 +78,12 @@ impl Host {
                 .any(|it| it.node == STRICT && it.dead_letters.hints > 0)
         })
         .await;
+    }
+
+    /// What is known of a node that is known.
+    pub fn node(&self, node: NodeId) -> NodeStats {
+        let nodes = self.handoff.stats().nodes;
+        nodes.into_iter().find(|it| it.node == node).unwrap()
     }
 
     pub async fn until(&self, wished: impl Fn(&hinted_handoff::Stats) -> bool) {

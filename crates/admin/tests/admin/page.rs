@@ -212,13 +212,15 @@ async fn a_question_that_does_not_read_is_answered_with_a_page() {
 }
 
 #[tokio::test]
-async fn losses_of_a_node_are_told_together() {
+async fn dead_letters_of_a_node_are_counted_and_its_losses_told_together() {
     let host = Host::start().await;
     let router = host.writable();
     for text in ["poison 1", "poison 2", "poison 3"] {
         host.with_letter(text).await;
     }
     host.until(|it| it.nodes[0].dead_letters.hints == 3).await;
+    let page = get(&router, "/nodes/4?done=discard&node=4").await;
+    assert!(page.text().contains("Node 4 has 3 dead letters now."));
     for letter in host.handoff.dead_letters(STRICT, None, 3).await.unwrap() {
         // As `hh letters` takes it.
         let page = get(&router, "/").await;

@@ -1,16 +1,11 @@
 //! Settings that change over the interface, and what is done to a node by hand.
 
 use axum::http::StatusCode;
-use hinted_handoff::{Gate, NodeStats};
+use hinted_handoff::{Gate, NodeId};
 use hinted_handoff_admin::Settings;
 use serde_json::json;
 
 use crate::common::{AWAY, BY_HAND, Host, SHARD, WELL, get, post};
-
-fn of_node(host: &Host) -> NodeStats {
-    let nodes = host.handoff.stats().nodes;
-    nodes.into_iter().find(|it| it.node == AWAY).unwrap()
-}
 
 fn writable() -> Settings {
     Settings {
@@ -60,16 +55,16 @@ async fn hints_and_direct_writes_of_a_node_are_stopped_and_discarded_by_hand() {
         );
     };
     by_hand("stop-hinting").await;
-    assert!(!of_node(&host).hinting);
+    assert!(!host.node(AWAY).hinting);
     by_hand("start-hinting").await;
-    assert!(of_node(&host).hinting);
+    assert!(host.node(AWAY).hinting);
     by_hand("hold-direct").await;
-    assert_ne!(of_node(&host).gate, Gate::Open);
+    assert_ne!(host.node(AWAY).gate, Gate::Open);
     by_hand("release-direct").await;
-    assert_eq!(of_node(&host).gate, Gate::Open);
+    assert_eq!(host.node(AWAY).gate, Gate::Open);
     let all = post(&router, "/v1/hinting/stop-hinting", json!({})).await;
     assert_eq!(all.status, StatusCode::OK);
-    assert!(!of_node(&host).hinting);
+    assert!(!host.node(AWAY).hinting);
     assert_eq!(get(&router, "/v1/status").await.ok()["hinting"], false);
     post(&router, "/v1/hinting/start-hinting", json!({}))
         .await
@@ -87,7 +82,7 @@ async fn hints_and_direct_writes_of_a_node_are_stopped_and_discarded_by_hand() {
     assert_eq!(unsaid.status, StatusCode::BAD_REQUEST);
     let done = post(&router, &path, json!({ "shard": SHARD })).await.json();
     assert_eq!(done["discarded"]["hints"], 2);
-    assert_eq!(of_node(&host).pending.hints, 0);
+    assert_eq!(host.node(AWAY).pending.hints, 0);
 }
 
 #[tokio::test]
@@ -130,5 +125,34 @@ async fn hinting_is_stopped_for_all_nodes_that_are_named_or_for_none() {
         refused.problem(400, "invalid-request");
     }
     assert_eq!(hinted(), [AWAY, WELL, BY_HAND]);
+    host.handoff.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_change_costs_is_told_of_ten_nodes_and_counted_of_the_others() {
+    let host = Host::start().await;
+    host.handoff
+        .pause_all(hinted_handoff::Pause::UntilRestart)
+        .await
+        .unwrap();
+    for node in 100..112 {
+        host.hint(NodeId(node), &["a"]).await;
+    }
+    let router = host.writable();
+    let costs = async |changes: serde_json::Value| {
+        let told = post(&router, "/v1/config/preview", changes).await.ok();
+        serde_json::from_value::<Vec<String>>(told["costs"].clone()).unwrap()
+    };
+    let told = costs(json!({ "max_hints_per_node": 1 })).await;
+    assert_eq!(told.len(), 11, "{told:?}");
+    let full = "the next finds no room, and when_full is reject";
+    let each = format!("1 hints wait, as many as max_hints_per_node = 1; {full}");
+    assert_eq!(told[0], format!("node 100: {each}"));
+    assert_eq!(told[9], format!("node 109: {each}"));
+    assert_eq!(told[10], "2 more nodes in the same way");
+    let told = costs(json!({ "max_hints": 12 })).await;
+    let all = format!("12 hints wait, as many as max_hints = 12; {full}");
+    assert_eq!(told, [all]);
+    assert!(costs(json!({ "max_hints": 13 })).await.is_empty());
     host.handoff.shutdown().await.unwrap();
 }
