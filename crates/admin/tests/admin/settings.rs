@@ -1,9 +1,11 @@
 //! Settings that change over the interface, and what is done to a node by hand.
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
-use hinted_handoff::{Gate, NodeId};
+use hinted_handoff::{Config, Gate, NodeId};
 use hinted_handoff_admin::Settings;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{AWAY, BY_HAND, Host, SHARD, WELL, get, post};
 
@@ -154,5 +156,51 @@ async fn what_a_change_costs_is_told_of_ten_nodes_and_counted_of_the_others() {
     let all = format!("12 hints wait, as many as max_hints = 12; {full}");
     assert_eq!(told, [all]);
     assert!(costs(json!({ "max_hints": 13 })).await.is_empty());
+    host.handoff.shutdown().await.unwrap();
+}
+
+/// Another value than that of the host, for each setting.
+const OTHERS: &str = r#"{
+    "answer": "accounted", "batch_bytes": "256KiB", "block_timeout": "7s",
+    "commit_timeout": "20s", "dir": "/elsewhere", "durability": "buffered",
+    "expiry_grace": "59s", "fail_early": false, "hint_after": "99ms", "manual_nodes": [8],
+    "max_age": "2h", "max_attempts": 9, "max_bytes": "1GiB", "max_bytes_in_flight": "32MiB",
+    "max_bytes_per_node": "512MiB", "max_dead_letter_bytes": "2MiB", "max_dead_letters": 99,
+    "max_disk_bytes": "1GiB", "max_entry_bytes": "8MiB", "max_hints": 1000000,
+    "max_hints_per_node": 100000, "max_in_flight": 9, "max_outstanding": 99,
+    "max_outstanding_bytes": "2MiB", "max_sends": 99, "min_free_disk": "64MiB",
+    "on_not_stored": "fail", "on_unopenable": "start_empty", "ordering": "strict",
+    "purge_after": "8days", "reset_identity": true, "retry_interval": "11ms",
+    "retry_max_interval": "51ms", "retry_rate_limit": "1MiB",
+    "retry_rate_limit_total": "2MiB", "send_timeout": "9s", "shutdown_grace": "4s",
+    "start_paused": true, "when_full": "block", "window_bytes": "4MiB", "window_hints": 4096,
+    "write_timeout": "9s"
+}"#;
+
+#[tokio::test]
+async fn each_setting_that_is_changeable_changes_and_each_other_is_refused() {
+    let host = Host::start().await;
+    let router = host.router(writable());
+    let others: serde_json::Map<String, Value> = serde_json::from_str(OTHERS).unwrap();
+    let known = get(&router, "/v1/config").await.ok();
+    // A limit that is not set is not told.
+    let told = known.as_object().unwrap().keys().map(String::as_str);
+    let missing: BTreeSet<&str> = told.chain(Config::CHANGEABLE.iter().copied()).collect();
+    let missing: Vec<_> = missing
+        .iter()
+        .filter(|it| !others.contains_key(**it))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    for (name, value) in &others {
+        let change = json!({ name.as_str(): value });
+        let changed = post(&router, "/v1/config", change).await;
+        match Config::CHANGEABLE.contains(&name.as_str()) {
+            true => assert_eq!(&changed.ok()[name], value),
+            false => {
+                let why = changed.problem(400, "invalid-request");
+                assert!(why.contains("cannot change while it runs"), "{why}");
+            }
+        }
+    }
     host.handoff.shutdown().await.unwrap();
 }
