@@ -318,12 +318,12 @@ fn open_found(
 fn rebuild_cut_off(directory: &Directory, generation: &str) -> Result<Option<Rebuilt>, OpenError> {
     let log = directory.generation(generation).join("db");
     // A log that does not read is told of by whoever needs it.
-    let Ok(Some(at)) = behind_end::damaged_at(&log) else {
+    let Ok(Some(at_bytes)) = behind_end::damaged_at(&log) else {
         return Ok(None);
     };
     tracing::error!(
         generation,
-        at,
+        at_bytes,
         "the log of a store that was not closed is damaged, and what stands behind that was durable"
     );
     try_rebuild(directory, generation, None)
