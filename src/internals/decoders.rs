@@ -122,7 +122,7 @@ pub fn log(bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         &segment,
         u64::from(SEGMENT),
         &mut Prefixes::new(),
-        |key, value| {
+        |_, key, value| {
             found.push((key.to_vec(), value.to_vec()));
             Ok::<(), std::convert::Infallible>(())
         },

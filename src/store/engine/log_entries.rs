@@ -6,14 +6,14 @@ use crate::store::{
     bounds::SEGMENT_BYTES,
     engine::{
         log_pages::end_of_log,
-        log_scan::{LINK, Prefixes, in_order, messages, read_segment, scan_messages, set},
+        log_scan::{LINK, in_order, messages, read_segment, scan_log, set},
         log_tail::snapshot_lsn,
     },
 };
 
 /// A key and a value, as a message of the log has them.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct LogEntry<'a> {
     /// The log sequence number of the message.
     pub lsn: u64,
     /// Whether it was written at that moment. sled writes leaves as a whole, too, with what was in
@@ -25,21 +25,16 @@ pub struct Entry<'a> {
 
 /// Calls `each` with every key and value that is intact, oldest first, whether sled would find it
 /// or not.
-pub fn entries(log: &Path, mut each: impl FnMut(Entry<'_>)) -> io::Result<()> {
-    let file = File::open(log)?;
-    let (mut buffer, mut prefixes) = (Vec::new(), Prefixes::new());
-    for (number, offset) in in_order(&file)? {
-        read_segment(&file, offset, &mut buffer)?;
-        let Ok(()) = scan_messages(&buffer, number, &mut prefixes, |message, key, value| {
-            each(Entry {
-                lsn: number * SEGMENT_BYTES as u64 + message.at as u64,
-                is_new: message.kind == LINK,
-                key,
-                value,
-            });
-            Ok::<(), Infallible>(())
+pub fn entries(log: &Path, mut each: impl FnMut(LogEntry<'_>)) -> io::Result<()> {
+    let Ok(()) = scan_log(log, |message, key, value| {
+        each(LogEntry {
+            lsn: message.segment * SEGMENT_BYTES as u64 + message.at as u64,
+            is_new: message.kind == LINK,
+            key,
+            value,
         });
-    }
+        Ok::<(), Infallible>(())
+    })?;
     Ok(())
 }
 

@@ -71,18 +71,27 @@ pub fn scan(
     log: &Path,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    let unread = |error: io::Error| StorageError::new("read the damaged log", error);
-    let file = File::open(log).map_err(unread)?;
-    let mut buffer = Vec::new();
+    scan_log(log, |_, key, value| each(key, value))
+        .map_err(|error| StorageError::new("read the damaged log", error))?
+}
+
+/// The same, with the message that each stands in. The inner error is that of `each`.
+pub(super) fn scan_log<E>(
+    log: &Path,
+    mut each: impl FnMut(&Message<'_>, &[u8], &[u8]) -> Result<(), E>,
+) -> io::Result<Result<(), E>> {
+    let file = File::open(log)?;
+    let (mut buffer, mut prefixes) = (Vec::new(), Prefixes::new());
     // A link comes after the node that it belongs to, so segments are gone through in the order of
     // their numbers.
-    let order = in_order(&file).map_err(unread)?;
-    let mut prefixes = Prefixes::new();
-    for (number, offset) in order {
-        read_segment(&file, offset, &mut buffer).map_err(unread)?;
-        scan_segment(&buffer, number, &mut prefixes, &mut each)?;
+    for (number, offset) in in_order(&file)? {
+        read_segment(&file, offset, &mut buffer)?;
+        let scanned = scan_segment(&buffer, number, &mut prefixes, &mut each);
+        if scanned.is_err() {
+            return Ok(scanned);
+        }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Number and offset of every segment with anything in it, in the order of writing. One whose
@@ -109,18 +118,8 @@ pub(super) fn in_order(file: &File) -> io::Result<BTreeSet<(u64, u64)>> {
 /// By page, the bytes that its keys lack.
 pub type Prefixes = HashMap<u64, Vec<u8>>;
 
-/// Calls `each` with what is intact in one segment.
+/// Calls `each` with what is intact in one segment, and the message that it stands in.
 pub fn scan_segment<E>(
-    segment: &[u8],
-    number: u64,
-    prefixes: &mut Prefixes,
-    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    scan_messages(segment, number, prefixes, |_, key, value| each(key, value))
-}
-
-/// The same, with the message that each stands in.
-pub(super) fn scan_messages<E>(
     segment: &[u8],
     number: u64,
     prefixes: &mut Prefixes,

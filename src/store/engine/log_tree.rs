@@ -27,16 +27,16 @@ pub struct LogTree {
     pages: LogPages,
     /// By `lo`.
     spans: Vec<Span>,
-    trees: Trees,
+    database: Database,
 }
 
-/// Whose trees are in a log besides.
+/// Whether a host's trees may be in the log, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trees {
-    /// Those of the store.
-    Ours,
-    /// A host's may be. They may have keys as ours, so a leaf says nothing of what it lacks.
-    Anyones,
+pub enum Database {
+    /// The log is of the store alone.
+    Own,
+    /// They may be, and may have keys as ours, so a leaf says nothing of what it lacks.
+    Shared,
 }
 
 /// A leaf that was read, and what it says.
@@ -53,7 +53,7 @@ impl LogTree {
     /// Goes through a log once.
     pub fn read(
         log: &Path,
-        (ending, trees): (Ending, Trees),
+        (ending, database): (Ending, Database),
         progress: &mut dyn FnMut(u64, u64),
     ) -> io::Result<LogTree> {
         let pages = LogPages::read(log, ending, progress)?;
@@ -74,7 +74,7 @@ impl LogTree {
         Ok(LogTree {
             pages,
             spans,
-            trees,
+            database,
         })
     }
 
@@ -108,9 +108,9 @@ impl LogTree {
         Ok(Leaf {
             lo: span.lo,
             hi: span.hi,
-            lacks_since: match self.trees {
-                Trees::Ours => lacks_since,
-                Trees::Anyones => 0,
+            lacks_since: match self.database {
+                Database::Own => lacks_since,
+                Database::Shared => 0,
             },
             entries,
         })

@@ -3,6 +3,7 @@
 pub mod barrier;
 pub mod block;
 pub mod checksum;
+pub mod chunks;
 pub mod correction;
 pub mod cursor;
 pub mod dead_letter;

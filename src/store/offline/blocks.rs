@@ -1,4 +1,4 @@
-//! Blocks, put together from their chunks.
+//! Blocks, found chunk by chunk.
 
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -12,8 +12,7 @@ use crate::{
             log_tree::{LogTree, Range},
         },
         format::{
-            block::{self, Block, CHUNK_BYTES, Header},
-            checksum::DecodeError,
+            chunks::Chunks,
             keys::{Key, Keyspace, Place, QueueRef},
         },
     },
@@ -25,54 +24,6 @@ const COPIES_BYTES: usize = match cfg!(test) {
     true => 256 * 1024,
     false => 64 * 1024 * 1024,
 };
-
-/// The chunks of a block, as they are stored.
-#[derive(Debug, Default)]
-pub struct Chunks(BTreeMap<u16, Bytes>);
-
-impl Chunks {
-    pub fn header(&self, queue: QueueRef, first: Sequence) -> Result<Header, DecodeError> {
-        let missing = DecodeError::Invalid("its first chunk is missing");
-        Header::parse(queue, first, self.0.get(&0).ok_or(missing)?)
-    }
-
-    /// Its header and its body, verified and decompressed.
-    pub fn open(
-        &self,
-        keyspace: Keyspace,
-        queue: QueueRef,
-        first: Sequence,
-    ) -> Result<(Header, Bytes), DecodeError> {
-        let header = self.header(queue, first)?;
-        let chunk0 = self.0.get(&0).map(|it| block::body_of_chunk0(it));
-        let chunk0 = chunk0.unwrap_or_default();
-        let raw = match header.chunks {
-            1 => block::verify(keyspace, queue, &header, chunk0)?,
-            chunks => {
-                let mut body = Vec::with_capacity(usize::from(chunks) * CHUNK_BYTES);
-                body.extend_from_slice(chunk0);
-                let rest = (1..chunks).filter_map(|chunk| self.0.get(&chunk));
-                rest.for_each(|chunk| body.extend_from_slice(chunk));
-                block::verify(keyspace, queue, &header, &body)?
-            }
-        };
-        Ok((header, raw))
-    }
-
-    fn bytes(&self) -> usize {
-        self.0.values().map(Bytes::len).sum()
-    }
-
-    /// Verified and taken apart.
-    pub fn block(&self, queue: QueueRef, first: Sequence) -> Result<Block, DecodeError> {
-        let (header, raw) = self.open(Keyspace::Queue, queue, first)?;
-        Ok(Block {
-            queue,
-            header,
-            hints: block::split_hints(raw, &header)?,
-        })
-    }
-}
 
 /// The blocks of a queue in order, as they are stored.
 #[derive(Debug)]
@@ -111,13 +62,14 @@ impl<'a> BlockStream<'a> {
         let Some((first, chunk, value)) = self.next_chunk()? else {
             return Ok(None);
         };
-        let mut chunks = Chunks(BTreeMap::from([(chunk, value)]));
+        let mut chunks = Chunks::default();
+        chunks.insert(chunk, value);
         while let Some((start, chunk, value)) = self.next_chunk()? {
             if start != first {
                 self.next = Some((start, chunk, value));
                 break;
             }
-            chunks.0.insert(chunk, value);
+            chunks.insert(chunk, value);
         }
         Ok(Some((first, chunks)))
     }
@@ -132,10 +84,10 @@ pub fn letter_block(tree: &LogTree, place: Place) -> io::Result<Option<Chunks>> 
         if let Some(Key::LetterChunk { chunk, .. }) = Key::parse(&key)
             && !value.is_empty()
         {
-            chunks.0.insert(chunk, value);
+            chunks.insert(chunk, value);
         }
     }
-    Ok((!chunks.0.is_empty()).then_some(chunks))
+    Ok((!chunks.is_empty()).then_some(chunks))
 }
 
 /// The highest start of a block of a queue below `end`.
@@ -199,7 +151,7 @@ pub fn copies(
         let block = found.blocks.entry(first).or_default();
         let copy = Bytes::copy_from_slice(value);
         // Damage may have left copies of different lengths.
-        let replaced = block.0.insert(chunk, copy);
+        let replaced = block.insert(chunk, copy);
         bytes = bytes.saturating_sub(replaced.map_or(0, |it| it.len()));
         bytes = bytes.saturating_add(value.len());
         while bytes > COPIES_BYTES && found.blocks.len() > 1 {

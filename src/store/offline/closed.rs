@@ -13,7 +13,7 @@ use crate::{
             generation::unopenable,
             log_pages::Ending,
             log_tail::LogTail,
-            log_tree::{LogTree, Trees},
+            log_tree::{Database, LogTree},
             unsynced,
         },
         format::{
@@ -115,13 +115,13 @@ impl ClosedStore {
             let reason = UnopenableReason::Damaged { record, detail };
             return Err(unopenable(&place.generation, reason));
         }
-        let trees = match place.may_be_shared {
-            true => Trees::Anyones,
-            false => Trees::Ours,
+        let database = match place.may_be_shared {
+            true => Database::Shared,
+            false => Database::Own,
         };
         let read = |clean: Option<&Summary>, progress: &mut dyn FnMut(u64, u64)| {
             let ending = clean.map_or(Ending::MayBeTorn, |_| Ending::Closed);
-            LogTree::read(&log, (ending, trees), progress).map_err(unread)
+            LogTree::read(&log, (ending, database), progress).map_err(unread)
         };
         let mut tree = read(clean.as_ref(), progress)?;
         let mut known = Known::read(&place, &tree)?;

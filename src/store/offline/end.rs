@@ -15,11 +15,11 @@ use crate::{
 /// What is to be told of it.
 pub fn of_torn_log(place: &ClosedPlace, torn: TornAt) -> Result<Finding, StorageError> {
     // Where an fsync failed, what was durable is not known.
-    let cut_off = match place.generation.join(unsynced::MARKER).exists() {
+    let hints = match place.generation.join(unsynced::MARKER).exists() {
         true => None,
         false => behind_end::find(&place.log(), torn.lsn).map_err(unread)?,
     };
-    let Some(cut_off) = cut_off else {
+    let Some(hints) = hints else {
         let what = format!(
             "the log ends at {}, and {} records stand behind that: the store was not closed, and \
              what was under way then looks like this, but so does damage",
@@ -39,16 +39,16 @@ pub fn of_torn_log(place: &ClosedPlace, torn: TornAt) -> Result<Finding, Storage
         ),
     };
     let what = format!(
-        "the log is damaged at {}: {} records stand behind that which were durable, with {} hints \
-         that wait and are not read here; {then}",
-        torn.lsn, torn.messages_behind, cut_off.hints
+        "the log is damaged at {}: {} records stand behind that which were durable, with {hints} \
+         hints that wait and are not read here; {then}",
+        torn.lsn, torn.messages_behind
     );
-    let severity = match cut_off.hints {
+    let severity = match hints {
         0 => Severity::Damaged,
         _ => Severity::Lost,
     };
     Ok(Finding {
-        hints: cut_off.hints,
+        hints,
         ..Finding::new(severity, what)
     })
 }

@@ -9,12 +9,13 @@ use crate::{
         format::{
             block::{self, Hint},
             checksum::DecodeError,
+            chunks::Chunks,
             dead_letter::{Dead, Letter},
             keys::{Key, Keyspace, Place, QueueRef},
             node_record::NodeRecord,
         },
         offline::{
-            blocks::{Chunks, Copies, copies, letter_block},
+            blocks::{Copies, copies, letter_block},
             closed::ClosedStore,
             findings::{Finding, Severity},
             place::{ClosedPlace, unread},

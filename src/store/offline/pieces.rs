@@ -9,11 +9,12 @@ use crate::{
         engine::log_tree::LogTree,
         format::{
             block::Hint,
+            chunks::Chunks,
             keys::{Keyspace, QueueRef},
             run::Draft,
         },
         offline::{
-            blocks::{BlockStream, Chunks, Copies, copies, last_start},
+            blocks::{BlockStream, Copies, copies, last_start},
             place::{ClosedPlace, unread},
         },
         state::queue::Queue,

@@ -7,14 +7,12 @@ use crate::{
     store::{
         engine::log_tree::LogTree,
         format::{
-            block::Header,
             cursor::Cursor,
             keys::{Keyspace, QueueRef, WAL},
             run::Draft,
-            wal_record::split_runs,
         },
         offline::{
-            blocks::{BlockStream, Chunks, copies},
+            blocks::{BlockStream, copies},
             findings::{Finding, Severity},
             place::{ClosedPlace, unread},
         },
@@ -52,7 +50,7 @@ impl WalRuns {
             if chunks.header(WAL, first).is_err() {
                 continue;
             }
-            let Some((header, runs)) = open(&chunks, first) else {
+            let Ok((header, runs)) = chunks.wal_record(first) else {
                 expected.get_or_insert(first);
                 damaged = Some(first);
                 continue;
@@ -94,7 +92,7 @@ impl WalRuns {
             finding.from(next, Sequence(upto.saturating_sub(1)), hints)
         };
         for (first, chunks) in &copies.blocks {
-            let Some((header, runs)) = open(chunks, *first) else {
+            let Ok((header, runs)) = chunks.wal_record(*first) else {
                 continue;
             };
             if *first > next {
@@ -118,12 +116,6 @@ impl WalRuns {
     pub fn forget(&mut self, retired: &BTreeSet<QueueRef>) {
         self.runs.retain(|queue, _| !retired.contains(queue));
     }
-}
-
-fn open(chunks: &Chunks, first: Sequence) -> Option<(Header, Vec<Draft>)> {
-    let (header, raw) = chunks.open(Keyspace::Queue, WAL, first).ok()?;
-    let runs = split_runs(raw, &header).ok()?;
-    Some((header, runs))
 }
 
 #[cfg(test)]

@@ -21,29 +21,26 @@ use std::{
     path::Path,
 };
 
+use bytes::Bytes;
+
 use crate::{
     store::{
         commit::encode_pool::HALF_BYTES,
-        engine::log_entries::{self, Entry, entries},
+        engine::log_entries::{self, LogEntry, entries},
         format::{
             block::{self, HINT_OVERHEAD_BYTES_MAX, Header},
+            chunks::Chunks,
             cursor::Cursor,
-            keys::{Key, Keyspace, QueueRef, WAL},
-            wal_record::split_runs,
+            keys::{Key, QueueRef, WAL},
+            run::Draft,
         },
     },
     types::{QueueId, Sequence},
 };
 
-/// What damage has cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CutOff {
-    /// Hints that are intact behind it, and of which nothing says that they left.
-    pub hints: u64,
-}
-
 /// The same as [`find`], for an open, which is to be fast: where sled would end the log, if damage
-/// ended it. All of the log is read only where blocks are behind that a group does not leave.
+/// ended it. All of the log is read only where more than one block of a queue stands behind that,
+/// or a WAL record and a block.
 pub fn damaged_at(log: &Path) -> io::Result<Option<u64>> {
     let end = log_entries::end(log)?;
     // sled finds no log at all there, and opens nothing: what becomes of that is the host's choice.
@@ -63,12 +60,13 @@ pub fn damaged_at(log: &Path) -> io::Result<Option<u64>> {
     Ok(find(log, end)?.map(|_| end))
 }
 
-/// Looks at what stands behind `end`, a log sequence number; `None` if a crash may have left it so.
-pub fn find(log: &Path, end: u64) -> io::Result<Option<CutOff>> {
+/// How many hints are intact behind `end`, a log sequence number, of which nothing says that they
+/// left: what damage has cut off. `None` if a crash may have left it so.
+pub fn find(log: &Path, end: u64) -> io::Result<Option<u64>> {
     let mut found = Behind::default();
     entries(log, |entry| {
         if entry.lsn >= end {
-            found.see_behind(entry);
+            found.see(entry, true);
         }
     })?;
     if !found.tells_of_two_groups() {
@@ -76,12 +74,10 @@ pub fn find(log: &Path, end: u64) -> io::Result<Option<CutOff>> {
     }
     entries(log, |entry| {
         if entry.lsn < end {
-            found.see_before(entry);
+            found.see(entry, false);
         }
     })?;
-    Ok(found.tells_of_two_groups().then(|| CutOff {
-        hints: found.hints(),
-    }))
+    Ok(found.tells_of_two_groups().then(|| found.hints()))
 }
 
 /// A block, as far as it stands behind the end.
@@ -109,32 +105,42 @@ struct Behind {
     runs: HashMap<QueueRef, Vec<Run>>,
     /// The same of WAL records before the end.
     runs_before: HashMap<QueueRef, Vec<Run>>,
-    records: WalRecords,
-    records_before: WalRecords,
+    records: WalAssembly,
+    records_before: WalAssembly,
     /// The furthest of each queue.
     cursors: HashMap<QueueRef, Cursor>,
 }
 
 impl Behind {
-    fn see_behind(&mut self, entry: Entry<'_>) {
-        match Key::parse(entry.key) {
-            Some(Key::Cursor(queue)) => self.see_cursor(queue, entry.value),
-            // A padding key is no chunk.
-            Some(Key::Chunk { .. }) if entry.value.is_empty() => {}
-            Some(Key::Chunk {
-                queue: WAL,
-                first,
-                chunk,
-            }) => {
-                for (queue, run) in self.records.add(first, chunk, entry) {
-                    self.runs.entry(queue).or_default().push(run);
-                }
-            }
+    fn see(&mut self, entry: LogEntry<'_>, is_behind: bool) {
+        let (queue, first, chunk) = match Key::parse(entry.key) {
+            Some(Key::Cursor(queue)) => return self.see_cursor(queue, entry.value),
             Some(Key::Chunk {
                 queue,
                 first,
                 chunk,
-            }) => {
+            }) => (queue, first, chunk),
+            _ => return,
+        };
+        // A padding key is no chunk.
+        if entry.value.is_empty() {
+            return;
+        }
+        match (queue, is_behind) {
+            (WAL, true) => {
+                for (queue, run) in self.records.add(first, chunk, entry) {
+                    self.runs.entry(queue).or_default().push(run);
+                }
+            }
+            (WAL, false) => {
+                for (queue, run) in self.records_before.add(first, chunk, entry) {
+                    // Only of these it is asked.
+                    if self.blocks.contains_key(&queue) || self.runs.contains_key(&queue) {
+                        self.runs_before.entry(queue).or_default().push(run);
+                    }
+                }
+            }
+            (_, true) => {
                 let block = self.blocks.entry(queue).or_default();
                 let block = block.entry(first).or_default();
                 block.chunks.insert(chunk);
@@ -143,38 +149,13 @@ impl Behind {
                     block.is_new |= entry.is_new;
                 }
             }
-            _ => {}
-        }
-    }
-
-    fn see_before(&mut self, entry: Entry<'_>) {
-        match Key::parse(entry.key) {
-            Some(Key::Cursor(queue)) => self.see_cursor(queue, entry.value),
-            Some(Key::Chunk { .. }) if entry.value.is_empty() => {}
-            Some(Key::Chunk {
-                queue: WAL,
-                first,
-                chunk,
-            }) => {
-                for (queue, run) in self.records_before.add(first, chunk, entry) {
-                    // Only of these it is asked.
-                    if self.blocks.contains_key(&queue) || self.runs.contains_key(&queue) {
-                        self.runs_before.entry(queue).or_default().push(run);
-                    }
-                }
-            }
-            Some(Key::Chunk {
-                queue,
-                first,
-                chunk,
-            }) => {
+            (_, false) => {
                 let blocks = self.blocks.get_mut(&queue);
                 if let Some(block) = blocks.and_then(|it| it.get_mut(&first)) {
                     block.chunks.insert(chunk);
                     block.is_before |= chunk == 0;
                 }
             }
-            _ => {}
         }
     }
 
@@ -196,11 +177,7 @@ impl Behind {
     fn is_of_two_groups(&self, queue: QueueRef) -> bool {
         let runs = self.new_runs(queue).filter(|run| run.is_new).count();
         let blocks = self.new_blocks(queue).filter(|(block, _)| block.is_new);
-        let in_wal = |first: Sequence| {
-            let mut behind = self.runs.get(&queue).into_iter().flatten();
-            behind.any(|run| (run.first..=run.last).contains(&first))
-        };
-        let blocks = blocks.filter(|(_, header)| !in_wal(header.first));
+        let blocks = blocks.filter(|(_, header)| !holds(&self.runs, queue, header.first));
         let blocks: Vec<&Header> = blocks.map(|(_, header)| header).collect();
         match (runs, blocks.as_slice()) {
             (0, [] | [_]) | (1, []) => false,
@@ -217,15 +194,11 @@ impl Behind {
 
     /// Blocks with hints that nothing before the end has.
     fn new_blocks(&self, queue: QueueRef) -> impl Iterator<Item = (&FoundBlock, &Header)> {
-        let in_wal = move |first: Sequence| {
-            let mut before = self.runs_before.get(&queue).into_iter().flatten();
-            before.any(|run| (run.first..=run.last).contains(&first))
-        };
         let blocks = self.blocks.get(&queue).into_iter().flatten();
         let blocks = blocks.filter(|(_, block)| !block.is_before);
         blocks
             .filter_map(|(_, block)| Some((block, block.header.as_ref()?)))
-            .filter(move |(_, header)| !in_wal(header.first))
+            .filter(move |(_, header)| !holds(&self.runs_before, queue, header.first))
     }
 
     /// How many hints are intact behind the end only.
@@ -267,6 +240,12 @@ impl Behind {
     }
 }
 
+/// Whether a run of the queue has the hint.
+fn holds(runs: &HashMap<QueueRef, Vec<Run>>, queue: QueueRef, first: Sequence) -> bool {
+    let mut runs = runs.get(&queue).into_iter().flatten();
+    runs.any(|run| (run.first..=run.last).contains(&first))
+}
+
 /// Whether one group may have both blocks of a queue: what it has is cut in two if it is worth it.
 fn may_be_halves(one: &Header, other: &Header) -> bool {
     let bytes = |it: &Header| it.raw_bytes as usize + it.hints as usize * HINT_OVERHEAD_BYTES_MAX;
@@ -276,20 +255,20 @@ fn may_be_halves(one: &Header, other: &Header) -> bool {
 
 /// WAL records, put together from their chunks.
 #[derive(Debug, Default)]
-struct WalRecords {
-    parts: BTreeMap<Sequence, BTreeMap<u16, Vec<u8>>>,
+struct WalAssembly {
+    parts: BTreeMap<Sequence, Chunks>,
     whole: BTreeSet<Sequence>,
     /// Those whose chunk 0, which comes last, was written there.
     new: BTreeSet<Sequence>,
 }
 
-impl WalRecords {
+impl WalAssembly {
     fn has(&self, record: Sequence) -> bool {
         self.whole.contains(&record)
     }
 
     /// The runs of a record that this chunk makes whole.
-    fn add(&mut self, record: Sequence, chunk: u16, entry: Entry<'_>) -> Vec<(QueueRef, Run)> {
+    fn add(&mut self, record: Sequence, chunk: u16, entry: LogEntry<'_>) -> Vec<(QueueRef, Run)> {
         if self.whole.contains(&record) {
             return Vec::new();
         }
@@ -297,39 +276,22 @@ impl WalRecords {
             self.new.insert(record);
         }
         let parts = self.parts.entry(record).or_default();
-        parts.insert(chunk, entry.value.to_vec());
-        let Some(runs) = runs(record, parts, self.new.contains(&record)) else {
+        parts.insert(chunk, Bytes::copy_from_slice(entry.value));
+        let Ok((_, drafts)) = parts.wal_record(record) else {
             return Vec::new();
         };
         self.parts.remove(&record);
         self.whole.insert(record);
-        runs
-    }
-}
-
-/// `None` if it is not whole.
-fn runs(
-    record: Sequence,
-    parts: &BTreeMap<u16, Vec<u8>>,
-    is_new: bool,
-) -> Option<Vec<(QueueRef, Run)>> {
-    let chunk0 = parts.get(&0)?;
-    let header = Header::parse(WAL, record, chunk0).ok()?;
-    if parts.len() < usize::from(header.chunks) {
-        return None;
-    }
-    let mut body = block::body_of_chunk0(chunk0).to_vec();
-    let rest = (1..header.chunks).filter_map(|chunk| parts.get(&chunk));
-    rest.for_each(|chunk| body.extend_from_slice(chunk));
-    let raw = block::verify(Keyspace::Queue, WAL, &header, &body).ok()?;
-    let runs = split_runs(raw, &header).ok()?.into_iter().map(|draft| {
-        let run = Run {
-            record,
-            first: draft.first,
-            last: draft.last(),
-            is_new,
+        let is_new = self.new.contains(&record);
+        let run = |draft: Draft| {
+            let run = Run {
+                record,
+                first: draft.first,
+                last: draft.last(),
+                is_new,
+            };
+            (draft.queue, run)
         };
-        (draft.queue, run)
-    });
-    Some(runs.collect())
+        drafts.into_iter().map(run).collect()
+    }
 }

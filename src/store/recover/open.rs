@@ -291,13 +291,9 @@ fn open_found(
     let (engine, recovered) = match (opened, &clean) {
         // What CLEAN knows tells what is missing, so all that is intact can be used.
         (Err(error @ OpenError::Unopenable { .. }), Some(clean)) if origin == Origin::Named => {
-            return match repair::replace(directory, &generation, Some(clean), &|| {}) {
-                Ok(rebuilt) => open_rebuilt(config, directory, rebuilt, faults),
-                Err(OpenError::Unopenable { reason, .. }) => {
-                    tracing::error!(error = %with_causes(&reason), "too little is intact to rebuild the store");
-                    Err(error)
-                }
-                Err(in_the_way) => Err(in_the_way),
+            return match try_rebuild(directory, &generation, Some(clean))? {
+                Some(rebuilt) => open_rebuilt(config, directory, rebuilt, faults),
+                None => Err(error),
             };
         }
         (opened, _) => opened?,
@@ -322,18 +318,30 @@ fn open_found(
 fn rebuild_cut_off(directory: &Directory, generation: &str) -> Result<Option<Rebuilt>, OpenError> {
     let log = directory.generation(generation).join("db");
     // A log that does not read is told of by whoever needs it.
-    let Ok(Some(at)) = behind_end::damaged_at(&log) else {
+    let Ok(Some(at_bytes)) = behind_end::damaged_at(&log) else {
         return Ok(None);
     };
     tracing::error!(
         generation,
-        at,
+        at_bytes,
         "the log of a store that was not closed is damaged, and what stands behind that was durable"
     );
-    match repair::replace(directory, generation, None, &|| {}) {
+    try_rebuild(directory, generation, None)
+}
+
+/// Rebuilds a generation; `None` if too little is intact. `clean` is what `CLEAN` knows.
+fn try_rebuild(
+    directory: &Directory,
+    generation: &str,
+    clean: Option<&Summary>,
+) -> Result<Option<Rebuilt>, OpenError> {
+    match repair::replace(directory, generation, clean, &|| {}) {
         Ok(rebuilt) => Ok(Some(rebuilt)),
         Err(OpenError::Unopenable { reason, .. }) => {
-            tracing::error!(error = %with_causes(&reason), "too little is intact to rebuild the store");
+            tracing::error!(
+                error = %with_causes(&reason),
+                "too little is intact to rebuild the store"
+            );
             Ok(None)
         }
         Err(in_the_way) => Err(in_the_way),

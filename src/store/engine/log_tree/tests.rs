@@ -78,7 +78,7 @@ fn copy(from: &Path, to: &Path) {
 fn ours(dir: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let tree = LogTree::read(
         &dir.join("db"),
-        (Ending::MayBeTorn, Trees::Ours),
+        (Ending::MayBeTorn, Database::Own),
         &mut |_, _| {},
     )
     .unwrap();
@@ -177,7 +177,7 @@ fn what_is_found_in_a_log_is_what_sled_finds_however_it_stopped() {
                 let found = ours(&stopped);
                 let tree = LogTree::read(
                     &stopped.join("db"),
-                    (Ending::MayBeTorn, Trees::Ours),
+                    (Ending::MayBeTorn, Database::Own),
                     &mut |_, _| {},
                 );
                 torn += u32::from(tree.unwrap().torn_at().is_some());
@@ -236,7 +236,7 @@ fn a_key_that_was_removed_does_not_come_back_with_an_older_leaf() {
     let gone = |number: &u64| (2..=20).contains(number) || (26..=36).contains(number);
     let log = dir.path().join("db");
     let whole = fs::read(&log).unwrap();
-    let read = || LogTree::read(&log, (Ending::Closed, Trees::Ours), &mut |_, _| {}).unwrap();
+    let read = || LogTree::read(&log, (Ending::Closed, Database::Own), &mut |_, _| {}).unwrap();
     let mut damaged = 0;
     for (kind, end) in ends(&whole) {
         let mut content = whole.clone();
@@ -280,7 +280,7 @@ fn a_segment_number_that_no_log_reaches_is_passed_over() {
     content.extend(segment);
     fs::write(&log, content).unwrap();
     for ending in [Ending::Closed, Ending::MayBeTorn] {
-        let tree = LogTree::read(&log, (ending, Trees::Ours), &mut |_, _| {}).unwrap();
+        let tree = LogTree::read(&log, (ending, Database::Own), &mut |_, _| {}).unwrap();
         assert_eq!(tree.get(&key).unwrap().as_deref(), Some([7; 30].as_slice()));
     }
 }
