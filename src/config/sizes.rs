@@ -9,6 +9,8 @@ use serde::{
     de::{Error, Visitor},
 };
 
+use crate::config::Config;
+
 const UNITS: [(&str, u64); 4] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -18,6 +20,18 @@ const UNITS: [(&str, u64); 4] = [
 
 const WANTED: &str = "a number of bytes up to 2^64 - 1, or text with a unit such as \"512KiB\", \
                       \"64MiB\", \"1GiB\" (powers of 1024) or \"64MB\" (powers of 1000)";
+
+impl Config {
+    /// The number of bytes that a size in a file of settings stands for: `"64MiB"` (powers of
+    /// 1024), `"64MB"` (powers of 1000), or a plain number of bytes. `None` if `text` is no size.
+    pub fn parse_size(text: &str) -> Option<u64> {
+        // Without its `B` a unit does not say what it counts.
+        let is_whole = text.starts_with(|first: char| first.is_ascii_digit())
+            && text.ends_with(|last: char| last.is_ascii_digit() || last == 'B');
+        let size = is_whole.then(|| parse_size::parse_size(text).ok());
+        size.flatten()
+    }
+}
 
 /// In the largest unit of which it is a multiple, in bytes if it is one of none.
 pub fn text(bytes: u64) -> String {
@@ -81,13 +95,8 @@ impl Visitor<'_> for Size {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
-        // Without its `B` a unit does not say what it counts.
-        let is_whole = text.starts_with(|first: char| first.is_ascii_digit())
-            && text.ends_with(|last: char| last.is_ascii_digit() || last == 'B');
-        let size = is_whole.then(|| parse_size::parse_size(text).ok());
         let shown: String = text.chars().take(100).collect();
-        size.flatten()
-            .ok_or_else(|| self.refuse(format_args!("{shown:?}")))
+        Config::parse_size(text).ok_or_else(|| self.refuse(format_args!("{shown:?}")))
     }
 }
 

@@ -30,7 +30,7 @@ pub use deep::verify_deep;
 pub use crate::import::Import;
 pub use crate::store::{
     ClosedHint, ClosedHints, ClosedInfo, ClosedLetter, ClosedLetters, ClosedNode, ClosedStore,
-    DeadCause, Finding, Selection, Severity, Verified, verify,
+    DeadCause, Finding, HeldStore, Selection, Severity, Verified, verify,
 };
 use crate::{
     config::{Config, MAX_ENTRY_BYTES_CEILING},

@@ -53,7 +53,7 @@ pub use format::{
 pub use home::host_database::{database_config, make_durable, open_database, repair_database};
 pub use offline::{
     ClosedHint, ClosedHints, ClosedInfo, ClosedLetter, ClosedLetters, ClosedNode, ClosedStore,
-    Finding, Selection, Severity, Verified, verify,
+    Finding, HeldStore, Selection, Severity, Verified, verify,
 };
 #[cfg(feature = "internals")]
 pub use pipeline::done::AppendDone;

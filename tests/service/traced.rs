@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::service::{quick, shard};
+use crate::common::service::{quick, shard, soon_node};
 use bytes::Bytes;
 use hinted_handoff::{
     Config, ConsistencyLevel, Expiring, HintedHandoff, NodeId, Payload, PointsWriter, Pong,
@@ -157,14 +157,8 @@ async fn a_hint_that_was_written_without_is_a_dead_letter_that_says_so() {
     assert_eq!(<Points as Payload>::FORMAT, <Bytes as Payload>::FORMAT);
     let nodes = Nodes::default();
     let handoff = open(config, &nodes).await;
-    let mut letters = Vec::new();
-    for _ in 0..2000 {
-        letters = handoff.dead_letters(AWAY, None, 10).await.unwrap();
-        if !letters.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    soon_node(&handoff, AWAY, |it| it.dead_letters.hints == 1).await;
+    let letters = handoff.dead_letters(AWAY, None, 10).await.unwrap();
     let text = letters[0].error.clone();
     assert!(text.contains("byte 0 is 99"), "{text}");
     assert!(nodes.taken_by(AWAY).is_empty());

@@ -1,7 +1,7 @@
 //! `hh`: asks and operates hosts that run, by their admin socket; looks into stores that nobody has
 //! open, checks them, takes hints out and puts them in.
 //!
-//! Each verb is a file in `verbs/`, with its arguments and its work. What all of them share is how
+//! The verbs are in `verbs/`, each with its arguments and its work. What all of them share is how
 //! they say something (`output.rs`, `progress.rs`) and how they fail (`failure.rs`).
 #![cfg_attr(
     not(test),
@@ -43,7 +43,8 @@ use output::Output;
 ///
 /// Exit status: 0 if all went well, 1 if what was looked at is damaged, 2 for wrong arguments, 3
 /// for any other error, 4 if somebody has the store open, 141 if nobody reads the output any more.
-/// top ends with 128 and the number of the signal that ended it.
+/// Some verbs say what else 1 means, and check has an exit status of its own. top ends with 128
+/// plus the number of the signal that ended it.
 #[derive(Debug, Parser)]
 #[command(name = "hh", version, max_term_width = 100)]
 struct Arguments {
@@ -74,7 +75,7 @@ enum Verb {
     Hinting(verbs::operate::Hinting),
     Direct(verbs::operate::Direct),
     Discard(verbs::operate::Discard),
-    Set(verbs::operate::Set),
+    Set(verbs::settings::Set),
     Info(verbs::info::Info),
     Verify(verbs::verify::Verify),
     Export(verbs::export::Export),
@@ -105,7 +106,7 @@ fn is_verb(verb: &str) -> bool {
     words.next().is_some_and(|it| it == verb)
 }
 
-/// Who monitors has the exit status of other wrong arguments for one of a host that does not serve.
+/// Monitoring takes 2, the status of wrong arguments, for CRITICAL; `check` exits with 3 (UNKNOWN).
 fn wrong_check(error: &clap::Error) -> ExitCode {
     let told = error.print().map_err(Failure::output);
     let wrong = || {

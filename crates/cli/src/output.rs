@@ -184,7 +184,7 @@ impl Output {
             return "-".to_owned();
         };
         match self.is_terminal {
-            true => humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string(),
+            true => whole_seconds(duration),
             false => duration.as_millis().to_string(),
         }
     }
@@ -202,6 +202,11 @@ impl Output {
             None => unix_ms.to_string(),
         }
     }
+}
+
+/// How long, in words, without parts of a second.
+pub fn whole_seconds(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
 
 /// Columns of the terminal.

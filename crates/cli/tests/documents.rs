@@ -27,7 +27,7 @@ fn a_dead_letter_of_a_host_is_shown_by_the_names_that_a_closed_store_has_for_it(
     );
     assert_eq!(host.json(&["letters", "show", id, "--node", "4"]), shown);
     let other = format!("{id}0");
-    let error = host.fails(2, &["letters", "show", &other]);
+    let error = host.fails(3, &["letters", "show", &other]);
     assert!(error.contains("no dead letter"), "{error}");
     host.fails(3, &["letters", "show", id, "--node", "9"]);
 

@@ -210,6 +210,23 @@ fn a_long_wait_asks_again_until_it_is_over() {
     }
 }
 
+#[test]
+fn a_removal_that_goes_on_is_told_as_the_host_says_it_where_it_does_not_say_what_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = host(dir.path(), |path, to| {
+        let (status, kind, detail) = match path {
+            "/v1/nodes/3/remove" => (409, "not-drained", "hints are pending still"),
+            _ => (500, "internal", "it is broken"),
+        };
+        let kind = format!("urn:hinted-handoff:{kind}");
+        send(to, status, &json!({"type": kind, "detail": detail}))
+    });
+    let stopped = at(&socket, &["remove", "3", "--yes", "--timeout", "1ms"]);
+    let told = (code(&stopped), err(&stopped));
+    let said = "hh: the host refuses (409): hints are pending still\n";
+    assert_eq!(told, (3, said.to_owned()));
+}
+
 /// A hint that is sent while others are given away would come behind them.
 #[test]
 fn no_hint_is_given_away_while_some_of_the_node_are_being_sent() {

@@ -84,13 +84,7 @@ fn an_import_into_a_host_stops_at_its_limits_and_says_how_much_is_in() {
     assert!(err(&stopped).contains("max_hints"), "{}", err(&stopped));
     let tally: Value = serde_json::from_str(&out(&stopped)).unwrap();
     assert_eq!(tally["is_complete"], false);
-    let pending: u64 = host
-        .handoff
-        .stats()
-        .nodes
-        .iter()
-        .map(|it| it.pending.hints)
-        .sum();
+    let pending = host.handoff.stats().store.pending.hints;
     assert_eq!((&tally["imported_hints"], pending), (&Value::from(3), 3));
 
     // What stands before a line that is no hint is in.

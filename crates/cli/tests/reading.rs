@@ -357,7 +357,7 @@ fn dead_letters_are_listed_and_one_is_shown() {
     );
     assert_eq!(ok(&["letters", "list", path(&store), "--node", "1"]), "");
     let other = id.replace('/', "/9");
-    assert_eq!(code(&run(&["letters", "show", path(&store), &other])), 2);
+    assert_eq!(code(&run(&["letters", "show", path(&store), &other])), 3);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn a_sound_store_is_told_to_be_sound_in_the_columns_of_findings() {
 }
 
 #[test]
-fn the_help_lists_every_verb() {
+fn the_help_lists_the_verb_for_manual_pages() {
     let help = stores::ok(&["--help"]);
     assert!(help.lines().any(|it| it.starts_with("  man ")), "{help}");
 }

@@ -27,5 +27,6 @@ mod wal;
 pub use closed::ClosedStore;
 pub use findings::{Finding, Severity};
 pub use hints::{ClosedHint, ClosedHints, ClosedLetter, ClosedLetters, Selection};
+pub use place::HeldStore;
 pub use summary::{ClosedInfo, ClosedNode};
 pub use verify::{Verified, verify};

@@ -31,6 +31,33 @@ pub fn unread(error: io::Error) -> StorageError {
     StorageError::new("read the log", error)
 }
 
+/// A store that is kept closed: as long as this is held nobody opens it.
+///
+/// It shares the locks that an open needs for itself alone, and looks at nothing else. So it holds
+/// a store, too, that [`ClosedStore`](crate::offline::ClosedStore) does not open for its damage.
+/// Nothing in the directory is changed.
+#[derive(Debug)]
+#[must_use = "a store is kept closed for as long as this is held"]
+pub struct HeldStore {
+    _held: Vec<File>,
+}
+
+impl HeldStore {
+    /// Holds the store in `dir`, or a folder with sled's files in it: a generation, one that was
+    /// moved aside, or the database of a host that shares it. Of a store its directory is to be
+    /// named: a generation of it has no lock but that of sled.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] if somebody has it open; [`OpenError::Directory`] if `dir` is no
+    /// directory; what the operating system says.
+    pub fn hold(dir: impl AsRef<Path>) -> Result<HeldStore, OpenError> {
+        let dir = dir.as_ref();
+        let mut held = hold(dir)?;
+        held.extend(share_log(dir)?);
+        Ok(HeldStore { _held: held })
+    }
+}
+
 /// A place that is held: nobody opens it for as long.
 #[derive(Debug)]
 pub struct ClosedPlace {
@@ -61,14 +88,7 @@ impl ClosedPlace {
             path: dir.to_owned(),
             problem,
         };
-        let kind = fs::metadata(dir).map_err(|source| failed("look at", dir, source))?;
-        if !kind.is_dir() {
-            return Err(problem(DirectoryProblem::NotADirectory));
-        }
-        let mut held = Vec::new();
-        for name in LOCKS {
-            held.extend(share(&dir.join(name), holder)?);
-        }
+        let mut held = hold(dir)?;
         let names = names(dir)?;
         let is_bare = names.iter().any(|name| name == LOG);
         let (name, is_named) = match is_bare {
@@ -82,8 +102,7 @@ impl ClosedPlace {
             }
         };
         let generation = name.as_ref().map_or(dir.to_owned(), |name| dir.join(name));
-        // Whoever has the database open without our locks.
-        held.extend(share(&generation.join(LOG), |_| LockKind::Sled)?);
+        held.extend(share_log(&generation)?);
         let aside = names.iter().filter(|name| name.starts_with("aside-"));
         Ok(ClosedPlace {
             dir: dir.to_owned(),
@@ -176,6 +195,27 @@ fn text(path: &Path) -> Result<Option<String>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(failed("read", path, source)),
     }
+}
+
+/// Shares the locks of a directory.
+fn hold(dir: &Path) -> Result<Vec<File>, OpenError> {
+    let kind = fs::metadata(dir).map_err(|source| failed("look at", dir, source))?;
+    if !kind.is_dir() {
+        return Err(OpenError::Directory {
+            path: dir.to_owned(),
+            problem: DirectoryProblem::NotADirectory,
+        });
+    }
+    let mut held = Vec::new();
+    for name in LOCKS {
+        held.extend(share(&dir.join(name), holder)?);
+    }
+    Ok(held)
+}
+
+/// Shares the lock of whoever has the database open without our locks.
+fn share_log(generation: &Path) -> Result<Option<File>, OpenError> {
+    share(&generation.join(LOG), |_| LockKind::Sled)
 }
 
 /// Takes a lock that others may share, on a file opened to be read only: nothing of the file

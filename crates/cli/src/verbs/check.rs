@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, process::ExitCode};
 
 use clap::{Args, ValueEnum};
-use hinted_handoff::{Amount, LossReason, NodeState, NodeStats, Pause};
+use hinted_handoff::{Amount, Config, LossReason, NodeState, NodeStats, Pause};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -171,10 +171,9 @@ impl Check {
     /// What somebody did, and has not taken back.
     fn by_hand(&self, status: &Status, nodes: &[Named]) -> Vec<String> {
         let of = |is_so: fn(&NodeStats) -> bool| nodes::named(nodes, is_so);
-        let is_paused = |it: &NodeStats| it.paused.is_some() || it.state == NodeState::Paused;
         let paused = match status.paused_all {
             Some(_) => Some("all nodes".to_owned()),
-            None => of(is_paused),
+            None => of(|it| it.paused.is_some()),
         };
         let unhinted = match status.hinting {
             false => Some("all nodes".to_owned()),
@@ -225,14 +224,8 @@ impl Status {
 
 /// A size as a file of settings has it.
 fn size(text: &str) -> Result<u64, String> {
-    // Without its `B` a unit does not say what it counts.
-    let is_whole = text.starts_with(|first: char| first.is_ascii_digit())
-        && text.ends_with(|last: char| last.is_ascii_digit() || last == 'B');
-    let size = is_whole
-        .then(|| parse_size::parse_size(text).ok())
-        .flatten();
     let wanted = "give a number of bytes, or a size like 64MiB (powers of 1024) or 64MB";
-    size.ok_or_else(|| wanted.to_owned())
+    Config::parse_size(text).ok_or_else(|| wanted.to_owned())
 }
 
 /// Whether it says that the host is gone, hangs or was shut down. Who may not connect knows

@@ -94,10 +94,9 @@ impl Letters {
 
 impl List {
     fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let (letters, code) = match (&self.dir, self.host.host(self.dir.is_some())?) {
-            (Some(dir), _) => self.of_store(dir)?,
-            (None, Some(host)) => (self.of_host(&host)?, ExitCode::SUCCESS),
-            (None, None) => (Vec::new(), ExitCode::SUCCESS),
+        let (letters, code) = match &self.dir {
+            Some(dir) => self.of_store(dir)?,
+            None => (self.of_host(&self.host.host()?)?, ExitCode::SUCCESS),
         };
         match output.is_json() {
             true => output.json(&letters)?,
@@ -165,14 +164,13 @@ fn all(client: &Client, node: NodeId, mut each: impl FnMut(Letter)) -> Result<()
 
 impl Show {
     fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let (found, code) = match (&self.dir, self.host.host(self.dir.is_some())?) {
-            (Some(dir), _) => self.of_store(dir)?,
-            (None, Some(host)) => self.of_host(&host)?,
-            (None, None) => (None, ExitCode::SUCCESS),
+        let (found, code) = match &self.dir {
+            Some(dir) => self.of_store(dir)?,
+            None => self.of_host(&self.host.host()?)?,
         };
         let Some(shown) = found else {
             let text = format!("{} is no dead letter here", self.id);
-            return Err(Failure::Usage(text));
+            return Err(Failure::NotThere(text));
         };
         output.json(&shown)?;
         Ok(code)

@@ -21,8 +21,8 @@ const PAGE: usize = 10_000;
 /// Say which hints of a store left undelivered, and why: its loss journal.
 ///
 /// Of a store that nobody has open, in whose directory nothing is changed, or of a host that runs.
-/// Exits with 1 if entries do not read. With --follow and --json a document is a line, and there is
-/// one each time that something was lost.
+/// Exits with 1 if entries do not read; with --follow these are told, and it goes on. With --follow
+/// and --json a document is a line, and there is one each time that something was lost.
 #[derive(Debug, Args)]
 pub struct Losses {
     /// The store's directory, or a folder with sled's files in it.
@@ -48,14 +48,11 @@ impl Losses {
         let store = open(dir)?;
         let losses = self.of_node(store.losses(self.since));
         self.print(output, &losses)?;
-        Ok(told_with(is_damaged(&losses), store.findings()))
+        Ok(told_with(tell_unreadable(&losses), store.findings()))
     }
 
     fn of_host(&self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let Some(host) = self.host.host(false)? else {
-            return Ok(ExitCode::SUCCESS);
-        };
-        let client = Client::new(&host)?;
+        let client = Client::new(&self.host.host()?)?;
         let mut since = self.since;
         loop {
             let losses = all(&client, since)?;
@@ -63,9 +60,9 @@ impl Losses {
             let losses = self.of_node(losses);
             if !self.follow {
                 self.print(output, &losses)?;
-                return Ok(exit_if_damaged(is_damaged(&losses)));
+                return Ok(exit_if_damaged(tell_unreadable(&losses)));
             }
-            is_damaged(&losses);
+            tell_unreadable(&losses);
             if !losses.entries.is_empty() {
                 match output.is_json() {
                     true => output.json_line(&losses)?,
@@ -100,8 +97,8 @@ impl Losses {
     }
 }
 
-/// Whether entries do not read, which is told on stderr.
-fn is_damaged(losses: &LossJournal) -> bool {
+/// Tells on stderr which entries do not read, and says whether there are any.
+fn tell_unreadable(losses: &LossJournal) -> bool {
     for index in &losses.unreadable {
         anstream::eprintln!("hh: entry {index} of the loss journal does not read");
     }

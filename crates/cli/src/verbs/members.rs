@@ -73,9 +73,9 @@ impl Remove {
         let is_waiting = failure.is_problem("not-drained");
         if let Failure::Refused { detail, .. } = &mut failure
             && is_waiting
+            && let Ok(waiting) = waiting_for(client, self.node)
         {
-            let node = self.node;
-            let waiting = waiting_for(client, node).unwrap_or_default().concat();
+            let (node, waiting) = (self.node, waiting.concat());
             *detail = format!(
                 "{waiting}; its removal goes on: hh remove {node} --cancel calls it off, hh remove \
                  {node} --discard-pending discards what waits"

@@ -1,4 +1,4 @@
-//! One file a verb.
+//! The verbs: a file each, but for short ones that belong together.
 
 pub mod barrier;
 pub mod check;

@@ -1,18 +1,17 @@
-//! Verbs that change something at a host that runs: its replay, its hints, its settings.
+//! Verbs that change something at a host that runs: its replay, its hints.
 
 use std::{process::ExitCode, time::Duration};
 
 use clap::{ArgGroup, Args};
 use hinted_handoff::{NodeId, NodeStats, ShardId};
 use indicatif::HumanBytes;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    client::{Client, Host},
+    client::{Client, Host, LONG_WORK},
     failure::Failure,
-    output::{Output, printable},
-    verbs::{barrier, settings},
+    output::{Output, printable, whole_seconds},
+    verbs::barrier,
 };
 
 /// One node, or all.
@@ -242,62 +241,8 @@ impl Discard {
         if let Some(shard) = self.shard {
             body.insert("shard".to_owned(), json!(shard));
         }
-        let wait = Duration::from_secs(300);
-        let discarded: Value = client.post_and_wait(&path, body.into(), wait)?;
+        let discarded: Value = client.post_and_wait(&path, body.into(), LONG_WORK)?;
         output.json(&discarded)?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Show the settings in effect, or change some until the host is opened again.
-#[derive(Debug, Args)]
-pub struct Set {
-    /// Settings as a file of them has them; with nothing behind `=` a limit is taken away. Without
-    /// any all are shown.
-    #[arg(value_name = "NAME=VALUE")]
-    settings: Vec<String>,
-    /// Do it although hints leave for it or are refused: with a lower max_age, or a lower limit.
-    #[arg(long)]
-    yes: bool,
-    #[command(flatten)]
-    host: Host,
-}
-
-/// What a change would cost.
-#[derive(Deserialize)]
-struct Costs {
-    costs: Vec<String>,
-}
-
-impl Set {
-    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.host)?;
-        let mut changes = Map::new();
-        for setting in &self.settings {
-            let Some((name, value)) = setting.split_once('=') else {
-                let text = format!("{setting}: write name=value");
-                return Err(Failure::Usage(text));
-            };
-            let value = match value {
-                "" => Value::Null,
-                value => serde_json::from_str(value).unwrap_or(Value::String(value.to_owned())),
-            };
-            changes.insert(name.to_owned(), value);
-        }
-        // Without changes there is nothing to ask for.
-        confirm(
-            self.yes || changes.is_empty(),
-            "hints leave or are refused with these settings",
-            || {
-                let costs: Costs = client.post("/v1/config/preview", changes.clone().into())?;
-                Ok(costs.costs)
-            },
-        )?;
-        let config: Value = match changes.is_empty() {
-            true => client.get("/v1/config")?,
-            false => client.post("/v1/config", changes.into())?,
-        };
-        settings::print(output, &config)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -347,10 +292,8 @@ pub fn confirm(
 
 /// What waits for a node, for people to read.
 pub fn waiting(it: &NodeStats) -> String {
-    let age = it.oldest_age.map_or_else(
-        || "not read yet".to_owned(),
-        |age| humantime::format_duration(Duration::from_secs(age.as_secs())).to_string(),
-    );
+    let age = it.oldest_age.map(whole_seconds);
+    let age = age.unwrap_or("not read yet".to_owned());
     let oldest = match it.pending.hints {
         0 => String::new(),
         _ => format!(", the oldest for {age}"),

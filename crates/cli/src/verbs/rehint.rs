@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 ///
 /// The node is paused first, and stays so: remove it, or resume it. Each hint leaves it in the step
 /// in which it becomes a hint of all nodes that are named. Exit status 1 if hints of it stay; none
-/// leaves while some are being sent still after --timeout: say it again.
+/// leaves while some are being sent still after --timeout: run this again.
 #[derive(Debug, Args)]
 pub struct Rehint {
     /// The node whose hints they are.
@@ -67,7 +67,7 @@ impl Rehint {
         let done = self.once_paused(&client, &node);
         if !matches!(done, Ok((_, 0))) {
             let from = self.from;
-            anstream::eprintln!("hh: node {from} is paused; resume it, or say it again");
+            anstream::eprintln!("hh: node {from} is paused; resume it, or run this again");
         }
         let (rehinted, sending) = done?;
         match output.is_json() {
@@ -108,8 +108,9 @@ impl Rehint {
             _ => {
                 let (from, timeout) = (self.from, self.timeout);
                 anstream::eprintln!(
-                    "hh: of node {from} {sending} hints are being sent still after {timeout}; \
-                     nothing was given away, lest they come behind what is"
+                    "hh: of node {from} {sending} hints are being sent still after {timeout}, so \
+                     nothing was given away: hints whose sends fail would reach their new owners \
+                     behind newer ones"
                 );
                 Amount::default()
             }

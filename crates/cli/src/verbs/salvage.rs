@@ -7,10 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use hinted_handoff::{
-    OpenError,
-    offline::{ClosedStore, Severity, verify},
-};
+use hinted_handoff::offline::{ClosedStore, HeldStore, Severity};
 use serde::Serialize;
 
 use crate::{
@@ -58,14 +55,15 @@ impl Salvage {
         let held = hold(&self.from)?;
         hinted_handoff::salvage(&self.from, &self.into)?;
         drop(held);
-        let store = ClosedStore::open(&self.into)?.id();
         let progress = Progress::of_bytes("verify");
-        let verified = verify(&self.into, |done, total| progress.set(done, total))?;
+        let set = |done, total| progress.set(done, total);
+        let store = ClosedStore::open_with(&self.into, set)?;
+        let verified = store.verify(set)?;
         drop(progress);
         let lost = verified.findings.iter();
         let lost = lost.filter(|it| it.severity == Severity::Lost);
         let salvaged = Salvaged {
-            store: store.to_string(),
+            store: store.id().to_string(),
             pending_hints: verified.pending.hints,
             pending_bytes: verified.pending.bytes,
             dead_letters: verified.dead_letters.hints,
@@ -91,21 +89,44 @@ impl Salvage {
     }
 }
 
-/// Keeps a store closed while it is read: the one whose generation `from` is, or `from` itself.
-fn hold(from: &Path) -> Result<Option<ClosedStore>, Failure> {
+/// Keeps a store closed while it is read, damaged as it may be: the one whose generation `from` is,
+/// and `from` itself.
+fn hold(from: &Path) -> Result<Vec<HeldStore>, Failure> {
     let whole = fs::canonicalize(from).map_err(|source| Failure::file("look at", from, source))?;
     let is_generation = whole
         .file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"gen-"));
     // A folder that was moved aside is not what the store beside it has open.
-    let held = match whole.parent() {
-        Some(store) if is_generation => store,
-        _ => whole.as_path(),
-    };
-    match ClosedStore::open(held) {
-        Ok(store) => Ok(Some(store)),
-        Err(error @ OpenError::Locked { .. }) => Err(error.into()),
-        // One that is damaged is what this is for. Whether it can be salvaged the salvage says.
-        Err(_) => Ok(None),
+    let store = whole.parent().filter(|_| is_generation);
+    let held = store.into_iter().chain([whole.as_path()]);
+    held.map(|dir| Ok(HeldStore::hold(dir)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use hinted_handoff::{Config, OpenError, internals::Store};
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_does_not_open_for_damage_is_kept_closed_while_it_is_read() {
+        for (damaged, content) in [("gen-000001/db", ""), ("CURRENT", "none of them")] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = dir.path().join("store");
+            let mut config = Config::new(&store);
+            config.min_free_disk = 0;
+            let open = || Store::open(&config, Box::new(|_| {}));
+            open().unwrap().close().unwrap();
+            fs::write(store.join(damaged), content).unwrap();
+            let held = hold(&store.join("gen-000001")).unwrap();
+            let opened = open();
+            let is_refused = matches!(opened, Err(OpenError::Locked { .. }));
+            assert!(is_refused, "{damaged}: {opened:?}");
+            drop(held);
+            let lock = File::open(store.join("LOCK")).unwrap();
+            assert!(lock.try_lock().is_ok(), "{damaged}: by what was held");
+        }
     }
 }

@@ -1,14 +1,74 @@
-//! Settings, as people read them.
+//! `hh set`: settings of a host that runs, shown and changed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::ExitCode};
 
+use clap::Args;
 use hinted_handoff::Config;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use crate::{failure::Failure, output::Output};
+use crate::{
+    client::{Client, Host},
+    failure::Failure,
+    output::Output,
+    verbs::operate::confirm,
+};
+
+/// Show the settings in effect, or change some until the host is opened again.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// Settings as a file of them has them; with nothing behind `=` a limit is taken away. Without
+    /// any all are shown.
+    #[arg(value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    /// Do it although hints leave for it or are refused: with a lower max_age, or a lower limit.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    host: Host,
+}
+
+/// What a change would cost.
+#[derive(Deserialize)]
+struct Costs {
+    costs: Vec<String>,
+}
+
+impl Set {
+    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.host)?;
+        let mut changes = Map::new();
+        for setting in &self.settings {
+            let Some((name, value)) = setting.split_once('=') else {
+                let text = format!("{setting}: write name=value");
+                return Err(Failure::Usage(text));
+            };
+            let value = match value {
+                "" => Value::Null,
+                value => serde_json::from_str(value).unwrap_or(Value::String(value.to_owned())),
+            };
+            changes.insert(name.to_owned(), value);
+        }
+        // Without changes there is nothing to ask for.
+        confirm(
+            self.yes || changes.is_empty(),
+            "hints leave or are refused with these settings",
+            || {
+                let costs: Costs = client.post("/v1/config/preview", changes.clone().into())?;
+                Ok(costs.costs)
+            },
+        )?;
+        let config: Value = match changes.is_empty() {
+            true => client.get("/v1/config")?,
+            false => client.post("/v1/config", changes.into())?,
+        };
+        print(output, &config)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
 
 /// On a terminal a table, elsewhere a document.
-pub fn print(output: &mut Output, config: &Value) -> Result<(), Failure> {
+fn print(output: &mut Output, config: &Value) -> Result<(), Failure> {
     let Some(settings) = config
         .as_object()
         .filter(|_| output.is_terminal() && !output.is_json())

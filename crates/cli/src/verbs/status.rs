@@ -29,19 +29,8 @@ impl Status {
             return Ok(ExitCode::SUCCESS);
         }
         let store = status.get("store").unwrap_or(&Value::Null);
-        let tone = match text(&status, "health").as_str() {
-            "serving" => Tone::Good,
-            "replay_stopped" => Tone::Doubtful,
-            _ => Tone::Bad,
-        };
-        let is_paused = is_paused(&status);
-        let (tone, first) = match tone {
-            Tone::Good if is_paused => (
-                Tone::Doubtful,
-                "It serves, and replay is paused for all nodes.".to_owned(),
-            ),
-            tone => (tone, text(&status, "text")),
-        };
+        let health = text(&status, "health");
+        let (tone, first) = in_words(&health, text(&status, "text"), is_paused(&status));
         output.toned(tone, &first)?;
         let states = status.get("nodes").and_then(Value::as_object);
         let states = states.into_iter().flatten();
@@ -72,12 +61,10 @@ impl Status {
         };
         let nodes = nodes::all(&client)?;
         let unhinted = nodes::named(&nodes, |it| !it.hinting);
-        // A host of an earlier version does not say so.
-        let hinting = match (status.get("hinting").and_then(Value::as_bool), unhinted) {
-            (Some(true), None) => "yes".to_owned(),
-            (Some(true), Some(nodes)) => format!("yes, but not for {nodes}"),
-            (Some(false), _) => "no".to_owned(),
-            (None, _) => "unknown".to_owned(),
+        let hinting = match (status.get("hinting") == Some(&Value::Bool(true)), unhinted) {
+            (true, None) => "yes".to_owned(),
+            (true, Some(nodes)) => format!("yes, but not for {nodes}"),
+            (false, _) => "no".to_owned(),
         };
         let held = nodes::named(&nodes, |it| it.direct.held_since_unix_ms.is_some());
         output.pairs(&[
@@ -98,6 +85,20 @@ impl Status {
             ("store", text(store, "store")),
         ])?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// How a host is, and what that means: what it says itself, but that it serves where replay is
+/// paused for all nodes.
+pub fn in_words(health: &str, said: String, is_paused: bool) -> (Tone, String) {
+    match health {
+        "serving" if is_paused => (
+            Tone::Doubtful,
+            "It serves, and replay is paused for all nodes.".to_owned(),
+        ),
+        "serving" => (Tone::Good, said),
+        "replay_stopped" => (Tone::Doubtful, said),
+        _ => (Tone::Bad, said),
     }
 }
 

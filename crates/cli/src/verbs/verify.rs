@@ -73,7 +73,7 @@ impl Verify {
         let verified = verify_deep(&self.dir, made.join("copy"), progress);
         if let Err(source) = fs::remove_dir_all(&made) {
             let failure = Failure::file("remove", &made, source);
-            anstream::eprintln!("hh: {}", failure.text());
+            anstream::eprintln!("hh: {}", failure.line());
         }
         Ok(verified?)
     }

@@ -106,8 +106,7 @@ impl HostImport {
             Ok(imported) => self.stored(&sent, &imported.ids),
             Err(failure) => {
                 if let Failure::Refused { stored, .. } = &failure {
-                    let stored = stored.clone();
-                    self.stored(&sent, &stored)?;
+                    self.stored(&sent, stored)?;
                 }
                 Err(failure)
             }

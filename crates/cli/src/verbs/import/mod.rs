@@ -10,11 +10,7 @@ use hinted_handoff::offline::{self, ImportTally, Importer};
 use serde::Serialize;
 
 use self::{host::HostImport, lines::Lines};
-use crate::{
-    client::{Host, HostIfAny},
-    failure::Failure,
-    output::Output,
-};
+use crate::{client::HostIfAny, failure::Failure, output::Output};
 
 /// Put the hints and dead letters of an export into a store that nobody has open, or with --online
 /// into a host that runs.
@@ -101,14 +97,8 @@ impl Import {
     }
 
     fn import_online(&self, lines: Lines) -> Result<Ended, Failure> {
-        let socket = self.host.socket.clone().ok_or_else(|| {
-            let text = "name the --socket of the host that is to have the hints";
-            Failure::Usage(text.to_owned())
-        })?;
-        let host = Host {
-            socket,
-            patience: self.host.patience.clone(),
-        };
+        let missing = "name the --socket of the host that is to have the hints";
+        let host = self.host.host_or(missing)?;
         HostImport::new(&host, self.ids.as_deref())?.run(lines)
     }
 }

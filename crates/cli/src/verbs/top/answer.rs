@@ -18,9 +18,8 @@ pub struct Answer {
     pub nodes: Vec<Named>,
 }
 
-/// The answer of `/v1/status`, as far as it is shown. What an older host does not say is left out.
+/// The answer of `/v1/status`, as far as it is shown.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
 pub struct Status {
     pub health: String,
     pub text: String,
@@ -36,7 +35,6 @@ pub struct Status {
 
 /// Of the store, its counters among it.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
 pub struct Store {
     pub groups: u64,
     pub fsyncs: u64,

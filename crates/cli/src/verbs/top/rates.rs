@@ -30,9 +30,9 @@ impl AllRates {
         self.nodes.get(&node).copied().unwrap_or_default()
     }
 
-    /// What came and went from one answer to the next, which came so much later. Counters begin
-    /// anew where a host restarts, so one that went back says nothing, and one of the store says
-    /// that none does.
+    /// What came and went from one answer to the next, which came so much later. A node's counter
+    /// that went back gives that node no rate; one of the store means a restart, so no node has
+    /// one.
     pub fn between(before: &Answer, after: &Answer, apart: Duration) -> AllRates {
         let mut rates = AllRates::default();
         if apart < APART_MIN || is_restarted(&before.status.store, &after.status.store) {

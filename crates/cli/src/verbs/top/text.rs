@@ -6,7 +6,11 @@ use hinted_handoff::{Gate, NodeState, NodeStats, Pause};
 use indicatif::{HumanBytes, HumanCount};
 use unicode_width::UnicodeWidthChar;
 
-use crate::{json::name_of, output::printable, verbs::nodes::Named};
+use crate::{
+    json::name_of,
+    output::{printable, whole_seconds},
+    verbs::nodes::Named,
+};
 
 /// What is not known.
 pub const UNKNOWN: &str = "-";
@@ -26,7 +30,7 @@ pub fn duration(duration: Option<Duration>) -> String {
     let Some(duration) = duration else {
         return UNKNOWN.to_owned();
     };
-    let whole = humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
+    let whole = whole_seconds(duration);
     let units: Vec<&str> = whole.split(' ').take(2).collect();
     units.join(" ")
 }
@@ -49,9 +53,7 @@ pub fn plain(text: &str) -> String {
     for letter in printable(text).chars() {
         match letter {
             '\u{ad}'
-            | '\u{61c}'
             | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
             | '\u{fe00}'..='\u{fe0f}'
             | '\u{feff}'
@@ -114,7 +116,7 @@ fn said_by_node(error: &str) -> &str {
     stripped.filter(|it| !it.is_empty()).unwrap_or(error)
 }
 
-/// Why hints wait for it: the cause first, as it was said.
+/// Why hints wait for it: what somebody did, then what keeps them, as it was said.
 pub fn cause(node: &NodeStats) -> String {
     let mut parts: Vec<String> = Vec::new();
     match node.paused {

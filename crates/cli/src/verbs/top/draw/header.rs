@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use hinted_handoff::Pause;
+use hinted_handoff::{NodeState, Pause};
 use ratatui::{Frame, text::Line};
 
 use super::{ROWS_FOR_FIGURES, ROWS_FOR_MORE_FIGURES, Room, Theme, rows_of, wrapped};
 use crate::{
     output::Tone,
-    verbs::top::{answer::Status, state::State, text},
+    verbs::{
+        status,
+        top::{answer::Status, state::State, text},
+    },
 };
 
 /// Between figures.
@@ -58,12 +61,11 @@ fn said(state: &State, now: Instant) -> (Option<Tone>, String) {
     let Some(status) = state.status() else {
         return (None, "asking the host".to_owned());
     };
-    let tone = match status.health.as_str() {
-        "serving" => Tone::Good,
-        "replay_stopped" => Tone::Doubtful,
-        _ => Tone::Bad,
-    };
-    (Some(tone), text::plain(&status.text))
+    let (nodes, plain) = (state.nodes(), text::plain(&status.text));
+    let is_each = nodes.iter().all(|it| it.stats.state == NodeState::Paused) && !nodes.is_empty();
+    let is_paused = is_each || status.paused_all.is_some();
+    let (tone, said) = status::in_words(&status.health, plain, is_paused);
+    (Some(tone), said)
 }
 
 /// What waits, since when, until when.

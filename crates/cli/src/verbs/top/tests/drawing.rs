@@ -249,11 +249,21 @@ fn a_pause_of_all_and_a_host_that_only_shows_are_told_of() {
     paused.status.read_only = true;
     let (state, now) = after(vec![paused]);
     let told = rows(&state, now, 80, 20);
+    let serves = "It serves, and replay is paused for all nodes.";
+    assert_eq!(told[0], serves);
+    let coloured = buffer(&state, now, 80, 20, COLOURED);
+    assert_eq!(coloured[(0, 0)].fg, Color::Yellow);
     assert!(
         told[2].starts_with("ALL PAUSED, over restarts too  read-only  disk"),
         "{}",
         told[2]
     );
+    // Each by itself.
+    let paused = |of: u64| node(of, json!({ "state": "paused", "paused": "lasting" }));
+    let (state, now) = after(vec![answer(5, vec![paused(2), paused(3)])]);
+    assert_eq!(rows(&state, now, 80, 20)[0], serves);
+    let (state, now) = after(vec![answer(5, vec![paused(2), waiting(3, 1)])]);
+    assert_eq!(rows(&state, now, 80, 20)[0], "It serves, and replay runs.");
 }
 
 #[test]

@@ -73,12 +73,15 @@ fn answer(groups: u64, nodes: Vec<Value>) -> Answer {
     let status = json!({
         "health": "serving",
         "text": "It serves, and replay runs.",
+        "read_only": false,
         "pending": { "hints": pending, "bytes": pending },
         "dead_letters": { "hints": 2, "bytes": 5 },
         "in_flight": 7,
         "oldest_age_ms": 192_000,
         "store": {
             "groups": groups,
+            "fsyncs": groups,
+            "enqueued": { "hints": 0, "bytes": 0 },
             "lost": {
                 "discarded": { "hints": 3, "bytes": 9 },
                 "rehinted": { "hints": 40, "bytes": 120 },
