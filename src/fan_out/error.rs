@@ -102,7 +102,8 @@ pub enum PointsWriteError {
     BadPoints(#[source] EnqueueError),
 }
 
-/// How a write went, owner by owner, when it was answered, and the first thing that went wrong.
+/// How a write went, owner by owner, when it was answered, and the first thing that went wrong; of
+/// a write that was refused the first refusal.
 #[derive(Debug, thiserror::Error)]
 #[error("the first failure, of node {node}")]
 #[non_exhaustive]
@@ -121,7 +122,7 @@ pub struct Tally {
     pub owners: usize,
     /// Owners that the level asks for.
     pub required: usize,
-    /// The owner that failed first.
+    /// The owner that failed first, or refused first.
     pub node: NodeId,
     /// What it said.
     #[source]
@@ -216,7 +217,7 @@ impl OwnerError {
 
 impl PointsWriteError {
     /// What a level that was not reached comes to, by what the owners said.
-    pub(super) fn of(tally: Box<Tally>, failures: &[(NodeId, OwnerError)]) -> Self {
+    pub(super) fn of(mut tally: Box<Tally>, failures: &[(NodeId, OwnerError)]) -> Self {
         let all = |is: fn(&OwnerError) -> bool| {
             !failures.is_empty() && failures.iter().all(|(_, error)| is(error.direct()))
         };
@@ -224,7 +225,9 @@ impl PointsWriteError {
             |it: &OwnerError| matches!(it, OwnerError::GateClosed | OwnerError::TooManyOutstanding);
         if tally.written > 0 {
             PointsWriteError::PartiallyWritten(tally)
-        } else if failures.iter().any(|(_, error)| error.is_refusal()) {
+        } else if let Some((node, error)) = failures.iter().find(|(_, it)| it.is_refusal()) {
+            // Why it is refused is not what an owner that is away says.
+            (tally.node, tally.cause) = (*node, error.clone());
             PointsWriteError::Refused(tally)
         } else if tally.hinted + tally.pending == 0 {
             PointsWriteError::NotStored(tally)

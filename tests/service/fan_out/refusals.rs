@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hinted_handoff::{
     ConsistencyLevel::{All, Any, One, Quorum},
-    DeadReason, LossReason, NodeId, Pause, PointsWriteError, WriteOutcome,
+    DeadReason, LossReason, NodeId, OwnerError, Pause, PointsWriteError, WriteOutcome,
 };
 use hinted_handoff_testkit::Reply;
 
@@ -62,6 +62,12 @@ fn what_every_owner_that_answers_refuses_leaves_nothing_behind() {
                     matches!(refused, PointsWriteError::Refused(_)),
                     "{level:?}: {refused}"
                 );
+                let PointsWriteError::Refused(tally) = refused else {
+                    continue;
+                };
+                // The first of them that said why, not the one that is away.
+                assert_eq!(tally.node, NodeId(2));
+                assert!(matches!(tally.cause, OwnerError::Write(_)), "{tally:?}");
             }
         }
         let ended = || world.handoff.stats().writes.withdrawn == 40;
