@@ -9,6 +9,7 @@ mod node;
 mod refused;
 mod send;
 mod settings;
+mod together;
 mod troubles;
 
 use std::collections::HashMap;
@@ -26,7 +27,8 @@ use crate::LinePoints;
 /// Writes points to servers of InfluxDB 1.x, over HTTP, by `/write`.
 ///
 /// Batches of one [`Target`](crate::Target) go together in one body up to
-/// [`max_body_bytes`](WriterSettings::max_body_bytes). What the answer of a server means:
+/// [`max_body_bytes`](WriterSettings::max_body_bytes), and so do direct writes that come while two
+/// requests of their target are under way. What the answer of a server means:
 ///
 /// | answer | the points |
 /// |---|---|

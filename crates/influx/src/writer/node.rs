@@ -19,6 +19,7 @@ use super::{
     error::WriterError,
     http_client::{HttpClient, address, client},
     settings::NodeSettings,
+    together::Together,
     troubles::Troubles,
 };
 use crate::Target;
@@ -36,6 +37,7 @@ pub struct Node {
     credentials: Option<Credentials>,
     pub timeout: Duration,
     pub troubles: Troubles,
+    pub together: Together,
 }
 
 /// A request that got no answer. It may have been carried out.
@@ -68,6 +70,7 @@ impl Node {
             credentials: Credentials::of(settings)?,
             timeout: settings.timeout,
             troubles: Troubles::new(settings.id),
+            together: Together::default(),
         })
     }
 

@@ -1,15 +1,21 @@
 //! The batches of one write, sent to a server.
 
+use std::{io, sync::Arc};
+
 use bytes::Bytes;
 use hinted_handoff::{Batch, WriteError};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    task::{spawn_blocking, yield_now},
+    time::Instant,
+};
 
 use super::{
     answer::{Answer, Meaning},
     body::{Body, next_body},
-    node::Node,
+    node::{NoAnswer, Node},
     refused::Refused,
     settings::WriterSettings,
+    together::Outcome,
 };
 use crate::{LinePoints, Target};
 
@@ -38,6 +44,11 @@ impl<'a> Sending<'a> {
 
     /// Sends all batches, in as few bodies as they fit in, in turn.
     pub async fn send(&self, batches: &[Batch<LinePoints>]) -> Result<(), WriteError> {
+        if let [batch] = batches
+            && batch.hint.is_none()
+        {
+            return self.send_direct(batch).await;
+        }
         let mut rest = batches;
         let mut max_bytes = self.settings.max_body_bytes;
         while let Some(first) = rest.first() {
@@ -65,6 +76,49 @@ impl<'a> Sending<'a> {
         Ok(())
     }
 
+    /// Sends a direct write, with others that wait to be sent.
+    async fn send_direct(&self, batch: &Batch<LinePoints>) -> Result<(), WriteError> {
+        let (target, own) = (batch.points.target(), batch.points.lines());
+        // A server without the database is asked for it with as little as there is.
+        if self.node.troubles.is_missing(&target.database) {
+            return self.send_one(batch).await.map(drop);
+        }
+        let outcome = match self.node.together.turn(target, own).await {
+            Err(outcome) => outcome,
+            Ok(mut turn) => {
+                // The other shards of the same body come now.
+                yield_now().await;
+                let lines = turn.take_along(own, self.settings.max_body_bytes);
+                if lines.len() == 1 {
+                    return self.send_one(batch).await.map(drop);
+                }
+                let outcome = self.post_together(target, lines).await;
+                turn.end(&outcome);
+                outcome
+            }
+        };
+        match outcome {
+            Outcome::Taken => Ok(()),
+            Outcome::Alone => self.send_one(batch).await.map(drop),
+            Outcome::Later(answer, None) => Err(WriteError::retry(answer)),
+            Outcome::Later(answer, Some(after)) => Err(WriteError::retry_after(after, answer)),
+            Outcome::NoAnswer(why) => Err(WriteError::retry(why)),
+        }
+    }
+
+    /// Sends the lines of several direct writes.
+    async fn post_together(&self, target: &Target, lines: Vec<Bytes>) -> Outcome {
+        match self.post(target, lines).await {
+            Ok((_, Meaning::Taken)) => Outcome::Taken,
+            Ok((answer, Meaning::Retry)) => {
+                let after = answer.retry_after;
+                Outcome::Later(answer.into_error(), after)
+            }
+            Ok(_) | Err(NotPosted::Body(_)) => Outcome::Alone,
+            Err(NotPosted::NoAnswer(why)) => Outcome::NoAnswer(Arc::new(why)),
+        }
+    }
+
     /// Sends batches of one target as one body. If some of it is refused, replay finds out which.
     async fn send_together(
         &self,
@@ -73,7 +127,8 @@ impl<'a> Sending<'a> {
     ) -> Result<Sent, WriteError> {
         let lines: Vec<_> = batches.iter().map(|it| it.points.lines().clone()).collect();
         let bytes = lines.iter().map(|it| it.len() as u64).sum();
-        let (answer, meaning) = self.post(target, lines).await?;
+        let posted = self.post(target, lines).await;
+        let (answer, meaning) = posted.map_err(WriteError::retry)?;
         match meaning {
             Meaning::Taken => Ok(Sent::Taken),
             Meaning::TooLarge => Ok(Sent::TooLarge { bytes }),
@@ -89,7 +144,8 @@ impl<'a> Sending<'a> {
         let mut requests = 0;
         while let Some(points) = open.pop() {
             let lines = vec![points.lines().clone()];
-            let (answer, meaning) = self.post(points.target(), lines).await?;
+            let posted = self.post(points.target(), lines).await;
+            let (answer, meaning) = posted.map_err(WriteError::retry)?;
             requests += 1;
             let has_sense = match meaning {
                 Meaning::Taken => continue,
@@ -115,16 +171,13 @@ impl<'a> Sending<'a> {
         &self,
         target: &Target,
         lines: Vec<Bytes>,
-    ) -> Result<(Answer, Meaning), WriteError> {
+    ) -> Result<(Answer, Meaning), NotPosted> {
         let body = match self.settings.gzip {
             true => spawn_blocking(move || Body::of(&lines, true)).await,
             false => Ok(Body::of(&lines, false)),
         };
-        let body = body
-            .map_err(WriteError::retry)?
-            .map_err(WriteError::retry)?;
-        let answer = self.node.write(target, &body).await;
-        let answer = answer.map_err(WriteError::retry)?;
+        let body = body.map_err(io::Error::other)??;
+        let answer = self.node.write(target, &body).await?;
         let meaning = answer.meaning(&self.settings.answers);
         self.node.troubles.heard(&target.database, &answer, meaning);
         Ok((answer, meaning))
@@ -154,6 +207,16 @@ impl<'a> Sending<'a> {
             },
         }
     }
+}
+
+/// Why there is no answer to a body.
+#[derive(Debug, thiserror::Error)]
+enum NotPosted {
+    /// It was not made.
+    #[error(transparent)]
+    Body(#[from] io::Error),
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
 }
 
 /// What became of a body.
