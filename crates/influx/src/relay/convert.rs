@@ -83,7 +83,10 @@ fn write_all(out: &mut String, relay: &Relay, first: &Http) -> std::fmt::Result 
     {
         writeln!(out, "retry_max_interval = {}", quoted(delay))?;
     }
-    writeln!(out, "\n[admin]\n# For operators: hh --socket, and a page.")?;
+    writeln!(
+        out,
+        "\n[admin]\n# For operators: hh VERB --socket, and a page."
+    )?;
     writeln!(
         out,
         "# socket = \"/run/hh-relay/admin.sock\"\n# listen = \"127.0.0.1:9097\""

@@ -157,6 +157,10 @@ impl Batch {
         }
         self.bytes += lines.len() as u64;
         self.points.read_more(lines, SystemTime::now());
+        if self.is_empty() {
+            // Comments and blanks alone are never due, and would keep all others out.
+            self.bytes = 0;
+        }
         true
     }
 

@@ -71,6 +71,8 @@ fn tls(node: &NodeSettings) -> Result<ClientConfig, WriterError> {
 
 fn roots(node: &NodeSettings) -> Result<RootCertStore, WriterError> {
     let mut roots = RootCertStore::empty();
+    let scheme = node.url.split(':').next().unwrap_or_default();
+    let is_https = scheme.eq_ignore_ascii_case("https");
     let refuse = |source| WriterError::NoCertificates {
         node: node.id,
         source,
@@ -82,11 +84,11 @@ fn roots(node: &NodeSettings) -> Result<RootCertStore, WriterError> {
             let added = roots.add(certificate);
             added.map_err(|error| refuse(Some(error.into())))?;
         }
-    } else if node.url.starts_with("https") {
+    } else if is_https {
         // The system may have some that rustls does not read.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
-    let needs_some = node.ca_file.is_some() || node.url.starts_with("https");
+    let needs_some = node.ca_file.is_some() || is_https;
     match needs_some && roots.is_empty() {
         true => Err(refuse(None)),
         false => Ok(roots),

@@ -32,7 +32,7 @@ use crate::LinePoints;
 ///
 /// | answer | the points |
 /// |---|---|
-/// | 204, 200 | are taken |
+/// | 204 | are taken |
 /// | 400 of influxd: a field of another type, a line that does not parse, points beyond the retention policy, too many values of a tag | are a dead letter with influxd's text; of one hint it says which points are refused, influxd has the others |
 /// | "database not found", "retention policy not found" | are sent again, and are a dead letter once they are older than [`missing_database_max_age`](WriterSettings::missing_database_max_age) |
 /// | 413 | are sent in smaller bodies; a single point that is too large is a dead letter |

@@ -22,6 +22,9 @@ use crate::{LinePoints, Target};
 /// So many requests, about, are made to find the points that a server refuses.
 const SEARCH_REQUESTS: u32 = 64;
 
+/// What is larger is compressed away from the runtime's threads; less takes some 100 us at most.
+const GZIP_AWAY_FROM_BYTES: usize = 16 * 1024;
+
 const OTHERS_LATER: &str = "there was no time for the others";
 
 /// One write that is being sent.
@@ -172,9 +175,10 @@ impl<'a> Sending<'a> {
         target: &Target,
         lines: Vec<Bytes>,
     ) -> Result<(Answer, Meaning), NotPosted> {
-        let body = match self.settings.gzip {
+        let length: usize = lines.iter().map(Bytes::len).sum();
+        let body = match self.settings.gzip && length >= GZIP_AWAY_FROM_BYTES {
             true => spawn_blocking(move || Body::of(&lines, true)).await,
-            false => Ok(Body::of(&lines, false)),
+            false => Ok(Body::of(&lines, self.settings.gzip)),
         };
         let body = body.map_err(io::Error::other)??;
         let answer = self.node.write(target, &body).await?;

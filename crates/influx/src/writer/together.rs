@@ -156,3 +156,99 @@ impl Drop for Turn {
         self.together.hand_on(&self.target);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::{FutureExt, future::join_all};
+
+    use super::*;
+    use crate::Precision;
+
+    fn target() -> Target {
+        Target {
+            database: "metrics".to_owned(),
+            retention_policy: None,
+            precision: Precision::Seconds,
+        }
+    }
+
+    fn lines(number: usize) -> Bytes {
+        format!("cpu v={number} 1\n").into()
+    }
+
+    /// As many turns as there may be.
+    async fn turns(together: &Together) -> Vec<Turn> {
+        let turns =
+            (0..UNDER_WAY).map(|_| async { together.turn(&target(), &lines(0)).await.unwrap() });
+        join_all(turns).await
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_requests_are_under_way_goes_together_in_order() {
+        let (together, target) = (Together::default(), target());
+        let mut under_way = turns(&together).await;
+        let all: Vec<Bytes> = (1..=4).map(lines).collect();
+        let mut waiting: Vec<_> = all
+            .iter()
+            .map(|lines| Box::pin(together.turn(&target, lines)))
+            .collect();
+        for one in &mut waiting {
+            assert!(one.now_or_never().is_none());
+        }
+        drop(under_way.pop());
+        let mut turn = waiting.remove(0).now_or_never().unwrap().unwrap();
+        // Three of them fit.
+        let taken = turn.take_along(&all[0], 3 * all[0].len() as u64);
+        assert_eq!(taken, all[..3]);
+        turn.end(&Outcome::Taken);
+        for told in waiting.drain(..2) {
+            assert!(matches!(told.now_or_never().unwrap(), Err(Outcome::Taken)));
+        }
+        // The fourth has the turn of the first.
+        assert!(waiting.remove(0).now_or_never().unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn those_taken_along_by_one_that_is_cancelled_go_by_themselves() {
+        let (together, target) = (Together::default(), target());
+        let mut under_way = turns(&together).await;
+        let (first, second) = (lines(1), lines(2));
+        let mut leads = pin!(together.turn(&target, &first));
+        let mut follows = pin!(together.turn(&target, &second));
+        assert!(leads.as_mut().now_or_never().is_none());
+        assert!(follows.as_mut().now_or_never().is_none());
+        drop(under_way.pop());
+        let mut turn = leads.now_or_never().unwrap().unwrap();
+        assert_eq!(turn.take_along(&first, 1_000).len(), 2);
+        drop(turn);
+        assert!(matches!(
+            follows.now_or_never().unwrap(),
+            Err(Outcome::Alone)
+        ));
+        // The turn is there for the next one.
+        assert!(together.turn(&target, &first).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn no_turn_is_lost_with_one_that_is_cancelled() {
+        let (together, target) = (Together::default(), target());
+        let mut under_way = turns(&together).await;
+        let all: Vec<Bytes> = (1..=3).map(lines).collect();
+        let mut waiting: Vec<_> = all
+            .iter()
+            .map(|lines| Box::pin(together.turn(&target, lines)))
+            .collect();
+        for one in &mut waiting {
+            assert!(one.now_or_never().is_none());
+        }
+        // One before it is given a turn, one when it has it and does not know yet.
+        drop(waiting.remove(0));
+        drop(under_way.pop());
+        drop(waiting.remove(0));
+        let turn = waiting.remove(0).now_or_never().unwrap().unwrap();
+        drop((turn, under_way));
+        assert!(together.0.lock().is_empty());
+    }
+}

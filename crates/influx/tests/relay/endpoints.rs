@@ -99,3 +99,31 @@ async fn metrics_are_one_text_of_the_queue_and_of_the_relay() {
         2
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_may_ask_for_nothing() {
+    let server = Fake::in_turn([]).await;
+    let relay = Setup::new(&[server.url()]).start();
+    let from = |origin: &str| {
+        let write = Request::post("/write?db=x", "cpu v=1 1");
+        relay.send(
+            write
+                .header(&format!("Origin: {origin}"))
+                .header("Content-Type: text/plain"),
+        )
+    };
+    // Requests of these tests are to the host `relay`.
+    for origin in [
+        "http://evil.example",
+        "https://evil.example",
+        "null",
+        "file://relay",
+        "",
+    ] {
+        let (status, text) = from(origin).told();
+        assert_eq!(status, 403, "{origin}");
+        assert!(text.contains("another origin"), "{text}");
+    }
+    assert!(server.seen().iter().all(|it| !it.line.starts_with("POST")));
+    assert_eq!(from("http://relay").status, 204);
+}

@@ -96,3 +96,19 @@ async fn a_stop_writes_what_waits() {
     assert!(relay.stop().success());
     assert_eq!(lines(&server), ["cpu v=1 1".to_owned()].into());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_without_points_keep_no_others_out() {
+    let server = Fake::in_turn([]).await;
+    let (relay, address) = relay(&server, "batch_bytes = \"64KiB\"\nbatch_time = \"50ms\"\n");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let blanks = "#\n".repeat(5_000);
+    for _ in 0..20 {
+        socket.send_to(blanks.as_bytes(), address).unwrap();
+    }
+    until("the packets", || {
+        let taken = relay.metric("hh_relay_udp_packets_total{fate=\"taken\"}");
+        socket.send_to(b"cpu v=1 1", address).unwrap();
+        (taken >= 20 && lines(&server).contains("cpu v=1 1")).then_some(())
+    });
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::Response,
     routing::{get, post},
@@ -67,7 +67,10 @@ pub fn router(shared: Shared) -> Router {
 async fn every_request(State(relay): State<Relay>, request: Request, next: Next) -> Response {
     let began = std::time::Instant::now();
     let path = counted_path(request.uri().path());
-    let mut response = next.run(request).await;
+    let mut response = match is_of_another_page(request.headers()) {
+        true => Problem::new(StatusCode::FORBIDDEN, FOREIGN).told(Dialect::of(path)),
+        false => next.run(request).await,
+    };
     let headers = response.headers_mut();
     headers.insert("x-influxdb-version", HeaderValue::from_static(VERSION));
     headers.insert("x-influxdb-build", HeaderValue::from_static("hh-relay"));
@@ -83,6 +86,22 @@ async fn every_request(State(relay): State<Relay>, request: Request, next: Next)
     }
     relay.0.counts.answered(path, status, began.elapsed());
     response
+}
+
+const FOREIGN: &str = "a page of another origin may ask for nothing here";
+
+/// Whether a browser says that a page sent it that did not come from here: without users, any page
+/// could write to a relay on the reader's own machine.
+fn is_of_another_page(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return false;
+    };
+    let origin = origin.as_bytes();
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let from = [b"http://".as_slice(), b"https://"]
+        .into_iter()
+        .find_map(|scheme| origin.strip_prefix(scheme));
+    from.is_none() || from != host
 }
 
 /// Paths with figures of their own: a client may ask for any number of others.
