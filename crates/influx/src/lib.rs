@@ -21,10 +21,13 @@
 #![warn(missing_debug_implementations)]
 
 #[cfg(feature = "relay")]
+mod causes;
+#[cfg(feature = "relay")]
 pub mod import;
 mod points;
 #[cfg(feature = "relay")]
 pub mod relay;
+mod size;
 mod writer;
 
 pub use points::{

@@ -1,12 +1,13 @@
 //! How an import fails.
 
 use std::{
-    error::Error,
     io,
     path::{Path, PathBuf},
 };
 
 use hinted_handoff::{EnqueueError, OpenError, StorageError};
+
+use crate::causes::with_causes;
 
 /// The arguments do not fit together, or not what is to be imported.
 const USAGE: u8 = 2;
@@ -100,9 +101,6 @@ impl ImportFailure {
 
     /// It and its causes in a line.
     pub fn text(&self) -> String {
-        let causes = std::iter::successors(Some(self as &dyn Error), |&error| error.source());
-        let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-        texts.dedup();
-        texts.join(": ")
+        with_causes(self)
     }
 }

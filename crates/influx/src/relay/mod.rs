@@ -14,7 +14,6 @@
 
 mod body;
 mod budget;
-mod causes;
 mod convert;
 mod counts;
 mod http;
@@ -31,7 +30,7 @@ mod udp;
 mod users;
 mod write;
 
-pub use causes::with_causes;
+pub use crate::causes::with_causes;
 pub use convert::{ConvertError, convert};
 pub use log::begin as begin_log;
 pub use plan::{PlanError, plan};

@@ -1,12 +1,13 @@
 //! Who may write.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use subtle::ConstantTimeEq;
 
 use super::settings::UserSettings;
+use crate::writer::read_password_file;
 
 /// Users and their passwords; with none everybody may write.
 #[derive(Default)]
@@ -40,7 +41,7 @@ impl Users {
         for user in settings {
             let password = match (&user.password, &user.password_file) {
                 (Some(password), _) => password.as_str().to_owned(),
-                (None, Some(path)) => read_password(path).map_err(|source| NoPassword {
+                (None, Some(path)) => read_password_file(path).map_err(|source| NoPassword {
                     name: user.name.clone(),
                     path: path.clone(),
                     source,
@@ -72,16 +73,6 @@ impl Users {
             true => Ok(()),
             false => Err(Denied::Wrong),
         }
-    }
-}
-
-fn read_password(path: &PathBuf) -> io::Result<String> {
-    let text = fs::read_to_string(path)?;
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    match password.is_empty() {
-        true => Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty")),
-        false => Ok(password.to_owned()),
     }
 }
 

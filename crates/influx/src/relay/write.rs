@@ -8,11 +8,8 @@ use hinted_handoff::{
     ShardId, Tally, WriteOutcome,
 };
 
-use super::{
-    causes::with_causes,
-    report::{Failure, Kind, Report, are_all_refused},
-};
-use crate::{InfluxWriter, LinePoints, NodeAnswer, Points};
+use super::report::{Failure, Kind, Report, are_all_refused};
+use crate::{InfluxWriter, LinePoints, NodeAnswer, Points, causes::with_causes};
 
 /// Writes, about, that a request may make for each shard to find the points that servers refuse.
 const TRIES: u32 = 125;

@@ -1,6 +1,9 @@
 //! Who writes to a server.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderValue;
@@ -59,9 +62,15 @@ impl Credentials {
     }
 }
 
-fn read(file: &PathBuf) -> io::Result<String> {
-    let password = fs::read_to_string(file)?;
-    Ok(password.trim_end_matches(['\r', '\n']).to_owned())
+/// The password in a file, without the end of its line.
+pub fn read(file: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(file)?;
+    let password = text.strip_suffix('\n').unwrap_or(&text);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    match password.is_empty() {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty")),
+        false => Ok(password.to_owned()),
+    }
 }
 
 fn header(username: &str, password: &str) -> HeaderValue {

@@ -18,6 +18,8 @@ use hinted_handoff::{NodeId, Pong, ShardWrite, ShardWriter, WriteError};
 use http::StatusCode;
 
 pub use answer::NodeAnswer;
+#[cfg(feature = "relay")]
+pub(crate) use credentials::read as read_password_file;
 pub use error::WriterError;
 pub use settings::{AnswerRule, NodeSettings, Password, Then, WriterSettings};
 

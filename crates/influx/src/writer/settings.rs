@@ -2,8 +2,9 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use hinted_handoff::Config;
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::Deserialize;
+
+use crate::size;
 
 /// A server of InfluxDB 1.x: one table `[[nodes]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -82,7 +83,7 @@ pub struct WriterSettings {
     /// alone. A server that says 413 is sent less, but asked for each body: set it to what the
     /// server takes (`max-body-size` of influxd). A size such as `"1MiB"`. Default 1 MiB, minimum
     /// 1.
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "size::read")]
     pub max_body_bytes: u64,
     /// Whether bodies of 1 KiB and more are compressed. Default true.
     pub gzip: bool,
@@ -135,21 +136,4 @@ pub enum Then {
 
 fn timeout() -> Duration {
     Duration::from_secs(10)
-}
-
-fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a size such as \"1MiB\", or a number of bytes")]
-    enum Size {
-        Bytes(u64),
-        Text(String),
-    }
-    match Size::deserialize(from)? {
-        Size::Bytes(bytes) => Ok(bytes),
-        Size::Text(text) => Config::parse_size(&text).ok_or_else(|| {
-            D::Error::custom(format!(
-                "{text:?} is no size: give one such as \"1MiB\", or a number of bytes"
-            ))
-        }),
-    }
 }

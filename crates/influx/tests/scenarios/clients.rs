@@ -21,8 +21,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Begins to write so many points to one address, at most so many a second if that is given.
-    pub fn start(url: &str, points: u64, rate: Option<u64>) -> Clients {
+    /// Begins to write so many points to one address, each body until it is taken.
+    pub fn start(url: &str, points: u64) -> Clients {
         let answered = Arc::new(AtomicU64::new(0));
         let threads = (0..CLIENTS).map(|client| {
             let (url, answered) = (url.to_owned(), Arc::clone(&answered));
@@ -30,11 +30,6 @@ impl Clients {
                 for batch in input::batches(points) {
                     write(&url, &input::batch(client, batch));
                     answered.fetch_add(BATCH, Relaxed);
-                    if let Some(rate) = rate {
-                        thread::sleep(Duration::from_secs_f64(
-                            (BATCH * CLIENTS) as f64 / rate as f64,
-                        ));
-                    }
                 }
             })
         });
@@ -49,6 +44,11 @@ impl Clients {
         until("answers", || {
             (self.answered.load(Relaxed) >= points).then_some(())
         });
+    }
+
+    /// Whether some of it is not answered yet.
+    pub fn are_writing(&self) -> bool {
+        self.threads.iter().any(|thread| !thread.is_finished())
     }
 
     /// Waits until all is answered.

@@ -128,7 +128,7 @@ fn settings(dir: &Path, [writes, admin]: [SocketAddr; 2], urls: &[String]) -> St
     let hints: PathBuf = dir.join("hints");
     let nodes = urls.iter().enumerate().map(|(index, url)| {
         let id = index + 1;
-        format!("[[nodes]]\nid = {id}\nurl = \"{url}\"\ntimeout = \"5s\"\n")
+        format!("[[nodes]]\nid = {id}\nurl = \"{url}\"\ntimeout = \"1s\"\n")
     });
     let nodes: String = nodes.collect();
     format!(

@@ -19,7 +19,7 @@ fn a_server_is_killed_while_points_come_in() {
         return;
     };
     let points = input::points();
-    let clients = Clients::start(&stand.relay.url(), points, None);
+    let clients = Clients::start(&stand.relay.url(), points);
     clients.until_answered(points / 4);
     stand.servers[2].kill();
     clients.until_answered(points / 2);
@@ -37,9 +37,10 @@ fn the_relay_is_killed_six_times() {
         return;
     };
     let points = input::points();
-    let clients = Clients::start(&stand.relay.url(), points, None);
+    let clients = Clients::start(&stand.relay.url(), points);
     for kill in 1..=6 {
         clients.until_answered(points * kill / 8);
+        assert!(clients.are_writing(), "kill {kill} came too late");
         // Hints wait for a server in every second life.
         match kill % 2 {
             1 => stand.servers[0].kill(),
@@ -58,7 +59,7 @@ fn a_server_stands_still_and_the_relay_is_killed_meanwhile() {
         return;
     };
     let points = input::points();
-    let clients = Clients::start(&stand.relay.url(), points, None);
+    let clients = Clients::start(&stand.relay.url(), points);
     clients.until_answered(points / 4);
     stand.servers[1].stop();
     let seconds = number("HH_SECONDS", 2);
@@ -79,7 +80,7 @@ fn the_disk_of_a_server_is_full_for_a_while() {
     let Some(disk) = SmallDisk::for_server(&mut stand.servers[2], 48) else {
         return;
     };
-    let clients = Clients::start(&stand.relay.url(), points, None);
+    let clients = Clients::start(&stand.relay.url(), points);
     clients.finish();
     until("the server to be full", || {
         let told = stand.relay.told("/v1/nodes/3");
@@ -92,7 +93,11 @@ fn the_disk_of_a_server_is_full_for_a_while() {
         DATABASE,
         "probe v=1 1700000000000000001",
     );
-    println!("with space again the server answers {answer:?}");
+    let (status, text) = answer.unwrap();
+    assert!(
+        status == 500 && text.contains("no space left"),
+        "{status}: {text}"
+    );
     assert!(stand.servers[2].restart());
     stand.servers[2].query(DATABASE, "DROP MEASUREMENT probe");
     stand.assert_all_have("the disk of a server full, and freed", points);
@@ -103,7 +108,7 @@ fn a_server_lacks_the_database_for_a_while() {
     let Some(stand) = Stand::new() else { return };
     let points = input::points();
     stand.servers[1].query("", &format!("DROP DATABASE \"{DATABASE}\""));
-    let clients = Clients::start(&stand.relay.url(), points, None);
+    let clients = Clients::start(&stand.relay.url(), points);
     clients.finish();
     assert!(stand.relay.pending() > 0);
     stand.servers[1].create_database(DATABASE);
@@ -185,7 +190,7 @@ fn a_backlog_takes_little_memory_and_leaves_as_a_server_takes_it() {
     let points = input::points() * 2;
     stand.servers[2].kill();
     let begin = Instant::now();
-    Clients::start(&stand.relay.url(), points, None).finish();
+    Clients::start(&stand.relay.url(), points).finish();
     let relayed = begin.elapsed();
     let (pending, memory) = (stand.relay.pending(), stand.relay.memory_max());
     assert!(pending > 0);

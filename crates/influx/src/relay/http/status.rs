@@ -16,7 +16,7 @@ use super::{
     answer::{Dialect, Problem},
     query::Parameters,
 };
-use crate::relay::causes::with_causes;
+use crate::causes::with_causes;
 
 /// The most that the figures of the queue take.
 const METRICS_BYTES: usize = 16 * 1024 * 1024;

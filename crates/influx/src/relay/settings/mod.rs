@@ -4,7 +4,6 @@ mod choices;
 mod error;
 mod place;
 mod rules;
-mod size;
 mod warnings;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -18,7 +17,7 @@ pub use error::SettingsError;
 use self::place::Places;
 pub(super) use self::place::line_at;
 use crate::{
-    Precision,
+    Precision, size,
     writer::{NodeSettings, Password, WriterSettings},
 };
 
